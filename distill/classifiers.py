@@ -1,0 +1,72 @@
+"""A trained teacher or student as one thing: raw texts in, labels and probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.batches import PackedIds
+from distill.errors import UserError
+from distill.students import load_student_parts
+from distill.teacher import load_teacher_parts
+from distill.training import best_device, predict_logits
+
+
+class Input(Protocol):
+    """How raw texts become token ids."""
+
+    def encode(self, texts: Sequence[str]) -> PackedIds:
+        """Token ids of raw texts."""
+        ...
+
+
+@dataclass(frozen=True)
+class TextClassifier:
+    """A model with its input and the names of its classes."""
+
+    model: nn.Module
+    input: Input
+    labels: tuple[str, ...]
+
+    def logits(self, texts: Sequence[str], what: str = "") -> Tensor:
+        """Logits in input order, shape (texts, classes); with a progress bar if ``what`` names it."""
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise UserError("texts must be a list of strings", None, 'predict(["…", "…"])')
+        if not len(texts):
+            return torch.empty(0, len(self.labels))
+        return predict_logits(self.model, self.input.encode(texts), what=what)
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The label of every text."""
+        return [self.labels[index] for index in self.logits(texts).argmax(1).tolist()]
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Probabilities, shape (texts, classes), in the order of ``labels``."""
+        return np.asarray(self.logits(texts).softmax(1).numpy())
+
+    def to(self, device: torch.device) -> TextClassifier:
+        """Move the model; returns self."""
+        self.model.to(device)
+        return self
+
+    @property
+    def parameters(self) -> int:
+        """Number of the model's parameters."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def load_student(folder: str | Path) -> TextClassifier:
+    """A student from its folder, for example ``runs/demo/student``, on the CPU."""
+    return TextClassifier(*load_student_parts(Path(folder)))
+
+
+def load_teacher(folder: str | Path) -> TextClassifier:
+    """A teacher from its folder, for example ``runs/demo/teacher``, on CUDA when present."""
+    return TextClassifier(*load_teacher_parts(Path(folder))).to(best_device())

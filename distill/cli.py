@@ -1,0 +1,110 @@
+"""The command line: flags made from the settings, messages, exit codes. The only room that prints."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from distill.config import SECTIONS, Settings, flag_of
+from distill.errors import UserError, is_disk_full
+
+HELP = "python distill.py --help"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose faults are our own one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and the nearest flag to an unknown one."""
+        unknown = message.rpartition(": ")[2].split()[0] if message.startswith("unrecognized") else ""
+        near = difflib.get_close_matches(unknown, self._option_string_actions, 1)
+        raise UserError(message, None, f"did you mean {near[0]}?" if near else HELP)
+
+
+def parser() -> Parser:
+    """All flags, grouped as the settings are."""
+    made = Parser(
+        prog="distill.py",
+        description="Teach a small biLSTM what a fine-tuned BERT knows about short Chinese texts.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    for section, kind in SECTIONS.items():
+        group = made.add_argument_group(section, (kind.__doc__ or "").splitlines()[0])
+        for field in dataclasses.fields(kind):
+            group.add_argument(
+                f"--{flag_of(field)}",
+                dest=f"{section}.{field.name}",
+                type=type(field.default),
+                default=field.default,
+                choices=field.metadata["choices"] or None,
+                metavar=None if field.metadata["choices"] else type(field.default).__name__.upper(),
+                help=field.metadata["help"].replace("%", "%%"),
+            )
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return made
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Settings from parsed flags, checked."""
+    sections = {
+        section: kind(**{field.name: values[f"{section}.{field.name}"] for field in dataclasses.fields(kind)})
+        for section, kind in SECTIONS.items()
+    }
+    return Settings(**sections)
+
+
+class _Handler(logging.Handler):
+    """Prints messages above a running progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        values = vars(parser().parse_args(given))
+        _run(settings_from(values))
+        return 0
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        if isinstance(error, UserError) or is_disk_full(error):
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        raise
+
+
+def _run(settings: Settings) -> None:
+    logger = logging.getLogger("distill")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(_Handler())
+    from distill import stages  # imports PyTorch, for which --help need not wait
+
+    files = stages.run(settings)
+    print("\nwritten:")
+    for path in _all_files(files):
+        print(f"  {path}")
+
+
+def _all_files(paths: Sequence[Path]) -> list[Path]:
+    files = [
+        file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if file.is_file()
+    ]
+    return list(dict.fromkeys(files))

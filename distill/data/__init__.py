@@ -1,0 +1,105 @@
+"""Data: files of many formats become one checked :class:`Dataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.config import DataSettings
+from distill.data.checks import stratified_split, without_leaks, without_repeats
+from distill.data.embedded import LABELS, read_reviews
+from distill.data.examples import Dataset, Example, example_id, text_key
+from distill.data.formats import SUFFIXES, Columns, read_rows
+from distill.data.labels import find_labels, label_indices
+from distill.errors import UserError
+
+__all__ = ["Dataset", "Example", "example_id", "load", "stratified_split", "text_key"]
+
+SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "valid", "val"), "test": ("test",)}
+TEST_SEED = 0  # a held-out test set is the same whatever the seed of a run
+
+
+def load(settings: DataSettings, seed: int) -> Dataset:
+    """Read, check and split a data set. The same settings and seed give the same split.
+
+    Train texts that occur in dev or test are dropped, and of a repeated train text the first is kept; all of it is
+    counted. Without a dev or test file a stratified tenth of train is set aside.
+    """
+    files = _files(settings)
+    if not files:
+        splits, labels = {"train": read_reviews()}, LABELS
+    else:
+        splits, labels = _read_files(files, settings)
+    return _checked(splits, labels, seed)
+
+
+def _files(settings: DataSettings) -> dict[str, Path]:
+    """The file of every split that there is: flags first, then the folder."""
+    asked = {"train": settings.train_file, "dev": settings.dev_file, "test": settings.test_file}
+    found = {split: Path(path) for split, path in asked.items() if path}
+    if settings.data:
+        folder = Path(settings.data)
+        if not folder.is_dir():
+            raise UserError("no such folder", folder, "--data FOLDER with train and test files; see data/README.md")
+        found = {**_folder_files(folder), **found}
+    if found and "train" not in found:
+        raise UserError("there is no train file", settings.data or None, "name it train.json, or --train_file FILE")
+    return found
+
+
+def _folder_files(folder: Path) -> dict[str, Path]:
+    found = {}
+    for split, names in SPLIT_NAMES.items():
+        paths = [path for name in names for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+        if len(paths) > 1:
+            raise UserError(f"two files for {split}: {paths[0].name}, {paths[1].name}", folder, f"--{split}_file FILE")
+        if paths:
+            found[split] = paths[0]
+    return found
+
+
+def _read_files(files: dict[str, Path], settings: DataSettings) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
+    columns = Columns(settings.text_column, settings.label_column)
+    rows = {split: read_rows(path, columns) for split, path in files.items()}
+    labels = find_labels(files["train"].parent, rows["train"])
+    splits = {}
+    for split, path in files.items():
+        indices = label_indices(labels, rows[split], path)
+        splits[split] = [
+            Example(example_id(row.text), row.text, index) for row, index in zip(rows[split], indices, strict=True)
+        ]
+    return splits, labels.names
+
+
+def _checked(splits: dict[str, list[Example]], labels: tuple[str, ...], seed: int) -> Dataset:
+    rows = len(splits["train"])
+    train, duplicates, conflicts = without_repeats(splits["train"])
+    train, leaks = without_leaks(train, splits.get("test", []))
+    train, dev_leaks = without_leaks(train, splits.get("dev", []))
+    if "test" not in splits:
+        train, splits["test"] = stratified_split(train, TEST_SEED)
+    if "dev" not in splits:
+        train, splits["dev"] = stratified_split(train, seed)
+    dev, dev_in_test = without_leaks(splits["dev"], splits["test"])
+    test = splits["test"]
+    counts = {
+        "train": len(train),
+        "dev": len(dev),
+        "test": len(test),
+        "train_rows_read": rows,
+        "leaks": leaks,
+        "leaks_into_dev": dev_leaks + dev_in_test,
+        "duplicates": duplicates,
+        "conflicts": conflicts,
+        "test_distinct": len({example.id for example in test}),
+    }
+    _check_classes(train, dev, labels)
+    return Dataset(tuple(train), tuple(dev), tuple(test), labels, counts)
+
+
+def _check_classes(train: list[Example], dev: list[Example], labels: tuple[str, ...]) -> None:
+    present = {example.label for example in train}
+    if len(present) < 2:
+        only = ", ".join(labels[label] for label in present) or "none"
+        raise UserError(f"train has fewer than two classes ({only})", None, "add texts of at least one more class")
+    if not dev:
+        raise UserError("no text is left for dev", None, "add texts, or --dev_file FILE")

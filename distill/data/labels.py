@@ -1,0 +1,92 @@
+"""From what a file calls a label (a number, a code, a name) to the class's place in one fixed order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distill.data.formats import Row, read_text
+from distill.errors import UserError, joined
+
+CLASS_FILES = ("class.txt", "labels.txt")
+CODE_FILES = ("labels.json", "labels.jsonl")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes in order; ``codes`` maps what files write (CLUE's "102", or a place "3") to a class's name."""
+
+    names: tuple[str, ...]
+    codes: dict[str, str] = field(default_factory=dict)
+
+    def index(self, row: Row) -> int | None:
+        """The class of a row, or None when the row's label is none of them."""
+        for written in (row.label_name, row.label):
+            name = written if written in self.names else self.codes.get(written)
+            if name is not None:
+                return self.names.index(name)
+        return None
+
+
+def find_labels(folder: Path | None, rows: Sequence[Row]) -> Labels:
+    """Classes from class.txt, labels.txt or CLUE's labels.json beside the data; else from the train rows."""
+    for name in CLASS_FILES if folder else ():
+        if folder and (folder / name).is_file():
+            return _from_class_file(folder / name)
+    for name in CODE_FILES if folder else ():
+        if folder and (folder / name).is_file():
+            return _from_code_file(folder / name)
+    return _from_rows(rows)
+
+
+def _from_class_file(path: Path) -> Labels:
+    """One name a line; a row may give the name or the line's number, counted from 0."""
+    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    if len(set(names)) < len(names) or not names:
+        raise UserError("class names must be there and differ from one another", path, "one name a line")
+    return Labels(names, {str(place): name for place, name in enumerate(names)})
+
+
+def _from_code_file(path: Path) -> Labels:
+    """CLUE: lines of {"label": "102", "label_desc": "news_entertainment"}; the codes skip numbers."""
+    codes: dict[str, str] = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            codes[str(entry["label"])] = str(entry.get("label_desc", entry["label"]))
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+            raise UserError("not a line of label and label_desc", f"{path}:{number}", "repair it") from error
+    if not codes:
+        raise UserError("the file is empty", path, "delete it, or list label and label_desc")
+    return Labels(tuple(dict.fromkeys(codes.values())), codes)
+
+
+def _from_rows(rows: Sequence[Row]) -> Labels:
+    """Classes as the rows name them: numbers in their order, names in alphabetical order."""
+    names_of = {row.label: row.label_name or row.label for row in rows}
+    names = set(names_of.values())
+    numeric = all(name.lstrip("-").isdigit() for name in names)
+    ordered = sorted(names, key=int) if numeric else sorted(names)
+    return Labels(tuple(ordered), names_of)
+
+
+def label_indices(labels: Labels, rows: Sequence[Row], path: Path) -> list[int]:
+    """The class of every row.
+
+    Raises:
+        UserError: rows with a label that is none of the classes; says which and where.
+    """
+    indices = [labels.index(row) for row in rows]
+    faults = [
+        f"{row.place} has unknown label {row.label_name or row.label!r}"
+        for row, index in zip(rows, indices, strict=True)
+        if index is None
+    ]
+    if faults:
+        known = ", ".join(labels.names[:20])
+        raise UserError(joined(faults), path, f"use one of the train labels ({known}), or delete these rows")
+    return [index for index in indices if index is not None]

@@ -1,0 +1,35 @@
+"""What a person did wrong, said in one line: what, where, and what to type next."""
+
+
+class UserError(Exception):
+    """A fault in what the user handed in; the command line prints it without a traceback.
+
+    Args:
+        what: what is wrong, and what is there instead.
+        where: the file (and line) or the flag it was found in.
+        hint: what to type or change next.
+    """
+
+    def __init__(self, what: str, where: object = None, hint: str = "") -> None:
+        self.what = what
+        self.where = "" if where is None else str(where)
+        self.hint = hint
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        where = f"{self.where}: " if self.where else ""
+        hint = f" -> {self.hint}" if self.hint else ""
+        return f"{where}{self.what}{hint}"
+
+
+def joined(faults: list[str], most: int = 5) -> str:
+    """Several faults on one line: the first few, and how many more there are."""
+    shown = "; ".join(faults[:most])
+    more = len(faults) - most
+    return f"{shown}; and {more} more like it" if more > 0 else shown
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space (Rust libraries only say so in their text)."""
+    text = str(error)
+    return getattr(error, "errno", None) in (28, 122) or "os error 28" in text

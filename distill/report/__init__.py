@@ -1,0 +1,49 @@
+"""The report: what was measured of every model, as text, report.md, report.json and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.report import plots, tables
+from distill.report.rows import Outcome, rows_of
+from distill.runs import write_file, write_json
+
+__all__ = ["Outcome", "Report", "write"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says.
+
+    ``gold`` (texts,) are the test labels, ``first_of_text`` (texts,) marks one row of every distinct text.
+    """
+
+    gold: NDArray[np.int64]
+    first_of_text: NDArray[np.bool_]
+    labels: tuple[str, ...]
+    outcomes: Sequence[Outcome]
+    data: dict[str, int]
+    settings: dict[str, Any]
+    timing: str
+    missing: Sequence[str] = field(default=())
+
+
+def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
+    """Write report.json, report.md and the plots; returns the report for a terminal and the files."""
+    rows = rows_of(report.outcomes, report.gold, report.first_of_text)
+    content = {"rows": rows, "data": report.data, "settings": report.settings, "timing": report.timing}
+    details = tables.classification_reports(report.outcomes, report.gold, report.labels)
+    notes = [*report.missing, tables.data_sentence(report.data), report.timing]
+    files = [
+        write_json(folder / "report.json", content),
+        write_file(folder / "report.md", tables.markdown(rows, details, notes)),
+        plots.confusions(report.outcomes, report.gold, report.labels, folder / "confusion.png"),
+        plots.curves(report.outcomes, folder / "curves.png"),
+    ]
+    return tables.terminal(rows, details, notes), files

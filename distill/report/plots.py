@@ -1,0 +1,110 @@
+"""The report's plots: confusion matrices and training curves, as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.metrics import confusion
+from distill.progress import log
+from distill.report.rows import Outcome
+from distill.report.tables import TITLES
+from distill.runs import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "SimHei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "Heiti SC",
+    "Arial Unicode MS",
+)
+COLOURS = {"teacher": "#444444", "student_alone": "#d1803a", "student": "#2a6fb0"}
+
+
+def _figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure
+
+    rcParams["font.sans-serif"] = [*CJK_FONTS, "DejaVu Sans"]
+    figure = Figure(figsize=(width * panels, height), layout="constrained")
+    return figure, [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return write_file(path, buffer.getvalue())
+
+
+def drawable(labels: Sequence[str]) -> list[str]:
+    """The labels, or their numbers where no font on this machine has their characters."""
+    from matplotlib import font_manager
+
+    available = {font.name for font in font_manager.fontManager.ttflist}
+    if all(label.isascii() for label in labels) or available.intersection(CJK_FONTS):
+        return list(labels)
+    log.info("plots: no font for Chinese labels, their numbers are drawn (Debian has one: fonts-noto-cjk)")
+    return [str(number) for number in range(len(labels))]
+
+
+def confusions(outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Sequence[str], path: Path) -> Path:
+    """One confusion matrix a kind of model (of several seeds the first): rows are labels, columns predictions."""
+    first = {outcome.name: outcome for outcome in reversed(outcomes)}
+    shown = [first[name] for name in TITLES if name in first]
+    names = drawable(labels)
+    side = max(3.2, 0.45 * len(names) + 1.6)
+    figure, panels = _figure(len(shown), side, side)
+    for axes, outcome in zip(panels, shown, strict=True):
+        _draw_confusion(axes, confusion(gold, outcome.predicted, len(labels)), names)
+        axes.set_title(TITLES[outcome.name])
+    return _save(figure, path)
+
+
+def _draw_confusion(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label")
+    for row, column in np.ndindex(*counts.shape):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+
+
+def curves(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """Dev accuracy and dev loss over the epochs, one line a trained model."""
+    figure, (accuracy, loss) = _figure(2, 5.0, 3.6)
+    named: set[str] = set()
+    for outcome in outcomes:
+        label = TITLES[outcome.name] if outcome.name not in named else None
+        named.add(outcome.name)
+        for axes, figure_name in ((accuracy, "dev_accuracy"), (loss, "dev_loss")):
+            _draw_curve(axes, outcome.history, figure_name, COLOURS[outcome.name], label)
+    for axes, title in ((accuracy, "dev accuracy"), (loss, "dev cross-entropy")):
+        axes.set_xlabel("epoch")
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+    accuracy.legend()
+    return _save(figure, path)
+
+
+def _draw_curve(
+    axes: Axes, history: Sequence[dict[str, Any]], figure_name: str, colour: str, label: str | None
+) -> None:
+    epochs = [line["epoch"] for line in history]
+    axes.plot(epochs, [line[figure_name] for line in history], color=colour, label=label, marker=".", linewidth=1.2)

@@ -1,0 +1,78 @@
+"""From what each trained model did on test to the table's rows; several seeds of a model make one row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.metrics import mean_and_sd, scores
+
+TEACHER = "teacher"
+ORDER = (TEACHER, "student_alone", "student")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trained model on test.
+
+    ``predicted`` (texts,) are class numbers; ``ms_per_text`` maps a device ("cpu", "gpu") to milliseconds from raw
+    text to label; ``history`` holds the lines of its training log.
+    """
+
+    name: str
+    seed: int
+    predicted: NDArray[np.int64]
+    parameters: int
+    bytes: int
+    ms_per_text: dict[str, float]
+    history: Sequence[dict[str, Any]] = field(default=())
+
+
+def rows_of(
+    outcomes: Sequence[Outcome], gold: NDArray[np.int64], first_of_text: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """One row a kind of model, teacher first; with several seeds each figure is a mean with its ``_sd`` beside it.
+
+    ``kept`` is the share of the teacher's accuracy, ``speedup`` how many times faster than the teacher it is; both are
+    None where there is no teacher to compare with.
+    """
+    figures = {name: [_figures(o, gold, first_of_text) for o in outcomes if o.name == name] for name in ORDER}
+    teacher = figures[TEACHER][0] if figures[TEACHER] else None
+    return [_row(name, own, teacher) for name, own in figures.items() if own]
+
+
+def _figures(outcome: Outcome, gold: NDArray[np.int64], first_of_text: NDArray[np.bool_]) -> dict[str, Any]:
+    timed = {_timed_name("ms_per_text", device): ms for device, ms in outcome.ms_per_text.items()}
+    return {
+        **scores(gold, outcome.predicted, first_of_text),
+        "parameters": outcome.parameters,
+        "bytes": outcome.bytes,
+        **timed,
+    }
+
+
+def _timed_name(figure: str, device: str) -> str:
+    return figure if device == "cpu" else f"{figure}_{device}"
+
+
+def _row(name: str, own: list[dict[str, Any]], teacher: dict[str, Any] | None) -> dict[str, Any]:
+    for figures in own:
+        figures["kept"] = figures["accuracy"] / teacher["accuracy"] if teacher and teacher["accuracy"] else None
+        for ms in [key for key in figures if key.startswith("ms_per_text")]:
+            figures[ms.replace("ms_per_text", "speedup")] = teacher[ms] / figures[ms] if teacher else None
+    row: dict[str, Any] = {"name": name}
+    for key in own[0]:
+        values = [figures[key] for figures in own]
+        if None in values:
+            row[key] = None
+        elif key in ("parameters", "bytes"):
+            row[key] = round(float(np.mean(values)))
+        else:
+            row[key], sd = mean_and_sd(values)
+            row.update({f"{key}_sd": sd} if len(own) > 1 else {})
+    row["seeds"] = len(own)
+    return row

@@ -1,0 +1,117 @@
+"""The report's tables as text for a terminal and as Markdown."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.metrics import classification_table
+from distill.report.rows import Outcome
+
+TITLES = {"teacher": "teacher", "student_alone": "student alone", "student": "distilled student"}
+
+
+def _digits(places: int) -> Callable[[float], str]:
+    return lambda value: f"{value:.{places}f}"
+
+
+def _size(value: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"
+
+
+COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("accuracy", "accuracy", _digits(4)),
+    ("accuracy_distinct", "on distinct texts", _digits(4)),
+    ("macro_f1", "macro-F1", _digits(4)),
+    ("kept", "of the teacher", lambda value: f"{100 * value:.1f} %"),
+    ("parameters", "parameters", lambda value: f"{value:,.0f}"),
+    ("bytes", "on disk", _size),
+    ("ms_per_text", "ms per text (CPU)", _digits(3)),
+    ("speedup", "times faster", lambda value: f"{value:,.1f}"),
+    ("ms_per_text_gpu", "ms per text (GPU)", _digits(3)),
+    ("speedup_gpu", "times faster (GPU)", lambda value: f"{value:,.1f}"),
+)
+WITH_SPREAD = ("accuracy", "accuracy_distinct", "macro_f1")
+
+
+def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Header and rows as text; columns that no row has (a GPU's) are left out."""
+    columns = [column for column in COLUMNS if any(column[0] in row for row in rows)]
+    header = ["", *(title for _, title, _ in columns), "seeds"]
+    body = [
+        [TITLES[row["name"]], *(_cell(row, key, show) for key, _, show in columns), str(row["seeds"])] for row in rows
+    ]
+    return [header, *body]
+
+
+def _cell(row: dict[str, Any], key: str, show: Callable[[float], str]) -> str:
+    if row.get(key) is None:
+        return "-"
+    spread = row.get(f"{key}_sd") if key in WITH_SPREAD else None
+    return show(row[key]) + (f" ±{show(spread)}" if spread is not None else "")
+
+
+def classification_reports(
+    outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Sequence[str]
+) -> dict[str, str]:
+    """A classification report for every kind of model; of several seeds the first."""
+    reports: dict[str, str] = {}
+    for outcome in outcomes:
+        title = TITLES[outcome.name] + ("" if outcome.name == "teacher" else f", seed {outcome.seed}")
+        if not any(known.startswith(TITLES[outcome.name]) for known in reports):
+            reports[title] = classification_table(gold, outcome.predicted, labels)
+    return reports
+
+
+def data_sentence(data: dict[str, int]) -> str:
+    """The counts of a data set in one sentence."""
+    return (
+        f"{data['train']:,} train, {data['dev']:,} dev and {data['test']:,} test texts ({data['test_distinct']:,} distinct). "
+        f"Of {data['train_rows_read']:,} train rows, {data['leaks']:,} were dropped because their text is in test, "
+        f"{data['leaks_into_dev']:,} because it is in dev, {data['duplicates']:,} because it came before; "
+        f"{data['conflicts']:,} train texts had two labels (the first was kept)."
+    )
+
+
+def markdown(rows: Sequence[dict[str, Any]], details: dict[str, str], notes: Sequence[str]) -> str:
+    """The whole report as Markdown."""
+    parts = ["# Report", markdown_table(rows), *notes, "![training curves](curves.png)", "![confusions](confusion.png)"]
+    parts += [f"## {title}\n\n```\n{report.rstrip()}\n```" for title, report in details.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    header, *body = cells(rows)
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def terminal(rows: Sequence[dict[str, Any]], details: dict[str, str], notes: Sequence[str]) -> str:
+    """The whole report for a terminal: one figure a line, one model a column, so that it fits 80 characters."""
+    flipped = [list(line) for line in zip(*cells(rows), strict=True)]
+    widths = [max(display_width(line[column]) for line in flipped) for column in range(len(flipped[0]))]
+    lines = [
+        "  ".join(_padded(cell, width, place) for place, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        for line in flipped
+    ]
+    reports = [f"{title}\n{report.rstrip()}\n" for title, report in details.items()]
+    return "\n".join([*reports, *lines, "", *notes])
+
+
+def display_width(text: str) -> int:
+    """Columns that a text takes in a terminal: a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _padded(cell: str, width: int, place: int) -> str:
+    gap = " " * (width - display_width(cell))
+    return cell + gap if place == 0 else gap + cell

@@ -1,0 +1,144 @@
+"""A run's folder: where each thing lies, how it is written whole, and what it was made from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError, is_disk_full
+
+MADE_FROM = "made_from.json"
+PACKAGES = ("torch", "transformers", "gensim", "jieba", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The layout of ``runs/NAME``; the only place that knows it."""
+
+    root: Path
+
+    @property
+    def teacher(self) -> Path:
+        return self.root / "teacher"
+
+    @property
+    def teacher_logits(self) -> Path:
+        return self.root / "cache" / "teacher_logits.safetensors"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    def student(self, kind: str, seed_index: int = 0) -> Path:
+        """Folder of a student; the first seed's is ``KIND``, later ones ``KIND.2``, ``KIND.3``, …"""
+        return self.root / (kind if seed_index == 0 else f"{kind}.{seed_index + 1}")
+
+
+@contextlib.contextmanager
+def _space_checked(path: Path) -> Iterator[None]:
+    """Turn "no space left" into a message; anything else passes through."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error):
+            raise UserError(
+                "the disk is full; nothing was half-written", path, "free some space, then type the same command again"
+            ) from error
+        raise
+
+
+def write_file(path: Path, content: bytes | str) -> Path:
+    """Write ``content`` to ``path`` aside and rename it last: it is there whole or not at all."""
+    payload = content.encode("utf-8") if isinstance(content, str) else content
+    with _space_checked(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+        try:
+            aside.write_bytes(payload)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """``content`` as indented UTF-8 JSON, written by :func:`write_file`."""
+    return write_file(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; it replaces ``path`` only when the block ends well."""
+    with _space_checked(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".aside", dir=path.parent))
+        try:
+            yield aside
+            aside.chmod(0o755)
+            if path.exists():
+                old = aside.with_suffix(".old")
+                os.replace(path, old)
+                os.replace(aside, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(aside, path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def clean(root: Path) -> None:
+    """Remove what killed writers left aside in a run's folder."""
+    for left in (*root.glob(".*.aside"), *root.glob(".*.old")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def fingerprint(content: Any) -> str:
+    """First 16 hex digits of the SHA-256 of ``content`` as canonical JSON."""
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
+
+
+def fingerprint_lines(lines: Iterable[str]) -> str:
+    """Fingerprint of texts in their order; a text's end is unambiguous."""
+    digest = hashlib.sha256()
+    for line in lines:
+        raw = line.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little") + raw)
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_file(path: Path) -> str:
+    """Fingerprint of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def differences(folder: Path, made_from: dict[str, Any]) -> list[str]:
+    """Names of the things that ``folder`` was not made from, as asked for now; [] when it is current.
+
+    Only the keys of ``made_from`` are compared, so a caller may ask about some of them.
+    """
+    path = folder / MADE_FROM
+    if not path.exists():
+        return ["it is not there"]
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    return [f"{key} changed" for key, value in made_from.items() if recorded.get(key) != value]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's figures."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}

@@ -1,0 +1,72 @@
+"""Students: one file an architecture, a registry of them, and the folder that a trained one is kept in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from distill.batches import PackedIds
+from distill.errors import UserError
+from distill.runs import write_file, write_json
+from distill.students.bilstm import BiLSTM, BiLSTMConfig
+from distill.words import PAD_ID, Vocabulary, segment, segmenter
+
+ARCHITECTURES: dict[str, tuple[type[nn.Module], type[Any]]] = {"bilstm": (BiLSTM, BiLSTMConfig)}
+CARD, WEIGHTS, VOCABULARY = "student.json", "student.safetensors", "vocabulary.txt"
+
+
+@dataclass(frozen=True)
+class Words:
+    """A student's input: the vocabulary, and the most words that are read of a text."""
+
+    vocabulary: Vocabulary
+    max_length: int
+
+    def encode(self, texts: Sequence[str]) -> PackedIds:
+        """Word ids of raw texts."""
+        return self.encode_segmented([segment(text) for text in texts])
+
+    def encode_segmented(self, texts: Sequence[Sequence[str]]) -> PackedIds:
+        """Word ids of texts that are cut already."""
+        return PackedIds([self.vocabulary.encode(words, self.max_length) for words in texts], PAD_ID)
+
+
+def save_student(folder: Path, model: nn.Module, words: Words, labels: Sequence[str], architecture: str) -> None:
+    """Write json + safetensors + vocabulary."""
+    card = {
+        "architecture": architecture,
+        "config": asdict(model.config),  # type: ignore[call-overload]
+        "labels": list(labels),
+        "max_length": words.max_length,
+        "segmenter": segmenter(),
+    }
+    write_json(folder / CARD, card)
+    write_file(folder / WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}))
+    words.vocabulary.save(folder / VOCABULARY)
+
+
+def load_student_parts(folder: Path) -> tuple[nn.Module, Words, tuple[str, ...]]:
+    """Model, input and labels as :func:`save_student` wrote them.
+
+    Raises:
+        UserError: the folder holds no student, or a broken one.
+    """
+    missing = [name for name in (CARD, WEIGHTS, VOCABULARY) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"no student: {', '.join(missing)} missing", folder, "python distill.py --mode train_student")
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        network, config = ARCHITECTURES[card["architecture"]]
+        model = network(config(**card["config"]))
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        words = Words(Vocabulary.load(folder / VOCABULARY), card["max_length"])
+        return model.eval(), words, tuple(card["labels"])
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"this student is broken: {error}", folder, "python distill.py --mode train_student") from error

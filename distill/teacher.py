@@ -1,0 +1,178 @@
+"""The teacher: any encoder that transformers' ``AutoModel`` loads, pooled over its word pieces, with a classifier.
+
+The only room that imports transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+from distill.batches import Batch, PackedIds
+from distill.config import TeacherSettings
+from distill.errors import UserError
+from distill.runs import write_file, write_json
+
+HEAD = "head.safetensors"
+CARD = "teacher.json"
+PROMPTS = "config_sentence_transformers.json"
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the processor or GPU multiplies bfloat16 itself; elsewhere bfloat16 is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
+
+
+@dataclass(frozen=True)
+class Wordpieces:
+    """The encoder's tokenizer with what goes before a text and where a text is cut."""
+
+    tokenizer: Any
+    prefix: str
+    max_length: int
+
+    def encode(self, texts: Sequence[str]) -> PackedIds:
+        """Ids of the word pieces, special ones included."""
+        prefixed = [self.prefix + text for text in texts]
+        encoded = self.tokenizer(prefixed, truncation=True, max_length=self.max_length)["input_ids"] if prefixed else []
+        return PackedIds(encoded, self.tokenizer.pad_token_id)
+
+
+class Teacher(nn.Module):
+    """Encoder -> mean of the word pieces' vectors (or the first one's) -> dropout -> linear classifier."""
+
+    def __init__(self, encoder: nn.Module, width: int, classes: int, pooling: str, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, shape (batch, classes), float32; bfloat16 inside where the machine is faster at it."""
+        device = batch.ids.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device)):
+            mask = batch.mask
+            states = self.encoder(input_ids=batch.ids, attention_mask=mask.long()).last_hidden_state
+            logits: Tensor = self.head(self.dropout(self._pool(states, mask)))
+        return logits.float()
+
+    def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(batch, pieces, width), (batch, pieces) -> (batch, width)."""
+        if self.pooling == "cls":
+            return states[:, 0]
+        weights = mask[..., None].to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1)
+
+    def parameter_groups(self, settings: TeacherSettings) -> list[dict[str, Any]]:
+        """Trained parameters with their learning rates."""
+        encoder = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+        groups = [{"params": list(self.head.parameters()), "lr": settings.head_learning_rate}]
+        return [*groups, {"params": encoder, "lr": settings.learning_rate}] if encoder else groups
+
+
+def build(source: str, settings: TeacherSettings, classes: int) -> tuple[Teacher, Wordpieces]:
+    """A teacher with pretrained encoder and new classifier, cut and frozen as the settings say.
+
+    Raises:
+        UserError: the source cannot be loaded, has fewer layers than asked for, or no parameter of a frozen name.
+    """
+    encoder, tokenizer = _load_encoder(source)
+    if settings.layers:
+        _keep_layers(encoder, settings.layers)
+    _freeze(encoder, settings.freeze)
+    teacher = Teacher(encoder, encoder.config.hidden_size, classes, settings.pooling, settings.dropout)
+    longest = min(settings.max_length, getattr(encoder.config, "max_position_embeddings", settings.max_length))
+    return teacher, Wordpieces(tokenizer, _prefix(Path(source)), longest)
+
+
+def _load_encoder(source: str) -> tuple[Any, Any]:
+    local = Path(source).is_dir()
+    try:
+        encoder = AutoModel.from_pretrained(source, use_safetensors=True, local_files_only=local, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and Rust errors for a bad checkpoint
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        where = (
+            "a folder with config.json, model.safetensors and a tokenizer" if local else "a Hub id that can be reached"
+        )
+        raise UserError(f"transformers cannot load it: {reason}", source, f"--teacher_model with {where}") from error
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # the pooling is Teacher's own
+    return encoder, tokenizer
+
+
+def _prefix(folder: Path) -> str:
+    """What these weights expect before a text, from sentence-transformers' own file; mostly nothing."""
+    if not (folder / PROMPTS).is_file():
+        return ""
+    prompts = json.loads((folder / PROMPTS).read_text(encoding="utf-8"))
+    return str((prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")) or "")
+
+
+def _keep_layers(encoder: Any, layers: int) -> None:
+    there = encoder.config.num_hidden_layers
+    if layers > there:
+        raise UserError(
+            f"--teacher_layers {layers}, but the encoder has {there}", None, f"--teacher_layers 1 to {there}"
+        )
+    for module in encoder.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == there:
+                setattr(module, name, child[:layers])
+    encoder.config.num_hidden_layers = layers
+
+
+def _freeze(encoder: Any, beginnings: str) -> None:
+    for beginning in (part.strip() for part in beginnings.split(",") if part.strip()):
+        named = [parameter for name, parameter in encoder.named_parameters() if name.startswith(beginning)]
+        if not named:
+            names = ", ".join(dict.fromkeys(".".join(name.split(".")[:3]) for name, _ in encoder.named_parameters()))
+            raise UserError(f"--freeze {beginning}: no parameter begins so", None, f"some that do: {names[:200]}")
+        for parameter in named:
+            parameter.requires_grad_(False)
+
+
+def save_teacher(folder: Path, teacher: Teacher, wordpieces: Wordpieces, labels: Sequence[str]) -> None:
+    """Write a checkpoint that transformers loads by itself, and beside it the classifier and its settings."""
+    encoder: Any = teacher.encoder
+    encoder.save_pretrained(folder)
+    wordpieces.tokenizer.save_pretrained(folder)
+    write_file(folder / HEAD, save({k: v.contiguous() for k, v in teacher.head.state_dict().items()}))
+    card = {
+        "labels": list(labels),
+        "pooling": teacher.pooling,
+        "prefix": wordpieces.prefix,
+        "max_length": wordpieces.max_length,
+    }
+    write_json(folder / CARD, card)
+
+
+def load_teacher_parts(folder: Path) -> tuple[Teacher, Wordpieces, tuple[str, ...]]:
+    """Model, word pieces and labels as :func:`save_teacher` wrote them.
+
+    Raises:
+        UserError: the folder holds no teacher.
+    """
+    if not (folder / CARD).is_file() or not (folder / HEAD).is_file():
+        raise UserError("there is no trained teacher", folder, "python distill.py --mode train_teacher")
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    encoder, tokenizer = _load_encoder(str(folder))
+    teacher = Teacher(encoder, encoder.config.hidden_size, len(card["labels"]), card["pooling"])
+    teacher.head.load_state_dict(load_file(folder / HEAD))
+    return teacher, Wordpieces(tokenizer, card["prefix"], card["max_length"]), tuple(card["labels"])

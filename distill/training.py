@@ -1,0 +1,211 @@
+"""Training: one ``fit`` for teacher and student, selected on dev, and logits in input order."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill.batches import PackedIds, shuffled, sorted_by_length
+from distill.losses import Objective
+from distill.progress import log, progress
+from distill.runs import write_file
+
+WARM_UP = 0.1  # share of the steps
+WEIGHT_DECAY = 0.01
+LARGEST_GRADIENT = 1.0
+PREDICTION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts with what they teach: ``labels`` (texts,), ``teacher_logits`` (texts, classes) or None."""
+
+    inputs: PackedIds
+    labels: Tensor
+    teacher_logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and in what steps a model is trained; dev is asked ``evaluations`` times an epoch."""
+
+    epochs: int
+    batch_size: int
+    evaluations: int = 1
+    patience: int = 4  # evaluations without a better dev accuracy before training stops
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One line of log.jsonl: losses are means since the evaluation before."""
+
+    step: int
+    epoch: float
+    dev_accuracy: float
+    dev_loss: float
+    train_loss: dict[str, float]
+    learning_rate: float
+    seconds: float
+
+
+def best_device() -> torch.device:
+    """CUDA when present, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(
+    model: nn.Module,
+    groups: list[dict[str, Any]],
+    train: Split,
+    dev: Split,
+    objective: Objective,
+    schedule: Schedule,
+    seed: int,
+    what: str,
+) -> list[Evaluation]:
+    """Train ``model`` in place and leave it with the weights that were best on dev.
+
+    AdamW; the learning rates in ``groups`` are peaks of a linear warm-up and decay. Returns the evaluations.
+    """
+    run = _Run(model, groups, train, dev, objective, schedule, seed, what)
+    with progress(None, what, run.steps, "steps") as bar:
+        for step, rows in enumerate(run.batches(), 1):
+            run.step(rows)
+            bar.update()
+            if run.is_time_to_evaluate(step):
+                run.evaluate(step)
+                bar.set_postfix_str(f"dev {run.evaluations[-1].dev_accuracy:.4f}, best {run.best_accuracy:.4f}")
+                if run.is_out_of_patience():
+                    log.info("%s: stopped early, dev has not improved for %d evaluations", what, schedule.patience)
+                    break
+    model.load_state_dict(run.best_weights)
+    return run.evaluations
+
+
+class _Run:
+    """The state of one ``fit``."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: list[dict[str, Any]],
+        train: Split,
+        dev: Split,
+        objective: Objective,
+        schedule: Schedule,
+        seed: int,
+        what: str,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.device = best_device()
+        self.model = model.to(self.device).train()
+        self.train, self.dev, self.objective, self.schedule, self.what = train, dev, objective, schedule, what
+        self.epoch_steps = math.ceil(len(train.inputs) / schedule.batch_size)
+        self.steps = schedule.epochs * self.epoch_steps
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: warm_up_and_decay(step, self.steps)
+        )
+        self.trained = [parameter for group in groups for parameter in group["params"]]
+        self.evaluations: list[Evaluation] = []
+        self.sums: dict[str, Tensor] = {}
+        self.summed = 0
+        self.best_accuracy, self.best_at = -1.0, 0
+        self.best_weights: dict[str, Any] = {}
+        self.started = time.perf_counter()
+
+    def batches(self) -> Any:
+        for _ in range(self.schedule.epochs):
+            yield from shuffled(self.train.inputs.lengths, self.schedule.batch_size, self.generator)
+
+    def step(self, rows: Tensor) -> None:
+        batch = self.train.inputs.batch(rows).to(self.device)
+        labels = self.train.labels[rows].to(self.device)
+        taught = self.train.teacher_logits
+        loss = self.objective(self.model(batch), None if taught is None else taught[rows].to(self.device), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.trained, LARGEST_GRADIENT)
+        self.optimizer.step()
+        self.scheduler.step()
+        for name, part in loss.parts.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + part.detach()
+        self.summed += 1
+
+    def is_time_to_evaluate(self, step: int) -> bool:
+        every = max(1, self.epoch_steps // self.schedule.evaluations)
+        in_epoch = (step - 1) % self.epoch_steps + 1
+        return in_epoch == self.epoch_steps or (in_epoch % every == 0 and self.epoch_steps - in_epoch >= every)
+
+    def evaluate(self, step: int) -> None:
+        logits = predict_logits(self.model, self.dev.inputs)
+        self.model.train()
+        accuracy = (logits.argmax(1) == self.dev.labels).double().mean().item()
+        evaluation = Evaluation(
+            step=step,
+            epoch=round(step / self.epoch_steps, 3),
+            dev_accuracy=accuracy,
+            dev_loss=nn.functional.cross_entropy(logits, self.dev.labels).item(),
+            train_loss={name: (total / self.summed).item() for name, total in self.sums.items()},
+            learning_rate=self.scheduler.get_last_lr()[0],
+            seconds=round(time.perf_counter() - self.started, 2),
+        )
+        self.evaluations.append(evaluation)
+        self.sums, self.summed = {}, 0
+        if accuracy > self.best_accuracy:
+            self.best_accuracy, self.best_at = accuracy, len(self.evaluations)
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+
+    def is_out_of_patience(self) -> bool:
+        return len(self.evaluations) - self.best_at >= self.schedule.patience
+
+
+def warm_up_and_decay(step: int, steps: int) -> float:
+    """Share of the peak learning rate: linear from near 0 to 1 in the first tenth, then linear to 0."""
+    warm = max(1, round(WARM_UP * steps))
+    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+
+
+def predict_logits(model: nn.Module, inputs: PackedIds, batch_size: int = PREDICTION_BATCH, what: str = "") -> Tensor:
+    """Logits of every text in input order, shape (texts, classes), float32 on the CPU; with a bar if it has a name."""
+    device = next(model.parameters()).device
+    model.eval()
+    rows_of, logits_of = [], []
+    batches: Sequence[Tensor] = list(sorted_by_length(inputs.lengths, batch_size))
+    with torch.inference_mode(), progress(None, what, len(inputs)) if what else _NoBar() as bar:
+        for rows in batches:
+            logits_of.append(model(inputs.batch(rows).to(device)).float().cpu())
+            rows_of.append(rows)
+            bar.update(len(rows))
+    if not rows_of:
+        raise ValueError("no texts to predict")
+    logits = torch.cat(logits_of)
+    return torch.empty_like(logits).index_copy_(0, torch.cat(rows_of), logits)
+
+
+class _NoBar:
+    """A progress bar that shows nothing."""
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, _: int) -> None:
+        pass
+
+
+def write_log(path: Path, evaluations: Sequence[Evaluation]) -> None:
+    """``log.jsonl``: one evaluation a line."""
+    write_file(path, "".join(json.dumps(asdict(evaluation)) + "\n" for evaluation in evaluations))

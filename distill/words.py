@@ -1,0 +1,89 @@
+"""Words: Chinese text cut by jieba, and the vocabulary that numbers them. The only door of jieba."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from distill.errors import UserError
+from distill.runs import write_file
+
+PAD, UNKNOWN = "<pad>", "<unk>"
+PAD_ID, UNKNOWN_ID = 0, 1
+_loading = threading.Lock()
+
+
+@functools.cache
+def _cut() -> Callable[[str], list[str]]:
+    """jieba's cutter, its dictionary loaded once and without its chatter."""
+    import jieba
+
+    with _loading:
+        jieba.setLogLevel(logging.WARNING)
+        jieba.initialize()
+    return jieba.lcut  # type: ignore[no-any-return]
+
+
+def segmenter() -> dict[str, str]:
+    """Name and version of what cuts texts into words; a student is only right with the one it was trained with."""
+    return {"name": "jieba", "version": metadata.version("jieba")}
+
+
+def segment(text: str) -> list[str]:
+    """The words of a text in their order, in lower case and without white space."""
+    return [word for word in _cut()(text.lower()) if not word.isspace()]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words in the order of their ids; the first two are ``<pad>`` and ``<unk>``."""
+
+    words: tuple[str, ...]
+
+    @functools.cached_property
+    def ids(self) -> dict[str, int]:
+        """Word to id."""
+        return {word: index for index, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, words: Sequence[str], most: int) -> list[int]:
+        """Ids of the first ``most`` words; an unknown word gives its characters' ids; never empty."""
+        ids: list[int] = []
+        for word in words:
+            known = self.ids.get(word)
+            ids += [known] if known is not None else [self.ids.get(char, UNKNOWN_ID) for char in word]
+            if len(ids) >= most:
+                break
+        return ids[:most] or [UNKNOWN_ID]
+
+    def save(self, path: Path) -> None:
+        """One word a line."""
+        write_file(path, "\n".join(self.words) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read what :meth:`save` wrote."""
+        words = tuple(path.read_text(encoding="utf-8").split("\n")[:-1])
+        if words[:2] != (PAD, UNKNOWN):
+            raise UserError(
+                f"not a vocabulary: it must begin with {PAD} and {UNKNOWN}", path, "train the student again"
+            )
+        return cls(words)
+
+
+def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int) -> Vocabulary:
+    """Words seen ``min_count`` times and every character seen so, the most frequent first (ties by code point)."""
+    counts: Counter[str] = Counter()
+    for words in texts:
+        counts.update(words)
+        counts.update(char for word in words if len(word) > 1 for char in word)
+    frequent = [(word, count) for word, count in counts.items() if count >= min_count and word not in (PAD, UNKNOWN)]
+    return Vocabulary((PAD, UNKNOWN, *(word for word, _ in sorted(frequent, key=lambda item: (-item[1], item[0])))))
