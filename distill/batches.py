@@ -58,12 +58,12 @@ def shuffled(lengths: Tensor, size: int, generator: torch.Generator) -> Iterator
     """One epoch of row batches in random order; each holds texts of like lengths."""
     order = torch.randperm(len(lengths), generator=generator)
     batches: list[Tensor] = []
-    for bucket in order.split(size * BUCKET):
-        batches.extend(bucket[lengths[bucket].argsort(stable=True)].split(size))
+    for bucket in torch.split(order, size * BUCKET):
+        batches.extend(torch.split(bucket[lengths[bucket].argsort(stable=True)], size))
     for place in torch.randperm(len(batches), generator=generator).tolist():
         yield batches[place]
 
 
 def sorted_by_length(lengths: Tensor, size: int) -> Iterator[Tensor]:
     """All rows once, shortest first, in batches of ``size``: the least padding there can be."""
-    yield from lengths.argsort(stable=True).split(size)
+    yield from torch.split(lengths.argsort(stable=True), size)

@@ -41,7 +41,7 @@ class TextClassifier:
             raise UserError("texts must be a list of strings", None, 'predict(["…", "…"])')
         if not len(texts):
             return torch.empty(0, len(self.labels))
-        return predict_logits(self.model, self.input.encode(texts), what=what)
+        return predict_logits(self.model, self.input.encode(texts), what)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of every text."""

@@ -54,7 +54,7 @@ def parser() -> Parser:
 
 def settings_from(values: dict[str, Any]) -> Settings:
     """Settings from parsed flags, checked."""
-    sections = {
+    sections: dict[str, Any] = {
         section: kind(**{field.name: values[f"{section}.{field.name}"] for field in dataclasses.fields(kind)})
         for section, kind in SECTIONS.items()
     }

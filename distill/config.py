@@ -13,17 +13,20 @@ STUDENT_INPUTS = ("word", "sentence")
 POOLINGS = ("mean", "cls")
 
 
-def option(default: Any, help: str, *, flag: str = "", low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+def option(
+    default: Any, meaning: str, *, flag: str = "", low: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
     """A settings field: its default, a sentence, its flag if not the field's name, and what values it allows."""
-    return dataclasses.field(default=default, metadata={"help": help, "flag": flag, "low": low, "choices": choices})
+    return dataclasses.field(default=default, metadata={"help": meaning, "flag": flag, "low": low, "choices": choices})
 
 
+@dataclass(frozen=True)
 class Checked:
     """Checks every field against its ``low`` and ``choices`` on construction and names all faults at once."""
 
     def __post_init__(self) -> None:
         faults = []
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             value, low, choices = getattr(self, field.name), field.metadata["low"], field.metadata["choices"]
             if low is not None and value is not None and value < low:
                 faults.append(f"--{flag_of(field)} is {value}, at least {low:g} is needed")
@@ -137,4 +140,10 @@ class Settings:
         return dataclasses.replace(self, objective=ObjectiveSettings(hard_weight=1.0, logits_weight=0.0))
 
 
-SECTIONS = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
+SECTIONS: dict[str, type[Checked]] = {
+    "run": RunSettings,
+    "data": DataSettings,
+    "teacher": TeacherSettings,
+    "student": StudentSettings,
+    "objective": ObjectiveSettings,
+}

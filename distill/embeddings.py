@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,8 +176,8 @@ def _binary_rows(file: BinaryIO, start: bytes, path: Path, width: int) -> Iterat
         at = end
 
 
-def matrix(vectors: KeyedVectors, words: tuple[str, ...], seed: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """One row a word, shape ``(words, width)``, and the coverage.
+def matrix(vectors: KeyedVectors, words: tuple[str, ...], seed: int) -> NDArray[np.float32]:
+    """One row a word, shape ``(words, width)``.
 
     A word without a vector gets the mean of its characters' vectors, or noise of the vectors' own spread; the first
     row (padding) is zero.
@@ -185,12 +185,11 @@ def matrix(vectors: KeyedVectors, words: tuple[str, ...], seed: int) -> tuple[ND
     noise = np.random.default_rng(seed)
     spread = float(vectors.vectors.std()) if len(vectors) else 0.1
     rows = noise.normal(0.0, spread, (len(words), vectors.vector_size)).astype(np.float32)
-    known = composed = 0
     for index, word in enumerate(words):
         characters = [vectors[char] for char in word if char in vectors]
         if word in vectors:
-            rows[index], known = vectors[word], known + 1
+            rows[index] = vectors[word]
         elif characters:
-            rows[index], composed = np.mean(characters, axis=0), composed + 1
+            rows[index] = np.mean(characters, axis=0)
     rows[0] = 0.0
-    return rows, {"words": len(words), "with_vector": known, "from_characters": composed}
+    return rows

@@ -10,8 +10,14 @@ Item = TypeVar("Item")
 log = logging.getLogger("distill")
 
 
-def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "texts") -> Any:
-    """``items`` behind a bar that appears after a second, on a terminal only; also a plain bar with ``update``."""
+def bar(what: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:
+    """A bar with ``update``, to be used in a ``with``; it appears after a second, on a terminal only."""
     from tqdm import tqdm
 
     return tqdm(items, what, total, unit=f" {unit}", delay=1.0, disable=None, dynamic_ncols=True, smoothing=0.1)
+
+
+def progress(items: Iterable[Item], what: str, total: int, unit: str = "texts") -> Iterable[Item]:
+    """``items`` behind a bar."""
+    shown: Iterable[Item] = bar(what, total, unit, items)
+    return shown

@@ -29,22 +29,26 @@ class RunFolder:
 
     @property
     def teacher(self) -> Path:
+        """Folder of the teacher."""
         return self.root / "teacher"
 
     @property
     def teacher_logits(self) -> Path:
+        """File of the teacher's logits."""
         return self.root / "cache" / "teacher_logits.safetensors"
 
     @property
     def report(self) -> Path:
+        """Folder of the report."""
         return self.root / "report"
 
     @property
     def config(self) -> Path:
+        """File of the run's settings."""
         return self.root / "config.json"
 
     def student(self, kind: str, seed_index: int = 0) -> Path:
-        """Folder of a student; the first seed's is ``KIND``, later ones ``KIND.2``, ``KIND.3``, …"""
+        """Folder of a student; the first seed's is ``KIND``, later ones ``KIND.2``, ``KIND.3`` and so on."""
         return self.root / (kind if seed_index == 0 else f"{kind}.{seed_index + 1}")
 
 
@@ -69,7 +73,7 @@ def write_file(path: Path, content: bytes | str) -> Path:
         aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
         try:
             aside.write_bytes(payload)
-            os.replace(aside, path)
+            aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
     return path
@@ -91,11 +95,11 @@ def write_folder(path: Path) -> Iterator[Path]:
             aside.chmod(0o755)
             if path.exists():
                 old = aside.with_suffix(".old")
-                os.replace(path, old)
-                os.replace(aside, path)
+                path.replace(old)
+                aside.replace(path)
                 shutil.rmtree(old)
             else:
-                os.replace(aside, path)
+                aside.replace(path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 

@@ -33,7 +33,7 @@ transformers.logging.disable_progress_bar()
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether the processor or GPU multiplies bfloat16 itself; elsewhere bfloat16 is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
 

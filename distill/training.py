@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from distill.batches import PackedIds, shuffled, sorted_by_length
 from distill.losses import Objective
-from distill.progress import log, progress
+from distill.progress import bar, log
 from distill.runs import write_file
 
 WARM_UP = 0.1  # share of the steps
@@ -62,56 +63,49 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def fit(
-    model: nn.Module,
-    groups: list[dict[str, Any]],
-    train: Split,
-    dev: Split,
-    objective: Objective,
-    schedule: Schedule,
-    seed: int,
-    what: str,
-) -> list[Evaluation]:
+@dataclass(frozen=True)
+class Job:
+    """What a model is to learn and how; ``what`` names it on the progress bar."""
+
+    train: Split
+    dev: Split
+    objective: Objective
+    schedule: Schedule
+    seed: int
+    what: str
+
+
+def fit(model: nn.Module, groups: list[dict[str, Any]], job: Job) -> list[Evaluation]:
     """Train ``model`` in place and leave it with the weights that were best on dev.
 
     AdamW; the learning rates in ``groups`` are peaks of a linear warm-up and decay. Returns the evaluations.
     """
-    run = _Run(model, groups, train, dev, objective, schedule, seed, what)
-    with progress(None, what, run.steps, "steps") as bar:
-        for step, rows in enumerate(run.batches(), 1):
-            run.step(rows)
-            bar.update()
-            if run.is_time_to_evaluate(step):
-                run.evaluate(step)
-                bar.set_postfix_str(f"dev {run.evaluations[-1].dev_accuracy:.4f}, best {run.best_accuracy:.4f}")
-                if run.is_out_of_patience():
-                    log.info("%s: stopped early, dev has not improved for %d evaluations", what, schedule.patience)
+    fitting = _Fitting(model, groups, job)
+    with bar(job.what, fitting.steps, "steps") as shown:
+        for step, rows in enumerate(fitting.batches(), 1):
+            fitting.step(rows)
+            shown.update()
+            if fitting.is_time_to_evaluate(step):
+                fitting.evaluate(step)
+                shown.set_postfix_str(f"dev {fitting.evaluations[-1].dev_accuracy:.4f}")
+                if fitting.is_out_of_patience():
+                    log.info("%s: stopped, dev is no better for %d evaluations", job.what, job.schedule.patience)
                     break
-    model.load_state_dict(run.best_weights)
-    return run.evaluations
+    model.load_state_dict(fitting.best_weights)
+    return fitting.evaluations
 
 
-class _Run:
+class _Fitting:
     """The state of one ``fit``."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        groups: list[dict[str, Any]],
-        train: Split,
-        dev: Split,
-        objective: Objective,
-        schedule: Schedule,
-        seed: int,
-        what: str,
-    ) -> None:
-        torch.manual_seed(seed)
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(self, model: nn.Module, groups: list[dict[str, Any]], job: Job) -> None:
+        torch.manual_seed(job.seed)
+        self.generator = torch.Generator().manual_seed(job.seed)
         self.device = best_device()
         self.model = model.to(self.device).train()
-        self.train, self.dev, self.objective, self.schedule, self.what = train, dev, objective, schedule, what
-        self.epoch_steps = math.ceil(len(train.inputs) / schedule.batch_size)
-        self.steps = schedule.epochs * self.epoch_steps
+        self.job = job
+        self.epoch_steps = math.ceil(len(job.train.inputs) / job.schedule.batch_size)
+        self.steps = job.schedule.epochs * self.epoch_steps
         self.optimizer = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: warm_up_and_decay(step, self.steps)
@@ -120,19 +114,19 @@ class _Run:
         self.evaluations: list[Evaluation] = []
         self.sums: dict[str, Tensor] = {}
         self.summed = 0
-        self.best_accuracy, self.best_at = -1.0, 0
+        self.best, self.best_at = (-1.0, 0.0), 0
         self.best_weights: dict[str, Any] = {}
         self.started = time.perf_counter()
 
-    def batches(self) -> Any:
-        for _ in range(self.schedule.epochs):
-            yield from shuffled(self.train.inputs.lengths, self.schedule.batch_size, self.generator)
+    def batches(self) -> Iterator[Tensor]:
+        for _ in range(self.job.schedule.epochs):
+            yield from shuffled(self.job.train.inputs.lengths, self.job.schedule.batch_size, self.generator)
 
     def step(self, rows: Tensor) -> None:
-        batch = self.train.inputs.batch(rows).to(self.device)
-        labels = self.train.labels[rows].to(self.device)
-        taught = self.train.teacher_logits
-        loss = self.objective(self.model(batch), None if taught is None else taught[rows].to(self.device), labels)
+        batch = self.job.train.inputs.batch(rows).to(self.device)
+        labels = self.job.train.labels[rows].to(self.device)
+        taught = self.job.train.teacher_logits
+        loss = self.job.objective(self.model(batch), None if taught is None else taught[rows].to(self.device), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.trained, LARGEST_GRADIENT)
@@ -143,31 +137,33 @@ class _Run:
         self.summed += 1
 
     def is_time_to_evaluate(self, step: int) -> bool:
-        every = max(1, self.epoch_steps // self.schedule.evaluations)
+        """At the last step of every ``evaluations``-th part of an epoch."""
+        parts = self.job.schedule.evaluations
         in_epoch = (step - 1) % self.epoch_steps + 1
-        return in_epoch == self.epoch_steps or (in_epoch % every == 0 and self.epoch_steps - in_epoch >= every)
+        return in_epoch * parts // self.epoch_steps > (in_epoch - 1) * parts // self.epoch_steps
 
     def evaluate(self, step: int) -> None:
-        logits = predict_logits(self.model, self.dev.inputs)
+        logits = predict_logits(self.model, self.job.dev.inputs)
         self.model.train()
-        accuracy = (logits.argmax(1) == self.dev.labels).double().mean().item()
+        accuracy = (logits.argmax(1) == self.job.dev.labels).double().mean().item()
         evaluation = Evaluation(
             step=step,
             epoch=round(step / self.epoch_steps, 3),
             dev_accuracy=accuracy,
-            dev_loss=nn.functional.cross_entropy(logits, self.dev.labels).item(),
+            dev_loss=nn.functional.cross_entropy(logits, self.job.dev.labels).item(),
             train_loss={name: (total / self.summed).item() for name, total in self.sums.items()},
-            learning_rate=self.scheduler.get_last_lr()[0],
+            learning_rate=float(self.scheduler.get_last_lr()[0]),
             seconds=round(time.perf_counter() - self.started, 2),
         )
         self.evaluations.append(evaluation)
         self.sums, self.summed = {}, 0
-        if accuracy > self.best_accuracy:
-            self.best_accuracy, self.best_at = accuracy, len(self.evaluations)
+        rank = (accuracy, -evaluation.dev_loss)  # of equally accurate weights the surer ones
+        if rank > self.best:
+            self.best, self.best_at = rank, len(self.evaluations)
             self.best_weights = copy.deepcopy(self.model.state_dict())
 
     def is_out_of_patience(self) -> bool:
-        return len(self.evaluations) - self.best_at >= self.schedule.patience
+        return len(self.evaluations) - self.best_at >= self.job.schedule.patience
 
 
 def warm_up_and_decay(step: int, steps: int) -> float:
@@ -176,34 +172,21 @@ def warm_up_and_decay(step: int, steps: int) -> float:
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
 
 
-def predict_logits(model: nn.Module, inputs: PackedIds, batch_size: int = PREDICTION_BATCH, what: str = "") -> Tensor:
-    """Logits of every text in input order, shape (texts, classes), float32 on the CPU; with a bar if it has a name."""
+def predict_logits(model: nn.Module, inputs: PackedIds, what: str = "", batch_size: int = PREDICTION_BATCH) -> Tensor:
+    """Logits of every text in input order, shape (texts, classes), float32, on the CPU; ``what`` names a bar."""
     device = next(model.parameters()).device
     model.eval()
     rows_of, logits_of = [], []
-    batches: Sequence[Tensor] = list(sorted_by_length(inputs.lengths, batch_size))
-    with torch.inference_mode(), progress(None, what, len(inputs)) if what else _NoBar() as bar:
-        for rows in batches:
+    with torch.inference_mode(), bar(what, len(inputs), "texts") if what else contextlib.nullcontext() as shown:
+        for rows in sorted_by_length(inputs.lengths, batch_size):
             logits_of.append(model(inputs.batch(rows).to(device)).float().cpu())
             rows_of.append(rows)
-            bar.update(len(rows))
+            if shown is not None:
+                shown.update(len(rows))
     if not rows_of:
         raise ValueError("no texts to predict")
     logits = torch.cat(logits_of)
     return torch.empty_like(logits).index_copy_(0, torch.cat(rows_of), logits)
-
-
-class _NoBar:
-    """A progress bar that shows nothing."""
-
-    def __enter__(self) -> _NoBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def update(self, _: int) -> None:
-        pass
 
 
 def write_log(path: Path, evaluations: Sequence[Evaluation]) -> None:

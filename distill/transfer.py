@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,11 +19,14 @@ from distill.runs import write_file
 VERSION = 1
 
 
-def teacher_logits(teacher: TextClassifier, made_by: dict[str, str], examples: Sequence[Example], path: Path) -> Tensor:
+def teacher_logits(
+    load_teacher: Callable[[], TextClassifier], made_by: dict[str, str], examples: Sequence[Example], path: Path
+) -> Tensor:
     """The teacher's logits of ``examples``, shape (examples, classes), from the cache at ``path`` if it is current.
 
-    ``made_by`` names everything that decides the logits (weights, word piece settings, precision). A cache made by
-    something else is refused, the reason said, and made anew; it is there whole or not at all.
+    The teacher is loaded only if it is needed. ``made_by`` names everything that decides the logits: weights, word
+    pieces, precision. A cache made by something else is refused, the reason said, and made anew; it is there whole
+    or not at all.
     """
     made_by = {**made_by, "cache_version": str(VERSION)}
     ids = torch.tensor([example.id for example in examples])
@@ -32,7 +35,7 @@ def teacher_logits(teacher: TextClassifier, made_by: dict[str, str], examples: S
         log.info("teacher logits: kept (%s)", path)
         return found
     log.info("teacher logits: %s", stale)
-    logits = teacher.logits([example.text for example in examples], "teacher labels")
+    logits = load_teacher().logits([example.text for example in examples], "teacher labels")
     write_file(path, save({"ids": ids, "logits": logits}, {"made_by": json.dumps(made_by)}))
     return logits
 

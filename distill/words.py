@@ -21,7 +21,7 @@ _loading = threading.Lock()
 
 @functools.cache
 def _cut() -> Callable[[str], list[str]]:
-    """jieba's cutter, its dictionary loaded once and without its chatter."""
+    """The cutter of jieba, its dictionary loaded once and without its chatter."""
     import jieba
 
     with _loading:

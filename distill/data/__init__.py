@@ -21,15 +21,13 @@ TEST_SEED = 0  # a held-out test set is the same whatever the seed of a run
 def load(settings: DataSettings, seed: int) -> Dataset:
     """Read, check and split a data set. The same settings and seed give the same split.
 
-    Train texts that occur in dev or test are dropped, and of a repeated train text the first is kept; all of it is
-    counted. Without a dev or test file a stratified tenth of train is set aside.
+    Train texts that occur in dev or test are dropped, of a repeated train text the first is kept, and of one with two
+    labels none; all of it is counted. Without a dev or test file a stratified tenth of train is set aside.
     """
     files = _files(settings)
     if not files:
-        splits, labels = {"train": read_reviews()}, LABELS
-    else:
-        splits, labels = _read_files(files, settings)
-    return _checked(splits, labels, seed)
+        return _checked({"train": read_reviews()}, LABELS, seed)
+    return _checked(*_read_files(files, settings), seed)
 
 
 def _files(settings: DataSettings) -> dict[str, Path]:
@@ -72,9 +70,9 @@ def _read_files(files: dict[str, Path], settings: DataSettings) -> tuple[dict[st
 
 def _checked(splits: dict[str, list[Example]], labels: tuple[str, ...], seed: int) -> Dataset:
     rows = len(splits["train"])
-    train, duplicates, conflicts = without_repeats(splits["train"])
-    train, leaks = without_leaks(train, splits.get("test", []))
+    train, leaks = without_leaks(splits["train"], splits.get("test", []))
     train, dev_leaks = without_leaks(train, splits.get("dev", []))
+    train, duplicates, conflicts = without_repeats(train)
     if "test" not in splits:
         train, splits["test"] = stratified_split(train, TEST_SEED)
     if "dev" not in splits:

@@ -12,14 +12,17 @@ HELD_OUT_SHARE = 0.1
 
 
 def without_repeats(examples: Sequence[Example]) -> tuple[list[Example], int, int]:
-    """The first example of every text; how many repeats were dropped, and how many texts had two labels."""
+    """The first example of every text that has one label only.
+
+    Also how many repeats were dropped, and how many texts were dropped for having two labels.
+    """
     labels_of: dict[int, set[int]] = defaultdict(set)
     first: dict[int, Example] = {}
     for example in examples:
         labels_of[example.id].add(example.label)
         first.setdefault(example.id, example)
-    conflicts = sum(len(labels) > 1 for labels in labels_of.values())
-    return list(first.values()), len(examples) - len(first), conflicts
+    kept = [example for example in first.values() if len(labels_of[example.id]) == 1]
+    return kept, len(examples) - len(first), len(first) - len(kept)
 
 
 def without_leaks(examples: Sequence[Example], held_out: Sequence[Example]) -> tuple[list[Example], int]:

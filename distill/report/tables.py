@@ -74,10 +74,10 @@ def classification_reports(
 def data_sentence(data: dict[str, int]) -> str:
     """The counts of a data set in one sentence."""
     return (
-        f"{data['train']:,} train, {data['dev']:,} dev and {data['test']:,} test texts ({data['test_distinct']:,} distinct). "
-        f"Of {data['train_rows_read']:,} train rows, {data['leaks']:,} were dropped because their text is in test, "
-        f"{data['leaks_into_dev']:,} because it is in dev, {data['duplicates']:,} because it came before; "
-        f"{data['conflicts']:,} train texts had two labels (the first was kept)."
+        f"{data['train']:,} train, {data['dev']:,} dev and {data['test']:,} test texts "
+        f"({data['test_distinct']:,} distinct). Of {data['train_rows_read']:,} train rows were dropped: "
+        f"{data['leaks']:,} whose text is in test, {data['leaks_into_dev']:,} in dev, {data['duplicates']:,} repeats, "
+        f"and {data['conflicts']:,} texts that had two labels."
     )
 
 

@@ -8,11 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from distill.batches import PackedIds
+from distill.config import StudentSettings
 from distill.errors import UserError
 from distill.runs import write_file, write_json
 from distill.students.bilstm import BiLSTM, BiLSTMConfig
@@ -38,11 +42,27 @@ class Words:
         return PackedIds([self.vocabulary.encode(words, self.max_length) for words in texts], PAD_ID)
 
 
-def save_student(folder: Path, model: nn.Module, words: Words, labels: Sequence[str], architecture: str) -> None:
+def build(settings: StudentSettings, rows: NDArray[np.float32], classes: int) -> nn.Module:
+    """A new student whose word vectors are ``rows``, shape (words, width); the rest hangs on torch's seed."""
+    config = BiLSTMConfig(
+        words=rows.shape[0],
+        width=rows.shape[1],
+        hidden=settings.hidden,
+        classes=classes,
+        dropout=settings.dropout,
+        sentence=settings.input == "sentence",
+    )
+    student = BiLSTM(config)
+    student.embedding.weight.data.copy_(torch.from_numpy(rows))
+    return student
+
+
+def save_student(folder: Path, model: nn.Module, words: Words, labels: Sequence[str]) -> None:
     """Write json + safetensors + vocabulary."""
+    config: Any = model.config
     card = {
-        "architecture": architecture,
-        "config": asdict(model.config),  # type: ignore[call-overload]
+        "architecture": next(name for name, (network, _) in ARCHITECTURES.items() if isinstance(model, network)),
+        "config": asdict(config),
         "labels": list(labels),
         "max_length": words.max_length,
         "segmenter": segmenter(),

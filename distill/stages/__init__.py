@@ -1,0 +1,33 @@
+"""The story: one function a mode, from data to report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.config import Settings
+from distill.stages.examine import test
+from distill.stages.learn import train_students
+from distill.stages.run import Run
+from distill.stages.teach import label, train_teacher
+
+
+def run(settings: Settings) -> list[Path]:
+    """Do what ``--mode`` says; returns the files and folders that were written or kept."""
+    story = {
+        "all": everything,
+        "train_teacher": train_teacher,
+        "label": label,
+        "train_student": train_students,
+        "test": test,
+    }
+    return story[settings.run.mode](Run(settings))
+
+
+def everything(run: Run) -> list[Path]:
+    """Teacher, its logits, student alone, distilled student, report; what is finished and current is kept."""
+    files = train_teacher(run)
+    if run.settings.objective.logits_weight > 0:
+        files += label(run)
+        files += train_students(run, alone=True)
+    files += train_students(run)
+    return files + test(run)

@@ -1,0 +1,99 @@
+"""The last stage: test is opened once, for every trained model of the run, and the report is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distill.classifiers import TextClassifier, load_student, load_teacher
+from distill.data import Example
+from distill.errors import UserError
+from distill.progress import log
+from distill.report import Outcome, Report, timing, write
+from distill.runs import MADE_FROM
+from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history
+from distill.teacher import has_fast_bf16
+
+Key = tuple[str, int]  # kind of model, seed
+MAKE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}
+
+
+def test(run: Run) -> list[Path]:
+    """What every trained model of this run reaches on test, and how fast."""
+    folders = _trained(run)
+    if not folders:
+        raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
+    for folder in folders.values():
+        run.check_same_data(folder, "all")
+    texts = [example.text for example in run.data.test]
+    models = {key: load_teacher(path) if key[0] == TEACHER else load_student(path) for key, path in folders.items()}
+    predicted = {key: model.logits(texts, f"test, {key[0]}").argmax(1).numpy() for key, model in models.items()}
+    times = _times(models, texts[: timing.TEXTS])
+    report = Report(
+        gold=np.array([example.label for example in run.data.test]),
+        first_of_text=_first_of_text(run.data.test),
+        labels=run.data.labels,
+        outcomes=[
+            Outcome(*key, predicted[key], models[key].parameters, _size(path), times[key], history(path))
+            for key, path in folders.items()
+        ],
+        data=run.data.counts,
+        settings=dataclasses.asdict(run.settings),
+        timing=_timing_sentence(min(len(texts), timing.TEXTS)),
+        missing=[
+            f"Not there: {kind}; {COMMAND} {command}"
+            for kind, command in MAKE.items()
+            if kind not in {name for name, _ in folders}
+        ],
+    )
+    text, files = write(report, run.folder.report)
+    log.info("\n%s", text)
+    return files
+
+
+def _trained(run: Run) -> dict[Key, Path]:
+    """Folders of the run's trained models, the teacher first."""
+    seed, seeds = run.settings.run.seed, run.settings.run.seeds
+    wanted = {(TEACHER, seed): run.folder.teacher}
+    for kind in (ALONE, DISTILLED):
+        wanted.update({(kind, seed + place): run.folder.student(kind, place) for place in range(seeds)})
+    return {key: folder for key, folder in wanted.items() if (folder / MADE_FROM).exists()}
+
+
+def _times(models: dict[Key, TextClassifier], texts: list[str]) -> dict[Key, dict[str, float]]:
+    """Milliseconds a text on the processor and, where there is one, on the GPU."""
+    times: dict[Key, dict[str, float]] = {key: {} for key in models}
+    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        for model in models.values():
+            model.to(torch.device(device))
+        measured = timing.ms_per_text({key: model.predict for key, model in models.items()}, texts)
+        for key, milliseconds in measured.items():
+            times[key]["gpu" if device == "cuda" else "cpu"] = milliseconds
+    return times
+
+
+def _timing_sentence(texts: int) -> str:
+    precision = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
+    return (
+        f"Time: from raw text to label, segmentation included; median of {timing.RUNS} interleaved runs over {texts} "
+        f"test texts, batches sorted by length, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
+        f"teacher in {precision}, processor {timing.processor()}."
+    )
+
+
+def _first_of_text(examples: Sequence[Example]) -> NDArray[np.bool_]:
+    """Marks the first row of every distinct text."""
+    ids = np.array([example.id for example in examples])
+    first = np.zeros(len(ids), dtype=np.bool_)
+    first[np.unique(ids, return_index=True)[1]] = True
+    return first
+
+
+def _size(folder: Path) -> int:
+    """Bytes of what is needed to run a model."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in ("log.jsonl", MADE_FROM))

@@ -1,0 +1,103 @@
+"""What several stages of a run need, each made once and when first asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.config import Settings
+from distill.data import Dataset, Example, load
+from distill.data.embedded import NAME
+from distill.embeddings import VectorFile, find_vectors
+from distill.errors import UserError
+from distill.pretrained import Pretrained, resolve
+from distill.progress import log, progress
+from distill.runs import RunFolder, clean, differences, versions, write_json
+from distill.words import segment
+
+COMMAND = "python distill.py --mode"
+TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"
+
+
+class Run:
+    """Settings, folder, and the data and weights that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        source = settings.data.data or settings.data.train_file
+        name = settings.run.run or f"runs/{Path(source).resolve().stem if source else NAME}"
+        self.folder = RunFolder(Path(name))
+        clean(self.folder.root)
+        if settings.run.threads:
+            torch.set_num_threads(settings.run.threads)
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """The checked data; what the checks found is said, and the run's settings are kept."""
+        dataset = load(self.settings.data, self.settings.run.seed)
+        log.info("data: %s", ", ".join(f"{count} {name}" for name, count in dataset.counts.items()))
+        record = {
+            "settings": dataclasses.asdict(self.settings),
+            "versions": versions(),
+            "data": {"fingerprint": dataset.fingerprint, **dataset.counts},
+        }
+        write_json(self.folder.config, record)
+        return dataset
+
+    @functools.cached_property
+    def segmented(self) -> dict[str, list[list[str]]]:
+        """The words of the train and dev texts."""
+        splits = {"train": self.data.train, "dev": self.data.dev}
+        return {
+            name: [segment(example.text) for example in progress(split, f"jieba, {name}", len(split))]
+            for name, split in splits.items()
+        }
+
+    @functools.cached_property
+    def vectors(self) -> VectorFile:
+        """The file of word vectors."""
+        found = find_vectors(self.settings.student.vectors)
+        log.info("word vectors: %s, %s", found.path.name, found.why)
+        return found
+
+    @functools.cached_property
+    def pretrained(self) -> Pretrained:
+        """The teacher's pretrained weights."""
+        found = resolve(self.settings.teacher.model)
+        log.info("teacher's weights: %s, %s", found.source, found.why)
+        return found
+
+    def is_current(self, folder: Path, made_from: dict[str, Any]) -> bool:
+        """Whether a folder was made from just this, and a word about it either way."""
+        changed = differences(folder, made_from)
+        if not changed:
+            log.info("%s: kept, it was trained with the same data and settings", folder)
+        elif folder.exists():
+            log.info("%s: trained again, %s", folder, ", ".join(changed))
+        return not changed
+
+    def check_same_data(self, folder: Path, command: str) -> None:
+        """Refuse a model that was trained on other data: it may have seen what is dev or test here."""
+        if differences(folder, {"data": self.data.fingerprint}):
+            raise UserError(
+                "it was trained on other data, or split with another seed",
+                folder,
+                f"give the same --data and --seed, or {COMMAND} {command}",
+            )
+
+
+def labels_of(split: Sequence[Example]) -> Tensor:
+    """Class numbers, shape (texts,)."""
+    return torch.tensor([example.label for example in split])
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a trained model's log."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,94 @@
+"""Tiny real parts: a random 2-layer BERT with a Chinese vocabulary, toy word vectors, some Chinese titles."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
+from distill.cli import main
+
+SUBJECTS = {
+    "体育": ("球队", "教练", "比赛", "冠军", "进球"),
+    "财经": ("股票", "基金", "银行", "价格", "投资"),
+    "科技": ("手机", "芯片", "软件", "电脑", "网络"),
+}
+ENDINGS = ("今天公布新消息", "为什么这么火", "到底怎么样", "让人没想到", "又上了头条", "大家怎么看", "迎来好消息", "出了问题")
+
+
+def titles(start: int, stop: int) -> list[tuple[str, str]]:
+    """(text, label) pairs, all distinct: the label shows in the subject."""
+    pairs = [
+        (f"{subject}{ending}", label)
+        for ending in ENDINGS
+        for place in range(5)
+        for label, subjects in SUBJECTS.items()
+        for subject in (subjects[place],)
+    ]
+    return pairs[start:stop]
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as bert-base-chinese is one: vocab.txt, config.json, model.safetensors."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny-bert-chinese"
+    characters = sorted({char for text, _ in titles(0, 200) for char in text})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=40, **sizes)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Word vectors in word2vec's text format, 8 wide, for the subjects and some of the characters."""
+    words = [*(word for group in SUBJECTS.values() for word in group), *"今天公布新消息为什么火"]
+    return write_vectors(tmp_path_factory.mktemp("vectors") / "toy.txt", words, 8)
+
+
+def write_vectors(path: Path, words: list[str], width: int) -> Path:
+    """Random vectors as word2vec text."""
+    rows = np.random.default_rng(0).normal(size=(len(words), width))
+    lines = [f"{word} {' '.join(f'{number:.4f}' for number in row)}" for word, row in zip(words, rows, strict=True)]
+    path.write_text("\n".join([f"{len(words)} {width}", *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def title_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in the reference repo's JSON: 90 train and 30 test titles of three classes."""
+    folder = tmp_path_factory.mktemp("data") / "titles"
+    folder.mkdir()
+    for name, start, stop in (("train", 0, 90), ("test", 90, 120)):
+        rows = [{"text": text, "label": label} for text, label in titles(start, stop)]
+        (folder / f"{name}.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_flags(tiny_bert: Path, toy_vectors: Path, title_folder: Path) -> list[str]:
+    """Flags of a run that takes a second or two."""
+    return [
+        *("--data", str(title_folder), "--teacher_model", str(tiny_bert), "--vectors", str(toy_vectors)),
+        *("--teacher_epochs", "6", "--teacher_lr", "2e-3", "--student_epochs", "20", "--student_hidden", "8", "--student_lr", "2e-2", "--student_batch", "16"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]) -> Path:
+    """A run's folder after --mode all with two seeds."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert main([*tiny_flags, "--run", str(folder), "--seeds", "2"]) == 0
+    return folder

@@ -1,0 +1,157 @@
+"""The whole path on tiny real parts, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+from distill import load_student
+from distill.cli import main
+
+
+def out_of(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> str:
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_all_writes_the_promised_report(finished_run: Path) -> None:
+    report = json.loads((finished_run / "report" / "report.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in report["rows"]] == ["teacher", "student_alone", "student"]
+    promised = {"accuracy", "accuracy_distinct", "macro_f1", "kept", "parameters", "bytes", "ms_per_text", "speedup", "seeds"}
+    for row in report["rows"]:
+        assert promised <= row.keys()
+    teacher, alone, student = report["rows"]
+    assert teacher["seeds"] == 1 and "accuracy_sd" not in teacher
+    assert alone["seeds"] == student["seeds"] == 2 and "accuracy_sd" in student
+    assert teacher["kept"] == 1 and teacher["speedup"] == 1
+    assert student["kept"] == pytest.approx(student["accuracy"] / teacher["accuracy"])
+    assert report["data"]["train"] == 81 and report["data"]["test"] == 30
+    assert report["settings"]["objective"]["logits_weight"] > 0
+
+
+def test_all_learns_the_toy_task(finished_run: Path) -> None:
+    rows = json.loads((finished_run / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
+    assert min(row["accuracy"] for row in rows) > 0.6  # chance is a third
+
+
+def test_report_folder_holds_text_and_plots(finished_run: Path) -> None:
+    folder = finished_run / "report"
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    assert "distilled student" in markdown and "体育" in markdown and "0 whose text is in test" in markdown
+    for name in ("confusion.png", "curves.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_teacher_folder_is_an_ordinary_checkpoint(finished_run: Path) -> None:
+    encoder = AutoModel.from_pretrained(finished_run / "teacher")
+    tokenizer = AutoTokenizer.from_pretrained(finished_run / "teacher")
+    states = encoder(**tokenizer("球队今天公布新消息", return_tensors="pt")).last_hidden_state
+    assert states.shape == (1, 11, 32)
+
+
+def test_nothing_is_pickled(finished_run: Path) -> None:
+    suffixes = {path.suffix for path in finished_run.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".jsonl", ".safetensors", ".txt", ".md", ".png"}
+
+
+def test_library_predicts_what_the_report_counted(finished_run: Path, title_folder: Path) -> None:
+    student = load_student(finished_run / "student")
+    rows = json.loads((title_folder / "test.json").read_text(encoding="utf-8"))
+    predicted = student.predict([row["text"] for row in rows])
+    right = sum(label == row["label"] for label, row in zip(predicted, rows, strict=True)) / len(rows)
+    other = load_student(finished_run / "student.2").predict([row["text"] for row in rows])
+    right_other = sum(label == row["label"] for label, row in zip(other, rows, strict=True)) / len(rows)
+    report = json.loads((finished_run / "report" / "report.json").read_text(encoding="utf-8"))
+    assert report["rows"][2]["accuracy"] == pytest.approx((right + right_other) / 2)
+
+
+def test_the_same_command_keeps_what_is_finished(
+    finished_run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*.safetensors")}
+    text = out_of(capsys, [*tiny_flags, "--run", str(finished_run), "--seeds", "2"])
+    assert text.count("kept, it was trained with the same data and settings") == 5
+    assert "teacher logits: kept" in text
+    assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*.safetensors")}
+
+
+def test_the_same_seed_gives_the_same_weights(finished_run: Path, tiny_flags: list[str], tmp_path: Path) -> None:
+    assert main([*tiny_flags, "--run", str(tmp_path / "again")]) == 0
+    for name in ("teacher/model.safetensors", "teacher/head.safetensors", "student/student.safetensors"):
+        first, second = load_file(finished_run / name), load_file(tmp_path / "again" / name)
+        assert all(first[key].equal(second[key]) for key in first), name
+
+
+def test_another_setting_trains_again_and_says_why(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    text = out_of(capsys, [*tiny_flags, "--run", str(folder), "--teacher_epochs", "1"])
+    assert "teacher: trained again, settings changed" in text
+    assert "teacher logits: the cache is stale (model.safetensors, head.safetensors changed), computed again" in text
+    assert "student: trained again, teacher changed" in text
+    assert "student_alone: kept" in text
+
+
+def test_modes_one_by_one(tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [*tiny_flags, "--run", str(tmp_path), "--mode"]
+    assert "there is no trained teacher" in out_of(capsys, [*flags, "train_student"], code=2)
+    assert "nothing is trained yet" in out_of(capsys, [*flags, "test"], code=2)
+    assert "student_alone, seed 42" in out_of(capsys, [*flags, "train_student", "--a", "1", "--T", "0"])
+    assert not (tmp_path / "teacher").exists()
+    text = out_of(capsys, [*flags, "test"])
+    assert "Not there: teacher; python distill.py --mode train_teacher" in text and "student alone" in text
+    assert "teacher: best dev" in out_of(capsys, [*flags, "train_teacher"])
+    out_of(capsys, [*flags, "label"])
+    assert "teacher logits: kept" in out_of(capsys, [*flags, "train_student"])
+    assert "distilled student" in out_of(capsys, [*flags, "test"])
+
+
+def test_a_model_trained_on_another_split_is_refused(
+    finished_run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for mode in ("test", "train_student"):
+        text = out_of(capsys, [*tiny_flags, "--run", str(finished_run), "--mode", mode, "--seed", "7"], code=2)
+        assert "trained on other data, or split with another seed" in text
+
+
+def test_sentence_input_cut_and_frozen_teacher(tiny_flags: list[str], tmp_path: Path) -> None:
+    flags = ["--student_input", "sentence", "--teacher_layers", "1", "--freeze", "embeddings", "--teacher_texts", "40"]
+    assert main([*tiny_flags, *flags, "--run", str(tmp_path), "--teacher_pooling", "cls"]) == 0
+    assert AutoModel.from_pretrained(tmp_path / "teacher").config.num_hidden_layers == 1
+    assert load_student(tmp_path / "student").model.config.sentence
+
+
+def test_ctrl_c_keeps_what_is_finished(
+    tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from distill.students import save_student
+
+    def interrupted(folder: Path, *arguments: object) -> None:
+        save_student(folder, *arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distill.stages.learn.students.save_student", interrupted)
+    assert "the same command goes on from there" in out_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=130)
+    assert {path.name for path in tmp_path.iterdir()} == {"teacher", "cache", "config.json"}
+    monkeypatch.undo()
+    assert "teacher: kept" in out_of(capsys, [*tiny_flags, "--run", str(tmp_path)])
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, payload: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    text = out_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=2)
+    assert "the disk is full; nothing was half-written" in text
+    assert list(tmp_path.iterdir()) == []
