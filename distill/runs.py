@@ -106,8 +106,11 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 def clean(root: Path) -> None:
     """Remove what killed writers left aside in a run's folder."""
-    for left in (*root.glob(".*.aside"), *root.glob(".*.old")):
-        shutil.rmtree(left, ignore_errors=True)
+    for left in (*root.rglob(".*.aside"), *root.rglob(".*.old")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink()
 
 
 def fingerprint(content: Any) -> str:
@@ -139,7 +142,10 @@ def differences(folder: Path, made_from: dict[str, Any]) -> list[str]:
     path = folder / MADE_FROM
     if not path.exists():
         return ["it is not there"]
-    recorded = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return ["its record is broken"]
     return [f"{key} changed" for key, value in made_from.items() if recorded.get(key) != value]
 
 

@@ -58,8 +58,8 @@ class Vocabulary:
         """Ids of the first ``most`` words; an unknown word gives its characters' ids; never empty."""
         ids: list[int] = []
         for word in words:
-            known = self.ids.get(word)
-            ids += [known] if known is not None else [self.ids.get(char, UNKNOWN_ID) for char in word]
+            known = self.ids.get(word, PAD_ID)
+            ids += [known] if known > UNKNOWN_ID else [self.ids.get(char, UNKNOWN_ID) for char in word]
             if len(ids) >= most:
                 break
         return ids[:most] or [UNKNOWN_ID]

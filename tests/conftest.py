@@ -21,7 +21,16 @@ SUBJECTS = {
     "财经": ("股票", "基金", "银行", "价格", "投资"),
     "科技": ("手机", "芯片", "软件", "电脑", "网络"),
 }
-ENDINGS = ("今天公布新消息", "为什么这么火", "到底怎么样", "让人没想到", "又上了头条", "大家怎么看", "迎来好消息", "出了问题")
+ENDINGS = (
+    "今天公布新消息",
+    "为什么这么火",
+    "到底怎么样",
+    "让人没想到",
+    "又上了头条",
+    "大家怎么看",
+    "迎来好消息",
+    "出了问题",
+)
 
 
 def titles(start: int, stop: int) -> list[tuple[str, str]]:
@@ -82,7 +91,20 @@ def tiny_flags(tiny_bert: Path, toy_vectors: Path, title_folder: Path) -> list[s
     """Flags of a run that takes a second or two."""
     return [
         *("--data", str(title_folder), "--teacher_model", str(tiny_bert), "--vectors", str(toy_vectors)),
-        *("--teacher_epochs", "6", "--teacher_lr", "2e-3", "--student_epochs", "20", "--student_hidden", "8", "--student_lr", "2e-2", "--student_batch", "16"),
+        *(
+            "--teacher_epochs",
+            "6",
+            "--teacher_lr",
+            "2e-3",
+            "--student_epochs",
+            "20",
+            "--student_hidden",
+            "8",
+            "--student_lr",
+            "2e-2",
+            "--student_batch",
+            "16",
+        ),
     ]
 
 

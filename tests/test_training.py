@@ -1,0 +1,131 @@
+"""``fit``: the best weights on dev are kept, test is nowhere, order does not matter."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distill import training
+from distill.batches import Batch, PackedIds
+from distill.losses import Loss, labels_only, logits_mse
+from distill.training import Job, Schedule, Split, fit, predict_logits, warm_up_and_decay
+
+IDS = PackedIds([[place % 4 + 1] for place in range(64)], 0)
+LABELS = torch.tensor([place % 4 for place in range(64)])
+
+
+class Lookup(nn.Module):
+    """Logits straight from a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(6, 4)
+        nn.init.zeros_(self.table.weight)
+
+    def forward(self, batch: Batch) -> Tensor:
+        logits: Tensor = self.table(batch.ids[:, 0])
+        return logits
+
+
+def groups(model: nn.Module, rate: float = 0.1) -> list[dict[str, object]]:
+    return [{"params": list(model.parameters()), "lr": rate}]
+
+
+def job(**changes: object) -> Job:
+    split = Split(IDS, LABELS)
+    settings: dict[str, object] = {
+        "train": split,
+        "dev": split,
+        "objective": labels_only(),
+        "schedule": Schedule(5, 8),
+        "seed": 1,
+        "what": "test",
+    }
+    return Job(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_fit_learns() -> None:
+    model = Lookup()
+    evaluations = fit(model, groups(model), job())
+    assert evaluations[-1].dev_accuracy == 1.0
+    assert evaluations[-1].train_loss["hard"] < evaluations[0].train_loss["hard"]
+
+
+def test_the_best_epoch_is_kept_not_the_last() -> None:
+    """An objective that teaches for two epochs and then un-teaches."""
+    calls = 0
+
+    def fickle(student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Loss:
+        nonlocal calls
+        calls += 1
+        wrong = (labels + 1) % 4
+        return labels_only()(student_logits, None, labels if calls <= 16 else wrong)
+
+    model = Lookup()
+    evaluations = fit(model, groups(model, 0.5), job(objective=fickle, schedule=Schedule(8, 8, patience=99)))
+    assert evaluations[-1].dev_accuracy < evaluations[1].dev_accuracy == 1.0
+    assert (predict_logits(model, IDS).argmax(1) == LABELS).all()
+
+
+def test_training_stops_when_dev_does_not_improve() -> None:
+    model = Lookup()
+    evaluations = fit(model, groups(model, 0.0), job(schedule=Schedule(50, 8, patience=3)))
+    assert len(evaluations) == 4
+
+
+@pytest.mark.parametrize(("texts", "parts"), [(64, 1), (64, 2), (24, 2), (8, 3)])
+def test_dev_is_asked_as_often_as_said(texts: int, parts: int) -> None:
+    model = Lookup()
+    train = Split(PackedIds([[1]] * texts, 0), torch.zeros(texts, dtype=torch.int64))
+    evaluations = fit(model, groups(model), job(train=train, schedule=Schedule(2, 8, parts, patience=99)))
+    steps = texts // 8
+    assert len(evaluations) == 2 * min(parts, steps)
+    assert {steps, 2 * steps} <= {e.step for e in evaluations}
+
+
+def test_teacher_logits_stay_with_their_texts_when_shuffled() -> None:
+    """Each text's teacher logits name the text; a student can only fit them if the pairs stay together."""
+    taught = nn.functional.one_hot(LABELS, 4).float() * 5
+    model = Lookup()
+    train = Split(IDS, torch.zeros_like(LABELS), taught)
+    fit(
+        model,
+        groups(model, 0.3),
+        job(train=train, objective=logits_mse(0.0, 1.0), schedule=Schedule(30, 8, patience=99)),
+    )
+    assert torch.allclose(predict_logits(model, IDS), taught, atol=1.0)
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    def weights(seed: int) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Sequential(Lookup(), nn.Dropout(0.5))
+        fit(model, groups(model), job(seed=seed, schedule=Schedule(1, 8)))
+        return next(iter(model.parameters())).detach().clone()
+
+    assert weights(1).equal(weights(1))
+    assert not weights(1).equal(weights(2))
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    rates = [warm_up_and_decay(step, 100) for step in range(101)]
+    assert rates.index(max(rates)) in (9, 10) and max(rates) == 1.0
+    assert rates[0] > 0 and rates[100] == 0.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_predictions_come_in_input_order() -> None:
+    model = Lookup()
+    nn.init.normal_(model.table.weight)
+    ids = PackedIds([[3, 1, 1], [1], [2, 2], [4]], 0)
+    assert predict_logits(model, ids, batch_size=2).equal(model.table.weight[[3, 1, 2, 4]].detach())
+
+
+def test_nothing_that_trains_takes_test() -> None:
+    """Test sets must not reach training: no parameter or field of this room is called so."""
+    for _, thing in inspect.getmembers(training, callable):
+        if getattr(thing, "__module__", "") == training.__name__:
+            assert "test" not in inspect.signature(thing).parameters
