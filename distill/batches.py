@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,13 @@ class PackedIds:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def renumbered(self, new_ids: Tensor) -> PackedIds:
+        """The same texts with every id replaced by ``new_ids[id]``, padding too."""
+        other = copy.copy(self)
+        other.flat = new_ids[self.flat.long()].to(self.flat.dtype)
+        other.pad_id = int(new_ids[self.pad_id])
+        return other
 
     def batch(self, rows: Tensor) -> Batch:
         """The texts at ``rows`` (batch,), padded to the longest of them."""

@@ -66,7 +66,7 @@ class TeacherSettings(Checked):
     )
     pooling: str = option("mean", "how word pieces become one vector", flag="teacher_pooling", choices=POOLINGS)
     max_length: int = option(64, "word pieces read of a text; the rest is cut", flag="teacher_max_length", low=4)
-    epochs: int = option(3, "passes over train at most", flag="teacher_epochs", low=1)
+    epochs: int = option(2, "passes over train at most", flag="teacher_epochs", low=1)
     learning_rate: float = option(1e-4, "peak learning rate of the encoder", flag="teacher_lr", low=0)
     head_learning_rate: float = option(1e-3, "peak learning rate of the classifier", flag="teacher_head_lr", low=0)
     batch_size: int = option(32, "texts in a training step", flag="teacher_batch", low=1)
@@ -91,7 +91,7 @@ class StudentSettings(Checked):
     hidden: int = option(128, "units of the LSTM in each direction", flag="student_hidden", low=1)
     max_length: int = option(64, "words read of a text; the rest is cut", flag="student_max_length", low=1)
     min_count: int = option(
-        1, "a word must occur this often in train to get a vector of its own", flag="min_count", low=1
+        2, "a word must occur this often in train to get a vector of its own", flag="min_count", low=1
     )
     dropout: float = option(0.3, "dropout on the word vectors and before the classifier", flag="student_dropout", low=0)
     epochs: int = option(8, "passes over train at most", flag="student_epochs", low=1)
@@ -103,7 +103,7 @@ class StudentSettings(Checked):
 class ObjectiveSettings(Checked):
     """Weights of the distillation objective, by the reference repo's names."""
 
-    hard_weight: float = option(1.0, "weight of the cross-entropy with the labels", flag="a", low=0)
+    hard_weight: float = option(0.0, "weight of the cross-entropy with the labels", flag="a", low=0)
     logits_weight: float = option(
         1.0, "weight of the mean squared error with the teacher's logits; 0 trains the student alone", flag="T", low=0
     )

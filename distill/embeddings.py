@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
+from distill.progress import progress
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -107,7 +108,8 @@ def _rows(
     start = file.read(CHUNK)
     rows, numbers = (_text_rows, _text_numbers) if _is_text(start) else (_binary_rows, _binary_numbers)
     seen = 0
-    for seen, (word, raw) in enumerate(rows(file, start, path, width), 1):
+    shown = progress(rows(file, start, path, width), "word vectors", count, "rows")
+    for seen, (word, raw) in enumerate(shown, 1):
         if word in wanted:
             yield word, numbers(raw, f"{path}:{seen + 1}")
         if seen == count:

@@ -5,8 +5,9 @@ The only room that imports transformers.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,29 @@ def _freeze(encoder: Any, beginnings: str) -> None:
             raise UserError(f"--freeze {beginning}: no parameter begins so", None, f"some that do: {names[:200]}")
         for parameter in named:
             parameter.requires_grad_(False)
+
+
+@contextlib.contextmanager
+def used_rows(teacher: Teacher, *inputs: PackedIds) -> Iterator[list[PackedIds]]:
+    """Within the block the encoder has vectors for those word pieces only that ``inputs`` use; yields them renumbered.
+
+    Training changes the used rows alone, so this is the same training, without an optimizer's work on the others (of
+    the bundled weights' 47,150 rows a data set of 13,000 headlines uses a quarter). Afterwards all rows are back.
+    """
+    encoder: Any = teacher.encoder
+    whole = encoder.get_input_embeddings()
+    pad_id = inputs[0].pad_id
+    used = torch.cat([torch.tensor([pad_id]), *(split.flat.long() for split in inputs)]).unique()  # type: ignore[no-untyped-call]
+    new_ids = torch.zeros(whole.num_embeddings, dtype=torch.int64)
+    new_ids[used] = torch.arange(len(used))
+    part = nn.Embedding(len(used), whole.embedding_dim, padding_idx=int(new_ids[pad_id]))
+    part.weight = nn.Parameter(whole.weight.detach()[used], requires_grad=whole.weight.requires_grad)
+    encoder.set_input_embeddings(part)
+    try:
+        yield [split.renumbered(new_ids) for split in inputs]
+    finally:
+        whole.weight.data[used] = part.weight.data.to(whole.weight.device)
+        encoder.set_input_embeddings(whole)
 
 
 def save_teacher(folder: Path, teacher: Teacher, wordpieces: Wordpieces, labels: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from distill import teacher
 from distill.batches import PackedIds
 from distill.config import TeacherSettings
 from distill.errors import UserError
+from distill.losses import labels_only
 from distill.pretrained import resolve
-from distill.teacher import build, load_teacher_parts, save_teacher
-from distill.training import predict_logits
+from distill.teacher import build, load_teacher_parts, save_teacher, used_rows
+from distill.training import Job, Schedule, Split, fit, predict_logits
 
 TEXTS = ["球队今天公布新消息", "基金怎么看", "手"]
 
@@ -60,6 +62,30 @@ def test_layers_are_cut_and_parameters_frozen_by_name(tiny_bert: Path) -> None:
     trained = {id(parameter) for group in model.parameter_groups(settings) for parameter in group["params"]}
     assert trained == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     assert predict_logits(model, pieces.encode(TEXTS)).shape == (3, 2)
+
+
+def test_training_on_the_used_rows_changes_nothing_else(tiny_bert: Path) -> None:
+    """The same steps with and without it: the same weights, and unused rows as they were."""
+
+    def trained(compact: bool) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        settings = TeacherSettings(dropout=0.0)
+        model, pieces = build(str(tiny_bert), settings, 3)
+        ids = pieces.encode(TEXTS)
+        with used_rows(model, ids) if compact else contextlib.nullcontext([ids]) as (inputs,):
+            assert model.encoder.get_input_embeddings().num_embeddings == (18 if compact else whole)
+            split = Split(inputs, torch.tensor([0, 1, 2]))
+            fit(model.eval(), model.parameter_groups(settings), Job(split, split, labels_only(), Schedule(2, 3), 0, ""))
+        return model.state_dict()
+
+    whole = len((tiny_bert / "vocab.txt").read_text("utf-8").splitlines())
+    dense, compact = trained(False), trained(True)
+    rows = "encoder.embeddings.word_embeddings.weight"
+    original = build(str(tiny_bert), TeacherSettings(), 3)[0].state_dict()[rows]
+    unused = (compact[rows] == original).all(1)
+    assert 0 < unused.sum() < whole
+    assert torch.allclose(dense[rows][~unused], compact[rows][~unused], atol=1e-5)
+    assert all(torch.allclose(dense[name], compact[name], atol=1e-5) for name in dense if name != rows)
 
 
 def test_settings_that_do_not_fit_the_encoder(tiny_bert: Path) -> None:

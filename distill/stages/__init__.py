@@ -12,7 +12,7 @@ from distill.stages.teach import label, train_teacher
 
 
 def run(settings: Settings) -> list[Path]:
-    """Do what ``--mode`` says; returns the files and folders that were written or kept."""
+    """Do what ``--mode`` says; returns the files and folders that were written or found current."""
     story = {
         "all": everything,
         "train_teacher": train_teacher,
@@ -20,7 +20,8 @@ def run(settings: Settings) -> list[Path]:
         "train_student": train_students,
         "test": test,
     }
-    return story[settings.run.mode](Run(settings))
+    begun = Run(settings)
+    return [begun.folder.config, *story[settings.run.mode](begun)]
 
 
 def everything(run: Run) -> list[Path]:

@@ -35,19 +35,18 @@ def train_teacher(run: Run) -> list[Path]:
         return [folder]
     torch.manual_seed(seed)
     model, pieces = teacher.build(run.pretrained.source, settings, len(run.data.labels))
-    train, dev = (
-        Split(pieces.encode([example.text for example in split]), labels_of(split))
-        for split in (_train_texts(run), run.data.dev)
-    )
+    texts = _train_texts(run), run.data.dev
     schedule = Schedule(settings.epochs, settings.batch_size, EVALUATIONS)
-    job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, "teacher")
-    evaluations = fit(model, model.parameter_groups(settings), job)
+    with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in texts)) as inputs:
+        train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, texts, strict=True))
+        job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, "teacher")
+        evaluations = fit(model, model.parameter_groups(settings), job)
     with write_folder(folder) as aside:
         teacher.save_teacher(aside, model, pieces, run.data.labels)
         write_log(aside / "log.jsonl", evaluations)
         write_json(aside / MADE_FROM, made_from)
     log.info("teacher: best dev accuracy %.4f", max(e.dev_accuracy for e in evaluations))
-    return [folder]
+    return [*run.pretrained.made, folder]
 
 
 def _train_texts(run: Run) -> list[Example]:
