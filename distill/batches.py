@@ -75,3 +75,9 @@ def shuffled(lengths: Tensor, size: int, generator: torch.Generator) -> Iterator
 def sorted_by_length(lengths: Tensor, size: int) -> Iterator[Tensor]:
     """All rows once, shortest first, in batches of ``size``: the least padding there can be."""
     yield from torch.split(lengths.argsort(stable=True), size)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the places where ``mask`` is true: (batch, places, width), (batch, places) -> (batch, width)."""
+    weights = mask[..., None].to(values.dtype)
+    return (values * weights).sum(1) / weights.sum(1)

@@ -67,10 +67,13 @@ class TeacherSettings(Checked):
     pooling: str = option("mean", "how word pieces become one vector", flag="teacher_pooling", choices=POOLINGS)
     max_length: int = option(64, "word pieces read of a text; the rest is cut", flag="teacher_max_length", low=4)
     epochs: int = option(2, "passes over train at most", flag="teacher_epochs", low=1)
-    learning_rate: float = option(1e-4, "peak learning rate of the encoder", flag="teacher_lr", low=0)
+    learning_rate: float = option(2e-4, "peak learning rate of the last layer", flag="teacher_lr", low=0)
     head_learning_rate: float = option(1e-3, "peak learning rate of the classifier", flag="teacher_head_lr", low=0)
+    layer_decay: float = option(
+        0.9, "each layer's learning rate is this times that of the layer above", flag="layer_decay", low=0
+    )
     batch_size: int = option(32, "texts in a training step", flag="teacher_batch", low=1)
-    dropout: float = option(0.1, "dropout before the classifier", flag="teacher_dropout", low=0)
+    dropout: float = option(0.1, "dropout within the encoder and before the classifier", flag="teacher_dropout", low=0)
     label_smoothing: float = option(
         0.05, "share of a label's weight spread over all classes", flag="label_smoothing", low=0
     )
@@ -93,9 +96,10 @@ class StudentSettings(Checked):
     min_count: int = option(
         2, "a word must occur this often in train to get a vector of its own", flag="min_count", low=1
     )
-    dropout: float = option(0.3, "dropout on the word vectors and before the classifier", flag="student_dropout", low=0)
+    dropout: float = option(0.2, "dropout on the word vectors and before the classifier", flag="student_dropout", low=0)
     epochs: int = option(8, "passes over train at most", flag="student_epochs", low=1)
-    learning_rate: float = option(2e-3, "peak learning rate", flag="student_lr", low=0)
+    learning_rate: float = option(2e-3, "peak learning rate of all but the word vectors", flag="student_lr", low=0)
+    vector_learning_rate: float = option(1e-2, "peak learning rate of the word vectors", flag="vector_lr", low=0)
     batch_size: int = option(64, "texts in a training step", flag="student_batch", low=1)
 
 

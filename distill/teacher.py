@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from distill.batches import Batch, PackedIds
+from distill.batches import Batch, PackedIds, masked_mean
 from distill.config import TeacherSettings
 from distill.errors import UserError
 from distill.runs import write_file, write_json
@@ -29,6 +31,7 @@ PROMPTS = "config_sentence_transformers.json"
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -65,26 +68,39 @@ class Teacher(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, shape (batch, classes), float32; bfloat16 inside where the machine is faster at it."""
+        """Logits, shape (batch, classes); the encoder works in bfloat16 where the machine is faster at it."""
         device = batch.ids.device
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device)):
             mask = batch.mask
             states = self.encoder(input_ids=batch.ids, attention_mask=mask.long()).last_hidden_state
-            logits: Tensor = self.head(self.dropout(self._pool(states, mask)))
-        return logits.float()
+        logits: Tensor = self.head(self.dropout(self._pool(states.float(), mask)))
+        return logits
 
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """(batch, pieces, width), (batch, pieces) -> (batch, width)."""
         if self.pooling == "cls":
             return states[:, 0]
-        weights = mask[..., None].to(states.dtype)
-        return (states * weights).sum(1) / weights.sum(1)
+        return masked_mean(states, mask)
 
     def parameter_groups(self, settings: TeacherSettings) -> list[dict[str, Any]]:
-        """Trained parameters with their learning rates."""
-        encoder = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
-        groups = [{"params": list(self.head.parameters()), "lr": settings.head_learning_rate}]
-        return [*groups, {"params": encoder, "lr": settings.learning_rate}] if encoder else groups
+        """Trained parameters with their learning rates: each layer's is ``layer_decay`` times that of the layer above.
+
+        The embeddings lie below the first layer (Howard & Ruder 2018, arXiv 1801.06146, section 3.2).
+        """
+        layers: int = self.encoder.config.num_hidden_layers  # type: ignore[assignment, union-attr]
+        by_height: dict[int, list[nn.Parameter]] = {}
+        for name, parameter in self.encoder.named_parameters():
+            if parameter.requires_grad:
+                by_height.setdefault(_height(name), []).append(parameter)
+        rates = {height: settings.learning_rate * settings.layer_decay ** (layers - height) for height in by_height}
+        encoder = [{"params": by_height[height], "lr": rates[height]} for height in sorted(by_height)]
+        return [{"params": list(self.head.parameters()), "lr": settings.head_learning_rate}, *encoder]
+
+
+def _height(name: str) -> int:
+    """Layers below and including a parameter's own: 0 for the embeddings."""
+    numbered = re.search(r"layers?\.(\d+)\.", name)
+    return int(numbered[1]) + 1 if numbered else 0
 
 
 def build(source: str, settings: TeacherSettings, classes: int) -> tuple[Teacher, Wordpieces]:
@@ -97,6 +113,9 @@ def build(source: str, settings: TeacherSettings, classes: int) -> tuple[Teacher
     if settings.layers:
         _keep_layers(encoder, settings.layers)
     _freeze(encoder, settings.freeze)
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = settings.dropout
     teacher = Teacher(encoder, encoder.config.hidden_size, classes, settings.pooling, settings.dropout)
     longest = min(settings.max_length, getattr(encoder.config, "max_position_embeddings", settings.max_length))
     return teacher, Wordpieces(tokenizer, _prefix(Path(source)), longest)

@@ -37,12 +37,19 @@ class Split:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in what steps a model is trained; dev is asked ``evaluations`` times an epoch."""
+    """How long and in what steps a model is trained; dev is asked ``evaluations`` times an epoch.
+
+    Training stops after ``patience`` evaluations without a better one; by default a half of all, and four at least.
+    """
 
     epochs: int
     batch_size: int
     evaluations: int = 1
-    patience: int = 4  # evaluations without a better dev accuracy before training stops
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.patience:
+            object.__setattr__(self, "patience", max(4, self.epochs * self.evaluations // 2))
 
 
 @dataclass(frozen=True)

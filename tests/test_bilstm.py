@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill.batches import PackedIds
-from distill.students.bilstm import BiLSTM, BiLSTMConfig, masked_max, masked_mean
+from distill.batches import PackedIds, masked_mean
+from distill.students.bilstm import BiLSTM, BiLSTMConfig, masked_max
 from distill.training import predict_logits
 
 TEXTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 3], [2, 2]]

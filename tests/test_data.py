@@ -172,7 +172,7 @@ def test_embedded_reviews() -> None:
     assert data.labels == ("negative", "positive")
     assert data.counts["duplicates"] > 1000 and data.counts["conflicts"] > 0
     texts = [e.text for e in data.train + data.dev + data.test]
-    assert len(set(texts)) == len(texts) > 8000 and max(map(len, texts)) <= 48
+    assert len(set(texts)) == len(texts) > 8000 and max(map(len, texts)) <= 64
 
 
 def test_the_repository_sample(request: pytest.FixtureRequest) -> None:

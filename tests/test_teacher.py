@@ -88,6 +88,17 @@ def test_training_on_the_used_rows_changes_nothing_else(tiny_bert: Path) -> None
     assert all(torch.allclose(dense[name], compact[name], atol=1e-5) for name in dense if name != rows)
 
 
+def test_learning_rates_fall_towards_the_embeddings(tiny_bert: Path) -> None:
+    settings = TeacherSettings(learning_rate=1.0, head_learning_rate=5.0, layer_decay=0.5)
+    model, _ = build(str(tiny_bert), settings, 2)
+    rate = {id(p): group["lr"] for group in model.parameter_groups(settings) for p in group["params"]}
+    rates = {name: rate[id(parameter)] for name, parameter in model.named_parameters()}
+    assert rates["head.weight"] == 5.0
+    assert {value for name, value in rates.items() if "layer.1." in name} == {1.0}
+    assert {value for name, value in rates.items() if "layer.0." in name} == {0.5}
+    assert {value for name, value in rates.items() if "embeddings" in name} == {0.25}
+
+
 def test_settings_that_do_not_fit_the_encoder(tiny_bert: Path) -> None:
     with pytest.raises(UserError, match="--teacher_layers 5, but the encoder has 2"):
         build(str(tiny_bert), TeacherSettings(layers=5), 2)

@@ -12,7 +12,7 @@ from distill.errors import UserError
 NAME = "demo"
 LABELS = ("negative", "positive")
 FILES = ("neg.txt", "pos.txt")
-LONGEST = 48  # characters: the short ones of the reviews, which makes a demonstration of minutes
+LONGEST = 64  # characters: the short ones of the reviews, which makes a demonstration of minutes
 
 
 def read_reviews() -> list[Example]:

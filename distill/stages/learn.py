@@ -71,14 +71,13 @@ def _lesson(run: Run, weights: dict[str, float], soft: Tensor | None) -> Lesson:
 def _train_student(run: Run, lesson: Lesson, seed: int, folder: Path, made_from: dict[str, Any]) -> None:
     settings = run.settings.student
     torch.manual_seed(seed)
-    rows = embeddings.matrix(lesson.vectors, lesson.words.vocabulary.words, seed)
-    model = students.build(settings, rows, len(run.data.labels))
+    words = lesson.words.vocabulary.words
+    model = students.build(settings, embeddings.matrix(lesson.vectors, words, seed), words, len(run.data.labels))
     schedule = Schedule(settings.epochs, settings.batch_size)
-    groups = [{"params": list(model.parameters()), "lr": settings.learning_rate}]
     job = Job(lesson.train, lesson.dev, logits_mse(**lesson.weights), schedule, seed, folder.name)
-    evaluations = fit(model, groups, job)
+    evaluations = fit(model, students.parameter_groups(model, settings), job)
     with write_folder(folder) as aside:
-        students.save_student(aside, model, lesson.words, run.data.labels)
+        students.save_student(aside, students.finish(model), lesson.words, run.data.labels)
         write_log(aside / "log.jsonl", evaluations)
         write_json(aside / MADE_FROM, made_from)
     log.info("%s, seed %d: best dev accuracy %.4f", folder.name, seed, max(e.dev_accuracy for e in evaluations))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -20,6 +19,7 @@ from distill.config import StudentSettings
 from distill.errors import UserError
 from distill.runs import write_file, write_json
 from distill.students.bilstm import BiLSTM, BiLSTMConfig
+from distill.students.composed import ComposedEmbedding
 from distill.words import PAD_ID, Vocabulary, segment, segmenter
 
 ARCHITECTURES: dict[str, tuple[type[nn.Module], type[Any]]] = {"bilstm": (BiLSTM, BiLSTMConfig)}
@@ -42,8 +42,8 @@ class Words:
         return PackedIds([self.vocabulary.encode(words, self.max_length) for words in texts], PAD_ID)
 
 
-def build(settings: StudentSettings, rows: NDArray[np.float32], classes: int) -> nn.Module:
-    """A new student whose word vectors are ``rows``, shape (words, width); the rest hangs on torch's seed."""
+def build(settings: StudentSettings, rows: NDArray[np.float32], words: Sequence[str], classes: int) -> nn.Module:
+    """A new student for training; ``rows`` (words, width) are the pretrained vectors of ``words``."""
     config = BiLSTMConfig(
         words=rows.shape[0],
         width=rows.shape[1],
@@ -53,7 +53,24 @@ def build(settings: StudentSettings, rows: NDArray[np.float32], classes: int) ->
         sentence=settings.input == "sentence",
     )
     student = BiLSTM(config)
-    student.embedding.weight.data.copy_(torch.from_numpy(rows))
+    student.embedding = ComposedEmbedding(rows, words)
+    return student
+
+
+def parameter_groups(student: nn.Module, settings: StudentSettings) -> list[dict[str, Any]]:
+    """Parameters with their learning rates: a word's vector is in few batches and takes larger steps."""
+    vectors = list(student.embedding.parameters())  # type: ignore[union-attr]
+    known = {id(parameter) for parameter in vectors}
+    others = [parameter for parameter in student.parameters() if id(parameter) not in known]
+    return [
+        {"params": vectors, "lr": settings.vector_learning_rate},
+        {"params": others, "lr": settings.learning_rate},
+    ]
+
+
+def finish(student: nn.Module) -> nn.Module:
+    """Fold the trained word vectors into one table; returns the student, whose logits stay the same."""
+    student.embedding = student.embedding.folded()  # type: ignore[union-attr, operator]
     return student
 
 

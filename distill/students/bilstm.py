@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distill.batches import Batch
+from distill.batches import Batch, masked_mean
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class BiLSTM(nn.Module):
     def __init__(self, config: BiLSTMConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.words, config.width, padding_idx=0)
+        self.embedding: nn.Module = nn.Embedding(config.words, config.width, padding_idx=0)
         self.lstm = nn.LSTM(config.width, config.hidden, batch_first=True, bidirectional=True)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(4 * config.hidden, config.classes)
@@ -51,12 +51,6 @@ class BiLSTM(nn.Module):
         packed = nn.utils.rnn.pack_padded_sequence(vectors, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         return states
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the places where ``mask`` is true: (batch, places, width), (batch, places) -> (batch, width)."""
-    weights = mask[..., None].to(values.dtype)
-    return (values * weights).sum(1) / weights.sum(1)
 
 
 def masked_max(values: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,53 @@
+"""Composed word vectors: by hand, and folded without a change."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from distill.batches import PackedIds
+from distill.config import StudentSettings
+from distill.students import build, finish, parameter_groups
+from distill.students.composed import ComposedEmbedding
+from distill.training import predict_logits
+
+WORDS = ("<pad>", "<unk>", "北京", "北", "京城大学堂")
+
+
+def rows() -> np.ndarray:
+    made = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    made[0] = 0
+    return made
+
+
+def test_a_word_is_its_own_vector_and_the_mean_of_its_characters() -> None:
+    embedding = ComposedEmbedding(rows(), WORDS)
+    assert torch.equal(embedding(torch.arange(5)), torch.from_numpy(rows()))  # at first
+    torch.nn.init.normal_(embedding.shared.weight[1:])
+    shared = dict(zip(sorted("北京城大学"), embedding.shared.weight[1:], strict=True))
+    vectors = embedding(torch.tensor([[2, 4], [3, 0]]))
+    own = torch.from_numpy(rows())
+    assert torch.allclose(vectors[0, 0], own[2] + (shared["北"] + shared["京"]) / 2)
+    assert torch.allclose(vectors[0, 1], own[4] + sum(shared[char] for char in "京城大学") / 4)
+    assert torch.equal(vectors[1, 0], own[3]) and torch.equal(vectors[1, 1], own[0])
+
+
+def test_folding_changes_no_logits() -> None:
+    torch.manual_seed(0)
+    student = build(StudentSettings(hidden=4), rows(), WORDS, 2)
+    torch.nn.init.normal_(student.embedding.shared.weight[1:])
+    ids = PackedIds([[2, 3], [4], [1, 1, 2]], 0)
+    before = predict_logits(student, ids)
+    assert torch.allclose(predict_logits(finish(student), ids), before, atol=1e-6)
+    assert set(student.state_dict()) >= {"embedding.weight"}
+    assert not any("shared" in name or "own" in name for name in student.state_dict())
+
+
+def test_word_vectors_have_their_own_learning_rate() -> None:
+    settings = StudentSettings(learning_rate=1.0, vector_learning_rate=2.0)
+    student = build(settings, rows(), WORDS, 2)
+    groups = parameter_groups(student, settings)
+    assert sum(len(group["params"]) for group in groups) == len(list(student.parameters()))
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    for name, parameter in student.named_parameters():
+        assert rates[id(parameter)] == (2.0 if name.startswith("embedding") else 1.0)
