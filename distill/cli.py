@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distill.config import SECTIONS, Settings, flag_of
-from distill.errors import UserError, is_disk_full
+from distill.errors import UserError
 
 HELP = "python distill.py --help"
 
@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and the nearest flag to an unknown one."""
-        unknown = message.rpartition(": ")[2].split()[0] if message.startswith("unrecognized") else ""
+        unknown = message.rpartition(": ")[2].partition(" ")[0] if message.startswith("unrecognized") else ""
         near = difflib.get_close_matches(unknown, self._option_string_actions, 1)
         raise UserError(message, None, f"did you mean {near[0]}?" if near else HELP)
 
@@ -84,10 +84,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in given:
             traceback.print_exc()
-        if isinstance(error, UserError) or is_disk_full(error):
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        raise
+        fault = _fault(error)
+        if fault is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+
+
+def _fault(error: Exception) -> UserError | None:
+    """What the user can mend: our own errors, and the system's word on files."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.filename:
+        return UserError(
+            (error.strerror or "cannot be used").lower(), error.filename, "check the path and its permissions"
+        )
+    return None
 
 
 def _run(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,26 +15,38 @@ POOLINGS = ("mean", "cls")
 
 
 def option(
-    default: Any, meaning: str, *, flag: str = "", low: float | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    meaning: str,
+    *,
+    flag: str = "",
+    low: float = -math.inf,
+    high: float = math.inf,
+    choices: tuple[str, ...] = (),
 ) -> Any:
     """A settings field: its default, a sentence, its flag if not the field's name, and what values it allows."""
-    return dataclasses.field(default=default, metadata={"help": meaning, "flag": flag, "low": low, "choices": choices})
+    allowed = {"low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata={"help": meaning, "flag": flag, **allowed})
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Checks every field against its ``low`` and ``choices`` on construction and names all faults at once."""
+    """Checks every field against what it allows on construction and names all faults at once."""
 
     def __post_init__(self) -> None:
         faults = []
         for field in dataclasses.fields(self):
-            value, low, choices = getattr(self, field.name), field.metadata["low"], field.metadata["choices"]
-            if low is not None and value is not None and value < low:
-                faults.append(f"--{flag_of(field)} is {value}, at least {low:g} is needed")
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            low, high = field.metadata["low"], field.metadata["high"]
+            if not isinstance(value, str) and not low <= value <= high:  # nor is NaN
+                faults.append(f"--{flag_of(field)} is {value}, {_range(low, high)} is needed")
             if choices and value not in choices:
                 faults.append(f"--{flag_of(field)} is {value!r}, one of {', '.join(choices)} is needed")
         if faults:
             raise UserError(joined(faults), "settings", "python distill.py --help")
+
+
+def _range(low: float, high: float) -> str:
+    return f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
 
 
 def flag_of(field: dataclasses.Field[Any]) -> str:
@@ -67,15 +80,19 @@ class TeacherSettings(Checked):
     pooling: str = option("mean", "how word pieces become one vector", flag="teacher_pooling", choices=POOLINGS)
     max_length: int = option(64, "word pieces read of a text; the rest is cut", flag="teacher_max_length", low=4)
     epochs: int = option(2, "passes over train at most", flag="teacher_epochs", low=1)
-    learning_rate: float = option(2e-4, "peak learning rate of the last layer", flag="teacher_lr", low=0)
-    head_learning_rate: float = option(1e-3, "peak learning rate of the classifier", flag="teacher_head_lr", low=0)
+    learning_rate: float = option(2e-4, "peak learning rate of the last layer", flag="teacher_lr", low=0, high=10)
+    head_learning_rate: float = option(
+        1e-3, "peak learning rate of the classifier", flag="teacher_head_lr", low=0, high=10
+    )
     layer_decay: float = option(
-        0.9, "each layer's learning rate is this times that of the layer above", flag="layer_decay", low=0
+        0.9, "each layer's learning rate is this times that of the layer above", flag="layer_decay", low=0, high=1
     )
     batch_size: int = option(32, "texts in a training step", flag="teacher_batch", low=1)
-    dropout: float = option(0.1, "dropout within the encoder and before the classifier", flag="teacher_dropout", low=0)
+    dropout: float = option(
+        0.1, "dropout within the encoder and before the classifier", flag="teacher_dropout", low=0, high=0.9
+    )
     label_smoothing: float = option(
-        0.05, "share of a label's weight spread over all classes", flag="label_smoothing", low=0
+        0.05, "share of a label's weight spread over all classes", flag="label_smoothing", low=0, high=0.9
     )
     most: int = option(0, "train at most this many texts, a stratified choice; 0: all", flag="teacher_texts", low=0)
 
@@ -96,10 +113,16 @@ class StudentSettings(Checked):
     min_count: int = option(
         2, "a word must occur this often in train to get a vector of its own", flag="min_count", low=1
     )
-    dropout: float = option(0.2, "dropout on the word vectors and before the classifier", flag="student_dropout", low=0)
+    dropout: float = option(
+        0.2, "dropout on the word vectors and before the classifier", flag="student_dropout", low=0, high=0.9
+    )
     epochs: int = option(8, "passes over train at most", flag="student_epochs", low=1)
-    learning_rate: float = option(2e-3, "peak learning rate of all but the word vectors", flag="student_lr", low=0)
-    vector_learning_rate: float = option(1e-2, "peak learning rate of the word vectors", flag="vector_lr", low=0)
+    learning_rate: float = option(
+        2e-3, "peak learning rate of all but the word vectors", flag="student_lr", low=0, high=10
+    )
+    vector_learning_rate: float = option(
+        1e-2, "peak learning rate of the word vectors", flag="vector_lr", low=0, high=10
+    )
     batch_size: int = option(64, "texts in a training step", flag="student_batch", low=1)
 
 
@@ -107,9 +130,13 @@ class StudentSettings(Checked):
 class ObjectiveSettings(Checked):
     """Weights of the distillation objective, by the reference repo's names."""
 
-    hard_weight: float = option(0.0, "weight of the cross-entropy with the labels", flag="a", low=0)
+    hard_weight: float = option(0.0, "weight of the cross-entropy with the labels", flag="a", low=0, high=1e6)
     logits_weight: float = option(
-        1.0, "weight of the mean squared error with the teacher's logits; 0 trains the student alone", flag="T", low=0
+        1.0,
+        "weight of the mean squared error with the teacher's logits; 0 trains the student alone",
+        flag="T",
+        low=0,
+        high=1e6,
     )
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ The only door of gensim: its opener reads .gz and .bz2, its :class:`KeyedVectors
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -78,7 +79,7 @@ def load_vectors(path: Path, vocabulary: Collection[str]) -> KeyedVectors:
             count, width = _header(file, path)
             for word, vector in _rows(file, path, count, width, wanted.keys()):
                 found.setdefault(wanted[word], vector)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise UserError(f"{CUT_SHORT} or not readable: {error}", path, AGAIN) from error
     vectors = KeyedVectors(width)
     if found:

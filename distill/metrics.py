@@ -11,13 +11,13 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 Labels = Sequence[int] | NDArray[np.int64]
 
 
-def scores(gold: Labels, predicted: Labels, first_of_text: NDArray[np.bool_]) -> dict[str, float]:
-    """Accuracy on all rows, accuracy on distinct texts (``first_of_text`` marks one row of each), and macro-F1."""
+def scores(gold: Labels, predicted: Labels, first_of_text: NDArray[np.bool_], classes: int) -> dict[str, float]:
+    """Accuracy on all rows, on distinct texts (``first_of_text`` marks one row of each), and macro-F1."""
     gold, predicted = np.asarray(gold), np.asarray(predicted)
     return {
         "accuracy": float(accuracy_score(gold, predicted)),
         "accuracy_distinct": float(accuracy_score(gold[first_of_text], predicted[first_of_text])),
-        "macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0.0)),
+        "macro_f1": float(f1_score(gold, predicted, labels=np.arange(classes), average="macro", zero_division=0.0)),
     }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from distill.errors import UserError, is_disk_full
 
 MADE_FROM = "made_from.json"
+ASIDE = ".distill-aside"
 PACKAGES = ("torch", "transformers", "gensim", "jieba", "scikit-learn", "numpy")
 
 
@@ -70,7 +71,7 @@ def write_file(path: Path, content: bytes | str) -> Path:
     payload = content.encode("utf-8") if isinstance(content, str) else content
     with _space_checked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+        aside = path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
         try:
             aside.write_bytes(payload)
             aside.replace(path)
@@ -89,12 +90,12 @@ def write_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; it replaces ``path`` only when the block ends well."""
     with _space_checked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".aside", dir=path.parent))
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent))
         try:
             yield aside
             aside.chmod(0o755)
             if path.exists():
-                old = aside.with_suffix(".old")
+                old = aside.with_name(f"{aside.name}.old{ASIDE}")
                 path.replace(old)
                 aside.replace(path)
                 shutil.rmtree(old)
@@ -105,18 +106,13 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 
 def clean(root: Path) -> None:
-    """Remove what killed writers left aside in a run's folder."""
-    for left in (*root.rglob(".*.aside"), *root.rglob(".*.old")):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink()
-
-
-def fingerprint(content: Any) -> str:
-    """First 16 hex digits of the SHA-256 of ``content`` as canonical JSON."""
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, default=str)
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
+    """Remove what killed writers left aside in a run's folder, and nothing else."""
+    for folder in (root, root / "cache", root / "report"):
+        for left in folder.glob(f".*{ASIDE}"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 def fingerprint_lines(lines: Iterable[str]) -> str:
@@ -145,6 +141,8 @@ def differences(folder: Path, made_from: dict[str, Any]) -> list[str]:
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
+        return ["its record is broken"]
+    if not isinstance(recorded, dict):
         return ["its record is broken"]
     return [f"{key} changed" for key, value in made_from.items() if recorded.get(key) != value]
 

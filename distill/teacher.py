@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
@@ -23,11 +24,11 @@ from transformers import AutoModel, AutoTokenizer
 from distill.batches import Batch, PackedIds, masked_mean
 from distill.config import TeacherSettings
 from distill.errors import UserError
+from distill.pretrained import PROMPTS
 from distill.runs import write_file, write_json
 
 HEAD = "head.safetensors"
 CARD = "teacher.json"
-PROMPTS = "config_sentence_transformers.json"
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -117,7 +118,8 @@ def build(source: str, settings: TeacherSettings, classes: int) -> tuple[Teacher
         if isinstance(module, nn.Dropout):
             module.p = settings.dropout
     teacher = Teacher(encoder, encoder.config.hidden_size, classes, settings.pooling, settings.dropout)
-    longest = min(settings.max_length, getattr(encoder.config, "max_position_embeddings", settings.max_length))
+    places = getattr(encoder.config, "max_position_embeddings", settings.max_length)
+    longest = min(settings.max_length, places, tokenizer.model_max_length)
     return teacher, Wordpieces(tokenizer, _prefix(Path(source)), longest)
 
 
@@ -132,6 +134,8 @@ def _load_encoder(source: str) -> tuple[Any, Any]:
             "a folder with config.json, model.safetensors and a tokenizer" if local else "a Hub id that can be reached"
         )
         raise UserError(f"transformers cannot load it: {reason}", source, f"--teacher_model with {where}") from error
+    if tokenizer.pad_token_id is None:
+        raise UserError("its tokenizer has no padding token", source, "--teacher_model with an encoder such as BERT")
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # the pooling is Teacher's own
     return encoder, tokenizer
@@ -178,7 +182,8 @@ def used_rows(teacher: Teacher, *inputs: PackedIds) -> Iterator[list[PackedIds]]
     encoder: Any = teacher.encoder
     whole = encoder.get_input_embeddings()
     pad_id = inputs[0].pad_id
-    used = torch.cat([torch.tensor([pad_id]), *(split.flat.long() for split in inputs)]).unique()  # type: ignore[no-untyped-call]
+    # ids up to padding's stay as they are: RoBERTa counts places by comparing with it
+    used = torch.cat([torch.arange(pad_id + 1), *(split.flat.long() for split in inputs)]).unique()  # type: ignore[no-untyped-call]
     new_ids = torch.zeros(whole.num_embeddings, dtype=torch.int64)
     new_ids[used] = torch.arange(len(used))
     part = nn.Embedding(len(used), whole.embedding_dim, padding_idx=int(new_ids[pad_id]))
@@ -214,8 +219,11 @@ def load_teacher_parts(folder: Path) -> tuple[Teacher, Wordpieces, tuple[str, ..
     """
     if not (folder / CARD).is_file() or not (folder / HEAD).is_file():
         raise UserError("there is no trained teacher", folder, "python distill.py --mode train_teacher")
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     encoder, tokenizer = _load_encoder(str(folder))
-    teacher = Teacher(encoder, encoder.config.hidden_size, len(card["labels"]), card["pooling"])
-    teacher.head.load_state_dict(load_file(folder / HEAD))
-    return teacher, Wordpieces(tokenizer, card["prefix"], card["max_length"]), tuple(card["labels"])
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        teacher = Teacher(encoder, encoder.config.hidden_size, len(card["labels"]), card["pooling"])
+        teacher.head.load_state_dict(load_file(folder / HEAD))
+        return teacher, Wordpieces(tokenizer, card["prefix"], card["max_length"]), tuple(card["labels"])
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"this teacher is broken: {error}", folder, "python distill.py --mode train_teacher") from error

@@ -43,6 +43,9 @@ def test_bad_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert "invalid choice: 'train'" in fault(capsys, "--mode", "train")
     assert "invalid int value: 'many'" in fault(capsys, "--seeds", "many")
     assert "--a and --T are both 0" in fault(capsys, "--a", "0", "--T", "0")
+    assert "--a is nan" in fault(capsys, "--a", "nan")
+    assert "--student_dropout is 1.5, 0 to 0.9 is needed" in fault(capsys, "--student_dropout", "1.5")
+    assert "unrecognized arguments" in fault(capsys, "")
     both = fault(capsys, "--student_hidden", "0", "--min_count", "-1")
     assert "--student_hidden is 0, at least 1 is needed; --min_count is -1" in both
 
@@ -54,6 +57,14 @@ def test_errors_have_one_line_and_debug_shows_the_traceback(capsys: pytest.Captu
     assert main(["--data", str(tmp_path / "nowhere"), "--debug"]) == 2
     captured = capsys.readouterr()
     assert "Traceback" in captured.err and "no such folder" in captured.err
+
+
+def test_files_that_the_system_refuses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "a run's folder is needed, this is a file" in fault(capsys, "--run", str(tmp_path / "file"))
+    assert "not a directory" in fault(
+        capsys, "--run", str(tmp_path / "file" / "run"), "--data", str(ROOT / "data/sample")
+    )
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ def test_leaks_repeats_and_conflicts_are_dropped_and_counted(tmp_path: Path) -> 
         "train_rows_read": 46,
         "leaks": 2,
         "leaks_into_dev": 0,
+        "dev_leaks": 0,
         "duplicates": 2,
         "conflicts": 1,
         "test_distinct": 2,
@@ -60,7 +61,7 @@ def test_dev_file_is_used_and_kept_apart(tmp_path: Path) -> None:
     settings = write(tmp_path, train=MANY, valid=[MANY[0], ("新的一条", 0), ("又一条", 1)], test=[("又一条", 1)])
     data = load(settings, seed=1)
     assert {e.text for e in data.dev} == {MANY[0][0], "新的一条"}
-    assert data.counts["leaks_into_dev"] == 2 and len(data.train) == 39
+    assert (data.counts["leaks_into_dev"], data.counts["dev_leaks"], len(data.train)) == (1, 1, 39)
 
 
 def test_without_a_test_file_the_held_out_tenth_never_changes(tmp_path: Path) -> None:
@@ -109,6 +110,32 @@ def test_class_file_names_numbers(tmp_path: Path) -> None:
     assert data.test[0].label == 1
 
 
+@pytest.mark.parametrize(("written", "expected"), [((0, 1, 2), (0, 1, 2)), ((1, 2, 3), (0, 1, 2))])
+def test_class_names_that_are_numbers(written: tuple[int, ...], expected: tuple[int, ...], tmp_path: Path) -> None:
+    """Stars 1, 2, 3: rows that write 0 mean places, rows that write 1 to 3 mean names."""
+    (tmp_path / "class.txt").write_text("1\n2\n3\n", "utf-8")
+    rows = [(f"第{n}条", written[n % 3]) for n in range(30)]
+    data = load(write(tmp_path, train=rows, test=[("甲", written[0]), ("乙", written[1]), ("丙", written[2])]), seed=1)
+    assert tuple(e.label for e in data.test) == expected
+
+
+def test_class_names_that_are_numbers_mixed_with_places(tmp_path: Path) -> None:
+    (tmp_path / "class.txt").write_text("1\n2\n9\n", "utf-8")
+    assert "rows use them and their places" in fault(write(tmp_path, train=[("甲", 0), ("乙", 1), ("丙", 9)]))
+
+
+def test_odd_numbers_are_names(tmp_path: Path) -> None:
+    train = [(f"第{n}条", ("①", "②", "--1")[n % 3]) for n in range(30)]
+    assert load(write(tmp_path, train=train), seed=1).labels == ("--1", "①", "②")
+    train = [(f"第{n}条", ("1", "01", "-2")[n % 3]) for n in range(30)]
+    assert load(write(tmp_path, train=train), seed=1).labels == ("-2", "01", "1")
+
+
+def test_nothing_left_for_test(tmp_path: Path) -> None:
+    settings = write(tmp_path, train=[("甲", 0), ("乙", 1)], dev=[("丙", 0)])
+    assert "no text is left for test" in fault(settings)
+
+
 def test_clue_codes_skip_numbers(tmp_path: Path) -> None:
     codes = [("100", "story"), ("106", "house"), ("101", "culture")]
     lines = "\n".join(json.dumps({"label": code, "label_desc": f"news_{name}"}) for code, name in codes)
@@ -151,6 +178,10 @@ def test_files_by_flag(tmp_path: Path) -> None:
     (tmp_path / "train.json").rename(tmp_path / "mine.json")
     settings = DataSettings(train_file=str(tmp_path / "mine.json"), test_file=str(tmp_path / "test.json"))
     assert load(settings, seed=1).counts["test"] == 1
+    for name in ("train.json", "train.csv"):  # a flag settles which of two
+        (tmp_path / name).write_text("[]", "utf-8")
+    settings = DataSettings(data=str(tmp_path), train_file=str(tmp_path / "mine.json"))
+    assert load(settings, seed=1).counts["train_rows_read"] == 40
 
 
 @pytest.mark.parametrize("content", ["", "体育\n体育\n"])

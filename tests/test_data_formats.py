@@ -57,6 +57,12 @@ def test_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
     assert [row.label for row in read_rows(tmp_path / "t.parquet", Columns())] == ["3", "0"]
 
 
+def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "cut.jsonl").write_text('{"text": "好\\ud83d", "label": 1}', "utf-8")
+    (row,) = read_rows(tmp_path / "cut.jsonl", Columns())
+    assert row.text == "好\ufffd"
+
+
 FAULTS = {
     "empty.json": ("", "the file is empty"),
     "blank.csv": ("text,label\n", "the file is empty"),
@@ -67,6 +73,9 @@ FAULTS = {
     "notext.csv": ("text,label\n甲,1\n ,2\n,\n", "line 3 has no text; line 4 has no text and no label"),
     "nocolumn.csv": ("正文,label\n甲,1\n", "no column a text column"),
     "quotes.csv": ('text,label\n"甲,1\n', "broken table"),
+    "commas.csv": ("text,label\n好,1\n好吃,推荐,1\n", "commas.csv:3: a row of more than 2 cells"),
+    "twice.csv": ("text,label,label\n好,1,2\n", "twice.csv:1: two columns of one name"),
+    "nested.json": ('[{"text": ["甲"], "label": {"x": 1}}]', "item 1 has no text and no label"),
     "notab.txt": ("甲\t1\n乙\n", "line 2 has no text and no label"),
     "other.xlsx": ("", "unknown kind of file '.xlsx'"),
     "no.parquet": ("not parquet", "not a Parquet file"),

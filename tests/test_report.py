@@ -27,7 +27,7 @@ STUDENTS = [outcome("student", [0, 1, 1, 1, 1], 1, 0.5), outcome("student", [0, 
 
 
 def test_rows_by_hand() -> None:
-    teacher, student = rows_of([TEACHER, *STUDENTS], GOLD, FIRST)
+    teacher, student = rows_of([TEACHER, *STUDENTS], GOLD, FIRST, 2)
     assert teacher["accuracy"] == 0.8 and teacher["accuracy_distinct"] == 1.0 and teacher["kept"] == 1.0
     assert teacher["macro_f1"] == pytest.approx((0.8 + 0.8) / 2)
     assert student["accuracy"] == pytest.approx((0.8 + 0.6) / 2)
@@ -38,21 +38,22 @@ def test_rows_by_hand() -> None:
 
 
 def test_without_a_teacher_nothing_is_kept() -> None:
-    (row,) = rows_of(STUDENTS[:1], GOLD, FIRST)
+    (row,) = rows_of(STUDENTS[:1], GOLD, FIRST, 2)
     assert row["kept"] is None and row["speedup"] is None and "accuracy_sd" not in row
     assert cells([row])[1][4] == "-"
 
 
 def test_a_gpu_gets_columns_of_its_own() -> None:
-    rows = rows_of(
-        [outcome("teacher", [0] * 5, ms=8, gpu=1.0), outcome("student", [0] * 5, ms=2, gpu=0.1)], GOLD, FIRST
-    )
+    timed = [outcome("teacher", [0] * 5, ms=8, gpu=1.0), outcome("student", [0] * 5, ms=2, gpu=0.1)]
+    rows = rows_of(timed, GOLD, FIRST, 2)
     assert rows[1]["ms_per_text_gpu"] == 0.1 and rows[1]["speedup_gpu"] == pytest.approx(10)
-    assert "ms per text (GPU)" in cells(rows)[0] and "ms per text (GPU)" not in cells(rows_of(STUDENTS, GOLD, FIRST))[0]
+    assert (
+        "ms per text (GPU)" in cells(rows)[0] and "ms per text (GPU)" not in cells(rows_of(STUDENTS, GOLD, FIRST, 2))[0]
+    )
 
 
 def test_tables() -> None:
-    rows = rows_of([TEACHER, *STUDENTS], GOLD, FIRST)
+    rows = rows_of([TEACHER, *STUDENTS], GOLD, FIRST, 2)
     assert (
         markdown_table(rows)
         .splitlines()[2]
@@ -76,6 +77,7 @@ def test_write(tmp_path: Path) -> None:
             "train_rows_read",
             "leaks",
             "leaks_into_dev",
+            "dev_leaks",
             "duplicates",
             "conflicts",
         ),

@@ -62,11 +62,12 @@ def test_a_full_disk_of_a_rust_library(tmp_path: Path) -> None:
 
 
 def test_clean_removes_what_killed_writers_left(tmp_path: Path) -> None:
-    (tmp_path / ".teacher.abc.aside").mkdir()
-    (tmp_path / ".report.json.12.aside").write_text("half")
+    (tmp_path / ".teacher.abc.distill-aside").mkdir()
+    (tmp_path / ".report.json.12.distill-aside").write_text("half")
     (tmp_path / "teacher").mkdir()
+    (tmp_path / ".mine.old").write_text("a user's own file")
     clean(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["teacher"]
+    assert {p.name for p in tmp_path.iterdir()} == {"teacher", ".mine.old"}
 
 
 def test_differences_name_what_changed(tmp_path: Path) -> None:
@@ -74,8 +75,9 @@ def test_differences_name_what_changed(tmp_path: Path) -> None:
     write_json(tmp_path / MADE_FROM, {"seed": 1, "data": "x", "settings": {"lr": 0.1}})
     assert differences(tmp_path, {"seed": 1, "settings": {"lr": 0.1}}) == []
     assert differences(tmp_path, {"seed": 2, "data": "x", "new": 1}) == ["seed changed", "new changed"]
-    (tmp_path / MADE_FROM).write_text("{")
-    assert differences(tmp_path, {"seed": 1}) == ["its record is broken"]
+    for broken in ("{", "[]"):
+        (tmp_path / MADE_FROM).write_text(broken)
+        assert differences(tmp_path, {"seed": 1}) == ["its record is broken"]
 
 
 @given(st.lists(st.text()), st.lists(st.text()))

@@ -132,6 +132,21 @@ def test_a_model_trained_on_another_split_is_refused(
         assert "trained on other data, or split with another seed" in text
 
 
+def test_test_finds_all_seeds_and_what_they_were_made_from(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without repeating --seeds; a student taught by another teacher is refused."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    flags = [*tiny_flags[:6], "--run", str(folder), "--mode"]
+    out_of(capsys, [*flags, "test"])
+    report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    assert [row["seeds"] for row in report["rows"]] == [1, 2, 2]
+    assert report["settings"]["made_from"]["student"]["settings"]["epochs"] == 30
+    out_of(capsys, [*flags, "train_teacher", "--teacher_epochs", "1"])
+    assert "it was taught by another teacher" in out_of(capsys, [*flags, "test"], code=2)
+
+
 def test_sentence_input_cut_and_frozen_teacher(tiny_flags: list[str], tmp_path: Path) -> None:
     flags = ["--student_input", "sentence", "--teacher_layers", "1", "--freeze", "embeddings", "--teacher_texts", "40"]
     assert main([*tiny_flags, *flags, "--run", str(tmp_path), "--teacher_pooling", "cls"]) == 0

@@ -136,6 +136,44 @@ def test_no_texts_make_no_ids(tiny_bert: Path) -> None:
     assert isinstance(pieces.encode([]), PackedIds) and len(pieces.encode([])) == 0
 
 
+def test_a_roberta_counts_places_as_it_did(tiny_bert: Path, tmp_path: Path) -> None:
+    """RoBERTa finds places by comparing ids with padding's, which used_rows must not move."""
+    from transformers import RobertaConfig, RobertaModel
+
+    shutil.copytree(tiny_bert, tmp_path / "roberta")
+    vocabulary = len((tiny_bert / "vocab.txt").read_text("utf-8").splitlines())
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = RobertaConfig(vocab_size=vocabulary, pad_token_id=1, max_position_embeddings=30, **sizes)
+    torch.manual_seed(0)
+    RobertaModel(config).save_pretrained(tmp_path / "roberta")
+    model, pieces = build(str(tmp_path / "roberta"), TeacherSettings(), 2)
+    pieces.tokenizer.pad_token_id = 1  # as RoBERTa has it
+    ids = pieces.encode(TEXTS)
+    before = predict_logits(model, ids)
+    with used_rows(model, ids) as (inputs,):
+        assert torch.allclose(predict_logits(model, inputs), before, atol=1e-6)
+    assert predict_logits(model, ids).equal(before)
+
+
+def test_a_broken_teacher(tiny_bert: Path, tmp_path: Path) -> None:
+    model, pieces = build(str(tiny_bert), TeacherSettings(), 2)
+    save_teacher(tmp_path, model, pieces, ["甲", "乙"])
+    (tmp_path / "teacher.json").write_text('{"labels": ["甲"]}', "utf-8")
+    with pytest.raises(UserError, match="this teacher is broken"):
+        load_teacher_parts(tmp_path)
+
+
+def test_a_tokenizer_without_padding(tiny_bert: Path, tmp_path: Path) -> None:
+    import json
+
+    shutil.copytree(tiny_bert, tmp_path / "bare")
+    path = tmp_path / "bare" / "tokenizer_config.json"
+    kept = {key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"}
+    path.write_text(json.dumps({**kept, "tokenizer_class": "PreTrainedTokenizerFast"}))
+    with pytest.raises(UserError, match="no padding token"):
+        build(str(tmp_path / "bare"), TeacherSettings(), 2)
+
+
 class TestSources:
     """``--teacher_model``."""
 
@@ -147,6 +185,18 @@ class TestSources:
         shutil.copytree(tiny_bert, tmp_path / "other")
         with pytest.raises(UserError, match="several checkpoints"):
             resolve("auto", tmp_path)
+
+    def test_what_a_killed_conversion_left_is_not_taken(self, tiny_bert: Path, tmp_path: Path) -> None:
+        shutil.copytree(tiny_bert, tmp_path / ".multilingual-e5-small.abc.distill-aside")
+        shutil.copytree(tiny_bert, tmp_path / "mine")
+        assert resolve("auto", tmp_path).source == str(tmp_path / "mine")
+
+    def test_the_tokenizer_is_part_of_the_fingerprint(self, tiny_bert: Path, tmp_path: Path) -> None:
+        shutil.copytree(tiny_bert, tmp_path / "mine")
+        before = resolve("auto", tmp_path).fingerprint
+        with (tmp_path / "mine" / "vocab.txt").open("a", encoding="utf-8") as file:
+            file.write("\n新")
+        assert resolve("auto", tmp_path).fingerprint != before
 
     def test_weights_straight_in_the_folder(self, tiny_bert: Path) -> None:
         assert resolve("auto", tiny_bert).source == str(tiny_bert)

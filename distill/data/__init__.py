@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from distill.config import DataSettings
@@ -38,15 +39,18 @@ def _files(settings: DataSettings) -> dict[str, Path]:
         folder = Path(settings.data)
         if not folder.is_dir():
             raise UserError("no such folder", folder, "--data FOLDER with train and test files; see data/README.md")
-        found = {**_folder_files(folder), **found}
+        found = {**_folder_files(folder, found.keys()), **found}
     if (found or settings.data) and "train" not in found:
         raise UserError("there is no train file", settings.data or None, "name it train.json, or --train_file FILE")
     return found
 
 
-def _folder_files(folder: Path) -> dict[str, Path]:
+def _folder_files(folder: Path, named: Collection[str]) -> dict[str, Path]:
+    """The folder's file of every split that no flag names."""
     found = {}
     for split, names in SPLIT_NAMES.items():
+        if split in named:
+            continue
         paths = [path for name in names for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
         if len(paths) > 1:
             raise UserError(f"two files for {split}: {paths[0].name}, {paths[1].name}", folder, f"--{split}_file FILE")
@@ -85,19 +89,21 @@ def _checked(splits: dict[str, list[Example]], labels: tuple[str, ...], seed: in
         "test": len(test),
         "train_rows_read": rows,
         "leaks": leaks,
-        "leaks_into_dev": dev_leaks + dev_in_test,
+        "leaks_into_dev": dev_leaks,
+        "dev_leaks": dev_in_test,
         "duplicates": duplicates,
         "conflicts": conflicts,
         "test_distinct": len({example.id for example in test}),
     }
-    _check_classes(train, dev, labels)
+    _check_classes(train, labels)
+    for split, held_out in (("dev", dev), ("test", test)):
+        if not held_out:
+            raise UserError(f"no text is left for {split}", None, f"add texts, or --{split}_file FILE")
     return Dataset(tuple(train), tuple(dev), tuple(test), labels, counts)
 
 
-def _check_classes(train: list[Example], dev: list[Example], labels: tuple[str, ...]) -> None:
+def _check_classes(train: list[Example], labels: tuple[str, ...]) -> None:
     present = {example.label for example in train}
     if len(present) < 2:
         only = ", ".join(labels[label] for label in present) or "none"
         raise UserError(f"train has fewer than two classes ({only})", None, "add texts of at least one more class")
-    if not dev:
-        raise UserError("no text is left for dev", None, "add texts, or --dev_file FILE")

@@ -121,11 +121,27 @@ def _read_table(path: Path, columns: Columns) -> Iterator[Row]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     table = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     try:
-        yield from _from_records(((f"line {table.line_num}", record) for record in table), path, columns)
+        names = table.fieldnames or []
+        if len(set(names)) < len(names):
+            raise UserError(f"two columns of one name: {', '.join(names)}", f"{path}:1", "rename one of them")
+        yield from _from_records(
+            ((f"line {table.line_num}", _full(table, record, path)) for record in table), path, columns
+        )
     except csv.Error as error:
         raise UserError(
             f"broken table: {error}", f"{path}:{table.line_num}", "repair the quotes on that line"
         ) from error
+
+
+def _full(table: csv.DictReader[str], record: dict[str | Any, Any], path: Path) -> dict[str, Any]:
+    """A record with a cell for every column: one more, and a comma in a text was not quoted."""
+    if None in record:
+        raise UserError(
+            f"a row of more than {len(table.fieldnames or [])} cells",
+            f"{path}:{table.line_num}",
+            "quote texts with commas",
+        )
+    return record
 
 
 def _read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
@@ -168,12 +184,16 @@ def _column(asked: str, usual: tuple[str, ...], what: str, record: dict[str, Any
 
 
 def _cell(value: Any) -> str:
-    """A cell as text: None is empty, and 3.0 (how tables with gaps keep numbers) is 3."""
-    if value is None:
+    """A cell as text: None is empty, and 3.0 (how tables with gaps keep numbers) is 3.
+
+    Half a surrogate pair (a cut emoji, which JSON can spell) becomes the replacement character; a list or object is no
+    text, and counts as missing.
+    """
+    if value is None or isinstance(value, list | dict):
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip()
+    return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
 
 
 READERS = {

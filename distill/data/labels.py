@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +15,22 @@ CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")
 
 
+NUMBER = re.compile(r"-?[0-9]+")
+
+
 @dataclass(frozen=True)
 class Labels:
     """The classes in order; ``codes`` maps what files write (CLUE's "102", or a place "3") to a class's name."""
 
     names: tuple[str, ...]
     codes: dict[str, str] = field(default_factory=dict)
+    by_place: bool = False
 
     def index(self, row: Row) -> int | None:
         """The class of a row, or None when the row's label is none of them."""
         for written in (row.label_name, row.label):
-            name = written if written in self.names else self.codes.get(written)
+            is_name = written in self.names and not self.by_place
+            name = written if is_name else self.codes.get(written)
             if name is not None:
                 return self.names.index(name)
         return None
@@ -34,19 +40,25 @@ def find_labels(folder: Path | None, rows: Sequence[Row]) -> Labels:
     """Classes from class.txt, labels.txt or CLUE's labels.json beside the data; else from the train rows."""
     for name in CLASS_FILES if folder else ():
         if folder and (folder / name).is_file():
-            return _from_class_file(folder / name)
+            return _from_class_file(folder / name, rows)
     for name in CODE_FILES if folder else ():
         if folder and (folder / name).is_file():
             return _from_code_file(folder / name)
     return _from_rows(rows)
 
 
-def _from_class_file(path: Path) -> Labels:
-    """One name a line; a row may give the name or the line's number, counted from 0."""
+def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
+    """One name a line; rows give the names or the lines' numbers, counted from 0, which names that are numbers tell."""
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if len(set(names)) < len(names) or not names:
         raise UserError("class names must be there and differ from one another", path, "one name a line")
-    return Labels(names, {str(place): name for place, name in enumerate(names)})
+    places = {str(place): name for place, name in enumerate(names)}
+    written = {row.label for row in rows}
+    if written & set(names) & set(places) and not written <= set(names):
+        if not written <= set(places):
+            raise UserError("class names are numbers, and rows use them and their places", path, "use other names")
+        return Labels(names, places, by_place=True)
+    return Labels(names, places)
 
 
 def _from_code_file(path: Path) -> Labels:
@@ -67,11 +79,10 @@ def _from_code_file(path: Path) -> Labels:
 
 def _from_rows(rows: Sequence[Row]) -> Labels:
     """Classes as the rows name them: numbers in their order, names in alphabetical order."""
-    names_of = {row.label: row.label_name or row.label for row in rows}
+    names_of = {row.label or row.label_name: row.label_name or row.label for row in rows}
     names = set(names_of.values())
-    numeric = all(name.lstrip("-").isdigit() for name in names)
-    ordered = sorted(names, key=int) if numeric else sorted(names)
-    return Labels(tuple(ordered), names_of)
+    numeric = all(NUMBER.fullmatch(name) for name in names)
+    return Labels(tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name))), names_of)
 
 
 def label_indices(labels: Labels, rows: Sequence[Row], path: Path) -> list[int]:

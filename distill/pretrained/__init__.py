@@ -7,12 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distill.errors import UserError
-from distill.runs import fingerprint_file, write_folder
+from distill.runs import fingerprint_file, fingerprint_lines, write_folder
 
 FOLDER = Path("bert_pretrain")
 BUNDLED = "multilingual-e5-small"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model")
+PROMPTS = "config_sentence_transformers.json"  # sentence-transformers' file of what goes before a text
 ELSEWHERE = "put a checkpoint into bert_pretrain/, or --teacher_model bert-base-chinese where the Hub can be reached"
 
 
@@ -43,7 +44,7 @@ def resolve(asked: str, folder: Path = FOLDER) -> Pretrained:
         if asked.count("/") > 1 or asked.startswith((".", "/", "~")):
             raise UserError("no such folder", asked, "--teacher_model FOLDER, HUB_ID, auto or bundled")
         return Pretrained(asked, asked, "a Hub id, asked for by --teacher_model")
-    found = [path for path in (folder, *sorted(folder.glob("*/"))) if (path / "config.json").is_file()]
+    found = [path for path in (folder, *sorted(folder.glob("[!.]*/"))) if (path / "config.json").is_file()]
     own = [path for path in found if path.name != BUNDLED]
     if len(own) > 1:
         names = ", ".join(str(path) for path in own)
@@ -68,7 +69,9 @@ def _folder(path: Path, why: str) -> Pretrained:
         if (path / "pytorch_model.bin").is_file():
             hint += "; pytorch_model.bin is a pickle and is not opened"
         raise UserError(f"no checkpoint: {', '.join(missing)} missing, there is {there}", path, hint)
-    return Pretrained(str(path), fingerprint_file(weights[0]) + fingerprint_file(path / "config.json"), why)
+    decisive = {path / name for name in ("config.json", *TOKENIZERS, PROMPTS)} | set(path.glob("model*.safetensors"))
+    prints = [fingerprint_file(file) for file in sorted(decisive) if file.is_file()]
+    return Pretrained(str(path), fingerprint_lines(prints), why)
 
 
 def _bundled(folder: Path, why: str) -> Pretrained:

@@ -36,7 +36,7 @@ class Report:
 
 def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
     """Write report.json, report.md and the plots; returns the report for a terminal and the files."""
-    rows = rows_of(report.outcomes, report.gold, report.first_of_text)
+    rows = rows_of(report.outcomes, report.gold, report.first_of_text, len(report.labels))
     content = {"rows": rows, "data": report.data, "settings": report.settings, "timing": report.timing}
     details = tables.classification_reports(report.outcomes, report.gold, report.labels)
     notes = [*report.missing, tables.data_sentence(report.data), report.timing]

@@ -33,22 +33,24 @@ class Outcome:
 
 
 def rows_of(
-    outcomes: Sequence[Outcome], gold: NDArray[np.int64], first_of_text: NDArray[np.bool_]
+    outcomes: Sequence[Outcome], gold: NDArray[np.int64], first_of_text: NDArray[np.bool_], classes: int
 ) -> list[dict[str, Any]]:
     """One row a kind of model, teacher first; with several seeds each figure is a mean with its ``_sd`` beside it.
 
     ``kept`` is the share of the teacher's accuracy, ``speedup`` how many times faster than the teacher it is; both are
     None where there is no teacher to compare with.
     """
-    figures = {name: [_figures(o, gold, first_of_text) for o in outcomes if o.name == name] for name in ORDER}
+    figures = {name: [_figures(o, gold, first_of_text, classes) for o in outcomes if o.name == name] for name in ORDER}
     teacher = figures[TEACHER][0] if figures[TEACHER] else None
     return [_row(name, own, teacher) for name, own in figures.items() if own]
 
 
-def _figures(outcome: Outcome, gold: NDArray[np.int64], first_of_text: NDArray[np.bool_]) -> dict[str, Any]:
+def _figures(
+    outcome: Outcome, gold: NDArray[np.int64], first_of_text: NDArray[np.bool_], classes: int
+) -> dict[str, Any]:
     timed = {_timed_name("ms_per_text", device): ms for device, ms in outcome.ms_per_text.items()}
     return {
-        **scores(gold, outcome.predicted, first_of_text),
+        **scores(gold, outcome.predicted, first_of_text, classes),
         "parameters": outcome.parameters,
         "bytes": outcome.bytes,
         **timed,

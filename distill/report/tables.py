@@ -77,7 +77,7 @@ def data_sentence(data: dict[str, int]) -> str:
         f"{data['train']:,} train, {data['dev']:,} dev and {data['test']:,} test texts "
         f"({data['test_distinct']:,} distinct). Of {data['train_rows_read']:,} train rows were dropped: "
         f"{data['leaks']:,} whose text is in test, {data['leaks_into_dev']:,} in dev, {data['duplicates']:,} repeats, "
-        f"and {data['conflicts']:,} texts that had two labels."
+        f"and {data['conflicts']:,} texts that had two labels; of dev rows {data['dev_leaks']:,} whose text is in test."
     )
 
 

@@ -21,7 +21,8 @@ def run(settings: Settings) -> list[Path]:
         "test": test,
     }
     begun = Run(settings)
-    return [begun.folder.config, *story[settings.run.mode](begun)]
+    kept = [] if settings.run.mode == "test" else [begun.keep_settings()]
+    return kept + story[settings.run.mode](begun)
 
 
 def everything(run: Run) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from distill.errors import UserError
 from distill.progress import log
 from distill.report import Outcome, Report, timing, write
 from distill.runs import MADE_FROM
-from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history
+from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, made_from
+from distill.stages.teach import identity
 from distill.teacher import has_fast_bf16
 
 Key = tuple[str, int]  # kind of model, seed
@@ -28,8 +30,7 @@ def test(run: Run) -> list[Path]:
     folders = _trained(run)
     if not folders:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
-    for folder in folders.values():
-        run.check_same_data(folder, "all")
+    _check(run, folders)
     texts = [example.text for example in run.data.test]
     models = {key: load_teacher(path) if key[0] == TEACHER else load_student(path) for key, path in folders.items()}
     predicted = {key: model.logits(texts, f"test, {key[0]}").argmax(1).numpy() for key, model in models.items()}
@@ -43,7 +44,10 @@ def test(run: Run) -> list[Path]:
             for key, path in folders.items()
         ],
         data=run.data.counts,
-        settings=dataclasses.asdict(run.settings),
+        settings={
+            **dataclasses.asdict(run.settings),
+            "made_from": {kind: made_from(path) for (kind, _), path in reversed(folders.items())},
+        },
         timing=_timing_sentence(min(len(texts), timing.TEXTS)),
         missing=[
             f"Not there: {kind}; {COMMAND} {command}"
@@ -57,12 +61,29 @@ def test(run: Run) -> list[Path]:
 
 
 def _trained(run: Run) -> dict[Key, Path]:
-    """Folders of the run's trained models, the teacher first."""
-    seed, seeds = run.settings.run.seed, run.settings.run.seeds
-    wanted = {(TEACHER, seed): run.folder.teacher}
-    for kind in (ALONE, DISTILLED):
-        wanted.update({(kind, seed + place): run.folder.student(kind, place) for place in range(seeds)})
-    return {key: folder for key, folder in wanted.items() if (folder / MADE_FROM).exists()}
+    """Folders of the run's trained models, the teacher first; of a kind all seeds that were trained alike."""
+    found: dict[Key, Path] = {}
+    for kind in MAKE:
+        alike = None
+        for place in itertools.count():
+            folder = run.folder.teacher if kind == TEACHER else run.folder.student(kind, place)
+            if not (folder / MADE_FROM).exists() or (kind, place) == (TEACHER, 1):
+                break
+            record = made_from(folder)
+            seed = record.pop("seed")
+            alike = alike or record
+            if record == alike:
+                found[kind, seed] = folder
+    return found
+
+
+def _check(run: Run, folders: dict[Key, Path]) -> None:
+    """Refuse models of other data, and students of another teacher."""
+    for (kind, _), folder in folders.items():
+        run.check_same_data(folder, "all")
+        taught_by = made_from(folder).get("teacher")
+        if kind == DISTILLED and run.folder.teacher.exists() and taught_by != identity(run.folder.teacher):
+            raise UserError("it was taught by another teacher", folder, f"{COMMAND} train_student")
 
 
 def _times(models: dict[Key, TextClassifier], texts: list[str]) -> dict[Key, dict[str, float]]:
@@ -79,10 +100,11 @@ def _times(models: dict[Key, TextClassifier], texts: list[str]) -> dict[Key, dic
 
 def _timing_sentence(texts: int) -> str:
     precision = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
+    gpu = f", GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
         f"Time: from raw text to label, segmentation included; median of {timing.RUNS} interleaved runs over {texts} "
         f"test texts, batches sorted by length, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
-        f"teacher in {precision}, processor {timing.processor()}."
+        f"teacher in {precision}, processor {timing.processor()}{gpu}."
     )
 
 

@@ -19,7 +19,7 @@ from distill.embeddings import VectorFile, find_vectors
 from distill.errors import UserError
 from distill.pretrained import Pretrained, resolve
 from distill.progress import log, progress
-from distill.runs import RunFolder, clean, differences, versions, write_json
+from distill.runs import MADE_FROM, RunFolder, clean, differences, versions, write_json
 from distill.words import segment
 
 COMMAND = "python distill.py --mode"
@@ -31,25 +31,28 @@ class Run:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        source = settings.data.data or settings.data.train_file
-        name = settings.run.run or f"runs/{Path(source).resolve().stem if source else NAME}"
-        self.folder = RunFolder(Path(name))
+        self.folder = RunFolder(Path(settings.run.run or Path("runs", _name(settings))))
+        if self.folder.root.exists() and not self.folder.root.is_dir():
+            raise UserError("a run's folder is needed, this is a file", self.folder.root, "--run FOLDER")
         clean(self.folder.root)
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
 
     @functools.cached_property
     def data(self) -> Dataset:
-        """The checked data; what the checks found is said, and the run's settings are kept."""
+        """The checked data; what the checks found is said."""
         dataset = load(self.settings.data, self.settings.run.seed)
         log.info("data: %s", ", ".join(f"{count} {name}" for name, count in dataset.counts.items()))
+        return dataset
+
+    def keep_settings(self) -> Path:
+        """Write config.json: what this run was asked for, with what, on what."""
         record = {
             "settings": dataclasses.asdict(self.settings),
             "versions": versions(),
-            "data": {"fingerprint": dataset.fingerprint, **dataset.counts},
+            "data": {"fingerprint": self.data.fingerprint, **self.data.counts},
         }
-        write_json(self.folder.config, record)
-        return dataset
+        return write_json(self.folder.config, record)
 
     @functools.cached_property
     def segmented(self) -> dict[str, list[list[str]]]:
@@ -93,6 +96,13 @@ class Run:
             )
 
 
+def _name(settings: Settings) -> str:
+    """The data folder's name; of a single file the name of the folder it is in."""
+    data = settings.data
+    folder = Path(data.data) if data.data else Path(data.train_file).parent
+    return (folder.resolve().name or NAME) if data.data or data.train_file else NAME
+
+
 def labels_of(split: Sequence[Example]) -> Tensor:
     """Class numbers, shape (texts,)."""
     return torch.tensor([example.label for example in split])
@@ -101,3 +111,9 @@ def labels_of(split: Sequence[Example]) -> Tensor:
 def history(folder: Path) -> list[dict[str, Any]]:
     """The lines of a trained model's log."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def made_from(folder: Path) -> dict[str, Any]:
+    """The record of what a trained model was made from."""
+    record: dict[str, Any] = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
+    return record

@@ -17,6 +17,7 @@ from torch import nn
 from distill.batches import PackedIds
 from distill.config import StudentSettings
 from distill.errors import UserError
+from distill.progress import log
 from distill.runs import write_file, write_json
 from distill.students.bilstm import BiLSTM, BiLSTMConfig
 from distill.students.composed import ComposedEmbedding
@@ -104,6 +105,10 @@ def load_student_parts(folder: Path) -> tuple[nn.Module, Words, tuple[str, ...]]
         model = network(config(**card["config"]))
         model.load_state_dict(load_file(folder / WEIGHTS))
         words = Words(Vocabulary.load(folder / VOCABULARY), card["max_length"])
+        if card["segmenter"] != segmenter():
+            log.warning(
+                "%s: trained with %s, here is %s: words may be cut otherwise", folder, card["segmenter"], segmenter()
+            )
         return model.eval(), words, tuple(card["labels"])
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"this student is broken: {error}", folder, "python distill.py --mode train_student") from error
