@@ -96,6 +96,7 @@ def test_labels_without_a_font_become_numbers(monkeypatch: pytest.MonkeyPatch) -
     from matplotlib import font_manager
 
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
     assert plots.drawable(["体育", "财经"]) == ["0", "1"]
     assert plots.drawable(["car", "edu"]) == ["car", "edu"]
 

@@ -46,19 +46,28 @@ def _figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes
 
 def _save(figure: Figure, path: Path) -> Path:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
     return write_file(path, buffer.getvalue())
 
 
 def drawable(labels: Sequence[str]) -> list[str]:
     """The labels, or their numbers where no font on this machine has their characters."""
-    from matplotlib import font_manager
-
-    available = {font.name for font in font_manager.fontManager.ttflist}
-    if all(label.isascii() for label in labels) or available.intersection(CJK_FONTS):
+    if all(label.isascii() for label in labels) or _has_cjk_font():
         return list(labels)
     log.info("plots: no font for Chinese labels, their numbers are drawn (Debian has one: fonts-noto-cjk)")
     return [str(number) for number in range(len(labels))]
+
+
+def _has_cjk_font() -> bool:
+    """Whether there is one of our fonts; one that was installed after matplotlib listed them is added to its list."""
+    from matplotlib import font_manager
+
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    files = {name.replace(" ", "").removesuffix("SC").removesuffix("JP").lower() for name in CJK_FONTS}
+    for path in font_manager.findSystemFonts():
+        if path not in known and any(file in Path(path).stem.replace("-", "").lower() for file in files):
+            font_manager.fontManager.addfont(path)
+    return bool({font.name for font in font_manager.fontManager.ttflist}.intersection(CJK_FONTS))
 
 
 def confusions(outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Sequence[str], path: Path) -> Path:
