@@ -32,10 +32,9 @@ def test_the_table_is_that_of_the_report(name: str) -> None:
 
 @pytest.mark.parametrize("name", READMES)
 def test_commands_can_be_typed(name: str) -> None:
-    commands = re.findall(r"python distill\.py([^`#\n]*)", text(name))
-    assert {f"--mode {mode}" for mode in MODES} <= {
-        match for c in commands for match in re.findall(r"--mode \w+", c)
-    } | {"--mode all"}
+    commands = re.findall(r"(?:^|`)python distill\.py([^`#\n]*)", text(name), re.MULTILINE)
+    named = {mode for command in commands for mode in re.findall(r"--mode (\w+)", command)}
+    assert named == set(MODES)
     for command in commands:
         arguments = command.replace("FOLDER", "x").replace("目录", "x").split()
         parser().parse_args(arguments)
