@@ -18,7 +18,7 @@ lint: $(VENV)/test.installed
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/test.installed
-	$(BIN)/mypy distill distill.py
+	$(BIN)/mypy distill
 
 $(VENV)/demo.installed: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

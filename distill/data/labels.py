@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.formats import Row, read_text
@@ -14,26 +14,19 @@ from distill.errors import UserError, joined
 CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")
 
-
 NUMBER = re.compile(r"-?[0-9]+")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes in order; ``codes`` maps what files write (CLUE's "102", or a place "3") to a class's name."""
+    """The classes in order, and what files may write for them: a name, CLUE's "102", a place "3"."""
 
     names: tuple[str, ...]
-    codes: dict[str, str] = field(default_factory=dict)
-    by_place: bool = False
+    meaning: dict[str, int]
 
     def index(self, row: Row) -> int | None:
         """The class of a row, or None when the row's label is none of them."""
-        for written in (row.label_name, row.label):
-            is_name = written in self.names and not self.by_place
-            name = written if is_name else self.codes.get(written)
-            if name is not None:
-                return self.names.index(name)
-        return None
+        return self.meaning.get(row.label_name, self.meaning.get(row.label))
 
 
 def find_labels(folder: Path | None, rows: Sequence[Row]) -> Labels:
@@ -52,13 +45,17 @@ def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if len(set(names)) < len(names) or not names:
         raise UserError("class names must be there and differ from one another", path, "one name a line")
-    places = {str(place): name for place, name in enumerate(names)}
+    by_name, by_place = _numbered(names), {str(place): place for place in range(len(names))}
     written = {row.label for row in rows}
-    if written & set(names) & set(places) and not written <= set(names):
-        if not written <= set(places):
-            raise UserError("class names are numbers, and rows use them and their places", path, "use other names")
-        return Labels(names, places, by_place=True)
-    return Labels(names, places)
+    if not written & by_name.keys() & by_place.keys() or written <= by_name.keys():
+        return Labels(names, {**by_place, **by_name})
+    if written <= by_place.keys():
+        return Labels(names, by_place)
+    raise UserError("class names are numbers, and rows use them and their places", path, "use other names")
+
+
+def _numbered(names: Sequence[str]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(names)}
 
 
 def _from_code_file(path: Path) -> Labels:
@@ -74,7 +71,12 @@ def _from_code_file(path: Path) -> Labels:
             raise UserError("not a line of label and label_desc", f"{path}:{number}", "repair it") from error
     if not codes:
         raise UserError("the file is empty", path, "delete it, or list label and label_desc")
-    return Labels(tuple(dict.fromkeys(codes.values())), codes)
+    return _from_codes(tuple(dict.fromkeys(codes.values())), codes)
+
+
+def _from_codes(names: tuple[str, ...], codes: dict[str, str]) -> Labels:
+    by_name = _numbered(names)
+    return Labels(names, {**{code: by_name[name] for code, name in codes.items()}, **by_name})
 
 
 def _from_rows(rows: Sequence[Row]) -> Labels:
@@ -82,7 +84,7 @@ def _from_rows(rows: Sequence[Row]) -> Labels:
     names_of = {row.label or row.label_name: row.label_name or row.label for row in rows}
     names = set(names_of.values())
     numeric = all(NUMBER.fullmatch(name) for name in names)
-    return Labels(tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name))), names_of)
+    return _from_codes(tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name))), names_of)
 
 
 def label_indices(labels: Labels, rows: Sequence[Row], path: Path) -> list[int]:
