@@ -38,7 +38,7 @@ def test_headlines15_reads_clues_lines() -> None:
 @pytest.mark.slow
 def test_the_bundled_teacher_learns_the_sample(tmp_path: Path) -> None:
     """As a user types it, in a process of its own: bundled weights, the repository's 300 headlines."""
-    flags = "--data data/sample --teacher_epochs 4 --student_epochs 20 --student_batch 16".split()
+    flags = ["--data", "data/sample", "--teacher_epochs", "4", "--student_epochs", "20", "--student_batch", "16"]
     command = [sys.executable, "distill.py", *flags, "--run", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600)
     rows = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
