@@ -94,7 +94,7 @@ class TeacherSettings(Checked):
     label_smoothing: float = option(
         0.05, "share of a label's weight spread over all classes", flag="label_smoothing", low=0, high=0.9
     )
-    most: int = option(0, "train at most this many texts, a stratified choice; 0: all", flag="teacher_texts", low=0)
+    most: int = option(0, "train on about this many texts, a stratified choice; 0: all", flag="teacher_texts", low=0)
 
 
 @dataclass(frozen=True)
