@@ -130,21 +130,24 @@ def fingerprint_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def differences(folder: Path, made_from: dict[str, Any]) -> list[str]:
+def made_from(folder: Path) -> dict[str, Any] | None:
+    """The record of what a folder was made from; None where it is missing or broken."""
+    try:
+        recorded = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return recorded if isinstance(recorded, dict) else None
+
+
+def differences(folder: Path, wanted: dict[str, Any]) -> list[str]:
     """Names of the things that ``folder`` was not made from, as asked for now; [] when it is current.
 
-    Only the keys of ``made_from`` are compared, so a caller may ask about some of them.
+    Only the keys of ``wanted`` are compared, so a caller may ask about some of them.
     """
-    path = folder / MADE_FROM
-    if not path.exists():
-        return ["it is not there"]
-    try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return ["its record is broken"]
-    if not isinstance(recorded, dict):
-        return ["its record is broken"]
-    return [f"{key} changed" for key, value in made_from.items() if recorded.get(key) != value]
+    recorded = made_from(folder)
+    if recorded is None:
+        return ["its record is broken" if (folder / MADE_FROM).exists() else "it is not there"]
+    return [f"{key} changed" for key, value in wanted.items() if recorded.get(key) != value]
 
 
 def versions() -> dict[str, str]:

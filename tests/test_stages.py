@@ -143,6 +143,10 @@ def test_test_finds_all_seeds_and_what_they_were_made_from(
     report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
     assert [row["seeds"] for row in report["rows"]] == [1, 2, 2]
     assert report["settings"]["made_from"]["student"]["settings"]["epochs"] == 30
+    (folder / "student.2" / "made_from.json").write_text("{")
+    out_of(capsys, [*flags, "test"])  # a student whose record is broken is none
+    report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    assert [row["seeds"] for row in report["rows"]] == [1, 2, 1]
     out_of(capsys, [*flags, "train_teacher", "--teacher_epochs", "1"])
     assert "it was taught by another teacher" in out_of(capsys, [*flags, "test"], code=2)
 

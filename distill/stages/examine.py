@@ -16,8 +16,8 @@ from distill.data import Example
 from distill.errors import UserError
 from distill.progress import log
 from distill.report import Outcome, Report, timing, write
-from distill.runs import MADE_FROM
-from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, made_from
+from distill.runs import MADE_FROM, differences, made_from
+from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history
 from distill.stages.teach import identity
 from distill.teacher import has_fast_bf16
 
@@ -67,9 +67,9 @@ def _trained(run: Run) -> dict[Key, Path]:
         alike = None
         for place in itertools.count():
             folder = run.folder.teacher if kind == TEACHER else run.folder.student(kind, place)
-            if not (folder / MADE_FROM).exists() or (kind, place) == (TEACHER, 1):
-                break
             record = made_from(folder)
+            if record is None or (kind, place) == (TEACHER, 1):
+                break
             seed = record.pop("seed")
             alike = alike or record
             if record == alike:
@@ -79,10 +79,10 @@ def _trained(run: Run) -> dict[Key, Path]:
 
 def _check(run: Run, folders: dict[Key, Path]) -> None:
     """Refuse models of other data, and students of another teacher."""
+    taught_by = {"teacher": identity(run.folder.teacher)} if run.folder.teacher.exists() else {}
     for (kind, _), folder in folders.items():
         run.check_same_data(folder, "all")
-        taught_by = made_from(folder).get("teacher")
-        if kind == DISTILLED and run.folder.teacher.exists() and taught_by != identity(run.folder.teacher):
+        if kind == DISTILLED and differences(folder, taught_by):
             raise UserError("it was taught by another teacher", folder, f"{COMMAND} train_student")
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from distill import embeddings, students
 from distill.losses import logits_mse
 from distill.progress import log
-from distill.runs import MADE_FROM, fingerprint_file, write_folder, write_json
-from distill.stages.run import ALONE, DISTILLED, Run, labels_of
+from distill.runs import fingerprint_file
+from distill.stages.run import ALONE, DISTILLED, Run, keep_model, labels_of
 from distill.stages.teach import identity, logits_of_train
 from distill.students import Words
-from distill.training import Job, Schedule, Split, fit, write_log
+from distill.training import Job, Schedule, Split, fit
 from distill.words import build_vocabulary, segmenter
 
 
@@ -76,8 +76,11 @@ def _train_student(run: Run, lesson: Lesson, seed: int, folder: Path, made_from:
     schedule = Schedule(settings.epochs, settings.batch_size)
     job = Job(lesson.train, lesson.dev, logits_mse(**lesson.weights), schedule, seed, folder.name)
     evaluations = fit(model, students.parameter_groups(model, settings), job)
-    with write_folder(folder) as aside:
-        students.save_student(aside, students.finish(model), lesson.words, run.data.labels)
-        write_log(aside / "log.jsonl", evaluations)
-        write_json(aside / MADE_FROM, made_from)
-    log.info("%s, seed %d: best dev accuracy %.4f", folder.name, seed, max(e.dev_accuracy for e in evaluations))
+    finished = students.finish(model)
+    keep_model(
+        f"{folder.name}, seed {seed}",
+        folder,
+        lambda aside: students.save_student(aside, finished, lesson.words, run.data.labels),
+        evaluations,
+        made_from,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from distill.embeddings import VectorFile, find_vectors
 from distill.errors import UserError
 from distill.pretrained import Pretrained, resolve
 from distill.progress import log, progress
-from distill.runs import MADE_FROM, RunFolder, clean, differences, versions, write_json
+from distill.runs import MADE_FROM, RunFolder, clean, differences, versions, write_folder, write_json
+from distill.training import Evaluation, write_log
 from distill.words import segment
 
 COMMAND = "python distill.py --mode"
@@ -113,7 +114,16 @@ def history(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def made_from(folder: Path) -> dict[str, Any]:
-    """The record of what a trained model was made from."""
-    record: dict[str, Any] = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
-    return record
+def keep_model(
+    name: str,
+    folder: Path,
+    save: Callable[[Path], None],
+    evaluations: Sequence[Evaluation],
+    made_from: dict[str, Any],
+) -> None:
+    """Write a trained model's folder: what ``save`` writes into it, its log, and what it was made from."""
+    with write_folder(folder) as aside:
+        save(aside)
+        write_log(aside / "log.jsonl", evaluations)
+        write_json(aside / MADE_FROM, made_from)
+    log.info("%s: best dev accuracy %.4f", name, max(evaluation.dev_accuracy for evaluation in evaluations))

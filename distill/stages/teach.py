@@ -14,9 +14,9 @@ from distill.data import Example, stratified_split
 from distill.errors import UserError
 from distill.losses import labels_only
 from distill.progress import log
-from distill.runs import MADE_FROM, fingerprint_file, write_folder, write_json
-from distill.stages.run import COMMAND, Run, labels_of
-from distill.training import Job, Schedule, Split, best_device, fit, write_log
+from distill.runs import fingerprint_file
+from distill.stages.run import COMMAND, Run, keep_model, labels_of
+from distill.training import Job, Schedule, Split, best_device, fit
 from distill.transfer import teacher_logits
 
 EVALUATIONS = 2  # an epoch
@@ -41,11 +41,13 @@ def train_teacher(run: Run) -> list[Path]:
         train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, texts, strict=True))
         job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, "teacher")
         evaluations = fit(model, model.parameter_groups(settings), job)
-    with write_folder(folder) as aside:
-        teacher.save_teacher(aside, model, pieces, run.data.labels)
-        write_log(aside / "log.jsonl", evaluations)
-        write_json(aside / MADE_FROM, made_from)
-    log.info("teacher: best dev accuracy %.4f", max(e.dev_accuracy for e in evaluations))
+    keep_model(
+        "teacher",
+        folder,
+        lambda aside: teacher.save_teacher(aside, model, pieces, run.data.labels),
+        evaluations,
+        made_from,
+    )
     return [*run.pretrained.made, folder]
 
 
