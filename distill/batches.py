@@ -1,4 +1,4 @@
-"""Batches: texts as packed token ids, cut into padded batches of like lengths."""
+"""What models take and give: texts as packed token ids, padded batches of like lengths, answers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ BUCKET = 50  # batches whose texts are sorted by length together; more: less pad
 class Batch:
     """Token ids of some texts.
 
-    Shapes: ``ids`` (batch, longest), padded; ``lengths`` (batch,), at least 1.
+    Shapes: ``ids`` (batch, longest), padded; ``lengths`` (batch,), at least 1. ``beside`` holds other tokens of the
+    same texts (character n-grams beside words).
     """
 
     ids: Tensor
     lengths: Tensor
+    beside: Batch | None = None
 
     @property
     def mask(self) -> Tensor:
@@ -30,17 +32,32 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(self.ids.to(device), self.lengths.to(device))
+        beside = self.beside.to(device) if self.beside else None
+        return Batch(self.ids.to(device), self.lengths.to(device), beside)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a batch.
+
+    Shapes: ``logits`` (batch, classes); ``vector`` (batch, width), the text's vector that they were made from. ``peer``
+    is what the second of two students says that learn together.
+    """
+
+    logits: Tensor
+    vector: Tensor
+    peer: Answer | None = None
 
 
 class PackedIds:
     """Token ids of many texts in one flat tensor, so that a batch is cut without a Python loop over its texts."""
 
-    def __init__(self, texts: Sequence[Sequence[int]], pad_id: int) -> None:
+    def __init__(self, texts: Sequence[Sequence[int]], pad_id: int, beside: PackedIds | None = None) -> None:
         self.lengths = torch.tensor([len(ids) for ids in texts], dtype=torch.int64)
         self.starts = torch.cumsum(self.lengths, 0) - self.lengths
         self.flat = torch.tensor([token for ids in texts for token in ids], dtype=torch.int32)
         self.pad_id = pad_id
+        self.beside = beside
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -59,12 +76,18 @@ class PackedIds:
         mask = places < lengths[:, None]
         ids = torch.full(mask.shape, self.pad_id, dtype=torch.int64)
         ids[mask] = self.flat[(self.starts[rows][:, None] + places)[mask]].long()
-        return Batch(ids, lengths)
+        return Batch(ids, lengths, self.beside.batch(rows) if self.beside else None)
 
 
-def shuffled(lengths: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """One epoch of row batches in random order; each holds texts of like lengths."""
-    order = torch.randperm(len(lengths), generator=generator)
+def drawn(chances: Tensor | None, generator: torch.Generator) -> Tensor | None:
+    """Rows of one epoch, drawn in proportion to ``chances`` (texts,), with repeats; None: every row once."""
+    return None if chances is None else torch.multinomial(chances, len(chances), True, generator=generator)
+
+
+def shuffled(lengths: Tensor, size: int, generator: torch.Generator, rows: Tensor | None = None) -> Iterator[Tensor]:
+    """One epoch of row batches in random order, of ``rows`` or all; each holds texts of like lengths."""
+    order = torch.randperm(len(lengths if rows is None else rows), generator=generator)
+    order = order if rows is None else rows[order]
     batches: list[Tensor] = []
     for bucket in torch.split(order, size * BUCKET):
         batches.extend(torch.split(bucket[lengths[bucket].argsort(stable=True)], size))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from distill.batches import PackedIds
 from distill.errors import UserError
+from distill.students import CARD as STUDENT_CARD
 from distill.students import load_student_parts
 from distill.teacher import load_teacher_parts
-from distill.training import best_device, predict_logits
+from distill.training import best_device, predict, predict_logits
 
 
 class Input(Protocol):
@@ -34,6 +35,7 @@ class TextClassifier:
     model: nn.Module
     input: Input
     labels: tuple[str, ...]
+    temperature: float = 1.0  # of its probabilities, set on dev
 
     def logits(self, texts: Sequence[str], what: str = "") -> Tensor:
         """Logits in input order, shape (texts, classes); with a progress bar if ``what`` names it."""
@@ -43,13 +45,19 @@ class TextClassifier:
             return torch.empty(0, len(self.labels))
         return predict_logits(self.model, self.input.encode(texts), what)
 
+    def vectors(self, texts: Sequence[str], what: str = "") -> Tensor:
+        """What a student may imitate: an encoder's layers or a student's vector, (texts, layers, width), float16."""
+        model: Any = self.model
+        layers = getattr(model, "layer_vectors", lambda batch: model.answer(batch).vector[:, None].half())
+        return predict(model, layers, self.input.encode(texts), what)
+
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of every text."""
         return [self.labels[index] for index in self.logits(texts).argmax(1).tolist()]
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Probabilities, shape (texts, classes), in the order of ``labels``."""
-        return np.asarray(self.logits(texts).softmax(1).numpy())
+        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
+        return np.asarray((self.logits(texts) / self.temperature).softmax(1).numpy())
 
     def to(self, device: torch.device) -> TextClassifier:
         """Move the model; returns self."""
@@ -60,6 +68,11 @@ class TextClassifier:
     def parameters(self) -> int:
         """Number of the model's parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def load(folder: str | Path) -> TextClassifier:
+    """A teacher or a student, whichever the folder holds."""
+    return load_student(folder) if (Path(folder) / STUDENT_CARD).is_file() else load_teacher(folder)
 
 
 def load_student(folder: str | Path) -> TextClassifier:

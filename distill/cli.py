@@ -9,6 +9,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,14 +39,17 @@ def parser() -> Parser:
     )
     for section, kind in SECTIONS.items():
         group = made.add_argument_group(section, (kind.__doc__ or "").splitlines()[0])
-        for field in dataclasses.fields(kind):
+        for field in fields(kind):
+            several = isinstance(field.default, tuple)
+            kind_of_value = str if several else type(field.default)
             group.add_argument(
                 f"--{flag_of(field)}",
                 dest=f"{section}.{field.name}",
-                type=type(field.default),
-                default=field.default,
+                type=kind_of_value,
+                action="append" if several else "store",
+                default=None if several else field.default,
                 choices=field.metadata["choices"] or None,
-                metavar=None if field.metadata["choices"] else type(field.default).__name__.upper(),
+                metavar=None if field.metadata["choices"] else kind_of_value.__name__.upper(),
                 help=field.metadata["help"].replace("%", "%%"),
             )
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -55,10 +59,14 @@ def parser() -> Parser:
 def settings_from(values: dict[str, Any]) -> Settings:
     """Settings from parsed flags, checked."""
     sections: dict[str, Any] = {
-        section: kind(**{field.name: values[f"{section}.{field.name}"] for field in dataclasses.fields(kind)})
+        section: kind(**{field.name: _value(field, values[f"{section}.{field.name}"]) for field in fields(kind)})
         for section, kind in SECTIONS.items()
     }
     return Settings(**sections)
+
+
+def _value(field: dataclasses.Field[Any], given: Any) -> Any:
+    return tuple(given or ()) if isinstance(field.default, tuple) else given
 
 
 class _Handler(logging.Handler):

@@ -28,15 +28,11 @@ class RunFolder:
 
     root: Path
 
-    @property
-    def teacher(self) -> Path:
-        """Folder of the teacher."""
-        return self.root / "teacher"
-
-    @property
-    def teacher_logits(self) -> Path:
-        """File of the teacher's logits."""
-        return self.root / "cache" / "teacher_logits.safetensors"
+    def answers(self, teacher: Path, what: str) -> Path:
+        """Folder where a teacher's answers are kept; of a teacher from elsewhere its whole path counts."""
+        own = teacher.parent.resolve() == self.root.resolve()
+        name = teacher.name if own else f"{teacher.resolve().name}-{fingerprint_lines([str(teacher.resolve())])[:8]}"
+        return self.root / "cache" / f"{name}.{what}"
 
     @property
     def report(self) -> Path:
@@ -48,9 +44,19 @@ class RunFolder:
         """File of the run's settings."""
         return self.root / "config.json"
 
-    def student(self, kind: str, seed_index: int = 0) -> Path:
-        """Folder of a student; the first seed's is ``KIND``, later ones ``KIND.2``, ``KIND.3`` and so on."""
-        return self.root / (kind if seed_index == 0 else f"{kind}.{seed_index + 1}")
+    def model(self, kind: str, place: int = 0) -> Path:
+        """Folder of a model; the first seed's is ``KIND``, later ones ``KIND.2``, ``KIND.3`` and so on."""
+        return self.root / (kind if place == 0 else f"{kind}.{place + 1}")
+
+    @property
+    def label_noise(self) -> Path:
+        """Table of the labels that the teacher doubts."""
+        return self.report / "label_noise.csv"
+
+    @property
+    def compare(self) -> Path:
+        """Folder of the comparison: its table, and a folder of students for every row."""
+        return self.root / "compare"
 
 
 @contextlib.contextmanager
@@ -107,8 +113,8 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 def clean(root: Path) -> None:
     """Remove what killed writers left aside in a run's folder, and nothing else."""
-    for folder in (root, root / "cache", root / "report"):
-        for left in folder.glob(f".*{ASIDE}"):
+    for folder in (root, *(root / name for name in ("cache", "report", "compare", "tune"))):
+        for left in [*folder.glob(f".*{ASIDE}"), *folder.glob(f"*/.*{ASIDE}")]:
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:

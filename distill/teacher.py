@@ -21,14 +21,16 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from distill.batches import Batch, PackedIds, masked_mean
+from distill.batches import Answer, Batch, PackedIds, masked_mean
 from distill.config import TeacherSettings
 from distill.errors import UserError
 from distill.pretrained import PROMPTS
 from distill.runs import write_file, write_json
+from distill.words import MASKED
 
 HEAD = "head.safetensors"
 CARD = "teacher.json"
+HINT_LAYERS = 4
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -52,8 +54,9 @@ class Wordpieces:
     max_length: int
 
     def encode(self, texts: Sequence[str]) -> PackedIds:
-        """Ids of the word pieces, special ones included."""
-        prefixed = [self.prefix + text for text in texts]
+        """Ids of the word pieces, special ones included; a masked word becomes the tokenizer's unknown piece."""
+        unknown = self.tokenizer.unk_token or ""
+        prefixed = [self.prefix + text.replace(MASKED, unknown) for text in texts]
         encoded = self.tokenizer(prefixed, truncation=True, max_length=self.max_length)["input_ids"] if prefixed else []
         return PackedIds(encoded, self.tokenizer.pad_token_id)
 
@@ -69,13 +72,26 @@ class Teacher(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, shape (batch, classes); the encoder works in bfloat16 where the machine is faster at it."""
+        """Logits, shape (batch, classes)."""
+        return self.answer(batch).logits
+
+    def answer(self, batch: Batch) -> Answer:
+        """Logits, and the pooled vector of the last layer."""
+        vector = self._pool(self._states(batch).last_hidden_state.float(), batch.mask)
+        return Answer(self.head(self.dropout(vector)), vector)
+
+    def layer_vectors(self, batch: Batch) -> Tensor:
+        """Pooled vectors of some evenly spaced layers, the last one last: (batch, ``HINT_LAYERS``, width), float16."""
+        states = self._states(batch, output_hidden_states=True).hidden_states[1:]
+        count = min(HINT_LAYERS, len(states))
+        chosen = [states[(place + 1) * len(states) // count - 1] for place in range(count)]
+        return torch.stack([self._pool(layer.float(), batch.mask) for layer in chosen], dim=1).half()
+
+    def _states(self, batch: Batch, **options: bool) -> Any:
+        """What the encoder says; it works in bfloat16 where the machine is faster at it."""
         device = batch.ids.device
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device)):
-            mask = batch.mask
-            states = self.encoder(input_ids=batch.ids, attention_mask=mask.long()).last_hidden_state
-        logits: Tensor = self.head(self.dropout(self._pool(states.float(), mask)))
-        return logits
+            return self.encoder(input_ids=batch.ids, attention_mask=batch.mask.long(), **options)
 
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """(batch, pieces, width), (batch, pieces) -> (batch, width)."""

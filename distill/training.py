@@ -7,7 +7,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.batches import PackedIds, shuffled, sorted_by_length
-from distill.losses import Objective
+from distill.batches import Batch, PackedIds, drawn, shuffled, sorted_by_length
+from distill.losses import Objective, Targets
 from distill.progress import bar, log
 from distill.runs import write_file
 
@@ -28,11 +28,27 @@ PREDICTION_BATCH = 128
 
 @dataclass(frozen=True)
 class Split:
-    """Texts with what they teach: ``labels`` (texts,), ``teacher_logits`` (texts, classes) or None."""
+    """Texts with what they teach.
+
+    Shapes: ``labels`` (texts,), ``UNLABELLED`` where there is none; ``teacher_logits`` (texts, classes) and
+    ``teacher_layers`` (texts, layers, width), where a teacher teaches. With ``chances`` (texts,) an epoch draws as many
+    texts as there are, each in proportion to its chance; without, every text comes once.
+    """
 
     inputs: PackedIds
     labels: Tensor
     teacher_logits: Tensor | None = None
+    teacher_layers: Tensor | None = None
+    chances: Tensor | None = None
+
+    def targets(self, rows: Tensor, device: torch.device) -> Targets:
+        """What the texts at ``rows`` teach."""
+        soft = (None if all_rows is None else all_rows[rows].to(device) for all_rows in self._soft)
+        return Targets(self.labels[rows].to(device), *soft)
+
+    @property
+    def _soft(self) -> tuple[Tensor | None, Tensor | None]:
+        return self.teacher_logits, self.teacher_layers
 
 
 @dataclass(frozen=True)
@@ -40,12 +56,15 @@ class Schedule:
     """How long and in what steps a model is trained; dev is asked ``evaluations`` times an epoch.
 
     Training stops after ``patience`` evaluations without a better one; by default a half of all, and four at least.
+    ``averaging`` is the share of the old in the running mean of the weights that is evaluated and kept (Polyak and
+    Juditsky 1992); 0 keeps the weights themselves. In the first steps it is smaller, so that the start is forgotten.
     """
 
     epochs: int
     batch_size: int
     evaluations: int = 1
     patience: int = 0
+    averaging: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.patience:
@@ -109,7 +128,9 @@ class _Fitting:
         torch.manual_seed(job.seed)
         self.generator = torch.Generator().manual_seed(job.seed)
         self.device = best_device()
-        self.model = model.to(self.device).train()
+        self.model: Any = model.to(self.device).train()
+        self.averaged = _running_mean(model, job.schedule.averaging) if job.schedule.averaging else None
+        self.objective = job.objective.to(self.device) if isinstance(job.objective, nn.Module) else job.objective
         self.job = job
         self.epoch_steps = math.ceil(len(job.train.inputs) / job.schedule.batch_size)
         self.steps = job.schedule.epochs * self.epoch_steps
@@ -127,18 +148,19 @@ class _Fitting:
 
     def batches(self) -> Iterator[Tensor]:
         for _ in range(self.job.schedule.epochs):
-            yield from shuffled(self.job.train.inputs.lengths, self.job.schedule.batch_size, self.generator)
+            rows = drawn(self.job.train.chances, self.generator)
+            yield from shuffled(self.job.train.inputs.lengths, self.job.schedule.batch_size, self.generator, rows)
 
     def step(self, rows: Tensor) -> None:
         batch = self.job.train.inputs.batch(rows).to(self.device)
-        labels = self.job.train.labels[rows].to(self.device)
-        taught = self.job.train.teacher_logits
-        loss = self.job.objective(self.model(batch), None if taught is None else taught[rows].to(self.device), labels)
+        loss = self.objective(self.model.answer(batch), self.job.train.targets(rows, self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.trained, LARGEST_GRADIENT)
         self.optimizer.step()
         self.scheduler.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
         for name, part in loss.parts.items():
             self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + part.detach()
         self.summed += 1
@@ -150,7 +172,8 @@ class _Fitting:
         return in_epoch * parts // self.epoch_steps > (in_epoch - 1) * parts // self.epoch_steps
 
     def evaluate(self, step: int) -> None:
-        logits = predict_logits(self.model, self.job.dev.inputs)
+        kept = self.model if self.averaged is None else self.averaged.module
+        logits = predict_logits(kept, self.job.dev.inputs)
         self.model.train()
         accuracy = (logits.argmax(1) == self.job.dev.labels).double().mean().item()
         evaluation = Evaluation(
@@ -167,10 +190,18 @@ class _Fitting:
         rank = (accuracy, -evaluation.dev_loss)  # of equally accurate weights the surer ones
         if rank > self.best:
             self.best, self.best_at = rank, len(self.evaluations)
-            self.best_weights = copy.deepcopy(self.model.state_dict())
+            self.best_weights = copy.deepcopy(kept.state_dict())
 
     def is_out_of_patience(self) -> bool:
         return len(self.evaluations) - self.best_at >= self.job.schedule.patience
+
+
+def _running_mean(model: nn.Module, share: float) -> torch.optim.swa_utils.AveragedModel:
+    def update(means: Any, weights: Any, count: Any) -> None:
+        young = (1 + int(count)) / (10 + int(count))
+        torch._foreach_lerp_(means, weights, 1 - min(share, young))
+
+    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.no_grad()(update))
 
 
 def warm_up_and_decay(step: int, steps: int) -> float:
@@ -181,19 +212,26 @@ def warm_up_and_decay(step: int, steps: int) -> float:
 
 def predict_logits(model: nn.Module, inputs: PackedIds, what: str = "", batch_size: int = PREDICTION_BATCH) -> Tensor:
     """Logits of every text in input order, shape (texts, classes), float32, on the CPU; ``what`` names a bar."""
+    return predict(model, model, inputs, what, batch_size).float()
+
+
+def predict(
+    model: nn.Module, ask: Callable[[Batch], Tensor], inputs: PackedIds, what: str = "", size: int = PREDICTION_BATCH
+) -> Tensor:
+    """``ask`` of every batch of ``size`` texts, rows in input order, on the CPU; ``model`` is what it asks."""
     device = next(model.parameters()).device
     model.eval()
-    rows_of, logits_of = [], []
+    rows_of, answers = [], []
     with torch.inference_mode(), bar(what, len(inputs), "texts") if what else contextlib.nullcontext() as shown:
-        for rows in sorted_by_length(inputs.lengths, batch_size):
-            logits_of.append(model(inputs.batch(rows).to(device)).float().cpu())
+        for rows in sorted_by_length(inputs.lengths, size):
+            answers.append(ask(inputs.batch(rows).to(device)).cpu())
             rows_of.append(rows)
             if shown is not None:
                 shown.update(len(rows))
     if not rows_of:
         raise ValueError("no texts to predict")
-    logits = torch.cat(logits_of)
-    return torch.empty_like(logits).index_copy_(0, torch.cat(rows_of), logits)
+    answer = torch.cat(answers)
+    return torch.empty_like(answer).index_copy_(0, torch.cat(rows_of), answer)
 
 
 def write_log(path: Path, evaluations: Sequence[Evaluation]) -> None:

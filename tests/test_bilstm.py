@@ -6,27 +6,29 @@ import pytest
 import torch
 
 from distill.batches import PackedIds, masked_mean
-from distill.students.bilstm import BiLSTM, BiLSTMConfig, masked_max
+from distill.students.bilstm import BiLSTM, BiLSTMConfig
+from distill.students.network import masked_max
 from distill.training import predict_logits
 
 TEXTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 3], [2, 2]]
 
 
-def network(sentence: bool = False) -> BiLSTM:
+def network(sentence: bool = False, cell: str = "lstm") -> BiLSTM:
     torch.manual_seed(0)
-    return BiLSTM(BiLSTMConfig(words=12, width=6, hidden=5, classes=3, sentence=sentence)).eval()
+    return BiLSTM(BiLSTMConfig(words=12, width=6, hidden=5, classes=3, sentence=sentence, cell=cell)).eval()
 
 
-@pytest.mark.parametrize("sentence", [False, True])
-def test_a_prediction_does_not_hang_on_its_neighbours(sentence: bool) -> None:
-    model = network(sentence)
+@pytest.mark.parametrize(("sentence", "cell"), [(False, "lstm"), (True, "lstm"), (False, "gru")])
+def test_a_prediction_does_not_hang_on_its_neighbours(sentence: bool, cell: str) -> None:
+    model = network(sentence, cell)
     together = predict_logits(model, PackedIds(TEXTS, 0))
     for text, logits in zip(TEXTS, together, strict=True):
         assert torch.allclose(predict_logits(model, PackedIds([text], 0))[0], logits, atol=1e-6)
 
 
-def test_both_directions_see_just_the_words() -> None:
-    model, text = network(), torch.tensor([[1, 2, 3]])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_both_directions_see_just_the_words(cell: str) -> None:
+    model, text = network(cell=cell), torch.tensor([[1, 2, 3]])
     states, _ = model.lstm(model.embedding(text))
     pooled = torch.cat([states.amax(1), states.mean(1)], dim=1)
     assert torch.allclose(
@@ -52,3 +54,9 @@ def test_sizes_come_from_the_config() -> None:
     model = BiLSTM(BiLSTMConfig(words=20, width=7, hidden=11, classes=4))
     assert model.lstm.hidden_size == 11 and model.lstm.input_size == 7
     assert model.classifier.weight.shape == (4, 44)
+
+
+def test_the_cell_is_the_one_that_was_asked_for() -> None:
+    assert isinstance(network(cell="gru").lstm, torch.nn.GRU) and isinstance(network().lstm, torch.nn.LSTM)
+    with pytest.raises(KeyError):
+        network(cell="rnn")

@@ -1,4 +1,4 @@
-"""The objective against its formula, its gradient and its limits."""
+"""Every term against its formula, its gradient and its limits; and their weighted sum."""
 
 from __future__ import annotations
 
@@ -7,42 +7,170 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from distill.losses import labels_only, logits_mse
+from distill.batches import Answer
+from distill.losses import UNLABELLED, WITH_LOGITS, Distillation, Hint, Targets, cross_entropy, labels_only, mutual
 
 STUDENT = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
 TEACHER = torch.tensor([[1.5, 1.0, 0.5], [0.0, 1.0, 2.0]])
 LABELS = torch.tensor([1, 2])
+VECTOR = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+SOFT = ("soft", "soft_reverse", "soft_symmetric")
 
 
-def test_logits_mse_by_hand() -> None:
-    loss = logits_mse(0.0, 1.0)(STUDENT, TEACHER, LABELS)
-    assert loss.total.item() == pytest.approx((0.25 + 1.0 + 0.0 + 0.0 + 4.0 + 1.0) / 6)  # on logits, mean over all
+def answer(logits: Tensor = STUDENT, peer: Tensor | None = None) -> Answer:
+    return Answer(logits, VECTOR, None if peer is None else Answer(peer, VECTOR))
 
 
-@given(a=st.floats(0, 5), t=st.floats(0, 5))
-def test_total_is_the_weighted_sum_of_the_parts(a: float, t: float) -> None:
-    loss = logits_mse(a, t)(STUDENT, TEACHER, LABELS)
-    expected = a * F.cross_entropy(STUDENT, LABELS) + t * F.mse_loss(STUDENT, TEACHER)
-    assert loss.total.item() == pytest.approx(expected.item(), abs=1e-5)
-    assert set(loss.parts) == {name for name, weight in (("hard", a), ("logits", t)) if weight > 0}
+def distilled(weights: dict[str, float], temperature: float = 2.0, labels: Tensor = LABELS) -> Tensor:
+    return Distillation(weights, temperature, 2)(answer(), Targets(labels, TEACHER)).total
+
+
+def test_logits_mse_by_hand() -> None:  # on logits, mean over all
+    assert distilled({"logits": 1.0}).item() == pytest.approx((0.25 + 1.0 + 0.0 + 0.0 + 4.0 + 1.0) / 6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_soft_targets_by_hand(temperature: float) -> None:
+    p, q = (TEACHER / temperature).softmax(1), (STUDENT / temperature).softmax(1)
+    forward, reverse = (p * (p / q).log()).sum(1).mean(), (q * (q / p).log()).sum(1).mean()
+    expected = {"soft": forward, "soft_reverse": reverse, "soft_symmetric": (forward + reverse) / 2}
+    for name, loss in expected.items():
+        assert distilled({name: 1.0}, temperature).item() == pytest.approx(temperature**2 * loss.item(), rel=1e-4), name
+
+
+def test_equal_distributions_give_loss_zero_and_gradient_zero() -> None:
+    """seeds/001, section 3.5: both networks give the identity times a half, and its objective is zero."""
+    taught = torch.eye(2) / 2
+    for name in SOFT:
+        student = taught.log().clamp(min=-30).requires_grad_()
+        loss = WITH_LOGITS[name](student, taught.log().clamp(min=-30), 1.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert loss.item() == pytest.approx(0, abs=1e-7) and student.grad is not None
+        assert student.grad.abs().max() < 1e-7, name
+
+
+@pytest.mark.parametrize("name", sorted(WITH_LOGITS))
+def test_a_student_like_its_teacher_has_nothing_to_learn_from_it(name: str) -> None:
+    student = TEACHER.clone().requires_grad_()
+    loss = WITH_LOGITS[name](student, TEACHER, 2.0)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == pytest.approx(0, abs=1e-5) and student.grad is not None
+    assert student.grad.abs().max() < 1e-5
+
+
+def test_the_square_of_the_temperature_keeps_the_gradients_size() -> None:
+    torch.manual_seed(0)
+    teacher, begun = torch.randn(64, 5) * 3, torch.randn(64, 5)
+    norms = []
+    for temperature in (1.0, 5.0, 20.0):
+        student = begun.clone().requires_grad_()
+        WITH_LOGITS["soft"](student, teacher, temperature).backward()  # type: ignore[no-untyped-call]
+        assert student.grad is not None
+        norms.append(student.grad.norm().item())
+    assert max(norms) / min(norms) < 3
+
+
+def test_at_high_temperature_soft_targets_match_centred_logits() -> None:
+    """Hinton et al. 2015, section 2.1: the gradient tends to (student - teacher) / classes, logits centred."""
+    student = STUDENT.clone().requires_grad_()
+    WITH_LOGITS["soft"](student, TEACHER, 1e3).backward()  # type: ignore[no-untyped-call]
+    centred = (logits - logits.mean(1, keepdim=True) for logits in (STUDENT, TEACHER))
+    own, teacher = centred
+    assert student.grad is not None and torch.allclose(student.grad, (own - teacher) / 3 / 2, atol=1e-2)
+
+
+def test_dist_is_one_minus_the_correlations() -> None:
+    p, q = TEACHER.softmax(1), STUDENT.softmax(1)
+    between = 1 - torch.stack([torch.corrcoef(torch.stack([q[i], p[i]]))[0, 1] for i in range(2)]).mean()
+    within = 1 - torch.stack([torch.corrcoef(torch.stack([q[:, i], p[:, i]]))[0, 1] for i in range(3)]).mean()
+    assert distilled({"dist": 1.0}, 1.0).item() == pytest.approx((between + within).item(), abs=1e-5)
+
+
+def test_dist_of_a_batch_of_one_text_is_finite() -> None:
+    assert torch.isfinite(WITH_LOGITS["dist"](STUDENT[:1], TEACHER[:1], 1.0))
+
+
+def test_mutual_moves_the_student_and_not_its_peer() -> None:
+    student, peer = STUDENT.clone().requires_grad_(), TEACHER.clone().requires_grad_()
+    mutual(student, peer).backward()  # type: ignore[no-untyped-call]
+    assert student.grad is not None and student.grad.abs().max() > 0 and peer.grad is None
+
+
+def test_two_students_learn_from_the_teacher_and_each_other() -> None:
+    peer = torch.zeros(2, 3)
+    both = Distillation({"logits": 2.0, "mutual": 0.5}, 2.0, 2)(answer(peer=peer), Targets(LABELS, TEACHER))
+    apart = 2 * F.mse_loss(STUDENT, TEACHER) + 2 * F.mse_loss(peer, TEACHER)
+    assert both.total.item() == pytest.approx((apart + 0.5 * (mutual(STUDENT, peer) + mutual(peer, STUDENT))).item())
+
+
+@given(a=st.floats(0, 5), t=st.floats(0, 5), s=st.floats(0, 5))
+def test_total_is_the_weighted_sum_of_the_parts(a: float, t: float, s: float) -> None:
+    weights = {"labels": a, "logits": t, "soft": s}
+    loss = Distillation(weights, 2.0, 2)(answer(), Targets(LABELS, TEACHER))
+    parts = {
+        "labels": F.cross_entropy(STUDENT, LABELS),
+        "logits": F.mse_loss(STUDENT, TEACHER),
+        "soft": WITH_LOGITS["soft"](STUDENT, TEACHER, 2.0),
+    }
+    expected = sum(weights[name] * part.item() for name, part in parts.items())
+    assert loss.total.item() == pytest.approx(expected, abs=1e-5)
+    assert set(loss.parts) == {name for name, weight in weights.items() if weight > 0}
 
 
 def test_alone_needs_no_teacher_and_distilling_does() -> None:
-    assert logits_mse(1.0, 0.0)(STUDENT, None, LABELS).total.item() == pytest.approx(
-        F.cross_entropy(STUDENT, LABELS).item()
+    loss = Distillation({"labels": 1.0, "logits": 0.0}, 2.0, 2)(answer(), Targets(LABELS))
+    assert loss.total.item() == pytest.approx(F.cross_entropy(STUDENT, LABELS).item())
+    for name in ("logits", "soft"):
+        with pytest.raises(ValueError, match="teacher_logits are needed"):
+            Distillation({name: 1.0}, 2.0, 2)(answer(), Targets(LABELS))
+
+
+def test_texts_without_label_do_not_count_in_the_cross_entropy() -> None:
+    some = torch.tensor([1, UNLABELLED])
+    assert cross_entropy(STUDENT, some).item() == pytest.approx(F.cross_entropy(STUDENT[:1], LABELS[:1]).item())
+    none = torch.full((2,), UNLABELLED)
+    assert cross_entropy(STUDENT, none).item() == 0
+    assert distilled({"labels": 1.0, "logits": 1.0}, labels=none).item() == pytest.approx(
+        F.mse_loss(STUDENT, TEACHER).item()
     )
-    with pytest.raises(ValueError, match="teacher_logits are needed"):
-        logits_mse(1.0, 1.0)(STUDENT, None, LABELS)
-
-
-def test_a_student_like_its_teacher_has_nothing_to_learn_from_it() -> None:
-    student = TEACHER.clone().requires_grad_()
-    loss = logits_mse(0.0, 1.0)(student, TEACHER, LABELS)
-    loss.total.backward()
-    assert loss.total.item() == 0 and student.grad is not None and student.grad.abs().max() == 0
 
 
 def test_label_smoothing_is_that_of_torch() -> None:
-    loss = labels_only(0.1)(STUDENT, None, LABELS)
+    loss = labels_only(0.1)(answer(), Targets(LABELS))
     assert loss.total.item() == pytest.approx(F.cross_entropy(STUDENT, LABELS, label_smoothing=0.1).item())
+
+
+def test_a_hint_is_the_error_of_the_projection() -> None:
+    torch.manual_seed(0)
+    hint, layers = Hint(2, 1, 3), torch.randn(2, 4, 3)
+    weighted, error = hint(VECTOR, layers)
+    expected = F.mse_loss(VECTOR @ hint.projections[0].weight.T + hint.projections[0].bias, layers[:, 3])  # the last
+    assert weighted.item() == pytest.approx(expected.item()) and error.item() == pytest.approx(expected.item())
+
+
+def test_learned_weights_find_the_layers_that_can_be_imitated() -> None:
+    """At the optimum a layer weighs 1 / its error (Kendall et al. 2018): noise counts little, and none is dropped."""
+    torch.manual_seed(0)
+    vector = torch.randn(256, 4)
+    layers = torch.stack([torch.randn(256, 3) * 2, vector[:, :3]], dim=1)
+    hint = Hint(4, 2, 3)
+    optimizer = torch.optim.Adam(hint.parameters(), lr=0.05)
+    for _ in range(150):
+        loss, _ = hint(vector, layers)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    noise, copy = torch.exp(-hint.uncertainties).tolist()
+    assert noise == pytest.approx(0.25, rel=0.2) and copy > 10 * noise
+
+
+def test_hints_reach_the_student_and_are_trained_along() -> None:
+    objective = Distillation({"logits": 1.0, "hint": 1.0, "hint_layers": 0.5}, 2.0, 2, (2, 3))
+    vector = VECTOR.clone().requires_grad_()
+    objective(Answer(STUDENT, vector), Targets(LABELS, TEACHER, torch.randn(2, 2, 3))).total.backward()
+    assert vector.grad is not None and vector.grad.abs().max() > 0
+    assert all(p.grad is not None for p in objective.parameters() if p.requires_grad)
+    with pytest.raises(ValueError, match="vectors are needed"):
+        objective(answer(), Targets(LABELS, TEACHER))

@@ -67,7 +67,7 @@ def test_the_teacher_folder_is_an_ordinary_checkpoint(finished_run: Path) -> Non
 
 def test_nothing_is_pickled(finished_run: Path) -> None:
     suffixes = {path.suffix for path in finished_run.rglob("*") if path.is_file()}
-    assert suffixes <= {".json", ".jsonl", ".safetensors", ".txt", ".md", ".png"}
+    assert suffixes <= {".json", ".jsonl", ".safetensors", ".txt", ".md", ".png", ".csv"}
 
 
 def test_library_predicts_what_the_report_counted(finished_run: Path, title_folder: Path) -> None:
@@ -169,7 +169,7 @@ def test_ctrl_c_keeps_what_is_finished(
 
     monkeypatch.setattr("distill.stages.learn.students.save_student", interrupted)
     assert "the same command goes on from there" in out_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=130)
-    assert {path.name for path in tmp_path.iterdir()} == {"teacher", "cache", "config.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"teacher", "cache", "config.json", "report"}
     monkeypatch.undo()
     assert "teacher: kept" in out_of(capsys, [*tiny_flags, "--run", str(tmp_path)])
 

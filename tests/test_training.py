@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from distill import training
-from distill.batches import Batch, PackedIds
-from distill.losses import Loss, labels_only, logits_mse
+from distill.batches import Answer, Batch, PackedIds
+from distill.losses import Distillation, Loss, Targets, labels_only
 from distill.training import Job, Schedule, Split, fit, predict_logits, warm_up_and_decay
 
 IDS = PackedIds([[place % 4 + 1] for place in range(64)], 0)
@@ -20,14 +20,18 @@ LABELS = torch.tensor([place % 4 for place in range(64)])
 class Lookup(nn.Module):
     """Logits straight from a table."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.table = nn.Embedding(6, 4)
+        self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.table.weight)
 
+    def answer(self, batch: Batch) -> Answer:
+        logits = self.dropout(self.table(batch.ids[:, 0]))
+        return Answer(logits, logits)
+
     def forward(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.table(batch.ids[:, 0])
-        return logits
+        return self.answer(batch).logits
 
 
 def groups(model: nn.Module, rate: float = 0.1) -> list[dict[str, object]]:
@@ -51,18 +55,18 @@ def test_fit_learns() -> None:
     model = Lookup()
     evaluations = fit(model, groups(model), job())
     assert evaluations[-1].dev_accuracy == 1.0
-    assert evaluations[-1].train_loss["hard"] < evaluations[0].train_loss["hard"]
+    assert evaluations[-1].train_loss["labels"] < evaluations[0].train_loss["labels"]
 
 
 def test_the_best_epoch_is_kept_not_the_last() -> None:
     """An objective that teaches for two epochs and then un-teaches."""
     calls = 0
 
-    def fickle(student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Loss:
+    def fickle(answer: Answer, targets: Targets) -> Loss:
         nonlocal calls
         calls += 1
-        wrong = (labels + 1) % 4
-        return labels_only()(student_logits, None, labels if calls <= 16 else wrong)
+        wrong = Targets((targets.labels + 1) % 4)
+        return labels_only()(answer, targets if calls <= 16 else wrong)
 
     model = Lookup()
     evaluations = fit(model, groups(model, 0.5), job(objective=fickle, schedule=Schedule(8, 8, patience=99)))
@@ -94,7 +98,7 @@ def test_teacher_logits_stay_with_their_texts_when_shuffled() -> None:
     fit(
         model,
         groups(model, 0.3),
-        job(train=train, objective=logits_mse(0.0, 1.0), schedule=Schedule(30, 8, patience=99)),
+        job(train=train, objective=Distillation({"logits": 1.0}, 1.0, 4), schedule=Schedule(30, 8, patience=99)),
     )
     assert torch.allclose(predict_logits(model, IDS), taught, atol=1.0)
 
@@ -102,12 +106,46 @@ def test_teacher_logits_stay_with_their_texts_when_shuffled() -> None:
 def test_the_same_seed_gives_the_same_weights() -> None:
     def weights(seed: int) -> Tensor:
         torch.manual_seed(0)
-        model = nn.Sequential(Lookup(), nn.Dropout(0.5))
+        model = Lookup(dropout=0.5)
         fit(model, groups(model), job(seed=seed, schedule=Schedule(1, 8)))
         return next(iter(model.parameters())).detach().clone()
 
     assert weights(1).equal(weights(1))
     assert not weights(1).equal(weights(2))
+
+
+def test_the_running_mean_of_the_weights_is_what_is_kept() -> None:
+    """Against a mean by hand over the weights after each step, with a younger share in the first ones."""
+    model, seen = Lookup(), []
+
+    def watching(answer: Answer, targets: Targets) -> Loss:
+        seen.append(model.table.weight.detach().clone())
+        return labels_only()(answer, targets)
+
+    schedule = Schedule(3, 16, averaging=0.5)
+    fit(model, groups(model), job(objective=watching, schedule=schedule, train=Split(IDS, LABELS)))
+    kept, mean = model.table.weight.detach(), seen[1]
+    plain = Lookup()
+    fit(plain, groups(plain), job(schedule=Schedule(3, 16), train=Split(IDS, LABELS)))
+    for count, weights in enumerate([*seen[2:], plain.table.weight.detach()], 1):
+        share = min(0.5, (1 + count) / (10 + count))
+        mean = share * mean + (1 - share) * weights
+    assert torch.allclose(kept, mean, atol=1e-6) and not torch.allclose(kept, plain.table.weight, atol=1e-3)
+
+
+def test_texts_are_drawn_by_their_chances() -> None:
+    chances = torch.where(torch.arange(64) < 8, 1.0, 0.0)
+    drawn: list[int] = []
+
+    def watching(answer: Answer, targets: Targets) -> Loss:
+        drawn.extend(targets.labels.tolist())
+        return labels_only()(answer, targets)
+
+    model = Lookup()
+    labels = torch.arange(64) % 64
+    fit(model, groups(model), job(train=Split(IDS, labels % 4, chances=chances), objective=watching))
+    model, drawn_all = Lookup(), set(drawn)
+    assert drawn_all == {0, 1, 2, 3} and len(drawn) == 5 * 64
 
 
 def test_learning_rate_rises_and_falls() -> None:

@@ -1,79 +1,206 @@
-"""The cache of teacher logits: joined by example id, refused when stale, with a word why."""
+"""The cache of the teacher's answers: in shards, joined by example id, resumed, refused when stale with a word why."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from distill import transfer
 from distill.data import Example, example_id
-from distill.transfer import teacher_logits
+from distill.transfer import answers
 
-EXAMPLES = [Example(example_id(text), text, 0) for text in ("甲", "乙", "丙", "丁")]
+EXAMPLES = [Example(example_id(text), text, 0) for text in "甲乙丙丁戊"]
 MADE_BY = {"weights": "abc", "precision": "fp32"}
 
 
 class Fake:
-    """A teacher whose logits tell the text, and that counts how often it was asked."""
+    """A teacher whose answers tell the text; it counts its openings, keeps what it was asked, and may fail."""
 
-    asked = 0
+    def __init__(self) -> None:
+        self.opened = 0
+        self.asked: list[str] = []
+        self.bars: list[str] = []
+        self.fails_after = 99
 
-    def logits(self, texts: list[str], what: str = "") -> Tensor:
-        self.asked += 1
+    def rows(self, texts: Sequence[str]) -> Tensor:
         return torch.tensor([[float(ord(text)), 1.0] for text in texts])
 
+    def open(self) -> transfer.Asker:
+        self.opened += 1
 
-def expected(examples: list[Example]) -> Tensor:
-    return Fake().logits([example.text for example in examples])
+        def ask(texts: Sequence[str], what: str) -> Tensor:
+            if len(self.bars) == self.fails_after:
+                raise KeyboardInterrupt
+            self.bars.append(what)
+            self.asked += texts
+            return self.rows(texts)
+
+        return ask
+
+    def expected(self, examples: Sequence[Example]) -> Tensor:
+        return self.rows([example.text for example in examples])
+
+
+class Hints(Fake):
+    """Answers of shape (layers=3, width=4) in half precision."""
+
+    def rows(self, texts: Sequence[str]) -> Tensor:
+        return torch.stack([torch.full((3, 4), ord(text) % 100, dtype=torch.float16) for text in texts])
 
 
 @pytest.fixture
-def fake() -> Fake:
+def fake(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Fake:
+    monkeypatch.setattr(transfer, "SHARD", 2)
+    caplog.set_level("INFO", "distill")
     return Fake()
 
 
-def ask(fake: Fake, examples: list[Example], path: Path, **changes: str) -> Tensor:
-    return teacher_logits(lambda: fake, {**MADE_BY, **changes}, examples, path)  # type: ignore[arg-type, return-value]
+def ask(fake: Fake, examples: Sequence[Example], folder: Path, **changes: str) -> Tensor:
+    return answers(fake.open, {**MADE_BY, **changes}, examples, folder)
 
 
-def test_logits_are_computed_once(fake: Fake, tmp_path: Path) -> None:
+def test_texts_are_asked_once(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "cache" / "logits"
     for _ in range(2):
-        assert ask(fake, EXAMPLES, tmp_path / "cache" / "logits.safetensors").equal(expected(EXAMPLES))
-    assert fake.asked == 1
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["logits.safetensors"]
+        assert ask(fake, EXAMPLES, folder).equal(fake.expected(EXAMPLES))
+    assert fake.opened == 1 and fake.asked == list("甲乙丙丁戊")
+    assert fake.bars == [f"teacher labels, part {part} of 3" for part in (1, 2, 3)]
+    shards = [f"shard-{number:05}.safetensors" for number in range(3)]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", *shards]
+    told = [message.split(", ")[0] for message in caplog.messages]
+    assert told == [
+        "teacher logits: 5 texts to label",
+        "teacher logits: 5 texts labelled",
+        f"teacher logits: kept ({folder})",
+    ]
+    assert caplog.messages[0].endswith(", 0 kept") and caplog.messages[1].endswith(" texts/s")
 
 
-def test_logits_are_joined_by_id_not_by_place(fake: Fake, tmp_path: Path) -> None:
-    ask(fake, EXAMPLES, tmp_path / "l")
-    other_order = [EXAMPLES[place] for place in (2, 0, 3)]
-    assert ask(fake, other_order, tmp_path / "l").equal(expected(other_order))
-    assert fake.asked == 1
+def test_answers_are_joined_by_id_not_by_place(fake: Fake, tmp_path: Path) -> None:
+    ask(fake, EXAMPLES, tmp_path)
+    for places in ((4, 2, 0, 3), (1,), (3, 1, 3, 3), ()):
+        examples = [EXAMPLES[place] for place in places]
+        assert ask(fake, examples, tmp_path).tolist() == fake.expected(examples).tolist()
+    assert fake.opened == 1
+
+
+def test_no_text_at_all(fake: Fake, tmp_path: Path) -> None:
+    assert len(ask(fake, [], tmp_path)) == 0 and fake.opened == 0
+
+
+def test_a_killed_run_goes_on_where_it_stopped(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fake.fails_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        ask(fake, EXAMPLES, tmp_path)
+    assert fake.asked == ["甲", "乙"]
+    again = Fake()
+    assert ask(again, EXAMPLES, tmp_path).equal(again.expected(EXAMPLES))
+    assert again.asked == ["丙", "丁", "戊"]
+    assert "teacher logits: 3 texts to label, 2 kept" in caplog.text
+
+
+def test_a_transfer_set_that_grew_asks_for_the_new_texts_only(fake: Fake, tmp_path: Path) -> None:
+    ask(fake, EXAMPLES[1:4], tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert ask(fake, EXAMPLES, tmp_path).equal(fake.expected(EXAMPLES))
+    assert fake.asked == ["乙", "丙", "丁", "甲", "戊"] and fake.bars[-1] == "teacher labels"
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+
+
+def test_repeated_ids_are_asked_once(fake: Fake, tmp_path: Path) -> None:
+    examples = [EXAMPLES[place] for place in (0, 1, 0, 0, 1, 2)]
+    assert ask(fake, examples, tmp_path).equal(fake.expected(examples))
+    assert fake.asked == ["甲", "乙", "丙"]
+
+
+def test_answers_of_any_shape_and_dtype(fake: Fake, tmp_path: Path) -> None:
+    hints = Hints()
+    for _ in range(2):
+        found = ask(hints, EXAMPLES[::-1], tmp_path)
+        assert found.dtype == torch.float16 and found.shape == (5, 3, 4)
+        assert found.equal(hints.expected(EXAMPLES[::-1]))
+    assert hints.opened == 1
 
 
 @pytest.mark.parametrize("changes", [{"weights": "abd"}, {"precision": "bf16"}, {"wordpieces": "new"}])
 def test_a_stale_cache_is_refused_with_a_reason(
     changes: dict[str, str], fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ask(fake, EXAMPLES, tmp_path / "l")
-    with caplog.at_level("INFO", "distill"):
-        ask(fake, EXAMPLES, tmp_path / "l", **changes)
-    assert fake.asked == 2 and f"stale ({next(iter(changes))} changed)" in caplog.text
+    ask(fake, EXAMPLES, tmp_path)
+    ask(fake, EXAMPLES[:1], tmp_path, **changes)
+    assert fake.opened == 2 and len(list(tmp_path.glob("shard-*"))) == 1
+    assert f"teacher logits: the cache is stale ({next(iter(changes))} changed), computed again" in caplog.text
 
 
-def test_texts_that_the_cache_lacks(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ask(fake, EXAMPLES[:2], tmp_path / "l")
-    with caplog.at_level("INFO", "distill"):
-        assert ask(fake, EXAMPLES, tmp_path / "l").equal(expected(EXAMPLES))
-    assert "lacks 2 texts" in caplog.text
-
-
-@pytest.mark.parametrize("content", [b"", b"12345678", b"\x02\0\0\0\0\0\0\0{}"])
-def test_a_broken_cache_is_made_anew(
-    content: bytes, fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_cache_made_with_more_than_is_asked_for_is_stale(
+    fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "l").write_bytes(content)
-    with caplog.at_level("INFO", "distill"):
-        assert ask(fake, EXAMPLES, tmp_path / "l").equal(expected(EXAMPLES))
-    assert "the cache is broken" in caplog.text
+    ask(fake, EXAMPLES, tmp_path, layers="3,6")
+    ask(fake, EXAMPLES, tmp_path)
+    assert fake.opened == 2 and "stale (layers changed)" in caplog.text
+
+
+def test_another_version_is_stale(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(fake, EXAMPLES, tmp_path)
+    monkeypatch.setattr(transfer, "VERSION", 99)
+    ask(fake, EXAMPLES, tmp_path)
+    assert fake.opened == 2 and "stale (version changed)" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"version": 2, "made_by": 3}'])
+def test_shards_without_a_good_manifest_are_made_anew(
+    content: str | None, fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(fake, EXAMPLES, tmp_path)
+    if content is None:
+        (tmp_path / "manifest.json").unlink()
+    else:
+        (tmp_path / "manifest.json").write_text(content, "utf-8")
+    assert ask(fake, EXAMPLES, tmp_path).equal(fake.expected(EXAMPLES))
+    assert fake.opened == 2 and "the cache is broken, computed again" in caplog.text
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def lose_a_row(path: Path) -> None:
+    content = load_file(path)
+    save_file({"ids": content["ids"], "rows": content["rows"][:1].contiguous()}, path)
+
+
+BREAKS = {
+    "empty": lambda path: path.write_bytes(b""),
+    "no header": lambda path: path.write_bytes(b"12345678"),
+    "no tensors": lambda path: path.write_bytes(b"\x02\0\0\0\0\0\0\0{}"),
+    "cut": cut,
+    "a row lost": lose_a_row,
+    "a scalar": lambda path: save_file({"ids": torch.tensor([1]), "rows": torch.tensor(1.0)}, path),
+}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_a_broken_shard_is_made_anew(how: str, fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ask(fake, EXAMPLES, tmp_path)
+    broken = tmp_path / "shard-00001.safetensors"
+    BREAKS[how](broken)
+    assert ask(fake, EXAMPLES, tmp_path).equal(fake.expected(EXAMPLES))
+    assert fake.asked[5:] == ["丙", "丁"] and f"teacher logits: {broken} is broken, computed again" in caplog.text
+
+
+def test_a_teacher_that_loses_texts_is_a_fault(fake: Fake, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 texts were asked, 1 rows came back"):
+        answers(lambda: lambda texts, what: fake.rows(texts[:1]), MADE_BY, EXAMPLES, tmp_path)
+    assert not list(tmp_path.glob("shard-*"))
+
+
+def test_messages_name_the_answers(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    answers(fake.open, MADE_BY, EXAMPLES, tmp_path, name="hints")
+    assert all(message.startswith("hints: ") for message in caplog.messages)

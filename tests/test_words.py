@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import UserError
-from distill.words import PAD, PAD_ID, UNKNOWN, UNKNOWN_ID, Vocabulary, build_vocabulary, segment, segmenter
+from distill.words import (
+    MASKED,
+    PAD,
+    PAD_ID,
+    UNKNOWN,
+    UNKNOWN_ID,
+    Vocabulary,
+    build_vocabulary,
+    segment,
+    segmenter,
+    tag,
+)
 
 
 def test_segment() -> None:
@@ -19,6 +30,34 @@ def test_segment() -> None:
 @given(st.text())
 def test_segment_loses_nothing_but_white_space(text: str) -> None:
     assert "".join("".join(segment(text)).split()) == "".join(text.lower().split())
+
+
+def test_a_masked_word_stays_one_word() -> None:
+    assert segment(f"我爱{MASKED}天安门{MASKED}{MASKED}iPhone {MASKED}") == [
+        *("我", "爱", MASKED, "天安门", MASKED, MASKED, "iphone", MASKED)
+    ]
+    assert segment(MASKED) == [MASKED] and MASKED not in segment("[unk]")
+
+
+def test_a_masked_word_is_unknown_even_where_its_characters_are_known() -> None:
+    texts = [segment(text) for text in (MASKED, f"{MASKED}好", "[ U N K ] [ u n k ]")]
+    vocabulary = build_vocabulary(texts, min_count=1)
+    assert vocabulary.ids.keys() == {PAD, UNKNOWN, "好", *"[unk]"}
+    assert vocabulary.encode([MASKED, "好", MASKED], 9) == [UNKNOWN_ID, vocabulary.ids["好"], UNKNOWN_ID]
+    assert vocabulary.encode([MASKED] * 3, 2) == [UNKNOWN_ID] * 2
+    assert build_vocabulary([[MASKED] * 9], 1).words == (PAD, UNKNOWN)
+
+
+def test_tag() -> None:
+    assert tag(f"我爱 北京天安门{MASKED}iPhone") == [
+        ("我", "r"),
+        ("爱", "v"),
+        ("北京", "ns"),
+        ("天安门", "ns"),
+        (MASKED, MASKED),
+        ("iphone", "eng"),
+    ]
+    assert tag("") == [] == tag(" \n")
 
 
 def test_vocabulary_has_frequent_words_and_their_characters() -> None:

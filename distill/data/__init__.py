@@ -8,12 +8,24 @@ from pathlib import Path
 from distill.config import DataSettings
 from distill.data.checks import stratified_split, without_leaks, without_repeats
 from distill.data.embedded import LABELS, read_reviews
-from distill.data.examples import Dataset, Example, example_id, text_key
+from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text_key
 from distill.data.formats import SUFFIXES, Columns, read_rows
 from distill.data.labels import find_labels, label_indices
+from distill.data.unlabelled import read_unlabelled
 from distill.errors import UserError
 
-__all__ = ["Dataset", "Example", "example_id", "load", "stratified_split", "text_key"]
+__all__ = [
+    "UNLABELLED",
+    "Columns",
+    "Dataset",
+    "Example",
+    "example_id",
+    "load",
+    "read_unlabelled",
+    "stratified_split",
+    "text_key",
+    "without_leaks",
+]
 
 SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "valid", "val"), "test": ("test",)}
 TEST_SEED = 0  # a held-out test set is the same whatever the seed of a run

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from distill.runs import fingerprint_lines
 
+UNLABELLED = -100  # the label of a text that has none: PyTorch's ignore_index, which no cross-entropy counts
+
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled text; ``id`` follows from the text alone, so whatever is joined by it survives shuffling."""
+    """One text; ``id`` follows from the text alone, so whatever is joined by it survives shuffling."""
 
     id: int
     text: str

@@ -35,7 +35,8 @@ CJK_FONTS = (
 COLOURS = {"teacher": "#444444", "student_alone": "#d1803a", "student": "#2a6fb0"}
 
 
-def _figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def new_figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of ``panels`` panels side by side, each ``width`` by ``height`` inches."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
@@ -44,7 +45,8 @@ def _figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes
     return figure, [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """The figure as PNG, there whole or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
     return write_file(path, buffer.getvalue())
@@ -76,11 +78,11 @@ def confusions(outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Seq
     shown = [first[name] for name in TITLES if name in first]
     names = drawable(labels)
     side = max(3.2, 0.45 * len(names) + 1.6)
-    figure, panels = _figure(len(shown), side, side)
+    figure, panels = new_figure(len(shown), side, side)
     for axes, outcome in zip(panels, shown, strict=True):
         _draw_confusion(axes, confusion(gold, outcome.predicted, len(labels)), names)
         axes.set_title(TITLES[outcome.name])
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _draw_confusion(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> None:
@@ -97,7 +99,7 @@ def _draw_confusion(axes: Axes, counts: NDArray[np.int64], names: Sequence[str])
 
 def curves(outcomes: Sequence[Outcome], path: Path) -> Path:
     """Dev accuracy and dev loss over the epochs, one line a trained model."""
-    figure, (accuracy, loss) = _figure(2, 5.0, 3.6)
+    figure, (accuracy, loss) = new_figure(2, 5.0, 3.6)
     named: set[str] = set()
     for outcome in outcomes:
         label = TITLES[outcome.name] if outcome.name not in named else None
@@ -109,7 +111,7 @@ def curves(outcomes: Sequence[Outcome], path: Path) -> Path:
         axes.set_title(title)
         axes.grid(alpha=0.3)
     accuracy.legend()
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _draw_curve(

@@ -90,21 +90,32 @@ def markdown(rows: Sequence[dict[str, Any]], details: dict[str, str], notes: Seq
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    header, *body = cells(rows)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_of(cells(rows))
+
+
+def markdown_of(lines: Sequence[Sequence[str]]) -> str:
+    """Header and rows as a Markdown table, the first column to the left."""
+    header, *body = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
+    ruled = [header, ["---", *["---:"] * (len(header) - 1)], *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
 
 
 def terminal(rows: Sequence[dict[str, Any]], details: dict[str, str], notes: Sequence[str]) -> str:
     """The whole report for a terminal: one figure a line, one model a column, so that it fits 80 characters."""
-    flipped = [list(line) for line in zip(*cells(rows), strict=True)]
-    widths = [max(display_width(line[column]) for line in flipped) for column in range(len(flipped[0]))]
-    lines = [
-        "  ".join(_padded(cell, width, place) for place, (cell, width) in enumerate(zip(line, widths, strict=True)))
-        for line in flipped
-    ]
+    lines = aligned([list(line) for line in zip(*cells(rows), strict=True)])
     reports = [f"{title}\n{report.rstrip()}\n" for title, report in details.items()]
     return "\n".join([*reports, *lines, "", *notes])
+
+
+def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Header and rows for a terminal, columns under each other; the first ``left`` columns begin at their left."""
+    widths = [max(map(display_width, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            _padded(cell, width, place < left) for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
 
 
 def display_width(text: str) -> int:
@@ -112,6 +123,6 @@ def display_width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def _padded(cell: str, width: int, place: int) -> str:
+def _padded(cell: str, width: int, to_the_left: bool) -> str:
     gap = " " * (width - display_width(cell))
-    return cell + gap if place == 0 else gap + cell
+    return cell + gap if to_the_left else gap + cell

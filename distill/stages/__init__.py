@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.config import Settings
+from distill.stages.compare import compare
 from distill.stages.examine import test
 from distill.stages.learn import train_students
 from distill.stages.run import Run
 from distill.stages.teach import label, train_teacher
+from distill.stages.tune import tune
 
 
 def run(settings: Settings) -> list[Path]:
@@ -19,6 +21,8 @@ def run(settings: Settings) -> list[Path]:
         "label": label,
         "train_student": train_students,
         "test": test,
+        "compare": compare,
+        "tune": tune,
     }
     begun = Run(settings)
     kept = [] if settings.run.mode == "test" else [begun.keep_settings()]
@@ -27,8 +31,8 @@ def run(settings: Settings) -> list[Path]:
 
 def everything(run: Run) -> list[Path]:
     """Teacher, its logits, student alone, distilled student, report; what is finished and current is kept."""
-    files = train_teacher(run)
-    if run.settings.objective.logits_weight > 0:
+    files = [] if run.settings.transfer.teacher else train_teacher(run)
+    if not run.settings.objective.is_alone:
         files += label(run)
         files += train_students(run, alone=True)
     files += train_students(run)

@@ -16,7 +16,7 @@ from distill.data import Example
 from distill.errors import UserError
 from distill.progress import log
 from distill.report import Outcome, Report, timing, write
-from distill.runs import MADE_FROM, differences, made_from
+from distill.runs import MADE_FROM, made_from
 from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history
 from distill.stages.teach import identity
 from distill.teacher import has_fast_bf16
@@ -37,7 +37,7 @@ def test(run: Run) -> list[Path]:
     times = _times(models, texts[: timing.TEXTS])
     report = Report(
         gold=np.array([example.label for example in run.data.test]),
-        first_of_text=_first_of_text(run.data.test),
+        first_of_text=first_of_text(run.data.test),
         labels=run.data.labels,
         outcomes=[
             Outcome(*key, predicted[key], models[key].parameters, _size(path), times[key], history(path))
@@ -48,7 +48,7 @@ def test(run: Run) -> list[Path]:
             **dataclasses.asdict(run.settings),
             "made_from": {kind: made_from(path) for (kind, _), path in reversed(folders.items())},
         },
-        timing=_timing_sentence(min(len(texts), timing.TEXTS)),
+        timing=timing_sentence(min(len(texts), timing.TEXTS)),
         missing=[
             f"Not there: {kind}; {COMMAND} {command}"
             for kind, command in MAKE.items()
@@ -66,9 +66,9 @@ def _trained(run: Run) -> dict[Key, Path]:
     for kind in MAKE:
         alike = None
         for place in itertools.count():
-            folder = run.folder.teacher if kind == TEACHER else run.folder.student(kind, place)
+            folder = run.folder.model(kind, place)
             record = made_from(folder)
-            if record is None or (kind, place) == (TEACHER, 1):
+            if record is None:
                 break
             seed = record.pop("seed")
             alike = alike or record
@@ -78,12 +78,15 @@ def _trained(run: Run) -> dict[Key, Path]:
 
 
 def _check(run: Run, folders: dict[Key, Path]) -> None:
-    """Refuse models of other data, and students of another teacher."""
-    taught_by = {"teacher": identity(run.folder.teacher)} if run.folder.teacher.exists() else {}
+    """Refuse models of other data, and students of other teachers than the run's own (or those of --teacher)."""
+    given = [Path(folder) for folder in run.settings.transfer.teacher]
+    teachers = given or [folder for (kind, _), folder in folders.items() if kind == TEACHER]
+    identities = [identity(folder) for folder in teachers]
     for (kind, _), folder in folders.items():
         run.check_same_data(folder, "all")
-        if kind == DISTILLED and differences(folder, taught_by):
-            raise UserError("it was taught by another teacher", folder, f"{COMMAND} train_student")
+        taught_by = (made_from(folder) or {}).get("teacher") or []
+        if kind == DISTILLED and teachers and taught_by != identities[: len(taught_by)]:
+            raise UserError("it was taught by another teacher", folder, f"{COMMAND} train_student, or --teacher FOLDER")
 
 
 def _times(models: dict[Key, TextClassifier], texts: list[str]) -> dict[Key, dict[str, float]]:
@@ -98,7 +101,8 @@ def _times(models: dict[Key, TextClassifier], texts: list[str]) -> dict[Key, dic
     return times
 
 
-def _timing_sentence(texts: int) -> str:
+def timing_sentence(texts: int) -> str:
+    """How and on what the times were taken."""
     precision = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
     gpu = f", GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
@@ -108,7 +112,7 @@ def _timing_sentence(texts: int) -> str:
     )
 
 
-def _first_of_text(examples: Sequence[Example]) -> NDArray[np.bool_]:
+def first_of_text(examples: Sequence[Example]) -> NDArray[np.bool_]:
     """Marks the first row of every distinct text."""
     ids = np.array([example.id for example in examples])
     first = np.zeros(len(ids), dtype=np.bool_)

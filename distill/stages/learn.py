@@ -1,8 +1,10 @@
-"""The students' stage: the same biLSTM with and without a teacher, one a seed."""
+"""The students' stage: a course says what teaches which network on which texts; one student a seed takes it."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,76 +13,179 @@ import torch
 from torch import Tensor
 
 from distill import embeddings, students
-from distill.losses import logits_mse
+from distill.batches import PackedIds
+from distill.config import ObjectiveSettings, StudentSettings
+from distill.data import UNLABELLED, Example
+from distill.losses import Distillation
+from distill.metrics import calibration_temperature
 from distill.progress import log
-from distill.runs import fingerprint_file
+from distill.runs import fingerprint_file, fingerprint_lines
 from distill.stages.run import ALONE, DISTILLED, Run, keep_model, labels_of
-from distill.stages.teach import identity, logits_of_train
-from distill.students import Words
-from distill.training import Job, Schedule, Split, fit
+from distill.stages.teach import identity, layers_of, logits_of, teachers_of
+from distill.students import Documents, Student, Words, textgcn
+from distill.students.pair import Pair
+from distill.training import Job, Schedule, Split, fit, predict_logits
 from distill.words import build_vocabulary, segmenter
+
+PEER = 1_000_000  # added to the seed of the second of two students
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What the students of one kind share: the objective's weights, the texts as ids, the word vectors' file."""
+class Course:
+    """What students are made from: the network, what teaches it, and the texts beside train.
 
-    weights: dict[str, float]
-    words: Words
-    vectors: Any
-    train: Split
-    dev: Split
+    ``budget`` is how many texts an epoch counts, for a student alone that gets as many steps as a distilled one; 0:
+    those that there are. ``left_out`` is a class whose labelled texts are left out.
+    """
+
+    student: StudentSettings
+    objective: ObjectiveSettings
+    teachers: tuple[Path, ...] = ()
+    extra: tuple[Example, ...] = ()
+    budget: int = 0
+    left_out: int | None = None
+
+    def texts(self, run: Run) -> tuple[Example, ...]:
+        """The transfer set, train first."""
+        return (*(example for example in run.data.train if example.label != self.left_out), *self.extra)
+
+    def epochs(self, texts: int) -> int:
+        """Passes over the texts: as many as the budget allows."""
+        return math.ceil(self.student.epochs * self.budget / texts) if self.budget else self.student.epochs
+
+    def made_from(self, run: Run) -> dict[str, Any]:
+        """The record of a student's folder."""
+        return {
+            "data": run.data.fingerprint,
+            "settings": {key: value for key, value in dataclasses.asdict(self.student).items() if key != "vectors"},
+            "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},
+            "word vectors": fingerprint_file(run.vectors.path),
+            "segmenter": segmenter(),
+            "teacher": [identity(folder) for folder in self.teachers] or None,
+            "extra texts": fingerprint_lines(example.text for example in self.extra) if self.extra else None,
+            "epochs": self.epochs(len(self.texts(run))),
+            "left out": None if self.left_out is None else run.data.labels[self.left_out],
+        }
 
 
 def train_students(run: Run, alone: bool = False) -> list[Path]:
-    """One student a seed; with T = 0 (or ``alone``) by the labels only, without a teacher."""
+    """One student a seed; by the labels only (or ``alone``) without a teacher."""
     settings = run.settings.alone() if alone else run.settings
-    kind = DISTILLED if settings.objective.logits_weight > 0 else ALONE
-    soft = logits_of_train(run) if kind == DISTILLED else None
-    made_from = {
-        "data": run.data.fingerprint,
-        "settings": {key: value for key, value in dataclasses.asdict(settings.student).items() if key != "vectors"},
-        "objective": dataclasses.asdict(settings.objective),
-        "word vectors": fingerprint_file(run.vectors.path),
-        "segmenter": segmenter(),
-        "teacher": identity(run.folder.teacher) if kind == DISTILLED else None,
-    }
-    seeds = range(run.settings.run.seed, run.settings.run.seed + run.settings.run.seeds)
-    folders = {seed: run.folder.student(kind, place) for place, seed in enumerate(seeds)}
-    wanted = {
-        seed: folder for seed, folder in folders.items() if not run.is_current(folder, {**made_from, "seed": seed})
-    }
+    objective = settings.objective
+    teachers = teachers_of(run) if objective.needs_teacher else ()
+    extra = () if objective.is_alone else run.extra
+    kind = ALONE if objective.is_alone else DISTILLED
+    return take(
+        run, Course(settings.student.suited(), objective, teachers, extra), lambda place: run.folder.model(kind, place)
+    )
+
+
+def take(run: Run, course: Course, folder_of: Callable[[int], Path]) -> list[Path]:
+    """Train the students of a course whose folders are not current; ``folder_of`` names the folder of each place."""
+    made_from = course.made_from(run)
+    folders = [folder_of(place) for place in range(run.settings.run.seeds)]
+    records = [{**made_from, "seed": run.settings.run.seed + place} for place in range(len(folders))]
+    wanted = [place for place, folder in enumerate(folders) if not run.is_current(folder, records[place])]
     if wanted:
-        lesson = _lesson(run, dataclasses.asdict(settings.objective), soft)
-        for seed, folder in wanted.items():
-            _train_student(run, lesson, seed, folder, {**made_from, "seed": seed})
-    return list(folders.values())
+        lesson = _Lesson(run, course)
+        for place in wanted:
+            lesson.teach(run.settings.run.seed + place, folders[place], records[place])
+    return folders
 
 
-def _lesson(run: Run, weights: dict[str, float], soft: Tensor | None) -> Lesson:
-    settings = run.settings.student
-    vocabulary = build_vocabulary(run.segmented["train"], settings.min_count)
-    words = Words(vocabulary, settings.max_length)
+class _Lesson:
+    """What the students of one course share: texts as ids, what teaches them, word vectors."""
+
+    def __init__(self, run: Run, course: Course) -> None:
+        self.run, self.course = run, course
+        self.texts = course.texts(run)
+        self.new: New
+        self.input: Words | Documents
+        self.new, encode, self.input = (_over_graph if course.student.architecture == "textgcn" else _over_words)(
+            run, course.student, self.texts
+        )
+        self.train = Split(encode(self.texts), labels_of(self.texts), *self._taught())
+        self.train = dataclasses.replace(self.train, chances=self._chances())
+        dev = [example for example in run.data.dev if example.label != course.left_out]
+        self.dev = Split(encode(dev), labels_of(dev))
+
+    def _taught(self) -> tuple[Tensor | None, Tensor | None]:
+        """The teachers' logits and, for hints, vectors."""
+        objective, teachers = self.course.objective, self.course.teachers
+        if not objective.needs_teacher:
+            return None, None
+        logits = logits_of(self.run, teachers, self.texts)
+        return logits, layers_of(self.run, teachers[0], self.texts) if objective.hints else None
+
+    def _chances(self) -> Tensor | None:
+        """Stratified: every class equally often; a text without a label counts to its teacher's class."""
+        if self.course.student.sampling == "uniform":
+            return None
+        classes = self.train.labels.clone()
+        without = classes == UNLABELLED
+        if self.train.teacher_logits is not None:
+            classes[without] = self.train.teacher_logits[without].argmax(1)
+        counts = torch.bincount(classes, minlength=len(self.run.data.labels))
+        return 1 / counts[classes].float()
+
+    def teach(self, seed: int, folder: Path, made_from: dict[str, Any]) -> None:
+        """One student of the course."""
+        settings, data = self.course.student, self.run.data
+        model: Any = self.new(seed, self.train.inputs)
+        if self.course.objective.weights.get("mutual"):
+            model = Pair(model, self.new(seed + PEER, self.train.inputs))
+        layers = self.train.teacher_layers
+        shape = (0, 0) if layers is None else (layers.shape[1], layers.shape[2])
+        objective = self.course.objective
+        distillation = Distillation(objective.weights, objective.temperature, model.classifier.in_features, shape)
+        schedule = Schedule(self.course.epochs(len(self.texts)), settings.batch_size, averaging=settings.averaging)
+        groups = students.parameter_groups(model, settings)
+        hints = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
+        groups += [{"params": hints, "lr": settings.learning_rate}] if hints else []
+        evaluations = fit(model, groups, Job(self.train, self.dev, distillation, schedule, seed, folder.name))
+        finished = students.finish(model)
+        temperature = calibration_temperature(
+            predict_logits(finished, self.dev.inputs).numpy(), self.dev.labels.numpy()
+        )
+        keep_model(
+            f"{folder.name}, seed {seed}",
+            folder,
+            lambda aside: students.save_student(aside, finished, self.input, data.labels, temperature),
+            evaluations,
+            made_from,
+        )
+
+
+New = Callable[[int, PackedIds], Student]  # a network from a seed and the training texts
+Encode = Callable[[Sequence[Example]], PackedIds]
+
+
+def _over_words(run: Run, settings: StudentSettings, texts: Sequence[Example]) -> tuple[New, Encode, Words]:
+    """How networks over word vectors are made and fed; the vocabulary is that of the transfer set."""
+    vocabulary = build_vocabulary(run.segmented(texts), settings.min_count)
+    words = Words(vocabulary, settings.max_length, students.ngram_rows(settings))
     vectors = embeddings.load_vectors(run.vectors.path, vocabulary.words)
     log.info("words: %d in the vocabulary, %d of them with a vector", len(vocabulary), len(vectors))
-    train = Split(words.encode_segmented(run.segmented["train"]), labels_of(run.data.train), soft)
-    dev = Split(words.encode_segmented(run.segmented["dev"]), labels_of(run.data.dev))
-    return Lesson(weights, words, vectors, train, dev)
+
+    def new(seed: int, train: PackedIds) -> Student:
+        torch.manual_seed(seed)
+        rows = embeddings.matrix(vectors, vocabulary.words, seed)
+        return students.build(settings, rows, vocabulary.words, len(run.data.labels), train)
+
+    def encode(examples: Sequence[Example]) -> PackedIds:
+        return words.encode_segmented(run.segmented(examples), [example.text for example in examples])
+
+    return new, encode, words
 
 
-def _train_student(run: Run, lesson: Lesson, seed: int, folder: Path, made_from: dict[str, Any]) -> None:
-    settings = run.settings.student
-    torch.manual_seed(seed)
-    words = lesson.words.vocabulary.words
-    model = students.build(settings, embeddings.matrix(lesson.vectors, words, seed), words, len(run.data.labels))
-    schedule = Schedule(settings.epochs, settings.batch_size)
-    job = Job(lesson.train, lesson.dev, logits_mse(**lesson.weights), schedule, seed, folder.name)
-    evaluations = fit(model, students.parameter_groups(model, settings), job)
-    finished = students.finish(model)
-    keep_model(
-        f"{folder.name}, seed {seed}",
-        folder,
-        lambda aside: students.save_student(aside, finished, lesson.words, run.data.labels),
-        evaluations,
-        made_from,
-    )
+def _over_graph(run: Run, settings: StudentSettings, texts: Sequence[Example]) -> tuple[New, Encode, Documents]:
+    """How a network over a graph of all texts is made and fed; of dev and test the texts are in it, not the labels."""
+    asked = (*texts, *run.data.train, *run.data.dev, *run.data.test)
+
+    def new(seed: int, train: PackedIds) -> Student:
+        torch.manual_seed(seed)
+        ids = [example.id for example in asked]
+        return textgcn.build(settings, ids, run.segmented(asked), len(run.data.labels))[0]
+
+    documents = Documents(tuple(dict.fromkeys(example.id for example in asked)))
+    return new, lambda examples: documents.encode([example.text for example in examples]), documents

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill.augment import augmented
 from distill.config import Settings
-from distill.data import Dataset, Example, load
+from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, load, read_unlabelled, without_leaks
 from distill.data.embedded import NAME
 from distill.embeddings import VectorFile, find_vectors
 from distill.errors import UserError
@@ -56,13 +57,39 @@ class Run:
         return write_json(self.folder.config, record)
 
     @functools.cached_property
-    def segmented(self) -> dict[str, list[list[str]]]:
-        """The words of the train and dev texts."""
-        splits = {"train": self.data.train, "dev": self.data.dev}
-        return {
-            name: [segment(example.text) for example in progress(split, f"jieba, {name}", len(split))]
-            for name, split in splits.items()
-        }
+    def extra(self) -> tuple[Example, ...]:
+        """The texts without labels: those of --unlabeled, and altered copies of train."""
+        settings, data = self.settings.transfer, self.data
+        found: list[Example] = []
+        if settings.unlabeled:
+            columns = Columns(self.settings.data.text_column)
+            found, counts = read_unlabelled([Path(path) for path in settings.unlabeled], columns, data)
+            data.counts.update(counts)
+            log.info("unlabelled texts: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
+        if settings.augment:
+            copies = augmented([example.text for example in data.train], settings, self.settings.run.seed)
+            examples = [Example(example_id(text), text, UNLABELLED) for text in copies]
+            new, known = without_leaks(examples, (*data.dev, *data.test, *found))
+            data.counts["augmented"] = len(new)
+            log.info("augmented: %d copies, %d more are texts of dev, test or the unlabelled ones", len(new), known)
+            found += new
+        return tuple(found)
+
+    @property
+    def transfer_set(self) -> tuple[Example, ...]:
+        """What teachers label: train first, then the texts without labels."""
+        return (*self.data.train, *self.extra)
+
+    @functools.cached_property
+    def _words(self) -> dict[int, list[str]]:
+        return {}
+
+    def segmented(self, examples: Sequence[Example]) -> list[list[str]]:
+        """The words of texts; each is cut once a run."""
+        new = [example for example in examples if example.id not in self._words]
+        for example in progress(new, "jieba", len(new)) if new else ():
+            self._words[example.id] = segment(example.text)
+        return [self._words[example.id] for example in examples]
 
     @functools.cached_property
     def vectors(self) -> VectorFile:
@@ -107,6 +134,11 @@ def _name(settings: Settings) -> str:
 def labels_of(split: Sequence[Example]) -> Tensor:
     """Class numbers, shape (texts,)."""
     return torch.tensor([example.label for example in split])
+
+
+def train_seconds(folder: Path) -> float:
+    """How long a model was trained, its evaluations included."""
+    return float(history(folder)[-1]["seconds"])
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

@@ -1,30 +1,37 @@
-"""The teacher's stages: fine-tuning, and the logits of the transfer set."""
+"""The teachers' stages: fine-tuning, and what teachers say about the transfer set."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from distill import teacher
-from distill.classifiers import load_teacher
+from distill import students, teacher
+from distill.classifiers import load
 from distill.data import Example, stratified_split
 from distill.errors import UserError
 from distill.losses import labels_only
 from distill.progress import log
-from distill.runs import fingerprint_file
-from distill.stages.run import COMMAND, Run, keep_model, labels_of
+from distill.report.noise import label_noise, suspects
+from distill.runs import differences, fingerprint_file
+from distill.stages.run import COMMAND, TEACHER, Run, keep_model, labels_of
 from distill.training import Job, Schedule, Split, best_device, fit
-from distill.transfer import teacher_logits
+from distill.transfer import answers
 
 EVALUATIONS = 2  # an epoch
 
 
 def train_teacher(run: Run) -> list[Path]:
-    """Fine-tune the pretrained encoder on the labels, selected on dev."""
-    settings, seed, folder = run.settings.teacher, run.settings.run.seed, run.folder.teacher
+    """Fine-tune the pretrained encoder on the labels, selected on dev; one teacher a seed."""
+    return [path for place in range(run.settings.run.teachers) for path in _train_one(run, place)]
+
+
+def _train_one(run: Run, place: int) -> list[Path]:
+    settings, seed = run.settings.teacher, run.settings.run.seed + place
+    folder = run.folder.model(TEACHER, place)
     made_from = {
         "data": run.data.fingerprint,
         "pretrained weights": run.pretrained.fingerprint,
@@ -36,13 +43,13 @@ def train_teacher(run: Run) -> list[Path]:
     torch.manual_seed(seed)
     model, pieces = teacher.build(run.pretrained.source, settings, len(run.data.labels))
     texts = _train_texts(run), run.data.dev
-    schedule = Schedule(settings.epochs, settings.batch_size, EVALUATIONS)
+    schedule = Schedule(settings.epochs, settings.batch_size, EVALUATIONS, averaging=settings.averaging)
     with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in texts)) as inputs:
         train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, texts, strict=True))
-        job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, "teacher")
+        job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, folder.name)
         evaluations = fit(model, model.parameter_groups(settings), job)
     keep_model(
-        "teacher",
+        folder.name,
         folder,
         lambda aside: teacher.save_teacher(aside, model, pieces, run.data.labels),
         evaluations,
@@ -60,24 +67,93 @@ def _train_texts(run: Run) -> list[Example]:
     return chosen
 
 
+def teachers_of(run: Run) -> tuple[Path, ...]:
+    """Folders of the teachers that teach: those of --teacher, or the run's own.
+
+    Raises:
+        UserError: one is not there, or was trained on other data and may have seen what is test here.
+    """
+    given = run.settings.transfer.teacher
+    folders = [Path(folder) for folder in given] or [
+        run.folder.model(TEACHER, place) for place in range(run.settings.run.teachers)
+    ]
+    for folder in folders:
+        if not folder.exists():
+            more = f" --teachers {len(folders)}" if len(folders) > 1 and not given else ""
+            hint = f"{COMMAND} train_teacher{more}, or --a 1 --T 0 for the student alone"
+            raise UserError("there is no trained teacher", folder, "--teacher FOLDER" if given else hint)
+        if not given:
+            run.check_same_data(folder, "train_teacher")
+        elif differences(folder, {"data": run.data.fingerprint}):
+            log.warning("%s: trained on other data or another split, so it may know texts of dev or test", folder)
+    return tuple(folders)
+
+
 def label(run: Run) -> list[Path]:
-    """The trained teacher's logits of the train texts, into the cache."""
-    logits_of_train(run)
-    return [run.folder.teacher_logits]
+    """The teachers' logits of the transfer set, into the cache; and where teacher and label disagree, as a CSV."""
+    folders = teachers_of(run)
+    labelled = {"train": run.data.train, "dev": run.data.dev}
+    soft = {"train": logits_of(run, folders, run.transfer_set), "dev": logits_of(run, folders, run.data.dev)}
+    found = [
+        suspect
+        for split, examples in labelled.items()
+        for suspect in suspects(
+            split,
+            [example.text for example in examples],
+            labels_of(examples).numpy(),
+            soft[split][: len(examples)].softmax(1).numpy(),
+            run.data.labels,
+        )
+    ]
+    log.info("labels that the teacher doubts: %d", len(found))
+    return [*(run.folder.answers(folder, "logits") for folder in folders), label_noise(run.folder.label_noise, found)]
 
 
-def logits_of_train(run: Run) -> Tensor:
-    """The trained teacher's logits of the train texts, shape (texts, classes), from the cache when it is current."""
-    folder = run.folder.teacher
-    if not folder.exists():
-        hint = f"{COMMAND} train_teacher, or --a 1 --T 0 for the student alone"
-        raise UserError("there is no trained teacher", folder, hint)
-    run.check_same_data(folder, "train_teacher")
-    made_by = {**identity(folder), "precision": "bf16" if teacher.has_fast_bf16(best_device()) else "fp32"}
-    return teacher_logits(lambda: load_teacher(folder), made_by, run.data.train, run.folder.teacher_logits)
+def logits_of(run: Run, folders: Sequence[Path], examples: Sequence[Example]) -> Tensor:
+    """Mean logits of some teachers, shape (texts, classes), from the cache where it is current."""
+    return torch.stack([_logits_of_one(run, folder, examples) for folder in folders]).mean(0)
+
+
+def _logits_of_one(run: Run, folder: Path, examples: Sequence[Example]) -> Tensor:
+    def open_teacher() -> Callable[[Sequence[str], str], Tensor]:
+        classifier = load(folder)
+        places = _places(classifier.labels, run.data.labels, folder)
+        return lambda texts, what: classifier.logits(texts, what)[:, places]
+
+    made_by = {**_made_by(folder), "labels": "\t".join(run.data.labels)}
+    return answers(open_teacher, made_by, examples, run.folder.answers(folder, "logits"))
+
+
+def _places(taught: Sequence[str], wanted: Sequence[str], folder: Path) -> list[int]:
+    """Where a teacher's logits have the classes of the data."""
+    if set(taught) != set(wanted):
+        lacking = ", ".join(sorted(set(wanted) - set(taught))) or "nothing"
+        more = ", ".join(sorted(set(taught) - set(wanted))) or "nothing"
+        raise UserError(
+            f"its labels are not those of the data: it lacks {lacking}, and has {more} besides",
+            folder,
+            "--teacher with one that was trained on these labels",
+        )
+    return [list(taught).index(name) for name in wanted]
+
+
+def layers_of(run: Run, folder: Path, examples: Sequence[Example]) -> Tensor:
+    """A teacher's vectors, standardised over the texts, shape (texts, layers, width): hints weigh each number alike."""
+
+    def open_teacher() -> Callable[[Sequence[str], str], Tensor]:
+        return load(folder).vectors
+
+    kept = run.folder.answers(folder, "vectors")
+    vectors = answers(open_teacher, _made_by(folder), examples, kept, name="teacher vectors").float()
+    return (vectors - vectors.mean(0)) / vectors.std(0, correction=0).clamp(min=1e-6)
+
+
+def _made_by(folder: Path) -> dict[str, str]:
+    return {**identity(folder), "precision": "bf16" if teacher.has_fast_bf16(best_device()) else "fp32"}
 
 
 def identity(folder: Path) -> dict[str, str]:
     """Fingerprints of what decides a teacher's logits."""
-    names = ("model.safetensors", teacher.HEAD, teacher.CARD, "tokenizer.json")
+    of_teacher = ("model.safetensors", teacher.HEAD, teacher.CARD, "tokenizer.json")
+    names = (*of_teacher, students.CARD, students.WEIGHTS, students.VOCABULARY)
     return {name: fingerprint_file(folder / name) for name in names if (folder / name).exists()}

@@ -1,66 +1,101 @@
-"""Students: one file an architecture, a registry of them, and the folder that a trained one is kept in."""
+"""Students: one file an architecture, what makes and finishes one, and the folder that a trained one is kept in."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from distill.batches import PackedIds
 from distill.config import StudentSettings
-from distill.errors import UserError
-from distill.progress import log
-from distill.runs import write_file, write_json
+from distill.students.average import Average
 from distill.students.bilstm import BiLSTM, BiLSTMConfig
 from distill.students.composed import ComposedEmbedding
-from distill.words import PAD_ID, Vocabulary, segment, segmenter
+from distill.students.folder import CARD, VOCABULARY, WEIGHTS, load_student_parts, save_student
+from distill.students.hashed import rows_of_buckets
+from distill.students.inputs import Words
+from distill.students.network import NetworkConfig, Student
+from distill.students.textcnn import TextCNN, TextCNNConfig
+from distill.students.textgcn import Documents
 
-ARCHITECTURES: dict[str, tuple[type[nn.Module], type[Any]]] = {"bilstm": (BiLSTM, BiLSTMConfig)}
-CARD, WEIGHTS, VOCABULARY = "student.json", "student.safetensors", "vocabulary.txt"
+__all__ = [
+    "CARD",
+    "VOCABULARY",
+    "WEIGHTS",
+    "Documents",
+    "Student",
+    "Words",
+    "build",
+    "finish",
+    "load_student_parts",
+    "ngram_rows",
+    "parameter_groups",
+    "save_student",
+]
 
 
-@dataclass(frozen=True)
-class Words:
-    """A student's input: the vocabulary, and the most words that are read of a text."""
-
-    vocabulary: Vocabulary
-    max_length: int
-
-    def encode(self, texts: Sequence[str]) -> PackedIds:
-        """Word ids of raw texts."""
-        return self.encode_segmented([segment(text) for text in texts])
-
-    def encode_segmented(self, texts: Sequence[Sequence[str]]) -> PackedIds:
-        """Word ids of texts that are cut already."""
-        return PackedIds([self.vocabulary.encode(words, self.max_length) for words in texts], PAD_ID)
+def ngram_rows(settings: StudentSettings) -> int:
+    """Buckets that n-grams are hashed into, 0 for none: the settings' number, or (-1) what suits the network."""
+    ngrams = 0 if settings.architecture == "textgcn" else settings.suited().ngrams
+    return max(2, ngrams) if ngrams else 0  # the first is padding's
 
 
-def build(settings: StudentSettings, rows: NDArray[np.float32], words: Sequence[str], classes: int) -> nn.Module:
-    """A new student for training; ``rows`` (words, width) are the pretrained vectors of ``words``."""
-    config = BiLSTMConfig(
-        words=rows.shape[0],
-        width=rows.shape[1],
-        hidden=settings.hidden,
-        classes=classes,
-        dropout=settings.dropout,
-        sentence=settings.input == "sentence",
-    )
-    student = BiLSTM(config)
+def build(
+    settings: StudentSettings,
+    rows: NDArray[np.float32],
+    words: Sequence[str],
+    classes: int,
+    train: PackedIds | None = None,
+) -> Student:
+    """A new student over words for training (of textgcn see :func:`distill.students.textgcn.build`).
+
+    Args:
+        settings: of the student.
+        rows: pretrained vectors of ``words``, shape (words, width).
+        words: the vocabulary's words.
+        classes: number of classes.
+        train: the training texts as :class:`Words` made them: only the n-grams that are frequent there get a vector.
+            Without it all buckets have one.
+    """
+    settings = settings.suited()
+    buckets = ngram_rows(settings)
+    row_of = rows_of_buckets(buckets, train.beside if train else None) if buckets else None
+    sizes: dict[str, Any] = {
+        "words": rows.shape[0],
+        "width": rows.shape[1],
+        "hidden": settings.hidden,
+        "classes": classes,
+        "dropout": settings.dropout,
+        "word_dropout": settings.word_dropout,
+        "vector_noise": settings.vector_noise,
+        "ngrams": buckets,
+        "ngram_rows": 0 if row_of is None else int(row_of.max()) + 1,
+    }
+    student = _network(settings, sizes)
     student.embedding = ComposedEmbedding(rows, words)
+    if student.ngrams is not None and row_of is not None:
+        student.ngrams.row_of.copy_(row_of)
     return student
 
 
-def parameter_groups(student: nn.Module, settings: StudentSettings) -> list[dict[str, Any]]:
-    """Parameters with their learning rates: a word's vector is in few batches and takes larger steps."""
-    vectors = list(student.embedding.parameters())  # type: ignore[union-attr]
+def _network(settings: StudentSettings, sizes: dict[str, Any]) -> Student:
+    match settings.architecture:
+        case "bilstm":
+            return BiLSTM(BiLSTMConfig(**sizes, sentence=settings.input == "sentence", cell=settings.cell))
+        case "textcnn":
+            return TextCNN(TextCNNConfig(**sizes))
+        case "average":
+            return Average(NetworkConfig(**sizes))
+    raise ValueError(f"{settings.architecture} is not built over words")
+
+
+def parameter_groups(student: Student, settings: StudentSettings) -> list[dict[str, Any]]:
+    """Parameters with their learning rates: a word's or n-gram's vector is in few batches and takes larger steps."""
+    settings = settings.suited()
+    vectors = student.vector_parameters()
     known = {id(parameter) for parameter in vectors}
     others = [parameter for parameter in student.parameters() if id(parameter) not in known]
     return [
@@ -69,46 +104,6 @@ def parameter_groups(student: nn.Module, settings: StudentSettings) -> list[dict
     ]
 
 
-def finish(student: nn.Module) -> nn.Module:
-    """Fold the trained word vectors into one table; returns the student, whose logits stay the same."""
-    student.embedding = student.embedding.folded()  # type: ignore[union-attr, operator]
-    return student
-
-
-def save_student(folder: Path, model: nn.Module, words: Words, labels: Sequence[str]) -> None:
-    """Write json + safetensors + vocabulary."""
-    config: Any = model.config
-    card = {
-        "architecture": next(name for name, (network, _) in ARCHITECTURES.items() if isinstance(model, network)),
-        "config": asdict(config),
-        "labels": list(labels),
-        "max_length": words.max_length,
-        "segmenter": segmenter(),
-    }
-    write_json(folder / CARD, card)
-    write_file(folder / WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}))
-    words.vocabulary.save(folder / VOCABULARY)
-
-
-def load_student_parts(folder: Path) -> tuple[nn.Module, Words, tuple[str, ...]]:
-    """Model, input and labels as :func:`save_student` wrote them.
-
-    Raises:
-        UserError: the folder holds no student, or a broken one.
-    """
-    missing = [name for name in (CARD, WEIGHTS, VOCABULARY) if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"no student: {', '.join(missing)} missing", folder, "python distill.py --mode train_student")
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        network, config = ARCHITECTURES[card["architecture"]]
-        model = network(config(**card["config"]))
-        model.load_state_dict(load_file(folder / WEIGHTS))
-        words = Words(Vocabulary.load(folder / VOCABULARY), card["max_length"])
-        if card["segmenter"] != segmenter():
-            log.warning(
-                "%s: trained with %s, here is %s: words may be cut otherwise", folder, card["segmenter"], segmenter()
-            )
-        return model.eval(), words, tuple(card["labels"])
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"this student is broken: {error}", folder, "python distill.py --mode train_student") from error
+def finish(student: Student) -> nn.Module:
+    """The trained student as it is saved: word vectors in one table, or textgcn's logits; all logits stay the same."""
+    return student.finished()

@@ -1,0 +1,257 @@
+"""Settings: frozen dataclasses, one sentence per field; the command line's flags are made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from distill.config.objectives import LOGITS, ObjectiveSettings
+from distill.config.options import Checked, flag_of, option
+from distill.errors import UserError
+
+__all__ = [
+    "ARCHITECTURES",
+    "MODES",
+    "SECTIONS",
+    "Checked",
+    "CompareSettings",
+    "DataSettings",
+    "ObjectiveSettings",
+    "RunSettings",
+    "Settings",
+    "StudentSettings",
+    "TeacherSettings",
+    "TransferSettings",
+    "flag_of",
+]
+
+MODES = ("all", "train_teacher", "train_student", "test", "label", "compare", "tune")
+ARCHITECTURES = ("bilstm", "textcnn", "average", "textgcn")
+STUDENT_INPUTS = ("word", "sentence")
+CELLS = ("lstm", "gru")
+POOLINGS = ("mean", "cls")
+SAMPLINGS = ("uniform", "stratified")
+SUITS = -1  # the value of a student's setting that means "what suits the network"
+SUITED: dict[str, dict[str, float]] = {  # found on dev, see benchmarks/LOG.md
+    "bilstm": {"hidden": 128, "ngrams": 0, "dropout": 0.2, "epochs": 8, "batch_size": 64},
+    "textcnn": {"hidden": 128, "ngrams": 0, "dropout": 0.2, "epochs": 8, "batch_size": 64},
+    "average": {"hidden": 128, "ngrams": 2**18, "dropout": 0.2, "epochs": 8, "batch_size": 64},
+    "textgcn": {"hidden": 200, "ngrams": 0, "dropout": 0.5, "epochs": 200, "batch_size": 2**24},
+}
+SUITED_RATES = {  # learning rate of the network and of the word vectors
+    "bilstm": (2e-3, 1e-2),
+    "textcnn": (2e-3, 1e-2),
+    "average": (2e-3, 1e-2),
+    "textgcn": (2e-2, 2e-2),
+}
+
+
+_SUITS = "; -1: what suits the network"
+
+
+@dataclass(frozen=True)
+class DataSettings(Checked):
+    """Where the examples are and how their columns are named."""
+
+    data: str = option("", "folder with train, dev and test files (see data/README.md); empty: the embedded reviews")
+    train_file: str = option("", "training examples, instead of the folder's train file")
+    dev_file: str = option("", "dev examples; without any, a stratified tenth of train is set aside")
+    test_file: str = option("", "test examples; without any, a stratified tenth of train is set aside")
+    text_column: str = option("", "name of the texts' column; empty: found among the usual names")
+    label_column: str = option("", "name of the labels' column; empty: found among the usual names")
+
+
+@dataclass(frozen=True)
+class TeacherSettings(Checked):
+    """The encoder that is fine-tuned, and how."""
+
+    model: str = option("auto", "auto, bundled, a folder, or a Hub id such as bert-base-chinese", flag="teacher_model")
+    layers: int = option(0, "encoder layers kept, from the first; 0: all", flag="teacher_layers", low=0)
+    freeze: str = option(
+        "",
+        "comma-separated beginnings of parameter names left untrained, as in embeddings,encoder.layer.0",
+        flag="freeze",
+    )
+    pooling: str = option("mean", "how word pieces become one vector", flag="teacher_pooling", choices=POOLINGS)
+    max_length: int = option(64, "word pieces read of a text; the rest is cut", flag="teacher_max_length", low=4)
+    epochs: int = option(2, "passes over train at most", flag="teacher_epochs", low=1)
+    learning_rate: float = option(2e-4, "peak learning rate of the last layer", flag="teacher_lr", low=0, high=10)
+    head_learning_rate: float = option(
+        1e-3, "peak learning rate of the classifier", flag="teacher_head_lr", low=0, high=10
+    )
+    layer_decay: float = option(
+        0.9, "each layer's learning rate is this times that of the layer above", flag="layer_decay", low=0, high=1
+    )
+    averaging: float = option(
+        0.995,
+        "the weights that are kept are a running mean of the steps' with this share of the old; 0: the last step's",
+        flag="teacher_averaging",
+        low=0,
+        high=0.9999,
+    )
+    batch_size: int = option(32, "texts in a training step", flag="teacher_batch", low=1)
+    dropout: float = option(
+        0.1, "dropout within the encoder and before the classifier", flag="teacher_dropout", low=0, high=0.9
+    )
+    label_smoothing: float = option(
+        0.05, "share of a label's weight spread over all classes", flag="label_smoothing", low=0, high=0.9
+    )
+    most: int = option(0, "train on about this many texts, a stratified choice; 0: all", flag="teacher_texts", low=0)
+
+
+@dataclass(frozen=True)
+class StudentSettings(Checked):
+    """The network over word vectors, and how it is trained."""
+
+    architecture: str = option("bilstm", "the network", flag="student", choices=ARCHITECTURES)
+    input: str = option(
+        "word",
+        "bilstm: every word is a time step; or (sentence) the mean of the word vectors is the only one",
+        flag="student_input",
+        choices=STUDENT_INPUTS,
+    )
+    cell: str = option("lstm", "bilstm: its recurrent cell", flag="cell", choices=CELLS)
+    vectors: str = option("auto", "word vectors: auto, bundled, or a word2vec file (.gz and .bz2 too)", flag="vectors")
+    hidden: int = option(
+        SUITS,
+        "units of the LSTM in each direction, filters of a width, or units of a hidden layer" + _SUITS,
+        flag="student_hidden",
+        low=-1,
+    )
+    ngrams: int = option(
+        SUITS,
+        "rows of the table of hashed character n-grams (1 to 3) that stands beside the words, 0: none" + _SUITS,
+        flag="ngrams",
+        low=-1,
+        high=2**24,
+    )
+    max_length: int = option(64, "words read of a text; the rest is cut", flag="student_max_length", low=1)
+    min_count: int = option(
+        2, "a word must occur this often in the transfer set to get a vector of its own", flag="min_count", low=1
+    )
+    dropout: float = option(
+        float(SUITS),
+        "dropout on the word vectors and before the classifier" + _SUITS,
+        flag="student_dropout",
+        low=-1,
+        high=0.9,
+    )
+    word_dropout: float = option(
+        0.0, "noise: share of the words that are unknown in a training step", flag="word_dropout", low=0, high=0.9
+    )
+    vector_noise: float = option(
+        0.0,
+        "noise: standard deviation of what is added to word vectors in a training step",
+        flag="vector_noise",
+        low=0,
+        high=10,
+    )
+    epochs: int = option(SUITS, "passes over the transfer set at most" + _SUITS, flag="student_epochs", low=-1)
+    learning_rate: float = option(
+        float(SUITS), "peak learning rate of all but the word vectors" + _SUITS, flag="student_lr", low=-1, high=10
+    )
+    vector_learning_rate: float = option(
+        float(SUITS), "peak learning rate of the word vectors" + _SUITS, flag="vector_lr", low=-1, high=10
+    )
+    averaging: float = option(
+        0.0,
+        "the weights that are kept are a running mean of the steps' with this share of the old; 0: the last step's",
+        flag="student_averaging",
+        low=0,
+        high=0.9999,
+    )
+    batch_size: int = option(SUITS, "texts in a training step" + _SUITS, flag="student_batch", low=-1)
+    sampling: str = option(
+        "uniform", "uniform: every text once an epoch; stratified: every class equally often", choices=SAMPLINGS
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("hidden", "epochs", "batch_size"):
+            if getattr(self, name) == 0:
+                flag = {"hidden": "student_hidden", "epochs": "student_epochs"}.get(name, "student_batch")
+                raise UserError(f"--{flag} is 0, at least 1 is needed", "settings", "python distill.py --help")
+
+    def suited(self, architecture: str = "") -> StudentSettings:
+        """These settings for an architecture, with what suits it in the place of every -1."""
+        architecture = architecture or self.architecture
+        rates = dict(zip(("learning_rate", "vector_learning_rate"), SUITED_RATES[architecture], strict=True))
+        suits = {**SUITED[architecture], **rates}
+        chosen = {name: value for name, value in suits.items() if getattr(self, name) == SUITS}
+        return dataclasses.replace(self, architecture=architecture, **chosen)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class TransferSettings(Checked):
+    """What the teacher labels beside the train texts."""
+
+    teacher: tuple[str, ...] = option(
+        (), "folder of a teacher or student that teaches instead of the run's own; several: their mean teaches"
+    )
+    unlabeled: tuple[str, ...] = option((), "file of unlabelled texts (txt: one a line, jsonl, csv, tsv, parquet)")
+    augment: int = option(0, "altered copies of every train text (n_iter of Tang et al.)", low=0, high=1000)
+    mask: float = option(0.1, "chance that a word of a copy becomes unknown", flag="augment_mask", low=0, high=1)
+    replace: float = option(
+        0.1,
+        "chance that a word of a copy becomes another of the same part of speech",
+        flag="augment_replace",
+        low=0,
+        high=1,
+    )
+    ngram: float = option(
+        0.25, "chance that only one to five neighbouring words of a copy are kept", flag="augment_ngram", low=0, high=1
+    )
+
+
+@dataclass(frozen=True)
+class CompareSettings(Checked):
+    """What --mode compare and --mode tune try."""
+
+    students: str = option("bilstm", "networks, separated by commas")
+    objectives: str = option(
+        "logits,soft,soft_reverse,soft_symmetric,hint,hint_layers,mutual,dist", "objectives, separated by commas"
+    )
+    leave_out: str = option("", "a class whose texts the students do not see: what do the teacher's logits bring back?")
+    trials: int = option(30, "settings that --mode tune tries in all", low=1)
+
+
+@dataclass(frozen=True)
+class RunSettings(Checked):
+    """What to do, where to keep it, and what all random choices hang on."""
+
+    mode: str = option("all", "what to do", choices=MODES)
+    run: str = option("", "folder of this run; empty: runs/ and the data folder's name, or runs/demo")
+    seed: int = option(42, "the one seed of every random choice", low=0)
+    seeds: int = option(1, "students of each kind, trained with seeds SEED, SEED+1, …", low=1)
+    teachers: int = option(
+        1, "teachers, trained with seeds SEED, SEED+1, …; the mean of their logits teaches", low=1, high=100
+    )
+    threads: int = option(0, "processor threads; 0: one per core", low=0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run."""
+
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    transfer: TransferSettings = TransferSettings()
+    student: StudentSettings = StudentSettings()
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    compare: CompareSettings = CompareSettings()
+
+    def alone(self) -> Settings:
+        """The same student without its teacher: a=1, T=0."""
+        return dataclasses.replace(self, objective=ObjectiveSettings(LOGITS, hard_weight=1.0, logits_weight=0.0))
+
+
+SECTIONS: dict[str, type[Checked]] = {
+    "run": RunSettings,
+    "data": DataSettings,
+    "teacher": TeacherSettings,
+    "transfer": TransferSettings,
+    "student": StudentSettings,
+    "objective": ObjectiveSettings,
+    "compare": CompareSettings,
+}

@@ -1,0 +1,53 @@
+"""What every settings class is made of: fields with a sentence and a range, checked on construction."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from distill.errors import UserError, joined
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    flag: str = "",
+    low: float = -math.inf,
+    high: float = math.inf,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A settings field: its default, a sentence, its flag if not the field's name, and what values it allows.
+
+    A field whose default is a tuple takes its flag several times.
+    """
+    allowed = {"low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata={"help": meaning, "flag": flag, **allowed})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Checks every field against what it allows on construction and names all faults at once."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            low, high = field.metadata["low"], field.metadata["high"]
+            if isinstance(value, int | float) and not low <= value <= high:  # nor is NaN
+                faults.append(f"--{flag_of(field)} is {value}, {_range(low, high)} is needed")
+            if choices and value not in choices:
+                faults.append(f"--{flag_of(field)} is {value!r}, one of {', '.join(choices)} is needed")
+        if faults:
+            raise UserError(joined(faults), "settings", "python distill.py --help")
+
+
+def _range(low: float, high: float) -> str:
+    return f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+
+
+def flag_of(field: dataclasses.Field[Any]) -> str:
+    """A field's flag, without the dashes."""
+    return str(field.metadata["flag"] or field.name)

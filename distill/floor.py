@@ -1,0 +1,89 @@
+"""The floor: what a linear model over counted words and characters reaches, without vectors, network or teacher.
+
+A student that does not beat it has no reason to be there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack  # type: ignore[import-untyped]
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.svm import LinearSVC
+
+from distill.errors import UserError
+from distill.progress import log, progress
+from distill.words import segment
+
+CS = (0.05, 0.1, 0.2, 0.5, 1.0)
+CHARACTERS = (1, 4)  # lengths of the character n-grams
+
+Labels = Sequence[int] | NDArray[np.int64]
+Segmented = Sequence[Sequence[str]]
+
+
+def words_and_pairs(words: Sequence[str]) -> list[str]:
+    """The words of a text and its pairs of neighbours."""
+    return [*words, *(f"{first} {second}" for first, second in itertools.pairwise(words))]
+
+
+class Floor:
+    """Linear SVM over TF-IDF of words, pairs of words and 1 to 4 characters; its C is chosen on dev.
+
+    After :meth:`fit`: ``c`` the chosen C, ``dev_accuracy`` what it reached on dev (a share), ``seconds`` from texts and
+    words to the chosen model, all C's included.
+    """
+
+    def __init__(self) -> None:
+        # sublinear: a word that comes twice does not count twice as much
+        self._words = TfidfVectorizer(analyzer=words_and_pairs, sublinear_tf=True)
+        self._characters = TfidfVectorizer(analyzer="char", ngram_range=CHARACTERS, sublinear_tf=True)
+        self._svm = LinearSVC()
+        self.c = 0.0
+        self.dev_accuracy = 0.0
+        self.seconds = 0.0
+
+    def fit(
+        self,
+        texts: Sequence[str],
+        segmented: Segmented,
+        labels: Labels,
+        *,
+        dev_texts: Sequence[str],
+        dev_segmented: Segmented,
+        dev_labels: Labels,
+    ) -> Floor:
+        """Learn from ``texts`` and their words (:func:`distill.words.segment`); the first of equally good C's wins."""
+        if len(set(map(int, labels))) < 2:
+            raise UserError("the floor needs texts of two classes to learn from")
+        started = time.perf_counter()
+        self._words.fit(segmented)
+        self._characters.fit(texts)
+        features, dev = self._features(texts, segmented), self._features(dev_texts, dev_segmented)
+        self.dev_accuracy = -1.0
+        for c in progress(CS, "floor", len(CS), "models"):
+            svm = LinearSVC(C=c, random_state=0).fit(features, labels)
+            accuracy = float(np.mean(svm.predict(dev) == np.asarray(dev_labels)))
+            if accuracy > self.dev_accuracy:
+                self.c, self.dev_accuracy, self._svm = c, accuracy, svm
+        self.seconds = time.perf_counter() - started
+        log.info("floor: C %g, dev accuracy %.4f, %.0f s", self.c, self.dev_accuracy, self.seconds)
+        return self
+
+    def predict(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Class numbers (texts,) of raw texts, segmentation included."""
+        features = self._features(texts, [segment(text) for text in texts])
+        return np.asarray(self._svm.predict(features), dtype=np.int64)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of the SVM."""
+        return int(self._svm.coef_.size + self._svm.intercept_.size)
+
+    def _features(self, texts: Sequence[str], segmented: Segmented) -> csr_matrix:
+        """TF-IDF (texts, words and pairs and character n-grams), sparse."""
+        return hstack([self._words.transform(segmented), self._characters.transform(texts)], format="csr")

@@ -1,0 +1,294 @@
+"""--mode compare, several teachers, transfer sets, tune: the whole path on tiny real parts, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from distill import load_student
+from distill.cli import main
+from distill.runs import made_from
+from distill.stages.learn import Course
+from conftest import titles
+
+QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
+PROMISED = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}
+
+
+def out_of(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> str:
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+@pytest.fixture(scope="session")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty new texts, one of train and one of test."""
+    path = tmp_path_factory.mktemp("unlabelled") / "texts.txt"
+    texts = [f"{text}第{place}回" for place, (text, _) in enumerate(titles(0, 40))]
+    path.write_text("\n".join([*texts, titles(0, 1)[0][0], titles(100, 101)[0][0]]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def compared(
+    tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str], unlabelled: Path
+) -> tuple[Path, list[str]]:
+    """A run's folder after a comparison with two teachers, and its flags."""
+    folder = tmp_path_factory.mktemp("runs") / "compared"
+    flags = [*tiny_flags, *QUICK, "--run", str(folder), "--teacher_epochs", "2", "--teachers", "2", "--mode", "compare"]
+    flags += ["--unlabeled", str(unlabelled), "--students", "bilstm,average", "--leave_out", "体育"]
+    flags += ["--objectives", "logits,labels:.1+soft:.9,hint_layers,mutual,dist"]
+    assert main(flags) == 0
+    return folder, flags
+
+
+def rows_of(folder: Path) -> dict[str, dict[str, object]]:
+    rows = json.loads((folder / "compare" / "compare.json").read_text(encoding="utf-8"))["rows"]
+    return {row["name"]: row for row in rows}
+
+
+def test_every_row_is_there_with_what_was_promised(compared: tuple[Path, list[str]]) -> None:
+    rows = rows_of(compared[0])
+    for row in rows.values():
+        assert PROMISED | {"p_value"} <= row.keys()
+    own = [name.partition(", ")[2] for name in rows if name.startswith("average")]
+    assert own == [
+        "alone",
+        "logits",
+        "labels:.1+soft:.9",
+        "hint_layers",
+        "mutual",
+        "dist",
+        "logits, 2 teachers",
+        "alone, as many steps",
+        "logits, train + unlabelled",
+        "logits, train + unlabelled, 2 teachers",
+    ]
+    assert [name for name in rows if not name.startswith(("average", "bilstm"))] == [
+        "teacher",
+        "teachers, each",
+        "teachers together",
+        "LinearSVC",
+    ]
+    assert rows["bilstm, logits"]["seeds"] == 2 and rows["teachers, each"]["seeds"] == 2
+    assert rows["bilstm, alone"]["objective"] == "labels" and rows["bilstm, alone"]["gain"] is None
+    assert rows["bilstm, logits, 2 teachers"]["teachers"] == 2
+
+
+def test_a_student_is_compared_with_the_one_alone_that_got_as_many_steps(compared: tuple[Path, list[str]]) -> None:
+    rows = rows_of(compared[0])
+    more = rows["bilstm, logits, train + unlabelled"]
+    assert more["against"] == "bilstm, alone, as many steps" and more["train_texts"] == 121
+    accuracy = [row["accuracy"] for row in (more, rows["bilstm, alone, as many steps"])]
+    assert more["gain"] == pytest.approx(accuracy[0] - accuracy[1])  # type: ignore[operator]
+    assert rows["bilstm, logits"]["against"] == "bilstm, alone"
+    record = made_from(compared[0] / "compare" / "bilstm_alone_as_many_steps")
+    assert record is not None and record["epochs"] == 5 and record["teacher"] is None  # ceil(3 * 121 / 81)
+
+
+def test_kept_is_a_share_of_the_teacher(compared: tuple[Path, list[str]]) -> None:
+    rows = rows_of(compared[0])
+    for name, teacher in (("bilstm, logits", "teacher"), ("bilstm, logits, 2 teachers", "teachers, each")):
+        accuracy = [rows[each]["accuracy"] for each in (name, teacher)]
+        assert rows[name]["kept"] == pytest.approx(accuracy[0] / accuracy[1])  # type: ignore[operator]
+
+
+def test_table_plot_and_the_class_left_out(compared: tuple[Path, list[str]]) -> None:
+    folder = compared[0] / "compare"
+    text = (folder / "compare.md").read_text(encoding="utf-8")
+    assert "bilstm, logits, train + unlabelled" in text and "logits, with its bias set on dev" in text
+    assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+    left_out = json.loads((folder / "compare.json").read_text(encoding="utf-8"))["left_out"]
+    assert left_out[0]["name"] == "alone" and left_out[0]["recall"] == 0  # never seen, never said
+    assert len(left_out) == 5 and all(0 <= row["recall"] <= 1 for row in left_out)
+    assert json.loads((folder / "compare.json").read_text(encoding="utf-8"))["data"]["unlabelled_in_test"] == 1
+
+
+def test_the_same_comparison_trains_nothing_again(
+    compared: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, flags = compared
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    text = out_of(capsys, [*flags[:-2], "--objectives", "logits"])  # fewer rows: all of them are there
+    assert "best dev accuracy" not in text and "teacher logits: kept" in text
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+
+
+def test_objectives_make_different_students(compared: tuple[Path, list[str]]) -> None:
+    texts = [text for text, _ in titles(90, 120)]
+    names = ("logits", "labels_.1+soft_.9", "hint_layers", "mutual", "dist", "logits_2_teachers")
+    logits = [load_student(compared[0] / "compare" / f"bilstm_{name}").logits(texts) for name in names]
+    assert len({tuple(each.flatten().tolist()) for each in logits}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--students", "bilstm,gru"], "--students: gru is none of bilstm, textcnn, average, textgcn"),
+        (["--students", ","], "--students: nothing is none of"),
+        (["--objectives", "logits,sotf"], "'sotf' is none of labels"),
+        (["--objectives", "logits,labels:1"], "leaves the teacher out"),
+        (["--leave_out", "娱乐"], "--leave_out '娱乐' is no class of the data"),
+    ],
+)
+def test_faults_show_before_anything_is_trained(
+    flags: list[str], message: str, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in out_of(capsys, [*tiny_flags, "--run", str(tmp_path), "--mode", "compare", *flags], code=2)
+    assert not (tmp_path / "teacher").exists()
+
+
+def test_labels_that_the_teacher_doubts_are_listed(
+    tiny_flags: list[str], title_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = json.loads((title_folder / "train.json").read_text(encoding="utf-8"))
+    rows[0]["label"] = "财经"  # it is 体育
+    data = tmp_path / "data"
+    shutil.copytree(title_folder, data)
+    (data / "train.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    sure = [*tiny_flags, "--run", str(tmp_path / "sure"), "--teacher_epochs", "40", "--mode", "train_teacher"]
+    out_of(capsys, sure)
+    flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "label"]
+    text = out_of(capsys, [*flags, "--teacher", str(tmp_path / "sure" / "teacher")])
+    assert "trained on other data or another split, so it may know texts of dev or test" in text
+    with (tmp_path / "run" / "report" / "label_noise.csv").open(encoding="utf-8-sig", newline="") as file:
+        found = list(csv.DictReader(file))
+    row = next(row for row in found if row["text"] == rows[0]["text"])
+    assert (row["label"], row["teacher_label"]) == ("财经", "体育") and float(row["teacher_probability"]) >= 0.8
+
+
+def test_a_teacher_from_elsewhere_and_a_student_that_teaches(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An encoder of another run; a biLSTM that teaches a GRU (seeds/004); both together."""
+    flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), "--mode", "train_student", "--cell", "gru"]
+    teacher, student = str(finished_run / "teacher"), str(finished_run / "student")
+    out_of(capsys, [*flags, "--teacher", student, "--objective", "hint"])
+    assert load_student(tmp_path / "student").model.config.cell == "gru"
+    record = made_from(tmp_path / "student")
+    assert record is not None and list(record["teacher"][0]) == [
+        "student.json",
+        "student.safetensors",
+        "vocabulary.txt",
+    ]
+    text = out_of(capsys, [*flags, "--teacher", student, "--teacher", teacher])
+    assert "trained again, objective changed, teacher changed" in text
+    assert "distilled student" in out_of(
+        capsys, [*flags[:-4], "--mode", "test", "--teacher", student, "--teacher", teacher]
+    )
+    missing = out_of(capsys, [*flags, "--teacher", str(tmp_path / "nowhere")], code=2)
+    assert "nowhere: there is no trained teacher" in missing
+
+
+def test_a_teacher_of_other_labels_is_refused_by_name(
+    finished_run: Path, tiny_flags: list[str], title_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train.json", "test.json"):
+        text = (title_folder / name).read_text(encoding="utf-8").replace("财经", "娱乐")
+        (data / name).write_text(text, encoding="utf-8")
+    flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "train_student"]
+    text = out_of(capsys, [*flags, "--teacher", str(finished_run / "teacher")], code=2)
+    assert "it lacks 娱乐, and has 财经 besides" in text
+    assert not (tmp_path / "run" / "student").exists()
+
+
+def test_a_teacher_whose_labels_stand_in_another_order_teaches_the_right_classes(
+    finished_run: Path, tiny_flags: list[str], title_folder: Path, tmp_path: Path
+) -> None:
+    from distill.config import DataSettings, RunSettings, Settings
+    from distill.stages.run import Run
+    from distill.stages.teach import logits_of
+
+    data = tmp_path / "data"
+    shutil.copytree(title_folder, data)
+    (data / "class.txt").write_text("科技\n体育\n财经\n", encoding="utf-8")
+    logits = {}
+    for name, folder in (("as trained", title_folder), ("turned", data)):
+        run = Run(Settings(RunSettings(run=str(tmp_path / name)), DataSettings(str(folder))))
+        taught = logits_of(run, [finished_run / "teacher"], run.data.test)
+        logits[name] = taught[:, [run.data.labels.index(label) for label in ("体育", "财经", "科技")]]
+    assert logits["as trained"].equal(logits["turned"])
+
+
+@pytest.mark.parametrize("student", ["textcnn", "average", "textgcn"])
+def test_every_student_learns_the_toy_task(
+    student: str, finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*tiny_flags, "--run", str(tmp_path), "--student", student, "--teacher", str(finished_run / "teacher")]
+    flags += ["--student_epochs", "100"] if student == "textgcn" else []
+    out_of(capsys, [*flags, "--mode", "train_student"])
+    out_of(capsys, [*flags, "--mode", "train_student", "--a", "1", "--T", "0"])
+    out_of(capsys, [*flags, "--mode", "test"])
+    rows = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["name"] for row in rows] == ["student_alone", "student"]
+    assert min(row["accuracy"] for row in rows) > 0.5  # chance is a third
+
+
+def test_textgcn_is_asked_for_a_text_that_it_never_saw(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path
+) -> None:
+    from distill.errors import UserError
+
+    flags = [*tiny_flags, "--run", str(tmp_path), "--student", "textgcn", "--student_epochs", "2"]
+    assert main([*flags, "--a", "1", "--T", "0", "--mode", "train_student"]) == 0
+    student = load_student(tmp_path / "student_alone")
+    assert len(student.predict([titles(0, 1)[0][0]])) == 1
+    with pytest.raises(UserError, match="从未见过"):
+        student.predict(["从未见过的文本"])
+
+
+def test_noise_and_stratified_sampling_and_augmentation(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), "--teacher", str(finished_run / "teacher"), "--augment", "2"]
+    flags += ["--word_dropout", ".1", "--vector_noise", ".1", "--sampling", "stratified", "--mode", "train_student"]
+    text = out_of(capsys, flags)
+    copies = int(text.partition("augmented: ")[2].partition(" ")[0])
+    assert 20 < copies <= 162 and f"teacher logits: {81 + copies} texts to label" in text
+    assert "texts" in text and load_student(tmp_path / "student").labels == ("体育", "科技", "财经")
+
+
+def test_labelling_grows_with_the_transfer_set(
+    finished_run: Path, tiny_flags: list[str], unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*tiny_flags, "--run", str(tmp_path), "--teacher", str(finished_run / "teacher"), "--mode", "label"]
+    assert "81 texts to label, 0 kept" in out_of(capsys, flags)
+    assert "40 texts to label, 81 kept" in out_of(capsys, [*flags, "--unlabeled", str(unlabelled)])
+
+
+def test_the_budget_counts_steps() -> None:
+    from distill.config import ObjectiveSettings, StudentSettings
+
+    course = Course(StudentSettings(epochs=8).suited(), ObjectiveSettings(), budget=350)
+    assert course.epochs(100) == 28 and Course(StudentSettings(epochs=8).suited(), ObjectiveSettings()).epochs(100) == 8
+
+
+def test_tune_goes_on_where_it_stopped(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed (requirements-tune.txt)")
+    teacher = ["--teacher", str(finished_run / "teacher")]
+    flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), *teacher, "--mode", "tune", "--trials"]
+    assert "0 of 2 trials are done" in out_of(capsys, [*flags, "2"])
+    assert "2 of 3 trials are done" in out_of(capsys, [*flags, "3"])
+    found = json.loads((tmp_path / "tune" / "tune.json").read_text(encoding="utf-8"))
+    assert len(found["trials"]) == 3 and found["dev_accuracy"] == max(
+        trial["dev_accuracy"] for trial in found["trials"]
+    )
+    assert "--student_lr" in found["flags"]
+    assert "0 of 1 trials are done" in out_of(capsys, [*flags, "1", "--objective", "soft"])  # another study
+
+
+def test_tune_without_optuna_says_what_to_install(
+    tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    text = out_of(capsys, [*tiny_flags, "--run", str(tmp_path), "--mode", "tune"], code=2)
+    assert "pip install -r requirements-tune.txt" in text

@@ -1,0 +1,73 @@
+"""What --objective, --a, --T and --temperature mean, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from distill.config import ARCHITECTURES, ObjectiveSettings, StudentSettings
+from distill.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights"),
+    [
+        ({}, {"labels": 0, "logits": 1}),
+        ({"hard_weight": 1.0, "logits_weight": 0.0}, {"labels": 1, "logits": 0}),
+        ({"objective": "soft", "hard_weight": 0.3}, {"labels": 0.3, "soft": 0.7}),
+        ({"objective": "soft:2", "hard_weight": 3.0}, {"labels": 3, "soft": 2}),
+        ({"objective": "labels:.1 + soft_reverse:.9"}, {"labels": 0.1, "soft_reverse": 0.9}),
+        ({"objective": "hint", "logits_weight": 2.0}, {"labels": 0, "hint": 1, "logits": 2}),
+        ({"objective": "mutual"}, {"labels": 0, "mutual": 1, "logits": 1}),
+        ({"objective": "logits+hint:0.5"}, {"labels": 0, "logits": 1, "hint": 0.5}),
+        ({"objective": "dist"}, {"labels": 0, "dist": 1}),
+    ],
+)
+def test_weights(settings: dict[str, float], weights: dict[str, float]) -> None:
+    assert ObjectiveSettings(**settings).weights == pytest.approx(weights)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"logits_weight": 0.0}, "all weights of the objective are 0"),
+        ({"objective": "soft:0+dist:0"}, "all weights of the objective are 0"),
+        ({"objective": "hint", "logits_weight": 0.0}, "leaves the classifier untaught"),
+        ({"objective": "hint+mutual:2", "logits_weight": 0.0}, "leaves the classifier untaught"),
+        ({"objective": "sotf"}, "'sotf' is none of labels, logits, soft"),
+        ({"objective": ""}, "'' is none of"),
+        ({"objective": "logits+"}, "'' is none of"),
+        ({"objective": "soft:-1"}, "soft weighs -1, 0 or a number above is needed"),
+        ({"objective": "soft:nan"}, "soft weighs nan"),
+        ({"objective": "soft:much"}, "soft weighs much"),
+        ({"objective": "soft", "hard_weight": 1.5}, "soft weighs -0.5 (1 - a)"),
+        ({"objective": "soft+soft"}, "names a term twice"),
+        ({"temperature": 0.0}, "--temperature is 0, it must be above 0"),
+        ({"temperature": -2.0}, "--temperature is -2, it must be above 0"),
+        ({"temperature": float("nan")}, "--temperature is nan"),
+    ],
+)
+def test_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message.replace("(", "\\(").replace(")", "\\)")) as caught:
+        ObjectiveSettings(**settings)  # type: ignore[arg-type]
+    assert caught.value.hint
+
+
+def test_who_needs_a_teacher() -> None:
+    assert ObjectiveSettings().needs_teacher and not ObjectiveSettings().is_alone
+    alone = ObjectiveSettings(hard_weight=1.0, logits_weight=0.0)
+    assert alone.is_alone and not alone.needs_teacher
+    twins = ObjectiveSettings("labels:1+mutual:1")
+    assert not twins.needs_teacher and not twins.is_alone
+    assert ObjectiveSettings("logits+hint_layers").hints and not ObjectiveSettings("logits+hint:0").hints
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_suits_a_network_takes_the_place_of_minus_one_only(architecture: str) -> None:
+    suited = StudentSettings(hidden=7, dropout=0.0).suited(architecture)
+    assert (suited.architecture, suited.hidden, suited.dropout) == (architecture, 7, 0.0)
+    assert suited.epochs > 0 and suited.learning_rate > 0 and suited.batch_size > 0 and suited.ngrams >= 0
+
+
+def test_zero_epochs_are_refused() -> None:
+    with pytest.raises(UserError, match="--student_epochs is 0"):
+        StudentSettings(epochs=0)

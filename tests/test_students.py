@@ -1,0 +1,242 @@
+"""What holds for every student over words: padding, n-grams, noise in training only, folding, its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distill import students
+from distill.batches import PackedIds
+from distill.config import ARCHITECTURES, StudentSettings
+from distill.errors import UserError
+from distill.students import Words, build, finish, hashed, load_student_parts, ngram_rows, save_student
+from distill.students.folder import SAVED
+from distill.students.network import Student
+from distill.training import predict_logits
+from distill.words import MASKED, Vocabulary
+
+VOCABULARY = Vocabulary(("<pad>", "<unk>", *"北京天安门球队手机好", "北京", "手机"))
+TEXTS = ["北京天安门", "好", "手机好手机好北京球队", "", "没有", f"北京{MASKED}手机", " "]
+NETWORKS = [
+    {"architecture": "bilstm", "ngrams": 0},
+    {"architecture": "bilstm", "ngrams": 64, "cell": "gru"},
+    {"architecture": "bilstm", "ngrams": 64, "input": "sentence"},
+    {"architecture": "textcnn", "ngrams": 0},
+    {"architecture": "textcnn", "ngrams": 64},
+    {"architecture": "average", "ngrams": 0},
+    {"architecture": "average", "ngrams": 64},
+]
+each = pytest.mark.parametrize("wanted", NETWORKS, ids=lambda wanted: "-".join(str(part) for part in wanted.values()))
+
+
+def made(wanted: dict[str, Any], **more: Any) -> tuple[Student, Words]:
+    """A student with vectors that are all different, and its input; of the n-grams some have no row."""
+    torch.manual_seed(0)
+    settings = StudentSettings(hidden=5, **wanted, **more)
+    words = Words(VOCABULARY, 16, ngram_rows(settings))
+    rows = np.random.default_rng(0).normal(size=(len(VOCABULARY), 6)).astype(np.float32)
+    rows[0] = 0
+    student = build(settings, rows, VOCABULARY.words, 3, words.encode(TEXTS[:3]))
+    torch.nn.init.normal_(student.embedding.shared.weight[1:])
+    if student.ngrams is not None:
+        torch.nn.init.normal_(student.ngrams.table.weight[1:])
+    return student.eval(), words
+
+
+def asked(student: torch.nn.Module, words: Any, texts: list[str]) -> torch.Tensor:
+    return predict_logits(student, words.encode(texts))
+
+
+@each
+def test_padding_does_not_count(wanted: dict[str, Any]) -> None:
+    student, words = made(wanted)
+    together = asked(student, words, TEXTS)
+    assert together.isfinite().all()
+    for text, logits in zip(TEXTS, together, strict=True):
+        assert torch.allclose(asked(student, words, [text])[0], logits, atol=1e-5)
+
+
+@each
+def test_the_padding_vector_does_not_count(wanted: dict[str, Any]) -> None:
+    student, words = made(wanted)
+    before = asked(student, words, TEXTS)
+    student.embedding.own.weight.data[0] = 1e3
+    assert torch.allclose(asked(student, words, TEXTS), before, atol=1e-5)
+
+
+@each
+def test_the_answer_says_what_its_logits_were_made_from(wanted: dict[str, Any]) -> None:
+    student, words = made(wanted)
+    batch = words.encode(TEXTS).batch(torch.arange(len(TEXTS)))
+    answer = student.answer(batch)
+    assert answer.vector.shape == (len(TEXTS), student.classifier.in_features)
+    assert torch.allclose(student.classifier(answer.vector), answer.logits)
+    assert torch.equal(student(batch), answer.logits)
+
+
+@each
+def test_finishing_changes_no_logits(wanted: dict[str, Any]) -> None:
+    student, words = made(wanted)
+    before = asked(student, words, TEXTS)
+    finished = finish(student)
+    assert torch.allclose(asked(finished, words, TEXTS), before, atol=1e-5)
+    assert not any("shared" in name or "own" in name for name in finished.state_dict())
+
+
+@each
+def test_save_and_load(wanted: dict[str, Any], tmp_path: Path) -> None:
+    student, words = made(wanted, word_dropout=0.1)
+    finished = finish(student)
+    save_student(tmp_path, finished, words, ["a", "b", "c"], 1.5)
+    model, read, labels, temperature = load_student_parts(tmp_path)
+    assert (read, labels, temperature) == (words, ("a", "b", "c"), 1.5)
+    assert torch.equal(asked(model, read, TEXTS), asked(finished, words, TEXTS)) and not model.training
+
+
+def test_every_architecture_has_its_folder() -> None:
+    assert set(SAVED) == set(ARCHITECTURES)
+
+
+def test_a_folder_of_an_older_version_loads(tmp_path: Path) -> None:
+    student, words = made(NETWORKS[0])
+    before = asked(finish(student), words, TEXTS)
+    save_student(tmp_path, student, words, ["a", "b", "c"])
+    card = json.loads((tmp_path / "student.json").read_text("utf-8"))
+    fields = ("words", "width", "hidden", "classes", "dropout", "sentence")
+    card = {**card, "config": {name: card["config"][name] for name in fields}}
+    del card["temperature"]
+    (tmp_path / "student.json").write_text(json.dumps(card), "utf-8")
+    model, read, _, temperature = load_student_parts(tmp_path)
+    assert temperature == 1.0 and torch.equal(asked(model, read, TEXTS), before)
+
+
+@pytest.mark.parametrize("card", ["{", "[]", "{}", '{"architecture": "rnn"}', '{"architecture": "average"}'])
+def test_broken_cards(card: str, tmp_path: Path) -> None:
+    student, words = made(NETWORKS[0])
+    save_student(tmp_path, finish(student), words, ["a", "b", "c"])
+    (tmp_path / "student.json").write_text(card, "utf-8")
+    with pytest.raises(UserError, match="this student is broken"):
+        load_student_parts(tmp_path)
+
+
+def test_a_text_shorter_than_every_filter_has_a_place() -> None:
+    student, words = made({"architecture": "textcnn", "ngrams": 0})
+    vector = student.embedding(torch.tensor([VOCABULARY.ids["好"]]))  # (1, width)
+    by_hand = [(vector @ filters.weight[:, :, 0].T + filters.bias).relu() for filters in student.convolutions]
+    batch = words.encode(["好"]).batch(torch.tensor([0]))
+    assert torch.allclose(student.vector(batch), torch.cat(by_hand, dim=1), atol=1e-6)
+
+
+def test_a_filter_sees_neighbouring_words_in_order() -> None:
+    student, words = made({"architecture": "textcnn", "ngrams": 0})
+    there, back = asked(student, words, ["天安门好", "门安天好"])
+    assert not torch.allclose(there, back, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["bilstm", "textcnn"])
+def test_the_mean_of_the_known_ngrams_is_appended(architecture: str) -> None:
+    student, words = made({"architecture": architecture, "ngrams": 64})
+    inputs = words.encode(["北京没"])
+    rows = [int(student.ngrams.row_of[bucket]) for bucket in inputs.beside.flat.tolist()]
+    known = [row for row in rows if row]
+    assert known and len(known) < len(rows)  # some were never seen in training, and do not count
+    mean = student.ngrams.table.weight[known].mean(0)
+    assert torch.allclose(student.vector(inputs.batch(torch.tensor([0])))[0, -6:], mean, atol=1e-6)
+
+
+def test_pooling_of_the_average_by_hand() -> None:
+    student, words = made({"architecture": "average", "ngrams": 64})
+    inputs = words.encode(["天安门好"])
+    batch = inputs.batch(torch.tensor([0]))
+    vectors = student.embedding(inputs.flat.long())
+    rows = student.ngrams.row_of[inputs.beside.flat.long()].long()
+    grams = student.ngrams.table.weight[rows[rows > 0]]
+    pooled = torch.cat([vectors.mean(0), vectors.amax(0), grams.mean(0), grams.amax(0)])
+    assert torch.allclose(student.vector(batch)[0], student.layer(pooled).relu(), atol=1e-6)
+
+
+def test_only_frequent_buckets_get_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = PackedIds([[1], [2]], 0, PackedIds([[5, 7, 7, 0, 9, 9, 9], [0, 5, 5, 5, 3]], 0))
+    assert hashed.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 2, 0, 3, 0, 0]
+    monkeypatch.setattr(hashed, "MOST_ROWS", 3)
+    assert hashed.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0]
+    assert hashed.rows_of_buckets(4, None).tolist() == [0, 1, 2, 3]
+
+
+def test_training_with_fewer_rows_is_training_with_all() -> None:
+    """The folded table learns what a whole one would: buckets that never occur have no gradient."""
+    few, _ = made({"architecture": "average", "ngrams": 64}, dropout=0.0)
+    whole = made({"architecture": "average", "ngrams": 64}, dropout=0.0)[0]
+    whole.ngrams = hashed.NgramVectors(64, 64, 6)
+    whole.ngrams.row_of.copy_(torch.arange(64))
+    used = few.ngrams.row_of > 0
+    whole.ngrams.table.weight.data[used] = few.ngrams.table.weight.data[few.ngrams.row_of[used].long()]
+    known = int(used.nonzero()[0])
+    batch = PackedIds([[3, 4]], 0, PackedIds([[known]], 0)).batch(torch.tensor([0]))
+    for student in (few, whole):
+        student.train()(batch).square().sum().backward()
+    row = int(few.ngrams.row_of[known])
+    gradient = few.ngrams.table.weight.grad
+    assert gradient[row].abs().sum() > 0
+    assert torch.allclose(gradient[row], whole.ngrams.table.weight.grad[known])
+    assert gradient[0].abs().sum() == 0
+
+
+@pytest.mark.parametrize("noise", [{"word_dropout": 0.5}, {"vector_noise": 1.0}, {"dropout": 0.5}])
+@pytest.mark.parametrize("architecture", ["bilstm", "textcnn", "average"])
+def test_noise_only_in_training(architecture: str, noise: dict[str, float]) -> None:
+    student, words = made({"architecture": architecture, "ngrams": 64, "dropout": 0.0, **noise})
+    quiet, _ = made({"architecture": architecture, "ngrams": 64, "dropout": 0.0})
+    batch = words.encode(TEXTS).batch(torch.arange(len(TEXTS)))
+    assert torch.equal(student(batch), quiet(batch))
+    student.train()
+    assert not torch.allclose(student(batch), student(batch), atol=1e-3)
+
+
+def test_the_noises_are_as_large_as_asked() -> None:
+    student, _ = made({"architecture": "average", "ngrams": 0, "dropout": 0.0}, word_dropout=0.3)
+    batch = PackedIds([[5] * 20_000], 0).batch(torch.tensor([0]))
+    unknown = (student.train().embedded(batch) == student.embedding(torch.tensor(1))).all(-1)
+    assert unknown.double().mean().item() == pytest.approx(0.3, abs=0.02)
+    noisy, _ = made({"architecture": "average", "ngrams": 0, "dropout": 0.0}, vector_noise=0.7)
+    assert (noisy.train().embedded(batch) - noisy.embedding(batch.ids)).std().item() == pytest.approx(0.7, abs=0.02)
+
+
+def test_ngram_rows() -> None:
+    assert ngram_rows(StudentSettings(architecture="average")) == 2**18
+    assert ngram_rows(StudentSettings()) == ngram_rows(StudentSettings(architecture="textcnn")) == 0
+    assert ngram_rows(StudentSettings(ngrams=100)) == 100
+    assert ngram_rows(StudentSettings(ngrams=1)) == 2  # the first is padding's
+    assert ngram_rows(StudentSettings(architecture="textgcn", ngrams=100)) == 0
+
+
+def test_ngram_vectors_take_the_large_steps() -> None:
+    student, _ = made({"architecture": "average", "ngrams": 64})
+    groups = students.parameter_groups(student, StudentSettings(learning_rate=1.0, vector_learning_rate=2.0))
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    for name, parameter in student.named_parameters():
+        assert rates[id(parameter)] == (2.0 if name.startswith(("embedding", "ngrams")) else 1.0), name
+
+
+def test_ngrams_need_the_raw_texts() -> None:
+    words = Words(VOCABULARY, 4, 64)
+    with pytest.raises(ValueError, match="n-grams need each"):
+        words.encode_segmented([["北京"]])
+    student, _ = made({"architecture": "average", "ngrams": 64})
+    with pytest.raises(ValueError, match="n-grams are needed"):
+        asked(student, Words(VOCABULARY, 4), ["北京"])
+
+
+def test_a_long_text_has_no_more_ngrams_than_its_words_allow() -> None:
+    inputs = Words(VOCABULARY, 2, 64).encode(["北京天安门" * 1000, ""])
+    assert inputs.beside.lengths.tolist() == [8 + 9 + 8, 1] and inputs.lengths.tolist() == [2, 1]
+
+
+def test_a_graph_is_not_built_over_words() -> None:
+    with pytest.raises(ValueError, match="textgcn is not built over words"):
+        made({"architecture": "textgcn"})

@@ -1,0 +1,120 @@
+"""Unlabelled texts: every format, what the data set holds left out, clear faults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pytest
+
+from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, read_unlabelled
+from distill.data.formats import stream_rows
+from distill.errors import UserError
+
+TEXTS = ["球队今天夺冠", "基金，为什么涨", '他说"好"']
+
+
+def dataset(train: str = "甲", dev: str = "乙", test: str = "丙") -> Dataset:
+    split = {
+        name: tuple(Example(example_id(text), text, 0) for text in texts.split())
+        for name, texts in (("train", train), ("dev", dev), ("test", test))
+    }
+    return Dataset(split["train"], split["dev"], split["test"], ("x", "y"), {})
+
+
+def read(*paths: Path, columns: Columns | None = None) -> tuple[list[str], dict[str, int]]:
+    examples, counts = read_unlabelled(paths, columns or Columns(), dataset())
+    assert all(e.label == UNLABELLED and e.id == example_id(e.text) for e in examples)
+    return [example.text for example in examples], counts
+
+
+def lines(texts: list[str], **more: object) -> str:
+    return "".join(json.dumps({"text": text, **more}, ensure_ascii=False) + "\n" for text in texts)
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "lines.txt": lambda p: p.write_text("\n\n".join(TEXTS) + "\n  \n", "utf-8"),
+    "bom.txt": lambda p: p.write_text("\r\n".join(TEXTS), "utf-8-sig", newline=""),
+    "gb.txt": lambda p: p.write_text("\n".join(TEXTS), "gb18030"),
+    "labelled.txt": lambda p: p.write_text("\n".join(f"{text}\t体育" for text in TEXTS), "utf-8"),
+    "lines.jsonl": lambda p: p.write_text(lines([TEXTS[0], "", *TEXTS[1:]]), "utf-8"),
+    "gb.jsonl": lambda p: p.write_text(lines(TEXTS), "gb18030"),
+    "train.jsonl": lambda p: p.write_text(lines(TEXTS, label=7, label_desc="news"), "utf-8"),
+    "lines.json": lambda p: p.write_text("\n" + lines(TEXTS), "utf-8"),
+    "array.json": lambda p: p.write_text(json.dumps([{"text": text} for text in TEXTS], indent=1), "utf-8"),
+    "table.csv": lambda p: pandas.DataFrame({"id": [1, 2, 3], "标题": TEXTS}).to_csv(p, index=False),
+    "gb.csv": lambda p: pandas.DataFrame({"标题": TEXTS}).to_csv(p, index=False, encoding="gb18030"),
+    "table.tsv": lambda p: pandas.DataFrame({"text": TEXTS, "label": [0, 1, 0]}).to_csv(p, index=False, sep="\t"),
+    "table.parquet": lambda p: pandas.DataFrame({"text": [*TEXTS, None]}).to_parquet(p, row_group_size=2),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_texts(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    assert read(tmp_path / name)[0] == TEXTS
+
+
+def test_what_the_data_set_holds_is_dropped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("新\n丙\n 丙 \n乙\n甲\n新\n", "utf-8")
+    (tmp_path / "b.jsonl").write_text(lines(["甲", "新", "又新"]), "utf-8")
+    texts, counts = read(tmp_path / "a.txt", tmp_path / "b.jsonl")
+    assert texts == ["新", "又新"]
+    assert counts == {
+        "unlabelled": 2,
+        "unlabelled_repeats": 2,
+        "unlabelled_in_train": 2,
+        "unlabelled_in_dev": 1,
+        "unlabelled_in_test": 2,
+    }
+
+
+def test_no_files_give_no_texts() -> None:
+    texts, counts = read()
+    assert texts == [] and set(counts.values()) == {0}
+
+
+def test_the_named_column_wins(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,正文\n无,有\n", "utf-8")
+    assert read(tmp_path / "t.csv", columns=Columns("正文", "栏目"))[0] == ["有"]
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.jsonl", "t.json", "t.csv"])
+def test_files_are_streamed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing reads a file whole, and its first row is there before its last."""
+    content = {"t.txt": "好\n坏\n", "t.csv": 'text\n好\n"坏\n'}.get(name, lines(["好"]) + "{broken\n")
+    (tmp_path / name).write_text(content, "utf-8")
+    monkeypatch.setattr(Path, "read_bytes", None)
+    monkeypatch.setattr(Path, "read_text", None)
+    assert next(stream_rows(tmp_path / name, Columns(labelled=False))).text == "好"
+
+
+FAULTS = {
+    "empty.txt": ("", "the file is empty"),
+    "blank.jsonl": ('{"text": ""}\n{"text": null}\n', "the file is empty"),
+    "broken.jsonl": ('{"text": "好"}\n{"text": "乙"', "broken.jsonl:2: broken JSON"),
+    "column.csv": ("id,正文\n1,好\n", "no column a text column"),
+    "list.jsonl": ("[1, 2]", "line 1 is not an object"),
+    "known.txt": ("甲\n丙\n丙\n", "no text is left: all 3 texts are in train (1) and in test (2)"),
+    "no.parquet": ("not parquet", "not a Parquet file"),
+    "other.xlsx": ("", "unknown kind of file '.xlsx'"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_say_what_and_where(name: str, tmp_path: Path) -> None:
+    content, expected = FAULTS[name]
+    (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(UserError) as error:
+        read(tmp_path / name)
+    assert expected in str(error.value) and name in str(error.value) and " -> " in str(error.value)
+
+
+def test_a_missing_file_and_bad_bytes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read(tmp_path / "nowhere.txt")
+    (tmp_path / "bad.txt").write_bytes("好\n坏".encode() + b"\xff\n")
+    with pytest.raises(UserError, match=r"bad\.txt:2: bytes that are neither"):
+        read(tmp_path / "bad.txt")
