@@ -155,7 +155,7 @@ class _Fitting:
         batch = self.job.train.inputs.batch(rows).to(self.device)
         loss = self.objective(self.model.answer(batch), self.job.train.targets(rows, self.device))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         nn.utils.clip_grad_norm_(self.trained, LARGEST_GRADIENT)
         self.optimizer.step()
         self.scheduler.step()

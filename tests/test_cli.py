@@ -42,7 +42,7 @@ def test_bad_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unrecognized arguments: --zzz" in fault(capsys, "--zzz")
     assert "invalid choice: 'train'" in fault(capsys, "--mode", "train")
     assert "invalid int value: 'many'" in fault(capsys, "--seeds", "many")
-    assert "--a and --T are both 0" in fault(capsys, "--a", "0", "--T", "0")
+    assert "all weights of the objective are 0" in fault(capsys, "--a", "0", "--T", "0")
     assert "--a is nan" in fault(capsys, "--a", "nan")
     assert "--student_dropout is 1.5, 0 to 0.9 is needed" in fault(capsys, "--student_dropout", "1.5")
     assert "unrecognized arguments" in fault(capsys, "")

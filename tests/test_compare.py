@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import titles
 
 from distill import load_student
 from distill.cli import main
 from distill.runs import made_from
 from distill.stages.learn import Course
-from conftest import titles
 
 QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
 PROMISED = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}

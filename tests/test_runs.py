@@ -92,8 +92,11 @@ def test_fingerprint_of_a_file(tmp_path: Path) -> None:
 
 def test_layout() -> None:
     folder = RunFolder(Path("runs/demo"))
-    assert folder.student("student") == Path("runs/demo/student")
-    assert folder.student("student_alone", 2) == Path("runs/demo/student_alone.3")
+    assert folder.model("student") == Path("runs/demo/student")
+    assert folder.model("student_alone", 2) == Path("runs/demo/student_alone.3")
+    assert folder.answers(Path("runs/demo/teacher"), "logits") == Path("runs/demo/cache/teacher.logits")
+    elsewhere = [folder.answers(Path(f"runs/{name}/teacher"), "logits").name for name in ("a", "b")]
+    assert elsewhere[0].startswith("teacher-") and elsewhere[0] != elsewhere[1]
 
 
 def test_versions_and_joined() -> None:

@@ -6,8 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from distill.config.objectives import LOGITS, ObjectiveSettings
-from distill.config.options import Checked, flag_of, option
-from distill.errors import UserError
+from distill.config.options import SUITS, Checked, flag_of, option
 
 __all__ = [
     "ARCHITECTURES",
@@ -31,7 +30,6 @@ STUDENT_INPUTS = ("word", "sentence")
 CELLS = ("lstm", "gru")
 POOLINGS = ("mean", "cls")
 SAMPLINGS = ("uniform", "stratified")
-SUITS = -1  # the value of a student's setting that means "what suits the network"
 SUITED: dict[str, dict[str, float]] = {  # found on dev, see benchmarks/LOG.md
     "bilstm": {"hidden": 128, "ngrams": 0, "dropout": 0.2, "epochs": 8, "batch_size": 64},
     "textcnn": {"hidden": 128, "ngrams": 0, "dropout": 0.2, "epochs": 8, "batch_size": 64},
@@ -44,9 +42,6 @@ SUITED_RATES = {  # learning rate of the network and of the word vectors
     "average": (2e-3, 1e-2),
     "textgcn": (2e-2, 2e-2),
 }
-
-
-_SUITS = "; -1: what suits the network"
 
 
 @dataclass(frozen=True)
@@ -114,15 +109,15 @@ class StudentSettings(Checked):
     vectors: str = option("auto", "word vectors: auto, bundled, or a word2vec file (.gz and .bz2 too)", flag="vectors")
     hidden: int = option(
         SUITS,
-        "units of the LSTM in each direction, filters of a width, or units of a hidden layer" + _SUITS,
+        "units of the LSTM in each direction, filters of a width, or units of a hidden layer",
         flag="student_hidden",
-        low=-1,
+        low=1,
     )
     ngrams: int = option(
         SUITS,
-        "rows of the table of hashed character n-grams (1 to 3) that stands beside the words, 0: none" + _SUITS,
+        "rows of the table of hashed character n-grams (1 to 3) that stands beside the words, 0: none",
         flag="ngrams",
-        low=-1,
+        low=0,
         high=2**24,
     )
     max_length: int = option(64, "words read of a text; the rest is cut", flag="student_max_length", low=1)
@@ -131,9 +126,9 @@ class StudentSettings(Checked):
     )
     dropout: float = option(
         float(SUITS),
-        "dropout on the word vectors and before the classifier" + _SUITS,
+        "dropout on the word vectors and before the classifier",
         flag="student_dropout",
-        low=-1,
+        low=0,
         high=0.9,
     )
     word_dropout: float = option(
@@ -146,12 +141,12 @@ class StudentSettings(Checked):
         low=0,
         high=10,
     )
-    epochs: int = option(SUITS, "passes over the transfer set at most" + _SUITS, flag="student_epochs", low=-1)
+    epochs: int = option(SUITS, "passes over the transfer set at most", flag="student_epochs", low=1)
     learning_rate: float = option(
-        float(SUITS), "peak learning rate of all but the word vectors" + _SUITS, flag="student_lr", low=-1, high=10
+        float(SUITS), "peak learning rate of all but the word vectors", flag="student_lr", low=0, high=10
     )
     vector_learning_rate: float = option(
-        float(SUITS), "peak learning rate of the word vectors" + _SUITS, flag="vector_lr", low=-1, high=10
+        float(SUITS), "peak learning rate of the word vectors", flag="vector_lr", low=0, high=10
     )
     averaging: float = option(
         0.0,
@@ -160,17 +155,10 @@ class StudentSettings(Checked):
         low=0,
         high=0.9999,
     )
-    batch_size: int = option(SUITS, "texts in a training step" + _SUITS, flag="student_batch", low=-1)
+    batch_size: int = option(SUITS, "texts in a training step", flag="student_batch", low=1)
     sampling: str = option(
         "uniform", "uniform: every text once an epoch; stratified: every class equally often", choices=SAMPLINGS
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("hidden", "epochs", "batch_size"):
-            if getattr(self, name) == 0:
-                flag = {"hidden": "student_hidden", "epochs": "student_epochs"}.get(name, "student_batch")
-                raise UserError(f"--{flag} is 0, at least 1 is needed", "settings", "python distill.py --help")
 
     def suited(self, architecture: str = "") -> StudentSettings:
         """These settings for an architecture, with what suits it in the place of every -1."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from distill.errors import UserError, joined
 
+SUITS = -1
+
 
 def option(
     default: Any,
@@ -21,8 +23,11 @@ def option(
 ) -> Any:
     """A settings field: its default, a sentence, its flag if not the field's name, and what values it allows.
 
-    A field whose default is a tuple takes its flag several times.
+    A field whose default is a tuple takes its flag several times. The default ``SUITS`` is allowed beside the range and
+    stands for a number that is chosen later.
     """
+    if default == SUITS:
+        meaning += f"; {SUITS}: what suits the network"
     allowed = {"low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata={"help": meaning, "flag": flag, **allowed})
 
@@ -36,7 +41,8 @@ class Checked:
         for field in dataclasses.fields(self):
             value, choices = getattr(self, field.name), field.metadata["choices"]
             low, high = field.metadata["low"], field.metadata["high"]
-            if isinstance(value, int | float) and not low <= value <= high:  # nor is NaN
+            suits = field.default == SUITS == value
+            if isinstance(value, int | float) and not suits and not low <= value <= high:  # nor is NaN
                 faults.append(f"--{flag_of(field)} is {value}, {_range(low, high)} is needed")
             if choices and value not in choices:
                 faults.append(f"--{flag_of(field)} is {value!r}, one of {', '.join(choices)} is needed")

@@ -75,22 +75,20 @@ def train_students(run: Run, alone: bool = False) -> list[Path]:
     teachers = teachers_of(run) if objective.needs_teacher else ()
     extra = () if objective.is_alone else run.extra
     kind = ALONE if objective.is_alone else DISTILLED
-    return take(
-        run, Course(settings.student.suited(), objective, teachers, extra), lambda place: run.folder.model(kind, place)
-    )
+    folders = [run.folder.model(kind, place) for place in range(run.settings.run.seeds)]
+    return take(run, Course(settings.student.suited(), objective, teachers, extra), folders)
 
 
-def take(run: Run, course: Course, folder_of: Callable[[int], Path]) -> list[Path]:
-    """Train the students of a course whose folders are not current; ``folder_of`` names the folder of each place."""
+def take(run: Run, course: Course, folders: Sequence[Path]) -> list[Path]:
+    """Train the students of a course, one a folder, with seeds SEED, SEED+1, …; those that are current are kept."""
     made_from = course.made_from(run)
-    folders = [folder_of(place) for place in range(run.settings.run.seeds)]
     records = [{**made_from, "seed": run.settings.run.seed + place} for place in range(len(folders))]
     wanted = [place for place, folder in enumerate(folders) if not run.is_current(folder, records[place])]
     if wanted:
         lesson = _Lesson(run, course)
         for place in wanted:
             lesson.teach(run.settings.run.seed + place, folders[place], records[place])
-    return folders
+    return list(folders)
 
 
 class _Lesson:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,17 @@ from distill.errors import UserError
 from distill.metrics import mean_and_sd
 from distill.stages.learn import Course, take
 from distill.stages.run import Run, labels_of
+from distill.stages.teach import teachers_of
 
 
-def without_class(run: Run, place: int, teachers: tuple[Path, ...], student: StudentSettings) -> list[dict[str, Any]]:
+def without_class(run: Run, place: int, student: StudentSettings) -> list[dict[str, Any]]:
     """Rows of recall of the class of --leave_out and accuracy on test; mean over the seeds.
 
     No student sees a text with that label. The distilled ones see the teacher's logits of the other texts, in the last
     rows also of the texts without labels, among which there are some of that class. "With its bias set on dev": the
     class's logit is raised until it is predicted on dev as often as it occurs there.
     """
+    teachers = teachers_of(run)
     alone, objective = run.settings.alone().objective, dataclasses.replace(run.settings.objective, objective="logits")
     courses = {
         "alone": Course(student, alone, left_out=place),
@@ -50,8 +51,9 @@ def class_left_out(run: Run) -> int | None:
 
 def _rows(run: Run, name: str, course: Course, place: int) -> list[dict[str, Any]]:
     left_out = run.settings.compare.leave_out
-    slug = re.sub(r"\W+", "_", name)
-    folders = take(run, course, lambda seed: run.folder.compare / f"without_{left_out}_{slug}.{seed + 1}")
+    slug = f"without_{left_out}_" + re.sub(r"\W+", "_", name)
+    folders = [run.folder.compare / f"{slug}.{place + 1}" for place in range(run.settings.run.seeds)]
+    take(run, course, folders)
     models = [load_student(folder) for folder in folders]
     held_out = ([example.text for example in split] for split in (run.data.dev, run.data.test))
     dev, test = ([model.logits(texts).numpy() for model in models] for texts in held_out)

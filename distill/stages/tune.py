@@ -64,13 +64,9 @@ def _course(run: Run) -> Course:
 def _dev_accuracy(run: Run, course: Course, trial: Any) -> float:
     """Mean over the seeds of the best dev accuracy; the students of a trial are kept no longer than it takes."""
     student = dataclasses.replace(course.student, **_suggested(course, trial))
-    folder = run.folder.root / "tune" / "student"
-    folders = take(
-        run,
-        dataclasses.replace(course, student=student),
-        lambda place: folder if place == 0 else folder.with_name(f"{folder.name}.{place + 1}"),
-    )
-    accuracy = mean(max(line["dev_accuracy"] for line in history(folder)) for folder in folders)
+    folders = [run.folder.root / "tune" / f"student.{place + 1}" for place in range(run.settings.run.seeds)]
+    take(run, dataclasses.replace(course, student=student), folders)
+    accuracy: float = mean(max(line["dev_accuracy"] for line in history(folder)) for folder in folders)
     log.info("tune, trial %d: dev %.4f with %s", trial.number, accuracy, _flags(run, trial.params))
     return accuracy
 
