@@ -1,4 +1,4 @@
-"""Puts the table of benchmarks/tnews5/report.json into README.md and README.zh.md."""
+"""Puts the tables of benchmarks/*/compare.json into README.md and README.zh.md."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from distill.report.tables import markdown_table  # noqa: E402
+from distill.report.compare_tables import short  # noqa: E402
+from distill.report.tables import markdown_of  # noqa: E402
 
-REPORT = ROOT / "benchmarks" / "tnews5" / "report.json"
-PLACE = re.compile(r"(<!-- table: \S+ -->\n).*?(<!-- end of table -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
-def with_table(readme: str) -> str:
-    """The README's text with the table as it should be."""
-    table = markdown_table(json.loads(REPORT.read_text(encoding="utf-8"))["rows"])
-    return PLACE.sub(lambda match: f"{match[1]}{table}\n{match[2]}", readme)
+def with_tables(readme: str) -> str:
+    """The README's text with the tables as they should be."""
+
+    def table(match: re.Match[str]) -> str:
+        rows = json.loads((ROOT / match[2]).read_text(encoding="utf-8"))["rows"]
+        return f"{match[1]}{markdown_of(short(rows))}\n{match[3]}"
+
+    return PLACE.sub(table, readme)
 
 
 if __name__ == "__main__":
     for name in ("README.md", "README.zh.md"):
         path = ROOT / name
-        path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -37,6 +37,13 @@ def test_rows_by_hand() -> None:
     assert (student["parameters"], student["bytes"], student["seeds"]) == (1000, 4_000_000, 2)
 
 
+def test_of_several_teachers_the_mean_is_the_measure() -> None:
+    second = outcome("teacher", [0, 0, 0, 0, 0], 2, ms=4.0)
+    teacher, student = rows_of([TEACHER, second, STUDENTS[0]], GOLD, FIRST, 2)
+    assert teacher["accuracy"] == pytest.approx(0.6) and teacher["seeds"] == 2
+    assert student["kept"] == pytest.approx(0.8 / 0.6) and student["speedup"] == pytest.approx(6 / 0.5)
+
+
 def test_without_a_teacher_nothing_is_kept() -> None:
     (row,) = rows_of(STUDENTS[:1], GOLD, FIRST, 2)
     assert row["kept"] is None and row["speedup"] is None and "accuracy_sd" not in row

@@ -94,13 +94,20 @@ def markdown(rows: Sequence[Row], left_out: Sequence[Row], notes: Sequence[str])
 
 def terminal(rows: Sequence[Row], left_out: Sequence[Row], notes: Sequence[str]) -> str:
     """The comparison for a terminal: the few columns that fit 100 characters."""
-    body = [
-        [_cut(row["name"]), accuracy(row), kept(row), gain(row), p_value(row), f"{row['ms_per_text']:.3f}"]
-        for row in rows
-    ]
-    parts = ["\n".join(aligned([["", "accuracy", "kept", "gain", "p", "ms/text"], *body]))]
+    header, *body = short(rows)
+    parts = ["\n".join(aligned([header, *([_cut(name), *cells] for name, *cells in body)]))]
     parts += ["A class left out\n" + "\n".join(aligned(left_out_cells(left_out)))] if left_out else []
     return "\n\n".join([*parts, "\n".join(notes)])
+
+
+def short(rows: Sequence[Row]) -> list[list[str]]:
+    """Header and the cells that matter most."""
+    header = ["", "accuracy", "kept", "gain", "p", "ms/text"]
+    return [header, *([row["name"], *_figures(row)] for row in rows)]
+
+
+def _figures(row: Row) -> list[str]:
+    return [accuracy(row), kept(row), gain(row), p_value(row), f"{row['ms_per_text']:.3f}"]
 
 
 def left_out_cells(rows: Sequence[Row]) -> list[list[str]]:

@@ -37,11 +37,12 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """One row a kind of model, teacher first; with several seeds each figure is a mean with its ``_sd`` beside it.
 
-    ``kept`` is the share of the teacher's accuracy, ``speedup`` how many times faster than the teacher it is; both are
-    None where there is no teacher to compare with.
+    ``kept`` is the share of the teacher's accuracy (of several teachers their mean), ``speedup`` how many times faster
+    than the teacher it is; both are None where there is no teacher to compare with.
     """
     figures = {name: [_figures(o, gold, first_of_text, classes) for o in outcomes if o.name == name] for name in ORDER}
-    teacher = figures[TEACHER][0] if figures[TEACHER] else None
+    taught = figures[TEACHER]
+    teacher = {key: float(np.mean([one[key] for one in taught])) for key in taught[0]} if taught else None
     return [_row(name, own, teacher) for name, own in figures.items() if own]
 
 
