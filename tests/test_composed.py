@@ -34,7 +34,7 @@ def test_a_word_is_its_own_vector_and_the_mean_of_its_characters() -> None:
 
 def test_folding_changes_no_logits() -> None:
     torch.manual_seed(0)
-    student = build(StudentSettings(hidden=4), rows(), WORDS, 2)
+    student = build(StudentSettings(hidden=4, ngrams=0), rows(), WORDS, 2)
     torch.nn.init.normal_(student.embedding.shared.weight[1:])
     ids = PackedIds([[2, 3], [4], [1, 1, 2]], 0)
     before = predict_logits(student, ids)
@@ -44,7 +44,7 @@ def test_folding_changes_no_logits() -> None:
 
 
 def test_word_vectors_have_their_own_learning_rate() -> None:
-    settings = StudentSettings(learning_rate=1.0, vector_learning_rate=2.0)
+    settings = StudentSettings(ngrams=0, learning_rate=1.0, vector_learning_rate=2.0)
     student = build(settings, rows(), WORDS, 2)
     groups = parameter_groups(student, settings)
     assert sum(len(group["params"]) for group in groups) == len(list(student.parameters()))

@@ -31,16 +31,14 @@ CELLS = ("lstm", "gru")
 POOLINGS = ("mean", "cls")
 SAMPLINGS = ("uniform", "stratified")
 SUITED: dict[str, dict[str, float]] = {  # found on dev, see benchmarks/LOG.md
-    "bilstm": {"hidden": 128, "ngrams": 0, "dropout": 0.2, "epochs": 8, "batch_size": 64},
-    "textcnn": {"hidden": 128, "ngrams": 0, "dropout": 0.2, "epochs": 8, "batch_size": 64},
-    "average": {"hidden": 128, "ngrams": 2**18, "dropout": 0.2, "epochs": 8, "batch_size": 64},
-    "textgcn": {"hidden": 200, "ngrams": 0, "dropout": 0.5, "epochs": 200, "batch_size": 2**24},
-}
-SUITED_RATES = {  # learning rate of the network and of the word vectors
-    "bilstm": (2e-3, 1e-2),
-    "textcnn": (2e-3, 1e-2),
-    "average": (2e-3, 1e-2),
-    "textgcn": (2e-2, 2e-2),
+    "bilstm": {"hidden": 128, "ngrams": 2**18, "dropout": 0.2, "word_dropout": 0.1, "epochs": 8, "batch_size": 64}
+    | {"learning_rate": 2e-3, "vector_learning_rate": 1e-2},
+    "textcnn": {"hidden": 128, "ngrams": 2**18, "dropout": 0.2, "word_dropout": 0.1, "epochs": 8, "batch_size": 64}
+    | {"learning_rate": 2e-3, "vector_learning_rate": 1e-2},
+    "average": {"hidden": 128, "ngrams": 2**18, "dropout": 0.2, "word_dropout": 0.3, "epochs": 8, "batch_size": 64}
+    | {"learning_rate": 2e-3, "vector_learning_rate": 1e-2},
+    "textgcn": {"hidden": 200, "ngrams": 0, "dropout": 0.5, "word_dropout": 0.0, "epochs": 200, "batch_size": 2**24}
+    | {"learning_rate": 2e-2, "vector_learning_rate": 2e-2},
 }
 
 
@@ -132,7 +130,11 @@ class StudentSettings(Checked):
         high=0.9,
     )
     word_dropout: float = option(
-        0.0, "noise: share of the words that are unknown in a training step", flag="word_dropout", low=0, high=0.9
+        float(SUITS),
+        "noise: share of the words that are unknown in a training step",
+        flag="word_dropout",
+        low=0,
+        high=0.9,
     )
     vector_noise: float = option(
         0.0,
@@ -163,9 +165,7 @@ class StudentSettings(Checked):
     def suited(self, architecture: str = "") -> StudentSettings:
         """These settings for an architecture, with what suits it in the place of every -1."""
         architecture = architecture or self.architecture
-        rates = dict(zip(("learning_rate", "vector_learning_rate"), SUITED_RATES[architecture], strict=True))
-        suits = {**SUITED[architecture], **rates}
-        chosen = {name: value for name, value in suits.items() if getattr(self, name) == SUITS}
+        chosen = {name: value for name, value in SUITED[architecture].items() if getattr(self, name) == SUITS}
         return dataclasses.replace(self, architecture=architecture, **chosen)  # type: ignore[arg-type]
 
 
