@@ -244,6 +244,19 @@ def test_textgcn_is_asked_for_a_text_that_it_never_saw(
         student.predict(["从未见过的文本"])
 
 
+def test_a_graph_is_made_anew_when_the_texts_of_test_change(
+    tiny_flags: list[str], title_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(title_folder, data)
+    flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--student_epochs", "2"]
+    flags += ["--student", "textgcn", "--a", "1", "--T", "0", "--mode"]
+    out_of(capsys, [*flags, "train_student"])
+    (data / "test.json").write_text('[{"text": "新的标题", "label": "体育"}]', encoding="utf-8")
+    assert "trained again, graph changed" in out_of(capsys, [*flags, "train_student"])
+    assert "student alone" in out_of(capsys, [*flags, "test"])
+
+
 def test_noise_and_stratified_sampling_and_augmentation(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

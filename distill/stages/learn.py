@@ -54,8 +54,10 @@ class Course:
         return math.ceil(self.student.epochs * self.budget / texts) if self.budget else self.student.epochs
 
     def made_from(self, run: Run) -> dict[str, Any]:
-        """The record of a student's folder."""
+        """The record of a student's folder; a textgcn's graph holds the texts of test too."""
+        asked = [example.text for example in run.data.test] if self.student.architecture == "textgcn" else []
         return {
+            **({"graph": fingerprint_lines(asked)} if asked else {}),
             "data": run.data.fingerprint,
             "settings": {key: value for key, value in dataclasses.asdict(self.student).items() if key != "vectors"},
             "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},
