@@ -81,7 +81,11 @@ class PackedIds:
 
 def drawn(chances: Tensor | None, generator: torch.Generator) -> Tensor | None:
     """Rows of one epoch, drawn in proportion to ``chances`` (texts,), with repeats; None: every row once."""
-    return None if chances is None else torch.multinomial(chances, len(chances), True, generator=generator)
+    if chances is None:
+        return None
+    ends = chances.double().cumsum(0)  # torch.multinomial draws from at most 2**24
+    places = torch.rand(len(ends), dtype=torch.float64, generator=generator) * ends[-1]
+    return torch.searchsorted(ends, places, right=True)
 
 
 def shuffled(lengths: Tensor, size: int, generator: torch.Generator, rows: Tensor | None = None) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class TextClassifier:
     input: Input
     labels: tuple[str, ...]
     temperature: float = 1.0  # of its probabilities, set on dev
+    order: tuple[int, ...] = ()  # places of the model's outputs; empty: as they are
 
     def logits(self, texts: Sequence[str], what: str = "") -> Tensor:
         """Logits in input order, shape (texts, classes); with a progress bar if ``what`` names it."""
@@ -43,7 +45,13 @@ class TextClassifier:
             raise UserError("texts must be a list of strings", None, 'predict(["…", "…"])')
         if not len(texts):
             return torch.empty(0, len(self.labels))
-        return predict_logits(self.model, self.input.encode(texts), what)
+        logits = predict_logits(self.model, self.input.encode(texts), what)
+        return logits[:, list(self.order)] if self.order else logits
+
+    def in_order(self, places: Sequence[int]) -> TextClassifier:
+        """The same classifier with its classes in another order: ``places`` says where each stood."""
+        labels = tuple(self.labels[place] for place in places)
+        return dataclasses.replace(self, labels=labels, order=tuple(places))
 
     def vectors(self, texts: Sequence[str], what: str = "") -> Tensor:
         """What a student may imitate: an encoder's layers or a student's vector, (texts, layers, width), float16."""

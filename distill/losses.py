@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.batches import Answer
-
-UNLABELLED = -100  # the label of a text that has none; PyTorch's cross-entropy passes over it
+from distill.data import UNLABELLED
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def test_a_student_is_compared_with_the_one_alone_that_got_as_many_steps(compare
     accuracy = [row["accuracy"] for row in (more, rows["bilstm, alone, as many steps"])]
     assert more["gain"] == pytest.approx(accuracy[0] - accuracy[1])  # type: ignore[operator]
     assert rows["bilstm, logits"]["against"] == "bilstm, alone"
-    record = made_from(compared[0] / "compare" / "bilstm_alone_as_many_steps")
-    assert record is not None and record["epochs"] == 5 and record["teacher"] is None  # ceil(3 * 121 / 81)
+    record = made_from(compared[0] / "compare" / "bilstm_alone_as_many_steps" / "seed.42")
+    assert record is not None and record["epochs"] == 4 and record["teacher"] is None  # 8 steps for 6
 
 
 def test_kept_is_a_share_of_the_teacher(compared: tuple[Path, list[str]]) -> None:
@@ -122,7 +122,7 @@ def test_the_same_comparison_trains_nothing_again(
 def test_objectives_make_different_students(compared: tuple[Path, list[str]]) -> None:
     texts = [text for text, _ in titles(90, 120)]
     names = ("logits", "labels_.1+soft_.9", "hint_layers", "mutual", "dist", "logits_2_teachers")
-    logits = [load_student(compared[0] / "compare" / f"bilstm_{name}").logits(texts) for name in names]
+    logits = [load_student(compared[0] / "compare" / f"bilstm_{name}" / "seed.42").logits(texts) for name in names]
     assert len({tuple(each.flatten().tolist()) for each in logits}) == len(names)
 
 
@@ -134,6 +134,9 @@ def test_objectives_make_different_students(compared: tuple[Path, list[str]]) ->
         (["--objectives", "logits,sotf"], "'sotf' is none of labels"),
         (["--objectives", "logits,labels:1"], "leaves the teacher out"),
         (["--leave_out", "娱乐"], "--leave_out '娱乐' is no class of the data"),
+        (["--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
+        (["--mode", "all", "--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
+        (["--teacher", "a", "--teacher", "a/../a"], "a teacher is named twice"),
     ],
 )
 def test_faults_show_before_anything_is_trained(
@@ -181,8 +184,13 @@ def test_a_teacher_from_elsewhere_and_a_student_that_teaches(
     assert "distilled student" in out_of(
         capsys, [*flags[:-4], "--mode", "test", "--teacher", student, "--teacher", teacher]
     )
+    rows = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
+    assert rows[0]["name"] == "teacher" and rows[0]["seeds"] == 2  # those of --teacher are the measure
+    assert rows[1]["kept"] == pytest.approx(rows[1]["accuracy"] / rows[0]["accuracy"])
     missing = out_of(capsys, [*flags, "--teacher", str(tmp_path / "nowhere")], code=2)
     assert "nowhere: there is no trained teacher" in missing
+    own = out_of(capsys, [*flags, "--teacher", str(tmp_path / "student")], code=2)
+    assert "a student cannot teach those that take its place -> --run with another folder" in own
 
 
 def test_a_teacher_of_other_labels_is_refused_by_name(
@@ -215,6 +223,12 @@ def test_a_teacher_whose_labels_stand_in_another_order_teaches_the_right_classes
         taught = logits_of(run, [finished_run / "teacher"], run.data.test)
         logits[name] = taught[:, [run.data.labels.index(label) for label in ("体育", "财经", "科技")]]
     assert logits["as trained"].equal(logits["turned"])
+    rows = []
+    for folder in (title_folder, data):
+        flags = [*tiny_flags, *QUICK, "--data", str(folder), "--run", str(tmp_path / "run"), "--objectives", "logits"]
+        assert main([*flags, "--mode", "compare", "--teacher", str(finished_run / "teacher")]) == 0
+        rows.append(rows_of(tmp_path / "run"))
+    assert rows[0]["teacher"]["accuracy"] == rows[1]["teacher"]["accuracy"] > 0.5  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("student", ["textcnn", "average", "textgcn"])
@@ -227,7 +241,7 @@ def test_every_student_learns_the_toy_task(
     out_of(capsys, [*flags, "--mode", "train_student", "--a", "1", "--T", "0"])
     out_of(capsys, [*flags, "--mode", "test"])
     rows = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
-    assert [row["name"] for row in rows] == ["student_alone", "student"]
+    assert [row["name"] for row in rows] == ["teacher", "student_alone", "student"]
     assert min(row["accuracy"] for row in rows) > 0.5  # chance is a third
 
 
@@ -268,6 +282,11 @@ def test_noise_and_stratified_sampling_and_augmentation(
     assert "texts" in text and load_student(tmp_path / "student").labels == ("体育", "科技", "财经")
 
 
+def test_stratified_sampling_without_a_teacher(tiny_flags: list[str], unlabelled: Path, tmp_path: Path) -> None:
+    flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), "--unlabeled", str(unlabelled), "--sampling", "stratified"]
+    assert main([*flags, "--objective", "labels:1+mutual:1", "--mode", "train_student"]) == 0
+
+
 def test_labelling_grows_with_the_transfer_set(
     finished_run: Path, tiny_flags: list[str], unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -279,8 +298,12 @@ def test_labelling_grows_with_the_transfer_set(
 def test_the_budget_counts_steps() -> None:
     from distill.config import ObjectiveSettings, StudentSettings
 
-    course = Course(StudentSettings(epochs=8).suited(), ObjectiveSettings(), budget=350)
-    assert course.epochs(100) == 28 and Course(StudentSettings(epochs=8).suited(), ObjectiveSettings()).epochs(100) == 8
+    def epochs(batch_size: int, budget: int) -> int:
+        settings = StudentSettings(epochs=8, batch_size=batch_size).suited()
+        return Course(settings, ObjectiveSettings(), budget=budget).epochs(100)
+
+    assert epochs(10, 350) == 28 and epochs(10, 0) == 8
+    assert epochs(1000, 350) == 8  # an epoch is one step with either
 
 
 def test_tune_goes_on_where_it_stopped(
@@ -296,7 +319,9 @@ def test_tune_goes_on_where_it_stopped(
         trial["dev_accuracy"] for trial in found["trials"]
     )
     assert "--student_lr" in found["flags"]
-    assert "0 of 1 trials are done" in out_of(capsys, [*flags, "1", "--objective", "soft"])  # another study
+    for other in (["--objective", "soft"], ["--student_hidden", "16"]):
+        assert "0 of 1 trials are done" in out_of(capsys, [*flags, "1", *other])  # another study
+    assert len({json.dumps(trial, sort_keys=True) for trial in found["trials"]}) == 3  # not the same ones again
 
 
 def test_tune_without_optuna_says_what_to_install(

@@ -131,7 +131,7 @@ def test_what_does_not_fit_together_is_refused(wrong: Contestant, said: str) -> 
 
 def test_write(tmp_path: Path) -> None:
     left_out = [{"class": "体育", "student alone": 0.0, "distilled": 0.41256, "texts": 1200, "p": None}]
-    text, files = write(replace(ALL, left_out=left_out, notes=["A note."]), tmp_path / "compare")
+    text, files = write(replace(ALL, left_out=left_out), tmp_path / "compare")
     assert [path.name for path in files] == ["compare.json", "compare.md", "compare.png"]
     content = json.loads(files[0].read_text("utf-8"))
     assert content["rows"] == rows_of(ALL) and content["left_out"] == left_out
@@ -143,8 +143,8 @@ def test_write(tmp_path: Path) -> None:
     assert "| teacher | 1 | 0.8000 | 100.0 % | - | - | - | 0.090 | 61 |" in page
     assert "| floor | 2 | 0.6000 | - | - | - | - | - | 61 |" in page
     assert "| 体育 | 0.0000 | 0.4126 | 1,200 | - |" in page
-    assert all(said in page for said in ("A note.", "Time: 2 cores.", "![accuracy and speed](compare.png)", "McNemar"))
-    assert all(said in text for said in ("A note.", "Time: 2 cores.", "A class left out", "0.4126"))
+    assert all(said in page for said in ("Time: 2 cores.", "![accuracy and speed](compare.png)", "McNemar"))
+    assert all(said in text for said in ("Time: 2 cores.", "A class left out", "0.4126"))
 
 
 def test_every_column_is_explained(tmp_path: Path) -> None:

@@ -29,19 +29,17 @@ class ObjectiveSettings(Checked):
     )
     logits_weight: float = option(
         1.0,
-        "weight of the mean squared error with the teacher's logits; 0 trains the student alone",
+        "weight of the mean squared error with the teacher's logits; --a 1 --T 0 trains the student alone",
         flag="T",
         low=0,
         high=1e6,
     )
     temperature: float = option(
-        2.0, "soft targets: what both logits are divided by before the softmax", flag="temperature", high=1e3
+        2.0, "what logits are divided by before the softmax, in soft targets and dist", low=1e-3, high=1e3
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature > 0:
-            raise UserError(f"--temperature is {self.temperature:g}, it must be above 0", "settings", "--temperature 2")
         if not any(self.weights.values()):
             hint = "--a 1 --T 0, --a 0 --T 1, or a weight above 0 in --objective"
             raise UserError("all weights of the objective are 0: nothing to learn from", "settings", hint)

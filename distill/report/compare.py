@@ -70,7 +70,6 @@ class Comparison:
     settings: dict[str, Any]
     timing: str
     left_out: Sequence[Mapping[str, Any]] = field(default=())
-    notes: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
         names = [contestant.name for contestant in self.contestants]
@@ -151,7 +150,7 @@ def write(comparison: Comparison, folder: Path) -> tuple[str, list[Path]]:
         "settings": comparison.settings,
         "timing": comparison.timing,
     }
-    notes = [*comparison.notes, data_sentence(comparison.data), comparison.timing]
+    notes = [data_sentence(comparison.data), comparison.timing]
     files = [
         write_json(folder / "compare.json", content),
         write_file(folder / "compare.md", compare_tables.markdown(rows, left_out, notes)),

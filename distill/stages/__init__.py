@@ -31,6 +31,7 @@ def run(settings: Settings) -> list[Path]:
 
 def everything(run: Run) -> list[Path]:
     """Teacher, its logits, student alone, distilled student, report; what is finished and current is kept."""
+    _ = run.extra  # faults in it show before the teacher is trained
     files = [] if run.settings.transfer.teacher else train_teacher(run)
     if not run.settings.objective.is_alone:
         files += label(run)

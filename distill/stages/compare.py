@@ -24,7 +24,7 @@ def compare(run: Run) -> list[Path]:
 
     What is asked for is read first, so that a fault in it shows before hours of training.
     """
-    students, objectives, left_out = _students(run), _objectives(run), class_left_out(run)
+    students, objectives, left_out, _ = _students(run), _objectives(run), class_left_out(run), run.extra
     files = [] if run.settings.transfer.teacher else train_teacher(run)
     files += label(run)
     entries = _entries(run, students, objectives)
@@ -75,7 +75,8 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
     for student in students:
         base = add(student, "alone", alone)
         for objective in objectives:
-            add(student, objective.objective, objective, base, teachers=teachers[:1])
+            one = teachers[:1] if objective.needs_teacher else ()
+            add(student, objective.objective, objective, base, teachers=one)
         if len(teachers) > 1:
             add(student, first.objective + several, first, base, teachers=teachers)
         if run.extra:
@@ -91,4 +92,4 @@ def _folders(run: Run, name: str) -> tuple[Path, ...]:
     """Where a row's students are kept, one a seed."""
     slug = re.sub(r"[^\w+.-]+", "_", name)
     places = range(run.settings.run.seeds)
-    return tuple(run.folder.compare / (slug if place == 0 else f"{slug}.{place + 1}") for place in places)
+    return tuple(run.folder.compare / slug / f"seed.{run.settings.run.seed + place}" for place in places)

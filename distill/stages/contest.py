@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from distill.classifiers import TextClassifier, load, load_student
+from distill.classifiers import TextClassifier, load_student
 from distill.floor import Floor
 from distill.metrics import expected_calibration_error, softmax
 from distill.report import timing
@@ -19,8 +20,9 @@ from distill.report.compare import Comparison, Contestant, write
 from distill.stages.examine import first_of_text, timing_sentence
 from distill.stages.learn import Course
 from distill.stages.run import Run, labels_of, train_seconds
-from distill.stages.teach import teachers_of
+from distill.stages.teach import open_teacher_of, teachers_of
 
+CPU = torch.device("cpu")  # where everything is timed
 FLOOR, ONE, EACH, TOGETHER = "LinearSVC", "teacher", "teachers, each", "teachers together"
 TRAIN = "train"
 
@@ -68,26 +70,35 @@ class _Opened:
         self.run = run
         self.texts = [example.text for example in run.data.test]
         self.gold: NDArray[np.int64] = labels_of(run.data.test).numpy()
-        self.teachers = {folder: load(folder) for folder in teachers_of(run)}
+        self.teachers = {folder: open_teacher_of(run, folder).to(CPU) for folder in teachers_of(run)}
         self.students = {entry.name: [load_student(folder) for folder in entry.folders] for entry in entries}
         self.floor = _floor(run)
         timed: dict[str, Callable[[Sequence[str]], object]] = {
             name: own[0].predict for name, own in self.students.items()
         }
-        timed |= {ONE: next(iter(self.teachers.values())).predict, FLOOR: self.floor.predict}
+        timed |= {str(folder): teacher.predict for folder, teacher in self.teachers.items()}
+        timed[FLOOR] = self.floor.predict
         self.ms_per_text = timing.ms_per_text(timed, self.texts[: timing.TEXTS])
 
     def teacher_rows(self) -> list[Contestant]:
         """The first teacher; and of several the mean of them one by one, and all together."""
         logits = self._logits(list(self.teachers.values()))
-        seconds, count = [train_seconds(folder) for folder in self.teachers], len(self.teachers)
-        rows = [self._teacher_row(ONE, logits[:1], 1, seconds[0])]
-        if count > 1:
-            rows.append(self._teacher_row(EACH, logits, 1, float(np.mean(seconds))))
-            rows.append(self._teacher_row(TOGETHER, logits.mean(0, keepdims=True), count, sum(seconds)))
+        costs = np.array(
+            [
+                (train_seconds(folder), self.ms_per_text[str(folder)], teacher.parameters)
+                for folder, teacher in self.teachers.items()
+            ]
+        )
+        rows = [self._teacher_row(ONE, logits[:1], 1, costs[0])]
+        if len(logits) > 1:
+            rows.append(self._teacher_row(EACH, logits, 1, costs.mean(0)))
+            rows.append(self._teacher_row(TOGETHER, logits.mean(0, keepdims=True), len(logits), costs.sum(0)))
         return rows
 
-    def _teacher_row(self, name: str, logits: NDArray[np.float32], count: int, seconds: float) -> Contestant:
+    def _teacher_row(
+        self, name: str, logits: NDArray[np.float32], count: int, costs: NDArray[np.float64]
+    ) -> Contestant:
+        """``logits`` (seeds, texts, classes); ``costs`` are seconds of training, ms a text, parameters."""
         error = float(np.mean([expected_calibration_error(softmax(own), self.gold) for own in logits]))
         return Contestant(
             name=name,
@@ -97,10 +108,10 @@ class _Opened:
             teachers=count,
             predicted=logits.argmax(2),
             logits_calibration=(error, None),
-            train_seconds=seconds,
+            train_seconds=float(costs[0]),
             train_texts=len(self.run.data.train),
-            ms_per_text=self.ms_per_text[ONE] * count,
-            parameters=next(iter(self.teachers.values())).parameters * count,
+            ms_per_text=float(costs[1]),
+            parameters=round(float(costs[2])),
             teacher=ONE if name == ONE else EACH,
         )
 

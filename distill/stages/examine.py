@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.classifiers import TextClassifier, load_student, load_teacher
+from distill.classifiers import TextClassifier, load_student
 from distill.data import Example
 from distill.errors import UserError
 from distill.progress import log
 from distill.report import Outcome, Report, timing, write
 from distill.runs import MADE_FROM, made_from
 from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history
-from distill.stages.teach import identity
+from distill.stages.teach import identity, open_teacher_of, teachers_of
 from distill.teacher import has_fast_bf16
 
 Key = tuple[str, int]  # kind of model, seed
@@ -27,12 +27,14 @@ MAKE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED:
 
 def test(run: Run) -> list[Path]:
     """What every trained model of this run reaches on test, and how fast."""
-    folders = _trained(run)
+    folders = _teachers(run) | _trained(run)
     if not folders:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
     _check(run, folders)
     texts = [example.text for example in run.data.test]
-    models = {key: load_teacher(path) if key[0] == TEACHER else load_student(path) for key, path in folders.items()}
+    models = {
+        key: open_teacher_of(run, path) if key[0] == TEACHER else load_student(path) for key, path in folders.items()
+    }
     predicted = {key: model.logits(texts, f"test, {key[0]}").argmax(1).numpy() for key, model in models.items()}
     times = _times(models, texts[: timing.TEXTS])
     report = Report(
@@ -60,10 +62,19 @@ def test(run: Run) -> list[Path]:
     return files
 
 
+def _teachers(run: Run) -> dict[Key, Path]:
+    """Folders of the teachers of --teacher."""
+    given = run.settings.transfer.teacher
+    return {(TEACHER, place): folder for place, folder in enumerate(teachers_of(run))} if given else {}
+
+
 def _trained(run: Run) -> dict[Key, Path]:
-    """Folders of the run's trained models, the teacher first; of a kind all seeds that were trained alike."""
+    """Folders of the run's trained models, the teacher first; of a kind all seeds that were trained alike.
+
+    With --teacher the run's own teachers are left out.
+    """
     found: dict[Key, Path] = {}
-    for kind in MAKE:
+    for kind in MAKE if not run.settings.transfer.teacher else (ALONE, DISTILLED):
         alike = None
         for place in itertools.count():
             folder = run.folder.model(kind, place)
@@ -79,11 +90,11 @@ def _trained(run: Run) -> dict[Key, Path]:
 
 def _check(run: Run, folders: dict[Key, Path]) -> None:
     """Refuse models of other data, and students of other teachers than the run's own (or those of --teacher)."""
-    given = [Path(folder) for folder in run.settings.transfer.teacher]
-    teachers = given or [folder for (kind, _), folder in folders.items() if kind == TEACHER]
+    teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
     identities = [identity(folder) for folder in teachers]
     for (kind, _), folder in folders.items():
-        run.check_same_data(folder, "all")
+        if not (kind == TEACHER and run.settings.transfer.teacher):  # of which teachers_of has warned
+            run.check_same_data(folder, "all")
         taught_by = (made_from(folder) or {}).get("teacher") or []
         if kind == DISTILLED and teachers and taught_by != identities[: len(taught_by)]:
             raise UserError("it was taught by another teacher", folder, f"{COMMAND} train_student, or --teacher FOLDER")

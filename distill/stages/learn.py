@@ -50,8 +50,9 @@ class Course:
         return (*(example for example in run.data.train if example.label != self.left_out), *self.extra)
 
     def epochs(self, texts: int) -> int:
-        """Passes over the texts: as many as the budget allows."""
-        return math.ceil(self.student.epochs * self.budget / texts) if self.budget else self.student.epochs
+        """Passes over the texts: as many as make the steps that the budget allows."""
+        steps = math.ceil((self.budget or texts) / self.student.batch_size)
+        return math.ceil(self.student.epochs * steps / math.ceil(texts / self.student.batch_size))
 
     def made_from(self, run: Run) -> dict[str, Any]:
         """The record of a student's folder; a textgcn's graph holds the texts of test too."""
@@ -115,7 +116,8 @@ class _Lesson:
         if not objective.needs_teacher:
             return None, None
         logits = logits_of(self.run, teachers, self.texts)
-        return logits, layers_of(self.run, teachers[0], self.texts) if objective.hints else None
+        last = not objective.weights.get("hint_layers")
+        return logits, layers_of(self.run, teachers[0], self.texts, last) if objective.hints else None
 
     def _chances(self) -> Tensor | None:
         """Stratified: every class equally often; a text without a label counts to its teacher's class."""
@@ -125,8 +127,8 @@ class _Lesson:
         without = classes == UNLABELLED
         if self.train.teacher_logits is not None:
             classes[without] = self.train.teacher_logits[without].argmax(1)
-        counts = torch.bincount(classes, minlength=len(self.run.data.labels))
-        return 1 / counts[classes].float()
+        classes[classes == UNLABELLED] = len(self.run.data.labels)  # nobody knows: a class of their own
+        return 1 / torch.bincount(classes)[classes].double()
 
     def teach(self, seed: int, folder: Path, made_from: dict[str, Any]) -> None:
         """One student of the course."""

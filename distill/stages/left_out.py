@@ -27,14 +27,17 @@ def without_class(run: Run, place: int, student: StudentSettings) -> list[dict[s
     class's logit is raised until it is predicted on dev as often as it occurs there.
     """
     teachers = teachers_of(run)
-    alone, objective = run.settings.alone().objective, dataclasses.replace(run.settings.objective, objective="logits")
+    alone, objective = (
+        run.settings.alone().objective,
+        dataclasses.replace(run.settings.objective, objective="logits:1", hard_weight=0.0),
+    )
     courses = {
         "alone": Course(student, alone, left_out=place),
         "logits": Course(student, objective, teachers[:1], left_out=place),
     }
-    if run.extra:
+    if run.unlabelled:  # and no altered copies, some of which would be that class's train texts
         courses["logits, texts without labels too"] = Course(
-            student, objective, teachers[:1], run.extra, left_out=place
+            student, objective, teachers[:1], run.unlabelled, left_out=place
         )
     return [row for name, course in courses.items() for row in _rows(run, name, course, place)]
 
@@ -51,8 +54,9 @@ def class_left_out(run: Run) -> int | None:
 
 def _rows(run: Run, name: str, course: Course, place: int) -> list[dict[str, Any]]:
     left_out = run.settings.compare.leave_out
-    slug = f"without_{left_out}_" + re.sub(r"\W+", "_", name)
-    folders = [run.folder.compare / f"{slug}.{place + 1}" for place in range(run.settings.run.seeds)]
+    slug = re.sub(r"\W+", "_", f"without {left_out}, {name}")
+    seeds = range(run.settings.run.seed, run.settings.run.seed + run.settings.run.seeds)
+    folders = [run.folder.compare / slug / f"seed.{seed}" for seed in seeds]
     take(run, course, folders)
     models = [load_student(folder) for folder in folders]
     held_out = ([example.text for example in split] for split in (run.data.dev, run.data.test))

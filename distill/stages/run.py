@@ -26,6 +26,7 @@ from distill.words import segment
 
 COMMAND = "python distill.py --mode"
 TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"
+LOG = "log.jsonl"  # of a model's training, in its folder
 
 
 class Run:
@@ -57,23 +58,28 @@ class Run:
         return write_json(self.folder.config, record)
 
     @functools.cached_property
+    def unlabelled(self) -> tuple[Example, ...]:
+        """The texts of --unlabeled that are new."""
+        paths = [Path(path) for path in self.settings.transfer.unlabeled]
+        if not paths:
+            return ()
+        found, counts = read_unlabelled(paths, Columns(self.settings.data.text_column), self.data)
+        self.data.counts.update(counts)
+        log.info("unlabelled texts: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
+        return tuple(found)
+
+    @functools.cached_property
     def extra(self) -> tuple[Example, ...]:
         """The texts without labels: those of --unlabeled, and altered copies of train."""
         settings, data = self.settings.transfer, self.data
-        found: list[Example] = []
-        if settings.unlabeled:
-            columns = Columns(self.settings.data.text_column)
-            found, counts = read_unlabelled([Path(path) for path in settings.unlabeled], columns, data)
-            data.counts.update(counts)
-            log.info("unlabelled texts: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
-        if settings.augment:
-            copies = augmented([example.text for example in data.train], settings, self.settings.run.seed)
-            examples = [Example(example_id(text), text, UNLABELLED) for text in copies]
-            new, known = without_leaks(examples, (*data.dev, *data.test, *found))
-            data.counts["augmented"] = len(new)
-            log.info("augmented: %d copies, %d more are texts of dev, test or the unlabelled ones", len(new), known)
-            found += new
-        return tuple(found)
+        if not settings.augment:
+            return self.unlabelled
+        copies = augmented([example.text for example in data.train], settings, self.settings.run.seed)
+        examples = [Example(example_id(text), text, UNLABELLED) for text in copies]
+        new, known = without_leaks(examples, (*data.dev, *data.test, *self.unlabelled))
+        data.counts["augmented"] = len(new)
+        log.info("augmented: %d copies, %d more are texts of dev, test or the unlabelled ones", len(new), known)
+        return (*self.unlabelled, *new)
 
     @property
     def transfer_set(self) -> tuple[Example, ...]:
@@ -143,7 +149,7 @@ def train_seconds(folder: Path) -> float:
 
 def history(folder: Path) -> list[dict[str, Any]]:
     """The lines of a trained model's log."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
 
 
 def keep_model(
@@ -156,6 +162,6 @@ def keep_model(
     """Write a trained model's folder: what ``save`` writes into it, its log, and what it was made from."""
     with write_folder(folder) as aside:
         save(aside)
-        write_log(aside / "log.jsonl", evaluations)
+        write_log(aside / LOG, evaluations)
         write_json(aside / MADE_FROM, made_from)
     log.info("%s: best dev accuracy %.4f", name, max(evaluation.dev_accuracy for evaluation in evaluations))

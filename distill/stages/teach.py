@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from distill import students, teacher
-from distill.classifiers import load
+from distill.classifiers import TextClassifier, load
 from distill.data import Example, stratified_split
 from distill.errors import UserError
 from distill.losses import labels_only
 from distill.progress import log
 from distill.report.noise import label_noise, suspects
 from distill.runs import differences, fingerprint_file
-from distill.stages.run import COMMAND, TEACHER, Run, keep_model, labels_of
+from distill.stages.run import COMMAND, DISTILLED, LOG, TEACHER, Run, keep_model, labels_of
 from distill.training import Job, Schedule, Split, best_device, fit
 from distill.transfer import answers
 
@@ -71,14 +71,18 @@ def teachers_of(run: Run) -> tuple[Path, ...]:
     """Folders of the teachers that teach: those of --teacher, or the run's own.
 
     Raises:
-        UserError: one is not there, or was trained on other data and may have seen what is test here.
+        UserError: one is not there, is no model of this program, is named twice, or is where a student is written.
     """
     given = run.settings.transfer.teacher
     folders = [Path(folder) for folder in given] or [
         run.folder.model(TEACHER, place) for place in range(run.settings.run.teachers)
     ]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("a teacher is named twice", "--teacher", "name each folder once")
     for folder in folders:
-        if not folder.exists():
+        if folder.resolve().parent == run.folder.root.resolve() and folder.name.startswith(DISTILLED):
+            raise UserError("a student cannot teach those that take its place", folder, "--run with another folder")
+        if not (folder / LOG).is_file():
             more = f" --teachers {len(folders)}" if len(folders) > 1 and not given else ""
             hint = f"{COMMAND} train_teacher{more}, or --a 1 --T 0 for the student alone"
             raise UserError("there is no trained teacher", folder, "--teacher FOLDER" if given else hint)
@@ -116,12 +120,17 @@ def logits_of(run: Run, folders: Sequence[Path], examples: Sequence[Example]) ->
 
 def _logits_of_one(run: Run, folder: Path, examples: Sequence[Example]) -> Tensor:
     def open_teacher() -> Callable[[Sequence[str], str], Tensor]:
-        classifier = load(folder)
-        places = _places(classifier.labels, run.data.labels, folder)
-        return lambda texts, what: classifier.logits(texts, what)[:, places]
+        classifier = open_teacher_of(run, folder)
+        return classifier.logits
 
     made_by = {**_made_by(folder), "labels": "\t".join(run.data.labels)}
     return answers(open_teacher, made_by, examples, run.folder.answers(folder, "logits"))
+
+
+def open_teacher_of(run: Run, folder: Path) -> TextClassifier:
+    """A teacher whose classes stand in the order of the data's."""
+    classifier = load(folder)
+    return classifier.in_order(_places(classifier.labels, run.data.labels, folder))
 
 
 def _places(taught: Sequence[str], wanted: Sequence[str], folder: Path) -> list[int]:
@@ -137,14 +146,18 @@ def _places(taught: Sequence[str], wanted: Sequence[str], folder: Path) -> list[
     return [list(taught).index(name) for name in wanted]
 
 
-def layers_of(run: Run, folder: Path, examples: Sequence[Example]) -> Tensor:
-    """A teacher's vectors, standardised over the texts, shape (texts, layers, width): hints weigh each number alike."""
+def layers_of(run: Run, folder: Path, examples: Sequence[Example], last: bool = False) -> Tensor:
+    """A teacher's vectors, of some layers or the ``last``, shape (texts, layers, width).
+
+    They are standardised over the texts, so that a hint weighs each number alike.
+    """
 
     def open_teacher() -> Callable[[Sequence[str], str], Tensor]:
         return load(folder).vectors
 
     kept = run.folder.answers(folder, "vectors")
-    vectors = answers(open_teacher, _made_by(folder), examples, kept, name="teacher vectors").float()
+    vectors = answers(open_teacher, _made_by(folder), examples, kept, name="teacher vectors")
+    vectors = vectors[:, -1:].float() if last else vectors.float()
     return (vectors - vectors.mean(0)) / vectors.std(0, correction=0).clamp(min=1e-6)
 
 

@@ -25,14 +25,10 @@ def tune(run: Run) -> list[Path]:
     folder = run.folder.root / "tune"
     folder.mkdir(parents=True, exist_ok=True)
     course = _course(run)
-    made_from = {key: value for key, value in course.made_from(run).items() if key not in ("settings", "epochs")}
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / STUDY)))
-    sampler = optuna.samplers.TPESampler(seed=run.settings.run.seed)
-    # a study of other data or another teacher has another name, so that figures which do not compare are not compared
-    name = f"{course.student.architecture} {fingerprint_lines([json.dumps(made_from, sort_keys=True)])}"
-    study = optuna.create_study(
-        storage=storage, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
-    )
+    study_name = f"{course.student.architecture} {_fingerprint(run, course)}"
+    study = optuna.create_study(storage=storage, study_name=study_name, direction="maximize", load_if_exists=True)
+    study.sampler = optuna.samplers.TPESampler(seed=run.settings.run.seed + len(study.trials))
     done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
     log.info("tune: %d of %d trials are done already", done, run.settings.compare.trials)
     study.optimize(lambda trial: _dev_accuracy(run, course, trial), n_trials=max(0, run.settings.compare.trials - done))
@@ -59,6 +55,12 @@ def _course(run: Run) -> Course:
     objective = run.settings.objective
     teachers = teachers_of(run) if objective.needs_teacher else ()
     return Course(run.settings.student.suited(), objective, teachers, () if objective.is_alone else run.extra)
+
+
+def _fingerprint(run: Run, course: Course) -> str:
+    """Of everything but what is tried: trials that do not compare are kept apart, in studies of other names."""
+    made_from = course.made_from(run)
+    return fingerprint_lines([json.dumps([made_from, run.settings.run.seeds, run.settings.run.seed], sort_keys=True)])
 
 
 def _dev_accuracy(run: Run, course: Course, trial: Any) -> float:

@@ -46,7 +46,9 @@ class Documents:
         unknown = [repr(text[:SHOWN]) for text, number in zip(texts, numbers, strict=True) if number < 0]
         if unknown:
             raise UserError(
-                f"textgcn knows only the texts of its graph, not {joined(unknown)}", None, "use --student bilstm"
+                f"textgcn knows only the texts of its graph, not {joined(unknown)}",
+                None,
+                "another student or teacher, such as --student bilstm",
             )
         return PackedIds([[number] for number in numbers], 0)
 
