@@ -6,8 +6,12 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Ids = Sequence[int] | NDArray[np.integer]  # of one text
 
 BUCKET = 50  # batches whose texts are sorted by length together; more: less padding, less shuffling
 
@@ -52,10 +56,12 @@ class Answer:
 class PackedIds:
     """Token ids of many texts in one flat tensor, so that a batch is cut without a Python loop over its texts."""
 
-    def __init__(self, texts: Sequence[Sequence[int]], pad_id: int, beside: PackedIds | None = None) -> None:
+    def __init__(self, texts: Sequence[Ids], pad_id: int, beside: PackedIds | None = None) -> None:
         self.lengths = torch.tensor([len(ids) for ids in texts], dtype=torch.int64)
         self.starts = torch.cumsum(self.lengths, 0) - self.lengths
-        self.flat = torch.tensor([token for ids in texts for token in ids], dtype=torch.int32)
+        self.flat = torch.from_numpy(
+            np.concatenate([np.asarray(ids, np.int32) for ids in texts] or [np.empty(0, np.int32)])
+        )
         self.pad_id = pad_id
         self.beside = beside
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distill.batches import PackedIds
 from distill.ngrams import ngram_ids
 from distill.words import PAD_ID, Vocabulary, segment
@@ -33,6 +36,6 @@ class Words:
             beside = PackedIds([self._ngram_ids(text) for text in texts], 0)
         return PackedIds([self.vocabulary.encode(words, self.max_length) for words in segmented], PAD_ID, beside)
 
-    def _ngram_ids(self, text: str) -> list[int]:
-        ids: list[int] = ngram_ids(text[: CHARACTERS * self.max_length], self.ngrams).tolist()
-        return ids or [0]  # padding: a batch has a place for every text
+    def _ngram_ids(self, text: str) -> NDArray[np.int32]:
+        ids = ngram_ids(text[: CHARACTERS * self.max_length], self.ngrams).astype(np.int32)
+        return ids if len(ids) else np.zeros(1, np.int32)  # padding: a batch has a place for every text
