@@ -133,6 +133,7 @@ class _Lesson:
     def teach(self, seed: int, folder: Path, made_from: dict[str, Any]) -> None:
         """One student of the course."""
         settings, data = self.course.student, self.run.data
+        name = str(folder.relative_to(self.run.folder.root))
         model: Any = self.new(seed, self.train.inputs)
         if self.course.objective.weights.get("mutual"):
             model = Pair(model, self.new(seed + PEER, self.train.inputs))
@@ -144,13 +145,13 @@ class _Lesson:
         groups = students.parameter_groups(model, settings)
         hints = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
         groups += [{"params": hints, "lr": settings.learning_rate}] if hints else []
-        evaluations = fit(model, groups, Job(self.train, self.dev, distillation, schedule, seed, folder.name))
+        evaluations = fit(model, groups, Job(self.train, self.dev, distillation, schedule, seed, name))
         finished = students.finish(model)
         temperature = calibration_temperature(
             predict_logits(finished, self.dev.inputs).numpy(), self.dev.labels.numpy()
         )
         keep_model(
-            f"{folder.name}, seed {seed}",
+            f"{name}, seed {seed}",
             folder,
             lambda aside: students.save_student(aside, finished, self.input, data.labels, temperature),
             evaluations,

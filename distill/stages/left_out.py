@@ -14,6 +14,7 @@ from distill.classifiers import load_student
 from distill.config import StudentSettings
 from distill.errors import UserError
 from distill.metrics import mean_and_sd
+from distill.progress import log
 from distill.stages.learn import Course, take
 from distill.stages.run import Run, labels_of
 from distill.stages.teach import teachers_of
@@ -57,6 +58,7 @@ def _rows(run: Run, name: str, course: Course, place: int) -> list[dict[str, Any
     slug = re.sub(r"\W+", "_", f"without {left_out}, {name}")
     seeds = range(run.settings.run.seed, run.settings.run.seed + run.settings.run.seeds)
     folders = [run.folder.compare / slug / f"seed.{seed}" for seed in seeds]
+    log.info("compare, without %s: %s", left_out, name)
     take(run, course, folders)
     models = [load_student(folder) for folder in folders]
     held_out = ([example.text for example in split] for split in (run.data.dev, run.data.test))
