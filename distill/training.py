@@ -43,12 +43,9 @@ class Split:
 
     def targets(self, rows: Tensor, device: torch.device) -> Targets:
         """What the texts at ``rows`` teach."""
-        soft = (None if all_rows is None else all_rows[rows].to(device) for all_rows in self._soft)
+        taught = (self.teacher_logits, self.teacher_layers)
+        soft = (None if of_texts is None else of_texts[rows].to(device) for of_texts in taught)
         return Targets(self.labels[rows].to(device), *soft)
-
-    @property
-    def _soft(self) -> tuple[Tensor | None, Tensor | None]:
-        return self.teacher_logits, self.teacher_layers
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,19 @@ SUBJECTS = {
     "财经": ("股票", "基金", "银行", "价格", "投资"),
     "科技": ("手机", "芯片", "软件", "电脑", "网络"),
 }
+# What ``Dataset.counts`` names.
+COUNTS = [
+    "train",
+    "dev",
+    "test",
+    "test_distinct",
+    "train_rows_read",
+    "leaks",
+    "leaks_into_dev",
+    "dev_leaks",
+    "duplicates",
+    "conflicts",
+]
 ENDINGS = (
     "今天公布新消息",
     "为什么这么火",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import COUNTS
 
 from distill import metrics
 from distill.report import compare_plot
@@ -42,18 +43,6 @@ PROMISED = [
     "train_texts",
     "ms_per_text",
     "parameters",
-]
-COUNTS = [
-    "train",
-    "dev",
-    "test",
-    "test_distinct",
-    "train_rows_read",
-    "leaks",
-    "leaks_into_dev",
-    "dev_leaks",
-    "duplicates",
-    "conflicts",
 ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import COUNTS
 
 from distill import metrics
 from distill.report import Outcome, Report, plots, timing, write
@@ -75,21 +76,7 @@ def test_chinese_takes_two_columns() -> None:
 
 
 def test_write(tmp_path: Path) -> None:
-    data = dict.fromkeys(
-        (
-            "train",
-            "dev",
-            "test",
-            "test_distinct",
-            "train_rows_read",
-            "leaks",
-            "leaks_into_dev",
-            "dev_leaks",
-            "duplicates",
-            "conflicts",
-        ),
-        7,
-    )
+    data = dict.fromkeys(COUNTS, 7)
     report = Report(GOLD, FIRST, ("体育", "财经"), [TEACHER, *STUDENTS], data, {"run": {}}, "Time: …", ["Not there: x"])
     text, files = write(report, tmp_path)
     assert [path.name for path in files] == ["report.json", "report.md", "confusion.png", "curves.png"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from distill.progress import log
 from distill.stages.contest import Entry, contest, transfer_name
 from distill.stages.learn import Course, take
 from distill.stages.left_out import class_left_out, without_class
-from distill.stages.run import Run
+from distill.stages.run import Run, row_folders
 from distill.stages.teach import label, teachers_of, train_teacher
 
 
@@ -66,7 +65,7 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
             name=f"{student}, {what}",
             objective=LABELS if objective.is_alone else objective.objective,
             course=Course(run.settings.student.suited(student), objective, **course),
-            folders=_folders(run, f"{student}, {what}"),
+            folders=row_folders(run, f"{student}, {what}"),
             against=against,
         )
         entries.append(entry)
@@ -86,10 +85,3 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
             if len(teachers) > 1:
                 add(student, more + several, first, base, teachers=teachers, extra=run.extra)
     return entries
-
-
-def _folders(run: Run, name: str) -> tuple[Path, ...]:
-    """Where a row's students are kept, one a seed."""
-    slug = re.sub(r"[^\w+.-]+", "_", name)
-    places = range(run.settings.run.seeds)
-    return tuple(run.folder.compare / slug / f"seed.{run.settings.run.seed + place}" for place in places)

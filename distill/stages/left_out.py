@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from distill.errors import UserError
 from distill.metrics import mean_and_sd
 from distill.progress import log
 from distill.stages.learn import Course, take
-from distill.stages.run import Run, labels_of
+from distill.stages.run import Run, labels_of, row_folders
 from distill.stages.teach import teachers_of
 
 
@@ -55,9 +54,7 @@ def class_left_out(run: Run) -> int | None:
 
 def _rows(run: Run, name: str, course: Course, place: int) -> list[dict[str, Any]]:
     left_out = run.settings.compare.leave_out
-    slug = re.sub(r"\W+", "_", f"without {left_out}, {name}")
-    seeds = range(run.settings.run.seed, run.settings.run.seed + run.settings.run.seeds)
-    folders = [run.folder.compare / slug / f"seed.{seed}" for seed in seeds]
+    folders = row_folders(run, f"without {left_out}, {name}")
     log.info("compare, without %s: %s", left_out, name)
     take(run, course, folders)
     models = [load_student(folder) for folder in folders]

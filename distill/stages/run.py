@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,12 @@ def _name(settings: Settings) -> str:
 def labels_of(split: Sequence[Example]) -> Tensor:
     """Class numbers, shape (texts,)."""
     return torch.tensor([example.label for example in split])
+
+
+def row_folders(run: Run, name: str) -> tuple[Path, ...]:
+    """Where the students of a comparison's row are kept, one a seed."""
+    row, first = run.folder.compare / re.sub(r"[^\w+.-]+", "_", name), run.settings.run.seed
+    return tuple(row / f"seed.{seed}" for seed in range(first, first + run.settings.run.seeds))
 
 
 def train_seconds(folder: Path) -> float:
