@@ -15,6 +15,7 @@ __all__ = [
     "Checked",
     "CompareSettings",
     "DataSettings",
+    "ExportSettings",
     "ObjectiveSettings",
     "RunSettings",
     "Settings",
@@ -24,12 +25,13 @@ __all__ = [
     "flag_of",
 ]
 
-MODES = ("all", "train_teacher", "train_student", "test", "label", "compare", "tune")
+MODES = ("all", "train_teacher", "train_student", "test", "label", "compare", "tune", "export", "benchmark")
 ARCHITECTURES = ("bilstm", "textcnn", "average", "textgcn")
 STUDENT_INPUTS = ("word", "sentence")
 CELLS = ("lstm", "gru")
 POOLINGS = ("mean", "cls")
 SAMPLINGS = ("uniform", "stratified")
+FORMATS = ("bundle", "onnx")
 _OVER_WORDS: dict[str, float] = {
     "hidden": 128,
     "ngrams": 2**18,
@@ -220,6 +222,18 @@ class CompareSettings(Checked):
 
 
 @dataclass(frozen=True)
+class ExportSettings(Checked):
+    """What --mode export and --mode benchmark take."""
+
+    format: str = option(
+        "bundle", "bundle: a folder that runs without PyTorch; onnx: student and teacher as ONNX files", choices=FORMATS
+    )
+    student_folder: tuple[str, ...] = option(
+        (), "folder of a trained student instead of the run's own; --mode benchmark takes several"
+    )
+
+
+@dataclass(frozen=True)
 class RunSettings(Checked):
     """What to do, where to keep it, and what all random choices hang on."""
 
@@ -244,6 +258,7 @@ class Settings:
     student: StudentSettings = StudentSettings()
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     compare: CompareSettings = CompareSettings()
+    export: ExportSettings = ExportSettings()
 
     def alone(self) -> Settings:
         """The same student without its teacher: a=1, T=0."""
@@ -258,4 +273,5 @@ SECTIONS: dict[str, type[Checked]] = {
     "student": StudentSettings,
     "objective": ObjectiveSettings,
     "compare": CompareSettings,
+    "export": ExportSettings,
 }

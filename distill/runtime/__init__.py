@@ -1,0 +1,1 @@
+"""The student without PyTorch: bundle, segmenter, kernels. Needs numpy and, once, a C compiler."""
