@@ -54,9 +54,24 @@ class RunFolder:
         return self.report / "label_noise.csv"
 
     @property
+    def bundle(self) -> Path:
+        """Folder of the student that runs without PyTorch."""
+        return self.root / "bundle"
+
+    @property
+    def onnx(self) -> Path:
+        """Folder of the ONNX files."""
+        return self.root / "onnx"
+
+    @property
     def compare(self) -> Path:
         """Folder of the comparison: its table, and a folder of students for every row."""
         return self.root / "compare"
+
+    @property
+    def benchmark(self) -> Path:
+        """Folder of the table of speed."""
+        return self.root / "benchmark"
 
 
 @contextlib.contextmanager
@@ -113,7 +128,7 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 def clean(root: Path) -> None:
     """Remove what killed writers left aside in a run's folder, and nothing else."""
-    for folder in (root, *(root / name for name in ("cache", "report", "compare", "tune"))):
+    for folder in (root, *(root / name for name in ("cache", "report", "compare", "tune", "benchmark"))):
         for left in [*folder.glob(f".*{ASIDE}"), *folder.glob(f"*/.*{ASIDE}")]:
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)

@@ -9,8 +9,12 @@ from distill.stages.compare import compare
 from distill.stages.examine import test
 from distill.stages.learn import train_students
 from distill.stages.run import Run
+from distill.stages.ship import export
 from distill.stages.teach import label, train_teacher
 from distill.stages.tune import tune
+
+
+READING = ("test", "export", "benchmark")  # modes that train nothing, so config.json stays as it is
 
 
 def run(settings: Settings) -> list[Path]:
@@ -23,9 +27,10 @@ def run(settings: Settings) -> list[Path]:
         "test": test,
         "compare": compare,
         "tune": tune,
+        "export": export,
     }
     begun = Run(settings)
-    kept = [] if settings.run.mode == "test" else [begun.keep_settings()]
+    kept = [] if settings.run.mode in READING else [begun.keep_settings()]
     return kept + story[settings.run.mode](begun)
 
 

@@ -1,0 +1,93 @@
+"""The folder that a student is shipped in: ``bundle.json`` and one safetensors file, checked before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.errors import UserError
+
+CARD, ARRAYS = "bundle.json", "bundle.safetensors"
+FORMAT = 1
+AGAIN = "python distill.py --mode export"
+TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
+TYPES |= {"U16": "<u2", "U32": "<u4"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's card and its arrays; the arrays lie in the file and are read when they are used."""
+
+    card: dict[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """A bundle's content.
+
+    Raises:
+        UserError: the folder is no bundle, of a newer format, or damaged: a file is missing or not as it was written.
+    """
+    card = _card(folder)
+    for name, wanted in card["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError("this file of the bundle is missing", path, f"copy the whole folder again, or {AGAIN}")
+        if checksum(path) != wanted:
+            raise UserError("this file is not as it was exported (SHA-256)", path, f"copy it again, or {AGAIN}")
+    try:
+        return Bundle(card, read_arrays(folder / ARRAYS))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"this file is no safetensors file: {error}", folder / ARRAYS, AGAIN) from error
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD
+    if not path.is_file():
+        raise UserError(f"no bundle: there is no {CARD}", folder, AGAIN)
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        newer = card["format"] > FORMAT
+        complete = {"files", "network", "labels", "temperature", "max_length", "ngrams"} <= set(card)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"this card cannot be read: {error}", path, AGAIN) from error
+    if newer:
+        what = f"a bundle of format {card['format']}, this program reads up to {FORMAT}"
+        raise UserError(what, path, "install a newer version of this program")
+    if not complete or ARRAYS not in card["files"]:
+        raise UserError("this card is not complete", path, AGAIN)
+    return dict(card)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file, in the file's own memory (read only)."""
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    return {
+        name: _array(content, start, entry["dtype"], entry["shape"], *entry["data_offsets"])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
+def _array(content: mmap.mmap, start: int, kind: str, shape: list[int], begin: int, end: int) -> NDArray[Any]:
+    dtype = np.dtype(TYPES[kind])
+    if (end - begin) % dtype.itemsize or end > len(content) - start:
+        raise ValueError("an array ends beyond the file")
+    return np.frombuffer(content, dtype, (end - begin) // dtype.itemsize, start + begin).reshape(shape)

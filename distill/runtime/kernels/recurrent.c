@@ -1,0 +1,216 @@
+/* biLSTM and biGRU: maximum and mean of the states of each text, for texts of any lengths and without padding.
+ *
+ * A word's product with the input weights hangs on the word alone, so it is made once a word, when the word is first
+ * met, and kept in 16 bits ("folded"). What is left of a step is the recurrent product, in 16-bit integers with 32-bit
+ * sums. Columns stand in blocks of LANES units with their gates side by side, so that a block's gates meet in registers.
+ */
+#include "kernels.h"
+#include "vectors.h"
+#include <stdlib.h>
+
+#define TILE (8 * ROWS) /* texts whose states are in the cache together */
+
+typedef struct {
+    int32_t gates;  /* 4: LSTM's input, forget, cell, output; 3: GRU's reset, update, new */
+    int32_t units;  /* of a direction, a multiple of LANES; those beyond the student's have weights of 0 */
+    int32_t width;  /* of a word vector */
+    int32_t sentence; /* the mean of the words is the only step */
+    const float *vectors;          /* [words][width] */
+    const float *input[2];         /* [width][columns], already divided by folded_scale */
+    const float *bias[2];          /* [columns], likewise */
+    const float *folded_scale[2];  /* [columns]: gate's share of the word = folded * folded_scale */
+    const int16_t *recurrent[2];   /* [units / LANES][units / 2][gates][LANES][2] */
+    const float *recurrent_scale[2]; /* [columns] */
+    const float *recurrent_bias[2]; /* [columns]; GRU's of the new gate, else 0 */
+    int16_t *folded;               /* [words][2][columns] */
+    uint8_t *known;                /* [words]: whether its folded row is there */
+    float state_scale;             /* a state of 1 as an integer */
+} Recurrent;
+
+typedef struct {
+    int16_t *before, *after; /* states as integers [TILE][units] */
+    float *cell;             /* LSTM's cell, GRU's state [TILE][units] */
+    float *most, *sum;       /* over the steps [TILE][units] */
+    const int16_t *row[TILE]; /* of the folded table, for this step */
+} Tile;
+
+int32_t distill_lanes(void) { return LANES; }
+
+static void fold(const Recurrent *net, int32_t word) {
+    const int32_t columns = net->gates * net->units;
+    const float *vector = net->vectors + (int64_t)word * net->width;
+    float sums[64];
+    for (int direction = 0; direction < 2; direction++) {
+        int16_t *target = net->folded + ((int64_t)word * 2 + direction) * columns;
+        for (int32_t first = 0; first < columns; first += 64) {
+            const int32_t count = columns - first < 64 ? columns - first : 64;
+            memcpy(sums, net->bias[direction] + first, sizeof(float) * count);
+            for (int32_t k = 0; k < net->width; k++) {
+                const float *weights = net->input[direction] + (int64_t)k * columns + first;
+                for (int32_t j = 0; j < count; j++) sums[j] += vector[k] * weights[j];
+            }
+            for (int32_t j = 0; j < count; j++) target[first + j] = (int16_t)__builtin_rintf(sums[j]);
+        }
+    }
+    __atomic_store_n(&net->known[word], 1, __ATOMIC_RELEASE); /* another thread may write the same numbers: harmless */
+}
+
+INLINE const int16_t *folded_row(const Recurrent *net, int32_t word, int direction) {
+    if (!__atomic_load_n(&net->known[word], __ATOMIC_ACQUIRE)) fold(net, word);
+    return net->folded + ((int64_t)word * 2 + direction) * net->gates * net->units;
+}
+
+/* recurrent products of `rows` texts with the gates of one block of units */
+INLINE void products(const int16_t *states, int32_t units, const int16_t *weights, const int rows, const int gates,
+                     Ints sums[ROWS][4]) {
+    UNROLLED for (int row = 0; row < rows; row++)
+        UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] = (Ints){};
+    for (int32_t k = 0; k < units; k += 2, weights += gates * 2 * LANES) {
+        Pairs columns[4];
+        UNROLLED for (int gate = 0; gate < gates; gate++)
+            memcpy(&columns[gate], weights + gate * 2 * LANES, sizeof columns[gate]);
+        UNROLLED for (int row = 0; row < rows; row++) {
+            int32_t pair;
+            memcpy(&pair, states + row * units + k, sizeof pair);
+            const Pairs state = (Pairs)((Ints){} + pair);
+            UNROLLED for (int gate = 0; gate < gates; gate++)
+                sums[row][gate] = dot(sums[row][gate], columns[gate], state);
+        }
+    }
+}
+
+INLINE Floats lstm(const Floats gate[4], float *cell) {
+    const Fraction in = sigmoid_of(gate[0]), forget = sigmoid_of(gate[1]), new = tanh_of(gate[2]),
+                   out = sigmoid_of(gate[3]);
+    const Floats both = in.under * new.under;
+    const Floats state = (forget.over * floats(cell) * both + in.over * new.over * forget.under) / (forget.under * both);
+    keep(cell, state);
+    const Fraction squashed = tanh_of(state);
+    return out.over * squashed.over / (out.under * squashed.under);
+}
+
+INLINE Floats gru(const Floats gate[4], Floats recurrent_new, float *state) {
+    const Fraction reset = sigmoid_of(gate[0]), update = sigmoid_of(gate[1]);
+    const Fraction new = tanh_of(gate[2] + recurrent_new * reset.over / reset.under);
+    const Floats fresh = new.over / new.under, old = floats(state);
+    const Floats next = fresh + update.over / update.under * (old - fresh);
+    keep(state, next);
+    return next;
+}
+
+/* one step of `rows` texts from `first` on, one block of units */
+INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
+                       const int rows, const int gates) {
+    const int32_t units = net->units, column = block * gates * LANES;
+    const int16_t *weights = net->recurrent[direction] + (int64_t)block * units * gates * LANES;
+    Ints sums[ROWS][4];
+    products(tile->before + first * units, units, weights, rows, gates, sums);
+    UNROLLED for (int row = 0; row < rows; row++) {
+        const int64_t place = (int64_t)(first + row) * units + block * LANES;
+        Floats gate[4], product = {};
+        UNROLLED for (int g = 0; g < gates; g++) {
+            const int32_t at = column + g * LANES;
+            gate[g] = shorts_as_floats(tile->row[first + row] + at) * floats(net->folded_scale[direction] + at);
+            product = __builtin_convertvector(sums[row][g], Floats) * floats(net->recurrent_scale[direction] + at);
+            if (gates == 4 || g < 2) gate[g] += product;
+        }
+        const Floats state = gates == 4 ? lstm(gate, tile->cell + place)
+            : gru(gate, product + floats(net->recurrent_bias[direction] + column + 2 * LANES), tile->cell + place);
+        keep(tile->most + place, most(floats(tile->most + place), state));
+        keep(tile->sum + place, floats(tile->sum + place) + state);
+        const Shorts whole = rounded(state * net->state_scale);
+        memcpy(tile->after + place, &whole, sizeof whole);
+    }
+}
+
+INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t texts, const int gates) {
+    for (int32_t block = 0; block < net->units / LANES; block++) {
+        int32_t first = 0;
+        for (; first + ROWS <= texts; first += ROWS) block_step(net, tile, direction, block, first, ROWS, gates);
+        for (; first < texts; first++) block_step(net, tile, direction, block, first, 1, gates);
+    }
+}
+
+/* the states of a tile's texts, longest first, in one direction, pooled into `most` and `sum` */
+static void walk(const Recurrent *net, Tile *tile, int direction, const int32_t *const *words, const int32_t *lengths,
+                 int32_t texts, const int16_t *means) {
+    const int64_t numbers = (int64_t)texts * net->units;
+    memset(tile->before, 0, sizeof(int16_t) * numbers);
+    memset(tile->cell, 0, sizeof(float) * numbers);
+    memset(tile->sum, 0, sizeof(float) * numbers);
+    for (int64_t i = 0; i < numbers; i++) tile->most[i] = -2.0f; /* states lie between -1 and 1 */
+    for (int32_t place = 0; texts; place++) {
+        while (texts && lengths[texts - 1] <= place) texts--;
+        for (int32_t i = 0; i < texts; i++)
+            tile->row[i] = means ? means + (2 * i + direction) * net->gates * net->units
+                : folded_row(net, words[i][direction ? lengths[i] - 1 - place : place], direction);
+        if (net->gates == 4) step(net, tile, direction, texts, 4);
+        else step(net, tile, direction, texts, 3);
+        int16_t *swap = tile->before;
+        tile->before = tile->after, tile->after = swap;
+    }
+}
+
+/* the mean of a text's folded rows, in one row: what the network sees of it with `sentence` */
+static void mean_row(const Recurrent *net, const int32_t *words, int32_t length, int16_t *row) {
+    const int32_t columns = 2 * net->gates * net->units; /* of both directions, which lie side by side */
+    for (int32_t i = 0; i < length; i++) folded_row(net, words[i], 0);
+    for (int32_t j = 0; j < columns; j += LANES) {
+        Floats sum = {};
+        for (int32_t i = 0; i < length; i++) sum += shorts_as_floats(net->folded + (int64_t)words[i] * columns + j);
+        const Shorts whole = rounded(sum / (float)length);
+        memcpy(row + j, &whole, sizeof whole);
+    }
+}
+
+/* texts in order of falling length: counting sort */
+static void longest_first(const int32_t *lengths, int64_t texts, int32_t longest, int64_t *starts, int64_t *order) {
+    memset(starts, 0, sizeof(int64_t) * (longest + 1));
+    for (int64_t i = 0; i < texts; i++) starts[longest - lengths[i]]++;
+    for (int64_t at = 0, i = 0; i <= longest; i++) {
+        const int64_t count = starts[i];
+        starts[i] = at;
+        at += count;
+    }
+    for (int64_t i = 0; i < texts; i++) order[starts[longest - lengths[i]]++] = i;
+}
+
+/* one tile: maximum and mean of the states, [maximum ahead, maximum back, mean ahead, mean back][units] a text */
+static void pool(const Recurrent *net, Tile *tile, const int32_t *ids, const int32_t *lengths, int32_t longest,
+                 const int64_t *order, int32_t texts, int16_t *means, float *pooled) {
+    const int32_t *words[TILE];
+    int32_t steps[TILE];
+    const int32_t units = net->units, columns = net->gates * units;
+    for (int32_t i = 0; i < texts; i++) {
+        words[i] = ids + order[i] * longest;
+        steps[i] = net->sentence ? 1 : lengths[order[i]];
+        if (net->sentence) mean_row(net, words[i], lengths[order[i]], means + (int64_t)i * 2 * columns);
+    }
+    for (int direction = 0; direction < 2; direction++) {
+        walk(net, tile, direction, words, steps, texts, net->sentence ? means : NULL);
+        for (int32_t i = 0; i < texts; i++) {
+            float *target = pooled + order[i] * 4 * units + direction * units;
+            memcpy(target, tile->most + (int64_t)i * units, sizeof(float) * units);
+            for (int32_t j = 0; j < units; j++) target[2 * units + j] = tile->sum[(int64_t)i * units + j] / steps[i];
+        }
+    }
+}
+
+/* ids [texts][longest], lengths [texts] of 1 to longest -> pooled [texts][4 units]; 0, or 1 without memory */
+int32_t distill_recurrent(const Recurrent *net, const int32_t *ids, const int32_t *lengths, int64_t texts,
+                          int32_t longest, float *pooled) {
+    const int64_t numbers = (int64_t)TILE * net->units, columns = (int64_t)net->gates * net->units;
+    int64_t *order = malloc(sizeof(int64_t) * (texts + longest + 1));
+    float *states = malloc(sizeof(float) * numbers * 3 + sizeof(int16_t) * (numbers * 2 + TILE * 2 * columns));
+    if (order && states) {
+        int16_t *whole = (int16_t *)(states + 3 * numbers);
+        Tile tile = {whole, whole + numbers, states, states + numbers, states + 2 * numbers, {0}};
+        longest_first(lengths, texts, longest, order + texts, order);
+        for (int64_t first = 0; first < texts; first += TILE)
+            pool(net, &tile, ids, lengths, longest, order + first, texts - first < TILE ? texts - first : TILE,
+                 whole + 2 * numbers, pooled);
+    }
+    const int32_t failed = !order || !states;
+    free(order), free(states);
+    return failed;
+}

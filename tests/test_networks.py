@@ -1,0 +1,109 @@
+"""The kernels say what PyTorch says, for every network, whatever its sizes and the lengths of the texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from distill import students
+from distill.batches import PackedIds
+from distill.config import StudentSettings
+from distill.export import bundle_arrays
+from distill.runtime.networks import Encoded, Network, network
+from distill.students import Student
+from distill.training import predict_logits
+
+WORDS, WIDTH, CLASSES, LONGEST, BUCKETS = 60, 10, 3, 9, 64
+NETWORKS: dict[str, dict[str, Any]] = {
+    "lstm": {"architecture": "bilstm"},
+    "gru": {"architecture": "bilstm", "cell": "gru"},
+    "sentence": {"architecture": "bilstm", "input": "sentence"},
+    "gru over a sentence": {"architecture": "bilstm", "input": "sentence", "cell": "gru"},
+    "textcnn": {"architecture": "textcnn"},
+    "average": {"architecture": "average"},
+}
+
+
+def student(hidden: int, ngrams: int, **chosen: Any) -> Student:
+    """A network with random weights, large enough that gates and filters differ."""
+    torch.manual_seed(0)
+    vectors = np.random.default_rng(0).standard_normal((WORDS, WIDTH)).astype(np.float32)
+    words = ["<pad>", "<unk>", *(f"w{i}" for i in range(WORDS - 2))]
+    made = students.build(StudentSettings(hidden=hidden, ngrams=ngrams, **chosen), vectors, words, CLASSES)
+    finished = students.finish(made).eval()
+    assert isinstance(finished, Student)
+    with torch.no_grad():
+        for parameter in finished.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+        for table in [finished.embedding.weight, *(finished.ngrams.table.weight for _ in range(bool(finished.ngrams)))]:
+            table[0] = 0  # type: ignore[index]
+    return finished
+
+
+def encoded(words: list[list[int]], ngrams: list[list[int]]) -> Encoded:
+    ids = np.zeros((len(words), LONGEST), np.int32)
+    for row, text in zip(ids, words, strict=True):
+        row[: len(text)] = text
+    lengths = np.array([len(text) for text in words], np.int32)
+    starts = np.cumsum([0, *(len(text) for text in ngrams)]).astype(np.int64)
+    return Encoded(ids, lengths, np.array([row for text in ngrams for row in text], np.int32), starts)
+
+
+def texts(count: int, with_ngrams: bool) -> tuple[list[list[int]], list[list[int]]]:
+    """Random texts of all lengths; some have no n-gram that is known."""
+    random = np.random.default_rng(count)
+    words = [random.integers(1, WORDS, random.integers(1, LONGEST + 1)).tolist() for _ in range(count)]
+    ngrams = [random.integers(1, BUCKETS, random.integers(0, 12) * with_ngrams).tolist() for _ in range(count)]
+    return words, ngrams
+
+
+def in_pytorch(model: Student, words: list[list[int]], ngrams: list[list[int]]) -> NDArray[np.float32]:
+    beside = PackedIds([text or [0] for text in ngrams], 0) if model.ngrams else None
+    return predict_logits(model, PackedIds(words, 0, beside), "").numpy()
+
+
+@pytest.mark.parametrize("ngrams", [0, BUCKETS])
+@pytest.mark.parametrize("hidden", [1, 5, 16, 40])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logits_are_those_of_pytorch(name: str, hidden: int, ngrams: int) -> None:
+    model = student(hidden, ngrams, **NETWORKS[name])
+    words, beside = texts(70, bool(ngrams))
+    wanted = in_pytorch(model, words, beside)
+    found = network(*bundle_arrays(model)).logits(encoded(words, beside))
+    np.testing.assert_allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
+
+
+@pytest.fixture(scope="module")
+def lstm() -> Network:
+    return network(*bundle_arrays(student(12, BUCKETS, **NETWORKS["lstm"])))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_a_text_has_its_logits_whatever_its_neighbours(lstm: Network, data: st.DataObject) -> None:
+    words, beside = texts(data.draw(st.integers(1, 60)), with_ngrams=True)
+    order = data.draw(st.permutations(range(len(words))))
+    together = lstm.logits(encoded([words[i] for i in order], [beside[i] for i in order]))
+    alone = np.concatenate([lstm.logits(encoded([words[i]], [beside[i]])) for i in order])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+
+
+def test_large_weights_leave_no_sum_wrong() -> None:
+    """All weights equal and large: the sum of 32-bit products is as large as it can be."""
+    model = student(40, 0, **NETWORKS["lstm"])
+    with torch.no_grad():
+        for name, parameter in model.lstm.named_parameters():  # type: ignore[union-attr]
+            parameter.fill_(3.0 if "hh" in name else 1.0)
+    words, beside = texts(20, with_ngrams=False)
+    found = network(*bundle_arrays(model)).logits(encoded(words, beside))
+    np.testing.assert_allclose(found, in_pytorch(model, words, beside), atol=5e-3)
+
+
+def test_a_student_of_no_texts_says_nothing(lstm: Network) -> None:
+    assert lstm.logits(encoded([], [])).shape == (0, CLASSES)
