@@ -17,6 +17,7 @@ from distill.runtime.bundle import ARRAYS, CARD, FORMAT, checksum
 from distill.students import Words, load_student_parts
 from distill.students.average import Average
 from distill.students.bilstm import BiLSTM
+from distill.students.inputs import CHARACTERS
 from distill.students.network import Student
 from distill.students.textcnn import TextCNN
 from distill.words import segmenter
@@ -42,7 +43,7 @@ def export_bundle(student: Path, bundle: Path) -> Path:
         "labels": list(labels),
         "temperature": temperature,
         "max_length": words.max_length,
-        "ngrams": words.ngrams,
+        "ngram_characters": CHARACTERS * words.max_length if words.ngrams else 0,
         "segmenter": segmenter(),
     }
     with write_folder(bundle) as aside:

@@ -70,6 +70,7 @@ class Teacher(nn.Module):
         self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, classes)
+        self.bf16: bool | None = None  # whether the encoder works in bfloat16; None: where the machine is faster at it
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, shape (batch, classes)."""
@@ -88,9 +89,10 @@ class Teacher(nn.Module):
         return torch.stack([self._pool(layer.float(), batch.mask) for layer in chosen], dim=1).half()
 
     def _states(self, batch: Batch, **options: bool) -> Any:
-        """What the encoder says; it works in bfloat16 where the machine is faster at it."""
+        """What the encoder says."""
         device = batch.ids.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device)):
+        bf16 = has_fast_bf16(device) if self.bf16 is None else self.bf16
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return self.encoder(input_ids=batch.ids, attention_mask=batch.mask.long(), **options)
 
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:

@@ -4,46 +4,129 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
-from distill.runs import write_file
+from distill.runs import fingerprint_lines, write_file
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_ID, UNKNOWN_ID = 0, 1
 MASKED = "[UNK]"  # stands in a text for a word that neither student nor teacher knows (Tang et al. 2019, masking)
 _loading = threading.Lock()
+_dictionary: dict[str, str] = {}  # fingerprint of the user's dictionary, where one is loaded
+_ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space in a word: texts are cut there
 
 
 @functools.cache
-def _cut() -> Callable[[str], list[str]]:
-    """The cutter of jieba, its dictionary loaded once and without its chatter."""
+def _tokenizer() -> Any:
+    """A tokenizer of jieba, its dictionary loaded once and without its chatter."""
     import jieba
 
     with _loading:
         jieba.setLogLevel(logging.WARNING)
-        jieba.initialize()
-    return jieba.lcut  # type: ignore[no-any-return]
+        tokenizer = jieba.Tokenizer()
+        tokenizer.initialize()
+    return tokenizer
 
 
 @functools.cache
-def _tagger() -> Callable[[str], list[Any]]:
+def _tagger() -> Any:
     """The cutter of jieba that also names parts of speech."""
-    _cut()  # the dictionary, without its chatter
+    tokenizer = _tokenizer()  # the dictionary, without its chatter
     from jieba import posseg
 
-    return posseg.lcut  # type: ignore[no-any-return]
+    return posseg.POSTokenizer(tokenizer)
+
+
+def use_dictionary(path: Path | None) -> None:
+    """Cut with the user's dictionary beside jieba's from now on; None: with jieba's alone.
+
+    A line is ``WORD``, ``WORD FREQUENCY`` or ``WORD FREQUENCY TAG``, as ``jieba.load_userdict`` reads them. Words are
+    lowered, as texts are before they are cut: an entry with a capital would never be found.
+
+    Raises:
+        UserError: the file is missing or not UTF-8, or a line is none of these.
+    """
+    entries, known = _entries(path) if path else ([], {})
+    if known == _dictionary:
+        return
+    from jieba import finalseg
+
+    _tokenizer.cache_clear()
+    _tagger.cache_clear()
+    finalseg.Force_Split_Words.clear()
+    tokenizer = _tokenizer()
+    for word, frequency, tag in entries:
+        tokenizer.add_word(word, frequency, tag)
+    _dictionary.clear()
+    _dictionary.update(known)
+
+
+def _entries(path: Path) -> tuple[list[tuple[str, int | None, str | None]], dict[str, str]]:
+    """The entries of a user's dictionary in their order, and its fingerprint as :func:`segmenter` gives it."""
+    hint = "--user_dict FILE, in it one WORD, WORD FREQUENCY or WORD FREQUENCY TAG a line, UTF-8, with single spaces"
+    try:
+        raw = path.read_bytes()
+        lines = raw.decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise UserError(f"this dictionary cannot be read: {error.strerror}", path, hint) from error
+    except UnicodeDecodeError as error:
+        place = raw[: error.start].count(b"\n") + 1
+        raise UserError("this dictionary is not UTF-8", f"{path}, line {place}", hint) from error
+    entries = []
+    for number, line in enumerate(map(str.strip, lines), 1):
+        found = _ENTRY.fullmatch(line.lower())
+        if line and not found:
+            raise UserError(f"not a dictionary's entry: {line[:40]!r}", f"{path}, line {number}", hint)
+        if found:
+            word, frequency, tag = found.groups()
+            entries.append((word, int(frequency) if frequency else None, tag and tag.strip()))
+    return entries, {"dictionary": fingerprint_lines(lines)}
 
 
 def segmenter() -> dict[str, str]:
-    """Name and version of what cuts texts into words; a student is only right with the one it was trained with."""
-    return {"name": "jieba", "version": metadata.version("jieba")}
+    """Name and version of what cuts texts into words; a student is only right with the one it was trained with.
+
+    With a user's dictionary its fingerprint stands there too.
+    """
+    return {"name": "jieba", "version": metadata.version("jieba"), **_dictionary}
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """What :func:`segment` hangs on, for cutting elsewhere: the tables of jieba as they are now, not copies.
+
+    Attributes:
+        frequencies: of words; a mere beginning of a word has 0.
+        total: what frequencies are divided by.
+        start: log-probability that a run of single characters begins in a state (B, M, E or S).
+        transitions: of a state, then the next.
+        emissions: of a state, then a character.
+        split: words that are never made of single characters.
+    """
+
+    frequencies: Mapping[str, int]
+    total: int
+    start: Mapping[str, float]
+    transitions: Mapping[str, Mapping[str, float]]
+    emissions: Mapping[str, Mapping[str, float]]
+    split: Set[str]
+
+
+def cutter() -> Cutter:
+    """The tables that texts are cut by."""
+    tokenizer = _tokenizer()
+    from jieba import finalseg as hmm
+
+    tables = (hmm.start_P, hmm.trans_P, hmm.emit_P, hmm.Force_Split_Words)
+    return Cutter(tokenizer.FREQ, tokenizer.total, *tables)
 
 
 def segment(text: str) -> list[str]:
@@ -51,7 +134,7 @@ def segment(text: str) -> list[str]:
     words: list[str] = []
     for place, part in enumerate(text.split(MASKED)):
         words += [MASKED] * (place > 0)
-        words += [word for word in _cut()(part.lower()) if not word.isspace()]
+        words += [word for word in _tokenizer().lcut(part.lower()) if not word.isspace()]
     return words
 
 
@@ -64,7 +147,7 @@ def tag(text: str) -> list[tuple[str, str]]:
     tagged: list[tuple[str, str]] = []
     for place, part in enumerate(text.split(MASKED)):
         tagged += [(MASKED, MASKED)] * (place > 0)
-        tagged += [(pair.word, pair.flag) for pair in _tagger()(part.lower()) if not pair.word.isspace()]
+        tagged += [(pair.word, pair.flag) for pair in _tagger().lcut(part.lower()) if not pair.word.isspace()]
     return tagged
 
 

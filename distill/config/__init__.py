@@ -70,6 +70,7 @@ class DataSettings(Checked):
     test_file: str = option("", "test examples; without any, a stratified tenth of train is set aside")
     text_column: str = option("", "name of the texts' column; empty: found among the usual names")
     label_column: str = option("", "name of the labels' column; empty: found among the usual names")
+    user_dict: str = option("", "words that jieba is to know too, one a line, with frequency and tag if wanted")
 
 
 @dataclass(frozen=True)

@@ -10,29 +10,40 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.runtime.bundle import read_bundle
+from distill.errors import UserError
+from distill.runtime.bundle import AGAIN, read_bundle
+from distill.runtime.lexicon import Lexicon, Ngrams
 from distill.runtime.networks import Encoded, network
+from distill.runtime.texts import beginnings, pack
 
 __all__ = ["Runtime", "load"]
 
-SHARD = 512  # texts that one thread takes at a time: their words' rows are near each other in length, and in the cache
+SHARD = 512  # texts that a thread takes at a time: few enough for the cache, many enough to be of like lengths
+NO_ROWS = np.empty(0, np.int32)
 
 
 class Runtime:
-    """A student from its bundle; its methods may be called from several threads.
+    """A student from its bundle; its methods may be called from several threads at once.
 
     Args:
         folder: the bundle, as ``--mode export`` wrote it.
         threads: over which many texts are spread; 0: one a core.
+
+    Raises:
+        UserError: the folder is no bundle, a damaged one, or one of a newer format; there is no C compiler.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         bundle = read_bundle(Path(folder))
-        self.card = bundle.card
-        self.labels = tuple(bundle.card["labels"])
+        self.labels: tuple[str, ...] = tuple(bundle.card["labels"])
         self.temperature = float(bundle.card["temperature"])
-        self._input = Input(bundle)
-        self._network = network(bundle.card["network"], bundle.arrays)
+        self._most, self._read = int(bundle.card["max_length"]), int(bundle.card["ngram_characters"])
+        try:
+            self._lexicon = Lexicon(bundle.arrays)
+            self._ngrams = Ngrams(bundle.arrays["ngrams.row_of"]) if self._read else None
+            self._network = network(bundle.card["network"], bundle.arrays)
+        except (KeyError, ValueError, IndexError) as error:
+            raise UserError(f"this bundle is broken: {error!r}", folder, AGAIN) from error
         threads = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
@@ -42,6 +53,33 @@ class Runtime:
         Raises:
             UserError: a text is no string.
         """
-        shards = [texts[first : first + SHARD] for first in range(0, len(texts), SHARD)]
-        found = list(self._pool.map(self._logits, shards) if self._pool else map(self._logits, shards))
-        return np.concatenate(found) if found else np.empty((0, len(self.labels)), np.float32)
+        if len(texts) <= SHARD:
+            return self._logits(texts, 0)
+        firsts = range(0, len(texts), SHARD)
+        shards = [texts[first : first + SHARD] for first in firsts]
+        return np.concatenate(list((self._pool.map if self._pool else map)(self._logits, shards, firsts)))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The label of every text."""
+        return [self.labels[place] for place in self.logits(texts).argmax(axis=1).tolist()]
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
+        scaled = self.logits(texts) / np.float32(self.temperature)
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+    def cut(self, text: str) -> list[str]:
+        """The words that the student sees of a text, before unknown ones fall into their characters."""
+        return self._lexicon.cut(text)
+
+    def _logits(self, texts: Sequence[str], first: int) -> NDArray[np.float32]:
+        packed = pack(texts, first)
+        ids, lengths = self._lexicon.encode(packed, self._most)
+        rows, starts = NO_ROWS, np.zeros(len(texts) + 1, np.int64)
+        if self._ngrams:
+            rows, starts = self._ngrams.rows(beginnings(texts, packed, self._read))
+        return self._network.logits(Encoded(ids, lengths, rows, starts))
+
+
+load = Runtime

@@ -62,7 +62,7 @@ def _card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         newer = card["format"] > FORMAT
-        complete = {"files", "network", "labels", "temperature", "max_length", "ngrams"} <= set(card)
+        complete = {"files", "network", "labels", "temperature", "max_length", "ngram_characters"} <= set(card)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"this card cannot be read: {error}", path, AGAIN) from error
     if newer:
@@ -79,15 +79,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
-    return {
-        name: _array(content, start, entry["dtype"], entry["shape"], *entry["data_offsets"])
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
+    return {name: _array(content, start, entry) for name, entry in header.items() if name != "__metadata__"}
 
 
-def _array(content: mmap.mmap, start: int, kind: str, shape: list[int], begin: int, end: int) -> NDArray[Any]:
-    dtype = np.dtype(TYPES[kind])
+def _array(content: mmap.mmap, start: int, entry: dict[str, Any]) -> NDArray[Any]:
+    dtype, (begin, end) = np.dtype(TYPES[entry["dtype"]]), entry["data_offsets"]
     if (end - begin) % dtype.itemsize or end > len(content) - start:
         raise ValueError("an array ends beyond the file")
-    return np.frombuffer(content, dtype, (end - begin) // dtype.itemsize, start + begin).reshape(shape)
+    return np.frombuffer(content, dtype, (end - begin) // dtype.itemsize, start + begin).reshape(entry["shape"])

@@ -13,7 +13,6 @@ from distill.stages.ship import export
 from distill.stages.teach import label, train_teacher
 from distill.stages.tune import tune
 
-
 READING = ("test", "export", "benchmark")  # modes that train nothing, so config.json stays as it is
 
 

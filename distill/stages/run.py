@@ -23,7 +23,7 @@ from distill.pretrained import Pretrained, resolve
 from distill.progress import log, progress
 from distill.runs import MADE_FROM, RunFolder, clean, differences, versions, write_folder, write_json
 from distill.training import Evaluation, write_log
-from distill.words import segment
+from distill.words import segment, use_dictionary
 
 COMMAND = "python distill.py --mode"
 TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"
@@ -41,6 +41,7 @@ class Run:
         clean(self.folder.root)
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
+        use_dictionary(Path(settings.data.user_dict) if settings.data.user_dict else None)
 
     @functools.cached_property
     def data(self) -> Dataset:

@@ -15,7 +15,7 @@ enum { FINE = 0, NO_MEMORY = -1, BROKEN = -2 };
  * Fill the cells from a trie in breadth-first order. cells is empty, letters + 1 + 2^bits long and at least twice as
  * long as there are nodes; slots (nodes + 1) becomes the number of every node.
  */
-int lexicon_index(Cell *cells, int64_t letters, int64_t bits, const uint16_t *labels, const uint16_t *children,
+int distill_index(Cell *cells, int64_t letters, int64_t bits, const uint16_t *labels, const uint16_t *children,
                   const uint16_t *weights, int64_t nodes, uint32_t *slots) {
     const uint64_t last = (1ull << bits) - 1;
     Cell *table = cells + letters + 1;
@@ -30,6 +30,7 @@ int lexicon_index(Cell *cells, int64_t letters, int64_t bits, const uint16_t *la
         for (const int64_t end = next + children[node - 1]; next < end; next++) {
             uint64_t at = cell_of(slots[node], labels[next - 1], bits);
             while (table[at].parent) at = (at + 1) & last;
+            cells[slots[node]].weight |= GROWS;
             table[at] = (Cell){slots[node], labels[next - 1], weights[next - 1]};
             slots[next] = at + letters + 1;
         }
@@ -40,21 +41,25 @@ int lexicon_index(Cell *cells, int64_t letters, int64_t bits, const uint16_t *la
 /* [\u4E00-\u9FD5a-zA-Z0-9+#&\._%\-]: what jieba cuts; any other character is a word by itself. */
 static inline int is_cut(uint32_t point) {
     if (point >= 0x80) return is_han(point);
-    return is_alphanumeric(point) || (point - '#' < 14 && (0x2D0D >> (point - '#') & 1)) || point == '_';
+    return is_alphanumeric(point) || (point - '#' < 12 && (0x0D0D >> (point - '#') & 1)) || point == '_';
 }
 
 /* From the right, the best word to take at every place: the sum of scores is largest, of equal ones the longest. */
 static void find_route(const Lexicon *lexicon, const Cut *cut, int64_t begin, int64_t end) {
     const uint16_t *letters = cut->letters;
-    for (int64_t at = begin; at + 1 < end; at++) cut->nodes[at] = child(lexicon, letters[at], letters[at + 1]);
+    for (int64_t at = begin; at + 1 < end; at++) expect_child(lexicon, letters[at], letters[at + 1]);
+    for (int64_t at = begin; at + 1 < end; at++) {
+        cut->nodes[at] = child(lexicon, letters[at], letters[at + 1]);
+        if (at + 2 < end) expect_child(lexicon, cut->nodes[at], letters[at + 2]);
+    }
     cut->nodes[end - 1] = 0;
     cut->best[end] = 0;
     for (int64_t at = end - 1; at >= begin; at--) {
         uint32_t node = cut->nodes[at], taken = letters[at];
-        double best = lexicon->scores[lexicon->cells[taken].weight & ~SPLIT] + cut->best[at + 1];
+        double best = lexicon->scores[lexicon->cells[taken].weight & WEIGHT] + cut->best[at + 1];
         int64_t stop = at + 1;
         for (int64_t next = at + 2; node; node = next < end ? child(lexicon, node, letters[next]) : 0, next++) {
-            const uint16_t weight = lexicon->cells[node].weight & ~SPLIT;
+            const uint16_t weight = lexicon->cells[node].weight & WEIGHT;
             const double score = lexicon->scores[weight] + cut->best[next];
             if (weight && score >= best) best = score, stop = next, taken = node;
         }
@@ -66,9 +71,9 @@ static void find_route(const Lexicon *lexicon, const Cut *cut, int64_t begin, in
 
 /* Neighbours that the route took as single characters: one of them, a word of the dictionary, or made into names. */
 static void add_singles(const Lexicon *lexicon, Cut *cut, int64_t begin, int64_t end) {
-    const int known = end - begin > 1 && lexicon->cells[node_of(lexicon, cut->letters, begin, end)].weight & ~SPLIT;
+    const int known = end - begin > 1 && lexicon->cells[node_of(lexicon, cut->letters, begin, end)].weight & WEIGHT;
     if (end - begin > 1 && !known)
-        lexicon_names(lexicon, cut, begin, end);
+        distill_names(lexicon, cut, begin, end);
     else
         for (; begin < end; begin++) add_word(lexicon, cut, begin, begin + 1);
 }
@@ -117,7 +122,7 @@ static void *make_room(Cut *cut, const Texts *texts) {
 }
 
 /* Begin and end of every word in points, one after the other in spans (points, 2); counts (texts) says how many. */
-int lexicon_cut(const Lexicon *lexicon, const Texts *texts, int64_t *spans, int64_t *counts) {
+int distill_cut(const Lexicon *lexicon, const Texts *texts, int64_t *spans, int64_t *counts) {
     Cut cut;
     void *room = make_room(&cut, texts);
     if (!room) return NO_MEMORY;
@@ -155,7 +160,7 @@ static int32_t write_ids(const Lexicon *lexicon, const Cut *cut, int64_t most, i
 }
 
 /* The first ids of every text, at most most (at least 1), in ids (texts, most); lengths (texts) says how many. */
-int lexicon_encode(const Lexicon *lexicon, const Texts *texts, int64_t most, int32_t *ids, int32_t *lengths) {
+int distill_encode(const Lexicon *lexicon, const Texts *texts, int64_t most, int32_t *ids, int32_t *lengths) {
     Cut cut;
     void *room = make_room(&cut, texts);
     if (!room) return NO_MEMORY;

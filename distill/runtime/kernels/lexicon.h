@@ -8,10 +8,12 @@
 typedef struct {
     uint32_t parent; /* 0: an empty cell */
     uint16_t label;
-    uint16_t weight; /* place in scores, 0: no word of jieba's; and SPLIT */
+    uint16_t weight; /* place in scores, 0: no word of jieba's; and SPLIT and GROWS */
 } Cell;
 
 #define SPLIT 0x8000 /* a word that jieba's hidden Markov model must not make */
+#define GROWS 0x4000 /* longer words begin so */
+#define WEIGHT 0x3FFF
 
 /* Node 0 is none, 1 .. letters are the single characters, the further ones lie in a hash table of 2^bits cells. */
 typedef struct {
@@ -54,12 +56,18 @@ static inline uint64_t cell_of(uint64_t parent, uint64_t label, int64_t bits) {
     return ((parent << 16 | label) * 0x9E3779B97F4A7C15u) >> (64 - bits);
 }
 
+/* Have the cell of a child at hand soon: waiting for memory is most of what a look takes. */
+static inline void expect_child(const Lexicon *lexicon, uint32_t parent, uint16_t label) {
+    __builtin_prefetch(lexicon->cells + lexicon->letters + 1 + cell_of(parent, label, lexicon->bits));
+}
+
 /* The node of a word with one character more, 0 if there is none; of node 0 there is none. */
 static inline uint32_t child(const Lexicon *lexicon, uint32_t parent, uint16_t label) {
     const Cell *table = lexicon->cells + lexicon->letters + 1;
     const uint64_t last = (1ull << lexicon->bits) - 1;
+    if (!(lexicon->cells[parent].weight & GROWS)) return 0;
     for (uint64_t at = cell_of(parent, label, lexicon->bits);; at = (at + 1) & last) {
-        if (table[at].parent == parent && table[at].label == label) return parent ? at + lexicon->letters + 1 : 0;
+        if (table[at].parent == parent && table[at].label == label) return at + lexicon->letters + 1;
         if (!table[at].parent) return 0;
     }
 }
@@ -76,6 +84,6 @@ static inline void add_word(const Lexicon *lexicon, Cut *cut, int64_t begin, int
 }
 
 /* jieba.finalseg.cut: words out of single characters that the dictionary left. */
-void lexicon_names(const Lexicon *lexicon, Cut *cut, int64_t begin, int64_t end);
+void distill_names(const Lexicon *lexicon, Cut *cut, int64_t begin, int64_t end);
 
 #endif

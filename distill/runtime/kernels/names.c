@@ -74,12 +74,12 @@ static void others(const Lexicon *lexicon, Cut *cut, int64_t begin, int64_t end)
     }
 }
 
-void lexicon_names(const Lexicon *lexicon, Cut *cut, int64_t begin, int64_t end) {
+void distill_names(const Lexicon *lexicon, Cut *cut, int64_t begin, int64_t end) {
     while (begin < end) {
-        const int is_name = is_han(cut->points[begin]);
+        const int of_han = is_han(cut->points[begin]);
         int64_t stop = begin + 1;
-        while (stop < end && is_han(cut->points[stop]) == is_name) stop++;
-        (is_name ? han : others)(lexicon, cut, begin, stop);
+        while (stop < end && is_han(cut->points[stop]) == of_han) stop++;
+        (of_han ? han : others)(lexicon, cut, begin, stop);
         begin = stop;
     }
 }

@@ -59,7 +59,7 @@ static int32_t *add_text(const Ngrams *ngrams, const uint32_t *points, int64_t l
 }
 
 /* Rows of every text's n-grams, one text after the other (3 x points + texts at most); starts (texts + 1) says where. */
-int ngram_rows(const Ngrams *ngrams, const Texts *texts, int32_t *rows, int64_t *starts) {
+int distill_ngrams(const Ngrams *ngrams, const Texts *texts, int32_t *rows, int64_t *starts) {
     uint64_t *framed = malloc((longest_text(texts) + 2) * sizeof(uint64_t));
     if (!framed) return NO_MEMORY;
     int32_t *end = rows;

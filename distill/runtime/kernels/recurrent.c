@@ -29,9 +29,9 @@ typedef struct {
 
 typedef struct {
     int16_t *before, *after; /* states as integers [TILE][units] */
-    float *cell;             /* LSTM's cell, GRU's state [TILE][units] */
-    float *most, *sum;       /* over the steps [TILE][units] */
-    const int16_t *row[TILE]; /* of the folded table, for this step */
+    float *cell;             /* LSTM's cell, GRU's state [units / LANES][TILE][LANES]: what a block needs is together */
+    float *most, *sum;       /* over the steps, likewise */
+    const int16_t *row[TILE], *next[TILE]; /* of the folded table, for this step and the one after */
 } Tile;
 
 int32_t distill_lanes(void) { return LANES; }
@@ -62,13 +62,16 @@ INLINE const int16_t *folded_row(const Recurrent *net, int32_t word, int directi
 
 /* recurrent products of `rows` texts with the gates of one block of units */
 INLINE void products(const int16_t *states, int32_t units, const int16_t *weights, const int rows, const int gates,
-                     Ints sums[ROWS][4]) {
+                     Ints found[ROWS][4]) {
+    Ints sums[ROWS][4];
     UNROLLED for (int row = 0; row < rows; row++)
         UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] = (Ints){};
     for (int32_t k = 0; k < units; k += 2, weights += gates * 2 * LANES) {
         Pairs columns[4];
-        UNROLLED for (int gate = 0; gate < gates; gate++)
+        UNROLLED for (int gate = 0; gate < gates; gate++) {
             memcpy(&columns[gate], weights + gate * 2 * LANES, sizeof columns[gate]);
+            IN_REGISTER(columns[gate]); /* read once for all rows: loads are what is short */
+        }
         UNROLLED for (int row = 0; row < rows; row++) {
             int32_t pair;
             memcpy(&pair, states + row * units + k, sizeof pair);
@@ -77,7 +80,21 @@ INLINE void products(const int16_t *states, int32_t units, const int16_t *weight
                 sums[row][gate] = dot(sums[row][gate], columns[gate], state);
         }
     }
+    UNROLLED for (int row = 0; row < rows; row++)
+        UNROLLED for (int gate = 0; gate < gates; gate++) found[row][gate] = sums[row][gate];
 }
+
+/* each in a function of its own: where the compiler puts them into others it runs out of registers, and sums in memory
+ * take half as long again */
+#define PRODUCTS(name, rows, gates)                                                                                 \
+    static __attribute__((noinline)) void name(const int16_t *states, int32_t units, const int16_t *weights,        \
+                                               Ints found[ROWS][4]) {                                               \
+        products(states, units, weights, rows, gates, found);                                                       \
+    }
+PRODUCTS(lstm_products, ROWS, 4)
+PRODUCTS(lstm_product, 1, 4)
+PRODUCTS(gru_products, ROWS, 3)
+PRODUCTS(gru_product, 1, 3)
 
 INLINE Floats lstm(const Floats gate[4], float *cell) {
     const Fraction in = sigmoid_of(gate[0]), forget = sigmoid_of(gate[1]), new = tanh_of(gate[2]),
@@ -104,10 +121,12 @@ INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, in
     const int32_t units = net->units, column = block * gates * LANES;
     const int16_t *weights = net->recurrent[direction] + (int64_t)block * units * gates * LANES;
     Ints sums[ROWS][4];
-    products(tile->before + first * units, units, weights, rows, gates, sums);
+    (gates == 4 ? (rows == 1 ? lstm_product : lstm_products) : (rows == 1 ? gru_product : gru_products))(
+        tile->before + first * units, units, weights, sums);
     UNROLLED for (int row = 0; row < rows; row++) {
-        const int64_t place = (int64_t)(first + row) * units + block * LANES;
+        const int64_t place = ((int64_t)block * TILE + first + row) * LANES;
         Floats gate[4], product = {};
+        __builtin_prefetch(tile->next[first + row] + column); /* a row lies anywhere in a table larger than the caches */
         UNROLLED for (int g = 0; g < gates; g++) {
             const int32_t at = column + g * LANES;
             gate[g] = shorts_as_floats(tile->row[first + row] + at) * floats(net->folded_scale[direction] + at);
@@ -119,7 +138,7 @@ INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, in
         keep(tile->most + place, most(floats(tile->most + place), state));
         keep(tile->sum + place, floats(tile->sum + place) + state);
         const Shorts whole = rounded(state * net->state_scale);
-        memcpy(tile->after + place, &whole, sizeof whole);
+        memcpy(tile->after + (first + row) * units + block * LANES, &whole, sizeof whole);
     }
 }
 
@@ -134,16 +153,21 @@ INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t 
 /* the states of a tile's texts, longest first, in one direction, pooled into `most` and `sum` */
 static void walk(const Recurrent *net, Tile *tile, int direction, const int32_t *const *words, const int32_t *lengths,
                  int32_t texts, const int16_t *means) {
-    const int64_t numbers = (int64_t)texts * net->units;
+    const int64_t numbers = (int64_t)TILE * net->units;
     memset(tile->before, 0, sizeof(int16_t) * numbers);
     memset(tile->cell, 0, sizeof(float) * numbers);
     memset(tile->sum, 0, sizeof(float) * numbers);
     for (int64_t i = 0; i < numbers; i++) tile->most[i] = -2.0f; /* states lie between -1 and 1 */
+    for (int32_t i = 0; i < texts; i++)
+        tile->next[i] = means ? means + (2 * i + direction) * net->gates * net->units
+            : folded_row(net, words[i][direction ? lengths[i] - 1 : 0], direction);
     for (int32_t place = 0; texts; place++) {
         while (texts && lengths[texts - 1] <= place) texts--;
-        for (int32_t i = 0; i < texts; i++)
-            tile->row[i] = means ? means + (2 * i + direction) * net->gates * net->units
-                : folded_row(net, words[i][direction ? lengths[i] - 1 - place : place], direction);
+        for (int32_t i = 0; i < texts; i++) {
+            tile->row[i] = tile->next[i];
+            if (place + 1 < lengths[i])
+                tile->next[i] = folded_row(net, words[i][direction ? lengths[i] - 2 - place : place + 1], direction);
+        }
         if (net->gates == 4) step(net, tile, direction, texts, 4);
         else step(net, tile, direction, texts, 3);
         int16_t *swap = tile->before;
@@ -190,8 +214,11 @@ static void pool(const Recurrent *net, Tile *tile, const int32_t *ids, const int
         walk(net, tile, direction, words, steps, texts, net->sentence ? means : NULL);
         for (int32_t i = 0; i < texts; i++) {
             float *target = pooled + order[i] * 4 * units + direction * units;
-            memcpy(target, tile->most + (int64_t)i * units, sizeof(float) * units);
-            for (int32_t j = 0; j < units; j++) target[2 * units + j] = tile->sum[(int64_t)i * units + j] / steps[i];
+            for (int32_t j = 0; j < units; j += LANES, target += LANES) {
+                const int64_t place = (int64_t)j * TILE + i * LANES;
+                keep(target, floats(tile->most + place));
+                keep(target + 2 * units, floats(tile->sum + place) / (float)steps[i]);
+            }
         }
     }
 }
@@ -201,10 +228,10 @@ int32_t distill_recurrent(const Recurrent *net, const int32_t *ids, const int32_
                           int32_t longest, float *pooled) {
     const int64_t numbers = (int64_t)TILE * net->units, columns = (int64_t)net->gates * net->units;
     int64_t *order = malloc(sizeof(int64_t) * (texts + longest + 1));
-    float *states = malloc(sizeof(float) * numbers * 3 + sizeof(int16_t) * (numbers * 2 + TILE * 2 * columns));
+    float *states = aligned_alloc(64, sizeof(float) * numbers * 3 + sizeof(int16_t) * (numbers * 2 + TILE * 2 * columns));
     if (order && states) {
         int16_t *whole = (int16_t *)(states + 3 * numbers);
-        Tile tile = {whole, whole + numbers, states, states + numbers, states + 2 * numbers, {0}};
+        Tile tile = {whole, whole + numbers, states, states + numbers, states + 2 * numbers, {0}, {0}};
         longest_first(lengths, texts, longest, order + texts, order);
         for (int64_t first = 0; first < texts; first += TILE)
             pool(net, &tile, ids, lengths, longest, order + first, texts - first < TILE ? texts - first : TILE,

@@ -8,14 +8,20 @@
 #if defined(__AVX512BW__)
 #include <immintrin.h>
 #define LANES 16
-#define ROWS 6 /* texts whose sums fit the registers: ROWS x 4 gates of 32 registers */
+#define ROWS 6 /* texts whose sums fit the registers beside a column of weights: 6 x 4 gates + 4 of 32 registers */
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define LANES 8
-#define ROWS 3 /* of 16 registers */
+#define ROWS 2 /* 2 x 4 + 4 of 16 */
 #else
 #define LANES 8
-#define ROWS 3
+#define ROWS 2
+#endif
+
+#if defined(__AVX2__)
+#define IN_REGISTER(vector) __asm__("" : "+x"(vector))
+#else
+#define IN_REGISTER(vector)
 #endif
 
 #define INLINE static inline __attribute__((always_inline))

@@ -1,0 +1,194 @@
+"""The kernels that were tried for the student's biLSTM, from word ids to logits: how fast, how exact, how large.
+
+python benchmarks/kernels.py
+
+A biLSTM of the default's size with random weights. Writes benchmarks/kernels/kernels.json and .md; how it measures
+stands in the README.md there, the kernels in libraries.py, folded.py and fp32.c beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import statistics
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import onnxruntime
+import torch
+from threadpoolctl import threadpool_limits
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "kernels")]
+
+from folded import Run, fold, in_c_floats, in_numba, in_numpy  # noqa: E402
+from libraries import LONGEST, in_onnxruntime, in_torch, onnx_file, quantised_file, quantised_torch  # noqa: E402
+
+from distill.export import bundle_arrays  # noqa: E402
+from distill.report.speed_tables import figure  # noqa: E402
+from distill.report.tables import markdown_of  # noqa: E402
+from distill.report.timing import processor  # noqa: E402
+from distill.runtime.layers import Encoded, lanes  # noqa: E402
+from distill.runtime.networks import network  # noqa: E402
+from distill.stopwatch import Task, in_turns  # noqa: E402
+from distill.students.bilstm import BiLSTM, BiLSTMConfig  # noqa: E402
+
+SEED, BATCH = 42, 256
+SIZES = BiLSTMConfig(words=20_000, width=100, hidden=128, classes=5)
+DEVIATIONS = {"embedding.weight": 1.0, "classifier.weight": 0.3}  # of random weights; of all others 0.1
+FOLDED_NUMBERS = SIZES.words * 8 * SIZES.hidden
+TITLES = (
+    *("kernel", "precision", "µs per text", "lowest to highest", "times PyTorch", "largest error of a logit"),
+    *("equal labels", "folded inputs, MB", "needs"),
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kernel in a precision, what it needs, and the type that its folded inputs are kept in ("": it folds none)."""
+
+    kernel: str
+    precision: str
+    needs: str
+    run: Run
+    folded: str = ""
+
+    @property
+    def folded_mb(self) -> float:
+        """Megabytes (10^6) of folded inputs once every word is known."""
+        return FOLDED_NUMBERS * np.dtype(self.folded).itemsize / 1e6 if self.folded else 0.0
+
+
+def random_batches(count: int) -> list[Encoded]:
+    """Texts of 2 to 30 words, about 13, the words by Zipf's law; sorted, the longest first, and cut in batches."""
+    random = np.random.default_rng(SEED)
+    lengths = np.sort(random.normal(13, 4, count).round().clip(2, LONGEST).astype(np.int32))[::-1].copy()
+    ids = np.exp(random.uniform(np.log(2), np.log(SIZES.words), (count, LONGEST))).astype(np.int32)
+    ids[np.arange(LONGEST) >= lengths[:, None]] = 0
+    cuts = range(BATCH, count, BATCH)
+    return [
+        Encoded(np.ascontiguousarray(part[:, : own[0]]), own, np.empty(0, np.int32), np.zeros(len(own) + 1, np.int64))
+        for part, own in zip(np.split(ids, cuts), np.split(lengths, cuts), strict=True)
+    ]
+
+
+def random_student(batches: Sequence[Encoded]) -> BiLSTM:
+    """Weights that leave the gates half open and spread the logits over some units; no class is rare."""
+    torch.manual_seed(SEED)
+    model = BiLSTM(SIZES).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(0, DEVIATIONS.get(name, 0.1))
+        model.classifier.bias.sub_(torch.from_numpy(answers(partial(in_torch, model), batches).mean(0)))
+    return model
+
+
+def answers(run: Run, batches: Sequence[Encoded]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Logits of all texts, (texts, classes)."""
+    return np.concatenate([run(batch) for batch in batches])
+
+
+def variants(model: BiLSTM, threads: int, folder: Path) -> list[Variant]:
+    """All rows of the table; the first is what the others are compared with."""
+    halved, onnx = fold(model, halved=True), onnx_file(model, folder)
+    kinds = ("float32", "float16", "int16", "int8")
+    return [
+        Variant("PyTorch", "fp32", "torch", partial(in_torch, model)),
+        Variant("PyTorch, autocast", "bf16", "torch", partial(in_torch, model, bf16=True)),
+        Variant("PyTorch, dynamically quantised", "int8 LSTM", "torch", quantised_torch(model)),
+        Variant("onnxruntime", "fp32", "onnxruntime", in_onnxruntime(onnx, threads)),
+        Variant(
+            "onnxruntime, dynamically quantised",
+            "int8 LSTM",
+            "onnxruntime",
+            in_onnxruntime(quantised_file(onnx), threads),
+        ),
+        *(Variant("numpy", f"fp32, folded in {kind}", "numpy", in_numpy(halved, kind), kind) for kind in kinds),
+        Variant("numba", "fp32", "numba", in_numba(halved), "float32"),
+        Variant("C", "fp32", "C compiler", in_c_floats(fold(model, halved=False), folder), "float32"),
+        Variant("**C, as it ships**", "int16", "C compiler", network(*bundle_arrays(model)).logits, "int16"),
+    ]
+
+
+def measured(rows: Sequence[Variant], batches: Sequence[Encoded], rounds: int) -> list[dict[str, Any]]:
+    """What the table says of every variant."""
+    texts: Any = range(sum(len(batch.ids) for batch in batches))  # the stopwatch counts them
+    logits = [answers(row.run, batches) for row in rows]
+    tasks = {
+        place: Task(lambda _, run=row.run: answers(run, batches), texts, rounds)  # type: ignore[arg-type,misc]
+        for place, row in enumerate(rows)
+    }
+    seconds = in_turns(tasks)
+    medians = [statistics.median(seconds[place]) for place in tasks]
+    return [
+        {
+            "kernel": row.kernel,
+            "precision": row.precision,
+            "us_per_text": 1e6 * medians[place],
+            "us_rounds": [1e6 * second for second in seconds[place]],
+            "times_pytorch": medians[0] / medians[place],
+            "largest_error": float(np.abs(logits[place] - logits[0]).max()),
+            "equal_labels": float((logits[place].argmax(1) == logits[0].argmax(1)).mean()),
+            "largest_logit": float(np.abs(logits[place]).max()),
+            "folded_mb": row.folded_mb,
+            "needs": row.needs,
+        }
+        for place, row in enumerate(rows)
+    ]
+
+
+def markdown(rows: Sequence[dict[str, Any]], machine: dict[str, Any]) -> str:
+    """The table, and what it was measured on."""
+    body = [
+        [
+            row["kernel"],
+            row["precision"],
+            figure(row["us_per_text"]),
+            f"{figure(min(row['us_rounds']))} to {figure(max(row['us_rounds']))}",
+            figure(row["times_pytorch"]),
+            f"{row['largest_error']:.1g}",
+            f"{100 * row['equal_labels']:.2f} %",
+            figure(row["folded_mb"]) if row["folded_mb"] else "-",
+            row["needs"],
+        ]
+        for row in rows
+    ]
+    said = ", ".join(f"{name} {value}" for name, value in machine.items())
+    largest = figure(rows[0]["largest_logit"])
+    return f"{markdown_of([list(TITLES), *body])}\n\nThe largest logit is {largest}. Measured with {said}.\n"
+
+
+def main() -> None:
+    """Read the options, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=3599)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch, onnxruntime and numpy's BLAS; loops have 1")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")  # PyTorch's: its quantisation is deprecated
+    logging.disable(logging.WARNING)  # onnxruntime's: a graph could be prepared for quantisation
+    torch.set_num_threads(given.threads)
+    batches = random_batches(given.texts)
+    with threadpool_limits(given.threads), tempfile.TemporaryDirectory() as folder:
+        rows = measured(variants(random_student(batches), given.threads, Path(folder)), batches, given.rounds)
+    machine = {**vars(given), "processor": processor(), "vectors": f"of {32 * lanes()} bits"}
+    machine |= {"PyTorch for": torch.backends.cpu.get_cpu_capability(), "Python": platform.python_version()}
+    machine |= {module.__name__: module.__version__ for module in (torch, onnxruntime, np, numba)}
+    target, content = HERE / "kernels" / "kernels.md", json.dumps({"machine": machine, "rows": rows}, indent=2)
+    target.write_text(markdown(rows, machine), encoding="utf-8")
+    target.with_suffix(".json").write_text(content + "\n", encoding="utf-8")
+    print(markdown(rows, machine))
+
+
+if __name__ == "__main__":
+    main()

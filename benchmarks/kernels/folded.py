@@ -1,0 +1,180 @@
+"""Kernels that take a word's product with the input weights from a table: numpy, numba, C with floats."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.export import bundle_arrays
+from distill.runtime import native
+from distill.runtime.layers import Encoded, aligned, lanes, pointer
+from distill.runtime.recurrent import DIRECTIONS
+from distill.students.bilstm import BiLSTM
+
+Floats = NDArray[np.float32]
+Run = Callable[[Encoded], Floats]  # a batch, longest text first -> logits (texts, classes)
+END = np.float32(7.90531110763549805)
+OVER = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05)
+OVER = tuple(np.float32([*OVER, 6.37261928875436e-04, 4.89352455891786e-03]))
+UNDER = tuple(np.float32([1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03]))
+MOST_ROWS = 6  # of vectors.h's ROWS
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A student whose inputs are folded.
+
+    ``table`` (words, 2, 4 x hidden) holds every word's share of the gates in both directions, biases within;
+    ``recurrent`` is (2, hidden, 4 x hidden).
+    """
+
+    table: Floats
+    recurrent: Floats
+    classifier: Floats
+    bias: Floats
+
+    @property
+    def hidden(self) -> int:
+        """Units of a direction."""
+        return int(self.recurrent.shape[1])
+
+    def logits(self, pooled: Floats) -> Floats:
+        """The classifier over maximum and mean of both directions, given in any shape of (texts, 4 x hidden)."""
+        return pooled.reshape(len(pooled), -1) @ self.classifier + self.bias
+
+
+def fold(model: BiLSTM, halved: bool) -> Folded:
+    """Fold a student; ``halved`` halves what sigmoids see, so that one tanh does for all gates.
+
+    For sigmoid(x) = (1 + tanh(x / 2)) / 2.
+    """
+    _, arrays = bundle_arrays(model)
+    half = np.repeat(np.float32([0.5, 0.5, 1, 0.5] if halved else [1, 1, 1, 1]), model.config.hidden)
+    vectors = model.state_dict()["embedding.weight"].numpy()
+    shares = [vectors @ arrays[f"input.{name}"] + arrays[f"bias.{name}"] for name in DIRECTIONS]
+    recurrent = np.stack([arrays[f"recurrent.{name}"] for name in DIRECTIONS])
+    kept = [np.ascontiguousarray(array * half) for array in (np.stack(shares, axis=1), recurrent)]
+    return Folded(*kept, arrays["classifier.weight"], arrays["classifier.bias"])
+
+
+def stored(table: Floats, kind: str) -> tuple[NDArray[Any], Floats]:
+    """A table in another type, and what its numbers are multiplied with, (2, 4 x hidden)."""
+    if kind.startswith("float"):
+        return table.astype(kind), np.ones(table.shape[1:], np.float32)
+    scale = np.abs(table).max(0) / np.iinfo(kind).max
+    return np.rint(table / scale).astype(kind), scale
+
+
+def in_numpy(net: Folded, kind: str) -> Run:
+    """A matrix product a step over the texts that still have words; ``kind`` is the type of the table."""
+    table, scale = stored(net.table, kind)
+
+    def walk(batch: Encoded, direction: int) -> tuple[Floats, Floats]:
+        """Maximum and sum of a direction's states, both (texts, hidden)."""
+        state, cell, total = np.zeros((3, len(batch.ids), net.hidden), np.float32)
+        most = np.full_like(total, -2)
+        for step in range(batch.lengths[0]):
+            alive = int((batch.lengths > step).sum())
+            places = batch.lengths[:alive] - 1 - step if direction else step
+            gates = table[batch.ids[np.arange(alive), places], direction]
+            if kind != "float32":
+                gates = gates * scale[direction]
+            gates += state[:alive] @ net.recurrent[direction]
+            into, forget, new, out = np.tanh(gates, out=gates).reshape(alive, 4, -1).swapaxes(0, 1)
+            cell = (forget * 0.5 + 0.5) * cell[:alive] + (into * 0.5 + 0.5) * new
+            state = np.tanh(cell) * (out * 0.5 + 0.5)
+            np.maximum(most[:alive], state, out=most[:alive])
+            total[:alive] += state
+        return most, total
+
+    def run(batch: Encoded) -> Floats:
+        (most, total), (back_most, back_total) = walk(batch, 0), walk(batch, 1)
+        return net.logits(
+            np.hstack([most, back_most, *(part / batch.lengths[:, None] for part in (total, back_total))])
+        )
+
+    return run
+
+
+@numba.njit(fastmath=True, inline="always")  # type: ignore[untyped-decorator]
+def quick_tanh(x: Any) -> Any:
+    """The same fraction as in vectors.h: numba calls np.tanh number by number, this it makes of vectors."""
+    x = max(min(x, END), -END)
+    square, over, under = x * x, np.float32(0), np.float32(0)
+    for factor in OVER:
+        over = over * square + factor
+    for factor in UNDER:
+        under = under * square + factor
+    return over * x / under
+
+
+@numba.njit(fastmath=True)  # type: ignore[untyped-decorator]
+def looped(table: Floats, recurrent: Floats, ids: Any, lengths: Any, pooled: Floats) -> None:
+    """Text by text, word by word: ``pooled`` (texts, 2, 2, hidden) becomes maximum and mean of both directions."""
+    hidden, half = recurrent.shape[1], np.float32(0.5)
+    gates, state, cell = np.empty(4 * hidden, np.float32), np.empty(hidden, np.float32), np.empty(hidden, np.float32)
+    for text in range(len(ids)):
+        for direction in range(2):
+            most, total = pooled[text, 0, direction], pooled[text, 1, direction]
+            state[:], cell[:], most[:], total[:] = 0, 0, -2, 0
+            for step in range(lengths[text]):
+                place = lengths[text] - 1 - step if direction else step
+                gates[:] = table[ids[text, place], direction]
+                for k in range(hidden):
+                    for j in range(4 * hidden):
+                        gates[j] += state[k] * recurrent[direction, k, j]
+                for j in range(4 * hidden):
+                    gates[j] = quick_tanh(gates[j])
+                for j in range(hidden):
+                    kept = (half + half * gates[hidden + j]) * cell[j]
+                    cell[j] = kept + (half + half * gates[j]) * gates[2 * hidden + j]
+                    state[j] = (half + half * gates[3 * hidden + j]) * quick_tanh(cell[j])
+                    most[j] = max(most[j], state[j])
+                    total[j] += state[j]
+            for j in range(hidden):
+                total[j] /= lengths[text]
+
+
+def in_numba(net: Folded) -> Run:
+    """The loop above; its first call compiles."""
+
+    def run(batch: Encoded) -> Floats:
+        pooled = np.empty((len(batch.ids), 2, 2, net.hidden), np.float32)
+        looped(net.table, net.recurrent, batch.ids, batch.lengths, pooled)
+        return net.logits(pooled)
+
+    return run
+
+
+def in_c_floats(net: Folded, folder: Path) -> Run:
+    """The loops of fp32.c, compiled into a folder as what ships is."""
+    path = folder / "fp32.so"
+    native._compile([Path(__file__).with_name("fp32.c")], path)
+    function = ctypes.CDLL(str(path)).float_recurrent
+    blocks = net.recurrent.reshape(2, net.hidden, 4, -1, lanes()).transpose(0, 3, 1, 2, 4)
+    table, weights = in_lines(net.table), in_lines(blocks)
+    room = aligned((5, 8 * MOST_ROWS, net.hidden), np.float32)
+
+    def run(batch: Encoded) -> Floats:
+        pooled = np.empty((len(batch.ids), 4 * net.hidden), np.float32)
+        texts, longest = batch.ids.shape
+        ids, lengths = pointer(batch.ids), pointer(batch.lengths)
+        sizes = net.hidden, ids, lengths, texts, longest
+        function(pointer(table), pointer(weights), *sizes, pointer(room), pointer(pooled))
+        return net.logits(pooled)
+
+    return run
+
+
+def in_lines(array: Floats) -> Floats:
+    """A copy that begins at a cache line."""
+    copied = aligned(array.shape, array.dtype)
+    copied[:] = array
+    return copied

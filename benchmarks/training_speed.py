@@ -1,0 +1,172 @@
+"""The teacher's training and labelling against ``transformers.Trainer``, on the same texts, in one run.
+
+python benchmarks/training_speed.py --data ../shared/data/tnews5 --texts 2000
+
+Both train the bundled weights for one epoch with batches of 32 and the same peak learning rates, weight decay, warm-up and decay; the
+Trainer otherwise as it comes (float32, random batches padded to their longest text). Needs accelerate, which the
+Trainer wants. Writes benchmarks/training_speed/training_speed.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from distill import teacher  # noqa: E402
+from distill.batches import Batch  # noqa: E402
+from distill.config import DataSettings, TeacherSettings  # noqa: E402
+from distill.data import Example, load, stratified_split  # noqa: E402
+from distill.losses import labels_only  # noqa: E402
+from distill.pretrained import resolve  # noqa: E402
+from distill.report.timing import processor  # noqa: E402
+from distill.stages.run import labels_of  # noqa: E402
+from distill.training import WARM_UP, WEIGHT_DECAY, Job, Schedule, Split, fit, predict_logits  # noqa: E402
+
+SEED = 42
+
+
+class ForTrainer(torch.nn.Module):
+    """Our teacher with the signature that the Trainer wants: the same network, pooling and loss."""
+
+    def __init__(self, model: teacher.Teacher, smoothing: float) -> None:
+        super().__init__()
+        model.bf16 = False  # the Trainer's default is float32
+        self.teacher, self.loss = model, torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
+
+    def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> dict[str, Any]:
+        logits = self.teacher(Batch(input_ids, attention_mask.sum(1)))
+        return {"logits": logits} if labels is None else {"loss": self.loss(logits, labels), "logits": logits}
+
+
+def ours(train: list[Example], dev: list[Example], classes: int, settings: TeacherSettings) -> dict[str, float]:
+    torch.manual_seed(SEED)
+    model, pieces = teacher.build(resolve(settings.model).source, settings, classes)
+    with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in (train, dev))) as inputs:
+        job = Job(
+            Split(inputs[0], labels_of(train)),
+            Split(inputs[1], labels_of(dev)),
+            labels_only(settings.label_smoothing),
+            Schedule(settings.epochs, settings.batch_size, averaging=settings.averaging),
+            SEED,
+            "ours",
+        )
+        started = time.perf_counter()
+        fit(model, model.parameter_groups(settings), job)
+        evaluated = time.perf_counter()
+        predict_logits(model, inputs[1])
+        evaluation = time.perf_counter() - evaluated  # fit has one of it
+        seconds = evaluated - started - evaluation
+    started = time.perf_counter()
+    logits = predict_logits(model, pieces.encode([example.text for example in dev]))
+    labelling = len(dev) / (time.perf_counter() - started)
+    return figures(seconds, len(train), labelling, logits, dev)
+
+
+def trainers(train: list[Example], dev: list[Example], classes: int, settings: TeacherSettings) -> dict[str, float]:
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    torch.manual_seed(SEED)
+    model, pieces = teacher.build(resolve(settings.model).source, settings, classes)
+
+    def rows(split: list[Example]) -> list[dict[str, Any]]:
+        encoded = pieces.tokenizer(
+            [pieces.prefix + e.text for e in split], truncation=True, max_length=pieces.max_length
+        )
+        return [
+            {"input_ids": ids, "attention_mask": mask, "labels": example.label}
+            for ids, mask, example in zip(encoded["input_ids"], encoded["attention_mask"], split, strict=True)
+        ]
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            per_device_eval_batch_size=128,
+            weight_decay=WEIGHT_DECAY,
+            warmup_steps=WARM_UP,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            seed=SEED,
+            use_cpu=not torch.cuda.is_available(),
+        )
+        groups = model.parameter_groups(settings)
+        trainer = Trainer(
+            ForTrainer(model, settings.label_smoothing),
+            arguments,
+            DataCollatorWithPadding(pieces.tokenizer),
+            rows(train),  # type: ignore[arg-type]
+            optimizers=(torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True), None),
+        )
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        logits = torch.from_numpy(trainer.predict(rows(dev)).predictions)  # type: ignore[arg-type]
+        labelling = len(dev) / (time.perf_counter() - started)
+    return figures(seconds, len(train), labelling, logits, dev)
+
+
+def figures(seconds: float, texts: int, labelling: float, logits: torch.Tensor, dev: list[Example]) -> dict[str, float]:
+    accuracy = (logits.argmax(1) == labels_of(dev)).double().mean().item()
+    return {"train_texts_per_s": texts / seconds, "label_texts_per_s": labelling, "dev_accuracy": accuracy}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="", help="folder of the data; empty: the embedded reviews")
+    parser.add_argument("--texts", type=int, default=2000, help="train texts, a stratified choice")
+    parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: one per core")
+    given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    data = load(DataSettings(data=given.data), SEED)
+    _, chosen = stratified_split(list(data.train), SEED, min(1.0, given.texts / len(data.train)))
+    settings = TeacherSettings(epochs=1)
+    rows = {
+        "transformers.Trainer": trainers(chosen, list(data.dev), len(data.labels), settings),
+        "this program": ours(chosen, list(data.dev), len(data.labels), settings),
+    }
+    write(
+        rows,
+        {
+            "processor": processor(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "texts": len(chosen),
+        },
+    )
+
+
+def write(rows: dict[str, dict[str, float]], machine: dict[str, Any]) -> None:
+    base = rows["transformers.Trainer"]
+    lines = ["| | train, texts/s | times | label, texts/s | times | dev accuracy |", "|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        train, label = row["train_texts_per_s"], row["label_texts_per_s"]
+        times = train / base["train_texts_per_s"], label / base["label_texts_per_s"]
+        accuracy = f"{row['dev_accuracy']:.4f}".removeprefix("0")
+        lines.append(f"| {name} | {train:.1f} | {times[0]:.2f} | {label:.1f} | {times[1]:.2f} | {accuracy} |")
+    said = (
+        f"{machine['texts']} texts, {machine['threads']} threads, PyTorch {machine['torch']}, {machine['processor']}."
+    )
+    folder = HERE / "training_speed"
+    folder.mkdir(exist_ok=True)
+    (folder / "training_speed.md").write_text("\n".join([*lines, "", said, ""]), encoding="utf-8")
+    content = json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n"
+    (folder / "training_speed.json").write_text(content, encoding="utf-8")
+    print("\n".join(lines), said, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Words and n-grams of packed texts, as ids: the kernels of lexicon.c and ngrams.c as Python sees them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.errors import UserError
+from distill.runtime.native import library
+from distill.runtime.texts import Packed, pack, unpack
+
+CELL = np.uint64  # as wide as a cell of lexicon.h
+POINTS = 0x110000  # code points there are
+SPLIT = 0x8000  # beside a weight; see distill.lexicon
+SCORES = {"scores": np.float64, "start": np.float64, "transitions": np.float64, "emissions": np.float64}
+TRIE = {"letters": np.uint32, "labels": np.uint16, "children": np.uint16, "weights": np.uint16, "words": np.int32}
+
+
+class _Texts(ctypes.Structure):
+    _fields_ = (("points", ctypes.c_void_p), ("starts", ctypes.c_void_p), ("texts", ctypes.c_int64))
+
+
+class _Lexicon(ctypes.Structure):
+    _fields_ = (
+        ("letter_of", ctypes.c_void_p),
+        ("cells", ctypes.c_void_p),
+        ("ids", ctypes.c_void_p),
+        ("scores", ctypes.c_void_p),
+        ("start", ctypes.c_void_p),
+        ("transitions", ctypes.c_void_p),
+        ("emissions", ctypes.c_void_p),
+        ("letters", ctypes.c_int64),
+        ("bits", ctypes.c_int64),
+    )
+
+
+class _Ngrams(ctypes.Structure):
+    _fields_ = (("row_of", ctypes.c_void_p), ("buckets", ctypes.c_int64))
+
+
+class Lexicon:
+    """Cuts texts as jieba does and numbers their words; its methods may be called from several threads.
+
+    Args:
+        arrays: what :func:`distill.lexicon.lexicon_arrays` made; others among them do not matter.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        kinds = {**SCORES, **TRIE}
+        given = {name: np.require(arrays[f"lexicon.{name}"], kind, ("C", "A")) for name, kind in kinds.items()}
+        letters, nodes = len(given["letters"]), len(given["labels"])
+        bits = (2 * nodes).bit_length()  # at most half of the cells are taken
+        cells = np.zeros(letters + 1 + 2**bits, CELL)
+        slots = np.empty(nodes + 1, np.uint32)
+        trie = [_at(given[name]) for name in ("labels", "children", "weights")]
+        broken = library().distill_index(_at(cells), *_longs(letters, bits), *trie, *_longs(nodes), _at(slots))
+        if broken or (given["weights"] & ~np.uint16(SPLIT)).max(initial=0) >= len(given["scores"]):
+            raise ValueError("this lexicon is broken")
+        letter_of = np.zeros(POINTS, np.uint16)
+        letter_of[given["letters"]] = np.arange(1, letters + 1)
+        ids = np.zeros(len(cells), np.int32)
+        ids[slots[given["words"]]] = np.arange(len(given["words"]))
+        ids[0] = 0  # what padding and unknown wrote there
+        scores = {name: given[name] for name in SCORES}
+        self._kept = {"letter_of": letter_of, "cells": cells, "ids": ids, **scores}
+        pointers = {name: array.ctypes.data for name, array in self._kept.items()}
+        self._lexicon = _Lexicon(**pointers, letters=letters, bits=bits)
+
+    def cut(self, text: str) -> list[str]:
+        """The words of a text, as :func:`distill.words.segment` gives them."""
+        packed = pack([text])
+        lowered = unpack(packed)
+        return [lowered[begin:end] for begin, end in self.spans(packed)[0].tolist()]
+
+    def spans(self, packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where all words begin and end in ``packed.points``, shape (words, 2), and how many each text has (texts,)."""
+        spans, counts = np.empty((len(packed.points), 2), np.int64), np.empty(len(packed), np.int64)
+        _check(library().distill_cut(*self._with(packed), _at(spans), _at(counts)))
+        return spans[: counts.sum()], counts
+
+    def encode(self, packed: Packed, most: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Ids of the words of every text, as :meth:`distill.words.Vocabulary.encode` gives them.
+
+        Args:
+            packed: the texts.
+            most: ids of a text at most, at least 1.
+
+        Returns:
+            ids, shape (texts, most), 0 where a text has no more; how many each has, at least 1, shape (texts,).
+        """
+        ids, lengths = np.zeros((len(packed), most), np.int32), np.empty(len(packed), np.int32)
+        _check(library().distill_encode(*self._with(packed), *_longs(most), _at(ids), _at(lengths)))
+        return ids, lengths
+
+    def _with(self, packed: Packed) -> tuple[Any, Any]:
+        return ctypes.byref(self._lexicon), ctypes.byref(_texts(packed))
+
+
+class Ngrams:
+    """The rows of texts' character n-grams in a student's table.
+
+    Args:
+        row_of: row of every bucket, shape (buckets,) uint16, 0: none; see :mod:`distill.ngrams`.
+    """
+
+    def __init__(self, row_of: NDArray[np.uint16]) -> None:
+        self._row_of = np.require(row_of, np.uint16, ("C", "A"))
+        self._ngrams = _Ngrams(self._row_of.ctypes.data, len(self._row_of))
+
+    def rows(self, packed: Packed) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Rows of the n-grams that have one, shape (n-grams,), and where each text's begin, shape (texts + 1,).
+
+        The texts are what is read of them for n-grams: see :func:`distill.runtime.texts.beginnings`.
+        """
+        rows = np.empty(3 * len(packed.points) + len(packed), np.int32)
+        starts = np.empty(len(packed) + 1, np.int64)
+        texts = ctypes.byref(_texts(packed))
+        _check(library().distill_ngrams(ctypes.byref(self._ngrams), texts, _at(rows), _at(starts)))
+        return rows[: starts[-1]], starts
+
+
+def _texts(packed: Packed) -> _Texts:
+    return _Texts(packed.points.ctypes.data, packed.starts.ctypes.data, len(packed))
+
+
+def _at(array: NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _longs(*numbers: int) -> list[ctypes.c_int64]:
+    return [ctypes.c_int64(number) for number in numbers]
+
+
+def _check(failed: int) -> None:
+    if failed:
+        raise UserError("there is no memory left for these texts", None, "give fewer or shorter texts at once")

@@ -1,0 +1,128 @@
+"""What is to be timed, and how it becomes the rows of the table of speed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from distill.errors import UserError
+from distill.progress import progress
+from distill.report.speed import Measured
+from distill.stopwatch import Predict, Process, Task, fresh_process, in_turns, one_by_one
+
+PROCESS_TEXTS = 256
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a model is timed: over how many test texts at most, in how many rounds, and calls with one text."""
+
+    texts: int
+    rounds: int
+    singles: int
+
+
+QUICK, SLOW, SLOWEST = Effort(2**62, 5, 2000), Effort(256, 3, 128), Effort(64, 3, 32)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to be timed.
+
+    Args:
+        name: its rows'.
+        open: gives what takes texts, for a number of threads.
+        batch: texts that it takes at once.
+        effort: how long it is timed.
+        threads: a row each.
+        gives_labels: whether what it gives are names of the data's classes.
+        like: name of the candidate whose labels its own should be; "" for none.
+        child: code that makes ``predict`` in a fresh process, and its arguments; () where there is none.
+        bytes: of its files; None where it has none.
+        note: what is to be said of it.
+    """
+
+    name: str
+    open: Callable[[int], Predict]
+    batch: int
+    effort: Effort = QUICK
+    threads: tuple[int, ...] = (1,)
+    gives_labels: bool = True
+    like: str = ""
+    child: tuple[str, ...] = ()
+    bytes: int | None = None
+    note: str = ""
+
+
+def measure(
+    candidates: Sequence[Candidate], texts: Sequence[str], gold: Sequence[str]
+) -> tuple[list[Measured], list[str]]:
+    """A row a candidate and number of threads, and a line for each fresh process that failed.
+
+    Candidates of the same number of threads take turns. ``gold`` are the names of the labels of ``texts``.
+    """
+    labels: dict[str, Sequence[str]] = {}
+    found: dict[tuple[str, int], Measured] = {}
+    for count in sorted({count for one in candidates for count in one.threads}):
+        torch.set_num_threads(count)
+        group = [one for one in candidates if count in one.threads]
+        found |= {(row.name, count): row for row in _timed(group, count, texts, labels)}
+    processes, failed = _processes(candidates, texts[:PROCESS_TEXTS])
+    rows = [_judged(found[one.name, count], one, labels, gold) for one in candidates for count in one.threads]
+    return [_with_process(row, processes.get(row.name)) for row in rows], failed
+
+
+def _timed(
+    group: Sequence[Candidate], threads: int, texts: Sequence[str], labels: dict[str, Sequence[str]]
+) -> Iterator[Measured]:
+    """Rows of one number of threads; ``labels`` gets those of every candidate that gives some."""
+    opened = {one.name: one.open(threads) for one in group}
+    for one in group:
+        if one.gives_labels and one.name not in labels:
+            labels[one.name] = [str(label) for label in opened[one.name](texts)]
+    tasks = {one.name: Task(opened[one.name], spaced(texts, one.effort.texts), one.effort.rounds) for one in group}
+    seconds = in_turns(tasks)
+    for one in progress(group, "single texts", len(group), "models"):
+        few = tasks[one.name].texts
+        singles = one_by_one(opened[one.name], few, one.effort.singles) if threads == 1 else ()
+        yield Measured(one.name, threads, one.batch, len(few), seconds[one.name], singles, bytes=one.bytes)
+
+
+def spaced(texts: Sequence[str], most: int) -> Sequence[str]:
+    """At most ``most`` of the texts, evenly from all of them: a file may be sorted."""
+    return [texts[place * len(texts) // most] for place in range(most)] if len(texts) > most else texts
+
+
+def _judged(row: Measured, one: Candidate, labels: dict[str, Sequence[str]], gold: Sequence[str]) -> Measured:
+    own, like = labels.get(one.name), labels.get(one.like)
+    return dataclasses.replace(row, accuracy=_same(own, gold), labels_equal=_same(own, like))
+
+
+def _same(own: Sequence[str] | None, other: Sequence[str] | None) -> float | None:
+    """Share of the places where both are the same."""
+    if own is None or other is None:
+        return None
+    return sum(mine == yours for mine, yours in zip(own, other, strict=True)) / len(own)
+
+
+def _processes(candidates: Sequence[Candidate], texts: Sequence[str]) -> tuple[dict[str, Process], list[str]]:
+    """What each takes that a fresh process can load, one after the other."""
+    found, failed = {}, []
+    loadable = [one for one in candidates if one.child]
+    for one in progress(loadable, "fresh processes", len(loadable), "models"):
+        code, *arguments = one.child
+        try:
+            found[one.name] = fresh_process(code, arguments, texts)
+        except UserError as error:
+            failed.append(f"Memory and start were not measured: {one.name}. {error.what}.")
+    return found, failed
+
+
+def _with_process(row: Measured, process: Process | None) -> Measured:
+    """The process has one thread."""
+    if process is None or row.threads > 1:
+        return row
+    return dataclasses.replace(row, memory_mb=process.memory_mb, start_s=process.start_s)

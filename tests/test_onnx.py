@@ -1,0 +1,316 @@
+"""ONNX files say what PyTorch says, whatever a text's neighbours; what goes wrong is said before a file is there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill import students
+from distill.classifiers import load_student, load_teacher
+from distill.config import StudentSettings, TeacherSettings
+from distill.errors import UserError
+from distill.students import Documents, Words, save_student
+from distill.students.textgcn import GraphTable, GraphTableConfig
+from distill.teacher import build, save_teacher
+from distill.words import build_vocabulary, segment
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+from distill.onnx_export import OnnxClassifier, export_student, export_teacher, files  # noqa: E402
+
+TEXTS = [
+    "球队今天公布新消息，教练和冠军怎么看这么火的比赛" * 3,
+    "",
+    "手机",
+    "股票和基金的价格又上了头条",
+    "🙂 iPhone 3.5%",
+    "银行" * 40,
+]
+LABELS = ("体育", "财经", "科技")
+STUDENTS: dict[str, dict[str, Any]] = {
+    "lstm": {"architecture": "bilstm"},
+    "gru": {"architecture": "bilstm", "cell": "gru"},
+    "sentence": {"architecture": "bilstm", "input": "sentence"},
+    "gru over a sentence": {"architecture": "bilstm", "input": "sentence", "cell": "gru"},
+    "textcnn": {"architecture": "textcnn"},
+    "average": {"architecture": "average"},
+}
+
+
+def saved_student(folder: Path, ngrams: int = 0, **chosen: Any) -> Path:
+    """A student with random weights, large enough that a wrong one shows."""
+    torch.manual_seed(0)
+    vocabulary = build_vocabulary([segment(text) for text in TEXTS], 1)
+    vectors = np.random.default_rng(0).standard_normal((len(vocabulary), 10)).astype(np.float32)
+    made = students.build(StudentSettings(hidden=7, ngrams=ngrams, **chosen), vectors, vocabulary.words, len(LABELS))
+    model = students.finish(made)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+        for table in [model.embedding, *([model.ngrams.table] if ngrams else [])]:  # type: ignore[union-attr]
+            table.weight[0] = 0  # type: ignore[union-attr, index, operator]
+    folder.mkdir(parents=True)
+    save_student(folder, model, Words(vocabulary, 20, ngrams), LABELS, 1.5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_student(tmp_path_factory.mktemp("students") / "student", 64, **STUDENTS["lstm"])
+
+
+@pytest.fixture(scope="module")
+def student_file(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return onnx_file(export_student(student, tmp_path_factory.mktemp("onnx") / "student"))
+
+
+@pytest.fixture(scope="module", params=["mean", "cls"])
+def teacher(request: pytest.FixtureRequest, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teachers") / "teacher"
+    torch.manual_seed(1)
+    model, pieces = build(str(tiny_bert), TeacherSettings(pooling=request.param, max_length=30), len(LABELS))
+    folder.mkdir()
+    save_teacher(folder, model, pieces, LABELS)
+    return folder
+
+
+def onnx_file(written: list[Path]) -> Path:
+    (found,) = (path for path in written if path.suffix == ".onnx")
+    return found
+
+
+def in_pytorch(folder: Path, texts: list[str]) -> Any:
+    """Each text's logits alone, in float32."""
+    model = load_student(folder) if (folder / "student.json").is_file() else load_teacher(folder)
+    model.model.bf16 = False  # type: ignore[assignment]
+    return np.concatenate([model.logits([text]).numpy() for text in texts])
+
+
+@pytest.mark.parametrize("ngrams", [0, 64])
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_student_in_any_batch_says_what_each_text_alone_says_in_pytorch(
+    name: str, ngrams: int, tmp_path: Path
+) -> None:
+    folder = saved_student(tmp_path / "student", ngrams, **STUDENTS[name])
+    path = onnx_file(export_student(folder, tmp_path / "onnx"))
+    wanted = in_pytorch(folder, TEXTS)
+    assert np.ptp(wanted, axis=0).min() > 0.1  # the texts differ, so that a mixed-up order would show
+    for size in (1, 2, len(TEXTS)):
+        np.testing.assert_allclose(OnnxClassifier(path, batch_size=size).logits(TEXTS), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_bilstm_is_the_standard_operator_with_lengths(cell: str, tmp_path: Path) -> None:
+    path = onnx_file(export_student(saved_student(tmp_path / "student", 64, cell=cell), tmp_path / "onnx"))
+    model = onnx.load(path)
+    (node,) = (node for node in model.graph.node if node.op_type == cell.upper())
+    assert node.input[4]  # sequence_lens
+    assert {entry.domain for entry in model.opset_import} == {""}
+    axes = {one.name: [place.dim_param for place in one.type.tensor_type.shape.dim] for one in model.graph.input}
+    assert axes == {
+        "words": ["batch", "words_length"],
+        "lengths": ["batch"],
+        "ngrams": ["batch", "ngrams_length"],
+    }
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(alphabet="球队今天公布新消息a1 ，🙂", max_size=30), min_size=1, max_size=9), st.integers(1, 4))
+def test_any_texts_in_any_batches(student: Path, student_file: Path, texts: list[str], size: int) -> None:
+    found = OnnxClassifier(student_file, batch_size=size).logits(texts)
+    np.testing.assert_allclose(found, in_pytorch(student, texts), atol=1e-5)
+
+
+def test_the_library(student: Path, student_file: Path) -> None:
+    model = OnnxClassifier(student_file, threads=2)
+    assert model.predict(TEXTS) == load_student(student).predict(TEXTS)
+    assert model.predict([]) == [] and model.logits([]).shape == (0, 3)
+    assert model.labels == LABELS and model.temperature == 1.5
+    for wrong in ("一个字符串", [1, 2]):
+        with pytest.raises(UserError, match="texts must be a list of strings"):
+            model.predict(wrong)  # type: ignore[arg-type]
+
+
+def test_the_students_card(student: Path, student_file: Path) -> None:
+    names = {path.name for path in student_file.parent.iterdir()}
+    assert names == {"student.onnx", "student.onnx.json", "vocabulary.txt"}
+    card = json.loads(student_file.with_name("student.onnx.json").read_text("utf-8"))
+    assert list(card["inputs"]) == ["words", "lengths", "ngrams"] and card["labels"] == list(LABELS)
+    trained_with = json.loads((student / "student.json").read_text("utf-8"))["segmenter"]
+    assert (card["ngrams"], card["max_length"], card["segmenter"]) == (64, 20, trained_with)
+
+
+def test_a_student_without_ngrams_has_no_input_for_them(tmp_path: Path) -> None:
+    path = onnx_file(export_student(saved_student(tmp_path / "student", 0), tmp_path / "onnx"))
+    assert [one.name for one in onnx.load(path).graph.input] == ["words", "lengths"]
+    assert list(json.loads(Path(f"{path}.json").read_text("utf-8"))["inputs"]) == ["words", "lengths"]
+
+
+def test_another_segmenter_is_said(student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = shutil.copytree(student, tmp_path / "student")
+    card = json.loads((other / "student.json").read_text("utf-8"))
+    card["segmenter"]["version"] = "0"
+    (other / "student.json").write_text(json.dumps(card), "utf-8")
+    path = onnx_file(export_student(other, tmp_path / "onnx"))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        OnnxClassifier(path)
+    assert "words may be cut otherwise" in caplog.text
+
+
+def test_a_textgcn_is_refused(tmp_path: Path) -> None:
+    save_student(tmp_path, GraphTable(GraphTableConfig(2, 3)), Documents((1, 2)), LABELS)
+    with pytest.raises(UserError, match="a textgcn knows only the texts of its graph"):
+        export_student(tmp_path, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_a_teacher_in_any_batch_says_what_each_text_alone_says_in_pytorch(teacher: Path, tmp_path: Path) -> None:
+    path = onnx_file(export_teacher(teacher, tmp_path / "onnx"))
+    texts = [*TEXTS, "新" * 200, "[UNK]手机"]
+    wanted = in_pytorch(teacher, texts)
+    for size in (1, 3, len(texts)):
+        np.testing.assert_allclose(OnnxClassifier(path, batch_size=size).logits(texts), wanted, atol=1e-5)
+    assert [one.name for one in onnx.load(path).graph.input] == ["input_ids", "attention_mask"]
+
+
+def test_the_teachers_tokenizer_cuts_by_itself(teacher: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    path = onnx_file(export_teacher(teacher, tmp_path / "onnx"))
+    card = json.loads(Path(f"{path}.json").read_text("utf-8"))
+    rust = Tokenizer.from_file(str(path.with_name("tokenizer.json")))
+    assert len(rust.encode("新" * 200).ids) == card["max_length"] == 30
+    assert [len(pieces.ids) for pieces in rust.encode_batch(["新", "新消息"])] == [3, 5]  # no padding of its own
+    assert rust.token_to_id("[PAD]") == card["pad_id"] and card["prefix"] == ""
+
+
+def test_a_prefix_is_kept(tiny_bert: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(tiny_bert, tmp_path / "bert")
+    prompts = {"prompts": {"query": "今天"}, "default_prompt_name": "query"}
+    (source / "config_sentence_transformers.json").write_text(json.dumps(prompts), "utf-8")
+    model, pieces = build(str(source), TeacherSettings(), len(LABELS))
+    (tmp_path / "teacher").mkdir()
+    save_teacher(tmp_path / "teacher", model, pieces, LABELS)
+    path = onnx_file(export_teacher(tmp_path / "teacher", tmp_path / "onnx"))
+    np.testing.assert_allclose(OnnxClassifier(path).logits(TEXTS), in_pytorch(tmp_path / "teacher", TEXTS), atol=1e-5)
+
+
+def test_an_int8_teacher_agrees_roughly(teacher: Path, tmp_path: Path) -> None:
+    whole = onnx_file(export_teacher(teacher, tmp_path / "onnx"))
+    small = onnx_file(export_teacher(teacher, tmp_path / "int8", int8=True))
+    assert {path.name for path in small.parent.iterdir()} == {
+        "teacher-int8.onnx",
+        "teacher-int8.onnx.json",
+        "tokenizer.json",
+    }
+    kinds = [part.data_type for part in onnx.load(small).graph.initializer if len(part.dims) == 2]
+    assert set(kinds) == {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}  # products; tables
+    assert kinds.count(onnx.TensorProto.INT8) >= 12  # 6 a layer
+    assert small.stat().st_size < whole.stat().st_size
+    wanted, found = in_pytorch(teacher, TEXTS), OnnxClassifier(small).logits(TEXTS)
+    assert 0 < np.abs(found - wanted).max() < 0.1 * np.ptp(wanted)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package_is_named(
+    package: str, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"need the package {package}:") as error:
+        export_student(student, tmp_path / "onnx")
+    assert error.value.hint == "pip install -r requirements-onnx.txt"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_disagrees_is_not_written(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = export_student(student, tmp_path / "onnx")
+    before = [path.read_bytes() for path in kept]
+    monkeypatch.setattr(OnnxClassifier, "logits", lambda self, texts: np.full((len(texts), 3), np.nan))
+    with pytest.raises(UserError, match="logits differ from PyTorch's by nan; nothing was written"):
+        export_student(student, tmp_path / "onnx")
+    monkeypatch.setattr(
+        OnnxClassifier, "logits", lambda self, texts: load_student(student).logits(texts).numpy() + 0.01
+    )
+    with pytest.raises(UserError, match=r"logits differ from PyTorch's by 0\.01"):
+        export_student(student, tmp_path / "onnx")
+    assert [path.read_bytes() for path in kept] == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_model_that_cannot_be_traced(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise torch.onnx.errors.UnsupportedOperatorError("aten::odd", 17, None)
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(UserError, match=r"PyTorch cannot write this model as ONNX: .*aten::odd"):
+        export_teacher(teacher, tmp_path / "onnx")
+
+
+def test_a_slow_tokenizer_is_refused(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = files.load_teacher_parts
+
+    def with_slow_tokenizer(folder: Path) -> Any:
+        model, pieces, labels = load(folder)
+        slow = type("Slow", (), {"unk_token": "[UNK]", "pad_token_id": 0})()
+        return model, type(pieces)(slow, pieces.prefix, pieces.max_length), labels
+
+    monkeypatch.setattr(files, "load_teacher_parts", with_slow_tokenizer)
+    with pytest.raises(UserError, match=r"its tokenizer has no tokenizer\.json"):
+        export_teacher(teacher, tmp_path / "onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("student.onnx", "no protobuf", "onnxruntime cannot load this file"),
+        ("student.onnx", None, "onnxruntime cannot load this file"),
+        ("student.onnx.json", "{", "this card is broken"),
+        ("student.onnx.json", "{}", "this card is broken: KeyError\\('labels'"),
+        (
+            "student.onnx.json",
+            '{"kind": "odd", "labels": [], "temperature": 1}',
+            "this card is broken: KeyError\\('odd'",
+        ),
+        ("student.onnx.json", None, "student.onnx.json: a file that belongs to the ONNX file cannot be read"),
+        ("vocabulary.txt", None, "vocabulary.txt: a file that belongs to the ONNX file cannot be read"),
+    ],
+)
+def test_a_damaged_folder(name: str, content: str | None, says: str, student_file: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(student_file.parent, tmp_path / "onnx")
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content, "utf-8")
+    with pytest.raises(UserError) as error:
+        OnnxClassifier(folder / "student.onnx")
+    assert re.search(says, str(error.value))
+
+
+def test_a_damaged_tokenizer(teacher: Path, tmp_path: Path) -> None:
+    path = onnx_file(export_teacher(teacher, tmp_path / "onnx"))
+    path.with_name("tokenizer.json").write_text("{", "utf-8")
+    with pytest.raises(UserError, match="this tokenizer is broken"):
+        OnnxClassifier(path)
+
+
+def test_the_exporter_is_quiet(
+    teacher: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with warnings.catch_warnings(record=True) as said:
+        export_teacher(teacher, tmp_path / "onnx", int8=True)
+        export_student(saved_student(tmp_path / "student"), tmp_path / "onnx")
+    assert capfd.readouterr() == ("", "") and not said
+    assert logging.getLogger().handlers == []

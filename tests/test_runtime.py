@@ -1,0 +1,179 @@
+"""A student's bundle says without PyTorch what the student says with it, and a bundle that is not whole is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import titles
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import distill
+from distill.cli import main
+from distill.errors import UserError
+from distill.export import export_bundle
+from distill.runtime import SHARD, Runtime, load
+from distill.runtime.bundle import ARRAYS, CARD, checksum
+
+ODD = ["", " \t", "🙂🙂", "球队\x00公布", "\ud800今天", "İΣ ΑΣ", "[UNK]股票[UNK]", "i-pace 3-1 1.5t", "基" * 5000]
+TITLES = [text for text, _ in titles(0, 120)]
+
+
+@pytest.fixture(scope="module")
+def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def runtime(bundle: Path) -> Runtime:
+    return load(bundle)
+
+
+def test_logits_and_probabilities_are_those_of_pytorch(finished_run: Path, runtime: Runtime) -> None:
+    student = distill.load_student(finished_run / "student")
+    wanted = student.logits(TITLES + ODD).numpy()
+    np.testing.assert_allclose(runtime.logits(TITLES + ODD), wanted, atol=2e-3 * np.abs(wanted).max())
+    np.testing.assert_allclose(runtime.predict_proba(TITLES), student.predict_proba(TITLES), atol=2e-3)
+    assert runtime.predict(TITLES) == student.predict(TITLES)
+    assert runtime.labels == student.labels
+    assert student.temperature != 1 and runtime.temperature == student.temperature
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(st.characters()), max_size=4))
+def test_every_text_has_a_label(runtime: Runtime, texts: list[str]) -> None:
+    assert set(runtime.predict(texts)) <= set(runtime.labels)
+    assert runtime.logits(texts).shape == (len(texts), len(runtime.labels))
+    assert np.isfinite(runtime.logits(texts)).all()
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_many_texts_keep_their_order(bundle: Path, threads: int) -> None:
+    several = load(bundle, threads)
+    texts = (TITLES * (3 * SHARD // len(TITLES) + 1))[: 2 * SHARD + 17]
+    alone = {text: several.logits([text])[0] for text in TITLES}
+    np.testing.assert_allclose(several.logits(texts), np.stack([alone[text] for text in texts]), rtol=0, atol=1e-5)
+
+
+def test_callers_may_come_at_once(bundle: Path) -> None:
+    """Rows of words are made when they are first met: here by several threads together."""
+    fresh = load(bundle)
+    with ThreadPoolExecutor(8) as callers:
+        found = list(callers.map(fresh.logits, [TITLES] * 32))
+    for logits in found:
+        np.testing.assert_array_equal(logits, found[0])
+
+
+@pytest.mark.parametrize("letter", ["基", "a", "🙂", " "])
+def test_a_text_of_a_million_characters(letter: str, runtime: Runtime) -> None:
+    assert runtime.predict(["球队今天公布新消息", letter * 1_000_000])[0] == "体育"
+
+
+def test_words_are_those_of_training(runtime: Runtime) -> None:
+    assert runtime.cut("I-PACE 今天公布新消息") == ["i", "-", "pace", "今天", "公布", "新", "消息"]
+
+
+@pytest.mark.parametrize("wrong", ["一个字符串", "串" * (SHARD + 1)])
+def test_one_string_is_no_list(runtime: Runtime, wrong: str) -> None:
+    with pytest.raises(UserError, match="a list of them is needed"):
+        runtime.predict(wrong)
+
+
+@pytest.mark.parametrize("place", [1, SHARD + 3])
+def test_the_text_that_is_none_is_named(runtime: Runtime, place: int) -> None:
+    texts: list[str] = ["好"] * (SHARD + 9)
+    texts[place] = None  # type: ignore[call-overload]
+    with pytest.raises(UserError, match="no string but NoneType") as error:
+        runtime.predict(texts)
+    assert error.value.where == f"text {place}"
+
+
+def _changed(card: dict[str, object], **values: object) -> str:
+    return json.dumps({**card, **values})
+
+
+FAULTS: dict[str, tuple[Callable[[Path, dict[str, object]], object], str]] = {
+    "no card": (lambda folder, card: (folder / CARD).unlink(), "no bundle: there is no bundle.json"),
+    "a card of nothing": (lambda folder, card: (folder / CARD).write_text("{"), "this card cannot be read"),
+    "no object": (lambda folder, card: (folder / CARD).write_text("[]"), "this card cannot be read"),
+    "newer": (
+        lambda folder, card: (folder / CARD).write_text(_changed(card, format=99)),
+        "format 99, .* reads up to 1",
+    ),
+    "half a card": (lambda folder, card: (folder / CARD).write_text('{"format": 1}'), "not complete"),
+    "no arrays": (lambda folder, card: (folder / ARRAYS).unlink(), "this file of the bundle is missing"),
+    "another byte": (
+        lambda folder, card: (folder / ARRAYS).write_bytes((folder / ARRAYS).read_bytes()[:-1] + b"x"),
+        "not as it was exported",
+    ),
+    "another network": (
+        lambda folder, card: (folder / CARD).write_text(_changed(card, network={"architecture": "textcnn"})),
+        "broken",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bundle_that_is_not_whole(fault: str, bundle: Path, tmp_path: Path) -> None:
+    damage, said = FAULTS[fault]
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    damage(folder, json.loads((folder / CARD).read_text("utf-8")))
+    with pytest.raises(UserError, match=said) as error:
+        load(folder)
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0{}" + b"\0" * 9])
+def test_arrays_that_are_none(content: bytes, bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    (folder / ARRAYS).write_bytes(content)
+    card = json.loads((folder / CARD).read_text("utf-8"))
+    (folder / CARD).write_text(_changed(card, files={ARRAYS: checksum(folder / ARRAYS)}))
+    with pytest.raises(UserError, match=r"no safetensors file|broken"):
+        load(folder)
+
+
+def test_a_newer_bundle_is_not_half_read(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text('{"format": 2, "what we": "cannot know"}')
+    with pytest.raises(UserError, match="format 2"):
+        load(tmp_path)
+
+
+def test_nothing_heavy_is_imported(bundle: Path) -> None:
+    """In a fresh interpreter: numpy and our own modules alone."""
+    heavy = ("torch", "transformers", "gensim", "jieba", "pandas", "sklearn", "scipy", "safetensors", "tqdm")
+    code = (
+        "import sys; from distill.runtime import load; "
+        f"print(load({str(bundle)!r}).predict(['球队今天公布新消息'])[0]); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["体育", "[]"]
+
+
+def test_the_mode_writes_the_bundle(
+    finished_run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished_run / "config.json").read_bytes()
+    assert main([*tiny_flags, "--run", str(finished_run), "--mode", "export"]) == 0
+    assert "MB, runs with requirements-runtime.txt alone" in capsys.readouterr().out
+    assert load(finished_run / "bundle").predict(["银行股票大涨"]) == ["财经"]
+    assert (finished_run / "config.json").read_bytes() == before
+
+
+def test_what_export_refuses(tmp_path: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [*tiny_flags, "--run", str(tmp_path / "run"), "--mode", "export"]
+    assert main(flags) == 2
+    assert "no student is trained yet" in capsys.readouterr().err
+    assert main([*flags, "--student_folder", str(tmp_path)]) == 2
+    assert "no student: student.json" in capsys.readouterr().err
+    assert main([*flags, "--student_folder", "a", "--student_folder", "b"]) == 2
+    assert "2 students are named, one is exported" in capsys.readouterr().err

@@ -1,0 +1,375 @@
+"""The table of speed: the clock's arithmetic by hand, a fresh process, rows, table and plot, and the mode itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig
+
+from distill import bert_base as yard
+from distill import fast_text
+from distill.cli import parser, settings_from
+from distill.errors import UserError
+from distill.fast_text import FastText
+from distill.report.speed import Measured, Speed, rows_of, write
+from distill.report.speed_tables import COLUMNS, figure
+from distill.report.tables import display_width
+from distill.stages import speed, speed_measure, speed_rows
+from distill.stages.run import Run
+from distill.stages.speed import benchmark
+from distill.stages.speed_measure import Candidate, Effort, measure, spaced
+from distill.stopwatch import Process, Task, fresh_process, in_turns, one_by_one
+
+
+class Clock:
+    """A clock that only moves when a model is asked."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.asked: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def model(self, name: str, *seconds: float) -> Callable[[Sequence[str]], list[str]]:
+        """Takes so many seconds a text, one figure a call, the last one ever after."""
+        left = list(seconds)
+
+        def predict(texts: Sequence[str]) -> list[str]:
+            self.asked.append(name)
+            self.now += len(texts) * (left.pop(0) if len(left) > 1 else left[0])
+            return ["x"] * len(texts)
+
+        return predict
+
+
+def test_models_take_turns_and_are_warmed_up() -> None:
+    clock = Clock()
+    tasks = {
+        "a": Task(clock.model("a", 9, 1, 2, 4), ["t"] * 3, 3),
+        "b": Task(clock.model("b", 7, 0.5), ["t"] * 2, 3),
+    }
+    assert in_turns(tasks, clock) == {"a": (1, 2, 4), "b": (0.5, 0.5, 0.5)}
+    assert "".join(clock.asked) == "ab" + "ababab"
+
+
+def test_fewer_rounds_are_spread_over_all() -> None:
+    clock = Clock()
+    tasks = {"q": Task(clock.model("q", 1), ["t"], 5), "s": Task(clock.model("s", 1), ["t"], 3)}
+    assert [len(seconds) for seconds in in_turns(tasks, clock).values()] == [5, 3]
+    assert "".join(clock.asked[2:]) == "qsqqsqqs"
+
+
+def test_a_short_run_is_repeated() -> None:
+    clock = Clock()
+    (seconds,) = in_turns({"a": Task(clock.model("a", 0.01), ["t"] * 2, 1)}, clock, least=0.1).values()
+    assert seconds == (pytest.approx(0.01),) and len(clock.asked) == 1 + 5
+
+
+def test_nothing_to_time() -> None:
+    assert in_turns({}) == {}
+
+
+def test_single_texts_after_some_to_warm_up() -> None:
+    clock, seen = Clock(), []
+    model = clock.model("a", 50, 50, 1, 2, 3)
+
+    def predict(texts: Sequence[str]) -> list[str]:
+        seen.extend(texts)
+        return model(texts)
+
+    assert one_by_one(predict, ["t", "u", "v"], 20, clock) == (1, 2, *[3] * 18)
+    assert seen[2:6] == ["t", "u", "v", "t"]
+
+
+def test_a_fresh_process_is_measured_without_this_one() -> None:
+    here = np.ones(40_000_000)  # 320 MB, which the child must not be blamed for
+    texts = ["好\ud800", "坏"]
+    code = "import time; time.sleep(0.2); block = b'x' * {}; predict = lambda texts: [str(t) for t in texts]"
+    small, large = (fresh_process(code.format(size), [], texts) for size in (1, 100_000_000))
+    assert here[0] and small.memory_mb < 100
+    assert 90 < large.memory_mb - small.memory_mb < 130
+    assert 0.2 < small.start_s < 20
+
+
+def test_a_fresh_process_finds_the_package_and_its_arguments() -> None:
+    code = "from distill.errors import UserError; predict = {'a': len}[sys.argv[1]]"
+    assert fresh_process(code, ["a"], ["t"]).start_s > 0
+    with pytest.raises(UserError, match=r"KeyError: 'b'"):
+        fresh_process(code, ["b"], ["t"])
+
+
+def test_a_fresh_process_that_says_too_much_is_not_believed() -> None:
+    with pytest.raises(UserError, match="did not say"):
+        fresh_process("predict = print", [], ["t"])
+
+
+BERT = Measured("bert", 1, 32, 64, (0.06, 0.05, 0.08), (0.1, 0.2, 0.3), 900.4, 5.0)
+BUNDLE = Measured(
+    "student, bundle",
+    1,
+    512,
+    3599,
+    (3e-6, 2e-6, 2.5e-6, 2e-6, 4e-6),
+    tuple(n * 1e-6 for n in range(101)),
+    50.0,
+    0.2,
+    12_000_000,
+    0.7912,
+    1.0,
+)
+BOTH = dataclasses.replace(BUNDLE, threads=2, rounds=(1e-6,), singles=(), memory_mb=None, start_s=None)
+PROMISED = ["name", "threads", "batch", "us_per_text", "us_low", "us_high", "texts_per_s", "p50_us", "p99_us"]
+PROMISED += ["memory_mb", "start_s", "size_mb", "accuracy", "speedup", "labels_equal", "texts", "rounds", "calls"]
+
+
+def test_rows_by_hand() -> None:
+    bert, bundle, both = rows = rows_of([BERT, BUNDLE, BOTH], "bert")
+    assert all(list(row) == PROMISED for row in rows)
+    assert bundle["us_per_text"] == pytest.approx(2.5) and bundle["texts_per_s"] == pytest.approx(400_000)
+    assert (bundle["us_low"], bundle["us_high"]) == pytest.approx((2, 4))
+    assert (bundle["p50_us"], bundle["p99_us"]) == pytest.approx((50, 99))
+    assert bundle["speedup"] == pytest.approx(0.06 / 2.5e-6) and both["speedup"] == pytest.approx(60_000)
+    assert (bundle["size_mb"], bundle["rounds"], bundle["calls"]) == (12, 5, 101)
+    assert bert["speedup"] == 1 and bert["accuracy"] is bert["labels_equal"] is bert["size_mb"] is None
+    assert both["p50_us"] is both["p99_us"] is both["memory_mb"] is None
+
+
+def test_without_the_yardstick_nothing_is_quicker() -> None:
+    two_threads = dataclasses.replace(BERT, threads=2)
+    assert [row["speedup"] for row in rows_of([two_threads, BUNDLE], "bert")] == [None, None]
+
+
+def table(*measured: Measured) -> Speed:
+    return Speed(measured, "bert", "a processor", 3599, 5, {"torch": "2"}, {"seed": 1}, ["How.", "Left out: x."])
+
+
+def test_write(tmp_path: Path) -> None:
+    text, files = write(table(BERT, BUNDLE, BOTH), tmp_path / "benchmark")
+    assert [path.name for path in files] == ["benchmark.json", "benchmark.md", "benchmark.png"]
+    content = json.loads(files[0].read_text("utf-8"))
+    assert content["rows"] == rows_of([BERT, BUNDLE, BOTH], "bert")
+    assert (content["machine"], content["texts"], content["rounds"]) == ("a processor", 3599, 5)
+    assert content["versions"] == {"torch": "2"} and content["notes"] == ["How.", "Left out: x."]
+    page = files[1].read_text("utf-8")
+    line = "| student, bundle | 1 | 512 | 2.50 (2.00 to 4.00) | 400,000 | 50.0 | 99.0 | 50 | 0.20 | 12.0 | 0.7912 |"
+    assert f"{line} 24,000 | 100.00 % |" in page
+    assert "| 60,000 (50,000 to 80,000) | 17 | 200,000 |" in page and "- Left out: x." in page
+    assert "| student, bundle | 2 | 512 | 1.00 (1.00 to 1.00) | 1,000,000 | - | - | - | - |" in page
+    assert files[2].read_bytes().startswith(b"\x89PNG")
+    assert "Left out: x." in text and "24,000" in text
+
+
+def test_every_column_is_explained(tmp_path: Path) -> None:
+    page = write(table(BERT, BUNDLE), tmp_path)[1][1].read_text("utf-8")
+    header = [title.strip() for title in page.splitlines()[2].split("|")[2:-1]]
+    assert [line.split("**")[1] for line in page.splitlines() if line.startswith("- **")] == header
+    assert len(header) == len(COLUMNS) and "than bert with one thread" in page
+
+
+def test_the_terminal_lines_fit(tmp_path: Path) -> None:
+    lines = write(table(BERT, BUNDLE, BOTH), tmp_path)[0].splitlines()[:4]
+    assert len({display_width(line) for line in lines}) == 1 and display_width(lines[0]) <= 100
+
+
+def test_a_plot_of_lines_alone(tmp_path: Path) -> None:
+    assert write(table(BERT), tmp_path)[1][2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_have_three_digits() -> None:
+    assert [figure(value) for value in (0.123, 2.5, 12.34, 123.4, 61234.5)] == ["0.12", "2.50", "12.3", "123", "61,234"]
+
+
+def test_texts_are_taken_evenly() -> None:
+    texts = [str(n) for n in range(100)]
+    assert spaced(texts, 4) == ["0", "25", "50", "75"] and spaced(texts, 100) is texts
+    assert len(set(spaced(texts, 99))) == 99
+
+
+LITTLE = Effort(2, 2, 3)
+
+
+def fixed(answer: Callable[[str], str], log: list[tuple[int, int]] | None = None) -> Callable[[int], object]:
+    """Opens what answers so; ``log`` gets the threads it was opened for and those of PyTorch."""
+
+    def opened(threads: int) -> Callable[[Sequence[str]], list[str]]:
+        def predict(texts: Sequence[str]) -> list[str]:
+            if log is not None:
+                log.append((threads, torch.get_num_threads()))
+            return [answer(text) for text in texts]
+
+        return predict
+
+    return opened
+
+
+def test_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed_measure, "in_turns", partial(in_turns, least=0))
+    set_to = torch.get_num_threads()
+    log: list[tuple[int, int]] = []
+    candidates = [
+        Candidate("torch", fixed(str.upper), 1, LITTLE, bytes=7),
+        Candidate("bundle", fixed(lambda text: "B", log), 2, LITTLE, (1, 2), like="torch", child=("predict = len",)),
+        Candidate("jieba", fixed(str), 1, LITTLE, gives_labels=False, child=("1 / 0",)),
+        Candidate("lost", fixed(str.upper), 1, LITTLE, like="what was left out"),
+    ]
+    rows, failed = measure(candidates, ["a", "b", "b", "c"], ["A", "A", "B", "B"])
+    torch.set_num_threads(set_to)
+    assert [(row.name, row.threads) for row in rows] == [
+        ("torch", 1),
+        ("bundle", 1),
+        ("bundle", 2),
+        ("jieba", 1),
+        ("lost", 1),
+    ]
+    assert [row.accuracy for row in rows] == [0.5, 0.5, 0.5, None, 0.5]
+    assert [row.labels_equal for row in rows] == [None, 0.5, 0.5, None, None]
+    assert [len(row.singles) for row in rows] == [3, 3, 0, 3, 3]
+    assert [(row.texts, len(row.rounds)) for row in rows] == [(2, 2)] * 5
+    assert rows[0].bytes == 7 and rows[1].memory_mb and rows[1].start_s and rows[2].memory_mb is None
+    assert len(failed) == 1 and "jieba" in failed[0] and "ZeroDivisionError" in failed[0]
+    assert set(log) == {(1, 1), (2, 2)}
+
+
+TINY = BertConfig(vocab_size=21_128, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+
+
+def test_the_stand_in_has_bert_base_chineses_shape(tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=yard.VOCABULARY)
+    sizes = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size)
+    assert sizes == (768, 12, 12, 3072) and config.max_position_embeddings == 512
+    predict, said = yard.bert_base(tmp_path / "bert-base-chinese", TINY)
+    assert len(predict(["好", "iPhone 12 发布了", ""])) == 3
+    assert "random weights, timing only" in said and str(tmp_path) in said
+
+
+def test_the_stand_in_cuts_as_bert_does() -> None:
+    pieces = yard.stand_in(64)
+    packed = pieces.encode(["球队iPhone 12发布", "", "球" * 99])
+    assert packed.lengths.tolist() == [2 + 2 + 2 + 2, 2, 64]
+    assert len(pieces.tokenizer) <= yard.VOCABULARY
+
+
+def test_its_own_weights_are_taken_where_they_are(tiny_bert: Path) -> None:
+    predict, said = yard.bert_base(tiny_bert)
+    assert len(predict(["球队"] * 40)) == 40 and "own weights" in said and "random" not in said
+
+
+class Package(types.ModuleType):
+    """As much of fasttext as is used: it knows the text that it has seen."""
+
+    FastText = types.SimpleNamespace(eprint=print)
+
+    def train_supervised(self, path: str, **settings: object) -> Package:
+        self.lines, self.settings = Path(path).read_text("utf-8").splitlines(), settings
+        return self
+
+    def predict(self, lines: Sequence[str]) -> tuple[list[list[str]], None]:
+        known = dict(reversed(line.split(" ", 1)) for line in self.lines)
+        return [[known[line]] if line in known else [] for line in lines], None
+
+    def save_model(self, path: str) -> None:
+        Path(path).write_bytes(b"12345")
+
+
+def test_fasttext(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Package("fasttext")
+    monkeypatch.setitem(sys.modules, "fasttext", package)
+    model = FastText([["股票"], ["球队", "\n", "赢"]], [3, 1])
+    assert package.lines == ["__label__3 股票", "__label__1 球队 赢"]
+    assert package.settings["thread"] == package.settings["seed"] == 1
+    monkeypatch.setattr(fast_text, "segment", list)
+    assert model.predict(["股票"]) == [0]  # cut into characters now
+    monkeypatch.setattr(fast_text, "segment", str.split)
+    assert model.predict(["球队 赢", "股票", "half \ud800"]) == [1, 3, 0] and model.bytes == 5
+
+
+def test_fasttext_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fasttext", None)
+    with pytest.raises(UserError, match="fasttext is not installed") as error:
+        FastText([["股票"]], [0])
+    assert error.value.hint == "pip install fasttext-wheel"
+
+
+def test_the_real_fasttext() -> None:
+    pytest.importorskip("fasttext")
+    texts = ["球队 比赛"] * 50, ["股票 银行"] * 50
+    model = FastText([text.split() for group in texts for text in group], [0] * 50 + [1] * 50)
+    assert model.predict(["球队比赛", "股票银行", ""])[:2] == [0, 1] and model.bytes > 1000
+
+
+def run_of(folder: Path, flags: Sequence[str]) -> Run:
+    flags = [*flags, "--run", str(folder), "--mode", "benchmark"]
+    return Run(settings_from(vars(parser().parse_args(flags))))
+
+
+def test_nothing_trained(tmp_path: Path, tiny_flags: list[str]) -> None:
+    with pytest.raises(UserError, match="no student is trained") as error:
+        benchmark(run_of(tmp_path, tiny_flags))
+    assert "python distill.py --mode" in error.value.hint
+    with pytest.raises(UserError, match="no student"):
+        benchmark(run_of(tmp_path, [*tiny_flags, "--student_folder", str(tmp_path / "nowhere")]))
+
+
+def test_the_runs_own_student_must_be_of_these_data(finished_run: Path, tiny_flags: list[str]) -> None:
+    with pytest.raises(UserError, match="trained on other data"):
+        benchmark(run_of(finished_run, [*tiny_flags, "--seed", "7"]))
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mode with a small yardstick, few texts and rounds, no fresh processes, and no fastText."""
+    real = speed_rows.makers
+
+    def makers(bench: speed_rows.Bench) -> Iterator[tuple[str, speed_rows.Maker]]:
+        for name, make in real(bench):
+            yield name, lambda make=make: dataclasses.replace(make(), effort=LITTLE)
+
+    monkeypatch.setattr(speed, "makers", makers)
+    monkeypatch.setattr(speed_rows, "bert_base", lambda: yard.bert_base(Path("nowhere"), TINY))
+    monkeypatch.setattr(speed_measure, "in_turns", partial(in_turns, least=0))
+    monkeypatch.setattr(speed_measure, "fresh_process", lambda code, arguments, texts: Process(0.5, len(texts)))
+    monkeypatch.setitem(sys.modules, "fasttext", None)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_benchmark(finished_run: Path, tiny_flags: list[str]) -> None:
+    threads = torch.get_num_threads()
+    files = benchmark(run_of(finished_run, tiny_flags))
+    assert torch.get_num_threads() == threads
+    assert [path.parent for path in files] == [finished_run / "benchmark"] * 3
+    content = json.loads(files[0].read_text("utf-8"))
+    rows = {row["name"]: row for row in content["rows"] if row["threads"] == 1}
+    assert {"student, bundle", "student, PyTorch", "teacher, fp32", "LinearSVC", "jieba alone"} <= rows.keys()
+    assert rows["student, bundle"]["labels_equal"] == 1
+    report = json.loads((finished_run / "report" / "report.json").read_text("utf-8"))["rows"]
+    right = rows["student, PyTorch"]["accuracy"] * 30
+    assert right == pytest.approx(round(right)) and right > 15
+    assert rows["teacher, fp32"]["accuracy"] == pytest.approx(report[0]["accuracy"])
+    assert rows["jieba alone"]["accuracy"] is rows["bert-base-chinese, fp32"]["accuracy"] is None
+    assert rows["bert-base-chinese, fp32"]["speedup"] == 1
+    assert rows["student, bundle"]["memory_mb"] == 30 and rows["LinearSVC"]["memory_mb"] is None
+    assert any("Left out: fastText" in note and "pip install" in note for note in content["notes"])
+    assert content["texts"] == 30 and content["rounds"] == 5
+
+
+@pytest.mark.usefixtures("hurried")
+def test_several_students_that_were_trained_elsewhere(
+    finished_run: Path, tmp_path: Path, tiny_flags: list[str]
+) -> None:
+    given = [finished_run / "student", finished_run / "student.2"]
+    flags = [*tiny_flags, "--seed", "7", *(part for folder in given for part in ("--student_folder", str(folder)))]
+    content = json.loads(benchmark(run_of(tmp_path, flags))[0].read_text("utf-8"))
+    names = [row["name"] for row in content["rows"]]
+    assert "student 1, finished/student, bundle" in names and "student 2, finished/student.2, PyTorch" in names
+    assert any("student.2: trained on other data" in note for note in content["notes"])
+    assert any(note.startswith("Left out: teacher, fp32. There is no trained teacher") for note in content["notes"])
