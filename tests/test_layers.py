@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,19 +13,23 @@ ROOT = Path(__file__).parent.parent / "distill"
 LINES = (  # the highest first, as in docs/architecture.md
     ("cli",),
     ("stages",),
-    ("classifiers", "report"),
-    ("training",),
-    ("teacher", "students", "losses", "transfer", "augment", "floor", "embeddings"),
-    ("pretrained", "data", "ngrams"),
+    ("onnx_export",),
+    ("classifiers", "report", "bert_base"),
+    ("training", "export"),
+    ("teacher", "students", "losses", "transfer", "augment", "floor", "fast_text", "embeddings"),
+    ("pretrained", "data", "ngrams", "lexicon"),
     ("words", "batches", "metrics"),
     ("runs",),
-    ("config",),
+    ("config", "runtime", "stopwatch"),
     ("errors", "progress"),
 )
 DOORS = {
     "jieba": {"words"},
     "gensim": {"embeddings"},
-    "transformers": {"teacher"},
+    "transformers": {"teacher", "bert_base"},
+    "onnx": {"onnx_export"},
+    "onnxruntime": {"onnx_export"},
+    "fasttext": {"fast_text"},
     "snownlp": {"data"},
     "optuna": {"stages"},
 }
@@ -43,7 +48,12 @@ WITHOUT_TORCH = {
     "floor",
     "augment",
     "ngrams",
+    "lexicon",
+    "runtime",
+    "stopwatch",
+    "fast_text",
 }
+OF_THE_RUNTIME = {"numpy", "distill.errors", "distill.runtime", *sys.stdlib_module_names}
 
 
 def room_of(path: Path) -> str:
@@ -86,3 +96,9 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_stay_small(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if room_of(path) == "runtime"], ids=lambda path: path.name)
+def test_the_runtime_needs_numpy_alone(path: Path) -> None:
+    for name in imports(path):
+        assert {name, name.split(".")[0], ".".join(name.split(".")[:2])} & OF_THE_RUNTIME, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def mine(tmp_path: Path) -> Iterator[Path]:
     """A user's dictionary; whatever a test used is left behind it."""
     path = tmp_path / "mine.txt"
     path.write_text(
-        "\ufeffI-PACE电动车\n云计算平台 5 n\n\n小米SU7 nz\n中国 0\n杭研 0\n龘靐 7\n靐齉 7\n", encoding="utf-8"
+        "\ufeffI-PACE电动车\n云计算平台 5 n\n\n小米SU7 nz\n中国 0\n杭研 0\n龘靐 7\n靐乧 7\n", encoding="utf-8"
     )
     yield path
     use_dictionary(None)
@@ -149,6 +150,13 @@ def test_every_character_alone_and_between_words(lexicon: Lexicon) -> None:
     assert [lexicon.cut(text) for text in texts] == [segment(text) for text in texts]
 
 
+def test_words_of_the_dictionary(lexicon: Lexicon, vocabulary: Vocabulary) -> None:
+    """Neighbours that do not belong together, and words that are rarer than their characters side by side."""
+    chosen = random.Random(0).sample([word for word, count in cutter().frequencies.items() if count], 6000)
+    texts = ["".join(chosen[place : place + 3]) for place in range(0, len(chosen), 3)]
+    check(lexicon, vocabulary, [*texts, *chosen[:2000]], 20)
+
+
 def test_long_texts(lexicon: Lexicon, vocabulary: Vocabulary) -> None:
     check(lexicon, vocabulary, ["".join(PLAIN) * 50, "龘" * 800, "a1+" * 3000, MASKED * 500, " " * 3000, ""], 64)
     million = "他来到了网易杭研大厦" * 100_000
@@ -187,13 +195,13 @@ def test_a_dictionary_of_the_user(mine: Path, tmp_path: Path, vocabulary: Vocabu
     Run(Settings(run, DataSettings(user_dict=str(mine))))
     assert segment("云计算平台和I-pace电动车") == ["云计算平台", "和", "i-pace电动车"]
     assert segment("小米su7") == ["小米su7"] and segment("中国杭研") == [*"中国杭研"]
-    assert segment("龘靐齉") == ["龘靐", "齉"]  # both ways score the same, to the bit
+    assert segment("龘靐乧") == ["龘靐", "乧"]  # both ways score the same, to the bit
     arrays = lexicon_arrays(vocabulary)
     assert (arrays["lexicon.weights"] & SPLIT > 0).sum() == len(cutter().split) == 2
     check(
         Lexicon(arrays),
         vocabulary,
-        ["云计算平台和I-PACE电动车", "小米SU7到了", "中国杭研大厦", "龘靐齉", *PLAIN, *ODD],
+        ["云计算平台和I-PACE电动车", "小米SU7到了", "中国杭研大厦", "龘靐乧", *PLAIN, *ODD],
         20,
     )
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.export import bundle_arrays
 from distill.runtime import native
-from distill.runtime.layers import Encoded, aligned, lanes, pointer
+from distill.runtime.layers import LINE, Encoded, lanes, pointer
 from distill.runtime.recurrent import DIRECTIONS
 from distill.students.bilstm import BiLSTM
 
@@ -160,7 +160,7 @@ def in_c_floats(net: Folded, folder: Path) -> Run:
     function = ctypes.CDLL(str(path)).float_recurrent
     blocks = net.recurrent.reshape(2, net.hidden, 4, -1, lanes()).transpose(0, 3, 1, 2, 4)
     table, weights = in_lines(net.table), in_lines(blocks)
-    room = aligned((5, 8 * MOST_ROWS, net.hidden), np.float32)
+    room = in_lines(np.zeros((5, 8 * MOST_ROWS, net.hidden), np.float32))
 
     def run(batch: Encoded) -> Floats:
         pooled = np.empty((len(batch.ids), 4 * net.hidden), np.float32)
@@ -175,6 +175,8 @@ def in_c_floats(net: Folded, folder: Path) -> Run:
 
 def in_lines(array: Floats) -> Floats:
     """A copy that begins at a cache line."""
-    copied = aligned(array.shape, array.dtype)
+    room = np.empty(array.size + LINE // 4, np.float32)
+    first = -room.ctypes.data % LINE // 4
+    copied = room[first : first + array.size].reshape(array.shape)
     copied[:] = array
     return copied

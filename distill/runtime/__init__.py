@@ -18,7 +18,7 @@ from distill.runtime.texts import beginnings, pack
 
 __all__ = ["Runtime", "load"]
 
-SHARD = 512  # texts that a thread takes at a time: few enough for the cache, many enough to be of like lengths
+SHARD = 256  # texts that a thread takes at a time: few enough for the cache, many enough to be of like lengths
 NO_ROWS = np.empty(0, np.int32)
 
 

@@ -10,6 +10,7 @@ from distill.stages.examine import test
 from distill.stages.learn import train_students
 from distill.stages.run import Run
 from distill.stages.ship import export
+from distill.stages.speed import benchmark
 from distill.stages.teach import label, train_teacher
 from distill.stages.tune import tune
 
@@ -27,6 +28,7 @@ def run(settings: Settings) -> list[Path]:
         "compare": compare,
         "tune": tune,
         "export": export,
+        "benchmark": benchmark,
     }
     begun = Run(settings)
     kept = [] if settings.run.mode in READING else [begun.keep_settings()]
