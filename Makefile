@@ -25,7 +25,7 @@ $(VENV)/demo.installed: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/test.installed: requirements-dev.txt requirements-tune.txt $(VENV)/demo.installed
+$(VENV)/test.installed: requirements-dev.txt requirements-tune.txt requirements-onnx.txt $(VENV)/demo.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from distill.errors import UserError
 from distill.progress import progress
@@ -116,7 +116,7 @@ def fresh_process(code: str, arguments: Sequence[str], texts: Sequence[str]) -> 
     command = [sys.executable, "-c", CHILD.format(code=code), *arguments]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as faults:
+    with _file() as given, _file() as faults:
         given.write(json.dumps(list(texts)))
         given.seek(0)
         started = time.perf_counter()
@@ -130,3 +130,7 @@ def fresh_process(code: str, arguments: Sequence[str], texts: Sequence[str]) -> 
             raise UserError(f"the process that measures memory failed: {last}", code.splitlines()[0])
     (_, first), (peak, _) = lines
     return Process(first - started, float(peak) * 1024 / 1e6)
+
+
+def _file() -> IO[str]:
+    return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")

@@ -55,14 +55,14 @@ def test_the_picture_of_the_rooms_is_the_tested_one() -> None:
     assert drawn == [set(line) for line in LINES]
 
 
-@pytest.mark.parametrize("name", [*READMES, "docs/architecture.md", "CONTRIBUTING.md", "data/README.md"])
+@pytest.mark.parametrize("name", [*READMES, "docs/architecture.md", "docs/runtime.md", "CONTRIBUTING.md", "data/README.md"])
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text(name)):
         assert ((ROOT / name).parent / target).exists(), target
 
 
 def test_pins_are_exact() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-tune.txt"):
+    for name in sorted(path.name for path in ROOT.glob("requirements*.txt")):
         for line in text(name).splitlines():
             assert line.startswith(("#", "-r requirements")) or "==" in line, line
     assert "torch==2.13.0" in text("requirements.txt").splitlines()

@@ -30,14 +30,8 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 from distill.onnx_export import OnnxClassifier, export_student, export_teacher, files  # noqa: E402
 
-TEXTS = [
-    "球队今天公布新消息，教练和冠军怎么看这么火的比赛" * 3,
-    "",
-    "手机",
-    "股票和基金的价格又上了头条",
-    "🙂 iPhone 3.5%",
-    "银行" * 40,
-]
+LONG = "球队今天公布新消息，教练和冠军怎么看这么火的比赛" * 3
+TEXTS = [LONG, "", "手机", "股票和基金的价格又上了头条", "🙂 iPhone 3.5%", "银行" * 40]
 LABELS = ("体育", "财经", "科技")
 STUDENTS: dict[str, dict[str, Any]] = {
     "lstm": {"architecture": "bilstm"},
@@ -119,11 +113,8 @@ def test_a_bilstm_is_the_standard_operator_with_lengths(cell: str, tmp_path: Pat
     assert node.input[4]  # sequence_lens
     assert {entry.domain for entry in model.opset_import} == {""}
     axes = {one.name: [place.dim_param for place in one.type.tensor_type.shape.dim] for one in model.graph.input}
-    assert axes == {
-        "words": ["batch", "words_length"],
-        "lengths": ["batch"],
-        "ngrams": ["batch", "ngrams_length"],
-    }
+    own = {"words": ["batch", "words_length"], "lengths": ["batch"], "ngrams": ["batch", "ngrams_length"]}
+    assert axes == own
 
 
 @settings(max_examples=30, deadline=None)
@@ -150,12 +141,6 @@ def test_the_students_card(student: Path, student_file: Path) -> None:
     assert list(card["inputs"]) == ["words", "lengths", "ngrams"] and card["labels"] == list(LABELS)
     trained_with = json.loads((student / "student.json").read_text("utf-8"))["segmenter"]
     assert (card["ngrams"], card["max_length"], card["segmenter"]) == (64, 20, trained_with)
-
-
-def test_a_student_without_ngrams_has_no_input_for_them(tmp_path: Path) -> None:
-    path = onnx_file(export_student(saved_student(tmp_path / "student", 0), tmp_path / "onnx"))
-    assert [one.name for one in onnx.load(path).graph.input] == ["words", "lengths"]
-    assert list(json.loads(Path(f"{path}.json").read_text("utf-8"))["inputs"]) == ["words", "lengths"]
 
 
 def test_another_segmenter_is_said(student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -211,11 +196,8 @@ def test_a_prefix_is_kept(tiny_bert: Path, tmp_path: Path) -> None:
 def test_an_int8_teacher_agrees_roughly(teacher: Path, tmp_path: Path) -> None:
     whole = onnx_file(export_teacher(teacher, tmp_path / "onnx"))
     small = onnx_file(export_teacher(teacher, tmp_path / "int8", int8=True))
-    assert {path.name for path in small.parent.iterdir()} == {
-        "teacher-int8.onnx",
-        "teacher-int8.onnx.json",
-        "tokenizer.json",
-    }
+    names = {path.name for path in small.parent.iterdir()}
+    assert names == {"teacher-int8.onnx", "teacher-int8.onnx.json", "tokenizer.json"}
     kinds = [part.data_type for part in onnx.load(small).graph.initializer if len(part.dims) == 2]
     assert set(kinds) == {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}  # products; tables
     assert kinds.count(onnx.TensorProto.INT8) >= 12  # 6 a layer

@@ -341,6 +341,16 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fasttext", None)
 
 
+def test_a_gpu_has_rows_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, finished_run: Path, tmp_path: Path, tiny_flags: list[str]
+) -> None:
+    bench = speed_rows.Bench(run_of(finished_run, tiny_flags), tmp_path, (1, 2))
+    without = [name for name, _ in speed_rows.makers(bench)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = [name for name, _ in speed_rows.makers(bench)]
+    assert set(found) - set(without) == {"student, GPU", "teacher, GPU"} and len(without) == len(found) - 2
+
+
 @pytest.mark.usefixtures("hurried")
 def test_benchmark(finished_run: Path, tiny_flags: list[str]) -> None:
     threads = torch.get_num_threads()
