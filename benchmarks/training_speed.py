@@ -2,9 +2,9 @@
 
 python benchmarks/training_speed.py --data ../shared/data/tnews5 --texts 2000
 
-Both train the bundled weights for one epoch with batches of 32 and the same peak learning rates, weight decay, warm-up and decay; the
-Trainer otherwise as it comes (float32, random batches padded to their longest text). Needs accelerate, which the
-Trainer wants. Writes benchmarks/training_speed/training_speed.json and .md.
+Both train the bundled weights for one epoch, with batches of 32, the same peak learning rates, weight decay, warm-up
+and decay; the Trainer otherwise as it comes (float32, random batches padded to their longest text). The Trainer wants
+the package accelerate. Writes benchmarks/training_speed/training_speed.json and .md.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ class ForTrainer(torch.nn.Module):
         self.teacher, self.loss = model, torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
 
     def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> dict[str, Any]:
+        """Logits (batch, classes), and the loss where there are labels."""
         logits = self.teacher(Batch(input_ids, attention_mask.sum(1)))
         return {"logits": logits} if labels is None else {"loss": self.loss(logits, labels), "logits": logits}
 
 
 def ours(train: list[Example], dev: list[Example], classes: int, settings: TeacherSettings) -> dict[str, float]:
+    """One epoch and dev's labels by this program."""
     torch.manual_seed(SEED)
     model, pieces = teacher.build(resolve(settings.model).source, settings, classes)
     with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in (train, dev))) as inputs:
@@ -73,6 +75,7 @@ def ours(train: list[Example], dev: list[Example], classes: int, settings: Teach
 
 
 def trainers(train: list[Example], dev: list[Example], classes: int, settings: TeacherSettings) -> dict[str, float]:
+    """One epoch and dev's labels by the Trainer."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     torch.manual_seed(SEED)
@@ -119,11 +122,13 @@ def trainers(train: list[Example], dev: list[Example], classes: int, settings: T
 
 
 def figures(seconds: float, texts: int, labelling: float, logits: torch.Tensor, dev: list[Example]) -> dict[str, float]:
+    """A row of the table."""
     accuracy = (logits.argmax(1) == labels_of(dev)).double().mean().item()
     return {"train_texts_per_s": texts / seconds, "label_texts_per_s": labelling, "dev_accuracy": accuracy}
 
 
 def main() -> None:
+    """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="", help="folder of the data; empty: the embedded reviews")
     parser.add_argument("--texts", type=int, default=2000, help="train texts, a stratified choice")
@@ -150,6 +155,7 @@ def main() -> None:
 
 
 def write(rows: dict[str, dict[str, float]], machine: dict[str, Any]) -> None:
+    """Markdown, JSON, and the table on the screen."""
     base = rows["transformers.Trainer"]
     lines = ["| | train, texts/s | times | label, texts/s | times | dev accuracy |", "|---|---|---|---|---|---|"]
     for name, row in rows.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -126,6 +126,7 @@ def check(lexicon: Lexicon, vocabulary: Vocabulary, texts: list[str], most: int)
     assert not ids[np.arange(most) >= lengths[:, None]].any()
 
 
+@settings(deadline=None)  # jieba takes its time over some
 @given(texts=st.lists(TEXTS, max_size=4), most=st.integers(1, 12))
 def test_any_text_is_cut_and_numbered_as_in_training(
     lexicon: Lexicon, vocabulary: Vocabulary, texts: list[str], most: int

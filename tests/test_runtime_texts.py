@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -75,6 +75,7 @@ def rows_of_buckets(buckets: int) -> NDArray[np.uint16]:
     return (np.arange(buckets) * 7 % 65536 * (np.arange(buckets) % 3 > 0)).astype(np.uint16)
 
 
+@settings(deadline=None)  # the first call compiles the kernels
 @given(TEXTS, st.sampled_from([2, 3, 99, 2**18, 2**18 - 5]))
 def test_rows_of_ngrams(texts: list[str], buckets: int) -> None:
     row_of = rows_of_buckets(buckets)

@@ -5,7 +5,6 @@
  * where a search among a node's children takes ten that hang on one another.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "lexicon.h"
 
