@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from distill.errors import UserError
 from distill.lexicon import lexicon_arrays
 from distill.runs import write_file, write_folder, write_json
 from distill.runtime.bundle import ARRAYS, CARD, FORMAT, checksum
+from distill.students import CARD as STUDENT_CARD
 from distill.students import Words, load_student_parts
 from distill.students.average import Average
 from distill.students.bilstm import BiLSTM
@@ -35,6 +37,7 @@ def export_bundle(student: Path, bundle: Path) -> Path:
     if not isinstance(model, Student) or not isinstance(words, Words):
         what = "a textgcn answers only for the texts of its graph, so it cannot be shipped"
         raise UserError(what, student, "--student bilstm, taught by it: --teacher FOLDER")
+    _check_segmenter(student)
     network, arrays = bundle_arrays(model)
     arrays |= lexicon_arrays(words.vocabulary)
     card = {
@@ -50,6 +53,14 @@ def export_bundle(student: Path, bundle: Path) -> Path:
         write_file(aside / ARRAYS, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
         write_json(aside / CARD, card | {"files": {ARRAYS: checksum(aside / ARRAYS)}})
     return bundle
+
+
+def _check_segmenter(student: Path) -> None:
+    """The bundle gets jieba's tables as they are now: they must be those of training."""
+    trained = json.loads((student / STUDENT_CARD).read_text(encoding="utf-8"))["segmenter"]
+    if trained != segmenter():
+        what = f"its texts were cut by {trained} in training, here is {segmenter()}"
+        raise UserError(what, student, "give the same --user_dict and version of jieba, or train it again")
 
 
 def bundle_arrays(model: Student) -> tuple[dict[str, Any], Arrays]:

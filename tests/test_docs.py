@@ -55,7 +55,9 @@ def test_the_picture_of_the_rooms_is_the_tested_one() -> None:
     assert drawn == [set(line) for line in LINES]
 
 
-@pytest.mark.parametrize("name", [*READMES, "docs/architecture.md", "docs/runtime.md", "CONTRIBUTING.md", "data/README.md"])
+@pytest.mark.parametrize(
+    "name", [*READMES, "docs/architecture.md", "docs/runtime.md", "CONTRIBUTING.md", "data/README.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text(name)):
         assert ((ROOT / name).parent / target).exists(), target

@@ -78,7 +78,8 @@ def test_a_text_of_a_million_characters(letter: str, runtime: Runtime) -> None:
 
 
 def test_words_are_those_of_training(runtime: Runtime) -> None:
-    assert runtime.cut("I-PACE 今天公布新消息") == ["i", "-", "pace", "今天", "公布", "新", "消息"]
+    cut = runtime.cut(["I-PACE 今天公布新消息", "", "3-1"])
+    assert cut == [["i", "-", "pace", "今天", "公布", "新", "消息"], [], ["3", "-", "1"]]
 
 
 @pytest.mark.parametrize("wrong", ["一个字符串", "串" * (SHARD + 1)])

@@ -69,9 +69,9 @@ class Runtime:
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
-    def cut(self, text: str) -> list[str]:
-        """The words that the student sees of a text, before unknown ones fall into their characters."""
-        return self._lexicon.cut(text)
+    def cut(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words that the student sees of every text, before unknown ones fall into their characters."""
+        return self._lexicon.cut_all(texts)
 
     def _logits(self, texts: Sequence[str], first: int) -> NDArray[np.float32]:
         packed = pack(texts, first)

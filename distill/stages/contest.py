@@ -72,7 +72,7 @@ class _Opened:
         self.gold: NDArray[np.int64] = labels_of(run.data.test).numpy()
         self.teachers = {folder: open_teacher_of(run, folder).to(CPU) for folder in teachers_of(run)}
         self.students = {entry.name: [load_student(folder) for folder in entry.folders] for entry in entries}
-        self.floor = _floor(run)
+        self.floor = floor_of(run)
         timed: dict[str, Callable[[Sequence[str]], object]] = {
             name: own[0].predict for name, own in self.students.items()
         }
@@ -163,7 +163,8 @@ class _Opened:
         return np.stack([model.logits(self.texts, "test").numpy() for model in models])
 
 
-def _floor(run: Run) -> Floor:
+def floor_of(run: Run) -> Floor:
+    """The linear model, its C chosen on dev."""
     train, dev = run.data.train, run.data.dev
     return Floor().fit(
         [example.text for example in train],

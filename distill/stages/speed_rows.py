@@ -17,7 +17,7 @@ from distill.errors import UserError
 from distill.export import export_bundle
 from distill.fast_text import FastText
 from distill.runs import MADE_FROM, fingerprint_lines
-from distill.stages.contest import _floor as floor_of
+from distill.stages.contest import floor_of
 from distill.stages.run import LOG, Run
 from distill.stages.ship import trained_students
 from distill.stages.speed_measure import QUICK, SLOW, SLOWEST, Candidate, Effort
@@ -35,9 +35,7 @@ TORCH = "from distill.classifiers import load; it = load(sys.argv[1]); it.model.
 ONNX = "from distill.onnx_export import OnnxClassifier; predict = OnnxClassifier(sys.argv[1], 1).predict"
 YARD = "from distill.bert_base import bert_base; predict, _ = bert_base()"
 JIEBA = "from distill.words import segment; predict = lambda texts: list(map(segment, texts))"
-CUT = (
-    "import distill.runtime; cut = distill.runtime.load(sys.argv[1]).cut; predict = lambda texts: list(map(cut, texts))"
-)
+CUT = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).cut"
 
 
 @dataclass(frozen=True)
@@ -186,8 +184,8 @@ def segmenter(bench: Bench, folder: Path) -> Candidate:
     cut = runtime.load(shipped).cut
     return Candidate(
         "bundle's segmenter alone",
-        lambda _: lambda texts: list(map(cut, texts)),
-        1,
+        lambda _: cut,
+        len(bench.run.data.test),
         gives_labels=False,
         child=(CUT, str(shipped)),
     )
