@@ -41,7 +41,7 @@ INLINE Floats floats(const float *at) {
 INLINE Floats shorts_as_floats(const int16_t *at) {
     Shorts value;
     memcpy(&value, at, sizeof value);
-    return __builtin_convertvector(value, Floats);
+    return __builtin_convertvector(__builtin_convertvector(value, Ints), Floats); /* in one step GCC halves the vector */
 }
 
 /* the nearest integers of numbers within 2^15: plus 1.5 * 2^23 a float's low bits are the integer */
