@@ -15,7 +15,8 @@ from distill import students
 from distill.batches import PackedIds
 from distill.config import StudentSettings
 from distill.export import bundle_arrays
-from distill.runtime.networks import Encoded, Network, network
+from distill.runtime import networks
+from distill.runtime.networks import Encoded
 from distill.students import Student
 from distill.training import predict_logits
 
@@ -52,7 +53,7 @@ def encoded(words: list[list[int]], ngrams: list[list[int]]) -> Encoded:
         row[: len(text)] = text
     lengths = np.array([len(text) for text in words], np.int32)
     starts = np.cumsum([0, *(len(text) for text in ngrams)]).astype(np.int64)
-    return Encoded(ids, lengths, np.array([row for text in ngrams for row in text], np.int32), starts)
+    return networks.encoded(ids, lengths, np.array([row for text in ngrams for row in text], np.int32), starts)
 
 
 def texts(count: int, with_ngrams: bool) -> tuple[list[list[int]], list[list[int]]]:
@@ -75,18 +76,18 @@ def test_logits_are_those_of_pytorch(name: str, hidden: int, ngrams: int) -> Non
     model = student(hidden, ngrams, **NETWORKS[name])
     words, beside = texts(70, bool(ngrams))
     wanted = in_pytorch(model, words, beside)
-    found = network(*bundle_arrays(model)).logits(encoded(words, beside))
+    found = networks.student(*bundle_arrays(model)).logits(encoded(words, beside))
     np.testing.assert_allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
 
 
 @pytest.fixture(scope="module")
-def lstm() -> Network:
-    return network(*bundle_arrays(student(12, BUCKETS, **NETWORKS["lstm"])))
+def lstm() -> networks.Student:
+    return networks.student(*bundle_arrays(student(12, BUCKETS, **NETWORKS["lstm"])))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_a_text_has_its_logits_whatever_its_neighbours(lstm: Network, data: st.DataObject) -> None:
+def test_a_text_has_its_logits_whatever_its_neighbours(lstm: networks.Student, data: st.DataObject) -> None:
     words, beside = texts(data.draw(st.integers(1, 60)), with_ngrams=True)
     order = data.draw(st.permutations(range(len(words))))
     together = lstm.logits(encoded([words[i] for i in order], [beside[i] for i in order]))
@@ -101,9 +102,9 @@ def test_large_weights_leave_no_sum_wrong() -> None:
         for name, parameter in model.lstm.named_parameters():  # type: ignore[union-attr]
             parameter.fill_(3.0 if "hh" in name else 1.0)
     words, beside = texts(20, with_ngrams=False)
-    found = network(*bundle_arrays(model)).logits(encoded(words, beside))
+    found = networks.student(*bundle_arrays(model)).logits(encoded(words, beside))
     np.testing.assert_allclose(found, in_pytorch(model, words, beside), atol=5e-3)
 
 
-def test_a_student_of_no_texts_says_nothing(lstm: Network) -> None:
+def test_a_student_of_no_texts_says_nothing(lstm: networks.Student) -> None:
     assert lstm.logits(encoded([], [])).shape == (0, CLASSES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.runtime.bundle import AGAIN, read_bundle
+from distill.runtime.layers import check
 from distill.runtime.lexicon import Lexicon, Ngrams
-from distill.runtime.networks import Encoded, network
+from distill.runtime.native import library
+from distill.runtime.networks import student
 from distill.runtime.texts import beginnings, pack
 
 __all__ = ["Runtime", "load"]
 
 SHARD = 256  # texts that a thread takes at a time: few enough for the cache, many enough to be of like lengths
-NO_ROWS = np.empty(0, np.int32)
 
 
 class Runtime:
@@ -41,7 +43,7 @@ class Runtime:
         try:
             self._lexicon = Lexicon(bundle.arrays)
             self._ngrams = Ngrams(bundle.arrays["ngrams.row_of"]) if self._read else None
-            self._network = network(bundle.card["network"], bundle.arrays)
+            self._student = student(bundle.card["network"], bundle.arrays)
         except (KeyError, ValueError, IndexError) as error:
             raise UserError(f"this bundle is broken: {error!r}", folder, AGAIN) from error
         threads = threads or os.cpu_count() or 1
@@ -75,11 +77,20 @@ class Runtime:
 
     def _logits(self, texts: Sequence[str], first: int) -> NDArray[np.float32]:
         packed = pack(texts, first)
-        ids, lengths = self._lexicon.encode(packed, self._most)
-        rows, starts = NO_ROWS, np.zeros(len(texts) + 1, np.int64)
-        if self._ngrams:
-            rows, starts = self._ngrams.rows(beginnings(texts, packed, self._read))
-        return self._network.logits(Encoded(ids, lengths, rows, starts))
+        read = beginnings(texts, packed, self._read) if self._ngrams else packed
+        found = self._student.room(len(texts))
+        check(
+            library().distill_classify(
+                self._lexicon.struct,
+                self._ngrams.struct if self._ngrams else None,
+                ctypes.byref(self._student),
+                ctypes.byref(packed.struct()),
+                ctypes.byref(read.struct()),
+                self._most,
+                ctypes.c_void_p(found.ctypes.data),
+            )
+        )
+        return found[:, : len(self.labels)]
 
 
 load = Runtime

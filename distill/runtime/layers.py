@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,6 @@ from distill.runtime.native import library
 Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float32]
 LINE = 64  # bytes of the cache
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Texts as the networks take them.
-
-    Shapes: ``ids`` (texts, longest) int32, of which ``lengths`` (texts,) int32 count; ``rows`` (n-grams,) int32 of all
-    texts, ``starts`` (texts + 1,) int64 where each text's begin.
-    """
-
-    ids: NDArray[np.int32]
-    lengths: NDArray[np.int32]
-    rows: NDArray[np.int32]
-    starts: NDArray[np.int64]
 
 
 def lanes() -> int:
@@ -64,61 +50,48 @@ def numbers(table: NDArray[np.int16], scale: Floats) -> Floats:
 
 
 class Struct(ctypes.Structure):
-    """A kernel's struct; ``kept`` holds the arrays that its pointers lead to."""
+    """A kernel's struct of numbers, arrays (as pointers) and structs; ``kept`` holds what the pointers lead to."""
 
     def __init__(self, **values: Any) -> None:
-        self.kept = [value for value in values.values() if isinstance(value, np.ndarray)]
+        self.kept = values
         super().__init__(
-            **{name: pointer(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+            **{name: value.ctypes.data if isinstance(value, np.ndarray) else value for name, value in values.items()}
         )
 
-
-def pointers(arrays: list[NDArray[Any]]) -> Any:
-    """A pointer for each direction."""
-    return (ctypes.c_void_p * 2)(*(array.ctypes.data for array in arrays))
-
-
-class Dense:
-    """``in . weight + bias``, weight (in, out), with or without ReLU."""
-
-    def __init__(self, weight: Floats, bias: Floats, relu: bool = False) -> None:
-        block, self.out, self.relu = 2 * lanes(), weight.shape[1], relu
-        wide = padded(np.asarray(weight, np.float32), 1, block)
-        self.weight = np.ascontiguousarray(wide.reshape(len(wide), -1, block).swapaxes(0, 1))
-        self.bias = padded(np.asarray(bias, np.float32), 0, block)
-
-    def __call__(self, given: Floats) -> Floats:
-        """(texts, in) -> (texts, out)."""
-        made = np.empty((len(given), len(self.bias)), np.float32)
-        sizes = ctypes.c_int64(len(given)), given.shape[1]
-        library().distill_dense(
-            pointer(given), *sizes, pointer(self.weight), pointer(self.bias), made.shape[1], self.relu, pointer(made)
-        )
-        return made[:, : self.out]
+    def keeping(self, *more: object) -> Self:
+        """This struct, with what else its pointers lead to."""
+        self.kept[f"{len(self.kept)}"] = more
+        return self
 
 
-class Classified:
-    """What all students end with: a classifier, and what n-grams add to its logits."""
+class Dense(Struct):
+    """The struct of a dense layer; see kernels/networks.h."""
 
-    def __init__(self, arrays: Arrays, features: int) -> None:
-        """The classifier's weight has rows for (parts, features); each part is padded to whole vectors."""
-        weight = arrays["classifier.weight"]
-        parts = padded(weight.reshape(-1, features, weight.shape[1]), 1, 2 * lanes())
-        self.classifier = Dense(parts.reshape(-1, weight.shape[1]), arrays["classifier.bias"])
-        says = arrays.get("ngrams.says")
-        self.says = None if says is None else np.ascontiguousarray(says, dtype=np.float32)
+    _fields_ = (("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("out", ctypes.c_int32))
 
-    def __call__(self, pooled: Floats, texts: Encoded) -> Floats:
-        """Logits (texts, classes) of the texts' vectors (texts, parts x features)."""
-        made = np.ascontiguousarray(self.classifier(pooled))
-        if self.says is not None:
-            sizes = ctypes.c_int64(len(made)), made.shape[1]
-            given = pointer(self.says), pointer(texts.rows), pointer(texts.starts)
-            library().distill_add_ngrams(*given, *sizes, pointer(made))
-        return made
+
+def dense(weight: Floats, bias: Floats) -> Dense:
+    """A layer ``in . weight + bias``, its width padded to whole vectors: weight (in, out), bias (out,)."""
+    block = 2 * lanes()
+    wide = padded(np.asarray(weight, np.float32), 1, block)
+    blocks = np.ascontiguousarray(wide.reshape(len(wide), -1, block).swapaxes(0, 1))
+    return Dense(weight=blocks, bias=padded(np.asarray(bias, np.float32), 0, block), out=wide.shape[1])
 
 
 def check(failed: int) -> None:
     """Raise what a kernel's answer means: 0 is well, all else is a lack of memory."""
     if failed:
         raise UserError("there is no memory left for these texts", None, "give fewer or shorter texts at once")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network's struct, the width of what it makes of a text, and of that the features of each part.
+
+    The classifier (or ``layer``, where there is one) sees parts that are padded to whole vectors.
+    """
+
+    struct: Struct
+    width: int
+    features: int
+    layer: Dense = field(default_factory=Dense)

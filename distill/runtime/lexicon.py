@@ -21,10 +21,6 @@ SCORES = {"scores": np.float64, "start": np.float64, "transitions": np.float64, 
 TRIE = {"letters": np.uint32, "labels": np.uint16, "children": np.uint16, "weights": np.uint16, "words": np.int32}
 
 
-class _Texts(ctypes.Structure):
-    _fields_ = (("points", ctypes.c_void_p), ("starts", ctypes.c_void_p), ("texts", ctypes.c_int64))
-
-
 class _Lexicon(ctypes.Structure):
     _fields_ = (
         ("letter_of", ctypes.c_void_p),
@@ -70,6 +66,7 @@ class Lexicon:
         self._kept = {"letter_of": letter_of, "cells": cells, "ids": ids, **scores}
         pointers = {name: array.ctypes.data for name, array in self._kept.items()}
         self._lexicon = _Lexicon(**pointers, letters=letters, bits=bits)
+        self.struct = ctypes.byref(self._lexicon)
 
     def cut(self, text: str) -> list[str]:
         """The words of a text, as :func:`distill.words.segment` gives them."""
@@ -103,7 +100,7 @@ class Lexicon:
         return ids, lengths
 
     def _with(self, packed: Packed) -> tuple[Any, Any]:
-        return ctypes.byref(self._lexicon), ctypes.byref(_texts(packed))
+        return self.struct, ctypes.byref(packed.struct())
 
 
 class Ngrams:
@@ -116,6 +113,7 @@ class Ngrams:
     def __init__(self, row_of: NDArray[np.uint16]) -> None:
         self._row_of = np.require(row_of, np.uint16, ("C", "A"))
         self._ngrams = _Ngrams(self._row_of.ctypes.data, len(self._row_of))
+        self.struct = ctypes.byref(self._ngrams)
 
     def rows(self, packed: Packed) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Rows of the n-grams that have one, shape (n-grams,), and where each text's begin, shape (texts + 1,).
@@ -124,13 +122,9 @@ class Ngrams:
         """
         rows = np.empty(3 * len(packed.points) + len(packed), np.int32)
         starts = np.empty(len(packed) + 1, np.int64)
-        texts = ctypes.byref(_texts(packed))
-        check(library().distill_ngrams(ctypes.byref(self._ngrams), texts, pointer(rows), pointer(starts)))
+        texts = ctypes.byref(packed.struct())
+        check(library().distill_ngrams(self.struct, texts, pointer(rows), pointer(starts)))
         return rows[: starts[-1]], starts
-
-
-def _texts(packed: Packed) -> _Texts:
-    return _Texts(packed.points.ctypes.data, packed.starts.ctypes.data, len(packed))
 
 
 def _longs(*numbers: int) -> list[ctypes.c_int64]:

@@ -1,26 +1,81 @@
-"""The students' networks by their name in a bundle's card."""
+"""A bundle's network as the kernels take it: one struct for all students; see kernels/classify.c."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from distill.runtime.layers import Arrays, Encoded, Floats
-from distill.runtime.pooled import Average, TextCNN
-from distill.runtime.recurrent import Recurrent
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Encoded", "Network", "network"]
+from distill.runtime.layers import Arrays, Dense, Floats, Struct, check, dense, lanes, padded
+from distill.runtime.native import library
+from distill.runtime.pooled import average, convolutions
+from distill.runtime.recurrent import recurrent
+
+KINDS = {"bilstm": recurrent, "textcnn": convolutions, "average": average}  # in the order of kernels/classify.c
 
 
-class Network(Protocol):
-    """What turns encoded texts into logits."""
+class Encoded(Struct):
+    """Texts as ids; see kernels/networks.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("ids", "lengths", "rows", "starts")),
+        ("texts", ctypes.c_int64),
+        ("longest", ctypes.c_int32),
+    )
+
+
+def encoded(
+    ids: NDArray[np.int32], lengths: NDArray[np.int32], rows: NDArray[np.int32], starts: NDArray[np.int64]
+) -> Encoded:
+    """Texts as ids.
+
+    Args:
+        ids: of the words, shape (texts, longest).
+        lengths: how many of them count, shape (texts,).
+        rows: of all texts' n-grams, shape (n-grams,).
+        starts: where each text's begin, shape (texts + 1,).
+    """
+    return Encoded(ids=ids, lengths=lengths, rows=rows, starts=starts, texts=len(ids), longest=ids.shape[1])
+
+
+class Student(Struct):
+    """See kernels/classify.c."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("network", ctypes.c_void_p),
+        ("layer", Dense),
+        ("classifier", Dense),
+        ("says", ctypes.c_void_p),
+        ("classes", ctypes.c_int32),
+    )
 
     def logits(self, texts: Encoded) -> Floats:
         """Logits, shape (texts, classes)."""
-        ...
+        found = self.room(texts.texts)
+        check(library().distill_logits(ctypes.byref(self), ctypes.byref(texts), ctypes.c_void_p(found.ctypes.data)))
+        return found[:, : self.classes]
+
+    def room(self, texts: int) -> Floats:
+        """An array for logits; its last columns, beyond the classes, are padding."""
+        return np.empty((texts, self.classifier.out), np.float32)
 
 
-def network(card: Mapping[str, Any], arrays: Arrays) -> Network:
-    """The network of a bundle's card."""
-    made: dict[str, Any] = {"bilstm": Recurrent, "textcnn": TextCNN, "average": Average}
-    return made[card["architecture"]](card, arrays)  # type: ignore[no-any-return]
+def student(card: Mapping[str, Any], arrays: Arrays) -> Student:
+    """The student of a bundle's card."""
+    made = KINDS[card["architecture"]](card, arrays)
+    weight, says = arrays["classifier.weight"], arrays.get("ngrams.says")
+    parts = padded(weight.reshape(-1, made.features, weight.shape[1]), 1, 2 * lanes())
+    return Student(
+        kind=list(KINDS).index(card["architecture"]),
+        width=made.width,
+        network=ctypes.addressof(made.struct),
+        layer=made.layer,
+        classifier=dense(parts.reshape(-1, weight.shape[1]), arrays["classifier.bias"]),
+        classes=weight.shape[1],
+        **({} if says is None else {"says": np.ascontiguousarray(says, dtype=np.float32)}),
+    ).keeping(made.struct)

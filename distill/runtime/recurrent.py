@@ -9,79 +9,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.runtime.layers import (
-    Arrays,
-    Classified,
-    Encoded,
-    Floats,
-    Struct,
-    aligned,
-    check,
-    lanes,
-    numbers,
-    padded,
-    pointer,
-    pointers,
-)
-from distill.runtime.native import library
+from distill.runtime.layers import Arrays, Floats, Made, Struct, aligned, lanes, numbers, padded
 
 STATE_ONE = 8192  # a state of 1 as an integer: 13 bits, which leave a sum of 128 products 18 bits for the weights
 DIRECTIONS = ("ahead", "back")
 
 
-class _RecurrentStruct(Struct):
+BOTH = ctypes.c_void_p * 2  # directions
+OF_DIRECTION = ("input", "bias", "folded_scale", "recurrent", "recurrent_scale", "recurrent_bias")
+
+
+class Recurrent(Struct):
+    """See kernels/networks.h."""
+
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("gates", "units", "width", "sentence")),
         ("vectors", ctypes.c_void_p),
-        *((name, ctypes.c_void_p * 2) for name in ("input", "bias", "folded_scale", "recurrent")),
-        *((name, ctypes.c_void_p * 2) for name in ("recurrent_scale", "recurrent_bias")),
+        *((name, BOTH) for name in OF_DIRECTION),
         ("folded", ctypes.c_void_p),
         ("known", ctypes.c_void_p),
         ("state_scale", ctypes.c_float),
     )
 
 
-class Recurrent:
-    """biLSTM or biGRU: see kernels/recurrent.c."""
-
-    def __init__(self, card: Mapping[str, Any], arrays: Arrays) -> None:
-        self.gates, hidden = (3 if card["cell"] == "gru" else 4), int(card["hidden"])
-        vectors = numbers(arrays["words"], arrays["words.scale"])
-        longest = float(np.sqrt((vectors**2).sum(1).max()))
-        self.directions = [_Direction(arrays, name, self.gates, hidden, longest) for name in DIRECTIONS]
-        self.units = self.directions[0].units
-        self.classified = Classified(arrays, hidden)
-        columns = self.gates * self.units
-        self.struct = _RecurrentStruct(
-            gates=self.gates,
-            units=self.units,
-            width=vectors.shape[1],
-            sentence=bool(card["sentence"]),
-            vectors=vectors,
-            **{
-                name: pointers([getattr(direction, name) for direction in self.directions])
-                for name in ("input", "bias", "folded_scale", "recurrent", "recurrent_scale", "recurrent_bias")
-            },
-            folded=aligned(len(vectors), 2, columns),
-            known=np.zeros(len(vectors), np.uint8),
-            state_scale=STATE_ONE,
-        )
-
-    def logits(self, texts: Encoded) -> Floats:
-        """Logits, shape (texts, classes)."""
-        count, longest = texts.ids.shape
-        pooled = np.empty((count, 4 * self.units), np.float32)
-        check(
-            library().distill_recurrent(
-                ctypes.byref(self.struct),
-                pointer(texts.ids),
-                pointer(texts.lengths),
-                ctypes.c_int64(count),
-                longest,
-                pointer(pooled),
-            )
-        )
-        return self.classified(pooled, texts)
+def recurrent(card: Mapping[str, Any], arrays: Arrays) -> Made:
+    """BiLSTM or biGRU of a bundle."""
+    gates, hidden = (3 if card["cell"] == "gru" else 4), int(card["hidden"])
+    vectors = numbers(arrays["words"], arrays["words.scale"])
+    longest = float(np.sqrt((vectors**2).sum(1).max()))
+    directions = [_Direction(arrays, name, gates, hidden, longest) for name in DIRECTIONS]
+    units = directions[0].units
+    struct = Recurrent(
+        gates=gates,
+        units=units,
+        width=vectors.shape[1],
+        sentence=bool(card["sentence"]),
+        vectors=vectors,
+        **{
+            name: (ctypes.c_void_p * 2)(*(getattr(one, name).ctypes.data for one in directions))
+            for name in OF_DIRECTION
+        },
+        folded=aligned(len(vectors), 2, gates * units),
+        known=np.zeros(len(vectors), np.uint8),
+        state_scale=STATE_ONE,
+    )
+    return Made(struct.keeping(directions), width=4 * units, features=hidden)
 
 
 class _Direction:

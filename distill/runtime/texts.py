@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,12 @@ from distill.errors import UserError
 
 MASKED = "[UNK]"  # as distill.words has it; the only capitals that reach the kernels
 ALONE = ("\u03a3", "\u0130")  # lowered as its neighbours are; longer when lowered
+
+
+class Texts(ctypes.Structure):
+    """See kernels/kernels.h."""
+
+    _fields_ = (("points", ctypes.c_void_p), ("starts", ctypes.c_void_p), ("texts", ctypes.c_int64))
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,10 @@ class Packed:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def struct(self) -> Texts:
+        """The same for the kernels; it lives no longer than this."""
+        return Texts(self.points.ctypes.data, self.starts.ctypes.data, len(self.starts) - 1)
 
 
 def pack(texts: Sequence[str], first: int = 0) -> Packed:

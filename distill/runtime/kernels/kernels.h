@@ -11,6 +11,14 @@ typedef struct {
     int64_t texts;
 } Texts;
 
+/* Buckets that n-grams are hashed into, and the row of each, 0: none. */
+typedef struct {
+    const uint16_t *row_of; /* buckets */
+    int64_t buckets;
+} Ngrams;
+
+int distill_ngrams(const Ngrams *ngrams, const Texts *texts, int32_t *rows, int64_t *starts);
+
 /* Length of the longest text. */
 static inline int64_t longest_text(const Texts *texts) {
     int64_t longest = 0;

@@ -86,4 +86,6 @@ static inline void add_word(const Lexicon *lexicon, Cut *cut, int64_t begin, int
 /* jieba.finalseg.cut: words out of single characters that the dictionary left. */
 void distill_names(const Lexicon *lexicon, Cut *cut, int64_t begin, int64_t end);
 
+int distill_encode(const Lexicon *lexicon, const Texts *texts, int64_t most, int32_t *ids, int32_t *lengths);
+
 #endif

@@ -7,12 +7,6 @@ enum { FINE = 0, NO_MEMORY = -1 };
 #define BITS 21 /* of a code point + 1 */
 #define BOUNDARY 0x110001
 
-/* Buckets that n-grams are hashed into, and the row of each, 0: none. */
-typedef struct {
-    const uint16_t *row_of; /* buckets */
-    int64_t buckets;
-} Ngrams;
-
 /* MurmurHash3's 64-bit finalizer, then key % (buckets - 1) + 1 with a multiplication in the place of a division. */
 static inline uint64_t bucket(uint64_t key, uint64_t modulus, uint64_t inverse) {
     key = (key ^ key >> 33) * 0xFF51AFD7ED558CCDu;

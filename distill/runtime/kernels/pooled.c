@@ -1,16 +1,9 @@
-/* Students without recurrence (average, textcnn), hashed n-grams, and the dense layer that all end with. */
-#include "kernels.h"
+/* Students without recurrence (average, textcnn), and the dense layer that all end with. */
+#include "networks.h"
 #include "vectors.h"
 #include <stdlib.h>
 
 #define WIDE 2 /* vectors of columns that a row's sums take in a dense layer */
-
-/* a table of vectors in 16 bits; number = entry * scale of its column */
-typedef struct {
-    const int16_t *rows; /* [rows][width] */
-    const float *scale;  /* [width] */
-    int32_t width;       /* a multiple of LANES */
-} Table;
 
 /* mean and maximum of some rows of a table; zeros of none */
 INLINE void mean_and_most(const Table *table, const int32_t *rows, int64_t count, float *mean, float *highest) {
@@ -27,27 +20,18 @@ INLINE void mean_and_most(const Table *table, const int32_t *rows, int64_t count
     }
 }
 
-/* mean and maximum of a text's words and, where ngrams is given, of its n-grams: [texts][2 or 4][width] */
-void distill_average(const Table *words, const int32_t *ids, const int32_t *lengths, int64_t texts, int32_t longest,
-                     const Table *ngrams, const int32_t *rows, const int64_t *starts, float *pooled) {
-    for (int64_t i = 0; i < texts; i++, pooled += (ngrams ? 4 : 2) * words->width) {
-        mean_and_most(words, ids + i * longest, lengths[i], pooled, pooled + words->width);
-        if (ngrams)
-            mean_and_most(ngrams, rows + starts[i], starts[i + 1] - starts[i], pooled + 2 * words->width,
-                          pooled + 3 * words->width);
+/* mean and maximum of a text's words and, where there is a table of them, of its n-grams: [texts][2 or 4][width] */
+int average(const Average *net, const Encoded *texts, float *pooled) {
+    const int32_t width = net->words.width;
+    for (int64_t i = 0; i < texts->texts; i++) {
+        mean_and_most(&net->words, texts->ids + i * texts->longest, texts->lengths[i], pooled, pooled + width);
+        pooled += 2 * width;
+        if (!net->ngrams.rows) continue;
+        const int64_t start = texts->starts[i];
+        mean_and_most(&net->ngrams, texts->rows + start, texts->starts[i + 1] - start, pooled, pooled + width);
+        pooled += 2 * width;
     }
-}
-
-/* adds to logits [texts][classes] the mean of what each of a text's n-grams says [rows][classes] */
-void distill_add_ngrams(const float *says, const int32_t *rows, const int64_t *starts, int64_t texts, int32_t classes,
-                        float *logits) {
-    for (int64_t i = 0; i < texts; i++, logits += classes) {
-        const float share = starts[i + 1] > starts[i] ? 1.0f / (starts[i + 1] - starts[i]) : 0.0f;
-        for (int64_t place = starts[i]; place < starts[i + 1]; place++) {
-            const float *row = says + (int64_t)rows[place] * classes;
-            for (int32_t j = 0; j < classes; j++) logits[j] += row[j] * share;
-        }
-    }
+    return 0;
 }
 
 INLINE void dense_block(const float *in, int32_t width, const float *weights, const float *bias, int32_t out_width,
@@ -63,31 +47,16 @@ INLINE void dense_block(const float *in, int32_t width, const float *weights, co
             keep(out + (int64_t)row * out_width + v * LANES, relu ? most(sums[row][v], (Floats){}) : sums[row][v]);
 }
 
-/* out [texts][out_width] = in [texts][width] . weights + bias; out_width a multiple of 2 LANES, and weights in blocks
- * [out_width / 2 LANES][width][2 LANES] */
-void distill_dense(const float *in, int64_t texts, int32_t width, const float *weights, const float *bias,
-                   int32_t out_width, int32_t relu, float *out) {
-    for (int32_t j = 0; j < out_width; j += WIDE * LANES) {
-        const float *block = weights + (int64_t)j * width;
+void dense(const Dense *layer, const float *in, int64_t texts, int32_t width, int relu, float *out) {
+    for (int32_t j = 0; j < layer->out; j += WIDE * LANES) {
+        const float *block = layer->weight + (int64_t)j * width, *bias = layer->bias + j;
         int64_t i = 0;
         for (; i + 4 <= texts; i += 4)
-            dense_block(in + i * width, width, block, bias + j, out_width, 4, relu, out + i * out_width + j);
+            dense_block(in + i * width, width, block, bias, layer->out, 4, relu, out + i * layer->out + j);
         for (; i < texts; i++)
-            dense_block(in + i * width, width, block, bias + j, out_width, 1, relu, out + i * out_width + j);
+            dense_block(in + i * width, width, block, bias, layer->out, 1, relu, out + i * layer->out + j);
     }
 }
-
-typedef struct {
-    int32_t spans;           /* filters of 1, 2, …, spans words */
-    int32_t filters;         /* of each span, a multiple of 2 LANES */
-    int32_t width;           /* of a word vector */
-    const float *vectors;    /* [words][width] */
-    const float *taps;       /* [width][spans (spans + 1) / 2][filters], divided by scale: span 1's, span 2's two, … */
-    const float *scale;      /* [spans][filters] */
-    const float *bias;       /* [spans][filters] */
-    int16_t *folded;         /* [words][spans (spans + 1) / 2][filters]: a convolution is additions of these */
-    uint8_t *known;          /* [words] */
-} Convolutions;
 
 static const int16_t *taps_of(const Convolutions *net, int32_t word) {
     const int32_t columns = net->spans * (net->spans + 1) / 2 * net->filters;
@@ -130,15 +99,14 @@ INLINE void highest(const Convolutions *net, const int16_t *const *rows, int32_t
     }
 }
 
-/* ids [texts][longest] -> pooled [texts][spans][filters], ReLU done; 0, or 1 without memory */
-int32_t distill_textcnn(const Convolutions *net, const int32_t *ids, const int32_t *lengths, int64_t texts,
-                        int32_t longest, float *pooled) {
-    const int16_t **rows = malloc(sizeof *rows * longest);
+/* pooled [texts][spans][filters], ReLU done */
+int convolutions(const Convolutions *net, const Encoded *texts, float *pooled) {
+    const int16_t **rows = malloc(sizeof *rows * texts->longest);
     if (!rows) return 1;
-    for (int64_t i = 0; i < texts; i++) {
-        for (int32_t k = 0; k < lengths[i]; k++) rows[k] = taps_of(net, ids[i * longest + k]);
+    for (int64_t i = 0; i < texts->texts; i++) {
+        for (int32_t k = 0; k < texts->lengths[i]; k++) rows[k] = taps_of(net, texts->ids[i * texts->longest + k]);
         for (int32_t span = 1; span <= net->spans; span++, pooled += net->filters)
-            highest(net, rows, lengths[i], span, pooled);
+            highest(net, rows, texts->lengths[i], span, pooled);
     }
     free(rows);
     return 0;

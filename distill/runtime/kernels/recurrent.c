@@ -4,28 +4,11 @@
  * met, and kept in 16 bits ("folded"). What is left of a step is the recurrent product, in 16-bit integers with 32-bit
  * sums. Columns stand in blocks of LANES units with their gates side by side, so that a block's gates meet in registers.
  */
-#include "kernels.h"
+#include "networks.h"
 #include "vectors.h"
 #include <stdlib.h>
 
 #define TILE (8 * ROWS) /* texts whose states are in the cache together */
-
-typedef struct {
-    int32_t gates;  /* 4: LSTM's input, forget, cell, output; 3: GRU's reset, update, new */
-    int32_t units;  /* of a direction, a multiple of LANES; those beyond the student's have weights of 0 */
-    int32_t width;  /* of a word vector */
-    int32_t sentence; /* the mean of the words is the only step */
-    const float *vectors;          /* [words][width] */
-    const float *input[2];         /* [width][columns], already divided by folded_scale */
-    const float *bias[2];          /* [columns], likewise */
-    const float *folded_scale[2];  /* [columns]: gate's share of the word = folded * folded_scale */
-    const int16_t *recurrent[2];   /* [units / LANES][units / 2][gates][LANES][2] */
-    const float *recurrent_scale[2]; /* [columns] */
-    const float *recurrent_bias[2]; /* [columns]; GRU's of the new gate, else 0 */
-    int16_t *folded;               /* [words][2][columns] */
-    uint8_t *known;                /* [words]: whether its folded row is there */
-    float state_scale;             /* a state of 1 as an integer */
-} Recurrent;
 
 typedef struct {
     int16_t *before, *after; /* states as integers [TILE][units] */
@@ -33,8 +16,6 @@ typedef struct {
     float *most, *sum;       /* over the steps, likewise */
     const int16_t *row[TILE], *next[TILE]; /* of the folded table, for this step and the one after */
 } Tile;
-
-int32_t distill_lanes(void) { return LANES; }
 
 static void fold(const Recurrent *net, int32_t word) {
     const int32_t columns = net->gates * net->units;
@@ -200,15 +181,16 @@ static void longest_first(const int32_t *lengths, int64_t texts, int32_t longest
 }
 
 /* one tile: maximum and mean of the states, [maximum ahead, maximum back, mean ahead, mean back][units] a text */
-static void pool(const Recurrent *net, Tile *tile, const int32_t *ids, const int32_t *lengths, int32_t longest,
-                 const int64_t *order, int32_t texts, int16_t *means, float *pooled) {
+static void pool(const Recurrent *net, Tile *tile, const Encoded *all, const int64_t *order, int32_t texts,
+                 int16_t *means, float *pooled) {
     const int32_t *words[TILE];
     int32_t steps[TILE];
     const int32_t units = net->units, columns = net->gates * units;
     for (int32_t i = 0; i < texts; i++) {
-        words[i] = ids + order[i] * longest;
-        steps[i] = net->sentence ? 1 : lengths[order[i]];
-        if (net->sentence) mean_row(net, words[i], lengths[order[i]], means + (int64_t)i * 2 * columns);
+        const int32_t length = all->lengths[order[i]];
+        words[i] = all->ids + order[i] * all->longest;
+        steps[i] = net->sentence ? 1 : length;
+        if (net->sentence) mean_row(net, words[i], length, means + (int64_t)i * 2 * columns);
     }
     for (int direction = 0; direction < 2; direction++) {
         walk(net, tile, direction, words, steps, texts, net->sentence ? means : NULL);
@@ -223,21 +205,21 @@ static void pool(const Recurrent *net, Tile *tile, const int32_t *ids, const int
     }
 }
 
-/* ids [texts][longest], lengths [texts] of 1 to longest -> pooled [texts][4 units]; 0, or 1 without memory */
-int32_t distill_recurrent(const Recurrent *net, const int32_t *ids, const int32_t *lengths, int64_t texts,
-                          int32_t longest, float *pooled) {
+/* pooled [texts][4 units] */
+int recurrent(const Recurrent *net, const Encoded *texts, float *pooled) {
     const int64_t numbers = (int64_t)TILE * net->units, columns = (int64_t)net->gates * net->units;
-    int64_t *order = malloc(sizeof(int64_t) * (texts + longest + 1));
+    int64_t *order = malloc(sizeof(int64_t) * (texts->texts + texts->longest + 1));
     float *states = aligned_alloc(64, sizeof(float) * numbers * 3 + sizeof(int16_t) * (numbers * 2 + TILE * 2 * columns));
     if (order && states) {
         int16_t *whole = (int16_t *)(states + 3 * numbers);
         Tile tile = {whole, whole + numbers, states, states + numbers, states + 2 * numbers, {0}, {0}};
-        longest_first(lengths, texts, longest, order + texts, order);
-        for (int64_t first = 0; first < texts; first += TILE)
-            pool(net, &tile, ids, lengths, longest, order + first, texts - first < TILE ? texts - first : TILE,
-                 whole + 2 * numbers, pooled);
+        longest_first(texts->lengths, texts->texts, texts->longest, order + texts->texts, order);
+        for (int64_t first = 0; first < texts->texts; first += TILE) {
+            const int64_t left = texts->texts - first;
+            pool(net, &tile, texts, order + first, left < TILE ? left : TILE, whole + 2 * numbers, pooled);
+        }
     }
-    const int32_t failed = !order || !states;
+    const int failed = !order || !states;
     free(order), free(states);
     return failed;
 }
