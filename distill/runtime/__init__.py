@@ -17,7 +17,7 @@ from distill.runtime.layers import check
 from distill.runtime.lexicon import Lexicon, Ngrams
 from distill.runtime.native import library
 from distill.runtime.networks import student
-from distill.runtime.texts import beginnings, pack
+from distill.runtime.texts import address, beginnings, pack
 
 __all__ = ["Runtime", "load"]
 
@@ -87,7 +87,7 @@ class Runtime:
                 ctypes.byref(packed.struct()),
                 ctypes.byref(read.struct()),
                 self._most,
-                ctypes.c_void_p(found.ctypes.data),
+                ctypes.c_void_p(address(found)),
             )
         )
         return found[:, : len(self.labels)]

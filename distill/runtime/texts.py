@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,11 @@ class Texts(ctypes.Structure):
     """See kernels/kernels.h."""
 
     _fields_ = (("points", ctypes.c_void_p), ("starts", ctypes.c_void_p), ("texts", ctypes.c_int64))
+
+
+def address(array: NDArray[Any]) -> int:
+    """Where an array lies, several times quicker than ``array.ctypes`` says it."""
+    return int(array.__array_interface__["data"][0])
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Packed:
 
     def struct(self) -> Texts:
         """The same for the kernels; it lives no longer than this."""
-        return Texts(self.points.ctypes.data, self.starts.ctypes.data, len(self.starts) - 1)
+        return Texts(address(self.points), address(self.starts), len(self.starts) - 1)
 
 
 def pack(texts: Sequence[str], first: int = 0) -> Packed:
@@ -61,7 +67,7 @@ def pack(texts: Sequence[str], first: int = 0) -> Packed:
 
 def beginnings(texts: Sequence[str], packed: Packed, most: int) -> Packed:
     """The first ``most`` characters of every text, counted before it is lowered; ``packed`` where none is longer."""
-    if len(packed) == 0 or np.diff(packed.starts).max() <= most:  # no text is shorter when lowered
+    if len(packed.points) <= most or np.diff(packed.starts).max() <= most:  # no text is shorter when lowered
         return packed
     return pack([text[:most] for text in texts])
 
