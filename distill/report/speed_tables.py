@@ -65,9 +65,13 @@ def markdown(rows: Sequence[Row], yardstick: str, notes: Sequence[str]) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def terminal(rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """The table for a terminal: the few columns that fit 100 characters."""
+def short(rows: Sequence[Row]) -> list[list[str]]:
+    """The few columns that fit 100 characters, with their titles."""
     columns = [(title, _shown("us_per_text") if cell is spread else cell) for title, cell, _ in COLUMNS]
     shown = [(title, cell) for title, cell in columns if title in SHORT]
-    lines = [["", *(title for title, _ in shown)], *([row["name"], *(cell(row) for _, cell in shown)] for row in rows)]
-    return "\n".join([*aligned(lines), "", *notes])
+    return [["", *(title for title, _ in shown)], *([row["name"], *(cell(row) for _, cell in shown)] for row in rows)]
+
+
+def terminal(rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """The table for a terminal."""
+    return "\n".join([*aligned(short(rows)), "", *notes])

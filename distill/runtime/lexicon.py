@@ -76,7 +76,8 @@ class Lexicon:
         """The words of every text; many at once are quicker."""
         packed = pack(texts)
         lowered, (spans, counts) = unpack(packed), self.spans(packed)
-        words = iter([lowered[begin:end] for begin, end in spans.tolist()])
+        begins, ends = spans[:, 0].tolist(), spans[:, 1].tolist()
+        words = iter([lowered[begin:end] for begin, end in zip(begins, ends, strict=True)])
         return [list(itertools.islice(words, count)) for count in counts.tolist()]
 
     def spans(self, packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -95,16 +95,13 @@ typedef struct {
 INLINE Fraction tanh_of(Floats x) {
     const Floats end = (Floats){} + 7.90531110763549805f;
     x = most(least(x, end), -end);
-    Floats s = x * x, over, under;
-    over = s * -2.76076847742355e-16f + 2.00018790482477e-13f;
-    over = over * s + -8.60467152213735e-11f;
-    over = over * s + 5.12229709037114e-08f;
-    over = over * s + 1.48572235717979e-05f;
-    over = over * s + 6.37261928875436e-04f;
-    over = over * s + 4.89352455891786e-03f;
-    under = s * 1.19825839466702e-06f + 1.18534705686654e-04f;
-    under = under * s + 2.26843463243900e-03f;
-    under = under * s + 4.89352518554385e-03f;
+    const Floats s = x * x, s2 = s * s, s4 = s2 * s2; /* Estrin's order: a shorter way from x to the sum than Horner's */
+    const Floats low = (s * 6.37261928875436e-04f + 4.89352455891786e-03f) +
+                       s2 * (s * 5.12229709037114e-08f + 1.48572235717979e-05f);
+    const Floats high = (s * 2.00018790482477e-13f + -8.60467152213735e-11f) + s2 * -2.76076847742355e-16f;
+    const Floats over = low + s4 * high;
+    const Floats under = (s * 2.26843463243900e-03f + 4.89352518554385e-03f) +
+                         s2 * (s * 1.19825839466702e-06f + 1.18534705686654e-04f);
     return (Fraction){over * x, under};
 }
 
