@@ -34,7 +34,7 @@ def library() -> ctypes.CDLL:
         digest.update(source.read_bytes())
     path = cache_folder() / f"kernels-{digest.hexdigest()[:16]}.so"
     if not path.exists():
-        _compile(sources, path)
+        build(sources, path)
     return ctypes.CDLL(str(path))
 
 
@@ -52,7 +52,8 @@ def _processor() -> bytes:
     return b"".join(told[:2]) + f"{platform.machine()} {platform.processor()}".encode()
 
 
-def _compile(sources: list[Path], path: Path) -> None:
+def build(sources: list[Path], path: Path) -> None:
+    """Compile C sources into a library, which is there whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         aside = Path(tempfile.mkdtemp(dir=path.parent))

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from folded import Floats, Run
+from folded import Floats, Run, Texts
 from onnxruntime.quantization import quantize_dynamic
 
 from distill.batches import Batch
 from distill.onnx_export import export_student
-from distill.runtime.layers import Encoded
 from distill.students import Words, save_student
 from distill.students.bilstm import BiLSTM
 from distill.words import PAD, UNKNOWN, Vocabulary
@@ -23,7 +22,7 @@ LONGEST = 30  # words of a text
 
 
 @torch.inference_mode()
-def in_torch(model: torch.nn.Module, batch: Encoded, bf16: bool = False) -> Floats:
+def in_torch(model: torch.nn.Module, batch: Texts, bf16: bool = False) -> Floats:
     """The student as it was trained; where oneDNN has no bf16 LSTM (below AVX-512) PyTorch's own is taken."""
     given = Batch(torch.from_numpy(batch.ids).long(), torch.from_numpy(batch.lengths).long())
     one_dnn = not bf16 or torch.backends.cpu.get_cpu_capability() == "AVX512"
@@ -59,7 +58,7 @@ def in_onnxruntime(path: Path, threads: int) -> Run:
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(path, options)
 
-    def run(batch: Encoded) -> Floats:
+    def run(batch: Texts) -> Floats:
         given = {"words": batch.ids.astype(np.int64), "lengths": batch.lengths.astype(np.int64)}
         logits: Floats = session.run(None, given)[0]
         return logits

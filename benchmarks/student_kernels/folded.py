@@ -14,17 +14,27 @@ from numpy.typing import NDArray
 
 from distill.export import bundle_arrays
 from distill.runtime import native
-from distill.runtime.layers import LINE, Encoded, lanes, pointer
+from distill.runtime.layers import LINE, lanes, pointer
 from distill.runtime.recurrent import DIRECTIONS
 from distill.students.bilstm import BiLSTM
 
 Floats = NDArray[np.float32]
-Run = Callable[[Encoded], Floats]  # a batch, longest text first -> logits (texts, classes)
 END = np.float32(7.90531110763549805)
 OVER = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05)
 OVER = tuple(np.float32([*OVER, 6.37261928875436e-04, 4.89352455891786e-03]))
 UNDER = tuple(np.float32([1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03]))
 MOST_ROWS = 6  # of vectors.h's ROWS
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Word ids (texts, longest), of which lengths (texts,) count; longest text first."""
+
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+
+
+Run = Callable[[Texts], Floats]  # logits (texts, classes)
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def in_numpy(net: Folded, kind: str) -> Run:
     """A matrix product a step over the texts that still have words; ``kind`` is the type of the table."""
     table, scale = stored(net.table, kind)
 
-    def walk(batch: Encoded, direction: int) -> tuple[Floats, Floats]:
+    def walk(batch: Texts, direction: int) -> tuple[Floats, Floats]:
         """Maximum and sum of a direction's states, both (texts, hidden)."""
         state, cell, total = np.zeros((3, len(batch.ids), net.hidden), np.float32)
         most = np.full_like(total, -2)
@@ -94,7 +104,7 @@ def in_numpy(net: Folded, kind: str) -> Run:
             total[:alive] += state
         return most, total
 
-    def run(batch: Encoded) -> Floats:
+    def run(batch: Texts) -> Floats:
         (most, total), (back_most, back_total) = walk(batch, 0), walk(batch, 1)
         return net.logits(
             np.hstack([most, back_most, *(part / batch.lengths[:, None] for part in (total, back_total))])
@@ -145,7 +155,7 @@ def looped(table: Floats, recurrent: Floats, ids: Any, lengths: Any, pooled: Flo
 def in_numba(net: Folded) -> Run:
     """The loop above; its first call compiles."""
 
-    def run(batch: Encoded) -> Floats:
+    def run(batch: Texts) -> Floats:
         pooled = np.empty((len(batch.ids), 2, 2, net.hidden), np.float32)
         looped(net.table, net.recurrent, batch.ids, batch.lengths, pooled)
         return net.logits(pooled)
@@ -156,13 +166,13 @@ def in_numba(net: Folded) -> Run:
 def in_c_floats(net: Folded, folder: Path) -> Run:
     """The loops of fp32.c, compiled into a folder as what ships is."""
     path = folder / "fp32.so"
-    native._compile([Path(__file__).with_name("fp32.c")], path)
+    native.build([Path(__file__).with_name("fp32.c")], path)
     function = ctypes.CDLL(str(path)).float_recurrent
     blocks = net.recurrent.reshape(2, net.hidden, 4, -1, lanes()).transpose(0, 3, 1, 2, 4)
     table, weights = in_lines(net.table), in_lines(blocks)
     room = in_lines(np.zeros((5, 8 * MOST_ROWS, net.hidden), np.float32))
 
-    def run(batch: Encoded) -> Floats:
+    def run(batch: Texts) -> Floats:
         pooled = np.empty((len(batch.ids), 4 * net.hidden), np.float32)
         texts, longest = batch.ids.shape
         ids, lengths = pointer(batch.ids), pointer(batch.lengths)

@@ -1,8 +1,8 @@
 """The kernels that were tried for the student's biLSTM, from word ids to logits: how fast, how exact, how large.
 
-python benchmarks/kernels.py
+python benchmarks/student_kernels.py
 
-A biLSTM of the default's size with random weights. Writes benchmarks/kernels/kernels.json and .md; how it measures
+A biLSTM of the default's size with random weights. Writes benchmarks/student_kernels/kernels.json and .md; how it measures
 stands in the README.md there, the kernels in libraries.py, folded.py and fp32.c beside it.
 """
 
@@ -29,17 +29,17 @@ import torch
 from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE / "kernels")]
+sys.path[:0] = [str(HERE.parent), str(HERE / "student_kernels")]
 
-from folded import Run, fold, in_c_floats, in_numba, in_numpy  # noqa: E402
+from folded import Texts, Run, fold, in_c_floats, in_numba, in_numpy  # noqa: E402
 from libraries import LONGEST, in_onnxruntime, in_torch, onnx_file, quantised_file, quantised_torch  # noqa: E402
 
 from distill.export import bundle_arrays  # noqa: E402
 from distill.report.speed_tables import figure  # noqa: E402
 from distill.report.tables import markdown_of  # noqa: E402
 from distill.report.timing import processor  # noqa: E402
-from distill.runtime.layers import Encoded, lanes  # noqa: E402
-from distill.runtime.networks import network  # noqa: E402
+from distill.runtime import networks  # noqa: E402
+from distill.runtime.layers import lanes  # noqa: E402
 from distill.stopwatch import Task, in_turns  # noqa: E402
 from distill.students.bilstm import BiLSTM, BiLSTMConfig  # noqa: E402
 
@@ -69,7 +69,7 @@ class Variant:
         return FOLDED_NUMBERS * np.dtype(self.folded).itemsize / 1e6 if self.folded else 0.0
 
 
-def random_batches(count: int) -> list[Encoded]:
+def random_batches(count: int) -> list[Texts]:
     """Texts of 2 to 30 words, about 13, the words by Zipf's law; sorted, the longest first, and cut in batches."""
     random = np.random.default_rng(SEED)
     lengths = np.sort(random.normal(13, 4, count).round().clip(2, LONGEST).astype(np.int32))[::-1].copy()
@@ -77,12 +77,12 @@ def random_batches(count: int) -> list[Encoded]:
     ids[np.arange(LONGEST) >= lengths[:, None]] = 0
     cuts = range(BATCH, count, BATCH)
     return [
-        Encoded(np.ascontiguousarray(part[:, : own[0]]), own, np.empty(0, np.int32), np.zeros(len(own) + 1, np.int64))
+        Texts(np.ascontiguousarray(part[:, : own[0]]), own)
         for part, own in zip(np.split(ids, cuts), np.split(lengths, cuts), strict=True)
     ]
 
 
-def random_student(batches: Sequence[Encoded]) -> BiLSTM:
+def random_student(batches: Sequence[Texts]) -> BiLSTM:
     """Weights that leave the gates half open and spread the logits over some units; no class is rare."""
     torch.manual_seed(SEED)
     model = BiLSTM(SIZES).eval()
@@ -93,7 +93,7 @@ def random_student(batches: Sequence[Encoded]) -> BiLSTM:
     return model
 
 
-def answers(run: Run, batches: Sequence[Encoded]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def answers(run: Run, batches: Sequence[Texts]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Logits of all texts, (texts, classes)."""
     return np.concatenate([run(batch) for batch in batches])
 
@@ -116,11 +116,22 @@ def variants(model: BiLSTM, threads: int, folder: Path) -> list[Variant]:
         *(Variant("numpy", f"fp32, folded in {kind}", "numpy", in_numpy(halved, kind), kind) for kind in kinds),
         Variant("numba", "fp32", "numba", in_numba(halved), "float32"),
         Variant("C", "fp32", "C compiler", in_c_floats(fold(model, halved=False), folder), "float32"),
-        Variant("**C, as it ships**", "int16", "C compiler", network(*bundle_arrays(model)).logits, "int16"),
+        Variant("**C, as it ships**", "int16", "C compiler", shipped(model), "int16"),
     ]
 
 
-def measured(rows: Sequence[Variant], batches: Sequence[Encoded], rounds: int) -> list[dict[str, Any]]:
+def shipped(model: BiLSTM) -> Run:
+    """What a bundle runs."""
+    student = networks.student(*bundle_arrays(model))
+
+    def run(batch: Texts) -> Any:
+        rows, starts = np.empty(0, np.int32), np.zeros(len(batch.ids) + 1, np.int64)
+        return student.logits(networks.encoded(batch.ids, batch.lengths, rows, starts))
+
+    return run
+
+
+def measured(rows: Sequence[Variant], batches: Sequence[Texts], rounds: int) -> list[dict[str, Any]]:
     """What the table says of every variant."""
     texts: Any = range(sum(len(batch.ids) for batch in batches))  # the stopwatch counts them
     logits = [answers(row.run, batches) for row in rows]
@@ -184,7 +195,7 @@ def main() -> None:
     machine = {**vars(given), "processor": processor(), "vectors": f"of {32 * lanes()} bits"}
     machine |= {"PyTorch for": torch.backends.cpu.get_cpu_capability(), "Python": platform.python_version()}
     machine |= {module.__name__: module.__version__ for module in (torch, onnxruntime, np, numba)}
-    target, content = HERE / "kernels" / "kernels.md", json.dumps({"machine": machine, "rows": rows}, indent=2)
+    target, content = HERE / "student_kernels" / "kernels.md", json.dumps({"machine": machine, "rows": rows}, indent=2)
     target.write_text(markdown(rows, machine), encoding="utf-8")
     target.with_suffix(".json").write_text(content + "\n", encoding="utf-8")
     print(markdown(rows, machine))
