@@ -2,7 +2,7 @@
 
 python benchmarks/student_kernels.py
 
-A biLSTM of the default's size with random weights. Writes benchmarks/student_kernels/kernels.json and .md; how it measures
+A biLSTM of the default's size with random weights. Writes kernels.json and kernels.md into student_kernels/; how it measures
 stands in the README.md there, the kernels in libraries.py, folded.py and fp32.c beside it.
 """
 
@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "student_kernels")]
 
-from folded import Texts, Run, fold, in_c_floats, in_numba, in_numpy  # noqa: E402
+from folded import Run, Texts, fold, in_c_floats, in_numba, in_numpy  # noqa: E402
 from libraries import LONGEST, in_onnxruntime, in_torch, onnx_file, quantised_file, quantised_torch  # noqa: E402
 
 from distill.export import bundle_arrays  # noqa: E402
