@@ -2,8 +2,8 @@
 
 python benchmarks/student_kernels.py
 
-A biLSTM of the default's size with random weights. Writes kernels.json and kernels.md into student_kernels/; how it measures
-stands in the README.md there, the kernels in libraries.py, folded.py and fp32.c beside it.
+A biLSTM of the default's size with random weights. Writes kernels.json and kernels.md into student_kernels/, where its
+README.md says how it measures; the kernels are in libraries.py, folded.py and fp32.c there.
 """
 
 from __future__ import annotations
