@@ -3,6 +3,7 @@
 #include "vectors.h"
 #include <stdlib.h>
 
+#define LINE 32 /* 16-bit numbers in a line of the cache */
 #define WIDE 2 /* vectors of columns that a row's sums take in a dense layer */
 
 /* mean and maximum of some rows of a table; zeros of none */
@@ -20,6 +21,13 @@ INLINE void mean_and_most(const Table *table, const int32_t *rows, int64_t count
     }
 }
 
+/* rows of a table that are needed next: they lie anywhere in more memory than the caches hold */
+INLINE void expect_rows(const Table *table, const int32_t *rows, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        for (int32_t j = 0; j < table->width; j += LINE)
+            __builtin_prefetch(table->rows + (int64_t)rows[i] * table->width + j);
+}
+
 /* mean and maximum of a text's words and, where there is a table of them, of its n-grams: [texts][2 or 4][width] */
 int average(const Average *net, const Encoded *texts, float *pooled) {
     const int32_t width = net->words.width;
@@ -27,8 +35,9 @@ int average(const Average *net, const Encoded *texts, float *pooled) {
         mean_and_most(&net->words, texts->ids + i * texts->longest, texts->lengths[i], pooled, pooled + width);
         pooled += 2 * width;
         if (!net->ngrams.rows) continue;
-        const int64_t start = texts->starts[i];
-        mean_and_most(&net->ngrams, texts->rows + start, texts->starts[i + 1] - start, pooled, pooled + width);
+        const int64_t start = texts->starts[i], next = texts->starts[i + 1];
+        if (i + 1 < texts->texts) expect_rows(&net->ngrams, texts->rows + next, texts->starts[i + 2] - next);
+        mean_and_most(&net->ngrams, texts->rows + start, next - start, pooled, pooled + width);
         pooled += 2 * width;
     }
     return 0;

@@ -49,6 +49,7 @@ INLINE void products(const int16_t *states, int32_t units, const int16_t *weight
         UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] = (Ints){};
     for (int32_t k = 0; k < units; k += 2, weights += gates * 2 * LANES) {
         Pairs columns[4];
+        if (rows == 1) __builtin_prefetch(weights + 512), __builtin_prefetch(weights + 544); /* one text waits for them */
         UNROLLED for (int gate = 0; gate < gates; gate++) {
             memcpy(&columns[gate], weights + gate * 2 * LANES, sizeof columns[gate]);
             IN_REGISTER(columns[gate]); /* read once for all rows: loads are what is short */
@@ -96,14 +97,15 @@ INLINE Floats gru(const Floats gate[4], Floats recurrent_new, float *state) {
     return next;
 }
 
-/* one step of `rows` texts from `first` on, one block of units */
+/* one step of `rows` texts from `first` on, one block of units; before the first step all states are 0 */
 INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
-                       const int rows, const int gates) {
+                       int is_first_step, const int rows, const int gates) {
     const int32_t units = net->units, column = block * gates * LANES;
     const int16_t *weights = net->recurrent[direction] + (int64_t)block * units * gates * LANES;
-    Ints sums[ROWS][4];
-    (gates == 4 ? (rows == 1 ? lstm_product : lstm_products) : (rows == 1 ? gru_product : gru_products))(
-        tile->before + first * units, units, weights, sums);
+    Ints sums[ROWS][4] = {};
+    if (!is_first_step)
+        (gates == 4 ? (rows == 1 ? lstm_product : lstm_products) : (rows == 1 ? gru_product : gru_products))(
+            tile->before + first * units, units, weights, sums);
     UNROLLED for (int row = 0; row < rows; row++) {
         const int64_t place = ((int64_t)block * TILE + first + row) * LANES;
         Floats gate[4], product = {};
@@ -123,11 +125,11 @@ INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, in
     }
 }
 
-INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t texts, const int gates) {
+INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t texts, int is_first, const int gates) {
     for (int32_t block = 0; block < net->units / LANES; block++) {
         int32_t first = 0;
-        for (; first + ROWS <= texts; first += ROWS) block_step(net, tile, direction, block, first, ROWS, gates);
-        for (; first < texts; first++) block_step(net, tile, direction, block, first, 1, gates);
+        for (; first + ROWS <= texts; first += ROWS) block_step(net, tile, direction, block, first, is_first, ROWS, gates);
+        for (; first < texts; first++) block_step(net, tile, direction, block, first, is_first, 1, gates);
     }
 }
 
@@ -149,8 +151,8 @@ static void walk(const Recurrent *net, Tile *tile, int direction, const int32_t 
             if (place + 1 < lengths[i])
                 tile->next[i] = folded_row(net, words[i][direction ? lengths[i] - 2 - place : place + 1], direction);
         }
-        if (net->gates == 4) step(net, tile, direction, texts, 4);
-        else step(net, tile, direction, texts, 3);
+        if (net->gates == 4) step(net, tile, direction, texts, place == 0, 4);
+        else step(net, tile, direction, texts, place == 0, 3);
         int16_t *swap = tile->before;
         tile->before = tile->after, tile->after = swap;
     }
