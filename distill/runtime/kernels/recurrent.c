@@ -136,14 +136,16 @@ INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t 
 /* the states of a tile's texts, longest first, in one direction, pooled into `most` and `sum` */
 static void walk(const Recurrent *net, Tile *tile, int direction, const int32_t *const *words, const int32_t *lengths,
                  int32_t texts, const int16_t *means) {
+    for (int32_t i = 0; i < texts; i++) {
+        tile->next[i] = means ? means + (2 * i + direction) * net->gates * net->units
+            : folded_row(net, words[i][direction ? lengths[i] - 1 : 0], direction);
+        for (int32_t j = 0; j < net->gates * net->units; j += 32) __builtin_prefetch(tile->next[i] + j);
+    }
     const int64_t numbers = (int64_t)TILE * net->units;
     memset(tile->before, 0, sizeof(int16_t) * numbers);
     memset(tile->cell, 0, sizeof(float) * numbers);
     memset(tile->sum, 0, sizeof(float) * numbers);
     for (int64_t i = 0; i < numbers; i++) tile->most[i] = -2.0f; /* states lie between -1 and 1 */
-    for (int32_t i = 0; i < texts; i++)
-        tile->next[i] = means ? means + (2 * i + direction) * net->gates * net->units
-            : folded_row(net, words[i][direction ? lengths[i] - 1 : 0], direction);
     for (int32_t place = 0; texts; place++) {
         while (texts && lengths[texts - 1] <= place) texts--;
         for (int32_t i = 0; i < texts; i++) {
