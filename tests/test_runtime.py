@@ -22,6 +22,8 @@ from distill.errors import UserError
 from distill.export import export_bundle
 from distill.runtime import SHARD, Runtime, load
 from distill.runtime.bundle import ARRAYS, CARD, checksum
+from distill.students import Documents, save_student
+from distill.students.textgcn import GraphTable, GraphTableConfig
 
 ODD = ["", " \t", "🙂🙂", "球队\x00公布", "\ud800今天", "İΣ ΑΣ", "[UNK]股票[UNK]", "i-pace 3-1 1.5t", "基" * 5000]
 TITLES = [text for text, _ in titles(0, 120)]
@@ -168,6 +170,37 @@ def test_the_mode_writes_the_bundle(
     assert "MB, runs with requirements-runtime.txt alone" in capsys.readouterr().out
     assert load(finished_run / "bundle").predict(["银行股票大涨"]) == ["财经"]
     assert (finished_run / "config.json").read_bytes() == before
+
+
+def test_onnx_files_beside_the_bundle(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="pip install -r requirements-onnx.txt")
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    flags = [*tiny_flags, "--run", str(run), "--mode", "export", "--format", "onnx"]
+    assert main(flags) == 0
+    assert {path.parent.name for path in run.glob("onnx/*/*.onnx")} == {"student", "teacher", "teacher-int8"}
+    shutil.rmtree(run / "teacher")
+    capsys.readouterr()
+    assert main(flags) == 0
+    assert "the student alone was exported" in capsys.readouterr().out
+
+
+def test_a_textgcn_cannot_be_shipped(tmp_path: Path) -> None:
+    config = GraphTableConfig(documents=2, classes=2)
+    save_student(tmp_path, GraphTable(config), Documents((1, 2)), ["a", "b"])
+    with pytest.raises(UserError, match="only for the texts of its graph"):
+        export_bundle(tmp_path, tmp_path / "bundle")
+
+
+def test_a_student_of_another_dictionary_is_not_shipped(finished_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished_run / "student", tmp_path / "student")
+    card = json.loads((folder / "student.json").read_text("utf-8"))
+    card["segmenter"]["dictionary"] = "0123"
+    (folder / "student.json").write_text(json.dumps(card), "utf-8")
+    with pytest.raises(UserError, match=r"were cut by .*0123") as error:
+        export_bundle(folder, tmp_path / "bundle")
+    assert "--user_dict" in error.value.hint and not (tmp_path / "bundle").exists()
 
 
 def test_what_export_refuses(tmp_path: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:

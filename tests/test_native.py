@@ -1,0 +1,60 @@
+"""The kernels' compiler: what is said where there is none, or nowhere to keep what it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distill.errors import UserError
+from distill.runtime import native
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache, and no library that is loaded already."""
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
+    native.library.cache_clear()
+    yield tmp_path / "cache"
+    native.library.cache_clear()
+
+
+def test_kernels_are_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native.library().distill_lanes() in (8, 16)
+    (made,) = fresh.iterdir()
+    assert made.name.startswith("kernels-")
+    native.library.cache_clear()
+    monkeypatch.setenv("CC", "false")  # it would fail, were it asked again
+    assert native.library().distill_lanes() in (8, 16)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(native, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match="need a C compiler once") as error:
+        native.library()
+    assert "apt install gcc" in error.value.hint
+
+
+def test_ziglang_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(native, "find_spec", {"ziglang": object()}.get)
+    assert native._compiler()[1:] == ["-m", "ziglang", "cc"]
+
+
+def test_a_compiler_that_fails_leaves_nothing(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(UserError, match="the C compiler failed: it said nothing"):
+        native.library()
+    assert not list(fresh.iterdir())
+
+
+def test_nowhere_to_keep_them(fresh: Path) -> None:
+    fresh.write_text("a file where a folder is needed")
+    with pytest.raises(UserError, match="cannot be kept here") as error:
+        native.library()
+    assert "DISTILL_CACHE" in error.value.hint
