@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -34,6 +35,15 @@ COUNTS = [
     "duplicates",
     "conflicts",
 ]
+# Every network that can be shipped, by the settings that make it.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "lstm": {"architecture": "bilstm"},
+    "gru": {"architecture": "bilstm", "cell": "gru"},
+    "sentence": {"architecture": "bilstm", "input": "sentence"},
+    "gru over a sentence": {"architecture": "bilstm", "input": "sentence", "cell": "gru"},
+    "textcnn": {"architecture": "textcnn"},
+    "average": {"architecture": "average"},
+}
 ENDINGS = (
     "今天公布新消息",
     "为什么这么火",

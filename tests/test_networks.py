@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -21,14 +22,6 @@ from distill.students import Student
 from distill.training import predict_logits
 
 WORDS, WIDTH, CLASSES, LONGEST, BUCKETS = 60, 10, 3, 9, 64
-NETWORKS: dict[str, dict[str, Any]] = {
-    "lstm": {"architecture": "bilstm"},
-    "gru": {"architecture": "bilstm", "cell": "gru"},
-    "sentence": {"architecture": "bilstm", "input": "sentence"},
-    "gru over a sentence": {"architecture": "bilstm", "input": "sentence", "cell": "gru"},
-    "textcnn": {"architecture": "textcnn"},
-    "average": {"architecture": "average"},
-}
 
 
 def student(hidden: int, ngrams: int, **chosen: Any) -> Student:

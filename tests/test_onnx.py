@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,14 +34,6 @@ from distill.onnx_export import OnnxClassifier, export_student, export_teacher, 
 LONG = "球队今天公布新消息，教练和冠军怎么看这么火的比赛" * 3
 TEXTS = [LONG, "", "手机", "股票和基金的价格又上了头条", "🙂 iPhone 3.5%", "银行" * 40]
 LABELS = ("体育", "财经", "科技")
-STUDENTS: dict[str, dict[str, Any]] = {
-    "lstm": {"architecture": "bilstm"},
-    "gru": {"architecture": "bilstm", "cell": "gru"},
-    "sentence": {"architecture": "bilstm", "input": "sentence"},
-    "gru over a sentence": {"architecture": "bilstm", "input": "sentence", "cell": "gru"},
-    "textcnn": {"architecture": "textcnn"},
-    "average": {"architecture": "average"},
-}
 
 
 def saved_student(folder: Path, ngrams: int = 0, **chosen: Any) -> Path:
@@ -62,7 +55,7 @@ def saved_student(folder: Path, ngrams: int = 0, **chosen: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_student(tmp_path_factory.mktemp("students") / "student", 64, **STUDENTS["lstm"])
+    return saved_student(tmp_path_factory.mktemp("students") / "student", 64, **NETWORKS["lstm"])
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +86,11 @@ def in_pytorch(folder: Path, texts: list[str]) -> Any:
 
 
 @pytest.mark.parametrize("ngrams", [0, 64])
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_student_in_any_batch_says_what_each_text_alone_says_in_pytorch(
     name: str, ngrams: int, tmp_path: Path
 ) -> None:
-    folder = saved_student(tmp_path / "student", ngrams, **STUDENTS[name])
+    folder = saved_student(tmp_path / "student", ngrams, **NETWORKS[name])
     path = onnx_file(export_student(folder, tmp_path / "onnx"))
     wanted = in_pytorch(folder, TEXTS)
     assert np.ptp(wanted, axis=0).min() > 0.1  # the texts differ, so that a mixed-up order would show

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.report.plots import new_figure, save
+from distill.report.plots import new_figure, save, scales_of_speed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
 Row = dict[str, Any]
+SPEED = "texts per second (log scale; points of almost the same speed are drawn side by side)"
+HEIGHT = "accuracy on test, mean ± standard deviation over seeds"
 SPECIAL = {"teacher": ("#444444", "*"), "floor": ("#444444", "X")}
 COLOURS = ("#2a6fb0", "#d1803a", "#3a8f4d", "#8a56a8", "#b5423c", "#1f8a8a", "#a0753a", "#c2529a")
 MARKERS = ("o", "s", "^", "D", "v", "P", "h", "<", ">", "p")
@@ -40,7 +42,7 @@ def draw(rows: Sequence[Row], path: Path) -> Path:
         for row in [row for row in rows if row["objective"] == objective][:1]:
             line = "--" if objective == "teacher" else ":"
             axes.axhline(row["accuracy"], color=colour, linestyle=line, linewidth=0.8, zorder=0)
-    _scales(axes)
+    scales_of_speed(axes, SPEED, HEIGHT, (1.0, 2.0, 5.0))
     _numbers(axes, rows, xs)
     figure.legend(
         handles=[_key(number, row, look) for number, (row, look) in enumerate(zip(rows, looks, strict=True), 1)],
@@ -49,20 +51,6 @@ def draw(rows: Sequence[Row], path: Path) -> Path:
         fontsize=9,
     )
     return save(figure, path)
-
-
-def _scales(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda speed, _: f"{speed:,.0f}" if speed >= 1 else f"{speed:g}"))
-    axes.set_xlabel("texts per second (log scale; points of almost the same speed are drawn side by side)")
-    axes.set_ylabel("accuracy on test, mean ± standard deviation over seeds")
-    axes.margins(0.08)
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
 
 
 def _key(number: int, row: Row, look: tuple[str, str]) -> Line2D:

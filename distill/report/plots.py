@@ -45,6 +45,21 @@ def new_figure(panels: int, width: float, height: float) -> tuple[Figure, list[A
     return figure, [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
 
 
+def scales_of_speed(axes: Axes, speed: str, height: str, marked: Sequence[float]) -> None:
+    """Texts a second on a log scale, ``marked`` in each decade; both axes named."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=tuple(marked)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda speed, _: f"{speed:,.0f}" if speed >= 1 else f"{speed:g}"))
+    axes.set_xlabel(speed)
+    axes.set_ylabel(height)
+    axes.margins(0.08)
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+
+
 def save(figure: Figure, path: Path) -> Path:
     """The figure as PNG, there whole or not at all."""
     buffer = io.BytesIO()

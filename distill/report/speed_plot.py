@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.report.compare_plot import COLOURS, MARKERS
-from distill.report.plots import new_figure, save
+from distill.report.plots import new_figure, save, scales_of_speed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
 Row = dict[str, Any]
+SPEED = "texts per second from raw text to label (log scale); full: one thread, hollow: several"
+HEIGHT = "accuracy on test; a line gives no label, or is timing only"
 DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 
 
@@ -24,7 +26,7 @@ def draw(rows: Sequence[Row], path: Path) -> Path:
     timed = list(dict.fromkeys(row["name"] for row in rows if row["accuracy"] is None))
     handles = [_points(axes, [row for row in rows if row["name"] == name], n) for n, name in enumerate(names)]
     handles += [_line(axes, next(row for row in rows if row["name"] == name), n) for n, name in enumerate(timed)]
-    _scales(axes)
+    scales_of_speed(axes, SPEED, HEIGHT, (1.0,))
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
     return save(figure, path)
 
@@ -46,17 +48,3 @@ def _line(axes: Axes, row: Row, place: int) -> Line2D:
     return axes.axvline(
         row["texts_per_s"], color="#666666", linestyle=style, linewidth=1.0, zorder=0, label=row["name"]
     )
-
-
-def _scales(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda speed, _: f"{speed:,.0f}" if speed >= 1 else f"{speed:g}"))
-    axes.set_xlabel("texts per second from raw text to label (log scale); full: one thread, hollow: several")
-    axes.set_ylabel("accuracy on test; a line gives no label, or is timing only")
-    axes.margins(0.08)
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)

@@ -16,8 +16,8 @@ from distill.data import Example
 from distill.errors import UserError
 from distill.progress import log
 from distill.report import Outcome, Report, timing, write
-from distill.runs import MADE_FROM, made_from
-from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history
+from distill.runs import made_from
+from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, size_of
 from distill.stages.teach import identity, open_teacher_of, teachers_of
 from distill.teacher import has_fast_bf16
 
@@ -42,7 +42,7 @@ def test(run: Run) -> list[Path]:
         first_of_text=first_of_text(run.data.test),
         labels=run.data.labels,
         outcomes=[
-            Outcome(*key, predicted[key], models[key].parameters, _size(path), times[key], history(path))
+            Outcome(*key, predicted[key], models[key].parameters, size_of(path), times[key], history(path))
             for key, path in folders.items()
         ],
         data=run.data.counts,
@@ -129,8 +129,3 @@ def first_of_text(examples: Sequence[Example]) -> NDArray[np.bool_]:
     first = np.zeros(len(ids), dtype=np.bool_)
     first[np.unique(ids, return_index=True)[1]] = True
     return first
-
-
-def _size(folder: Path) -> int:
-    """Bytes of what is needed to run a model."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in ("log.jsonl", MADE_FROM))

@@ -160,6 +160,11 @@ def history(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of what is needed to run a model."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in (LOG, MADE_FROM))
+
+
 def keep_model(
     name: str,
     folder: Path,

@@ -7,7 +7,7 @@ from pathlib import Path
 from distill.errors import UserError
 from distill.export import export_bundle
 from distill.progress import log
-from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run
+from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, size_of
 from distill.students import CARD
 from distill.teacher import CARD as TEACHER_CARD
 
@@ -20,8 +20,7 @@ def export(run: Run) -> list[Path]:
     if run.settings.export.format == "onnx":
         return _onnx(run, students[0])
     bundle = export_bundle(students[0], run.folder.bundle)
-    size = sum(path.stat().st_size for path in bundle.iterdir())
-    log.info("%s: %.1f MB, runs with requirements-runtime.txt alone", bundle, size / 1e6)
+    log.info("%s: %.1f MB, runs with requirements-runtime.txt alone", bundle, size_of(bundle) / 1e6)
     return [bundle]
 
 

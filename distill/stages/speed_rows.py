@@ -16,9 +16,9 @@ from distill.classifiers import load
 from distill.errors import UserError
 from distill.export import export_bundle
 from distill.fast_text import FastText
-from distill.runs import MADE_FROM, fingerprint_lines
+from distill.runs import fingerprint_lines
 from distill.stages.contest import floor_of
-from distill.stages.run import LOG, Run
+from distill.stages.run import Run, size_of
 from distill.stages.ship import trained_students
 from distill.stages.speed_measure import QUICK, SLOW, SLOWEST, Candidate, Effort
 from distill.stages.teach import teachers_of
@@ -84,7 +84,7 @@ def bundle(bench: Bench, name: str, folder: Path) -> Candidate:
         threads=bench.threads,
         like=f"{name}, PyTorch",
         child=(BUNDLE, str(shipped)),
-        bytes=_size(shipped),
+        bytes=size_of(shipped),
     )
 
 
@@ -110,7 +110,7 @@ def in_torch(
         threads=threads,
         like=like,
         child=(TORCH.format(bf16=bf16), str(folder)) if device == CPU else (),
-        bytes=_size(folder),
+        bytes=size_of(folder),
     )
 
 
@@ -137,7 +137,7 @@ def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
         threads=bench.threads,
         like=TEACHER,
         child=(ONNX, str(path)),
-        bytes=_size(path.parent),
+        bytes=size_of(path.parent),
     )
 
 
@@ -195,8 +195,3 @@ def _shipped(bench: Bench, folder: Path) -> Path:
     """A student's bundle, made once."""
     target = bench.folder / fingerprint_lines([str(folder)])
     return target if target.exists() else export_bundle(folder, target)
-
-
-def _size(folder: Path) -> int:
-    """Bytes of what is needed to run a model."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in (LOG, MADE_FROM))
