@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.runtime.bundle import AGAIN, read_bundle
-from distill.runtime.layers import check
+from distill.runtime.layers import check, pointer
 from distill.runtime.lexicon import Lexicon, Ngrams
 from distill.runtime.native import library
 from distill.runtime.networks import student
-from distill.runtime.texts import address, beginnings, pack
+from distill.runtime.texts import beginnings, pack
 
 __all__ = ["Runtime", "load"]
 
@@ -87,7 +87,7 @@ class Runtime:
                 ctypes.byref(packed.struct()),
                 ctypes.byref(read.struct()),
                 self._most,
-                ctypes.c_void_p(address(found)),
+                pointer(found),
             )
         )
         return found[:, : len(self.labels)]

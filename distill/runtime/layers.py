@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.runtime.native import library
+from distill.runtime.texts import address
 
 Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float32]
@@ -24,9 +25,9 @@ def lanes() -> int:
     return int(library().distill_lanes())
 
 
-def pointer(array: NDArray[Any] | None) -> ctypes.c_void_p:
+def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
     """Where an array lies; the caller keeps the array."""
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+    return ctypes.c_void_p(address(array))
 
 
 def padded(array: NDArray[Any], axis: int, multiple: int) -> NDArray[Any]:
@@ -55,7 +56,7 @@ class Struct(ctypes.Structure):
     def __init__(self, **values: Any) -> None:
         self.kept = values
         super().__init__(
-            **{name: value.ctypes.data if isinstance(value, np.ndarray) else value for name, value in values.items()}
+            **{name: address(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
         )
 
     def keeping(self, *more: object) -> Self:

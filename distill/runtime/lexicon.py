@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distill.runtime.layers import check, pointer
 from distill.runtime.native import library
-from distill.runtime.texts import Packed, pack, unpack
+from distill.runtime.texts import Packed, address, pack, unpack
 
 CELL = np.uint64  # as wide as a cell of lexicon.h
 POINTS = 0x110000  # code points there are
@@ -64,7 +64,7 @@ class Lexicon:
         ids[0] = 0  # what padding and unknown wrote there
         scores = {name: given[name] for name in SCORES}
         self._kept = {"letter_of": letter_of, "cells": cells, "ids": ids, **scores}
-        pointers = {name: array.ctypes.data for name, array in self._kept.items()}
+        pointers = {name: address(array) for name, array in self._kept.items()}
         self._lexicon = _Lexicon(**pointers, letters=letters, bits=bits)
         self.struct = ctypes.byref(self._lexicon)
 
@@ -113,7 +113,7 @@ class Ngrams:
 
     def __init__(self, row_of: NDArray[np.uint16]) -> None:
         self._row_of = np.require(row_of, np.uint16, ("C", "A"))
-        self._ngrams = _Ngrams(self._row_of.ctypes.data, len(self._row_of))
+        self._ngrams = _Ngrams(address(self._row_of), len(self._row_of))
         self.struct = ctypes.byref(self._ngrams)
 
     def rows(self, packed: Packed) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.runtime.layers import Arrays, Dense, Floats, Struct, check, dense, lanes, padded
+from distill.runtime.layers import Arrays, Dense, Floats, Struct, check, dense, lanes, padded, pointer
 from distill.runtime.native import library
 from distill.runtime.pooled import average, convolutions
 from distill.runtime.recurrent import recurrent
@@ -57,7 +57,7 @@ class Student(Struct):
     def logits(self, texts: Encoded) -> Floats:
         """Logits, shape (texts, classes)."""
         found = self.room(texts.texts)
-        check(library().distill_logits(ctypes.byref(self), ctypes.byref(texts), ctypes.c_void_p(found.ctypes.data)))
+        check(library().distill_logits(ctypes.byref(self), ctypes.byref(texts), pointer(found)))
         return found[:, : self.classes]
 
     def room(self, texts: int) -> Floats:

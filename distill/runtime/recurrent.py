@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.runtime.layers import Arrays, Floats, Made, Struct, aligned, lanes, numbers, padded
+from distill.runtime.texts import address
 
 STATE_ONE = 8192  # a state of 1 as an integer: 13 bits, which leave a sum of 128 products 18 bits for the weights
 DIRECTIONS = ("ahead", "back")
@@ -45,10 +46,7 @@ def recurrent(card: Mapping[str, Any], arrays: Arrays) -> Made:
         width=vectors.shape[1],
         sentence=bool(card["sentence"]),
         vectors=vectors,
-        **{
-            name: (ctypes.c_void_p * 2)(*(getattr(one, name).ctypes.data for one in directions))
-            for name in OF_DIRECTION
-        },
+        **{name: (ctypes.c_void_p * 2)(*(address(getattr(one, name)) for one in directions)) for name in OF_DIRECTION},
         folded=aligned(len(vectors), 2, gates * units),
         known=np.zeros(len(vectors), np.uint8),
         state_scale=STATE_ONE,
