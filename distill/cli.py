@@ -8,7 +8,7 @@ import difflib
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,20 +40,26 @@ def parser() -> Parser:
     for section, kind in SECTIONS.items():
         group = made.add_argument_group(section, (kind.__doc__ or "").splitlines()[0])
         for field in fields(kind):
-            several = isinstance(field.default, tuple)
-            kind_of_value = str if several else type(field.default)
-            group.add_argument(
-                f"--{flag_of(field)}",
-                dest=f"{section}.{field.name}",
-                type=kind_of_value,
-                action="append" if several else "store",
-                default=None if several else field.default,
-                choices=field.metadata["choices"] or None,
-                metavar=None if field.metadata["choices"] else kind_of_value.__name__.upper(),
-                help=field.metadata["help"].replace("%", "%%"),
-            )
+            group.add_argument(f"--{flag_of(field)}", dest=f"{section}.{field.name}", **_taking(field))
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
+
+
+def _taking(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    """What a flag takes: a switch nothing, a tuple's flag may come several times."""
+    meaning = field.metadata["help"].replace("%", "%%")
+    if isinstance(field.default, bool):
+        return {"action": "store_true", "help": meaning}
+    several, choices = isinstance(field.default, tuple), field.metadata["choices"] or None
+    kind_of_value = str if several else type(field.default)
+    return {
+        "type": kind_of_value,
+        "action": "append" if several else "store",
+        "default": None if several else field.default,
+        "choices": choices,
+        "metavar": None if choices else kind_of_value.__name__.upper(),
+        "help": meaning,
+    }
 
 
 def settings_from(values: dict[str, Any]) -> Settings:
@@ -115,12 +121,27 @@ def _run(settings: Settings) -> None:
     logger.setLevel(logging.INFO)
     if not logger.handlers:
         logger.addHandler(_Handler())
-    from distill import stages  # imports PyTorch, for which --help need not wait
-
-    files = stages.run(settings)
+    files = _story(settings.run.mode)(settings)
+    if not files:
+        return
     print("\nwritten:")
     for path in _all_files(files):
         print(f"  {path}")
+
+
+def _story(mode: str) -> Callable[[Settings], list[Path]]:
+    """What a mode does; imported when it is asked for, as PyTorch takes seconds that the others need not wait."""
+    if mode == "predict":
+        from distill.jobs import predict
+
+        return predict
+    if mode == "serve":
+        from distill.service import serve
+
+        return serve
+    from distill import stages
+
+    return stages.run
 
 
 def _all_files(paths: Sequence[Path]) -> list[Path]:

@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from distill.config import Settings
 from distill.errors import UserError, is_disk_full
 
 MADE_FROM = "made_from.json"
 ASIDE = ".distill-aside"
+DEMO = "demo"  # the run of the embedded reviews
 PACKAGES = ("torch", "transformers", "gensim", "jieba", "scikit-learn", "numpy")
 
 
@@ -27,6 +29,21 @@ class RunFolder:
     """The layout of ``runs/NAME``; the only place that knows it."""
 
     root: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The folder of a run: ``--run``, or runs/ and the name of the data's folder.
+
+        Raises:
+            UserError: it is a file.
+        """
+        data = settings.data
+        source = Path(data.data) if data.data else Path(data.train_file).parent
+        name = source.resolve().name if data.data or data.train_file else ""
+        root = Path(settings.run.run or Path("runs", name or DEMO))
+        if root.exists() and not root.is_dir():
+            raise UserError("a run's folder is needed, this is a file", root, "--run FOLDER")
+        return cls(root)
 
     def answers(self, teacher: Path, what: str) -> Path:
         """Folder where a teacher's answers are kept; of a teacher from elsewhere its whole path counts."""
@@ -57,6 +74,11 @@ class RunFolder:
     def bundle(self) -> Path:
         """Folder of the student that runs without PyTorch."""
         return self.root / "bundle"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of the training curves for TensorBoard."""
+        return self.root / "tensorboard"
 
     @property
     def onnx(self) -> Path:

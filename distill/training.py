@@ -86,9 +86,13 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def ignore(_: Evaluation) -> None:
+    """Nothing is done with an evaluation."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """What a model is to learn and how; ``what`` names it on the progress bar."""
+    """What a model is to learn and how; ``what`` names it on the progress bar, ``watch`` gets every evaluation."""
 
     train: Split
     dev: Split
@@ -96,6 +100,7 @@ class Job:
     schedule: Schedule
     seed: int
     what: str
+    watch: Callable[[Evaluation], None] = ignore
 
 
 def fit(model: nn.Module, groups: list[dict[str, Any]], job: Job) -> list[Evaluation]:
@@ -183,6 +188,7 @@ class _Fitting:
             seconds=round(time.perf_counter() - self.started, 2),
         )
         self.evaluations.append(evaluation)
+        self.job.watch(evaluation)
         self.sums, self.summed = {}, 0
         rank = (accuracy, -evaluation.dev_loss)  # of equally accurate weights the surer ones
         if rank > self.best:

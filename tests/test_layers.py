@@ -12,15 +12,15 @@ import pytest
 ROOT = Path(__file__).parent.parent / "distill"
 LINES = (  # the highest first, as in docs/architecture.md
     ("cli",),
-    ("stages",),
-    ("onnx_export",),
-    ("classifiers", "report", "bert_base"),
+    ("stages", "service"),
+    ("onnx_export", "jobs"),
+    ("classifiers", "report", "bert_base", "tracking", "model_card", "hub"),
     ("training", "export"),
     ("teacher", "students", "losses", "transfer", "augment", "floor", "fast_text", "embeddings"),
     ("pretrained", "data", "ngrams", "lexicon"),
     ("words", "batches", "metrics"),
     ("runs",),
-    ("config", "runtime", "stopwatch"),
+    ("config", "runtime", "stopwatch", "processes"),
     ("errors", "progress"),
 )
 DOORS = {
@@ -32,6 +32,12 @@ DOORS = {
     "fasttext": {"fast_text"},
     "snownlp": {"data"},
     "optuna": {"stages"},
+    "ray": {"jobs"},
+    "fastapi": {"service"},
+    "uvicorn": {"service"},
+    "prometheus_client": {"service"},
+    "huggingface_hub": {"hub"},
+    "jinja2": {"report", "model_card"},
 }
 WITHOUT_TORCH = {
     "data",
@@ -52,6 +58,9 @@ WITHOUT_TORCH = {
     "runtime",
     "stopwatch",
     "fast_text",
+    "jobs",
+    "model_card",
+    "hub",
 }
 OF_THE_RUNTIME = {"numpy", "distill.errors", "distill.runtime", *sys.stdlib_module_names}
 

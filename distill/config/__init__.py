@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from distill.config.objectives import LOGITS, ObjectiveSettings
 from distill.config.options import SUITS, Checked, flag_of, option
+from distill.config.production import ExportSettings, PredictSettings, ServeSettings
 
 __all__ = [
     "ARCHITECTURES",
@@ -17,7 +18,9 @@ __all__ = [
     "DataSettings",
     "ExportSettings",
     "ObjectiveSettings",
+    "PredictSettings",
     "RunSettings",
+    "ServeSettings",
     "Settings",
     "StudentSettings",
     "TeacherSettings",
@@ -25,13 +28,24 @@ __all__ = [
     "flag_of",
 ]
 
-MODES = ("all", "train_teacher", "train_student", "test", "label", "compare", "tune", "export", "benchmark")
+MODES = (
+    "all",
+    "train_teacher",
+    "label",
+    "train_student",
+    "test",
+    "compare",
+    "tune",
+    "export",
+    "benchmark",
+    "predict",
+    "serve",
+)
 ARCHITECTURES = ("bilstm", "textcnn", "average", "textgcn")
 STUDENT_INPUTS = ("word", "sentence")
 CELLS = ("lstm", "gru")
 POOLINGS = ("mean", "cls")
 SAMPLINGS = ("uniform", "stratified")
-FORMATS = ("bundle", "onnx")
 _OVER_WORDS: dict[str, float] = {
     "hidden": 128,
     "ngrams": 2**18,
@@ -223,18 +237,6 @@ class CompareSettings(Checked):
 
 
 @dataclass(frozen=True)
-class ExportSettings(Checked):
-    """What --mode export and --mode benchmark take."""
-
-    format: str = option(
-        "bundle", "bundle: a folder that runs without PyTorch; onnx: student and teacher as ONNX files", choices=FORMATS
-    )
-    student_folder: tuple[str, ...] = option(
-        (), "folder of a trained student instead of the run's own; --mode benchmark takes several"
-    )
-
-
-@dataclass(frozen=True)
 class RunSettings(Checked):
     """What to do, where to keep it, and what all random choices hang on."""
 
@@ -246,6 +248,7 @@ class RunSettings(Checked):
         1, "teachers, trained with seeds SEED, SEED+1, …; the mean of their logits teaches", low=1, high=100
     )
     threads: int = option(0, "processor threads; 0: one per core", low=0)
+    tensorboard: bool = option(False, "write the training curves for TensorBoard too, into the run's folder")
 
 
 @dataclass(frozen=True)
@@ -259,7 +262,9 @@ class Settings:
     student: StudentSettings = StudentSettings()
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     compare: CompareSettings = CompareSettings()
-    export: ExportSettings = ExportSettings()
+    export: ExportSettings = field(default_factory=ExportSettings)
+    predict: PredictSettings = field(default_factory=PredictSettings)
+    serve: ServeSettings = field(default_factory=ServeSettings)
 
     def alone(self) -> Settings:
         """The same student without its teacher: a=1, T=0."""
@@ -275,4 +280,6 @@ SECTIONS: dict[str, type[Checked]] = {
     "objective": ObjectiveSettings,
     "compare": CompareSettings,
     "export": ExportSettings,
+    "predict": PredictSettings,
+    "serve": ServeSettings,
 }

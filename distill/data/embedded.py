@@ -9,7 +9,6 @@ from distill.data.examples import Example, example_id
 from distill.data.formats import read_text
 from distill.errors import UserError
 
-NAME = "demo"
 LABELS = ("negative", "positive")
 FILES = ("neg.txt", "pos.txt")
 LONGEST = 64  # characters: the short ones of the reviews, which makes a demonstration of minutes

@@ -145,7 +145,8 @@ class _Lesson:
         groups = students.parameter_groups(model, settings)
         hints = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
         groups += [{"params": hints, "lr": settings.learning_rate}] if hints else []
-        evaluations = fit(model, groups, Job(self.train, self.dev, distillation, schedule, seed, name))
+        job = Job(self.train, self.dev, distillation, schedule, seed, name, self.run.watch(folder))
+        evaluations = fit(model, groups, job)
         finished = students.finish(model)
         temperature = calibration_temperature(
             predict_logits(finished, self.dev.inputs).numpy(), self.dev.labels.numpy()

@@ -16,13 +16,13 @@ from torch import Tensor
 from distill.augment import augmented
 from distill.config import Settings
 from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, load, read_unlabelled, without_leaks
-from distill.data.embedded import NAME
 from distill.embeddings import VectorFile, find_vectors
 from distill.errors import UserError
 from distill.pretrained import Pretrained, resolve
 from distill.progress import log, progress
 from distill.runs import MADE_FROM, RunFolder, clean, differences, versions, write_folder, write_json
-from distill.training import Evaluation, write_log
+from distill.tracking import watcher
+from distill.training import Evaluation, ignore, write_log
 from distill.words import segment, use_dictionary
 
 COMMAND = "python distill.py --mode"
@@ -35,9 +35,7 @@ class Run:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.folder = RunFolder(Path(settings.run.run or Path("runs", _name(settings))))
-        if self.folder.root.exists() and not self.folder.root.is_dir():
-            raise UserError("a run's folder is needed, this is a file", self.folder.root, "--run FOLDER")
+        self.folder = RunFolder.of(settings)
         clean(self.folder.root)
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
@@ -113,6 +111,11 @@ class Run:
         log.info("teacher's weights: %s, %s", found.source, found.why)
         return found
 
+    def watch(self, folder: Path) -> Callable[[Evaluation], None]:
+        """What is done with every evaluation of the model that is to be kept in ``folder``."""
+        name = str(folder.relative_to(self.folder.root))
+        return watcher(self.folder.tensorboard / name) if self.settings.run.tensorboard else ignore
+
     def is_current(self, folder: Path, made_from: dict[str, Any]) -> bool:
         """Whether a folder was made from just this, and a word about it either way."""
         changed = differences(folder, made_from)
@@ -130,13 +133,6 @@ class Run:
                 folder,
                 f"give the same --data and --seed, or {COMMAND} {command}",
             )
-
-
-def _name(settings: Settings) -> str:
-    """The data folder's name; of a single file the name of the folder it is in."""
-    data = settings.data
-    folder = Path(data.data) if data.data else Path(data.train_file).parent
-    return (folder.resolve().name or NAME) if data.data or data.train_file else NAME
 
 
 def labels_of(split: Sequence[Example]) -> Tensor:

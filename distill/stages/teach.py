@@ -46,7 +46,7 @@ def _train_one(run: Run, place: int) -> list[Path]:
     schedule = Schedule(settings.epochs, settings.batch_size, EVALUATIONS, averaging=settings.averaging)
     with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in texts)) as inputs:
         train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, texts, strict=True))
-        job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, folder.name)
+        job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, folder.name, run.watch(folder))
         evaluations = fit(model, model.parameter_groups(settings), job)
     keep_model(
         folder.name,

@@ -1,0 +1,1 @@
+"""A model's README.md, with the Hub's metadata."""

@@ -1,0 +1,1 @@
+"""One command in several processes: who is first, who does what, and how they agree."""
