@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint types clean
+.PHONY: demo test test-slow lint types browser clean
 
 demo: $(VENV)/demo.installed  ## teacher, students and report on the embedded reviews
 	$(BIN)/python distill.py
@@ -25,9 +25,23 @@ $(VENV)/demo.installed: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/test.installed: requirements-dev.txt requirements-tune.txt requirements-onnx.txt $(VENV)/demo.installed
+$(VENV)/test.installed: $(wildcard requirements-*.txt) $(VENV)/demo.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(MAKE) --no-print-directory browser
 	touch $@
+
+APT := timeout 600 env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=30
+
+browser:  ## a browser for the tests of the page, which are skipped without one
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then \
+		echo "browser: the tests of the page use this one"; \
+	elif [ "$$(id -u)" != 0 ] || ! grep -qx 'ID=debian' /etc/os-release; then \
+		echo "browser: none, so the tests of the page are skipped; as root: apt install chromium"; \
+	elif $(APT) update && $(APT) install --yes --no-install-recommends chromium >/dev/null; then \
+		echo "browser: chromium was installed by apt"; \
+	else \
+		echo "browser: apt could not install chromium, so the tests of the page are skipped"; \
+	fi
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,100 +1,40 @@
-"""The command line: flags made from the settings, messages, exit codes. The only room that prints."""
+"""The command line: what a command does, messages, exit codes. The only room that prints."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import difflib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, TextIO
 
-from distill.config import SECTIONS, Settings, flag_of
+from distill.config import Settings
+from distill.config.file import text_of
+from distill.config.flags import PATH, parser, settings_from
 from distill.errors import UserError
+from distill.processes import is_first
 
-HELP = "python distill.py --help"
+__all__ = ["main", "parser", "settings_from"]
 
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose faults are our own one-line errors."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and the nearest flag to an unknown one."""
-        unknown = message.rpartition(": ")[2].partition(" ")[0] if message.startswith("unrecognized") else ""
-        near = difflib.get_close_matches(unknown, self._option_string_actions, 1)
-        raise UserError(message, None, f"did you mean {near[0]}?" if near else HELP)
-
-
-def parser() -> Parser:
-    """All flags, grouped as the settings are."""
-    made = Parser(
-        prog="distill.py",
-        description="Teach a small biLSTM what a fine-tuned BERT knows about short Chinese texts.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    for section, kind in SECTIONS.items():
-        group = made.add_argument_group(section, (kind.__doc__ or "").splitlines()[0])
-        for field in fields(kind):
-            group.add_argument(f"--{flag_of(field)}", dest=f"{section}.{field.name}", **_taking(field))
-    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return made
-
-
-def _taking(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    """What a flag takes: a switch nothing, a tuple's flag may come several times."""
-    meaning = field.metadata["help"].replace("%", "%%")
-    if isinstance(field.default, bool):
-        return {"action": "store_true", "help": meaning}
-    several, choices = isinstance(field.default, tuple), field.metadata["choices"] or None
-    kind_of_value = str if several else type(field.default)
-    return {
-        "type": kind_of_value,
-        "action": "append" if several else "store",
-        "default": None if several else field.default,
-        "choices": choices,
-        "metavar": None if choices else kind_of_value.__name__.upper(),
-        "help": meaning,
-    }
-
-
-def settings_from(values: dict[str, Any]) -> Settings:
-    """Settings from parsed flags, checked."""
-    sections: dict[str, Any] = {
-        section: kind(**{field.name: _value(field, values[f"{section}.{field.name}"]) for field in fields(kind)})
-        for section, kind in SECTIONS.items()
-    }
-    return Settings(**sections)
-
-
-def _value(field: dataclasses.Field[Any], given: Any) -> Any:
-    return tuple(given or ()) if isinstance(field.default, tuple) else given
-
-
-class _Handler(logging.Handler):
-    """Prints messages above a running progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+ANSWERING = ("predict", "serve")  # modes whose standard output is for answers alone: messages go to standard error
+NEEDS = {"predict": "requirements-serve.txt", "serve": "requirements-serve.txt"}  # of modes that do not need everything
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run the command; returns 0, 2 for what the user can mend, 130 after Ctrl-C, 141 when nobody reads on."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        values = vars(parser().parse_args(given))
-        _run(settings_from(values))
+        _do(vars(parser().parse_args(given)))
+        sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # as in distill … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush is quiet
+        return 141
     except Exception as error:
         if "--debug" in given:
             traceback.print_exc()
@@ -116,31 +56,90 @@ def _fault(error: Exception) -> UserError | None:
     return None
 
 
-def _run(settings: Settings) -> None:
-    logger = logging.getLogger("distill")
-    logger.setLevel(logging.INFO)
-    if not logger.handlers:
-        logger.addHandler(_Handler())
-    files = _story(settings.run.mode)(settings)
-    if not files:
+def _do(typed: dict[str, Any]) -> None:
+    """What the flags ask for: a shell's completion, a settings file, or a mode."""
+    if "completion" in typed:
+        print(completion(typed["completion"]))
         return
-    print("\nwritten:")
-    for path in _all_files(files):
-        print(f"  {path}")
+    settings = settings_from(typed)
+    if "save_config" in typed:
+        from distill.runs import write_file
+
+        path = write_file(Path(typed["save_config"]), text_of(settings))
+        print(f"written: {path}; use it with: python distill.py --config {path}")
+        return
+    _run(settings)
 
 
-def _story(mode: str) -> Callable[[Settings], list[Path]]:
+def completion(shell: str) -> str:
+    """The script that completes ``distill`` in a shell: flags, their choices, and files where a path is wanted.
+
+    Raises:
+        UserError: shtab, which writes it, is not installed.
+    """
+    try:
+        import shtab
+    except ImportError as error:
+        raise UserError("--completion needs the package shtab", None, "pip install shtab") from error
+    made = parser()
+    made.prog = "distill"
+    for action in made._actions:
+        if action.metavar == PATH:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+    return str(shtab.complete(made, shell))
+
+
+def _run(settings: Settings) -> None:
+    """Do what the mode says; of several processes the first one alone speaks."""
+    mode, speaks = settings.run.mode, is_first()
+    logger = logging.getLogger("distill")
+    logger.setLevel(logging.INFO if speaks else logging.ERROR)
+    logger.handlers = [_Handler(mode)]
+    try:
+        files = _story(settings)(settings)
+    except ModuleNotFoundError as error:
+        package = (error.name or "distill").partition(".")[0]
+        if package == "distill":  # a module of ours is not the user's to mend
+            raise
+        hint = f"pip install -r {NEEDS.get(mode, 'requirements.txt')}"
+        raise UserError(f"--mode {mode} needs the package {package}", None, hint) from error
+    if files and speaks:
+        print("\n".join(["\nwritten:", *(f"  {path}" for path in _all_files(files))]), file=_stream(mode))
+
+
+class _Handler(logging.Handler):
+    """Prints messages above a running progress bar."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        stream = _stream(self.mode)
+        tqdm.write(self.format(record), file=stream)
+        stream.flush()
+
+
+def _stream(mode: str) -> TextIO:
+    return sys.stderr if mode in ANSWERING else sys.stdout
+
+
+def _story(settings: Settings) -> Callable[[Settings], list[Path]]:
     """What a mode does; imported when it is asked for, as PyTorch takes seconds that the others need not wait."""
-    if mode == "predict":
+    if settings.run.mode == "predict":
         from distill.jobs import predict
 
         return predict
-    if mode == "serve":
+    if settings.run.mode == "serve":
         from distill.service import serve
 
         return serve
-    from distill import stages
+    from distill import stages, tracking
 
+    if settings.run.tensorboard:
+        tracking.check()
     return stages.run
 
 

@@ -1,1 +1,102 @@
-"""A model's README.md, with the Hub's metadata."""
+"""A model's README.md: what it is, what it was made from, what it reaches; its head is the Hub's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from distill.runs import write_file
+
+FILE = "README.md"
+TEMPLATE = "model_card.md.jinja"
+OWN = "distill"  # the key in the head that holds the card's facts
+RULE = "---\n"
+
+
+@dataclass(frozen=True)
+class Card:
+    """The facts of a model; what is not known is empty.
+
+    Args:
+        kind: "teacher", "student" or "bundle".
+        network: "bilstm" and so on; of a teacher the name of its pretrained weights.
+        labels: every one that it may give.
+        data: name of the data set.
+        texts: how many it learnt from and was selected on: "train", "without labels", "dev".
+        objective: what it was taught by, as in ``--objective``.
+        taught_by: the teachers' pretrained weights.
+        dev_accuracy: of the evaluation that was kept.
+        test: "accuracy", "accuracy_distinct" and "macro_f1", once test was opened.
+        head: further metadata, as a person put it in: "license".
+    """
+
+    kind: str
+    network: str
+    labels: tuple[str, ...]
+    data: str = ""
+    texts: Mapping[str, int] = field(default_factory=dict)
+    objective: str = ""
+    taught_by: tuple[str, ...] = ()
+    dev_accuracy: float | None = None
+    test: Mapping[str, float] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return " ".join(filter(None, (self.data, self.network, self.kind)))
+
+
+def write(folder: Path, card: Card, size: int) -> Path:
+    """Write a card into the folder of its model, which has ``size`` bytes."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701 - Markdown, which knows no tags of ours
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    head = yaml.safe_dump(_head(card), allow_unicode=True, sort_keys=False)
+    body = environment.get_template(TEMPLATE).render(card=card, megabytes=size / 1e6)
+    return write_file(folder / FILE, f"{RULE}{head}{RULE}\n{body}\n".encode("utf-8", "replace"))
+
+
+def read(folder: Path) -> Card | None:
+    """The card in a model's folder; None where there is none of ours."""
+    path = folder / FILE
+    try:
+        head = yaml.safe_load(path.read_text(encoding="utf-8").split(RULE)[1]) if path.is_file() else {}
+        facts: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in head.pop(OWN).items()}
+        card = Card(**facts)
+    except (yaml.YAMLError, IndexError, KeyError, TypeError, AttributeError, ValueError):
+        return None
+    return replace(card, head={key: value for key, value in head.items() if key not in _head(card)})
+
+
+def _head(card: Card) -> dict[str, Any]:
+    """The Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts that :func:`read` reads."""
+    facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
+    del facts["head"]
+    return {
+        "language": "zh",
+        "library_name": "distill-zh",
+        "pipeline_tag": "text-classification",
+        "tags": ["knowledge-distillation", "chinese", card.network.lower()],
+        "metrics": ["accuracy", "f1"],
+        **({"model-index": [{"name": card.name, "results": [_result(card)]}]} if card.test else {}),
+        **card.head,
+        OWN: facts,
+    }
+
+
+def _result(card: Card) -> dict[str, Any]:
+    return {
+        "task": {"type": "text-classification"},
+        "dataset": {"name": card.data, "type": card.data, "split": "test"},
+        "metrics": [
+            {"type": "accuracy", "value": card.test["accuracy"]},
+            {"type": "f1", "name": "macro-F1", "value": card.test["macro_f1"]},
+        ],
+    }

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill import processes
 from distill.batches import Batch, PackedIds, drawn, shuffled, sorted_by_length
 from distill.losses import Objective, Targets
 from distill.progress import bar, log
@@ -82,7 +83,7 @@ class Evaluation:
 
 
 def best_device() -> torch.device:
-    """CUDA when present, else the processor."""
+    """CUDA when present (of several processes each has its own GPU there), else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -107,6 +108,10 @@ def fit(model: nn.Module, groups: list[dict[str, Any]], job: Job) -> list[Evalua
     """Train ``model`` in place and leave it with the weights that were best on dev.
 
     AdamW; the learning rates in ``groups`` are peaks of a linear warm-up and decay. Returns the evaluations.
+
+    A group of processes trains one model: each computes its share of every batch, and gradients, weights and
+    evaluations are the same in all. That is what one process does, but for dropout and rounding, where the objective is
+    a mean over the batch's texts, as :func:`distill.losses.labels_only` is.
     """
     fitting = _Fitting(model, groups, job)
     with bar(job.what, fitting.steps, "steps") as shown:
@@ -127,7 +132,7 @@ class _Fitting:
     """The state of one ``fit``."""
 
     def __init__(self, model: nn.Module, groups: list[dict[str, Any]], job: Job) -> None:
-        torch.manual_seed(job.seed)
+        torch.manual_seed(job.seed + processes.place())  # of dropout: each process drops others
         self.generator = torch.Generator().manual_seed(job.seed)
         self.device = best_device()
         self.model: Any = model.to(self.device).train()
@@ -154,17 +159,20 @@ class _Fitting:
             yield from shuffled(self.job.train.inputs.lengths, self.job.schedule.batch_size, self.generator, rows)
 
     def step(self, rows: Tensor) -> None:
-        batch = self.job.train.inputs.batch(rows).to(self.device)
-        loss = self.objective(self.model.answer(batch), self.job.train.targets(rows, self.device))
+        own, count = _share(rows)
+        weight = count / len(rows)  # the sum over the processes is then the mean over the batch
+        batch = self.job.train.inputs.batch(own).to(self.device)
+        loss = self.objective(self.model.answer(batch), self.job.train.targets(own, self.device))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
+        (weight * loss.total).backward()
+        processes.total_gradients(self.trained)
         nn.utils.clip_grad_norm_(self.trained, LARGEST_GRADIENT)
         self.optimizer.step()
         self.scheduler.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         for name, part in loss.parts.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + part.detach()
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + weight * part.detach()
         self.summed += 1
 
     def is_time_to_evaluate(self, step: int) -> bool:
@@ -175,28 +183,48 @@ class _Fitting:
 
     def evaluate(self, step: int) -> None:
         kept = self.model if self.averaged is None else self.averaged.module
-        logits = predict_logits(kept, self.job.dev.inputs)
+        accuracy, loss = _accuracy_and_loss(kept, self.job.dev)
         self.model.train()
-        accuracy = (logits.argmax(1) == self.job.dev.labels).double().mean().item()
         evaluation = Evaluation(
             step=step,
             epoch=round(step / self.epoch_steps, 3),
             dev_accuracy=accuracy,
-            dev_loss=nn.functional.cross_entropy(logits, self.job.dev.labels).item(),
-            train_loss={name: (total / self.summed).item() for name, total in self.sums.items()},
+            dev_loss=loss,
+            train_loss={name: (processes.total(own) / self.summed).item() for name, own in self.sums.items()},
             learning_rate=float(self.scheduler.get_last_lr()[0]),
             seconds=round(time.perf_counter() - self.started, 2),
         )
         self.evaluations.append(evaluation)
         self.job.watch(evaluation)
         self.sums, self.summed = {}, 0
-        rank = (accuracy, -evaluation.dev_loss)  # of equally accurate weights the surer ones
+        rank = (accuracy, -loss)  # of equally accurate weights the surer ones
         if rank > self.best:
             self.best, self.best_at = rank, len(self.evaluations)
             self.best_weights = copy.deepcopy(kept.state_dict())
 
     def is_out_of_patience(self) -> bool:
         return len(self.evaluations) - self.best_at >= self.job.schedule.patience
+
+
+def _share(rows: Tensor) -> tuple[Tensor, int]:
+    """This process's part of some rows, and of how many it counts; where none is left over the first row, for nothing.
+
+    So that every process has gradients of the same parameters.
+    """
+    own = processes.share(rows)
+    return (own, len(own)) if len(own) else (rows[:1], 0)
+
+
+def _accuracy_and_loss(model: nn.Module, dev: Split) -> list[float]:
+    """Accuracy and mean cross-entropy on dev, of which each process asks its share; the same bits in each."""
+    rows, count = _share(torch.arange(len(dev.inputs)))
+    own = predict(model, model, dev.inputs, rows=rows).float()
+    logits = own.new_zeros(len(dev.inputs), own.shape[1])
+    logits[rows[:count]] = own[:count]
+    processes.total(logits)
+    accuracy = (logits.argmax(1) == dev.labels).double().mean()
+    figures = torch.stack([accuracy, nn.functional.cross_entropy(logits, dev.labels).double()])
+    return processes.from_first(figures).tolist()  # processors may round the loss otherwise, and all decide by it
 
 
 def _running_mean(model: nn.Module, share: float) -> torch.optim.swa_utils.AveragedModel:
@@ -219,22 +247,29 @@ def predict_logits(model: nn.Module, inputs: PackedIds, what: str = "", batch_si
 
 
 def predict(
-    model: nn.Module, ask: Callable[[Batch], Tensor], inputs: PackedIds, what: str = "", size: int = PREDICTION_BATCH
+    model: nn.Module,
+    ask: Callable[[Batch], Tensor],
+    inputs: PackedIds,
+    what: str = "",
+    size: int = PREDICTION_BATCH,
+    *,
+    rows: Tensor | None = None,
 ) -> Tensor:
-    """``ask`` of every batch of ``size`` texts, rows in input order, on the CPU; ``model`` is what it asks."""
+    """``ask`` of every batch of ``size`` texts, in input order or that of ``rows``, on the CPU; it asks ``model``."""
+    wanted = torch.arange(len(inputs)) if rows is None else rows
     device = next(model.parameters()).device
     model.eval()
-    rows_of, answers = [], []
-    with torch.inference_mode(), bar(what, len(inputs), "texts") if what else contextlib.nullcontext() as shown:
-        for rows in sorted_by_length(inputs.lengths, size):
-            answers.append(ask(inputs.batch(rows).to(device)).cpu())
-            rows_of.append(rows)
+    places_of, answers = [], []
+    with torch.inference_mode(), bar(what, len(wanted), "texts") if what else contextlib.nullcontext() as shown:
+        for places in sorted_by_length(inputs.lengths[wanted], size):
+            answers.append(ask(inputs.batch(wanted[places]).to(device)).cpu())
+            places_of.append(places)
             if shown is not None:
-                shown.update(len(rows))
-    if not rows_of:
+                shown.update(len(places))
+    if not places_of:
         raise ValueError("no texts to predict")
     answer = torch.cat(answers)
-    return torch.empty_like(answer).index_copy_(0, torch.cat(rows_of), answer)
+    return torch.empty_like(answer).index_copy_(0, torch.cat(places_of), answer)
 
 
 def write_log(path: Path, evaluations: Sequence[Evaluation]) -> None:

@@ -1,7 +1,8 @@
 """The transfer set: texts that the teacher answers once, its answers kept in shards, joined by example id.
 
 ``folder/manifest.json`` says what made them, ``folder/shard-00000.safetensors`` and so on hold int64 ``ids`` (texts,)
-and ``rows`` (texts, ...). Each file is there whole or not at all, so a killed run loses one shard at most.
+and ``rows`` (texts, ...). Each file is there whole or not at all, so a killed run loses one shard at most. Of several
+processes each asks its own teacher for its share of the texts and writes shards of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from distill import processes
 from distill.data import Example
 from distill.progress import log
 from distill.runs import write_file, write_json
@@ -36,36 +38,71 @@ class Shard:
     ids: Tensor  # (texts,)
 
 
-def answers(
-    open_teacher: Callable[[], Asker],
-    made_by: dict[str, str],
-    examples: Sequence[Example],
-    folder: Path,
-    name: str = "teacher logits",
-) -> Tensor:
-    """The teacher's answers to ``examples``, shape (examples, ...) and dtype as the teacher gave them.
+@dataclass(frozen=True)
+class Cache:
+    """What one teacher says of texts.
 
     The same command goes on where a killed one stopped, and a transfer set that grew asks for its new texts only.
 
     Args:
+        folder: where the answers are kept.
+        made_by: names everything that decides an answer: weights, word pieces, precision. Answers made by something
+            else are removed, the reason said.
         open_teacher: called only if texts are missing; gives the function (texts, what the bar says) -> (texts, ...).
-        made_by: names everything that decides an answer: weights, word pieces, precision. A cache made by something
-            else is removed, the reason said.
-        examples: in any order; a repeated id is asked once.
-        folder: the cache.
         name: of the answers, in messages.
     """
-    _remove_stale(folder, made_by, name)
-    shards = _shards(folder, name)
-    ids = torch.tensor([example.id for example in examples], dtype=torch.int64)
-    places = torch.isin(ids, _ids(shards), invert=True).nonzero().flatten().tolist()
-    missing = {examples[place].id: examples[place].text for place in places}
-    if missing:
-        log.info("%s: %d texts to label, %d kept", name, len(missing), len(examples) - len(places))
-        shards += _ask(open_teacher(), missing, folder, name)
-    else:
-        log.info("%s: kept (%s)", name, folder)
-    return _join(shards, ids)
+
+    folder: Path
+    made_by: dict[str, str]
+    open_teacher: Callable[[], Asker]
+    name: str = "teacher logits"
+
+    def answers(self, examples: Sequence[Example]) -> Tensor:
+        """Of ``examples`` in any order, shape (examples, ...) and dtype as the teacher gave them."""
+        self.fill(examples)
+        return _join(_shards(self.folder, self.name), _example_ids(examples))
+
+    def fill(self, examples: Sequence[Example]) -> None:
+        """Let the teacher answer what is missing, a repeated id once; each process asks its share."""
+        found = torch.zeros(1 + len(examples), dtype=torch.int64)
+        if processes.place() == 0:  # it alone looks: another one might look when shards of this call are there already
+            found = self._missing(examples)
+        number, *marks = processes.from_first(found).tolist()
+        places = [place for place, mark in enumerate(marks) if mark]
+        missing = {examples[place].id: examples[place].text for place in places}
+        if not missing:
+            log.info("%s: kept (%s)", self.name, self.folder)
+            return
+        log.info("%s: %d texts to label, %d kept", self.name, len(missing), len(examples) - len(places))
+        began = time.perf_counter()
+        self._ask(missing, number)
+        processes.wait()
+        seconds = max(time.perf_counter() - began, 1e-9)
+        log.info("%s: %d texts labelled, %.0f texts/s", self.name, len(missing), len(missing) / seconds)
+
+    def _missing(self, examples: Sequence[Example]) -> Tensor:
+        """The next shard's number, then 1 for every example without an answer, else 0; what is stale or broken goes."""
+        _remove_stale(self.folder, self.made_by, self.name)
+        shards = _shards(self.folder, self.name)
+        number = max((int(shard.path.stem.removeprefix("shard-")) + 1 for shard in shards), default=0)
+        marks = torch.isin(_example_ids(examples), _ids(shards), invert=True)
+        return torch.cat([torch.tensor([number]), marks.long()])
+
+    def _ask(self, missing: dict[int, str], number: int) -> None:
+        """This process's share of ``missing`` (id to text), a shard at a time; each is kept as soon as it is done."""
+        place, every = processes.place(), processes.count()
+        ids, texts = list(missing)[place::every], list(missing.values())[place::every]
+        if not ids:
+            return
+        ask, starts = self.open_teacher(), range(0, len(ids), SHARD)
+        for part, start in enumerate(starts):
+            what = "teacher labels" + (f", part {part + 1} of {len(starts)}" if len(starts) > 1 else "")
+            rows = ask(texts[start : start + SHARD], what).cpu().contiguous()
+            ids_of_rows = torch.tensor(ids[start : start + SHARD])
+            if len(rows) != len(ids_of_rows):
+                raise ValueError(f"{len(ids_of_rows)} texts were asked, {len(rows)} rows came back")
+            path = self.folder / f"shard-{number + part * every + place:05}.safetensors"
+            write_file(path, save({"ids": ids_of_rows, "rows": rows}))
 
 
 def _remove_stale(folder: Path, made_by: dict[str, str], name: str) -> None:
@@ -115,27 +152,12 @@ def _shards(folder: Path, name: str) -> list[Shard]:
     return shards
 
 
+def _example_ids(examples: Sequence[Example]) -> Tensor:
+    return torch.tensor([example.id for example in examples], dtype=torch.int64)
+
+
 def _ids(shards: Sequence[Shard]) -> Tensor:
     return torch.cat([torch.empty(0, dtype=torch.int64), *(shard.ids for shard in shards)])
-
-
-def _ask(ask: Asker, missing: dict[int, str], folder: Path, name: str) -> list[Shard]:
-    """Let the teacher answer ``missing`` (id to text), a shard at a time; each is kept as soon as it is done."""
-    ids, texts = list(missing), list(missing.values())
-    first = max((int(path.stem.removeprefix("shard-")) + 1 for path in _paths(folder)), default=0)
-    starts = range(0, len(ids), SHARD)
-    began, shards = time.perf_counter(), []
-    for part, start in enumerate(starts):
-        what = "teacher labels" + (f", part {part + 1} of {len(starts)}" if len(starts) > 1 else "")
-        rows = ask(texts[start : start + SHARD], what).cpu().contiguous()
-        shard = Shard(folder / f"shard-{first + part:05}.safetensors", torch.tensor(ids[start : start + SHARD]))
-        if len(rows) != len(shard.ids):
-            raise ValueError(f"{len(shard.ids)} texts were asked, {len(rows)} rows came back")
-        write_file(shard.path, save({"ids": shard.ids, "rows": rows}))
-        shards.append(shard)
-    seconds = max(time.perf_counter() - began, 1e-9)
-    log.info("%s: %d texts labelled, %.0f texts/s", name, len(ids), len(ids) / seconds)
-    return shards
 
 
 def _join(shards: Sequence[Shard], ids: Tensor) -> Tensor:

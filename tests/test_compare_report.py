@@ -121,11 +121,11 @@ def test_what_does_not_fit_together_is_refused(wrong: Contestant, said: str) -> 
 def test_write(tmp_path: Path) -> None:
     left_out = [{"class": "体育", "student alone": 0.0, "distilled": 0.41256, "texts": 1200, "p": None}]
     text, files = write(replace(ALL, left_out=left_out), tmp_path / "compare")
-    assert [path.name for path in files] == ["compare.json", "compare.md", "compare.png"]
+    assert [path.name for path in files] == ["compare.json", "compare.md", "compare.html", "compare.png"]
     content = json.loads(files[0].read_text("utf-8"))
     assert content["rows"] == rows_of(ALL) and content["left_out"] == left_out
     assert content["data"]["leaks"] == 7 and content["settings"] == {"seed": 1} and content["timing"].startswith("Time")
-    assert files[2].read_bytes().startswith(b"\x89PNG")
+    assert files[3].read_bytes().startswith(b"\x89PNG")
     page = files[1].read_text("utf-8")
     assert "| bilstm, logits | 4 | 0.8000 ±0.2828 | 100.0 % | +50.00 (" in page
     assert "| 0.062 | bilstm, alone | 0.080 → 0.015 | 61 | 14,000 | 0.165 | 1,575,885 | 2 |" in page
@@ -134,6 +134,22 @@ def test_write(tmp_path: Path) -> None:
     assert "| 体育 | 0.0000 | 0.4126 | 1,200 | - |" in page
     assert all(said in page for said in ("Time: 2 cores.", "![accuracy and speed](compare.png)", "McNemar"))
     assert all(said in text for said in ("Time: 2 cores.", "A class left out", "0.4126"))
+
+
+def test_the_page_says_what_the_table_says(tmp_path: Path) -> None:
+    left_out = [{"class": "<b>体育</b>", "distilled": 0.41256}]
+    page = write(replace(ALL, left_out=left_out), tmp_path)[1][2].read_text("utf-8")
+    cells = [
+        "bilstm, logits",
+        "0.8000 ±0.2828",
+        "100.0 %",
+        "0.080 → 0.015",
+        "1,575,885",
+        "&lt;b&gt;体育&lt;/b&gt;",
+        "0.4126",
+    ]
+    assert all(f">{cell}</t" in page for cell in cells)
+    assert page.count("<svg") == 1 and "Time: 2 cores." in page
 
 
 def test_every_column_is_explained(tmp_path: Path) -> None:

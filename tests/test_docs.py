@@ -14,6 +14,12 @@ from distill.config import MODES
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh.md")
+DOCUMENTS = (
+    *READMES,
+    "CONTRIBUTING.md",
+    "data/README.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
 
 
 def text(name: str) -> str:
@@ -42,8 +48,8 @@ def test_commands_can_be_typed(name: str) -> None:
 
 def test_both_readmes_have_the_same_code() -> None:
     def code(name: str) -> list[str]:
-        blocks = re.findall(r"```(?:bash|python)\n(.*?)```", text(name), re.DOTALL)
-        return [re.sub(r"\s*#.*|目录|FOLDER", "", block) for block in blocks]
+        blocks = re.findall(r"```(?:bash|python)\n(.*?)```|^\| `(python [^`]*)`", text(name), re.DOTALL | re.MULTILINE)
+        return [re.sub(r"\s*#.*|目录|FOLDER", "", block or of_table) for block, of_table in blocks]
 
     english, chinese = (code(name) for name in READMES)
     assert english == chinese
@@ -55,12 +61,23 @@ def test_the_picture_of_the_rooms_is_the_tested_one() -> None:
     assert drawn == [set(line) for line in LINES]
 
 
-@pytest.mark.parametrize(
-    "name", [*READMES, "docs/architecture.md", "docs/runtime.md", "CONTRIBUTING.md", "data/README.md"]
-)
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text(name)):
-        assert ((ROOT / name).parent / target).exists(), target
+    for target, _, heading in re.findall(r"\]\((?!http)([^)#]*)(#([^)]+))?\)", text(name)):
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), target
+        assert not heading or heading in headings(path), heading
+
+
+def headings(path: Path) -> set[str]:
+    """A document's headings as addresses: what is no letter, digit or hyphen is left out, blanks become hyphens."""
+    found = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_both_readmes_link_the_same_documents() -> None:
+    linked = [set(re.findall(r"\]\(((?:docs|benchmarks|data)[^)]*)\)", text(name))) for name in READMES]
+    assert linked[0] == linked[1] and "docs/tutorial.md" in linked[0]
 
 
 def test_pins_are_exact() -> None:

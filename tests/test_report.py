@@ -20,7 +20,8 @@ FIRST = np.array([True, True, True, True, False])
 
 def outcome(name: str, predicted: list[int], seed: int = 1, ms: float = 1.0, **more: float) -> Outcome:
     history = [{"epoch": epoch, "dev_accuracy": 0.5, "dev_loss": 0.7} for epoch in (1, 2)]
-    return Outcome(name, seed, np.array(predicted), 1000, 4_000_000, {"cpu": ms, **more}, history)
+    logits = np.eye(2, dtype=np.float32)[predicted]
+    return Outcome(name, seed, logits, 1000, 4_000_000, {"cpu": ms, **more}, history)
 
 
 TEACHER = outcome("teacher", [0, 0, 1, 1, 0], ms=8.0)
@@ -77,9 +78,21 @@ def test_chinese_takes_two_columns() -> None:
 
 def test_write(tmp_path: Path) -> None:
     data = dict.fromkeys(COUNTS, 7)
-    report = Report(GOLD, FIRST, ("体育", "财经"), [TEACHER, *STUDENTS], data, {"run": {}}, "Time: …", ["Not there: x"])
+    report = Report(
+        name="titles",
+        texts=list("abcde"),
+        gold=GOLD,
+        first_of_text=FIRST,
+        labels=("体育", "财经"),
+        outcomes=[TEACHER, *STUDENTS],
+        data=data,
+        settings={"run": {}},
+        versions={"python": "3"},
+        timing="Time: …",
+        missing=["Not there: x"],
+    )
     text, files = write(report, tmp_path)
-    assert [path.name for path in files] == ["report.json", "report.md", "confusion.png", "curves.png"]
+    assert [path.name for path in files] == ["report.json", "report.md", "report.html", "confusion.png", "curves.png"]
     assert text.count("precision    recall  f1-score   support") == 2 and "distilled student, seed 1" in text
     assert "Not there: x" in text and "0.8000" in text
     content = json.loads(files[0].read_text("utf-8"))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from distill import teacher
 from distill.batches import PackedIds
+from distill.cli import main
 from distill.config import TeacherSettings
 from distill.errors import UserError
 from distill.losses import labels_only
@@ -164,8 +170,6 @@ def test_a_broken_teacher(tiny_bert: Path, tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_without_padding(tiny_bert: Path, tmp_path: Path) -> None:
-    import json
-
     shutil.copytree(tiny_bert, tmp_path / "bare")
     path = tmp_path / "bare" / "tokenizer_config.json"
     kept = {key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"}
@@ -227,6 +231,71 @@ class TestSources:
         monkeypatch.setattr("distill.pretrained.find_spec", lambda name: None)
         with pytest.raises(UserError, match="--teacher_model bert-base-chinese"):
             resolve("auto", tmp_path)
+
+
+COMMAND = """
+import sys
+from distill import teacher
+from distill.cli import main
+teacher.has_fast_bf16 = lambda device: False  # so that results agree up to rounding to float32
+sys.exit(main())
+"""
+
+
+def in_two_processes(launcher: list[str], folder: Path, flags: list[str]) -> subprocess.CompletedProcess[str]:
+    """The command as a launcher starts it."""
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    (folder / "command.py").write_text(COMMAND, "utf-8")
+    command = [sys.executable, "-m", *launcher, str(folder / "command.py"), *flags]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def cached(run: Path, what: str) -> dict[int, torch.Tensor]:
+    """What a run's teacher said of every text; each must have been asked once."""
+    shards = [load_file(path) for path in (run / "cache" / f"teacher.{what}").glob("shard-*")]
+    ids = torch.cat([shard["ids"] for shard in shards]).tolist()
+    assert len(ids) == len(set(ids))
+    return dict(zip(ids, torch.cat([shard["rows"] for shard in shards]).float(), strict=True))
+
+
+def files_of(run: Path) -> set[str]:
+    paths = (path.relative_to(run) for path in run.rglob("*") if path.is_file())
+    return {str(path) for path in paths if not path.name.startswith("shard-")}
+
+
+def test_accelerate_launch_trains_and_asks_as_one_process_does(
+    tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without dropout the same teacher, answers and files but for rounding; one process writes and speaks."""
+    pytest.importorskip("accelerate", reason="the package accelerate is not installed")
+    flags = [*tiny_flags, "--objective", "logits+hint", "--teacher_dropout", "0", "--student_epochs", "2", "--run"]
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    run = in_two_processes(launcher, tmp_path, [*flags, str(together)])
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("written:") == run.stdout.count("teacher: best dev accuracy") == 1
+    monkeypatch.setattr(teacher, "has_fast_bf16", lambda device: False)
+    assert main([*flags, str(alone)]) == 0
+    assert files_of(together) == files_of(alone)
+    own, others = (load_file(run / "teacher" / "model.safetensors") for run in (alone, together))
+    for name in own.keys() - {f"encoder.layer.{layer}.attention.self.key.bias" for layer in (0, 1)}:
+        assert torch.allclose(own[name], others[name], atol=1e-3), name  # a key's bias has no gradient but rounding
+    for what in ("logits", "vectors"):
+        ours, theirs = cached(alone, what), cached(together, what)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.allclose(ours[text], theirs[text], atol=2e-3) for text in ours)
+    logs = [(run / "teacher" / "log.jsonl").read_text("utf-8").splitlines() for run in (alone, together)]
+    accuracies = [[json.loads(line)["dev_accuracy"] for line in log] for log in logs]
+    assert accuracies[0] == accuracies[1]
+
+
+def test_a_fault_ends_every_process(tiny_flags: list[str], tmp_path: Path) -> None:
+    flags = [*tiny_flags, "--run", str(tmp_path / "run"), "--mode", "train_teacher", "--teacher_layers", "9"]
+    run = in_two_processes(["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"], tmp_path, flags)
+    assert run.returncode != 0
+    assert "error: --teacher_layers 9, but the encoder has 2 -> --teacher_layers 1 to 2" in run.stderr
+    assert not (tmp_path / "run" / "teacher").exists()
 
 
 def test_a_folder_without_a_teacher(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 import torch
+from test_processes import in_group
 from torch import Tensor, nn
 
 from distill import training
@@ -131,6 +132,68 @@ def test_the_running_mean_of_the_weights_is_what_is_kept() -> None:
         share = min(0.5, (1 + count) / (10 + count))
         mean = share * mean + (1 - share) * weights
     assert torch.allclose(kept, mean, atol=1e-6) and not torch.allclose(kept, plain.table.weight, atol=1e-3)
+
+
+def steep(answer: Answer, targets: Targets) -> Loss:
+    """Gradients that have to be clipped."""
+    loss = labels_only(0.1)(answer, targets)
+    return Loss(30 * loss.total, loss.parts)
+
+
+def fitted(averaging: float, dropout: float = 0.0) -> tuple[list[list[float]], list[dict[str, object]], int]:
+    """Weights, evaluations and texts computed, of 65 texts in batches of 9; the last has 2, and dev too."""
+    seen = 0
+
+    def watching(answer: Answer, targets: Targets) -> Loss:
+        nonlocal seen
+        seen += len(targets.labels)
+        return steep(answer, targets)
+
+    torch.manual_seed(0)
+    model = Lookup(dropout)
+    nn.init.normal_(model.table.weight)
+    ids = PackedIds([[place % 5 + 1] * (place % 3 + 1) for place in range(65)], 0)
+    labels = torch.arange(65) * 7 // 3 % 4
+    dev = Split(PackedIds([[1], [3]], 0), torch.tensor([1, 2]))
+    schedule = Schedule(2, 9, 2, patience=99, averaging=averaging)
+    evaluations = fit(
+        model, groups(model), job(train=Split(ids, labels), dev=dev, objective=watching, schedule=schedule)
+    )
+    return model.table.weight.tolist(), [{**vars(evaluation), "seconds": 0} for evaluation in evaluations], seen
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.5])
+def test_several_processes_train_what_one_does(averaging: float) -> None:
+    """Three of them: shares of a batch are unequal, and of the last one and of dev one process has none."""
+    weights, evaluations, seen = fitted(averaging)
+    assert seen == 2 * 65
+    together = in_group(3, fitted, averaging)
+    for its_weights, its_evaluations, its_seen in together:
+        assert torch.allclose(torch.tensor(its_weights), torch.tensor(weights), atol=1e-5)
+        assert (its_weights, its_evaluations) == together[0][:2]
+        assert seen / 3 - 5 < its_seen < seen / 3 + 5
+        for its, alone in zip(its_evaluations, evaluations, strict=True):
+            assert its["step"] == alone["step"] and its["dev_accuracy"] == alone["dev_accuracy"]
+            assert its["dev_loss"] == pytest.approx(alone["dev_loss"], abs=1e-4)
+            assert its["train_loss"] == pytest.approx(alone["train_loss"], abs=1e-4)
+
+
+def drops_of_the_first_step() -> list[bool]:
+    found: list[bool] = []
+
+    def watching(answer: Answer, targets: Targets) -> Loss:
+        found.extend((answer.logits == 0).flatten().tolist() if not found else [])
+        return labels_only()(answer, targets)
+
+    model = Lookup(dropout=0.5)
+    nn.init.ones_(model.table.weight)
+    fit(model, groups(model, 0.0), job(objective=watching, schedule=Schedule(1, 8)))
+    return found
+
+
+def test_each_process_drops_out_other_numbers() -> None:
+    first, second = in_group(2, drops_of_the_first_step)
+    assert len(first) == len(second) == 16 and first != second
 
 
 def test_texts_are_drawn_by_their_chances() -> None:

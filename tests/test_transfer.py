@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_processes import in_group
 from torch import Tensor
 
-from distill import transfer
+from distill import processes, transfer
 from distill.data import Example, example_id
-from distill.transfer import answers
+from distill.transfer import Cache
 
 EXAMPLES = [Example(example_id(text), text, 0) for text in "甲乙丙丁戊"]
 MADE_BY = {"weights": "abc", "precision": "fp32"}
@@ -61,7 +63,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> F
 
 
 def ask(fake: Fake, examples: Sequence[Example], folder: Path, **changes: str) -> Tensor:
-    return answers(fake.open, {**MADE_BY, **changes}, examples, folder)
+    return Cache(folder, {**MADE_BY, **changes}, fake.open).answers(examples)
 
 
 def test_texts_are_asked_once(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -197,10 +199,39 @@ def test_a_broken_shard_is_made_anew(how: str, fake: Fake, tmp_path: Path, caplo
 
 def test_a_teacher_that_loses_texts_is_a_fault(fake: Fake, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 texts were asked, 1 rows came back"):
-        answers(lambda: lambda texts, what: fake.rows(texts[:1]), MADE_BY, EXAMPLES, tmp_path)
+        Cache(tmp_path, MADE_BY, lambda: lambda texts, what: fake.rows(texts[:1])).answers(EXAMPLES)
     assert not list(tmp_path.glob("shard-*"))
 
 
+def fill(folder: Path, examples: Sequence[Example], fails_after: int) -> list[str]:
+    """What this process was asked; of several the second one fails."""
+    transfer.SHARD = 2
+    fake = Fake()
+    fake.fails_after = fails_after if processes.place() else 99
+    with contextlib.suppress(KeyboardInterrupt):
+        Cache(folder, MADE_BY, fake.open).fill(examples)
+    return fake.asked
+
+
+def test_several_processes_ask_each_its_share(fake: Fake, tmp_path: Path) -> None:
+    """Each writes its own shards; a text is asked once, and none where there is nothing left for a process."""
+    examples = [*EXAMPLES, EXAMPLES[0]]
+    assert in_group(2, fill, tmp_path, examples, 99) == [["甲", "丙", "戊"], ["乙", "丁"]]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["manifest.json", *(f"shard-{number:05}.safetensors" for number in range(3))]
+    more = [*examples, Example(7, "己", 0)]
+    assert in_group(3, fill, tmp_path, more, 99) == [["己"], [], []]
+    assert ask(fake, more, tmp_path).equal(fake.expected(more)) and not fake.opened
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+
+
+def test_what_several_began_one_goes_on_with(fake: Fake, tmp_path: Path) -> None:
+    in_group(2, fill, tmp_path, EXAMPLES, 0)
+    assert len(list(tmp_path.glob("shard-*"))) == 2
+    assert ask(fake, EXAMPLES, tmp_path).equal(fake.expected(EXAMPLES))
+    assert fake.asked == ["乙", "丁"] and len(list(tmp_path.glob("shard-*"))) == 3
+
+
 def test_messages_name_the_answers(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    answers(fake.open, MADE_BY, EXAMPLES, tmp_path, name="hints")
+    Cache(tmp_path, MADE_BY, fake.open, "hints").answers(EXAMPLES)
     assert all(message.startswith("hints: ") for message in caplog.messages)

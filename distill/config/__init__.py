@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+from distill.config.modes import MODES
 from distill.config.objectives import LOGITS, ObjectiveSettings
 from distill.config.options import SUITS, Checked, flag_of, option
 from distill.config.production import ExportSettings, PredictSettings, ServeSettings
@@ -28,19 +29,6 @@ __all__ = [
     "flag_of",
 ]
 
-MODES = (
-    "all",
-    "train_teacher",
-    "label",
-    "train_student",
-    "test",
-    "compare",
-    "tune",
-    "export",
-    "benchmark",
-    "predict",
-    "serve",
-)
 ARCHITECTURES = ("bilstm", "textcnn", "average", "textgcn")
 STUDENT_INPUTS = ("word", "sentence")
 CELLS = ("lstm", "gru")
@@ -78,20 +66,26 @@ SUITED = {  # found on dev, see benchmarks/LOG.md
 class DataSettings(Checked):
     """Where the examples are and how their columns are named."""
 
-    data: str = option("", "folder with train, dev and test files (see data/README.md); empty: the embedded reviews")
-    train_file: str = option("", "training examples, instead of the folder's train file")
-    dev_file: str = option("", "dev examples; without any, a stratified tenth of train is set aside")
-    test_file: str = option("", "test examples; without any, a stratified tenth of train is set aside")
+    data: str = option(
+        "", "folder with train, dev and test files (see data/README.md); empty: the embedded reviews", path=True
+    )
+    train_file: str = option("", "training examples, instead of the folder's train file", path=True)
+    dev_file: str = option("", "dev examples; without any, a stratified tenth of train is set aside", path=True)
+    test_file: str = option("", "test examples; without any, a stratified tenth of train is set aside", path=True)
     text_column: str = option("", "name of the texts' column; empty: found among the usual names")
     label_column: str = option("", "name of the labels' column; empty: found among the usual names")
-    user_dict: str = option("", "words that jieba is to know too, one a line, with frequency and tag if wanted")
+    user_dict: str = option(
+        "", "words that jieba is to know too, one a line, with frequency and tag if wanted", path=True
+    )
 
 
 @dataclass(frozen=True)
 class TeacherSettings(Checked):
     """The encoder that is fine-tuned, and how."""
 
-    model: str = option("auto", "auto, bundled, a folder, or a Hub id such as bert-base-chinese", flag="teacher_model")
+    model: str = option(
+        "auto", "auto, bundled, a folder, or a Hub id such as bert-base-chinese", flag="teacher_model", path=True
+    )
     layers: int = option(0, "encoder layers kept, from the first; 0: all", flag="teacher_layers", low=0)
     freeze: str = option(
         "",
@@ -137,7 +131,9 @@ class StudentSettings(Checked):
         choices=STUDENT_INPUTS,
     )
     cell: str = option("lstm", "bilstm: its recurrent cell", flag="cell", choices=CELLS)
-    vectors: str = option("auto", "word vectors: auto, bundled, or a word2vec file (.gz and .bz2 too)", flag="vectors")
+    vectors: str = option(
+        "auto", "word vectors: auto, bundled, or a word2vec file (.gz and .bz2 too)", flag="vectors", path=True
+    )
     hidden: int = option(
         SUITS,
         "units of the LSTM in each direction, filters of a width, or units of a hidden layer",
@@ -207,9 +203,13 @@ class TransferSettings(Checked):
     """What the teacher labels beside the train texts."""
 
     teacher: tuple[str, ...] = option(
-        (), "folder of a teacher or student that teaches instead of the run's own; several: their mean teaches"
+        (),
+        "folder of a teacher or student that teaches instead of the run's own; several: their mean teaches",
+        path=True,
     )
-    unlabeled: tuple[str, ...] = option((), "file of unlabelled texts (txt: one a line, jsonl, csv, tsv, parquet)")
+    unlabeled: tuple[str, ...] = option(
+        (), "file of unlabelled texts (txt: one a line, jsonl, csv, tsv, parquet)", path=True
+    )
     augment: int = option(0, "altered copies of every train text (n_iter of Tang et al.)", low=0, high=1000)
     mask: float = option(0.1, "chance that a word of a copy becomes unknown", flag="augment_mask", low=0, high=1)
     replace: float = option(
@@ -240,8 +240,8 @@ class CompareSettings(Checked):
 class RunSettings(Checked):
     """What to do, where to keep it, and what all random choices hang on."""
 
-    mode: str = option("all", "what to do", choices=MODES)
-    run: str = option("", "folder of this run; empty: runs/ and the data folder's name, or runs/demo")
+    mode: str = option("all", "what to do", choices=tuple(MODES))
+    run: str = option("", "folder of this run; empty: runs/ and the data folder's name, or runs/demo", path=True)
     seed: int = option(42, "the one seed of every random choice", low=0)
     seeds: int = option(1, "students of each kind, trained with seeds SEED, SEED+1, …", low=1)
     teachers: int = option(

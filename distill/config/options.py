@@ -20,15 +20,17 @@ def option(
     low: float = -math.inf,
     high: float = math.inf,
     choices: tuple[str, ...] = (),
+    path: bool = False,
 ) -> Any:
     """A settings field: its default, a sentence, its flag if not the field's name, and what values it allows.
 
+    ``path`` says that it names a file or folder, which a shell can complete.
     A field whose default is a tuple takes its flag several times. The default ``SUITS`` is allowed beside the range and
     stands for a number that is chosen later.
     """
     if default == SUITS:
         meaning += f"; {SUITS}: what suits the network"
-    allowed = {"low": low, "high": high, "choices": choices}
+    allowed = {"low": low, "high": high, "choices": choices, "path": path}
     return dataclasses.field(default=default, metadata={"help": meaning, "flag": flag, **allowed})
 
 
@@ -46,8 +48,16 @@ class Checked:
                 faults.append(f"--{flag_of(field)} is {value}, {_range(low, high)} is needed")
             if choices and value not in choices:
                 faults.append(f"--{flag_of(field)} is {value!r}, one of {', '.join(choices)} is needed")
+            if _is_broken(value):
+                faults.append(f"--{flag_of(field)} is {value!r}, text in UTF-8 is needed")
         if faults:
             raise UserError(joined(faults), "settings", "python distill.py --help")
+
+
+def _is_broken(value: Any) -> bool:
+    """Whether a text holds what no file of ours can: bytes that the shell handed over and Python could not read."""
+    texts = value if isinstance(value, tuple) else (value,)
+    return any("\ud800" <= sign <= "\udfff" for text in texts if isinstance(text, str) for sign in text)
 
 
 def _range(low: float, high: float) -> str:

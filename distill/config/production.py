@@ -20,20 +20,22 @@ class ExportSettings(Checked):
         "bundle", "bundle: a folder that runs without PyTorch; onnx: student and teacher as ONNX files", choices=FORMATS
     )
     student_folder: tuple[str, ...] = option(
-        (), "folder of a trained student instead of the run's own; --mode benchmark takes several"
+        (), "folder of a trained student instead of the run's own; --mode benchmark takes several", path=True
     )
-    push_to_hub: str = option("", "USER/NAME of a model on the Hub: student, bundle and model card are sent there")
+    push_to_hub: str = option("", "USER/NAME of a model on the Hub: --mode export sends bundle and model card there")
 
 
 @dataclass(frozen=True)
 class PredictSettings(Checked):
     """What --mode predict reads and writes; --mode serve takes the bundle too."""
 
-    bundle: str = option("", "folder of the student's bundle; empty: the run's own")
+    bundle: str = option("", "folder of the student's bundle; empty: the run's own", path=True)
     input: tuple[str, ...] = option(
-        (), "file, folder or pattern of txt, csv, tsv, jsonl or parquet files; -: standard input"
+        (), "file, folder or pattern of txt, csv, tsv, jsonl or parquet files; -: standard input", path=True
     )
-    output: str = option("", "file or folder for the same rows with label and probability; -: standard output")
+    output: str = option(
+        "", "file or folder for the same rows with label and probability; -: standard output", path=True
+    )
     input_format: str = option("txt", "what standard input holds", choices=INPUT_FORMATS)
     probabilities: bool = option(False, "write the probability of every label")
     strict: bool = option(False, "stop at the first bad row, instead of writing it into a file of its own")
@@ -54,5 +56,8 @@ class ServeSettings(Checked):
     most_characters: int = option(10_000, "characters in a text", low=1)
     most_bytes: int = option(2**20, "bytes of a request; a file to be labelled may have 20 times as many", low=1)
     most_waiting: int = option(1024, "requests that wait at a time; more are refused", low=1)
-    wait_s: float = option(10.0, "seconds that a request may wait for its answer", flag="wait", low=0.001)
-    stop_s: float = option(30.0, "seconds that accepted requests have when the service is stopped", flag="stop", low=0)
+    wait_s: float = option(10.0, "seconds that a request may wait for its answer", flag="wait", low=0.001, high=3600)
+    stop_s: float = option(
+        30.0, "seconds that accepted requests have when the service is stopped", flag="stop", low=0, high=3600
+    )
+    access_log: bool = option(False, "write a line for every request; there is one a minute anyway, and never a text")

@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 
 from distill.config import Settings
+from distill.errors import UserError
+from distill.jobs.files import Job, plan
+from distill.jobs.local import Labeller
+from distill.jobs.parts import Counts
+from distill.progress import log
+from distill.runs import RunFolder
+from distill.runtime.bundle import AGAIN, CARD
+
+__all__ = ["predict"]
 
 
 def predict(settings: Settings) -> list[Path]:
-    """Label what ``--input`` names; returns the files that were written."""
-    raise NotImplementedError
+    """Label what ``--input`` names; returns the files that were written.
+
+    Raises:
+        UserError: there is no bundle, an input or output cannot be used, or a row is bad and --strict is given.
+    """
+    bundle = Path(settings.predict.bundle) if settings.predict.bundle else RunFolder.of(settings).bundle
+    if not (bundle / CARD).is_file():
+        raise UserError("there is no bundle here", bundle, f"{AGAIN}, or --bundle FOLDER")
+    started = time.perf_counter()
+    if settings.predict.engine == "ray":
+        from distill.jobs.ray_engine import label
+
+        counts, files = label(bundle, settings)
+    else:
+        counts, files = _here(plan(settings.predict), bundle, settings)
+    seconds = time.perf_counter() - started
+    bad = f", {counts.bad:,} bad rows" if counts.bad else ", no bad row"
+    log.info("%s rows%s, %.1f s, %s rows/s", f"{counts.rows:,}", bad, seconds, f"{counts.rows / seconds:,.0f}")
+    return files
+
+
+def _here(jobs: list[Job], bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
+    """One input after the other; what a resumed job had done is not counted."""
+    labeller = Labeller(bundle, settings)
+    done = []
+    for job in jobs:
+        if job.output is None:
+            labeller.to_stream(job)
+        else:
+            done.append(labeller.to_file(job, job.output))
+    for parts in done:
+        shutil.rmtree(parts.folder)
+    return labeller.counts, [file for parts in done for file in parts.files]

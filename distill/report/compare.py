@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill import metrics
-from distill.report import compare_plot, compare_tables
+from distill.report import compare_page, compare_plot, compare_tables
 from distill.report.tables import data_sentence
 from distill.runs import write_file, write_json
 
-__all__ = ["Comparison", "Contestant", "rows_of", "write"]
+__all__ = ["COMPARISON", "Comparison", "Contestant", "rows_of", "write"]
+
+COMPARISON = "compare.json"
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _gain(contestant: Contestant, against: Contestant | None, gold: NDArray[np.i
 
 
 def write(comparison: Comparison, folder: Path) -> tuple[str, list[Path]]:
-    """Write compare.json, compare.md and compare.png; returns the comparison for a terminal and the files."""
+    """Write compare.json, .md, .html and .png; returns the comparison for a terminal and the files."""
     rows, left_out = rows_of(comparison), [dict(row) for row in comparison.left_out]
     content = {
         "rows": rows,
@@ -152,8 +154,9 @@ def write(comparison: Comparison, folder: Path) -> tuple[str, list[Path]]:
     }
     notes = [data_sentence(comparison.data), comparison.timing]
     files = [
-        write_json(folder / "compare.json", content),
+        write_json(folder / COMPARISON, content),
         write_file(folder / "compare.md", compare_tables.markdown(rows, left_out, notes)),
+        compare_page.write(content, folder / "compare.html"),
         compare_plot.draw(rows, folder / "compare.png"),
     ]
     return compare_tables.terminal(rows, left_out, notes), files

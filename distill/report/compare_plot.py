@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 Row = dict[str, Any]
-SPEED = "texts per second (log scale; points of almost the same speed are drawn side by side)"
-HEIGHT = "accuracy on test, mean ± standard deviation over seeds"
+SPEED = "texts per second (log scale)"
+HEIGHT = "accuracy on test, mean ± SD over seeds"
 SPECIAL = {"teacher": ("#444444", "*"), "floor": ("#444444", "X")}
 COLOURS = ("#2a6fb0", "#d1803a", "#3a8f4d", "#8a56a8", "#b5423c", "#1f8a8a", "#a0753a", "#c2529a")
 MARKERS = ("o", "s", "^", "D", "v", "P", "h", "<", ">", "p")
@@ -29,11 +29,19 @@ ENOUGH = 11.0
 
 
 def draw(rows: Sequence[Row], path: Path) -> Path:
+    """The picture with a key of its numbers."""
+    figure, (axes,) = new_figure(1, 11.0, max(4.8, 0.25 * len(rows) + 1.0))
+    keys = [_key(number, row, look) for number, (row, look) in enumerate(zip(rows, _looks(rows), strict=True), 1)]
+    figure.legend(handles=keys, loc="outside right upper", frameon=False, fontsize=9)
+    draw_points(axes, rows)
+    return save(figure, path)
+
+
+def draw_points(axes: Axes, rows: Sequence[Row]) -> None:
     """Accuracy with its standard deviation against texts a second; colour is the student, shape the objective.
 
     Lines go through the first teacher and the first floor.
     """
-    figure, (axes,) = new_figure(1, 11.0, max(4.8, 0.25 * len(rows) + 1.0))
     looks = _looks(rows)
     xs = apart(1000 / np.array([row["ms_per_text"] for row in rows], dtype=np.float64))
     for row, look, x in zip(rows, looks, xs, strict=True):
@@ -44,13 +52,6 @@ def draw(rows: Sequence[Row], path: Path) -> Path:
             axes.axhline(row["accuracy"], color=colour, linestyle=line, linewidth=0.8, zorder=0)
     scales_of_speed(axes, SPEED, HEIGHT, (1.0, 2.0, 5.0))
     _numbers(axes, rows, xs)
-    figure.legend(
-        handles=[_key(number, row, look) for number, (row, look) in enumerate(zip(rows, looks, strict=True), 1)],
-        loc="outside right upper",
-        frameon=False,
-        fontsize=9,
-    )
-    return save(figure, path)
 
 
 def _key(number: int, row: Row, look: tuple[str, str]) -> Line2D:

@@ -8,6 +8,7 @@ from typing import Any
 from distill.report.tables import aligned, display_width, markdown_of
 
 Row = dict[str, Any]
+PICTURE = "Accuracy against speed: points of almost the same speed are drawn side by side."
 NAME_WIDTH = 42  # of a terminal's columns; whole names stand in compare.md
 
 
@@ -82,14 +83,18 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str], str], ...] = (
 
 
 def markdown(rows: Sequence[Row], left_out: Sequence[Row], notes: Sequence[str]) -> str:
-    """The whole comparison as Markdown; the numbers of the rows are those of the plot."""
-    header = ["", "#", *(title for title, _, _ in COLUMNS)]
-    body = [[row["name"], str(n), *(cell(row) for _, cell, _ in COLUMNS)] for n, row in enumerate(rows, 1)]
+    """The whole comparison as Markdown."""
     meanings = "\n".join(f"- **{title}**: {meaning}" for title, _, meaning in COLUMNS)
-    parts = ["# Comparison", markdown_of([header, *body]), meanings]
+    parts = ["# Comparison", markdown_of(cells(rows)), meanings]
     parts += ["## A class left out", markdown_of(left_out_cells(left_out))] if left_out else []
-    parts += ["![accuracy and speed](compare.png)", *notes]
+    parts += ["![accuracy and speed](compare.png)", PICTURE, *notes]
     return "\n\n".join(parts) + "\n"
+
+
+def cells(rows: Sequence[Row]) -> list[list[str]]:
+    """Header and rows with every column; the numbers of the rows are those of the plot."""
+    header = ["", "#", *(title for title, _, _ in COLUMNS)]
+    return [header, *([row["name"], str(n), *(cell(row) for _, cell, _ in COLUMNS)] for n, row in enumerate(rows, 1))]
 
 
 def terminal(rows: Sequence[Row], left_out: Sequence[Row], notes: Sequence[str]) -> str:

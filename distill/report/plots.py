@@ -1,18 +1,19 @@
-"""The report's plots: confusion matrices and training curves, as PNG."""
+"""The report's plots: confusion matrices and training curves; a figure as PNG, or as SVG within a page."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.metrics import confusion
 from distill.progress import log
-from distill.report.rows import Outcome
+from distill.report.rows import Outcome, first_seeds
 from distill.report.tables import TITLES
 from distill.runs import write_file
 
@@ -32,6 +33,7 @@ CJK_FONTS = (
     "Heiti SC",
     "Arial Unicode MS",
 )
+CURVES = {"dev_accuracy": "dev accuracy", "dev_loss": "dev cross-entropy"}
 COLOURS = {"teacher": "#444444", "student_alone": "#d1803a", "student": "#2a6fb0"}
 
 
@@ -67,6 +69,21 @@ def save(figure: Figure, path: Path) -> Path:
     return write_file(path, buffer.getvalue())
 
 
+def svg(figure: Figure) -> str:
+    """The figure as an ``svg`` element for a page: the browser draws its texts, black and grey take the page's colour.
+
+    The same figure gives the same element, without ids that another figure has too.
+    """
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "distill"}):
+        figure.savefig(buffer, format="svg", transparent=True)
+    element = buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    element = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", element, flags=re.DOTALL)
+    return re.sub(r"#000000|#444444", "currentColor", re.sub(r'<g id="[^"]*"', "<g", element))
+
+
 def drawable(labels: Sequence[str]) -> list[str]:
     """The labels, or their numbers where no font on this machine has their characters."""
     if all(label.isascii() for label in labels) or _has_cjk_font():
@@ -89,8 +106,7 @@ def _has_cjk_font() -> bool:
 
 def confusions(outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Sequence[str], path: Path) -> Path:
     """One confusion matrix a kind of model (of several seeds the first): rows are labels, columns predictions."""
-    first = {outcome.name: outcome for outcome in reversed(outcomes)}
-    shown = [first[name] for name in TITLES if name in first]
+    shown = first_seeds(outcomes)
     names = drawable(labels)
     side = max(3.2, 0.45 * len(names) + 1.6)
     figure, panels = new_figure(len(shown), side, side)
@@ -114,23 +130,26 @@ def _draw_confusion(axes: Axes, counts: NDArray[np.int64], names: Sequence[str])
 
 def curves(outcomes: Sequence[Outcome], path: Path) -> Path:
     """Dev accuracy and dev loss over the epochs, one line a trained model."""
-    figure, (accuracy, loss) = new_figure(2, 5.0, 3.6)
-    named: set[str] = set()
-    for outcome in outcomes:
-        label = TITLES[outcome.name] if outcome.name not in named else None
-        named.add(outcome.name)
-        for axes, figure_name in ((accuracy, "dev_accuracy"), (loss, "dev_loss")):
-            _draw_curve(axes, outcome.history, figure_name, COLOURS[outcome.name], label)
-    for axes, title in ((accuracy, "dev accuracy"), (loss, "dev cross-entropy")):
-        axes.set_xlabel("epoch")
-        axes.set_title(title)
-        axes.grid(alpha=0.3)
-    accuracy.legend()
+    figure, panels = new_figure(2, 5.0, 3.6)
+    for axes, measured in zip(panels, CURVES, strict=True):
+        draw_curves(axes, outcomes, measured)
     return save(figure, path)
 
 
-def _draw_curve(
-    axes: Axes, history: Sequence[dict[str, Any]], figure_name: str, colour: str, label: str | None
-) -> None:
-    epochs = [line["epoch"] for line in history]
-    axes.plot(epochs, [line[figure_name] for line in history], color=colour, label=label, marker=".", linewidth=1.2)
+def draw_curves(axes: Axes, outcomes: Sequence[Outcome], measured: str) -> None:
+    """One of ``CURVES`` over the epochs, one line a trained model."""
+    named: set[str] = set()
+    for outcome in outcomes:
+        axes.plot(
+            [line["epoch"] for line in outcome.history],
+            [line[measured] for line in outcome.history],
+            color=COLOURS[outcome.name],
+            label=TITLES[outcome.name] if outcome.name not in named else None,
+            marker=".",
+            linewidth=1.2,
+        )
+        named.add(outcome.name)
+    axes.set_xlabel("epoch")
+    axes.set_title(CURVES[measured])
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)

@@ -19,17 +19,29 @@ ORDER = (TEACHER, "student_alone", "student")
 class Outcome:
     """One trained model on test.
 
-    ``predicted`` (texts,) are class numbers; ``ms_per_text`` maps a device ("cpu", "gpu") to milliseconds from raw
-    text to label; ``history`` holds the lines of its training log.
+    ``logits`` are (texts, classes); ``ms_per_text`` maps a device ("cpu", "gpu") to milliseconds from raw text to
+    label; ``history`` holds the lines of its training log; ``temperature`` was found on dev, 1: none was.
     """
 
     name: str
     seed: int
-    predicted: NDArray[np.int64]
+    logits: NDArray[np.float32]
     parameters: int
     bytes: int
     ms_per_text: dict[str, float]
     history: Sequence[dict[str, Any]] = field(default=())
+    temperature: float = 1.0
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """Class numbers, shape (texts,)."""
+        return np.asarray(self.logits.argmax(axis=1))
+
+
+def first_seeds(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """One outcome a kind of model, that of the first seed; the teacher first."""
+    first = {outcome.name: outcome for outcome in reversed(outcomes)}
+    return [first[name] for name in ORDER if name in first]
 
 
 def rows_of(

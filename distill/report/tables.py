@@ -19,7 +19,8 @@ def _digits(places: int) -> Callable[[float], str]:
     return lambda value: f"{value:.{places}f}"
 
 
-def _size(value: float) -> str:
+def size(value: float) -> str:
+    """Bytes with three digits that count."""
     for unit in ("B", "KB", "MB"):
         if value < 1000:
             return f"{value:.3g} {unit}"
@@ -33,7 +34,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("macro_f1", "macro-F1", _digits(4)),
     ("kept", "of the teacher", lambda value: f"{100 * value:.1f} %"),
     ("parameters", "parameters", lambda value: f"{value:,.0f}"),
-    ("bytes", "on disk", _size),
+    ("bytes", "on disk", size),
     ("ms_per_text", "ms per text (CPU)", _digits(3)),
     ("speedup", "times faster", lambda value: f"{value:,.1f}"),
     ("ms_per_text_gpu", "ms per text (GPU)", _digits(3)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distill import processes
 from distill.config import Settings
 from distill.stages.compare import compare
 from distill.stages.examine import test
@@ -11,14 +12,17 @@ from distill.stages.learn import train_students
 from distill.stages.run import Run
 from distill.stages.ship import export
 from distill.stages.speed import benchmark
-from distill.stages.teach import label, train_teacher
+from distill.stages.teach import ask_teachers, label, train_teacher
 from distill.stages.tune import tune
 
 READING = ("test", "export", "benchmark")  # modes that train nothing, so config.json stays as it is
 
 
 def run(settings: Settings) -> list[Path]:
-    """Do what ``--mode`` says; returns the files and folders that were written or found current."""
+    """Do what ``--mode`` says; returns the files and folders that were written or found current.
+
+    Of several processes all train the teachers and ask them; then the first goes on alone, and finds that done.
+    """
     story = {
         "all": everything,
         "train_teacher": train_teacher,
@@ -31,8 +35,24 @@ def run(settings: Settings) -> list[Path]:
         "benchmark": benchmark,
     }
     begun = Run(settings)
-    kept = [] if settings.run.mode in READING else [begun.keep_settings()]
-    return kept + story[settings.run.mode](begun)
+    kept = [begun.keep_settings()] if processes.is_first() and settings.run.mode not in READING else []
+    if processes.are_several():
+        processes.begin()
+        _together(begun)
+        processes.end()
+    return kept + story[settings.run.mode](begun) if processes.is_first() else []
+
+
+def _together(run: Run) -> None:
+    """What is worth several processes: the teachers' training and answers, as the mode needs them."""
+    mode, objective, compare = run.settings.run.mode, run.settings.objective, run.settings.compare
+    asks = mode in ("label", "compare") or (mode in ("all", "train_student", "tune") and objective.needs_teacher)
+    if asks:
+        _ = run.extra  # faults in it show before the teacher is trained
+    if mode in ("all", "train_teacher", "compare") and not run.settings.transfer.teacher:
+        train_teacher(run)
+    if asks:
+        ask_teachers(run, "hint" in compare.objectives if mode == "compare" else objective.hints)
 
 
 def everything(run: Run) -> list[Path]:

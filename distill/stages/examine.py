@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +16,12 @@ from numpy.typing import NDArray
 from distill.classifiers import TextClassifier, load_student
 from distill.data import Example
 from distill.errors import UserError
+from distill.metrics import scores
 from distill.progress import log
 from distill.report import Outcome, Report, timing, write
-from distill.runs import made_from
+from distill.report.compare import COMPARISON
+from distill.runs import made_from, versions
+from distill.stages.cards import add_results
 from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, size_of
 from distill.stages.teach import identity, open_teacher_of, teachers_of
 from distill.teacher import has_fast_bf16
@@ -35,14 +40,24 @@ def test(run: Run) -> list[Path]:
     models = {
         key: open_teacher_of(run, path) if key[0] == TEACHER else load_student(path) for key, path in folders.items()
     }
-    predicted = {key: model.logits(texts, f"test, {key[0]}").argmax(1).numpy() for key, model in models.items()}
+    logits = {key: model.logits(texts, f"test, {key[0]}").numpy() for key, model in models.items()}
     times = _times(models, texts[: timing.TEXTS])
     report = Report(
+        name=run.folder.root.resolve().name,
+        texts=texts,
         gold=np.array([example.label for example in run.data.test]),
         first_of_text=first_of_text(run.data.test),
         labels=run.data.labels,
         outcomes=[
-            Outcome(*key, predicted[key], models[key].parameters, size_of(path), times[key], history(path))
+            Outcome(
+                *key,
+                logits[key],
+                models[key].parameters,
+                size_of(path),
+                times[key],
+                history(path),
+                models[key].temperature,
+            )
             for key, path in folders.items()
         ],
         data=run.data.counts,
@@ -50,16 +65,34 @@ def test(run: Run) -> list[Path]:
             **dataclasses.asdict(run.settings),
             "made_from": {kind: made_from(path) for (kind, _), path in reversed(folders.items())},
         },
+        versions=versions(),
         timing=timing_sentence(min(len(texts), timing.TEXTS)),
         missing=[
             f"Not there: {kind}; {COMMAND} {command}"
             for kind, command in MAKE.items()
             if kind not in {name for name, _ in folders}
         ],
+        comparison=_comparison(run),
+        doubts=run.folder.label_noise.name if run.folder.label_noise.is_file() else "",
     )
     text, files = write(report, run.folder.report)
     log.info("\n%s", text)
-    return files
+    return [*files, *_cards(run, folders, report)]
+
+
+def _comparison(run: Run) -> dict[str, Any] | None:
+    """What an earlier comparison of this run wrote."""
+    path = run.folder.compare / COMPARISON
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
+    """The cards of the run's own models, with what was measured."""
+    return [
+        add_results(folder, scores(report.gold, outcome.predicted, report.first_of_text, len(report.labels)))
+        for folder, outcome in zip(folders.values(), report.outcomes, strict=True)
+        if folder.parent == run.folder.root
+    ]
 
 
 def _teachers(run: Run) -> dict[Key, Path]:

@@ -20,6 +20,7 @@ from distill.losses import Distillation
 from distill.metrics import calibration_temperature
 from distill.progress import log
 from distill.runs import fingerprint_file, fingerprint_lines
+from distill.stages.cards import student_card
 from distill.stages.run import ALONE, DISTILLED, Run, keep_model, labels_of
 from distill.stages.teach import identity, layers_of, logits_of, teachers_of
 from distill.students import Documents, Student, Words, textgcn
@@ -157,6 +158,7 @@ class _Lesson:
             lambda aside: students.save_student(aside, finished, self.input, data.labels, temperature),
             evaluations,
             made_from,
+            student_card(self.run, self.course),
         )
 
 

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill import model_card, processes
 from distill.augment import augmented
 from distill.config import Settings
 from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, load, read_unlabelled, without_leaks
 from distill.embeddings import VectorFile, find_vectors
 from distill.errors import UserError
+from distill.model_card import Card
 from distill.pretrained import Pretrained, resolve
 from distill.progress import log, progress
 from distill.runs import MADE_FROM, RunFolder, clean, differences, versions, write_folder, write_json
@@ -36,7 +38,8 @@ class Run:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = RunFolder.of(settings)
-        clean(self.folder.root)
+        if processes.is_first():
+            clean(self.folder.root)
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         use_dictionary(Path(settings.data.user_dict) if settings.data.user_dict else None)
@@ -107,14 +110,16 @@ class Run:
     @functools.cached_property
     def pretrained(self) -> Pretrained:
         """The teacher's pretrained weights."""
-        found = resolve(self.settings.teacher.model)
+        with processes.first_goes_first():  # bundled weights are written as a checkpoint the first time
+            found = resolve(self.settings.teacher.model)
         log.info("teacher's weights: %s, %s", found.source, found.why)
         return found
 
     def watch(self, folder: Path) -> Callable[[Evaluation], None]:
         """What is done with every evaluation of the model that is to be kept in ``folder``."""
         name = str(folder.relative_to(self.folder.root))
-        return watcher(self.folder.tensorboard / name) if self.settings.run.tensorboard else ignore
+        watched = self.settings.run.tensorboard and processes.is_first()
+        return watcher(self.folder.tensorboard / name) if watched else ignore
 
     def is_current(self, folder: Path, made_from: dict[str, Any]) -> bool:
         """Whether a folder was made from just this, and a word about it either way."""
@@ -158,7 +163,8 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 def size_of(folder: Path) -> int:
     """Bytes of what is needed to run a model."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in (LOG, MADE_FROM))
+    beside = (LOG, MADE_FROM, model_card.FILE)
+    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in beside)
 
 
 def keep_model(
@@ -167,10 +173,18 @@ def keep_model(
     save: Callable[[Path], None],
     evaluations: Sequence[Evaluation],
     made_from: dict[str, Any],
+    card: Card,
 ) -> None:
-    """Write a trained model's folder: what ``save`` writes into it, its log, and what it was made from."""
-    with write_folder(folder) as aside:
-        save(aside)
-        write_log(aside / LOG, evaluations)
-        write_json(aside / MADE_FROM, made_from)
-    log.info("%s: best dev accuracy %.4f", name, max(evaluation.dev_accuracy for evaluation in evaluations))
+    """Write a trained model's folder: what ``save`` writes into it, its log, card, and what it was made from.
+
+    Of several processes, which have the same model, the first writes and the others wait.
+    """
+    best = max(evaluation.dev_accuracy for evaluation in evaluations)
+    if processes.place() == 0:
+        with write_folder(folder) as aside:
+            save(aside)
+            write_log(aside / LOG, evaluations)
+            write_json(aside / MADE_FROM, made_from)
+            model_card.write(aside, dataclasses.replace(card, dev_accuracy=best), size_of(aside))
+    processes.wait()
+    log.info("%s: best dev accuracy %.4f", name, best)

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distill import hub
 from distill.errors import UserError
 from distill.export import export_bundle
 from distill.progress import log
+from distill.stages.cards import bundle_card
 from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, size_of
 from distill.students import CARD
 from distill.teacher import CARD as TEACHER_CARD
 
 
 def export(run: Run) -> list[Path]:
-    """Write the student's bundle, or student and teacher as ONNX files, with ``--format onnx``."""
-    students = trained_students(run)
+    """Write the student's bundle, sent to the Hub if asked, or with ``--format onnx`` student and teacher as ONNX."""
+    students, settings = trained_students(run), run.settings.export
     if len(students) > 1:
         raise UserError(f"{len(students)} students are named, one is exported", "--student_folder", "name one")
-    if run.settings.export.format == "onnx":
-        return _onnx(run, students[0])
-    bundle = export_bundle(students[0], run.folder.bundle)
+    if settings.push_to_hub and settings.format != "bundle":
+        raise UserError("what is sent to the Hub is a bundle", "--push_to_hub", "leave out --format")
+    return [_bundle(run, students[0])] if settings.format == "bundle" else _onnx(run, students[0])
+
+
+def _bundle(run: Run, student: Path) -> Path:
+    name = run.settings.export.push_to_hub
+    if name:
+        hub.check(name)
+    bundle = export_bundle(student, run.folder.bundle)
+    bundle_card(student, bundle)
     log.info("%s: %.1f MB, runs with requirements-runtime.txt alone", bundle, size_of(bundle) / 1e6)
-    return [bundle]
+    if name:
+        log.info("sent to %s", hub.push(bundle, name))
+    return bundle
 
 
 def trained_students(run: Run) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,9 +17,10 @@ from distill.losses import labels_only
 from distill.progress import log
 from distill.report.noise import label_noise, suspects
 from distill.runs import differences, fingerprint_file
+from distill.stages.cards import teacher_card
 from distill.stages.run import COMMAND, DISTILLED, LOG, TEACHER, Run, keep_model, labels_of
 from distill.training import Job, Schedule, Split, best_device, fit
-from distill.transfer import answers
+from distill.transfer import Asker, Cache
 
 EVALUATIONS = 2  # an epoch
 
@@ -39,7 +40,7 @@ def _train_one(run: Run, place: int) -> list[Path]:
         "seed": seed,
     }
     if run.is_current(folder, made_from):
-        return [folder]
+        return [*run.pretrained.made, folder]
     torch.manual_seed(seed)
     model, pieces = teacher.build(run.pretrained.source, settings, len(run.data.labels))
     texts = _train_texts(run), run.data.dev
@@ -54,6 +55,7 @@ def _train_one(run: Run, place: int) -> list[Path]:
         lambda aside: teacher.save_teacher(aside, model, pieces, run.data.labels),
         evaluations,
         made_from,
+        teacher_card(run, len(texts[0])),
     )
     return [*run.pretrained.made, folder]
 
@@ -113,18 +115,29 @@ def label(run: Run) -> list[Path]:
     return [*(run.folder.answers(folder, "logits") for folder in folders), label_noise(run.folder.label_noise, found)]
 
 
+def ask_teachers(run: Run, vectors: bool) -> None:
+    """Fill the caches with the teachers' logits of transfer set and dev and, for hints, with the first one's vectors.
+
+    Of several processes each asks its share.
+    """
+    folders = teachers_of(run)
+    for folder in folders:
+        _logits_cache(run, folder).fill((*run.transfer_set, *run.data.dev))
+    if vectors:
+        _vectors_cache(run, folders[0]).fill(run.transfer_set)
+
+
 def logits_of(run: Run, folders: Sequence[Path], examples: Sequence[Example]) -> Tensor:
     """Mean logits of some teachers, shape (texts, classes), from the cache where it is current."""
-    return torch.stack([_logits_of_one(run, folder, examples) for folder in folders]).mean(0)
+    return torch.stack([_logits_cache(run, folder).answers(examples) for folder in folders]).mean(0)
 
 
-def _logits_of_one(run: Run, folder: Path, examples: Sequence[Example]) -> Tensor:
-    def open_teacher() -> Callable[[Sequence[str], str], Tensor]:
-        classifier = open_teacher_of(run, folder)
-        return classifier.logits
+def _logits_cache(run: Run, folder: Path) -> Cache:
+    def open_teacher() -> Asker:
+        return open_teacher_of(run, folder).logits
 
     made_by = {**_made_by(folder), "labels": "\t".join(run.data.labels)}
-    return answers(open_teacher, made_by, examples, run.folder.answers(folder, "logits"))
+    return Cache(run.folder.answers(folder, "logits"), made_by, open_teacher)
 
 
 def open_teacher_of(run: Run, folder: Path) -> TextClassifier:
@@ -151,14 +164,16 @@ def layers_of(run: Run, folder: Path, examples: Sequence[Example], last: bool = 
 
     They are standardised over the texts, so that a hint weighs each number alike.
     """
-
-    def open_teacher() -> Callable[[Sequence[str], str], Tensor]:
-        return load(folder).vectors
-
-    kept = run.folder.answers(folder, "vectors")
-    vectors = answers(open_teacher, _made_by(folder), examples, kept, name="teacher vectors")
+    vectors = _vectors_cache(run, folder).answers(examples)
     vectors = vectors[:, -1:].float() if last else vectors.float()
     return (vectors - vectors.mean(0)) / vectors.std(0, correction=0).clamp(min=1e-6)
+
+
+def _vectors_cache(run: Run, folder: Path) -> Cache:
+    def open_teacher() -> Asker:
+        return load(folder).vectors
+
+    return Cache(run.folder.answers(folder, "vectors"), _made_by(folder), open_teacher, "teacher vectors")
 
 
 def _made_by(folder: Path) -> dict[str, str]:

@@ -1,0 +1,184 @@
+"""The service under load: single texts from wrk, for a minute, with the memory of the service each second.
+
+python benchmarks/service.py --bundle runs/news/bundle --texts ../shared/data/unlabeled_headlines.txt
+
+wrk (Debian: apt install wrk) runs on the same machine. Every request is another text of the file. The service is a new
+process; before the clock starts it answers every text once, as a word's share in the network is computed and kept when
+the word is first met. Writes benchmarks/service/service.json and .md. Linux only (memory is read from /proc).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from distill.report.timing import processor  # noqa: E402
+
+CHUNK = 1000  # texts of a request while the service warms up
+PERCENTILES = (50, 90, 99, 99.9)
+SCRIPT = """
+local bodies, at = {}, 0
+for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = line end
+wrk.method, wrk.path, wrk.headers["Content-Type"] = "POST", "/predict", "application/json"
+function request()
+  at = at % #bodies + 1
+  return wrk.format(nil, nil, nil, bodies[at])
+end
+function done(summary, latency)
+  local e = summary.errors
+  local said = string.format('"requests":%d,"microseconds":%d,"errors":%d,"max":%d', summary.requests,
+    summary.duration, e.connect + e.read + e.write + e.status + e.timeout, latency.max)
+  for _, p in ipairs({50, 90, 99, 99.9}) do
+    said = said .. string.format(',"%g":%d', p, latency:percentile(p))
+  end
+  print("JSON{" .. said .. "}")
+end
+"""
+
+
+@contextlib.contextmanager
+def service(bundle: Path) -> Iterator[tuple[int, str]]:
+    """The process of a fresh service and its address; it is stopped in the end, and must say that it ended well."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = ["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]
+    process = subprocess.Popen([sys.executable, str(HERE.parent / "distill.py"), *flags])  # noqa: S603
+    try:
+        _wait(f"http://127.0.0.1:{port}/ready")
+        yield process.pid, f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        if process.wait(30):
+            raise SystemExit(f"the service ended with {process.returncode}")
+
+
+def _wait(url: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            urlopen(url)  # noqa: S310
+            return
+        except URLError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+def memory(pid: int) -> float:
+    """Resident memory of a process, MB."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def sampled(pid: int, stop: threading.Event) -> list[float]:
+    """Memory of each second until ``stop``, MB; the list grows meanwhile."""
+    found: list[float] = []
+
+    def sample() -> None:
+        while not stop.wait(1):
+            found.append(memory(pid))
+
+    threading.Thread(target=sample, daemon=True).start()
+    return found
+
+
+def warm_up(url: str, texts: list[str]) -> None:
+    """Have every text answered once."""
+    for first in range(0, len(texts), CHUNK):
+        body = json.dumps({"texts": texts[first : first + CHUNK]}).encode()
+        urlopen(Request(f"{url}/predict", body)).read()  # noqa: S310
+
+
+def load(url: str, texts: list[str], seconds: int, connections: int) -> dict[str, float]:
+    """What wrk measures; times in microseconds."""
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise SystemExit("wrk is not installed -> apt install wrk")
+    with tempfile.TemporaryDirectory() as folder:
+        script, bodies = Path(folder, "post.lua"), Path(folder, "bodies.jsonl")
+        script.write_text(SCRIPT, encoding="utf-8")
+        bodies.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
+        command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
+        environment = {**os.environ, "BODIES": str(bodies)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
+    return dict(json.loads(done.stdout.rpartition("JSON")[2]))
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """A row of figures."""
+    lines = given.texts.read_text(encoding="utf-8").splitlines()
+    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))[: given.most]
+    with service(given.bundle) as (pid, url):
+        started = memory(pid)
+        warm_up(url, texts)
+        stop = threading.Event()
+        samples = sampled(pid, stop)
+        found = load(url, texts, given.seconds, given.connections)
+        stop.set()
+    return {
+        "texts": len(texts),
+        "connections": given.connections,
+        "seconds": found["microseconds"] / 1e6,
+        "requests": found["requests"],
+        "requests_per_s": 1e6 * found["requests"] / found["microseconds"],
+        **{f"p{percent:g}_ms": found[f"{percent:g}"] / 1000 for percent in PERCENTILES},
+        "max_ms": found["max"] / 1000,
+        "errors": found["errors"],
+        "memory_mb": {"fresh": started, "start": samples[0], "middle": samples[len(samples) // 2], "end": samples[-1]},
+        "memory_each_second_mb": samples,
+    }
+
+
+def write(row: dict[str, Any]) -> None:
+    """Markdown, JSON, and the table on the screen."""
+    table = {
+        "requests/s": f"{row['requests_per_s']:,.0f}",
+        **{f"p{percent:g}, ms": f"{row[f'p{percent:g}_ms']:.1f}" for percent in PERCENTILES},
+        "longest, ms": f"{row['max_ms']:.1f}",
+        "errors": f"{row['errors']:,}",
+        **{f"memory, {when}, MB": f"{value:.0f}" for when, value in row["memory_mb"].items()},
+    }
+    lines = [f"| {' | '.join(table)} |", f"|{'---|' * len(table)}", f"| {' | '.join(table.values())} |"]
+    said = (
+        f"{row['requests']:,} requests of one text in {row['seconds']:.0f} s over {row['connections']} connections, "
+        f"{row['texts']:,} texts in turn; wrk on the same {len(os.sched_getaffinity(0))} cores, {processor()}. "
+        "Memory: fresh, then after every text was answered once: at start, middle and end of the load."
+    )
+    folder = HERE / "service"
+    folder.mkdir(exist_ok=True)
+    (folder / "service.md").write_text("\n".join([*lines, "", said, ""]), encoding="utf-8")
+    (folder / "service.json").write_text(json.dumps({"processor": processor(), **row}, indent=2) + "\n", "utf-8")
+    print("\n".join(lines), said, sep="\n")
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True, help="folder of the student's bundle")
+    parser.add_argument("--texts", type=Path, required=True, help="texts, one a line")
+    parser.add_argument("--most", type=int, default=20_000, help="texts that are used at most")
+    parser.add_argument("--seconds", type=int, default=60, help="how long")
+    parser.add_argument("--connections", type=int, default=32, help="requests that are under way at a time")
+    write(measure(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Parquet: rows as tables of pyarrow. A row without text stays, with nulls for the answers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.formats import TEXT_COLUMNS, _cell, _column
+from distill.errors import UserError
+from distill.jobs.rows import BYTES, ROWS, Answers, Bad, Chunk, Position, Wanted
+
+NO_TEXT = "there is no text"
+BUFFER = 2**20  # bytes of a column that are read ahead
+GROUP_ROWS, GROUP_BYTES = 2**16, 2**24  # of a row group that is written, about
+
+
+def check_pyarrow(path: object) -> None:
+    """Say how Parquet is read, where it cannot be.
+
+    Raises:
+        UserError: there is no pyarrow.
+    """
+    if find_spec("pyarrow") is None:
+        raise UserError("Parquet needs the package pyarrow", path, "pip install pyarrow, or convert it to jsonl")
+
+
+class ParquetRows:
+    """See :class:`distill.jobs.rows.Format`; a chunk's rows are a table. Positions count rows."""
+
+    unit = ("rows", 1)
+
+    def __init__(self, path: Path, wanted: Wanted) -> None:
+        check_pyarrow(path)
+        from pyarrow import parquet, set_memory_pool, system_memory_pool
+
+        set_memory_pool(system_memory_pool())  # the others keep 40 MB more of what was freed
+        self._wanted = wanted
+        try:
+            self._file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+        except Exception as error:
+            raise UserError(f"not a Parquet file: {str(error).splitlines()[0]}", path, "write it again") from error
+        self.size = int(self._file.metadata.num_rows)
+        self._column = text_column(self._file.schema_arrow, wanted, path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def chunks(self, start: Position | None) -> Iterator[Chunk]:
+        """See Format; row groups that are behind are not read."""
+        done, first = start.offset if start else 0, 0
+        for group in range(self._file.num_row_groups):
+            about = self._file.metadata.row_group(group)
+            if first + about.num_rows > done:
+                yield from self._of_group(group, first, done)
+            first += about.num_rows
+
+    def _of_group(self, group: int, first: int, done: int) -> Iterator[Chunk]:
+        from pyarrow import Table
+
+        about = self._file.metadata.row_group(group)
+        rows = max(1, min(ROWS, BYTES * about.num_rows // max(about.total_byte_size, 1)))
+        for batch in self._file.iter_batches(rows, row_groups=[group]):
+            table = Table.from_batches([batch])
+            if first >= done:
+                texts = texts_of(table, self._column)
+                bad = [Bad(first + place, NO_TEXT, "") for place, text in enumerate(texts, 1) if not text]
+                end = first + len(table)
+                yield Chunk(table, texts, bad, Position(end, end))
+            first += len(table)
+
+    def labelled(self, chunk: Chunk, answers: Answers) -> Any:
+        """See Format."""
+        return with_answers(chunk.rows, chunk.texts, answers, self._wanted)
+
+    def head(self) -> Iterable[Any]:
+        """See Format: a schema is written without rows."""
+        return []
+
+    @contextlib.contextmanager
+    def writer(self, path: Path) -> Iterator[Callable[[Any], object]]:
+        """See Format; tables are gathered into row groups of a useful size."""
+        from pyarrow import concat_tables, parquet
+
+        empty = self._file.schema_arrow.empty_table()
+        nothing = Answers(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, len(self._wanted.labels)), "f4"))
+        with parquet.ParquetWriter(path, with_answers(empty, [], nothing, self._wanted).schema) as file:
+            gathered: list[Any] = []
+
+            def write(table: Any) -> None:
+                gathered.append(table)
+                if sum(map(len, gathered)) >= GROUP_ROWS or sum(part.nbytes for part in gathered) >= GROUP_BYTES:
+                    flush()
+
+            def flush() -> None:
+                if gathered:
+                    file.write_table(concat_tables(gathered))
+                    gathered.clear()
+
+            yield write
+            flush()
+
+    def pieces(self, path: Path) -> Iterator[Any]:
+        """See Format: the row groups."""
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group)
+
+
+def text_column(schema: Any, wanted: Wanted, where: object) -> str:
+    """The texts' column of a schema.
+
+    Raises:
+        UserError: there is none, or there is a column of a new one's name.
+    """
+    wanted.check(schema.names, where)
+    return _column(wanted.text_column, TEXT_COLUMNS, "text", dict.fromkeys(schema.names), where)  # type: ignore[arg-type]
+
+
+def texts_of(table: Any, column: str) -> list[str]:
+    """The texts; "" where a row has none."""
+    return [_cell(value) for value in table.column(column).to_pylist()]
+
+
+def with_answers(table: Any, texts: list[str], answers: Answers, wanted: Wanted) -> Any:
+    """A table with the new columns: label, float32 probabilities, null where there is no text."""
+    import pyarrow as pa
+
+    lacking = np.array([not text for text in texts], bool)
+    labels = pa.array(wanted.labels, pa.string()).take(pa.array(answers.classes))
+    columns = [pa.array(labels.to_numpy(zero_copy_only=False), pa.string(), mask=lacking)]
+    columns += [pa.array(p, pa.float32(), mask=lacking) for p in (answers.probability, *answers.probabilities.T)]
+    for name, column in zip(wanted.columns, columns, strict=False):
+        table = table.append_column(name, column)
+    return table

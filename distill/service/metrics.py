@@ -1,0 +1,126 @@
+"""What is counted: for Prometheus at /metrics, and for a line in the log each minute. Never a text."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import prometheus_client as prometheus
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from distill.progress import log
+
+TEXTS = "distill.texts"  # where a request's scope says how many texts it brought
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+MINUTE = 60.0
+
+
+class Metrics:
+    """Counts of a service, in a registry of its own.
+
+    Args:
+        paths: those that are counted by name; all others are "other", so that strangers cannot add to the list.
+        waiting: how many requests are being answered now.
+        access_log: write a line for every request.
+    """
+
+    def __init__(self, paths: frozenset[str], waiting: Callable[[], float], access_log: bool = False) -> None:
+        self._paths, self._access_log = paths, access_log
+        self.registry = registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=registry)
+        self._requests = prometheus.Counter(
+            "distill_requests", "requests by path and status", ("path", "status"), registry=registry
+        )
+        self._seconds = prometheus.Histogram(
+            "distill_request_seconds", "time to the end of an answer", ("path",), registry=registry, buckets=SECONDS
+        )
+        self._texts = prometheus.Counter("distill_texts", "texts that were labelled", registry=registry)
+        self._batches = prometheus.Histogram(
+            "distill_batch_texts", "texts that were answered together", registry=registry, buckets=SIZES
+        )
+        prometheus.Gauge(
+            "distill_waiting", "requests to /predict that have no answer yet", registry=registry
+        ).set_function(waiting)
+        self._minute = Minute()
+
+    def saw_batch(self, size: int) -> None:
+        """Count a batch."""
+        self._batches.observe(size)
+
+    def saw(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request that ended."""
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        texts = scope.get(TEXTS, 0)
+        self._requests.labels(path, status).inc()
+        self._seconds.labels(path).observe(seconds)
+        self._texts.inc(texts)
+        self._minute.add(status, texts, seconds)
+        if self._access_log:
+            log.info("%s %s %d, %d texts, %.1f ms", scope["method"], path, status, texts, 1000 * seconds)
+
+    def exposition(self) -> bytes:
+        """All counts in Prometheus' text format."""
+        return prometheus.generate_latest(self.registry)
+
+    async def each_minute(self) -> None:
+        """Write a line for every minute in which there were requests, until cancelled."""
+        while True:
+            await asyncio.sleep(MINUTE)
+            self.say()
+
+    def say(self) -> None:
+        """Write the line of the time since the last one."""
+        if self._minute.statuses:
+            log.info("%s", self._minute)
+        self._minute = Minute()
+
+
+class Minute:
+    """Counts since the last line in the log."""
+
+    def __init__(self) -> None:
+        self.started, self.statuses = time.monotonic(), Counter[int]()
+        self.texts, self.seconds, self.slowest = 0, 0.0, 0.0
+
+    def add(self, status: int, texts: int, seconds: float) -> None:
+        """Count a request."""
+        self.statuses[status] += 1
+        self.texts += texts
+        self.seconds += seconds
+        self.slowest = max(self.slowest, seconds)
+
+    def __str__(self) -> str:
+        requests, passed = self.statuses.total(), time.monotonic() - self.started
+        refused = ", ".join(f"{count:,} x {status}" for status, count in sorted(self.statuses.items()) if status >= 400)
+        return (
+            f"{passed:.0f} s: {requests:,} requests, {self.texts:,} texts, refused: {refused or 'none'}, "
+            f"mean {1000 * self.seconds / requests:.1f} ms, slowest {1000 * self.slowest:.1f} ms"
+        )
+
+
+class Watch:
+    """Middleware that counts every request; plain ASGI, as Starlette's base class takes longer than the student."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on and note status and time."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            self.metrics.saw(scope, status, time.perf_counter() - started)

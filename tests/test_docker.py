@@ -1,0 +1,208 @@
+"""The Dockerfile without Docker: linted, and its steps run one by one, every absolute path moved into a folder.
+
+The quick test passes over the steps that need root or a package registry, and takes this Python's packages; the slow
+one installs into a virtual environment of its own, which shows that requirements-serve.txt names all that is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from urllib.request import Request, urlopen
+
+import pytest
+
+from distill.export import export_bundle
+from distill.runtime import native
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = ROOT / "Dockerfile"
+NEEDS_ROOT = ("apt-get", "useradd")
+NEEDS_A_REGISTRY = ("python -m venv", "pip install")
+PLACES = re.compile(r"(?<![\w.$}])/(opt|app|bundle|data)\b")  # absolute paths that the Dockerfile names
+
+
+def instructions() -> list[tuple[str, str]]:
+    """(instruction, its arguments) in order, continued lines joined, comments left out."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = re.sub(r"\s*\\\n\s*", " ", text).splitlines()
+    return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines) if name]
+
+
+@dataclass
+class Image:
+    """What a build leaves: a folder in place of /, the environment, and the instructions that say how it is started."""
+
+    root: Path
+    environment: dict[str, str]
+    started: dict[str, list[str]] = field(default_factory=dict)
+
+    def moved(self, text: str) -> str:
+        return PLACES.sub(rf"{self.root}/\1", text)
+
+    def path(self, place: str, working: str = "/") -> Path:
+        return self.root / os.path.normpath(f"{working}/{place}" if not place.startswith("/") else place).lstrip("/")
+
+    def command(self, *names: str) -> list[str]:
+        return [self.moved(word) for name in names for word in self.started[name]]
+
+
+def build(folder: Path, with_registry: bool) -> Image:
+    """The last stage of the Dockerfile, built in ``folder``."""
+    stages: dict[str, Image] = {}
+    for name, rest in instructions():
+        if name == "FROM":
+            stage = rest.partition(" AS ")[2] or "last"
+            image = stages[stage] = Image(folder / stage, {"PATH": os.environ["PATH"], "HOME": str(folder)})
+            working = "/"
+            image.root.mkdir()
+        elif name in ("ENV", "ARG"):
+            pairs = re.findall(r"(\w+)=(\S+)", image.moved(rest))
+            image.environment |= {key: Template(value).substitute(image.environment) for key, value in pairs}
+        elif name == "WORKDIR":
+            working = rest
+            image.path(working).mkdir(parents=True, exist_ok=True)
+        elif name == "COPY":
+            copy(image, stages, rest, working)
+        elif name == "RUN":
+            run(image, rest, image.path(working), with_registry)
+        elif name in ("ENTRYPOINT", "CMD"):
+            image.started[name] = json.loads(rest)
+        elif name == "HEALTHCHECK":
+            image.started[name] = json.loads(rest.partition("CMD ")[2])
+    return image
+
+
+def copy(image: Image, stages: dict[str, Image], rest: str, working: str) -> None:
+    """COPY: the files of the build's context, or those of another stage."""
+    given, *words = rest.split() if rest.startswith("--from=") else ["", *rest.split()]
+    *sources, target = words
+    here = image.path(target, working)
+    for source in sources:
+        found = stages[given.removeprefix("--from=")].path(source) if given else ROOT / source
+        if found.is_dir():
+            shutil.copytree(
+                found, here, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        else:
+            shutil.copy(found, here / found.name if here.is_dir() else here)
+
+
+def run(image: Image, step: str, folder: Path, with_registry: bool) -> None:
+    """RUN, but for steps that cannot run here, which are printed."""
+    needs = "root" if step.startswith(NEEDS_ROOT) else "a registry" if step.startswith(NEEDS_A_REGISTRY) else ""
+    if needs == "root" or (needs and not with_registry):
+        print(f"not run, as it needs {needs}: {step}")
+        return
+    image.path("/opt").mkdir(exist_ok=True)  # which every Debian has
+    subprocess.run(["/bin/sh", "-c", image.moved(step)], check=True, cwd=folder, env=image.environment)
+
+
+def this_python(folder: Path) -> Path:
+    """A folder for PATH whose ``python`` is the one that runs the tests."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return python.parent
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["steps", "registry"])
+def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Image:
+    if not shutil.which("gcc"):
+        pytest.skip("the image's kernels need gcc, which is not here")
+    folder = tmp_path_factory.mktemp("image")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(this_python(folder)), prepend=os.pathsep)
+        built = build(folder, with_registry=request.param)
+    export_bundle(finished_run / "student", built.path("/bundle"))
+    return built
+
+
+@pytest.fixture
+def service(image: Image) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The container's command on a free port, with a compiler that fails."""
+    port = free_port()
+    command = [*image.command("ENTRYPOINT", "CMD"), "--port", str(port)]
+    process = subprocess.Popen(command, cwd=image.path("/data"), env=image.environment | {"CC": "false"})
+    yield process, port
+    process.kill()
+    process.wait()
+
+
+def health(image: Image, port: int) -> int:
+    """What the image's HEALTHCHECK says: 0, healthy."""
+    command = [word.replace("8000", str(port)) for word in image.command("HEALTHCHECK")]
+    return subprocess.run(command, env=image.environment, capture_output=True, check=False).returncode
+
+
+def test_the_image_serves_a_bundle_and_stops(image: Image, service: tuple[subprocess.Popen[bytes], int]) -> None:
+    process, port = service
+    ends = time.monotonic() + 60
+    while health(image, port):
+        assert process.poll() is None and time.monotonic() < ends
+        time.sleep(0.1)
+    body = json.dumps({"text": "球队今天公布新消息"}).encode()
+    request = Request(f"http://127.0.0.1:{port}/predict", body, {"Content-Type": "application/json"})
+    with urlopen(request, timeout=5) as answer:  # noqa: S310
+        assert json.load(answer)["label"] == "体育"
+    process.terminate()
+    assert process.wait(20) == 0
+    assert health(image, port)
+
+
+def test_the_kernels_can_be_read_by_all_and_serve_other_processors(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = image.path("/opt/kernels")
+    (library,) = folder.iterdir()
+    assert folder.stat().st_mode & 0o005 == 0o005 and library.stat().st_mode & 0o004
+    for name in ("DISTILL_CACHE", "DISTILL_MARCH"):
+        monkeypatch.setenv(name, image.environment[name])
+    monkeypatch.setenv("CC", "false")
+    monkeypatch.setattr(native.platform, "machine", lambda: "another")
+    native.library.cache_clear()
+    assert native.library().distill_lanes() in (8, 16)
+    native.library.cache_clear()
+
+
+def test_both_stages_have_one_environment() -> None:
+    told = [rest.split(" PYTHON")[0] for name, rest in instructions() if name in ("FROM", "ARG", "ENV")]
+    assert told[0].removesuffix(" AS builder") == told[3] and told[1:3] == told[4:6]
+
+
+def test_the_context_holds_what_is_copied_and_no_more() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = [rest.split()[:-1] for name, rest in instructions() if name == "COPY" and "--from" not in rest]
+    assert {source for sources in copied for source in sources} == allowed
+    assert all((ROOT / name).exists() for name in allowed)
+
+
+def test_nobody_is_root() -> None:
+    names = [name for name, _ in instructions()]
+    assert names.index("USER") > max(place for place, name in enumerate(names) if name in ("RUN", "COPY"))
+    assert dict(instructions())["USER"].isdigit()
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if not hadolint:
+        pytest.skip("hadolint is not installed: pip install -r requirements-dev.txt")
+    done = subprocess.run([hadolint, str(DOCKERFILE)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not done.stdout, done.stdout

@@ -1,0 +1,141 @@
+"""A model's card: what it says, that it can be read again, that what a person added stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill import model_card
+from distill.cli import main
+from distill.model_card import FILE, Card
+from distill.stages.cards import card_of
+from distill.stages.run import size_of
+from distill.stages.teach import identity
+
+CARD = Card(
+    kind="student",
+    network="bilstm",
+    labels=("体育", "财经: `股`", "a|b"),
+    data="titles",
+    texts={"train": 12_448, "without labels": 35_000, "dev": 1_384},
+    objective="logits:1",
+    taught_by=("bert-base-chinese",),
+    dev_accuracy=0.80202,
+)
+TEST = {"accuracy": 0.79411, "accuracy_distinct": 0.791, "macro_f1": 0.7923}
+
+
+def head(folder: Path) -> dict[str, object]:
+    return dict(yaml.safe_load((folder / FILE).read_text(encoding="utf-8").split("---\n")[1]))
+
+
+def body(folder: Path) -> str:
+    return (folder / FILE).read_text(encoding="utf-8").split("---\n", 2)[2]
+
+
+def test_it_says_what_is_known(tmp_path: Path) -> None:
+    model_card.write(tmp_path, CARD, 28_147_000)
+    for said in ("`体育`, `财经: '股'`", "0.8020", "28.1 MB", "12,448 labelled", "35,000 texts without labels"):
+        assert said in body(tmp_path), said
+    assert "bert-base-chinese" in body(tmp_path) and "`logits:1`" in body(tmp_path)
+    assert "Test was not opened yet" in body(tmp_path) and "model-index" not in head(tmp_path)
+    assert 'load_student("FOLDER")' in body(tmp_path) and "calibrated on dev" in body(tmp_path)
+
+
+def test_the_head_is_what_the_hub_reads(tmp_path: Path) -> None:
+    model_card.write(tmp_path, replace(CARD, test=TEST), 1)
+    meta = head(tmp_path)
+    assert meta["language"] == "zh" and meta["pipeline_tag"] == "text-classification" and "license" not in meta
+    (index,) = meta["model-index"]  # type: ignore[misc]
+    (result,) = index["results"]
+    assert result["task"] == {"type": "text-classification"} and result["dataset"]["type"] == "titles"
+    assert [metric["value"] for metric in result["metrics"]] == [0.79411, 0.7923]
+    assert "0.7941" in body(tmp_path) and "Test was not opened" not in body(tmp_path)
+
+
+def test_the_hubs_own_library_reads_it(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    model_card.write(tmp_path, replace(CARD, test=TEST), 1)
+    read = ModelCard.load(tmp_path / FILE)
+    assert read.data.model_name == CARD.name == "titles bilstm student"
+    assert [result.metric_value for result in read.data.eval_results] == [0.79411, 0.7923]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    labels=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=4),
+    data=st.text(st.characters(exclude_categories=["Cs"])),
+)
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, labels: list[str], data: str) -> None:
+    folder = tmp_path_factory.mktemp("card")
+    card = replace(CARD, labels=tuple(labels), data=data, test=TEST)
+    model_card.write(folder, card, 1)
+    assert model_card.read(folder) == card
+
+
+def test_what_a_person_added_stays(tmp_path: Path) -> None:
+    path = model_card.write(tmp_path, CARD, 1)
+    path.write_text(path.read_text(encoding="utf-8").replace("---\n", "---\nlicense: mit\n", 1), encoding="utf-8")
+    card = model_card.read(tmp_path)
+    assert card is not None and card.head == {"license": "mit"}
+    model_card.write(tmp_path, replace(card, test=TEST), 1)
+    assert head(tmp_path)["license"] == "mit" and model_card.read(tmp_path) == replace(card, test=TEST)
+
+
+@pytest.mark.parametrize("content", ["", "no head", "---\n: [\n---\n", "---\n- a\n---\n", "---\nlicense: mit\n---\n"])
+def test_a_card_of_others_is_none_of_ours(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE).write_text(content, encoding="utf-8")
+    assert model_card.read(tmp_path) is None and model_card.read(tmp_path / "nowhere") is None
+
+
+def test_every_model_of_a_run_has_its_card(finished_run: Path) -> None:
+    rows = json.loads((finished_run / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
+    teacher, alone, student = (card_of(finished_run / name) for name in ("teacher", "student_alone", "student"))
+    assert (teacher.kind, teacher.network, teacher.texts) == (
+        "teacher",
+        "tiny-bert-chinese",
+        {"train": 81, "without labels": 0, "dev": 9},
+    )
+    assert teacher.test["accuracy"] == rows[0]["accuracy"]
+    assert (alone.taught_by, alone.objective) == ((), "labels:1")
+    assert (student.taught_by, student.objective) == (("tiny-bert-chinese",), "logits:1")
+    assert (student.data, set(student.labels)) == ("titles", {"体育", "财经", "科技"})
+    other = card_of(finished_run / "student.2")
+    assert student.test["accuracy"] + other.test["accuracy"] == pytest.approx(2 * rows[2]["accuracy"])
+    log = [json.loads(line) for line in (finished_run / "student" / "log.jsonl").read_text("utf-8").splitlines()]
+    assert student.dev_accuracy == max(line["dev_accuracy"] for line in log)
+
+
+def test_no_path_of_this_machine_is_in_a_card(finished_run: Path) -> None:
+    for path in finished_run.rglob(FILE):
+        assert not {str(finished_run.parent), str(Path.home()), str(Path.cwd())} & set(path.read_text("utf-8").split())
+        assert str(finished_run.parents[1]) not in path.read_text("utf-8")
+
+
+def test_a_card_is_no_part_of_the_model(finished_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    shutil.copytree(finished_run / "student", folder)
+    size, known = size_of(folder), identity(folder)
+    (folder / FILE).write_text("x" * 999, encoding="utf-8")
+    assert (size_of(folder), identity(folder)) == (size, known)
+
+
+def test_a_bundle_says_what_its_student_says(finished_run: Path, tiny_flags: list[str], tmp_path: Path) -> None:
+    """Also that of a student without a card."""
+    run = tmp_path / "run"
+    shutil.copytree(finished_run / "student", run / "student")
+    assert main([*tiny_flags, "--run", str(run), "--mode", "export"]) == 0
+    assert card_of(run / "bundle") == replace(card_of(run / "student"), kind="bundle")
+    assert "from distill.runtime import load" in body(run / "bundle")
+    (run / "student" / FILE).unlink()
+    assert main([*tiny_flags, "--run", str(run), "--mode", "export"]) == 0
+    assert set(card_of(run / "bundle").labels) == {"体育", "财经", "科技"}
+    assert card_of(run / "bundle").dev_accuracy is None and "## Data" not in body(run / "bundle")

@@ -1,0 +1,372 @@
+"""The service's page in a real browser: what a person types, clicks and drops, and what is there to see."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from distill.config import ServeSettings
+from distill.export import export_bundle
+from distill.runtime import load
+
+pytest.importorskip("fastapi", reason="pip install -r requirements-serve.txt")
+uvicorn = pytest.importorskip("uvicorn", reason="pip install -r requirements-serve.txt")
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright, to test the page in a browser")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium is installed: apt-get install chromium")
+
+FILES = Path(__file__).parent.parent / "distill" / "service" / "page"
+MONEY, SPORT = "股票今天公布新消息", "球队今天公布新消息"
+LONGEST = 50  # characters that the service of these tests accepts
+
+
+class Teacher:
+    """Always sure of 体育, and slower than any student."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        time.sleep(0.02)
+        return np.array([[0.9 if label == "体育" else 0.05 for label in self.labels]] * len(texts), np.float32)
+
+
+@pytest.fixture(scope="module")
+def address(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the real service listens, with a tiny student."""
+    from distill.service.app import create_app
+
+    student = load(export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle"))
+    app = create_app(student, ServeSettings(most_characters=LONGEST), Teacher(student.labels), model="tiny")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@dataclass
+class Visit:
+    """A browser with a fresh memory, and what it asked for and complained of."""
+
+    browser: Any
+    address: str
+
+    def open(self, **how: Any) -> Any:
+        context = self.browser.new_context(**{"locale": "zh-CN", "accept_downloads": True, **how})
+        context.set_default_timeout(10_000)
+        self.page = context.new_page()
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(self.address)
+        self.page.locator("#model:text('tiny')").wait_for()
+        return self.page
+
+    def check(self) -> None:
+        refused = re.compile("Failed to load resource: the server responded with a status of 422")
+        assert [said for said in self.complaints if not refused.match(said)] == []
+        own = (self.address, f"blob:{self.address}")
+        assert self.asked and [url for url in self.asked if not url.startswith(own)] == []
+        self.page.context.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=BROWSER)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Any, address: str) -> Iterator[Visit]:
+    """Whatever a test does: nothing is asked of another host, and no script fails."""
+    visit = Visit(browser, address)
+    yield visit
+    visit.check()
+
+
+def ask(page: Any, *texts: str) -> None:
+    page.fill("#texts", "\n".join(texts))
+    page.click("#ask .main")
+
+
+def bars(page: Any, place: int) -> dict[str, tuple[float, float]]:
+    """Of a model: the percentage that stands there, and the bar's length in percent, by label."""
+    lines = page.locator(".model").nth(place).locator(".bars li")
+    found = lines.evaluate_all("""all => all.map(line => [
+        line.querySelector(".name").textContent, parseFloat(line.querySelector(".share").textContent),
+        100 * line.querySelector(".filled").offsetWidth / line.querySelector(".track").offsetWidth])""")
+    return {name: (share, length) for name, share, length in found}
+
+
+def brightness(page: Any) -> float:
+    """Of the paper, from 0 to 255."""
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return float(np.mean([int(part) for part in re.findall(r"\d+", colour)[:3]]))
+
+
+def overflow(page: Any) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+@needs_browser
+def test_student_and_teacher_side_by_side(visit: Visit) -> None:
+    page = visit.open()
+    ask(page, MONEY)
+    page.locator(".detail").wait_for()
+    student, teacher = bars(page, 0), bars(page, 1)
+    assert max(student, key=lambda label: student[label]) == "财经" and teacher["体育"][0] == 90
+    assert list(student) == list(teacher) and len(student) == 3
+    for share, length in [*student.values(), *teacher.values()]:
+        assert length == pytest.approx(share, abs=1)
+    assert re.fullmatch(r"学生判为「财经」，把握 [\d.]+%。教师判为「体育」，.*倍。", page.inner_text("#status"))
+    assert all(re.fullmatch(r"[\d.,]+ m?s", time) for time in page.locator(".time").all_inner_texts())
+    ask(page, SPORT)
+    page.locator("#status:text('教师看法相同')").wait_for()
+
+
+@needs_browser
+def test_words_are_shaded_by_their_weight(visit: Visit) -> None:
+    page = visit.open()
+    ask(page, MONEY)
+    first = page.locator(".words .word").first
+    assert re.fullmatch(r"股票\+\d+", first.text_content())
+    assert "for" in first.get_attribute("class") and "支持「财经」" in first.get_attribute("title")
+    pieces = page.locator(".words").evaluate(
+        "all => [...all.childNodes].map(node => (node.firstChild ?? node).textContent)"
+    )
+    assert "".join(pieces) == MONEY
+    strengths = page.locator(".words .word").evaluate_all(
+        "all => all.map(w => +w.style.getPropertyValue('--strength'))"
+    )
+    assert strengths[0] == max(strengths) > 0
+    assert page.locator(".legend").inner_text().split() == ["+", "支持", "−", "反对"]
+
+
+@needs_browser
+def test_several_lines_make_a_table(visit: Visit) -> None:
+    page = visit.open()
+    ask(page, MONEY, "  ", SPORT, "<b>手机</b>出了问题")
+    page.locator("table").wait_for()
+    rows = [re.split(r"\s*\t\s*|\n", row.strip()) for row in page.locator("tbody tr").all_inner_texts()]
+    assert [(row[0], row[1], row[2]) for row in rows] == [
+        ("1", MONEY, "财经"),
+        ("2", SPORT, "体育"),
+        ("3", "<b>手机</b>出了问题", "科技"),
+    ]
+    assert "3 条标题" in page.inner_text("#status")
+    button = page.locator("tbody button").nth(1)
+    button.click()
+    page.locator(".below .detail").wait_for()
+    assert button.get_attribute("aria-expanded") == "true"
+    assert "学生判为「体育」" in page.locator(".below").inner_text()
+    button.click()
+    assert page.locator(".below").count() == 0 and button.get_attribute("aria-expanded") == "false"
+
+
+@needs_browser
+def test_an_example_is_a_click_away(visit: Visit) -> None:
+    page = visit.open()
+    page.locator(".examples button").first.click()
+    page.locator(".detail").wait_for()
+    page.locator(".examples button").last.click()
+    page.locator("table").wait_for()
+    assert page.locator("tbody tr").count() == len(page.input_value("#texts").splitlines()) == 5
+
+
+@needs_browser
+def test_by_keyboard_alone(visit: Visit) -> None:
+    page = visit.open()
+    focused = "(document.activeElement.type === 'file' ? document.activeElement.labels[0] : document.activeElement)"
+    path = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        path.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        assert page.evaluate(f"getComputedStyle({focused}).outlineStyle") == "solid"
+        if path[-1] == "texts":
+            page.keyboard.type(MONEY)
+            page.keyboard.press("Control+Enter")
+            page.locator(".detail").wait_for()
+    assert path[:4] == ["language", "theme", "texts", "分类"] and path[-2:] == ["file", "接口文档"]
+    assert page.input_value("#texts") == MONEY
+
+
+@needs_browser
+def test_what_is_empty_is_not_sent(visit: Visit) -> None:
+    page = visit.open()
+    page.click("#ask .main")
+    assert "请先写一条标题" in page.inner_text("#status")
+    assert page.evaluate("document.activeElement.id") == "texts"
+    assert not any(url.endswith(("/explain", "/predict")) for url in visit.asked)
+
+
+@needs_browser
+def test_two_languages(visit: Visit) -> None:
+    page = visit.open(locale="en-GB")
+    assert page.evaluate("document.documentElement.lang") == "en" and page.inner_text("h1") == page.title()
+    ask(page, MONEY)
+    page.locator("#status:text('The student says “财经”')").wait_for()
+    page.click("#language")
+    assert "学生判为「财经」" in page.inner_text("#status") and page.inner_text("#language") == "English"
+    page.reload()
+    assert page.inner_text("h1") == "短文本分类" and page.evaluate("document.documentElement.lang") == "zh"
+
+
+@needs_browser
+def test_both_languages_say_everything(visit: Visit) -> None:
+    page = visit.open()
+    texts = page.evaluate("import('./page/say.js').then(say => say.TEXTS)")
+    assert texts["zh"].keys() == texts["en"].keys()
+    for key, said in texts["zh"].items():
+        assert set(re.findall(r"\{\w+\}", said)) == set(re.findall(r"\{\w+\}", texts["en"][key])), key
+    asked = re.findall(r'data-say="(\w+)">([^<]+)', (FILES / "index.html").read_text(encoding="utf-8"))
+    assert asked and all(texts["zh"][key] == said for key, said in asked)
+
+
+@needs_browser
+def test_light_and_dark(visit: Visit) -> None:
+    page = visit.open(color_scheme="dark")
+    assert brightness(page) < 60 and page.get_attribute("#theme", "aria-pressed") == "true"
+    page.click("#theme")
+    assert brightness(page) > 200 and page.get_attribute("#theme", "aria-pressed") == "false"
+    page.reload()
+    assert brightness(page) > 200
+    page.click("#theme")
+    assert brightness(page) < 60
+    page.emulate_media(media="print")
+    assert brightness(page) > 200
+
+
+@needs_browser
+def test_a_file_is_labelled(visit: Visit, tmp_path: Path) -> None:
+    page = visit.open()
+    (tmp_path / "标题.csv").write_text(f"id,text\n7,{MONEY}\n8,{SPORT}\n", encoding="utf-8")
+    page.set_input_files("#file", tmp_path / "标题.csv")
+    page.locator("#download").wait_for()
+    assert "标题.csv 标注完毕" in page.inner_text("#stage") and page.locator("#job").is_hidden()
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "标题.labelled.csv"
+    rows = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[:3] for row in rows[1:]] == [["7", MONEY, "财经"], ["8", SPORT, "体育"]]
+
+
+@needs_browser
+def test_a_file_may_be_dropped(visit: Visit) -> None:
+    page = visit.open()
+    page.evaluate(
+        """text => {
+            const carried = new DataTransfer();
+            carried.items.add(new File([text], "a.txt"));
+            const how = { dataTransfer: carried, bubbles: true, cancelable: true };
+            for (const kind of ["dragover", "drop"]) document.body.dispatchEvent(new DragEvent(kind, how));
+        }""",
+        f"{MONEY}\n{SPORT}\n",
+    )
+    page.locator("#download:text('a.labelled.txt')").wait_for()
+
+
+@needs_browser
+def test_a_file_that_cannot_be_read(visit: Visit) -> None:
+    page = visit.open()
+    page.set_input_files("#file", {"name": "a.csv", "mimeType": "text/csv", "buffer": b"\xff\xfe\x00"})
+    page.locator("#file_fault strong").wait_for()
+    assert page.inner_text("#file_fault span") and page.locator("#download").is_hidden()
+
+
+@needs_browser
+def test_a_file_may_be_cancelled(visit: Visit) -> None:
+    page = visit.open()
+    page.route("**/label_file*", lambda route: None)  # it is never answered
+    page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"1"})
+    page.click("#stop")
+    page.locator("#stage:text('已取消')").wait_for()
+    assert page.locator("#job").is_hidden() and page.locator("#file_fault").is_hidden()
+
+
+@needs_browser
+def test_a_refusal_is_shown_with_its_hint(visit: Visit) -> None:
+    page = visit.open()
+    ask(page, "基" * (LONGEST + 1))
+    page.locator("#fault strong").wait_for()
+    assert f"{LONGEST + 1} characters" in page.inner_text("#fault strong")
+    assert "shorten it" in page.inner_text("#fault span")
+    ask(page, MONEY)
+    page.locator(".detail").wait_for()
+    assert page.locator("#fault").is_hidden()
+
+
+@needs_browser
+def test_a_service_that_is_gone(visit: Visit) -> None:
+    page = visit.open()
+    page.route("**/explain", lambda route: route.abort())
+    ask(page, MONEY)
+    page.locator("#fault:has-text('服务没有回应')").wait_for()
+    visit.complaints.clear()  # the browser says so too
+
+
+@needs_browser
+def test_the_latest_question_wins(visit: Visit) -> None:
+    page = visit.open()
+    held: list[Any] = []
+    page.route("**/explain", lambda route: held.append(route), times=1)
+    ask(page, MONEY)
+    page.wait_for_function("document.getElementById('results').ariaBusy === 'true'")
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/explain")):
+        ask(page, SPORT)
+    page.locator("#status:text('体育')").wait_for()
+    assert len(held) == 1 and page.get_attribute("#results", "aria-busy") == "false"
+
+
+@needs_browser
+@pytest.mark.parametrize(("there", "said"), [(False, "这里只有学生"), (True, "没能及时回答")])
+def test_without_a_teacher(visit: Visit, there: bool, said: str) -> None:
+    def silent(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "teacher": there and None})
+
+    page = visit.open()
+    page.route("**/ready", lambda route: route.fulfill(json={"labels": [], "model": "tiny", "teacher": there}))
+    page.route("**/explain", silent)
+    page.reload()
+    ask(page, MONEY)
+    page.locator(f".model:has-text('{said}')").wait_for()
+    assert "教师" not in page.inner_text("#status")
+
+
+@needs_browser
+def test_on_a_phone(visit: Visit) -> None:
+    page = visit.open(viewport={"width": 360, "height": 640}, locale="en-GB")
+    assert overflow(page) == 0
+    for texts in (["i" * LONGEST], ["基" * LONGEST], [MONEY, "i" * LONGEST]):
+        ask(page, *texts)
+        page.locator("table" if len(texts) > 1 else ".detail").wait_for()
+        assert overflow(page) == 0
+    page.locator("tbody button").last.click()
+    page.locator(".below .detail").wait_for()
+    assert overflow(page) == 0
+
+
+def test_no_outside_address() -> None:
+    """Nor a script or style within the page, which its Content-Security-Policy would refuse."""
+    for path in FILES.iterdir():
+        text = path.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
+        assert not re.search(r"http|[\"'(]//", text), path
+        assert not re.search(r"<script>|<style|\sstyle=|\son\w+=|innerHTML|eval\(", text), path

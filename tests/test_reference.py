@@ -1,0 +1,66 @@
+"""docs/reference.md says what the command knows."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from distill.config import MODES, SECTIONS
+from distill.config.file import read
+from distill.config.flags import parser
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def made() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_are_those_of_the_command(made: ModuleType) -> None:
+    assert made.with_tables(PAGE) == PAGE, "python docs/make_reference.py"
+
+
+def test_every_flag_and_every_default_is_there() -> None:
+    for action in parser()._actions:
+        assert all(f"`{name}" in PAGE for name in action.option_strings)
+    assert "| `--teacher_lr FLOAT` | peak learning rate of the last layer (default: 0.0002) |" in PAGE
+    assert "| `--cell {lstm,gru}` | bilstm: its recurrent cell (default: lstm) |" in PAGE
+    assert "| `--strict`, `--no-strict` | stop at the first bad row" in PAGE
+    assert re.search(r"`--unlabeled PATH` \| .*; may come several times \|", PAGE)
+
+
+def test_modes_heed_sections_that_there_are() -> None:
+    heeded = {section for mode in MODES.values() for section in mode.heeds}
+    assert heeded == set(SECTIONS) - {"run"}
+    for name, mode in MODES.items():
+        row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))
+        assert mode.does in row and all(f"[{section}](#{section})" in row for section in mode.heeds)
+
+
+def test_links_lead_to_headings() -> None:
+    headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= set(headings)
+
+
+def test_the_example_of_a_settings_file_is_one(tmp_path: Path) -> None:
+    example = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0]
+    (tmp_path / "example.toml").write_text(example)
+    assert len(read(tmp_path / "example.toml")) == len(tomllib.loads(example)) == 4
+
+
+def test_the_commands_can_be_typed() -> None:
+    commands = re.findall(r"^(?:python distill\.py|distill) (--[^#>\n]*)", PAGE, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        parser().parse_args(command.split())

@@ -1,0 +1,349 @@
+"""What the service answers, and how it refuses: never with a fault of its own, and always with a word what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import numpy as np
+import pytest
+from conftest import titles
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from starlette.testclient import TestClient
+
+from distill.config import ServeSettings
+from distill.export import export_bundle
+from distill.runtime import Runtime
+from distill.service.app import create_app
+from distill.service.metrics import Metrics
+from distill.service.teacher import LazyTeacher
+
+LIMITS = ServeSettings(most_texts=4, most_characters=20, most_bytes=600)
+TITLES = [text for text, _ in titles(0, 120)]
+FILE = "/label_file?name=a.csv"
+
+
+class Stub:
+    """Says the first class of everything, when it is let; instead of a runtime or a teacher."""
+
+    labels = ("体育", "财经")
+    temperature = 1.0
+
+    def __init__(self) -> None:
+        self.let, self.asked = threading.Event(), threading.Event()
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.asked.set()
+        assert self.let.wait(10)
+        return np.tile(np.array([[0.75, 0.25]], np.float32), (len(texts), 1))
+
+    def cut(self, texts: Sequence[str]) -> list[list[str]]:
+        return [list(text) for text in texts]
+
+
+class Broken(Stub):
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        raise ValueError("of no use")
+
+
+@pytest.fixture(scope="module")
+def runtime(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    return Runtime(export_bundle(finished_run / "student", tmp_path_factory.mktemp("served") / "bundle"))
+
+
+@pytest.fixture(scope="module")
+def client(runtime: Runtime) -> Iterator[TestClient]:
+    with TestClient(create_app(runtime, LIMITS, model="tiny")) as client:
+        yield client
+
+
+def opened(app: Any) -> Any:
+    """A client for several requests at a time, in one event loop."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
+
+
+def refusal(answer: Any, status: int) -> str:
+    """The refusal's error; its form is always the same."""
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error", "hint"} and all(answer.json().values())
+    return str(answer.json()["error"])
+
+
+def test_one_text(client: TestClient, runtime: Runtime) -> None:
+    said = client.post("/predict", json={"text": "银行股票大涨"}).json()
+    probabilities = runtime.predict_proba(["银行股票大涨"])[0]
+    assert said == {"label": "财经", "probability": pytest.approx(float(probabilities.max()), abs=1e-6)}
+
+
+def test_several_texts_in_their_order(client: TestClient, runtime: Runtime) -> None:
+    texts = TITLES[:4]
+    said = client.post("/predict", json={"texts": texts, "probabilities": True}).json()["predictions"]
+    assert [one["label"] for one in said] == runtime.predict(texts)
+    for one, row in zip(said, runtime.predict_proba(texts), strict=True):
+        assert list(one["probabilities"]) == list(runtime.labels)
+        np.testing.assert_allclose(list(one["probabilities"].values()), row, atol=1e-6)
+        assert one["probability"] == max(one["probabilities"].values())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1, max_size=4))
+def test_any_texts(client: TestClient, runtime: Runtime, texts: list[str]) -> None:
+    answer = client.post("/predict", content=json.dumps({"texts": texts}).encode())
+    if all(text.strip() for text in texts):
+        assert [one["label"] for one in answer.json()["predictions"]] == runtime.predict(texts)
+    else:
+        assert "is empty" in refusal(answer, 422)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["text", "texts", "probabilities", "x"]), inner),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(["/predict", "/explain"]), st.binary(max_size=50) | JSON.map(json.dumps))
+def test_any_body(client: TestClient, path: str, body: bytes | str) -> None:
+    answer = client.post(path, content=body)
+    assert answer.status_code in (200, 413, 422)
+    if answer.status_code != 200:
+        refusal(answer, answer.status_code)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("", "Invalid JSON"),
+        ('{"text": "球队"', "Invalid JSON"),
+        ('"球队"', "should be an object"),
+        ("{}", "either text or texts"),
+        ('{"text": "球队", "texts": ["球队"]}', "either text or texts"),
+        ('{"text": 1}', "text: Input should be a valid string"),
+        ('{"text": null}', "text: Input should be a valid string"),
+        ('{"texts": "球队"}', "texts: Input should be a valid array"),
+        ('{"texts": ["球队", null]}', "texts.1: Input should be a valid string"),
+        ('{"text": "球队", "probability": true}', "probability: Extra inputs are not permitted"),
+        ('{"text": "球队", "probabilities": "yes"}', "probabilities: Input should be a valid boolean"),
+        ('{"texts": []}', "there are no texts"),
+        ('{"texts": ["球队", " "]}', "text 1 is empty"),
+        (json.dumps({"texts": ["球"] * 5}), "5 texts, 4 are allowed"),
+        (json.dumps({"texts": ["球", "队" * 21]}), "text 1 has 21 characters, 20 are allowed"),
+    ],
+)
+def test_what_is_no_question(client: TestClient, body: str, said: str) -> None:
+    error = refusal(client.post("/predict", content=body.encode()), 422)
+    assert said in error
+    assert "球队" not in error  # a text must not come back in a log of errors
+
+
+@pytest.mark.parametrize(("path", "most"), [("/predict", 600), ("/explain", 600), (FILE, 20 * 600)])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_large_body(client: TestClient, path: str, most: int, declared: bool) -> None:
+    body = b"text\n" + b"x" * (most - 4)
+    answer = client.post(path, content=body if declared else iter([body[:300], body[300:]]))
+    assert f"larger than {most:,} bytes" in refusal(answer, 413)
+    assert client.post(path, content=body[:-1]).status_code != 413
+
+
+def test_astray(client: TestClient) -> None:
+    assert "GET /predict: method not allowed" in refusal(client.get("/predict"), 405)
+    assert "not found" in refusal(client.get("/nowhere"), 404)
+    assert "name: Field required" in refusal(client.post("/label_file", content=b"x"), 422)
+
+
+def test_one_more_than_may_wait() -> None:
+    student = Stub()
+
+    async def two() -> tuple[Any, Any]:
+        async with opened(create_app(student, ServeSettings(most_waiting=1))) as client:
+            first = asyncio.create_task(client.post("/predict", json={"text": "球队"}))
+            await asyncio.to_thread(student.asked.wait, 10)
+            second = await client.post("/predict", json={"text": "股票"})
+            student.let.set()
+            return await first, second
+
+    first, second = asyncio.run(two())
+    assert first.json()["label"] == "体育"
+    assert "1 requests are waiting already" in refusal(second, 429)
+    assert second.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(("path", "body"), [("/predict", '{"text": "球队"}'), ("/explain", '{"text": "球队"}')])
+def test_an_answer_that_takes_too_long(path: str, body: str) -> None:
+    student = Stub()
+    with TestClient(create_app(student, ServeSettings(wait_s=0.05))) as client:
+        answer = client.post(path, content=body.encode())
+        student.let.set()
+        assert "longer than 0.05 s" in refusal(answer, 503) and "Retry-After" in answer.headers
+        assert client.post(path, content=body.encode()).json()["label"] == "体育"  # the late one holds up nobody
+
+
+def test_a_body_that_takes_too_long() -> None:
+    async def slowly() -> Any:
+        async def parts() -> Any:
+            yield b"{"
+            await asyncio.sleep(5)
+
+        async with opened(create_app(Stub(), ServeSettings(wait_s=0.05))) as client:
+            return await client.post("/predict", content=parts())
+
+    assert "took longer than 0.05 s to arrive" in refusal(asyncio.run(slowly()), 408)
+
+
+def test_a_fault_of_the_service() -> None:
+    with TestClient(create_app(Broken(), ServeSettings()), raise_server_exceptions=False) as client:
+        for _ in range(2):
+            assert refusal(client.post("/predict", json={"text": "球队"}), 500) == "a fault of the service"
+        assert 'distill_requests_total{path="/predict",status="500"} 2.0' in client.get("/metrics").text
+
+
+def test_health_and_readiness(runtime: Runtime) -> None:
+    app = create_app(runtime, LIMITS, model="tiny")
+    client = TestClient(app)
+    assert client.get("/ready").status_code == 503 and client.get("/ready").json()["status"] == "starting"
+    with client:
+        answer = client.get("/ready")
+        assert answer.status_code == 200
+        assert answer.json()["labels"] == list(runtime.labels)
+        assert (answer.json()["status"], answer.json()["model"], answer.json()["teacher"]) == ("ready", "tiny", False)
+    assert client.get("/ready").status_code == 503 and client.get("/ready").json()["status"] == "stopping"
+    assert client.get("/health").json() == {"status": "alive"}
+
+
+def test_what_is_counted(runtime: Runtime) -> None:
+    with TestClient(create_app(runtime, LIMITS)) as client:
+        client.post("/predict", json={"texts": TITLES[:3]})
+        client.post("/predict", json={})
+        for number in range(3):
+            client.get(f"/stranger/{number}")
+        counts = client.get("/metrics").text
+    assert 'distill_requests_total{path="/predict",status="200"} 1.0' in counts
+    assert 'distill_requests_total{path="/predict",status="422"} 1.0' in counts
+    assert 'distill_requests_total{path="other",status="404"} 3.0' in counts and "stranger" not in counts
+    assert 'distill_request_seconds_count{path="/predict"} 2.0' in counts
+    assert "distill_texts_total 3.0" in counts and "distill_batch_texts_sum 3.0" in counts
+    assert "distill_waiting 0.0" in counts
+
+
+def test_the_log_has_no_texts(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.INFO, "distill"),
+        TestClient(create_app(runtime, ServeSettings(access_log=True))) as client,
+    ):
+        client.post("/predict", json={"texts": TITLES[:3]})
+        client.post("/predict", json={"text": [TITLES[0]]})
+        client.get(f"/{TITLES[0]}")
+    said = caplog.text
+    assert re.search(r"POST /predict 200, 3 texts, [\d.]+ ms", said) and "POST /predict 422, 0 texts" in said
+    assert re.search(r"3 requests, 3 texts, refused: 1 x 404, 1 x 422, mean [\d.]+ ms, slowest", said)
+    assert not any(text in said for text in TITLES[:3])
+
+
+def test_no_line_for_each_request(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "distill"), TestClient(create_app(runtime, LIMITS)) as client:
+        client.post("/predict", json={"text": TITLES[0]})
+    assert "POST" not in caplog.text
+
+
+def test_a_line_each_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("distill.service.metrics.MINUTE", 0.01)
+    metrics = Metrics(frozenset(), lambda: 0)
+
+    async def minutes() -> None:
+        task = asyncio.create_task(metrics.each_minute())
+        for _ in range(2):
+            metrics.saw({"path": "/"}, 200, 0.5)
+            await asyncio.sleep(0.05)
+        task.cancel()
+
+    with caplog.at_level(logging.INFO, "distill"):
+        asyncio.run(minutes())
+    assert len(re.findall(r"1 requests, 0 texts, refused: none, mean 500.0 ms", caplog.text)) == 2
+
+
+def test_explained_by_both(runtime: Runtime, finished_run: Path) -> None:
+    with TestClient(create_app(runtime, ServeSettings(wait_s=60), LazyTeacher(finished_run / "teacher"))) as client:
+        said = client.post("/explain", json={"text": "银行股票大涨"}).json()
+    assert said["label"] == "财经" and said["labels"] == list(runtime.labels)
+    for side in (said["student"], said["teacher"]):
+        assert set(side["probabilities"]) == set(runtime.labels) and side["ms"] > 0
+        assert sum(side["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert max(said["student"]["probabilities"], key=said["student"]["probabilities"].get) == "财经"
+    assert "".join(word["word"] for word in said["words"]) == "银行股票大涨"
+
+
+@pytest.mark.parametrize("teacher", [None, Broken()])
+def test_explained_without_a_teacher(runtime: Runtime, teacher: Stub | None) -> None:
+    with TestClient(create_app(runtime, LIMITS, teacher)) as client:
+        said = client.post("/explain", json={"text": "银行股票大涨"}).json()
+    assert said["label"] == "财经" and said["teacher"] is None
+
+
+def test_a_slow_teacher_does_not_hold_up_the_student(runtime: Runtime) -> None:
+    teacher = Stub()
+
+    async def ask() -> tuple[Any, Any]:
+        async with opened(create_app(runtime, ServeSettings(), teacher)) as client:
+            explained = asyncio.create_task(client.post("/explain", json={"text": "银行股票大涨"}))
+            await asyncio.to_thread(teacher.asked.wait, 10)
+            predicted = await client.post("/predict", json={"text": "银行股票大涨"})
+            assert not explained.done()
+            teacher.let.set()
+            return predicted, await explained
+
+    predicted, explained = asyncio.run(ask())
+    assert predicted.json()["label"] == "财经"
+    assert explained.json()["teacher"]["probabilities"] == {"体育": 0.75, "财经": 0.25}
+
+
+def test_a_file(client: TestClient, runtime: Runtime) -> None:
+    body = "id,标题\n1,银行股票大涨\n2,\n3,球队赢得比赛\n"
+    answer = client.post("/label_file?name=新闻.csv", content=body.encode())
+    header, first, second = answer.text.splitlines()
+    assert header == "id,标题,predicted,probability"
+    assert first.startswith("1,银行股票大涨,财经,0.") and second.startswith("3,球队赢得比赛,体育,0.")
+    assert (answer.headers["X-Rows"], answer.headers["X-Bad-Rows"]) == ("2", "1")
+    assert "UTF-8''%E6%96%B0%E9%97%BB.labelled.csv" in answer.headers["Content-Disposition"]
+
+
+def test_a_file_with_all_that_can_be_asked(client: TestClient, runtime: Runtime) -> None:
+    asked = {"name": "a.jsonl", "text_column": "t", "probabilities": "true"}
+    answer = client.post("/label_file", params=asked, content='{"t": "银行股票大涨"}\n'.encode())
+    assert set(json.loads(answer.text)["probabilities"]) == set(runtime.labels)
+
+
+@pytest.mark.parametrize(("name", "said"), [("a.xlsx", "a.xlsx: unknown kind of file"), ("a.csv", "text")])
+def test_a_file_that_is_none(client: TestClient, name: str, said: str) -> None:
+    assert said in refusal(client.post("/label_file", params={"name": name}, content=b"a,b\n1,2\n"), 422)
+
+
+def test_the_schema_and_its_page(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    predict = schema["paths"]["/predict"]["post"]
+    question = predict["requestBody"]["content"]["application/json"]["schema"]
+    assert set(question["properties"]) == {"text", "texts", "probabilities"}
+    assert {"200", "408", "413", "422", "429", "503"} == set(predict["responses"])
+    docs = client.get("/docs")
+    assert "http" not in docs.text and "'self'" in docs.headers["Content-Security-Policy"]
+    for path in re.findall(r'(?:href|src)="([^"]+)"', docs.text):
+        assert client.get(f"/{path}").status_code == 200
+
+
+def test_the_page(client: TestClient, runtime: Runtime) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 200 and answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'self';")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    for path in re.findall(r'(?:href|src)="([^"#]+)"', answer.text):
+        assert client.get(f"/{path.lstrip('/')}").status_code == 200, path
+    assert refusal(client.get("/page/../app.py"), 404)
+    assert refusal(TestClient(create_app(runtime, LIMITS, page=False)).get("/"), 404)
