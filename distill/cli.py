@@ -95,6 +95,8 @@ def _run(settings: Settings) -> None:
     logger = logging.getLogger("distill")
     logger.setLevel(logging.INFO if speaks else logging.ERROR)
     logger.handlers = [_Handler(mode)]
+    if mode in ANSWERING and not speaks:
+        return
     try:
         files = _story(settings)(settings)
     except ModuleNotFoundError as error:

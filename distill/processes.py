@@ -56,7 +56,7 @@ def _take_gpu(place: int) -> None:
     there = torch.cuda.device_count()
     if place >= there:
         what = f"this machine has {there} GPUs, and more processes than these"
-        raise UserError(what, None, f"accelerate launch --num_processes {there}, a process for each GPU")
+        raise UserError(what, "--num_processes", "one process for each GPU")
     torch.cuda.set_device(place)
 
 

@@ -11,10 +11,11 @@ log = logging.getLogger("distill")
 
 
 def bar(what: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:
-    """A bar with ``update``, to be used in a ``with``; it appears after a second, on a terminal only."""
+    """A bar with ``update``, to be used in a ``with``; it appears after a second, on a terminal, where messages do."""
     from tqdm import tqdm
 
-    return tqdm(items, what, total, unit=f" {unit}", delay=1.0, disable=None, dynamic_ncols=True, smoothing=0.1)
+    hidden = None if log.isEnabledFor(logging.INFO) else True  # None: tqdm asks whether there is a terminal
+    return tqdm(items, what, total, unit=f" {unit}", delay=1.0, disable=hidden, dynamic_ncols=True, smoothing=0.1)
 
 
 def progress(items: Iterable[Item], what: str, total: int, unit: str = "texts") -> Iterable[Item]:

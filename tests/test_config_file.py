@@ -60,7 +60,9 @@ def sections() -> dict[str, st.SearchStrategy[Any]]:
 
 
 @hypothesis.given(st.builds(Settings, **sections()))
-@hypothesis.example(Settings(transfer=TransferSettings(unlabeled=("a\x7f\x00\n\r", '\\"😀\u2028')))  # what TOML escapes
+@hypothesis.example(
+    Settings(transfer=TransferSettings(unlabeled=("a\x7f\x00\n\r", '\\"😀\u2028')))
+)  # what TOML escapes
 @hypothesis.settings(max_examples=50, deadline=None)
 def test_what_is_written_is_read_back(made: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder:

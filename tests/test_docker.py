@@ -167,6 +167,16 @@ def test_the_image_serves_a_bundle_and_stops(image: Image, service: tuple[subpro
     assert health(image, port)
 
 
+def test_the_image_labels_a_file(image: Image) -> None:
+    folder = image.path("/data")
+    (folder / "texts.csv").write_text("text\n球队今天公布新消息\n", encoding="utf-8")
+    words = ["--mode", "predict", "--bundle", "/bundle", "--input", "texts.csv", "--output", "labelled.csv"]
+    command = [*image.command("ENTRYPOINT"), *map(image.moved, words)]
+    subprocess.run(command, check=True, cwd=folder, env=image.environment | {"CC": "false"})
+    header, row = (folder / "labelled.csv").read_text(encoding="utf-8").splitlines()
+    assert header == "text,predicted,probability" and row.startswith("球队今天公布新消息,体育,")
+
+
 def test_the_kernels_can_be_read_by_all_and_serve_other_processors(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,7 +94,7 @@ class Answers(BaseHTTPRequestHandler):
                 self.server.files[value["path"]] = base64.b64decode(value["content"])
             if line["key"] == "lfsFile":
                 self.server.files[value["path"]] = self.server.objects[value["oid"]]
-        self.answer({"commitUrl": f"{self.server.address}/commit/1", "commitOid": "1" * 40})
+        self.answer({"commitUrl": f"{self.server.address}/user/name/commit/1", "commitOid": "1" * 40})
 
     def content(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

@@ -37,6 +37,7 @@ DOORS = {
     "uvicorn": {"service"},
     "prometheus_client": {"service"},
     "huggingface_hub": {"hub"},
+    "shtab": {"cli"},
     "jinja2": {"report", "model_card"},
 }
 WITHOUT_TORCH = {
@@ -75,7 +76,7 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module == "distill":
-            yield from (f"distill.{name.name}" for name in node.names)
+            yield from (f"distill.{name.name}" for name in node.names if name.name != "__version__")
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
             yield str(node.module)

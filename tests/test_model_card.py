@@ -139,3 +139,4 @@ def test_a_bundle_says_what_its_student_says(finished_run: Path, tiny_flags: lis
     assert main([*tiny_flags, "--run", str(run), "--mode", "export"]) == 0
     assert set(card_of(run / "bundle").labels) == {"体育", "财经", "科技"}
     assert card_of(run / "bundle").dev_accuracy is None and "## Data" not in body(run / "bundle")
+    assert "labels alone" not in body(run / "bundle")

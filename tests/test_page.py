@@ -6,45 +6,28 @@ import re
 import shutil
 import socket
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+from browsing import Teacher, Visit, ask, bars, brightness, overflow
 
 from distill.config import ServeSettings
 from distill.export import export_bundle
 from distill.runtime import load
 
-pytest.importorskip("fastapi", reason="pip install -r requirements-serve.txt")
-uvicorn = pytest.importorskip("uvicorn", reason="pip install -r requirements-serve.txt")
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright, to test the page in a browser")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium is installed: apt-get install chromium")
-
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FILES = Path(__file__).parent.parent / "distill" / "service" / "page"
 MONEY, SPORT = "股票今天公布新消息", "球队今天公布新消息"
 LONGEST = 50  # characters that the service of these tests accepts
 
 
-class Teacher:
-    """Always sure of 体育, and slower than any student."""
-
-    def __init__(self, labels: tuple[str, ...]) -> None:
-        self.labels = labels
-
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        time.sleep(0.02)
-        return np.array([[0.9 if label == "体育" else 0.05 for label in self.labels]] * len(texts), np.float32)
-
-
 @pytest.fixture(scope="module")
 def address(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the real service listens, with a tiny student."""
+    pytest.importorskip("fastapi", reason="pip install -r requirements-serve.txt")
+    uvicorn = pytest.importorskip("uvicorn", reason="pip install -r requirements-serve.txt")
     from distill.service.app import create_app
 
     student = load(export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle"))
@@ -58,38 +41,15 @@ def address(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         thread.join()
 
 
-@dataclass
-class Visit:
-    """A browser with a fresh memory, and what it asked for and complained of."""
-
-    browser: Any
-    address: str
-
-    def open(self, **how: Any) -> Any:
-        context = self.browser.new_context(**{"locale": "zh-CN", "accept_downloads": True, **how})
-        context.set_default_timeout(10_000)
-        self.page = context.new_page()
-        self.complaints: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(self.address)
-        self.page.locator("#model:text('tiny')").wait_for()
-        return self.page
-
-    def check(self) -> None:
-        refused = re.compile("Failed to load resource: the server responded with a status of 422")
-        assert [said for said in self.complaints if not refused.match(said)] == []
-        own = (self.address, f"blob:{self.address}")
-        assert self.asked and [url for url in self.asked if not url.startswith(own)] == []
-        self.page.context.close()
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """One for all tests, started before anything is trained: without one there is nothing to do here."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=BROWSER)
+        opened = driver.chromium.launch(executable_path=found)
         yield opened
         opened.close()
 
@@ -102,31 +62,6 @@ def visit(browser: Any, address: str) -> Iterator[Visit]:
     visit.check()
 
 
-def ask(page: Any, *texts: str) -> None:
-    page.fill("#texts", "\n".join(texts))
-    page.click("#ask .main")
-
-
-def bars(page: Any, place: int) -> dict[str, tuple[float, float]]:
-    """Of a model: the percentage that stands there, and the bar's length in percent, by label."""
-    lines = page.locator(".model").nth(place).locator(".bars li")
-    found = lines.evaluate_all("""all => all.map(line => [
-        line.querySelector(".name").textContent, parseFloat(line.querySelector(".share").textContent),
-        100 * line.querySelector(".filled").offsetWidth / line.querySelector(".track").offsetWidth])""")
-    return {name: (share, length) for name, share, length in found}
-
-
-def brightness(page: Any) -> float:
-    """Of the paper, from 0 to 255."""
-    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    return float(np.mean([int(part) for part in re.findall(r"\d+", colour)[:3]]))
-
-
-def overflow(page: Any) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
-
-
-@needs_browser
 def test_student_and_teacher_side_by_side(visit: Visit) -> None:
     page = visit.open()
     ask(page, MONEY)
@@ -142,7 +77,6 @@ def test_student_and_teacher_side_by_side(visit: Visit) -> None:
     page.locator("#status:text('教师看法相同')").wait_for()
 
 
-@needs_browser
 def test_words_are_shaded_by_their_weight(visit: Visit) -> None:
     page = visit.open()
     ask(page, MONEY)
@@ -160,7 +94,6 @@ def test_words_are_shaded_by_their_weight(visit: Visit) -> None:
     assert page.locator(".legend").inner_text().split() == ["+", "支持", "−", "反对"]
 
 
-@needs_browser
 def test_several_lines_make_a_table(visit: Visit) -> None:
     page = visit.open()
     ask(page, MONEY, "  ", SPORT, "<b>手机</b>出了问题")
@@ -181,7 +114,6 @@ def test_several_lines_make_a_table(visit: Visit) -> None:
     assert page.locator(".below").count() == 0 and button.get_attribute("aria-expanded") == "false"
 
 
-@needs_browser
 def test_an_example_is_a_click_away(visit: Visit) -> None:
     page = visit.open()
     page.locator(".examples button").first.click()
@@ -191,7 +123,6 @@ def test_an_example_is_a_click_away(visit: Visit) -> None:
     assert page.locator("tbody tr").count() == len(page.input_value("#texts").splitlines()) == 5
 
 
-@needs_browser
 def test_by_keyboard_alone(visit: Visit) -> None:
     page = visit.open()
     focused = "(document.activeElement.type === 'file' ? document.activeElement.labels[0] : document.activeElement)"
@@ -208,7 +139,6 @@ def test_by_keyboard_alone(visit: Visit) -> None:
     assert page.input_value("#texts") == MONEY
 
 
-@needs_browser
 def test_what_is_empty_is_not_sent(visit: Visit) -> None:
     page = visit.open()
     page.click("#ask .main")
@@ -217,7 +147,6 @@ def test_what_is_empty_is_not_sent(visit: Visit) -> None:
     assert not any(url.endswith(("/explain", "/predict")) for url in visit.asked)
 
 
-@needs_browser
 def test_two_languages(visit: Visit) -> None:
     page = visit.open(locale="en-GB")
     assert page.evaluate("document.documentElement.lang") == "en" and page.inner_text("h1") == page.title()
@@ -229,7 +158,6 @@ def test_two_languages(visit: Visit) -> None:
     assert page.inner_text("h1") == "短文本分类" and page.evaluate("document.documentElement.lang") == "zh"
 
 
-@needs_browser
 def test_both_languages_say_everything(visit: Visit) -> None:
     page = visit.open()
     texts = page.evaluate("import('./page/say.js').then(say => say.TEXTS)")
@@ -240,7 +168,6 @@ def test_both_languages_say_everything(visit: Visit) -> None:
     assert asked and all(texts["zh"][key] == said for key, said in asked)
 
 
-@needs_browser
 def test_light_and_dark(visit: Visit) -> None:
     page = visit.open(color_scheme="dark")
     assert brightness(page) < 60 and page.get_attribute("#theme", "aria-pressed") == "true"
@@ -254,13 +181,13 @@ def test_light_and_dark(visit: Visit) -> None:
     assert brightness(page) > 200
 
 
-@needs_browser
 def test_a_file_is_labelled(visit: Visit, tmp_path: Path) -> None:
     page = visit.open()
-    (tmp_path / "标题.csv").write_text(f"id,text\n7,{MONEY}\n8,{SPORT}\n", encoding="utf-8")
+    (tmp_path / "标题.csv").write_text(f"id,text\n7,{MONEY}\n8,{SPORT}\n9,\n", encoding="utf-8")
     page.set_input_files("#file", tmp_path / "标题.csv")
     page.locator("#download").wait_for()
-    assert "标题.csv 标注完毕" in page.inner_text("#stage") and page.locator("#job").is_hidden()
+    assert re.fullmatch("标题.csv：标注了 2 行，.*另有 1 行读不懂.*", page.inner_text("#stage"))
+    assert page.locator("#job").is_hidden()
     with page.expect_download() as download:
         page.click("#download")
     assert download.value.suggested_filename == "标题.labelled.csv"
@@ -268,7 +195,6 @@ def test_a_file_is_labelled(visit: Visit, tmp_path: Path) -> None:
     assert [row.split(",")[:3] for row in rows[1:]] == [["7", MONEY, "财经"], ["8", SPORT, "体育"]]
 
 
-@needs_browser
 def test_a_file_may_be_dropped(visit: Visit) -> None:
     page = visit.open()
     page.evaluate(
@@ -283,7 +209,6 @@ def test_a_file_may_be_dropped(visit: Visit) -> None:
     page.locator("#download:text('a.labelled.txt')").wait_for()
 
 
-@needs_browser
 def test_a_file_that_cannot_be_read(visit: Visit) -> None:
     page = visit.open()
     page.set_input_files("#file", {"name": "a.csv", "mimeType": "text/csv", "buffer": b"\xff\xfe\x00"})
@@ -291,7 +216,6 @@ def test_a_file_that_cannot_be_read(visit: Visit) -> None:
     assert page.inner_text("#file_fault span") and page.locator("#download").is_hidden()
 
 
-@needs_browser
 def test_a_file_may_be_cancelled(visit: Visit) -> None:
     page = visit.open()
     page.route("**/label_file*", lambda route: None)  # it is never answered
@@ -299,9 +223,9 @@ def test_a_file_may_be_cancelled(visit: Visit) -> None:
     page.click("#stop")
     page.locator("#stage:text('已取消')").wait_for()
     assert page.locator("#job").is_hidden() and page.locator("#file_fault").is_hidden()
+    assert page.evaluate("document.activeElement.id") == "file"
 
 
-@needs_browser
 def test_a_refusal_is_shown_with_its_hint(visit: Visit) -> None:
     page = visit.open()
     ask(page, "基" * (LONGEST + 1))
@@ -313,7 +237,6 @@ def test_a_refusal_is_shown_with_its_hint(visit: Visit) -> None:
     assert page.locator("#fault").is_hidden()
 
 
-@needs_browser
 def test_a_service_that_is_gone(visit: Visit) -> None:
     page = visit.open()
     page.route("**/explain", lambda route: route.abort())
@@ -322,11 +245,14 @@ def test_a_service_that_is_gone(visit: Visit) -> None:
     visit.complaints.clear()  # the browser says so too
 
 
-@needs_browser
 def test_the_latest_question_wins(visit: Visit) -> None:
     page = visit.open()
     held: list[Any] = []
-    page.route("**/explain", lambda route: held.append(route), times=1)
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    page.route("**/explain", hold, times=1)
     ask(page, MONEY)
     page.wait_for_function("document.getElementById('results').ariaBusy === 'true'")
     with page.expect_event("requestfailed", lambda request: request.url.endswith("/explain")):
@@ -335,12 +261,11 @@ def test_the_latest_question_wins(visit: Visit) -> None:
     assert len(held) == 1 and page.get_attribute("#results", "aria-busy") == "false"
 
 
-@needs_browser
 @pytest.mark.parametrize(("there", "said"), [(False, "这里只有学生"), (True, "没能及时回答")])
 def test_without_a_teacher(visit: Visit, there: bool, said: str) -> None:
     def silent(route: Any) -> None:
         answer = route.fetch()
-        route.fulfill(response=answer, json={**answer.json(), "teacher": there and None})
+        route.fulfill(response=answer, json={**answer.json(), "teacher": None})
 
     page = visit.open()
     page.route("**/ready", lambda route: route.fulfill(json={"labels": [], "model": "tiny", "teacher": there}))
@@ -351,7 +276,6 @@ def test_without_a_teacher(visit: Visit, there: bool, said: str) -> None:
     assert "教师" not in page.inner_text("#status")
 
 
-@needs_browser
 def test_on_a_phone(visit: Visit) -> None:
     page = visit.open(viewport={"width": 360, "height": 640}, locale="en-GB")
     assert overflow(page) == 0

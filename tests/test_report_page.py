@@ -146,6 +146,11 @@ def test_with_one_kind_of_model_nothing_is_compared(tmp_path: Path) -> None:
         Reader(page)
 
 
+def test_a_teacher_that_is_never_right_is_no_measure(tmp_path: Path) -> None:
+    hopeless = replace(TEACHER, logits=np.eye(3, dtype=np.float32)[(GOLD + 1) % 3])
+    assert "of its teacher" not in page_of(report(outcomes=[hopeless, STUDENT]), tmp_path)
+
+
 def test_without_mistakes(tmp_path: Path) -> None:
     right = replace(STUDENT, logits=np.eye(3, dtype=np.float32)[GOLD])
     assert "There are none." in page_of(report(outcomes=[right]), tmp_path)

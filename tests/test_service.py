@@ -18,12 +18,14 @@ from conftest import titles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from distill.config import ServeSettings
 from distill.export import export_bundle
 from distill.runtime import Runtime
 from distill.service.app import create_app
+from distill.service.limits import RefusedError, body_of
 from distill.service.metrics import Metrics
 from distill.service.teacher import LazyTeacher
 
@@ -152,6 +154,15 @@ def test_a_large_body(client: TestClient, path: str, most: int, declared: bool) 
     answer = client.post(path, content=body if declared else iter([body[:300], body[300:]]))
     assert f"larger than {most:,} bytes" in refusal(answer, 413)
     assert client.post(path, content=body[:-1]).status_code != 413
+
+
+def test_a_body_that_is_said_to_be_large_is_not_read() -> None:
+    async def receive() -> Any:
+        raise AssertionError("it was read")
+
+    request = Request({"type": "http", "headers": [(b"content-length", b"11")]}, receive)
+    with pytest.raises(RefusedError, match="larger than 10 bytes"):
+        asyncio.run(body_of(request, 10, 1))
 
 
 def test_astray(client: TestClient) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
@@ -35,8 +34,8 @@ def predict(settings: Settings) -> list[Path]:
     else:
         counts, files = _here(plan(settings.predict), bundle, settings)
     seconds = time.perf_counter() - started
-    bad = f", {counts.bad:,} bad rows" if counts.bad else ", no bad row"
-    log.info("%s rows%s, %.1f s, %s rows/s", f"{counts.rows:,}", bad, seconds, f"{counts.rows / seconds:,.0f}")
+    rate = f"{counts.rows / seconds:,.0f}"
+    log.info("%s rows, %s, %.1f s, %s rows/s", f"{counts.rows:,}", counted(counts.bad, "bad row"), seconds, rate)
     return files
 
 
@@ -50,5 +49,10 @@ def _here(jobs: list[Job], bundle: Path, settings: Settings) -> tuple[Counts, li
         else:
             done.append(labeller.to_file(job, job.output))
     for parts in done:
-        shutil.rmtree(parts.folder)
+        parts.remove()
     return labeller.counts, [file for parts in done for file in parts.files]
+
+
+def counted(count: int, what: str) -> str:
+    """``no bad row``, ``1 bad row``, ``2 bad rows``."""
+    return f"{f'{count:,}' if count else 'no'} {what}{'s' * (count > 1)}"

@@ -97,11 +97,11 @@ def _one(settings: PredictSettings) -> Job:
 def _several(settings: PredictSettings) -> list[Job]:
     """Files, folders and patterns into a folder: the same names, in the same folders."""
     output = Path(settings.output)
+    found = [find_files(given) for given in settings.input]
     if settings.output == STREAM or output.is_file() or (output.suffix.lower() in SUFFIXES and not output.is_dir()):
         raise UserError("several files need a folder for their outputs", settings.output, "--output FOLDER")
     jobs = []
-    for given in settings.input:
-        base, files = find_files(given)
+    for base, files in found:
         if base and output.resolve().is_relative_to(base.resolve()):
             raise UserError("the output would lie among the inputs", output, f"--output FOLDER outside of {base}")
         jobs += [Job(file, output / (file.relative_to(base) if base else file.name), _suffix(file)) for file in files]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -176,8 +177,8 @@ class JsonLines:
             lines.put_back(taken)
             return _column(asked, TEXT_COLUMNS, "text", record, lines.name)  # type: ignore[arg-type]
         lines.put_back(taken)
-        if b"".join(taken).strip():
-            raise UserError("no line of the first is a JSON object", lines.name, 'write {"text": …}, one object a line')
+        if b"".join(taken).removeprefix(BOM_UTF8).strip():
+            raise UserError("none of the first lines is a JSON object", lines.name, 'write {"text": …}, one a line')
         return ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import BinaryIO, Self
 
 from distill.errors import UserError
@@ -124,18 +124,15 @@ def find_encoding(raws: Iterable[bytes], name: str) -> str:
     Raises:
         UserError: it is neither.
     """
-    telling = list(islice((raw for raw in _without_utf16(raws, name) if not raw.isascii()), ASKED))
+    raws = iter(raws)
+    first = next(raws, b"")
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError("the file is UTF-16", name, "save it as UTF-8")
+    telling = list(islice((raw for raw in chain([first], raws) if not raw.isascii()), ASKED))
     for encoding in ("utf-8", "gb18030"):
         if 2 * sum(_decodes(raw, encoding) for raw in telling) >= len(telling):
             return encoding
     raise UserError("bytes that are neither UTF-8 nor GB18030", name, "save the file as UTF-8")
-
-
-def _without_utf16(raws: Iterable[bytes], name: str) -> Iterator[bytes]:
-    for raw in raws:
-        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise UserError("the file is UTF-16", name, "save it as UTF-8")
-        yield raw
 
 
 def _decodes(raw: bytes, encoding: str) -> bool:

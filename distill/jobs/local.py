@@ -47,7 +47,7 @@ class Labeller:
         """
         with opened(job, self._wanted) as (form, source):
             parts = Parts(output, job.name, {"input": source, **self._made_from(job)})
-            if not parts.are_joined():
+            if not parts.are_joined:
                 results = self._results(form, parts.position, job.name)
                 while parts.write(results, form):
                     pass

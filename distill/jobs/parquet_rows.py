@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distill.data.formats import TEXT_COLUMNS, _cell, _column
 from distill.errors import UserError
-from distill.jobs.rows import BYTES, ROWS, Answers, Bad, Chunk, Position, Wanted
+from distill.jobs.rows import BYTES, PREDICTED, ROWS, Answers, Bad, Chunk, Position, Wanted
 
 NO_TEXT = "there is no text"
 BUFFER = 2**20  # bytes of a column that are read ahead
@@ -36,9 +37,11 @@ class ParquetRows:
 
     def __init__(self, path: Path, wanted: Wanted) -> None:
         check_pyarrow(path)
-        from pyarrow import parquet, set_memory_pool, system_memory_pool
+        import pyarrow as pa
+        from pyarrow import parquet
 
-        set_memory_pool(system_memory_pool())  # the others keep 40 MB more of what was freed
+        if "jemalloc" in pa.supported_memory_backends():
+            pa.set_memory_pool(pa.jemalloc_memory_pool())  # the default keeps 50 MB of what is free
         self._wanted = wanted
         try:
             self._file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
@@ -85,11 +88,12 @@ class ParquetRows:
     @contextlib.contextmanager
     def writer(self, path: Path) -> Iterator[Callable[[Any], object]]:
         """See Format; tables are gathered into row groups of a useful size."""
-        from pyarrow import concat_tables, parquet
+        from pyarrow import concat_tables, field, float32, parquet, string
 
-        empty = self._file.schema_arrow.empty_table()
-        nothing = Answers(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, len(self._wanted.labels)), "f4"))
-        with parquet.ParquetWriter(path, with_answers(empty, [], nothing, self._wanted).schema) as file:
+        schema = self._file.schema_arrow
+        for name in self._wanted.columns:
+            schema = schema.append(field(name, string() if name == PREDICTED else float32()))
+        with parquet.ParquetWriter(path, schema) as file:
             gathered: list[Any] = []
 
             def write(table: Any) -> None:
@@ -109,7 +113,7 @@ class ParquetRows:
         """See Format: the row groups."""
         from pyarrow import parquet
 
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group)
 
@@ -130,13 +134,28 @@ def texts_of(table: Any, column: str) -> list[str]:
 
 
 def with_answers(table: Any, texts: list[str], answers: Answers, wanted: Wanted) -> Any:
-    """A table with the new columns: label, float32 probabilities, null where there is no text."""
+    """A table with the new columns: label, float32 probabilities, null where there is no text.
+
+    The columns are made of buffers, as ``pyarrow.array`` would import pandas, which takes 50 MB and half a second.
+    """
     import pyarrow as pa
 
-    lacking = np.array([not text for text in texts], bool)
-    labels = pa.array(wanted.labels, pa.string()).take(pa.array(answers.classes))
-    columns = [pa.array(labels.to_numpy(zero_copy_only=False), pa.string(), mask=lacking)]
-    columns += [pa.array(p, pa.float32(), mask=lacking) for p in (answers.probability, *answers.probabilities.T)]
-    for name, column in zip(wanted.columns, columns, strict=False):
-        table = table.append_column(name, column)
+    valid = pa.py_buffer(np.packbits(np.array(texts, object).astype(bool), bitorder="little"))
+
+    def column(kind: Any, numbers: NDArray[Any]) -> Any:
+        return pa.Array.from_buffers(kind, len(texts), [valid, pa.py_buffer(np.ascontiguousarray(numbers))])
+
+    places = column(pa.int64(), answers.classes)
+    columns = [_strings(wanted.labels).take(places)]
+    columns += [column(pa.float32(), of_all) for of_all in (answers.probability, *answers.probabilities.T)]
+    for name, new in zip(wanted.columns, columns, strict=False):
+        table = table.append_column(name, new)
     return table
+
+
+def _strings(texts: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))

@@ -60,23 +60,49 @@ class Parts:
     def __init__(self, output: Path, name: str, wanted: dict[str, Any]) -> None:
         self.output, self.name = output, name
         self.folder = output.with_name(f".{output.name}.distill-parts")
-        faults = differences(self.folder, wanted)
+        self.counts = Counts()
+        self.position: Position | None = None  # where the input goes on
+        self._done: list[Path] = []
+        faults = differences(self.folder, wanted) or self._lost()
         if faults:
             if self.folder.exists():
                 log.info("%s: begun anew: %s", output, ", ".join(faults))
-                shutil.rmtree(self.folder)
+                self.remove()
             write_json(self.folder / MADE_FROM, wanted)
+        if not self.are_joined:
+            self._find_done()
+
+    @property
+    def are_joined(self) -> bool:
+        """Whether the output is finished."""
+        return (self.folder / DONE).exists()
+
+    @property
+    def files(self) -> list[Path]:
+        """The output, and the bad rows where there are some."""
+        return [self.output, *([bad_file(self.output)] if bad_file(self.output).exists() else [])]
+
+    def remove(self) -> None:
+        """Forget the parts; the record goes first, so that nobody takes for whole what a kill leaves."""
+        (self.folder / MADE_FROM).unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+
+    def _lost(self) -> list[str]:
+        """What happened to a finished output."""
+        if not self.are_joined:
+            return []
+        recorded = json.loads((self.folder / DONE).read_text("utf-8"))
+        return [] if self.output.is_file() and recorded == stamp(self.output) else ["output changed"]
+
+    def _find_done(self) -> None:
         for left in self.folder.glob(f".*{ASIDE}"):
             shutil.rmtree(left)
-        self._done = sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
-        self.counts, self.position = self._read()
+        self._done = sorted(self.folder.glob("[0-9]*"))
+        for part in self._done:
+            card = json.loads((part / CARD).read_text("utf-8"))
+            self.counts, self.position = self.counts + Counts(**card["counts"]), Position(**card["end"])
         if self._done:
-            log.info("%s: %s rows were done, it goes on from there", output, f"{self.counts.rows:,}")
-
-    def _read(self) -> tuple[Counts, Position | None]:
-        cards = [json.loads((part / CARD).read_text("utf-8")) for part in self._done]
-        counts = sum((Counts(**card["counts"]) for card in cards), Counts())
-        return counts, Position(**cards[-1]["end"]) if cards else None
+            log.info("%s: %s rows were done, it goes on from there", self.output, f"{self.counts.rows:,}")
 
     def write(self, results: Iterator[Labelled], form: Format) -> bool:
         """Write one more part; False: there was nothing left."""
@@ -98,42 +124,23 @@ class Parts:
         self.counts += counts
         return True
 
-    def join(self, form: Format) -> list[Path]:
-        """Make the output of the parts; returns the files."""
-        with write_folder(self.folder / WHOLE) as aside:
+    def join(self, form: Format) -> None:
+        """Make the output of the parts."""
+        whole = self.folder / WHOLE
+        with write_folder(whole) as aside:
             with form.writer(aside / ROWS) as write:
                 for piece in chain(form.head(), *(form.pieces(part / ROWS) for part in self._done)):
                     write(piece)
             with (aside / BAD_ROWS).open("wb") as bad:
                 for part in self._done:
-                    with (part / BAD_ROWS).open("rb") as lines:
-                        shutil.copyfileobj(lines, bad)
+                    bad.write((part / BAD_ROWS).read_bytes())
+        bad_file(self.output).unlink(missing_ok=True)
         if self.counts.bad:
-            (self.folder / WHOLE / BAD_ROWS).replace(bad_file(self.output))
-        else:
-            bad_file(self.output).unlink(missing_ok=True)
-        (self.folder / WHOLE / ROWS).replace(self.output)
-        write_json(self.folder / DONE, {"counts": asdict(self.counts), "output": stamp(self.output)})
-        for part in (*self._done, self.folder / WHOLE):
-            shutil.rmtree(part)
-        return self.files
-
-    @property
-    def files(self) -> list[Path]:
-        """The output, and the bad rows where there are some."""
-        return [self.output, *([bad_file(self.output)] if self.counts.bad else [])]
-
-    def are_joined(self) -> bool:
-        """Whether an earlier run finished this output, and it is still there."""
-        try:
-            done = json.loads((self.folder / DONE).read_text("utf-8"))
-        except FileNotFoundError:
-            return False
-        if not self.output.is_file() or done["output"] != stamp(self.output):
-            (self.folder / DONE).unlink()
-            return False
-        self.counts = Counts(**done["counts"])
-        return True
+            (whole / BAD_ROWS).replace(bad_file(self.output))
+        (whole / ROWS).replace(self.output)
+        write_json(self.folder / DONE, stamp(self.output))
+        for path in (*self._done, whole):
+            shutil.rmtree(path)
 
 
 def bad_lines(name: str, bad: list[Bad]) -> bytes:

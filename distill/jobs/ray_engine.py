@@ -24,8 +24,8 @@ from distill.jobs.rows import PREDICTED, ROWS, Wanted, ask
 from distill.runs import write_folder
 from distill.runtime import Runtime
 
-PREDICTOR, READER = 0.5, 0.25  # cores that Ray books: beside a predictor on every core files must still be listed (1)
-FEWEST = 2  # cores that a cluster must have for that
+PREDICTOR, READER = 0.75, 0.25  # cores that Ray books: beside a predictor on every core files are read and written
+BAD_ROW = "distill: a row is bad"
 
 
 class Predictor:
@@ -44,11 +44,11 @@ class Predictor:
         """A table with the answers.
 
         Raises:
-            UserError: a row has no text, and --strict is given.
+            ValueError: a row has no text, and --strict is given; what Ray makes of it says so.
         """
         texts = texts_of(table, self._column)
         if self._strict and not all(texts):
-            raise UserError(NO_TEXT, "a row of --input", "repair or delete that row, or leave out --strict")
+            raise ValueError(BAD_ROW)
         return with_answers(table, texts, ask(self._runtime, texts), self._wanted)
 
 
@@ -67,18 +67,19 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     check_named(predict)
     sources, output = [source for given in predict.input for source in _sources(given)], predict.output
     wanted = Wanted(Runtime(bundle).labels, predict.probabilities, settings.data.text_column)
-    with _cluster(settings.run.threads), _users_faults():
-        if _is_address(output):
-            _write(sources, output, bundle, wanted, predict)
-            return _count(output), []
-        with _new_folder(Path(output)) as folder:
-            _write(sources, str(folder), bundle, wanted, predict)
-        return _count(output), [Path(output)]
+    target = contextlib.nullcontext(output) if _is_address(output) else _new_folder(Path(output))
+    with target as folder, _cluster(settings.run.threads), _strictly():
+        _write(sources, folder, bundle, wanted, predict)
+    return _count(output), [] if _is_address(output) else [Path(output)]
 
 
 def _write(sources: list[str], output: str, bundle: Path, wanted: Wanted, settings: PredictSettings) -> None:
     import ray
 
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.use_datasource_v2 = False  # the new one books a whole core, and its threads fail where aiohttp is missing
+    context.enable_progress_bars = sys.stderr.isatty()
     cores = int(ray.cluster_resources()["CPU"])
     rows = ray.data.read_parquet(sources, partitioning=None, num_cpus=READER)
     column = text_column(rows.schema().base_schema, wanted, sources[0])
@@ -109,26 +110,26 @@ def _sources(given: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
+def _new_folder(output: Path) -> Iterator[str]:
     """The output's folder, there whole or not at all; nothing of somebody else's is replaced."""
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise UserError("--engine ray writes a new folder, this is there already", output, "--output another folder")
     with write_folder(output.resolve()) as aside:
-        yield aside
+        yield str(aside)
 
 
 @contextlib.contextmanager
 def _cluster(cores: int) -> Iterator[None]:
-    """A connection to the cluster, in the order of the rows, with nothing sent to Ray's makers."""
+    """A connection to the cluster, or the one that there is; nothing is sent to Ray's makers."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
+    if ray.is_initialized():
+        yield
+        return
     address = os.environ.get("RAY_ADDRESS", "local")
-    own = {"num_cpus": max(FEWEST, cores or os.cpu_count() or 1), "include_dashboard": False}
+    own = {"num_cpus": cores or None, "include_dashboard": False}
     ray.init(address, logging_level="WARNING", log_to_driver=False, **(own if address == "local" else {}))
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = sys.stderr.isatty()
     try:
         yield
     finally:
@@ -136,16 +137,13 @@ def _cluster(cores: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _users_faults() -> Iterator[None]:
-    """What a predictor said to the user, without Ray's words around it."""
+def _strictly() -> Iterator[None]:
+    """What a predictor says of a bad row, without Ray's words around it."""
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UserError):
-                raise cause from error
-            cause = getattr(cause, "cause", None) or cause.__cause__
+        if BAD_ROW in str(error):
+            raise UserError(NO_TEXT, "a row of --input", "repair or delete that row, or leave out --strict") from error
         raise
 
 
@@ -153,4 +151,6 @@ def _count(output: str) -> Counts:
     from pyarrow import dataset
 
     written = dataset.dataset(output, format="parquet")
+    if PREDICTED not in written.schema.names:
+        return Counts()  # of no row
     return Counts(written.count_rows(), written.count_rows(filter=dataset.field(PREDICTED).is_null()))

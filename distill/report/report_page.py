@@ -49,16 +49,15 @@ def write(report: Report, rows: Sequence[Row], details: dict[str, str], path: Pa
 
 def _facts(rows: Sequence[Row]) -> list[Fact]:
     """What the last of the models reaches, and what of its teacher's."""
-    row = rows[-1]
-    title, others = tables.TITLES[row["name"]], row["name"] != TEACHER and rows[0]["name"] == TEACHER
-    facts = [Fact(f"{100 * row['accuracy']:.1f} %", f"of the test texts are right by the {title}")]
-    facts += [Fact(f"{100 * row['kept']:.1f} %", "of its teacher's accuracy")] if others else []
-    facts += [Fact(f"{row['speedup']:,.0f} ×", "as fast as its teacher, on the processor")] if others else []
+    row, size = rows[-1], tables.size(rows[-1]["bytes"])
+    right = Fact(f"{100 * row['accuracy']:.1f} %", f"of the test texts are right by the {tables.TITLES[row['name']]}")
+    if row["name"] == TEACHER or row["kept"] is None:
+        return [right, Fact(size, "on disk")]
     return [
-        *facts,
-        Fact(
-            tables.size(row["bytes"]), f"on disk, its teacher {tables.size(rows[0]['bytes'])}" if others else "on disk"
-        ),
+        right,
+        Fact(f"{100 * row['kept']:.1f} %", "of its teacher's accuracy"),
+        Fact(f"{row['speedup']:,.0f} ×", "as fast as its teacher, on the processor"),
+        Fact(size, f"on disk, its teacher {tables.size(rows[0]['bytes'])}"),
     ]
 
 

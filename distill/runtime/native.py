@@ -1,4 +1,7 @@
-"""The C kernels: compiled once for the very machine that they run on, kept in a cache, loaded by ctypes."""
+"""The C kernels: compiled once for the machine that they run on, kept in a cache, loaded by ctypes.
+
+``DISTILL_MARCH`` names a family of processors instead, as in x86-64-v3: the library then serves every one of them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pathlib import Path
 from distill.errors import UserError
 
 KERNELS = Path(__file__).parent / "kernels"
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno")
+FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno")
 LINKED = ("-lm",)
 
 
@@ -29,7 +32,7 @@ def library() -> ctypes.CDLL:
         UserError: there is no C compiler, or it fails.
     """
     sources = sorted(KERNELS.glob("*.c"))
-    digest = hashlib.sha256(" ".join(FLAGS).encode() + _processor())
+    digest = hashlib.sha256(" ".join(_flags()).encode() + _processor())
     for source in sorted(KERNELS.iterdir()):
         digest.update(source.read_bytes())
     path = cache_folder() / f"kernels-{digest.hexdigest()[:16]}.so"
@@ -44,8 +47,14 @@ def cache_folder() -> Path:
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill"
 
 
+def _flags() -> tuple[str, ...]:
+    return (*FLAGS, f"-march={os.environ.get('DISTILL_MARCH') or 'native'}")
+
+
 def _processor() -> bytes:
     """What the processor can do: a home folder may be shared by machines of several kinds."""
+    if os.environ.get("DISTILL_MARCH"):
+        return b""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else []
     told = [line for line in lines if line.startswith((b"flags", b"Features", b"model name"))]
@@ -61,7 +70,7 @@ def build(sources: list[Path], path: Path) -> None:
         hint = "set DISTILL_CACHE to a folder that can be written"
         raise UserError(f"compiled kernels cannot be kept here: {error.strerror}", path.parent, hint) from error
     try:
-        command = [*_compiler(), *FLAGS, "-o", str(aside / path.name), *map(str, sources), *LINKED]
+        command = [*_compiler(), *_flags(), "-o", str(aside / path.name), *map(str, sources), *LINKED]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own sources)
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["it said nothing"])[0]

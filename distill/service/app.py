@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from distill import __version__
+import distill
 from distill.config import ServeSettings
 from distill.errors import UserError
 from distill.runtime import Runtime
@@ -65,7 +65,10 @@ def create_app(
     """
     here = Endpoints(runtime, limits, teacher, model)
     title = "Chinese short-text classification"
-    app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, lifespan=here.life)
+    relative = [{"url": "."}]  # for /docs behind a gateway that serves this under a prefix
+    app = FastAPI(
+        title=title, version=distill.__version__, servers=relative, docs_url=None, redoc_url=None, lifespan=here.life
+    )
     app.state.endpoints = here
     app.add_middleware(Shortcut, path="/predict", endpoint=here.predict)
     app.add_middleware(Watch, metrics=here.metrics)  # added last, it is the outer one

@@ -64,9 +64,10 @@ def _least(folder: Path) -> Card:
     raise UserError("there is no trained model", folder, "python distill.py")
 
 
-def add_results(folder: Path, test: dict[str, float]) -> Path:
-    """Write into a model's card what it reached on test."""
-    return model_card.write(folder, dataclasses.replace(card_of(folder), test=test), size_of(folder))
+def add_results(run: Run, folder: Path, test: dict[str, float]) -> Path:
+    """Write into a model's card what it reached on the run's test texts."""
+    card = dataclasses.replace(card_of(folder), data=_data_name(run), test=test)
+    return model_card.write(folder, card, size_of(folder))
 
 
 def bundle_card(student: Path, bundle: Path) -> Path:

@@ -37,29 +37,13 @@ def test(run: Run) -> list[Path]:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
     _check(run, folders)
     texts = [example.text for example in run.data.test]
-    models = {
-        key: open_teacher_of(run, path) if key[0] == TEACHER else load_student(path) for key, path in folders.items()
-    }
-    logits = {key: model.logits(texts, f"test, {key[0]}").numpy() for key, model in models.items()}
-    times = _times(models, texts[: timing.TEXTS])
     report = Report(
         name=run.folder.root.resolve().name,
         texts=texts,
         gold=np.array([example.label for example in run.data.test]),
         first_of_text=first_of_text(run.data.test),
         labels=run.data.labels,
-        outcomes=[
-            Outcome(
-                *key,
-                logits[key],
-                models[key].parameters,
-                size_of(path),
-                times[key],
-                history(path),
-                models[key].temperature,
-            )
-            for key, path in folders.items()
-        ],
+        outcomes=_outcomes(run, folders, texts),
         data=run.data.counts,
         settings={
             **dataclasses.asdict(run.settings),
@@ -80,6 +64,28 @@ def test(run: Run) -> list[Path]:
     return [*files, *_cards(run, folders, report)]
 
 
+def _outcomes(run: Run, folders: dict[Key, Path], texts: list[str]) -> list[Outcome]:
+    """What every model says of the test texts, and how fast."""
+    models = {
+        key: open_teacher_of(run, path) if key[0] == TEACHER else load_student(path) for key, path in folders.items()
+    }
+    logits = {key: model.logits(texts, f"test, {key[0]}").numpy() for key, model in models.items()}
+    times = _times(models, texts[: timing.TEXTS])
+    return [
+        Outcome(
+            name=key[0],
+            seed=key[1],
+            logits=logits[key],
+            parameters=model.parameters,
+            bytes=size_of(folders[key]),
+            ms_per_text=times[key],
+            history=history(folders[key]),
+            temperature=model.temperature,
+        )
+        for key, model in models.items()
+    ]
+
+
 def _comparison(run: Run) -> dict[str, Any] | None:
     """What an earlier comparison of this run wrote."""
     path = run.folder.compare / COMPARISON
@@ -89,7 +95,7 @@ def _comparison(run: Run) -> dict[str, Any] | None:
 def _cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
     """The cards of the run's own models, with what was measured."""
     return [
-        add_results(folder, scores(report.gold, outcome.predicted, report.first_of_text, len(report.labels)))
+        add_results(run, folder, scores(report.gold, outcome.predicted, report.first_of_text, len(report.labels)))
         for folder, outcome in zip(folders.values(), report.outcomes, strict=True)
         if folder.parent == run.folder.root
     ]

@@ -7,7 +7,7 @@ const SEEN = 0.005; // a weight below half a point is rounded away
 /** A new element: its properties, then what is in it. */
 export function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children.filter((child) => child !== null));
+  element.append(...children);
   return element;
 }
 
@@ -64,16 +64,24 @@ function model(title, { probabilities, ms }, names) {
 }
 
 function nobody(absence) {
-  return make("section", { className: "model" }, make("h3", {}, say("teacher")), make("p", { className: "soft" }, absence));
+  const reason = make("p", { className: "soft" }, absence);
+  return make("section", { className: "model" }, make("h3", {}, say("teacher")), reason);
 }
 
 function bar(name, share, first) {
+  return make(
+    "li",
+    { className: first ? "first" : "" },
+    make("span", { className: "name", title: name }, name),
+    track(share),
+    make("span", { className: "share" }, percent(share)),
+  );
+}
+
+function track(share) {
   const filled = make("span", { className: "filled" });
   filled.style.width = `${100 * share}%`;
-  const track = make("span", { className: "track" }, filled);
-  const line = make("li", { className: first ? "first" : "" });
-  line.append(make("span", { className: "name", title: name }, name), track, make("span", { className: "share" }, percent(share)));
-  return line;
+  return make("span", { className: "track" }, filled);
 }
 
 function why({ label, words }) {
@@ -81,8 +89,8 @@ function why({ label, words }) {
   const scale = make(
     "span",
     { className: "legend" },
-    make("span", { className: "word for strong" }, `+ ${say("for")}`),
-    make("span", { className: "word against strong" }, `− ${say("against")}`),
+    make("span", { className: "word for" }, `+ ${say("for")}`),
+    make("span", { className: "word against" }, `− ${say("against")}`),
   );
   return make(
     "section",
@@ -117,9 +125,12 @@ function row(place, text, { label, probability }, open) {
   const button = make("button", { type: "button", className: "open", lang: "zh", ariaExpanded: "false" }, text);
   const made = make("tr");
   button.addEventListener("click", () => toggle(button, made, () => open(text)));
-  const meter = bar("", probability, true);
-  const share = make("td", { className: "likely" }, ...meter.children);
-  made.append(make("td", { className: "place" }, String(place)), make("td", {}, button), make("td", {}, label), share);
+  made.append(
+    make("td", { className: "place" }, String(place)),
+    make("td", {}, button),
+    make("td", {}, label),
+    make("td", { className: "likely" }, track(probability), percent(probability)),
+  );
   return made;
 }
 
@@ -130,7 +141,7 @@ async function toggle(button, made, open) {
     return;
   }
   button.ariaExpanded = "true";
-  const below = make("tr", { className: "below" }, make("td", { colSpan: 4 }));
-  made.after(below);
-  below.firstChild.append(await open());
+  const below = make("td", { colSpan: 4 }, say("working"));
+  made.after(make("tr", { className: "below" }, below));
+  below.replaceChildren(await open());
 }

@@ -1,6 +1,6 @@
 // A whole file: chosen or dropped, sent, and its labelled rows to download.
 import { blame } from "./draw.js";
-import { say, time } from "./say.js";
+import { number, say, time } from "./say.js";
 import { label } from "./service.js";
 
 const at = (id) => document.getElementById(id);
@@ -12,7 +12,10 @@ export function takeFiles() {
     if (target.files.length) work(target.files[0]);
     target.value = ""; // so that the same file can be chosen again
   });
-  at("stop").addEventListener("click", () => job?.abort());
+  at("stop").addEventListener("click", () => {
+    job.abort();
+    at("file").focus(); // the button goes
+  });
   document.addEventListener("dragover", (event) => {
     event.preventDefault(); // or the browser would open the file
     at("drop").classList.add("over");
@@ -32,10 +35,14 @@ async function work(file) {
   const started = performance.now();
   begin(say("sending", { name }));
   try {
-    const labelled = await label(file, (share) => own === job && advance(share, name), own.signal);
-    if (own === job) offer(labelled, name, say("labelled", { name, time: time(performance.now() - started) }));
+    const { content, rows, bad } = await label(file, (share) => own === job && advance(share, name), own.signal);
+    const taken = time(performance.now() - started);
+    const values = { name, rows: number(rows), bad: number(bad), time: taken };
+    if (own === job) offer(content, name, say(bad ? "labelled_but" : "labelled", values));
   } catch (error) {
-    if (own === job) end(own.signal.aborted ? say("stopped") : "", own.signal.aborted ? null : error);
+    if (own !== job) return;
+    if (own.signal.aborted) end(say("stopped"));
+    else end("", error);
   }
 }
 

@@ -18,7 +18,8 @@ let asked = null; // the AbortController of the latest question
 let redraw = () => {}; // the results again, in the language of now
 
 async function run() {
-  const texts = at("texts").value.split("\n").map((line) => line.trim()).filter(Boolean);
+  const lines = at("texts").value.split("\n").map((line) => line.trim());
+  const texts = lines.filter((line) => line);
   asked?.abort();
   const own = (asked = new AbortController());
   blame(at("fault"));
@@ -51,7 +52,7 @@ async function open(text) {
   try {
     const answer = await ask("explain", { text });
     const parts = detail(answer, absence());
-    parts.prepend(make("p", { role: "status" }, verdict(answer)));
+    parts.prepend(make("p", {}, verdict(answer)));
     return parts;
   } catch (error) {
     const box = make("div", { className: "fault", role: "alert" });
@@ -92,7 +93,8 @@ function offerExamples() {
   };
   const all = offer({ textContent: say("all") }, EXAMPLES);
   all.dataset.say = "all";
-  document.querySelector(".examples").append(...EXAMPLES.map((text) => offer({ textContent: text, lang: "zh" }, [text])), all);
+  const each = EXAMPLES.map((text) => offer({ textContent: text, lang: "zh" }, [text]));
+  document.querySelector(".examples").append(...each, all);
 }
 
 function listen() {

@@ -36,14 +36,15 @@ export const TEXTS = {
     label: "标签",
     share: "概率",
     files: "整个文件",
-    rules: "CSV、TSV、JSON Lines 或纯文本。行数与顺序不变，每行添上标签和概率。",
+    rules: "CSV、TSV、JSON Lines 或每行一条的纯文本。原有的各行依次添上标签和概率。",
     choose: "选择文件",
     drop: "或者把文件拖到这里",
     stop: "取消",
     sending: "正在上传 {name}……",
     labelling: "正在标注 {name}……",
     stopped: "已取消。",
-    labelled: "{name} 标注完毕，用时 {time}。",
+    labelled: "{name}：标注了 {rows} 行，用时 {time}。",
+    labelled_but: "{name}：标注了 {rows} 行，用时 {time}；另有 {bad} 行读不懂，已略去。",
     download: "下载 {name}",
     docs: "接口文档",
     silent: "服务没有回应",
@@ -52,7 +53,7 @@ export const TEXTS = {
   },
   en: {
     title: "Short texts, sorted",
-    lead: "A small model has learnt from BERT to sort short Chinese texts. Type headlines and see what student and teacher say.",
+    lead: "A small model has learnt from BERT to sort short Chinese texts. See what student and teacher say.",
     labels: "{count} labels: {names}",
     other: "中文",
     dark: "Dark",
@@ -70,7 +71,7 @@ export const TEXTS = {
     student: "Student",
     teacher: "Teacher",
     alone:
-      "Only the student is here. A teacher needs its folder in the run and PyTorch installed; start the service with --with_teacher yes to have it answer too.",
+      "Only the student is here. The teacher needs its folder in the run, and PyTorch; --with_teacher yes asks for it.",
     late: "The teacher did not answer in time. It is read when it is first asked; try again in a moment.",
     rest: "{count} others",
     words: "Which words mattered",
@@ -92,7 +93,8 @@ export const TEXTS = {
     sending: "Sending {name}…",
     labelling: "Labelling {name}…",
     stopped: "Cancelled.",
-    labelled: "{name} is labelled; it took {time}.",
+    labelled: "{name}: {rows} rows labelled in {time}.",
+    labelled_but: "{name}: {rows} rows labelled in {time}; {bad} could not be read and were left out.",
     download: "Download {name}",
     docs: "API",
     silent: "The service does not answer",
@@ -127,13 +129,13 @@ export const other = () => (language === "zh" ? "en" : "zh");
 
 /** A share as a percentage. */
 export const percent = (share) =>
-  new Intl.NumberFormat(language, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }).format(share);
+  share.toLocaleString(language, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
 /** A number with so many digits that count, or its whole part where that is longer. */
 export const number = (value, digits = 2) =>
-  new Intl.NumberFormat(language, {
+  value.toLocaleString(language, {
     maximumSignificantDigits: Math.max(digits, Math.floor(Math.log10(Math.max(value, 1))) + 1),
-  }).format(value);
+  });
 
 /** A time in milliseconds, from a second on in seconds. */
 export const time = (ms) => (ms < 1000 ? `${number(ms)} ms` : `${number(ms / 1000)} s`);

@@ -22,16 +22,17 @@ export async function ask(path, question, signal) {
   return JSON.parse(content);
 }
 
-/** The labelled file as a blob; `sent` hears which share of the file has gone up (fetch would not say). */
+/** The labelled file, and how many of its rows were labelled or bad; `sent` hears which share of it has gone up. */
 export function label(file, sent, signal) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
+    const request = new XMLHttpRequest(); // fetch would not say what was sent
+    const count = (name) => Number(request.getResponseHeader(name));
     request.open("POST", `label_file?name=${encodeURIComponent(file.name)}`);
     request.responseType = "blob";
     request.upload.onprogress = (event) => sent(event.loaded / event.total);
     request.onload = async () =>
       request.status === 200
-        ? resolve(request.response)
+        ? resolve({ content: request.response, rows: count("X-Rows"), bad: count("X-Bad-Rows") })
         : reject(faultOf(request.status, await request.response.text()));
     request.onerror = () => reject(silent());
     request.onabort = () => reject(signal.reason);

@@ -1,0 +1,80 @@
+"""--engine ray says what the local engine says, in the same order, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import titles
+
+from distill.cli import main
+from distill.export import export_bundle
+from distill.jobs import ray_engine
+
+pytest.importorskip("ray", reason="pip install -r requirements-ray.txt")
+pa = pytest.importorskip("pyarrow")
+
+TITLES = [text for text, _ in titles(0, 120)]
+
+
+@pytest.fixture(scope="module")
+def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Two cores, for all tests."""
+    with ray_engine._cluster(2):
+        yield
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Three files of several row groups; every 50th row has no text."""
+    from pyarrow import parquet
+
+    (tmp_path / "in").mkdir()
+    for part in range(3):
+        titles = [TITLES[n % len(TITLES)] if n % 50 else None for n in range(300)]
+        table = pa.table({"id": list(range(part * 300, part * 300 + 300)), "title": titles})
+        parquet.write_table(table, tmp_path / "in" / f"{part}.parquet", row_group_size=70)
+    return tmp_path / "in"
+
+
+def predict(bundle: Path, *flags: object) -> int:
+    return main(["--mode", "predict", "--bundle", str(bundle), "--threads", "2", *map(str, flags)])
+
+
+def read(folder: Path) -> pa.Table:
+    from pyarrow import parquet
+
+    return pa.concat_tables([parquet.read_table(path) for path in sorted(folder.glob("*.parquet"))])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_both_engines_say_the_same(
+    bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--input", texts, "--probabilities", "--output"]
+    assert predict(bundle, *flags, tmp_path / "ray", "--engine", "ray") == 0
+    assert "900 rows, 18 bad rows, " in capsys.readouterr().err
+    assert predict(bundle, *flags, tmp_path / "local") == 0
+    ours, theirs = read(tmp_path / "local"), read(tmp_path / "ray")
+    assert theirs.schema == ours.schema and theirs["id"].to_pylist() == list(range(900))
+    assert theirs["predicted"].equals(ours["predicted"])
+    for name in ours.schema.names[3:]:
+        np.testing.assert_allclose(theirs[name].to_numpy(), ours[name].to_numpy(), atol=1e-5)
+    assert predict(bundle, *flags, tmp_path / "ray", "--engine", "ray") == 2
+    assert "writes a new folder, this is there already" in capsys.readouterr().err
+    assert predict(bundle, *flags, tmp_path / "strict", "--engine", "ray", "--strict") == 2
+    assert "there is no text -> repair or delete that row" in capsys.readouterr().err
+    assert not (tmp_path / "strict").exists()
+
+
+def test_it_reads_parquet_alone(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("text\na\n")
+    assert predict(bundle, "--input", tmp_path / "a.csv", "--output", tmp_path / "out", "--engine", "ray") == 2
+    assert "--engine ray reads Parquet alone -> --engine local, or convert it" in capsys.readouterr().err

@@ -1,0 +1,283 @@
+"""A job that was killed goes on where it stopped, and no row is lost or doubled; whatever changed, it begins anew."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from distill import jobs
+from distill.config import PredictSettings, RunSettings, Settings
+from distill.jobs import local, parquet_rows, parts, text_rows
+from distill.jobs.rows import Answers
+
+ROOT = Path(__file__).parent.parent
+COUNT = 400
+
+
+class Killed(BaseException):
+    """Nobody catches it."""
+
+
+class Stub:
+    """A student that says how long a text is; fails after ``left`` questions."""
+
+    labels = ("even", "odd")
+    left = 10**9
+    asked = 0
+
+    def __init__(self, folder: Path) -> None: ...
+
+    def predict_proba(self, texts: list[str]) -> np.ndarray[Any, Any]:
+        Stub.left -= 1
+        Stub.asked += len(texts)
+        if Stub.left < 0:
+            raise Killed
+        odd = np.array([len(text) % 2 for text in texts], np.float32)
+        return np.stack([1 - odd, odd], 1) * 0.5 + 0.25
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    for module in (text_rows, parquet_rows):
+        monkeypatch.setattr(module, "ROWS", 16)
+    monkeypatch.setattr(parts, "PART_ROWS", 48)
+    monkeypatch.setattr(local, "Runtime", Stub)
+    Stub.left, Stub.asked = 10**9, 0
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "bundle.json").write_text("{}")
+    yield folder
+
+
+def rows(count: int, first: int = 0) -> str:
+    """JSON lines, every 50th broken."""
+    lines = (
+        json.dumps({"id": n, "text": "字" * (n % 7 + 1)}) if n % 50 else f"broken {n}" for n in range(first, count)
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def label(bundle: Path, source: Path | str, output: Path, **more: Any) -> list[Path]:
+    predict = PredictSettings(bundle=str(bundle), input=(str(source),), output=str(output), **more)
+    return jobs.predict(Settings(run=RunSettings(threads=2), predict=predict))
+
+
+def killed(bundle: Path, source: Path | str, output: Path, after: int, **more: Any) -> bool:
+    """Label until so many chunks were asked for; whether that was before the end."""
+    Stub.left = after
+    try:
+        label(bundle, source, output, **more)
+    except Killed:
+        return True
+    finally:
+        Stub.left = 10**9
+    return False
+
+
+def is_whole(output: Path, count: int = COUNT) -> bool:
+    """Every row once, in order; the bad ones beside it; nothing else left."""
+    good = [json.loads(line)["id"] for line in output.read_text("utf-8").splitlines()]
+    bad = [json.loads(line)["raw"] for line in Path(f"{output}.bad.jsonl").read_text("utf-8").splitlines()]
+    left = sorted(path.name for path in output.parent.iterdir())
+    return (
+        good == [n for n in range(count) if n % 50]
+        and bad == [f"broken {n}" for n in range(0, count, 50)]
+        and left == sorted([output.name, f"{output.name}.bad.jsonl"])
+    )
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(0, 30), max_size=4))
+def test_wherever_it_was_cut(small: Path, tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    source, output = folder / "in.jsonl", folder / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    for after in cuts:
+        killed(small, source, output, after)
+    label(small, source, output)
+    assert is_whole(output)
+
+
+def test_what_is_done_is_not_asked_again(small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    assert killed(small, source, output, 20)
+    done = len(list(output.parent.glob(".out.jsonl.distill-parts/0*"))) * 48
+    assert done >= 48 * 3
+    Stub.asked = 0
+    with caplog.at_level("INFO"):
+        label(small, source, output)
+    assert Stub.asked == COUNT - 8 - done and is_whole(output)
+    assert f"{done} rows were done, it goes on from there" in caplog.text
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "the bundle": ({}, "bundle changed"),
+    "the input": ({}, "input changed"),
+    "what is wanted": ({"probabilities": True}, "settings changed"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_changed_is_begun_anew(what: str, small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, output, (more, why) = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl", CHANGES[what]
+    source.write_text(rows(COUNT))
+    assert killed(small, source, output, 20)
+    if what == "the bundle":
+        (small / "bundle.json").write_text('{"temperature": 2}')
+    if what == "the input":
+        source.write_text(rows(COUNT - 50))
+    with caplog.at_level("INFO"):
+        label(small, source, output, **more)
+    assert f"begun anew: {why}" in caplog.text
+    assert is_whole(output, COUNT - 50 if what == "the input" else COUNT)
+
+
+@pytest.mark.parametrize("after", [0, 9, 20])
+def test_standard_input_goes_on_where_it_stopped(
+    after: int, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out" / "out.jsonl"
+
+    def pipe() -> None:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(rows(COUNT).encode())))
+
+    pipe()
+    assert killed(small, "-", output, after, input_format="jsonl")
+    pipe()
+    label(small, "-", output, input_format="jsonl")
+    assert is_whole(output)
+
+
+def test_parquet_goes_on_where_it_stopped(small: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.table({"id": list(range(COUNT)), "text": ["字" * (n % 7 + 1) if n % 50 else None for n in range(COUNT)]})
+    parquet.write_table(table, tmp_path / "in.parquet", row_group_size=90)
+    output = tmp_path / "out" / "out.parquet"
+    for after in (5, 9, 14):
+        assert killed(small, tmp_path / "in.parquet", output, after)
+    label(small, tmp_path / "in.parquet", output)
+    found = parquet.read_table(output)
+    assert found.select(["id", "text"]).equals(table)
+    texts = table["text"].to_pylist()
+    assert found["predicted"].to_pylist() == [text and Stub.labels[len(text) % 2] for text in texts]
+
+
+@pytest.mark.parametrize("step", ["rows", "bad rows", "done"])
+def test_a_kill_while_the_parts_are_joined(
+    step: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+
+    def fail(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        broken = SimpleNamespace(rmtree=fail)
+        name, value = {"rows": ("stamp", fail), "bad rows": ("bad_file", fail), "done": ("shutil", broken)}[step]
+        patch.setattr(parts, name, value)
+        with pytest.raises(Killed):
+            label(small, source, output)
+    Stub.asked = 0
+    label(small, source, output)
+    assert Stub.asked == 0 and is_whole(output)
+
+
+def test_parts_that_a_kill_left_half_removed(small: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    assert killed(small, source, output, 20)
+    left = parts.Parts(output, "", {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "shutil", SimpleNamespace(rmtree=lambda folder: shutil.rmtree(folder / "000000")))
+        left.remove()
+    label(small, source, output)
+    assert is_whole(output)
+
+
+def test_an_output_that_somebody_removed_is_made_again(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.Parts, "remove", lambda self: None)
+        label(small, source, output)
+    output.unlink()
+    label(small, source, output)
+    assert is_whole(output)
+
+
+def test_files_of_a_folder_that_were_finished_are_not_read_again(small: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{name}.jsonl").write_text(rows(COUNT))
+    assert killed(small, tmp_path / "in", tmp_path / "out", 40)
+    assert (tmp_path / "out" / "a.jsonl").exists() and not (tmp_path / "out" / "b.jsonl").exists()
+    Stub.asked = 0
+    label(small, tmp_path / "in", tmp_path / "out")
+    assert Stub.asked < COUNT
+    names = ["a.jsonl", "a.jsonl.bad.jsonl", "b.jsonl", "b.jsonl.bad.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+COMMAND = """if True:
+    import sys, time
+    sys.path.insert(0, "tests")
+    import test_jobs_resume as this
+    from distill.jobs import local, parts, text_rows
+    from pathlib import Path
+    text_rows.ROWS, parts.PART_ROWS, local.Runtime = 16, 48, this.Stub
+    answer = this.Stub.predict_proba
+    this.Stub.predict_proba = lambda self, texts: (time.sleep(0.02), answer(self, texts))[1]
+    print("begun", flush=True)
+    this.label(*map(Path, sys.argv[1:]))
+"""
+
+
+def test_killed_by_the_system_at_random_moments(small: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves no time to tidy up."""
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(4 * COUNT))
+    moments, kills = random.Random(7), 0
+    while kills < 6:
+        command = [sys.executable, "-c", COMMAND, str(small), str(source), str(output)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+            assert process.stdout and process.stdout.readline() == b"begun\n"
+            try:
+                process.wait(moments.uniform(0.02, 0.4))
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if process.returncode != -signal.SIGKILL:
+            break
+        kills += 1
+        time.sleep(0.01)
+    else:
+        label(small, source, output)
+    assert process.returncode in (0, -signal.SIGKILL) and kills >= 2
+    assert is_whole(output, 4 * COUNT)
+
+
+def test_answers_are_those_of_the_texts() -> None:
+    found = local.ask(Stub(Path()), ["字", "字字"])  # type: ignore[arg-type]
+    assert (
+        isinstance(found, Answers) and found.classes.tolist() == [1, 0] and found.probability.tolist() == [0.75, 0.75]
+    )

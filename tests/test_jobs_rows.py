@@ -1,0 +1,212 @@
+"""Rows of text: nothing of them is lost or changed, whatever stands in them, and what cannot be read is said."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.errors import UserError
+from distill.jobs import lines as lines_module
+from distill.jobs import text_rows
+from distill.jobs.kinds import KINDS
+from distill.jobs.lines import Lines, find_encoding
+from distill.jobs.rows import Answers, Bad, Position, Wanted
+from distill.jobs.text_rows import TextRows
+
+BOM = "\ufeff"
+LABELS = ("体育", 'a,"b"\t%s')
+ANY = st.text(st.characters(codec="utf-8"), min_size=1)
+CELL = st.text(st.one_of(st.sampled_from('",\t\n\r;字 a'), st.characters(codec="utf-8", exclude_characters="\x00")))
+JSON = st.none() | st.floats() | st.integers() | ANY | st.lists(ANY)
+CHINESE = st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5), min_size=4, max_size=12).filter(
+    lambda text: "\ufffd" in text.encode("gb18030").decode(errors="replace")  # else nobody could tell
+)
+
+
+def opened(content: bytes, suffix: str, wanted: Wanted) -> TextRows:
+    lines = Lines.of_file(io.BytesIO(content), "a" + suffix)
+    return TextRows(lines, KINDS[suffix](lines, wanted), len(content))
+
+
+def answers(count: int) -> Answers:
+    """The second label, at three quarters."""
+    return Answers(
+        np.ones(count, np.int64), np.full(count, 0.75, "f4"), np.tile(np.array([[0.25, 0.75]], "f4"), (count, 1))
+    )
+
+
+def labelled(
+    content: bytes, suffix: str, *, all_of_them: bool = False, column: str = "", start: Position | None = None
+) -> tuple[str, list[str], list[Bad]]:
+    """The output, the texts and the bad rows of a file."""
+    form = opened(content, suffix, Wanted(LABELS, all_of_them, column))
+    chunks = list(form.chunks(start))
+    written = b"".join([*form.head(), *(form.labelled(chunk, answers(len(chunk.texts))) for chunk in chunks)])
+    texts = [text for chunk in chunks for text in chunk.texts]
+    return written.decode(), texts, [bad for chunk in chunks for bad in chunk.bad]
+
+
+def table(rows: Sequence[Sequence[str]], delimiter: str, end: str = "\r\n") -> str:
+    buffer = io.StringIO()
+    quoting = csv.QUOTE_MINIMAL if end == "\r\n" else csv.QUOTE_ALL  # the first quotes what stands in ``end``
+    csv.writer(buffer, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(rows)
+    return buffer.getvalue()
+
+
+def read(content: str, delimiter: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True))
+
+
+@given(st.lists(st.tuples(CELL, CELL), max_size=8), st.sampled_from([".csv", ".tsv"]), st.sampled_from(["\n", "\r\n"]))
+def test_tables_keep_their_cells(cells: list[tuple[str, str]], suffix: str, end: str) -> None:
+    delimiter = "," if suffix == ".csv" else "\t"
+    rows = [[first, f"标{second}", first] for first, second in cells]
+    written, texts, bad = labelled(table([["id", "text", "more"], *rows], delimiter, end).encode(), suffix)
+    assert not bad and texts == [row[1].strip() for row in rows]
+    wanted = [["id", "text", "more", "predicted", "probability"], *([*row, LABELS[1], "0.75000"] for row in rows)]
+    assert read(written, delimiter) == wanted
+
+
+@given(st.lists(st.dictionaries(ANY, JSON), max_size=5), st.booleans())
+def test_json_lines_keep_their_values(records: list[dict[str, object]], ascii_only: bool) -> None:
+    rows = [json.dumps({**record, "title": "字"}, ensure_ascii=ascii_only) for record in records]
+    written, texts, bad = labelled("\n".join(rows).encode(), ".jsonl", all_of_them=True, column="title")
+    assert not bad and texts == ["字"] * len(rows)
+    new = {"predicted": LABELS[1], "probability": 0.75, "probabilities": {LABELS[0]: 0.25, LABELS[1]: 0.75}}
+    for row, line in zip(rows, written.split("\n"), strict=False):
+        assert line.startswith(row[:-1])  # number for number: 1.0 stays 1.0
+        assert new.items() <= json.loads(line).items()
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=9)))
+def test_lines_of_text_are_kept(texts: list[str]) -> None:
+    lines = "\n".join(texts).split("\n")
+    written, found, bad = labelled("\n".join(lines).encode(), ".txt")
+    kept = [line.rstrip("\r") for line in lines if line.strip()]
+    with_text = [line for line in kept if line.strip().rpartition("\t")[0].strip() or "\t" not in line.strip()]
+    assert len(bad) <= len(lines) - len(with_text)
+    assert written == "".join(f'{line.removeprefix(BOM)}\ta,"b" %s\t0.75000\n' for line in with_text)
+    assert all(found)
+
+
+@given(st.lists(CHINESE, min_size=1))
+def test_gb18030_is_read_and_utf8_written(texts: list[str]) -> None:
+    content = "".join(f"{text}\n" for text in ["ascii", *texts])
+    written, found, bad = labelled(content.encode("gb18030"), ".txt")
+    assert not bad and found == ["ascii", *texts]
+    assert written == labelled(content.encode(), ".txt")[0]
+
+
+@given(st.data(), st.sampled_from([".txt", ".csv", ".tsv", ".jsonl"]))
+def test_reading_goes_on_from_every_place(data: st.DataObject, suffix: str) -> None:
+    """What stands behind the end of a chunk is what a resumed job reads, however the rows lie."""
+    texts = data.draw(st.lists(CELL.map("标".__add__), min_size=1, max_size=9))
+    content = {
+        ".txt": "\n".join(texts),
+        ".csv": table([["text"], *([text] for text in texts)], ","),
+        ".tsv": table([["text"], *([text] for text in texts)], "\t", "\n"),
+        ".jsonl": "\n".join(json.dumps({"text": text}) for text in texts),
+    }[suffix].encode()
+    wanted = Wanted(LABELS, False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_rows, "ROWS", data.draw(st.integers(1, 3)))
+        whole = list(opened(content, suffix, wanted).chunks(None))
+        for place, chunk in enumerate(whole):
+            rest = list(opened(content, suffix, wanted).chunks(chunk.end))
+            assert rest == whole[place + 1 :]
+            stream, _ = Lines.of_stream(io.BytesIO(content), "standard input")
+            assert list(TextRows(stream, KINDS[suffix](stream, wanted), 0).chunks(chunk.end)) == rest
+
+
+BAD_ROWS = {
+    "broken JSON": (".jsonl", b'{"text": "\xe5\xa5\xbd"}\n{"text": \n{"text": "b"}', 2, "broken JSON", '{"text": ', 2),
+    "no object": (".jsonl", b'{"text": "a"}\n["text"]\n', 2, "no JSON object", '["text"]', 1),
+    "no text": (".jsonl", b'{"text": "a"}\n{"text": null}\n{"id": 1}', 2, "no text", '{"text": null}', 1),
+    "a list": (".jsonl", b'{"text": "a"}\n{"text": ["b"]}', 2, "no text", '{"text": ["b"]}', 1),
+    "the new name": (".jsonl", b'{"text": "a"}\n{"text": "b", "predicted": 1}', 2, "has predicted already", "", 1),
+    "a cell more": (".csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2", "2,b,c", 2),
+    "a cell less": (".tsv", b"id\ttext\n1\n2\tb\n", 2, "1 cells where the header has 2", "1", 1),
+    "an empty cell": (".csv", b'id,text\n1,""\n2,b\n', 2, "no text", '1,""', 1),
+    "tabs alone": (".tsv", b"id\ttext\n\t\n2\tb\n", 2, "no text", "\t", 1),
+    "an open quote": (".csv", b'id,text\n1,"a\n2,b\n3,"c"\n', 2, "broken table", '1,"a', 2),
+    "an open quote at the end": (".csv", b'text\na\n"b\nc\n', 3, "broken table", '"b', 2),
+    "a quote too many": (".csv", b'text\n"a"b"\nc\n', 2, "broken table", '"a"b"', 1),
+    "another encoding": (
+        ".txt",
+        "好\n".encode() * 9 + b"\xff\xfe\n",
+        10,
+        "byte 1 of the line is not UTF-8",
+        "\\xff\\xfe",
+        9,
+    ),
+    "within quotes": (".csv", 'text\n"好\n'.encode() + b"\xff\na\nb\n", 2, "broken table", '"好', 2),
+    "a label alone": (".txt", b"\t\n  \tx\na\n", 1, "no text", "\t", 2),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_bad_row_is_told_and_the_others_are_labelled(name: str) -> None:
+    suffix, content, line, why, raw, good = BAD_ROWS[name]
+    written, texts, bad = labelled(content, suffix)
+    assert bad[0].line == line and why in bad[0].why and bad[0].raw.startswith(raw)
+    assert len(texts) == good == len(written.splitlines()) - (suffix in {".csv", ".tsv"})
+
+
+def test_a_line_that_is_too_long_is_one_bad_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "LONGEST", 16)
+    content = b"short\n" + b"x" * 100 + b"\nlast\n"
+    _, texts, bad = labelled(content, ".txt")
+    assert texts == ["short", "last"] and [(row.line, row.raw) for row in bad] == [(2, "x" * 16)]
+    stream, _ = Lines.of_stream(io.BytesIO(content), "standard input")
+    assert [
+        chunk.texts for chunk in TextRows(stream, KINDS[".txt"](stream, Wanted(LABELS, False)), 0).chunks(None)
+    ] == [texts]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl"])
+@pytest.mark.parametrize("content", [b"", b"\n\r\n \n", BOM.encode()])
+def test_an_empty_file_is_no_fault(content: bytes, suffix: str) -> None:
+    assert labelled(content, suffix) == ("", [], [])
+
+
+def test_a_header_alone() -> None:
+    assert labelled("\ufeffid,标题\r\n".encode(), ".csv", all_of_them=True) == (
+        'id,标题,predicted,probability,probability_体育,"probability_a,""b""\t%s"\n',
+        [],
+        [],
+    )
+
+
+REFUSED = {
+    "no column": (".csv", b"a,b\n1,2\n", "no column a text column"),
+    "a new column's name": (".csv", b"text,predicted\na,b\n", "there is a column predicted already"),
+    "twice": (".tsv", b"text\ttext\na\tb\n", "two columns of one name"),
+    "a broken header": (".csv", b'"text\na\n', "broken header: broken table"),
+    "no column in JSON": (".jsonl", b'{"a": 1}\n', "no column a text column"),
+    "an array": (".json", b'[{"text": "a"},\n {"text": "b"}]', "none of the first lines is a JSON object"),
+    "UTF-16": (".txt", "好".encode("utf-16"), "the file is UTF-16"),
+    "neither": (".txt", b"\xff\xff\n", "neither UTF-8 nor GB18030"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_is_refused(name: str) -> None:
+    suffix, content, why = REFUSED[name]
+    with pytest.raises(UserError, match=why) as error:
+        labelled(content, suffix)
+    assert str(error.value.where).startswith("a.") and error.value.hint
+
+
+def test_the_encoding_is_what_most_lines_say() -> None:
+    """Neither one broken line before the Chinese, nor Chinese that is good UTF-8 by chance, turns the file."""
+    assert find_encoding([b"caf\xe9x\n", *["球队今天\n".encode()] * 9], "a") == "utf-8"
+    by_chance = "楼".encode("gb18030")
+    assert by_chance.decode("utf-8") and find_encoding([by_chance, *["球队".encode("gb18030")] * 9], "a") == "gb18030"
+    assert find_encoding([b"ascii\n"] * 5000 + ["球队".encode("gb18030")], "a") == "gb18030"
