@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 Labels = Sequence[int] | NDArray[np.int64]
 Right = NDArray[np.bool_]
 TEMPERATURES = (0.05, 20.0)
+BINS = 15  # of confidence
 
 
 def scores(gold: Labels, predicted: Labels, first_of_text: NDArray[np.bool_], classes: int) -> dict[str, float]:
@@ -89,17 +91,35 @@ def _log_softmax(logits: NDArray[np.floating], temperature: float) -> NDArray[np
     return np.asarray(log_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1))
 
 
-def expected_calibration_error(probabilities: NDArray[np.floating], gold: Labels, bins: int = 15) -> float:
-    """How far confidence is from accuracy, as a share: Guo et al. 2017 (arXiv 1706.04599), formula 3.
+class Reliability(NamedTuple):
+    """The bins of confidence that hold a text, each (bins,): mean confidence, accuracy, number of texts."""
 
-    ``probabilities`` (texts, classes). A text's confidence is its highest probability; texts are put into ``bins``
-    bins of equal width (low, high]; ECE = sum over bins of (texts in it / texts) * |accuracy - mean confidence|.
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    texts: NDArray[np.int64]
+
+
+def reliability(probabilities: NDArray[np.floating], gold: Labels, bins: int = BINS) -> Reliability:
+    """Texts by their confidence, which is a text's highest probability, in ``bins`` of equal width (low, high].
+
+    ``probabilities`` (texts, classes). For a reliability diagram (Niculescu-Mizil and Caruana 2005).
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == np.asarray(gold)
     places = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
-    # |sum of (right - confidence)| of a bin is its number of texts times its gap
-    return float(np.abs(np.bincount(places, weights=right - confidence, minlength=bins)).sum() / len(confidence))
+    texts = np.bincount(places, minlength=bins)
+    held = texts > 0
+    mean, share = (np.bincount(places, weights=of, minlength=bins)[held] / texts[held] for of in (confidence, right))
+    return Reliability(mean, share, texts[held])
+
+
+def expected_calibration_error(probabilities: NDArray[np.floating], gold: Labels, bins: int = BINS) -> float:
+    """How far confidence is from accuracy, as a share: Guo et al. 2017 (arXiv 1706.04599), formula 3.
+
+    ``probabilities`` (texts, classes). ECE = sum over bins of (texts in it / texts) * |accuracy - mean confidence|.
+    """
+    confidence, accuracy, texts = reliability(probabilities, gold, bins)
+    return float((texts * np.abs(accuracy - confidence)).sum() / texts.sum())
 
 
 def calibration_temperature(logits: NDArray[np.floating], gold: Labels) -> float:

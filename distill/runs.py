@@ -37,10 +37,7 @@ class RunFolder:
         Raises:
             UserError: it is a file.
         """
-        data = settings.data
-        source = Path(data.data) if data.data else Path(data.train_file).parent
-        name = source.resolve().name if data.data or data.train_file else ""
-        root = Path(settings.run.run or Path("runs", name or DEMO))
+        root = Path(settings.run.run or Path("runs", settings.data.name or DEMO))
         if root.exists() and not root.is_dir():
             raise UserError("a run's folder is needed, this is a file", root, "--run FOLDER")
         return cls(root)
@@ -94,6 +91,11 @@ class RunFolder:
     def benchmark(self) -> Path:
         """Folder of the table of speed."""
         return self.root / "benchmark"
+
+
+def bundle_of(settings: Settings) -> Path:
+    """The bundle that is used: that of ``--bundle``, or the run's own."""
+    return Path(settings.predict.bundle) if settings.predict.bundle else RunFolder.of(settings).bundle
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from distill import metrics
 from distill.report import Outcome, Report, confusions, report_page
-from distill.report.calibration import reliability
+from distill.metrics import reliability
 from distill.report.mistakes import LONGEST, mistakes
 from distill.report.page import sections
 from distill.report.plots import svg

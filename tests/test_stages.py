@@ -67,7 +67,7 @@ def test_the_teacher_folder_is_an_ordinary_checkpoint(finished_run: Path) -> Non
 
 def test_nothing_is_pickled(finished_run: Path) -> None:
     suffixes = {path.suffix for path in finished_run.rglob("*") if path.is_file()}
-    assert suffixes <= {".json", ".jsonl", ".safetensors", ".txt", ".md", ".png", ".csv"}
+    assert suffixes <= {".json", ".jsonl", ".safetensors", ".txt", ".md", ".html", ".png", ".csv"}
 
 
 def test_library_predicts_what_the_report_counted(finished_run: Path, title_folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from distill.config.modes import MODES
 from distill.config.objectives import LOGITS, ObjectiveSettings
@@ -77,6 +78,13 @@ class DataSettings(Checked):
     user_dict: str = option(
         "", "words that jieba is to know too, one a line, with frequency and tag if wanted", path=True
     )
+
+    @property
+    def name(self) -> str:
+        """The name of the folder that the data lie in; empty: the embedded reviews."""
+        if not self.data and not self.train_file:
+            return ""
+        return (Path(self.data) if self.data else Path(self.train_file).parent).resolve().name
 
 
 @dataclass(frozen=True)

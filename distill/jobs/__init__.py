@@ -11,7 +11,7 @@ from distill.jobs.files import Job, plan
 from distill.jobs.local import Labeller
 from distill.jobs.parts import Counts
 from distill.progress import log
-from distill.runs import RunFolder
+from distill.runs import bundle_of
 from distill.runtime.bundle import AGAIN, CARD
 
 __all__ = ["predict"]
@@ -23,7 +23,7 @@ def predict(settings: Settings) -> list[Path]:
     Raises:
         UserError: there is no bundle, an input or output cannot be used, or a row is bad and --strict is given.
     """
-    bundle = Path(settings.predict.bundle) if settings.predict.bundle else RunFolder.of(settings).bundle
+    bundle = bundle_of(settings)
     if not (bundle / CARD).is_file():
         raise UserError("there is no bundle here", bundle, f"{AGAIN}, or --bundle FOLDER")
     started = time.perf_counter()

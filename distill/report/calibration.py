@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.metrics import expected_calibration_error, softmax
+from distill.metrics import expected_calibration_error, reliability, softmax
 from distill.report.page import Drawn, drawn
 from distill.report.plots import COLOURS, new_figure
 from distill.report.rows import Outcome
@@ -16,27 +16,6 @@ from distill.report.tables import TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-BINS = 15  # as many as the calibration error has
-
-
-class Reliability(NamedTuple):
-    """The bins of confidence that hold a text, each (bins,): mean confidence, accuracy, number of texts."""
-
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    texts: NDArray[np.int64]
-
-
-def reliability(probabilities: NDArray[np.float64], gold: NDArray[np.int64]) -> Reliability:
-    """``probabilities`` (texts, classes), ``gold`` (texts,), in the bins of the expected calibration error."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
-    places = np.digitize(confidence, np.linspace(0.0, 1.0, BINS + 1)[1:-1], right=True)
-    texts = np.bincount(places, minlength=BINS)
-    held = texts > 0
-    mean, share = (np.bincount(places, weights=of, minlength=BINS)[held] / texts[held] for of in (confidence, right))
-    return Reliability(mean, share, texts[held])
-
 
 def diagrams(outcomes: Sequence[Outcome], gold: NDArray[np.int64]) -> list[Drawn]:
     """A reliability diagram a model; one whose temperature was found on dev is drawn before and after."""
@@ -74,4 +53,4 @@ def _draw(axes: Axes, outcome: Outcome, temperature: float, gold: NDArray[np.int
         label=label,
         zorder=3,
     )
-    return expected_calibration_error(probabilities, gold, BINS)
+    return expected_calibration_error(probabilities, gold)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distill.config import Settings
 from distill.progress import log
-from distill.runs import RunFolder
+from distill.runs import bundle_of
 from distill.runtime import Runtime
 
 
@@ -20,7 +20,7 @@ def serve(settings: Settings) -> list[Path]:
     from distill.service.server import address, listen, run
     from distill.service.teacher import teacher_of
 
-    folder = Path(settings.predict.bundle) if settings.predict.bundle else RunFolder.of(settings).bundle
+    folder = bundle_of(settings)
     runtime = Runtime(folder)
     teacher = teacher_of(settings, runtime.labels)
     app = create_app(runtime, settings.serve, teacher, model=_name(folder))
@@ -35,4 +35,4 @@ def serve(settings: Settings) -> list[Path]:
 def _name(folder: Path) -> str:
     """A bundle's name: its folder's, or the run's where it lies in one."""
     folder = folder.resolve()
-    return folder.parent.name if folder.name == "bundle" else folder.name
+    return (folder.parent.name if folder.name == "bundle" else "") or folder.name

@@ -26,7 +26,7 @@ def teacher_card(run: Run, train: int) -> Card:
         kind=TEACHER,
         network=Path(run.pretrained.source).name,
         labels=run.data.labels,
-        data=_data_name(run),
+        data=run.settings.data.name or EMBEDDED,
         texts={"train": train, "without labels": 0, "dev": len(run.data.dev)},
         objective="labels",
     )
@@ -39,7 +39,7 @@ def student_card(run: Run, course: Course) -> Card:
         kind=DISTILLED,
         network=course.student.architecture,
         labels=run.data.labels,
-        data=_data_name(run),
+        data=run.settings.data.name or EMBEDDED,
         texts={"train": texts - extra, "without labels": extra, "dev": len(run.data.dev)},
         objective="+".join(f"{term}:{weight:g}" for term, weight in course.objective.weights.items() if weight),
         taught_by=tuple(card_of(folder).network for folder in course.teachers),
@@ -66,17 +66,10 @@ def _least(folder: Path) -> Card:
 
 def add_results(run: Run, folder: Path, test: dict[str, float]) -> Path:
     """Write into a model's card what it reached on the run's test texts."""
-    card = dataclasses.replace(card_of(folder), data=_data_name(run), test=test)
+    card = dataclasses.replace(card_of(folder), data=run.settings.data.name or EMBEDDED, test=test)
     return model_card.write(folder, card, size_of(folder))
 
 
 def bundle_card(student: Path, bundle: Path) -> Path:
     """Write the card of a student's bundle beside it."""
     return model_card.write(bundle, dataclasses.replace(card_of(student), kind="bundle"), size_of(bundle))
-
-
-def _data_name(run: Run) -> str:
-    """The folder's name, never its path: cards are for others."""
-    data = run.settings.data
-    source = Path(data.data) if data.data else Path(data.train_file).parent
-    return source.resolve().name if data.data or data.train_file else EMBEDDED

@@ -158,7 +158,7 @@ class _Lesson:
             lambda aside: students.save_student(aside, finished, self.input, data.labels, temperature),
             evaluations,
             made_from,
-            student_card(self.run, self.course),
+            card=student_card(self.run, self.course),
         )
 
 

@@ -173,6 +173,7 @@ def keep_model(
     save: Callable[[Path], None],
     evaluations: Sequence[Evaluation],
     made_from: dict[str, Any],
+    *,
     card: Card,
 ) -> None:
     """Write a trained model's folder: what ``save`` writes into it, its log, card, and what it was made from.

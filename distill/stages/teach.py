@@ -55,7 +55,7 @@ def _train_one(run: Run, place: int) -> list[Path]:
         lambda aside: teacher.save_teacher(aside, model, pieces, run.data.labels),
         evaluations,
         made_from,
-        teacher_card(run, len(texts[0])),
+        card=teacher_card(run, len(texts[0])),
     )
     return [*run.pretrained.made, folder]
 
