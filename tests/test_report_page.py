@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import metrics
-from distill.report import Outcome, Report, confusions, report_page
 from distill.metrics import reliability
+from distill.report import Outcome, Report, confusions, report_page
 from distill.report.mistakes import LONGEST, mistakes
 from distill.report.page import sections
 from distill.report.plots import svg

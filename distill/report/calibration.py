@@ -17,6 +17,7 @@ from distill.report.tables import TITLES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
 def diagrams(outcomes: Sequence[Outcome], gold: NDArray[np.int64]) -> list[Drawn]:
     """A reliability diagram a model; one whose temperature was found on dev is drawn before and after."""
     return [_diagram(outcome, gold) for outcome in outcomes]
