@@ -62,7 +62,7 @@ def service(bundle: Path) -> Iterator[tuple[int, str]]:
     flags = ["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]
     process = subprocess.Popen([sys.executable, str(HERE.parent / "distill.py"), *flags])  # noqa: S603
     try:
-        _wait(f"http://127.0.0.1:{port}/ready")
+        _wait(f"http://127.0.0.1:{port}/ready", process)
         yield process.pid, f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
@@ -70,14 +70,14 @@ def service(bundle: Path) -> Iterator[tuple[int, str]]:
             raise SystemExit(f"the service ended with {process.returncode}")
 
 
-def _wait(url: str, seconds: float = 60) -> None:
+def _wait(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
             urlopen(url)  # noqa: S310
             return
         except URLError:
-            if time.monotonic() > end:
+            if process.poll() is not None or time.monotonic() > end:
                 raise
             time.sleep(0.1)
 
@@ -90,7 +90,7 @@ def memory(pid: int) -> float:
 
 def sampled(pid: int, stop: threading.Event) -> list[float]:
     """Memory of each second until ``stop``, MB; the list grows meanwhile."""
-    found: list[float] = []
+    found = [memory(pid)]
 
     def sample() -> None:
         while not stop.wait(1):

@@ -63,12 +63,18 @@ def _do(typed: dict[str, Any]) -> None:
         return
     settings = settings_from(typed)
     if "save_config" in typed:
-        from distill.runs import write_file
-
-        path = write_file(Path(typed["save_config"]), text_of(settings))
-        print(f"written: {path}; use it with: python distill.py --config {path}")
+        _save_config(Path(typed["save_config"]), settings)
         return
     _run(settings)
+
+
+def _save_config(path: Path, settings: Settings) -> None:
+    from distill.runs import write_file
+
+    if path.is_dir():
+        raise UserError("a file is needed, this is a folder", path, "--save_config FILE")
+    write_file(path, text_of(settings))
+    print(f"written: {path}; use it with: python distill.py --config {path}")
 
 
 def completion(shell: str) -> str:

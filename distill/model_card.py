@@ -66,8 +66,8 @@ def write(folder: Path, card: Card, size: int) -> Path:
 def read(folder: Path) -> Card | None:
     """The card in a model's folder; None where there is none of ours."""
     path = folder / FILE
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
         head = yaml.safe_load(text.removeprefix(RULE).partition(f"\n{RULE}")[0])
         facts: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in head.pop(OWN).items()}
         card = Card(**facts)

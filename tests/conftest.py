@@ -16,6 +16,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from distill.cli import main
+from distill.export import export_bundle
 
 SUBJECTS = {
     "体育": ("球队", "教练", "比赛", "冠军", "进球"),
@@ -124,3 +125,9 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]
     folder = tmp_path_factory.mktemp("runs") / "finished"
     assert main([*tiny_flags, "--run", str(folder), "--seeds", "2"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished_bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its student's bundle; to be read only."""
+    return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")

@@ -19,6 +19,8 @@ from distill.errors import UserError
 
 CHECKED_TOGETHER = {"objective.objective", "objective.hard_weight", "objective.logits_weight"}
 
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
 
 def settings(*arguments: str) -> Settings:
     return settings_from(vars(parser().parse_args(list(arguments))))
@@ -37,8 +39,8 @@ def values_of(field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
         return st.sampled_from(field.metadata["choices"])
     kinds: dict[type, Any] = {
         bool: st.booleans,
-        str: st.text,
-        tuple: lambda: st.lists(st.text(), max_size=3).map(tuple),
+        str: lambda: TEXTS,
+        tuple: lambda: st.lists(TEXTS, max_size=3).map(tuple),
         int: lambda: st.integers(low, None if high is None else int(high)),
         float: lambda: st.floats(low, high, allow_nan=False, width=64),
     }
@@ -61,7 +63,7 @@ def sections() -> dict[str, st.SearchStrategy[Any]]:
 
 @hypothesis.given(st.builds(Settings, **sections()))
 @hypothesis.example(
-    Settings(transfer=TransferSettings(unlabeled=("a\x7f\x00\n\r", '\\"😀\u2028')))
+    Settings(transfer=TransferSettings(unlabeled=("a\x7f\x01\n\r", '\\"😀\u2028')))
 )  # what TOML escapes
 @hypothesis.settings(max_examples=50, deadline=None)
 def test_what_is_written_is_read_back(made: Settings) -> None:
@@ -130,6 +132,7 @@ def test_flags_win(tmp_path: Path) -> None:
         ("config = 'x'\n", "'config' is no setting"),
         ("seeds = 2\nseeds = \n", "this is no TOML: Invalid value (at line 2, column 9)"),
         ("seeds = 2\nseeds = 3\n", "this is no TOML: Cannot overwrite a value"),
+        (f"seeds = {'[' * 9999}{']' * 9999}", "this is no TOML: maximum recursion depth exceeded"),
     ],
 )
 def test_what_cannot_be_meant(tmp_path: Path, text: str, message: str) -> None:
@@ -156,10 +159,14 @@ def test_ranges_hold_in_the_file_too(tmp_path: Path) -> None:
         settings("--config", written(tmp_path, "mode = 'train'\n"))
     with pytest.raises(UserError, match=r"--wait is inf, 0.001 to 3600 is needed"):
         settings("--config", written(tmp_path, "wait = inf\n"))
+    with pytest.raises(UserError, match=r"--seed is 9{20}, 0 to 4e\+09 is needed"):  # what generators can take
+        settings("--config", written(tmp_path, f"seed = {'9' * 20}\n"))
+    with pytest.raises(UserError, match=r"--data is 'a\\x00b', text in UTF-8 without NUL is needed"):
+        settings("--config", written(tmp_path, 'data = "a\\u0000b"\n'))
 
 
 def test_bytes_that_are_no_text_are_refused_before_a_file_must_hold_them() -> None:
-    with pytest.raises(UserError, match=r"--data is 'x\\udcff', text in UTF-8 is needed"):
+    with pytest.raises(UserError, match=r"--data is 'x\\udcff', text in UTF-8 without NUL is needed"):
         settings("--data", "x\udcff")
     with pytest.raises(UserError, match="--unlabeled is"):
         settings("--unlabeled", "y", "--unlabeled", "x\udcff")

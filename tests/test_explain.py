@@ -10,7 +10,6 @@ from conftest import titles
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distill.export import export_bundle
 from distill.runtime import Runtime, load
 from distill.service.explain import MOST, words_of
 
@@ -18,8 +17,8 @@ LETTERS = st.one_of(st.characters(), st.sampled_from("球队今天股票İΣ aA\
 
 
 @pytest.fixture(scope="module")
-def runtime(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    return load(export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle"))
+def runtime(finished_bundle: Path) -> Runtime:
+    return load(finished_bundle)
 
 
 @settings(max_examples=100, deadline=None)

@@ -24,6 +24,7 @@ from distill import jobs
 from distill.config import PredictSettings, RunSettings, Settings
 from distill.jobs import local, parquet_rows, parts, text_rows
 from distill.jobs.rows import Answers
+from distill.runs import ASIDE
 
 ROOT = Path(__file__).parent.parent
 COUNT = 400
@@ -119,6 +120,10 @@ def test_what_is_done_is_not_asked_again(small: Path, tmp_path: Path, caplog: py
     assert killed(small, source, output, 20)
     done = len(list(output.parent.glob(".out.jsonl.distill-parts/0*"))) * 48
     assert done >= 48 * 3
+    left = output.with_name(".out.jsonl.distill-parts") / f".000009.x{ASIDE}"
+    left.mkdir()
+    parts.Parts(output, "", {})
+    assert not left.exists()
     Stub.asked = 0
     with caplog.at_level("INFO"):
         label(small, source, output)
@@ -191,7 +196,7 @@ def test_a_kill_while_the_parts_are_joined(
         raise Killed
 
     with monkeypatch.context() as patch:
-        broken = SimpleNamespace(rmtree=fail)
+        broken = SimpleNamespace(rmtree=lambda part: fail((part / parts.CARD).unlink()))
         name, value = {"rows": ("stamp", fail), "bad rows": ("bad_file", fail), "done": ("shutil", broken)}[step]
         patch.setattr(parts, name, value)
         with pytest.raises(Killed):

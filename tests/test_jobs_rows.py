@@ -135,6 +135,7 @@ BAD_ROWS = {
     "a cell less": (".tsv", b"id\ttext\n1\n2\tb\n", 2, "1 cells where the header has 2", "1", 1),
     "an empty cell": (".csv", b'id,text\n1,""\n2,b\n', 2, "no text", '1,""', 1),
     "tabs alone": (".tsv", b"id\ttext\n\t\n2\tb\n", 2, "no text", "\t", 1),
+    "half a line break": (".csv", b"text\na\rb\nc\n", 2, "broken table: new-line character", "a\rb", 1),
     "an open quote": (".csv", b'id,text\n1,"a\n2,b\n3,"c"\n', 2, "broken table", '1,"a', 2),
     "an open quote at the end": (".csv", b'text\na\n"b\nc\n', 3, "broken table", '"b', 2),
     "a quote too many": (".csv", b'text\n"a"b"\nc\n', 2, "broken table", '"a"b"', 1),

@@ -97,6 +97,11 @@ def test_a_card_of_others_is_none_of_ours(tmp_path: Path, content: str) -> None:
     assert model_card.read(tmp_path) is None and model_card.read(tmp_path / "nowhere") is None
 
 
+def test_a_readme_in_another_encoding_is_none_of_ours(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes("标题".encode("gb18030"))
+    assert model_card.read(tmp_path) is None
+
+
 def test_every_model_of_a_run_has_its_card(finished_run: Path) -> None:
     rows = json.loads((finished_run / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
     teacher, alone, student = (card_of(finished_run / name) for name in ("teacher", "student_alone", "student"))

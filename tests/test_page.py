@@ -14,7 +14,6 @@ import pytest
 from browsing import Teacher, Visit, ask, bars, brightness, overflow
 
 from distill.config import ServeSettings
-from distill.export import export_bundle
 from distill.runtime import load
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -24,13 +23,13 @@ LONGEST = 50  # characters that the service of these tests accepts
 
 
 @pytest.fixture(scope="module")
-def address(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(finished_bundle: Path) -> Iterator[str]:
     """Where the real service listens, with a tiny student."""
     pytest.importorskip("fastapi", reason="pip install -r requirements-serve.txt")
     uvicorn = pytest.importorskip("uvicorn", reason="pip install -r requirements-serve.txt")
     from distill.service.app import create_app
 
-    student = load(export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle"))
+    student = load(finished_bundle)
     app = create_app(student, ServeSettings(most_characters=LONGEST), Teacher(student.labels), model="tiny")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -158,6 +157,14 @@ def test_two_languages(visit: Visit) -> None:
     assert page.inner_text("h1") == "短文本分类" and page.evaluate("document.documentElement.lang") == "zh"
 
 
+def test_what_another_program_remembered_at_this_address(visit: Visit) -> None:
+    page = visit.open(color_scheme="dark")
+    page.evaluate("localStorage.setItem('language', 'fr'); localStorage.setItem('theme', 'system')")
+    page.reload()
+    page.locator("#model:text('tiny')").wait_for()
+    assert page.inner_text("h1") == "短文本分类" and page.get_attribute("#theme", "aria-pressed") == "true"
+
+
 def test_both_languages_say_everything(visit: Visit) -> None:
     page = visit.open()
     texts = page.evaluate("import('./page/say.js').then(say => say.TEXTS)")
@@ -207,6 +214,21 @@ def test_a_file_may_be_dropped(visit: Visit) -> None:
         f"{MONEY}\n{SPORT}\n",
     )
     page.locator("#download:text('a.labelled.txt')").wait_for()
+
+
+def test_what_is_dropped_but_no_file_is_left_to_the_browser(visit: Visit) -> None:
+    """A text that is dragged into the field."""
+    page = visit.open()
+    ours = page.evaluate(
+        """() => {
+            const carried = new DataTransfer();
+            carried.setData("text/plain", "1");
+            const how = { dataTransfer: carried, bubbles: true, cancelable: true };
+            const drag = (kind) => document.body.dispatchEvent(new DragEvent(kind, how));
+            return !drag("dragover") || !drag("drop");
+        }"""
+    )
+    assert not ours and page.locator(".drop.over").count() == 0
 
 
 def test_a_file_that_cannot_be_read(visit: Visit) -> None:

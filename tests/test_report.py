@@ -28,6 +28,23 @@ TEACHER = outcome("teacher", [0, 0, 1, 1, 0], ms=8.0)
 STUDENTS = [outcome("student", [0, 1, 1, 1, 1], 1, 0.5), outcome("student", [0, 1, 1, 0, 1], 2, 0.25)]
 
 
+def test_a_label_with_dollar_signs_is_no_formula(tmp_path: Path) -> None:
+    assert plots.confusions([TEACHER], GOLD, ["$\\x$", "a$b_c^^$"], tmp_path / "confusion.png").is_file()
+
+
+def test_of_very_many_labels_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[tuple[int, ...], list[str]]] = []
+    monkeypatch.setattr(plots, "_draw_confusion", lambda _, counts, names: drawn.append((counts.shape, names)))
+    monkeypatch.setattr(plots, "save", lambda figure, path: path)
+    gold = np.arange(200)
+    logits = np.eye(200, dtype=np.float32)
+    logits[[3, 199]] = logits[[199, 3]]
+    model = Outcome("student", 1, logits, 1, 1, {"cpu": 1.0})
+    plots.confusions([model], gold, [f"l{place}" for place in gold], tmp_path / "confusion.png")
+    ((shape, names),) = drawn
+    assert shape == (30, 30) and len(names) == 30 and {"l3", "l199"} <= set(names)
+
+
 def test_rows_by_hand() -> None:
     teacher, student = rows_of([TEACHER, *STUDENTS], GOLD, FIRST, 2)
     assert teacher["accuracy"] == 0.8 and teacher["accuracy_distinct"] == 1.0 and teacher["kept"] == 1.0

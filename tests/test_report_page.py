@@ -151,6 +151,11 @@ def test_a_teacher_that_is_never_right_is_no_measure(tmp_path: Path) -> None:
     assert "of its teacher" not in page_of(report(outcomes=[hopeless, STUDENT]), tmp_path)
 
 
+def test_a_student_slower_than_its_teacher_is_not_rounded_away(tmp_path: Path) -> None:
+    slow = replace(STUDENT, ms_per_text={"cpu": 18.0})
+    assert "<b>0.44 ×</b>" in page_of(report(outcomes=[TEACHER, slow]), tmp_path)
+
+
 def test_without_mistakes(tmp_path: Path) -> None:
     right = replace(STUDENT, logits=np.eye(3, dtype=np.float32)[GOLD])
     assert "There are none." in page_of(report(outcomes=[right]), tmp_path)

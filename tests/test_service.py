@@ -18,15 +18,16 @@ from conftest import titles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from distill.config import ServeSettings
-from distill.export import export_bundle
 from distill.runtime import Runtime
 from distill.service.app import create_app
 from distill.service.limits import RefusedError, body_of
 from distill.service.metrics import Metrics
+from distill.service.shapes import Question
 from distill.service.teacher import LazyTeacher
 
 LIMITS = ServeSettings(most_texts=4, most_characters=20, most_bytes=600)
@@ -58,8 +59,8 @@ class Broken(Stub):
 
 
 @pytest.fixture(scope="module")
-def runtime(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    return Runtime(export_bundle(finished_run / "student", tmp_path_factory.mktemp("served") / "bundle"))
+def runtime(finished_bundle: Path) -> Runtime:
+    return Runtime(finished_bundle)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,19 @@ def test_what_is_no_question(client: TestClient, body: str, said: str) -> None:
     assert "球队" not in error  # a text must not come back in a log of errors
 
 
+def test_the_first_fault_is_enough() -> None:
+    """To list half a million of them would keep all others waiting for seconds."""
+    with pytest.raises(ValidationError) as error:
+        Question.model_validate_json('{"texts": [1, 2, 3]}')
+    assert error.value.error_count() == 1
+
+
+def test_a_text_for_a_field(client: TestClient) -> None:
+    """A large name of a field does not come back whole."""
+    error = refusal(client.post("/predict", json={"基" * 100: 1}), 422)
+    assert "Extra inputs" in error and error.count("基") < 50
+
+
 @pytest.mark.parametrize(("path", "most"), [("/predict", 600), ("/explain", 600), (FILE, 20 * 600)])
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_large_body(client: TestClient, path: str, most: int, declared: bool) -> None:
@@ -166,7 +180,8 @@ def test_a_body_that_is_said_to_be_large_is_not_read() -> None:
 
 
 def test_astray(client: TestClient) -> None:
-    assert "GET /predict: method not allowed" in refusal(client.get("/predict"), 405)
+    answer = client.get("/predict")
+    assert "GET /predict: method not allowed" in refusal(answer, 405) and answer.headers["Allow"] == "POST"
     assert "not found" in refusal(client.get("/nowhere"), 404)
     assert "name: Field required" in refusal(client.post("/label_file", content=b"x"), 422)
 
@@ -335,6 +350,11 @@ def test_a_file_with_all_that_can_be_asked(client: TestClient, runtime: Runtime)
 @pytest.mark.parametrize(("name", "said"), [("a.xlsx", "a.xlsx: unknown kind of file"), ("a.csv", "text")])
 def test_a_file_that_is_none(client: TestClient, name: str, said: str) -> None:
     assert said in refusal(client.post("/label_file", params={"name": name}, content=b"a,b\n1,2\n"), 422)
+
+
+def test_a_column_is_asked_for_as_the_service_knows_it(client: TestClient) -> None:
+    answer = client.post("/label_file?name=a.csv", content=b"a,b\n1,2\n")
+    assert "&text_column=NAME" in answer.json()["hint"] and "--" not in answer.json()["hint"]
 
 
 def test_the_schema_and_its_page(client: TestClient) -> None:

@@ -250,7 +250,7 @@ class RunSettings(Checked):
 
     mode: str = option("all", "what to do", choices=tuple(MODES))
     run: str = option("", "folder of this run; empty: runs/ and the data folder's name, or runs/demo", path=True)
-    seed: int = option(42, "the one seed of every random choice", low=0)
+    seed: int = option(42, "the one seed of every random choice", low=0, high=4e9)
     seeds: int = option(1, "students of each kind, trained with seeds SEED, SEED+1, …", low=1)
     teachers: int = option(
         1, "teachers, trained with seeds SEED, SEED+1, …; the mean of their logits teaches", low=1, high=100

@@ -41,7 +41,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         text = content.decode("utf-8-sig")
         given = tomllib.loads(text)
-    except ValueError as error:  # of TOML and of UTF-8
+    except (ValueError, RecursionError) as error:  # of TOML and of UTF-8; lists in lists in lists
         raise UserError(f"this is no TOML: {error}", path, "lines such as student_epochs = 8") from error
     settings = _by_flag()
     faults = [

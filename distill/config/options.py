@@ -49,15 +49,16 @@ class Checked:
             if choices and value not in choices:
                 faults.append(f"--{flag_of(field)} is {value!r}, one of {', '.join(choices)} is needed")
             if _is_broken(value):
-                faults.append(f"--{flag_of(field)} is {value!r}, text in UTF-8 is needed")
+                faults.append(f"--{flag_of(field)} is {value!r}, text in UTF-8 without NUL is needed")
         if faults:
             raise UserError(joined(faults), "settings", "python distill.py --help")
 
 
 def _is_broken(value: Any) -> bool:
-    """Whether a text holds what no file of ours can: bytes that the shell handed over and Python could not read."""
+    """Whether a text holds what no file or path can: bytes that Python could not read, or a settings file's NUL."""
     texts = value if isinstance(value, tuple) else (value,)
-    return any("\ud800" <= sign <= "\udfff" for text in texts if isinstance(text, str) for sign in text)
+    signs = (sign for text in texts if isinstance(text, str) for sign in text)
+    return any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in signs)
 
 
 def _range(low: float, high: float) -> str:

@@ -6,7 +6,7 @@ import codecs
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,26 +209,31 @@ def _from_records(records: Iterable[tuple[str, Any]], path: Path, columns: Colum
         if not isinstance(record, dict):
             raise UserError(f"{place} is not an object with text and label", path, 'write {"text": …, "label": …}')
         if not text_column:
-            text_column = _column(columns.text, TEXT_COLUMNS, "text", record, path)
+            text_column = find_column(columns.text, TEXT_COLUMNS, "text", record, path)
         if not columns.labelled:
-            yield Row(_cell(record.get(text_column)), "", "", place)
+            yield Row(cell_text(record.get(text_column)), "", "", place)
             continue
         if not label_column:
-            label_column = _column(columns.label, (*LABEL_COLUMNS, LABEL_NAME_COLUMN), "label", record, path)
-        name = "" if columns.label else _cell(record.get(LABEL_NAME_COLUMN))
-        yield Row(_cell(record.get(text_column)), _cell(record.get(label_column)), name, place)
+            label_column = find_column(columns.label, (*LABEL_COLUMNS, LABEL_NAME_COLUMN), "label", record, path)
+        name = "" if columns.label else cell_text(record.get(LABEL_NAME_COLUMN))
+        yield Row(cell_text(record.get(text_column)), cell_text(record.get(label_column)), name, place)
 
 
-def _column(asked: str, usual: tuple[str, ...], what: str, record: dict[str, Any], path: Path) -> str:
+def find_column(asked: str, usual: tuple[str, ...], what: str, record: Mapping[str, object], where: object) -> str:
+    """The name of the column that is asked for, or the first of the usual ones.
+
+    Raises:
+        UserError: there is none.
+    """
     found = [name for name in ((asked,) if asked else usual) if name in record]
     if found:
         return found[0]
     there = ", ".join(str(name) for name in record)
     wanted = asked or f"a {what} column ({', '.join(usual)})"
-    raise UserError(f"no column {wanted}; there are: {there}", path, f"--{what}_column NAME")
+    raise UserError(f"no column {wanted}; there are: {there}", where, f"--{what}_column NAME")
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A cell as text: None and NaN are empty, and 3.0 (how tables with gaps keep numbers) is 3.
 
     Half a surrogate pair (a cut emoji, which JSON can spell) becomes the replacement character; a list or object is no

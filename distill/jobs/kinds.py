@@ -14,23 +14,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from distill.data.formats import TEXT_COLUMNS, _cell, _column
+from distill.data.formats import TEXT_COLUMNS, cell_text, find_column
 from distill.errors import UserError
 from distill.jobs.lines import HEAD, Lines
-from distill.jobs.rows import PREDICTED, PROBABILITIES, PROBABILITY, BadRow, Wanted
+from distill.jobs.rows import NO_TEXT, PREDICTED, PROBABILITIES, PROBABILITY, BadRow, Wanted
 
 ENDS = "\r\n"
 BLANK = " \r\n"  # a line of tabs is a table's row without text
-NO_TEXT = "there is no text"
 DIGITS = "%.5f"
 
 
 @dataclass(frozen=True)
 class Tail:
-    """What stands behind a row: ``before[class]``, the probability, and ``after``, a pattern for all probabilities."""
+    """What stands behind a row: ``before[class]``, its probability, ``each`` (a pattern for all of them), ``after``."""
 
     before: tuple[str, ...]
-    after: str
+    each: str
+    after: str = ""
 
 
 class Kind(Protocol):
@@ -53,8 +53,8 @@ class PlainText:
     header = ""
 
     def __init__(self, lines: Lines, wanted: Wanted) -> None:
-        more = f"\t{DIGITS}" * len(wanted.labels) if wanted.probabilities else ""
-        self.tail = Tail(tuple(f"\t{' '.join(label.split())}\t" for label in wanted.labels), more)
+        each = f"\t{DIGITS}" * len(wanted.labels) if wanted.probabilities else ""
+        self.tail = Tail(tuple(f"\t{' '.join(label.split())}\t" for label in wanted.labels), each)
 
     def row(self, line: str, lines: Lines) -> tuple[str, str]:
         """See :class:`Kind`."""
@@ -74,16 +74,11 @@ class Table:
         names, self.header = self._header(lines)
         self._width, self._place = len(names), 0
         if names:
-            where = f"{lines.name}:1"
-            if len(set(names)) < len(names):
-                raise UserError(f"two columns of one name: {', '.join(names)}", where, "rename one of them")
-            wanted.check(names, where)
-            column = _column(wanted.text_column, TEXT_COLUMNS, "text", dict.fromkeys(names), lines.name)  # type: ignore[arg-type]
-            self._place = names.index(column)
+            self._place = _text_place(names, wanted, lines.name)
             self.header += f"{self.delimiter}{self._written(wanted.columns)}\n"
-        more = f"{self.delimiter}{DIGITS}" * len(wanted.labels) if wanted.probabilities else ""
-        ends = self.delimiter
-        self.tail = Tail(tuple(f"{ends}{self._written((label,))}{ends}" for label in wanted.labels), more)
+        end = self.delimiter
+        each = f"{end}{DIGITS}" * len(wanted.labels) if wanted.probabilities else ""
+        self.tail = Tail(tuple(f"{end}{self._written((label,))}{end}" for label in wanted.labels), each)
 
     def row(self, line: str, lines: Lines) -> tuple[str, str]:
         """See :class:`Kind`."""
@@ -121,8 +116,15 @@ class Table:
 
     def _written(self, cells: tuple[str, ...]) -> str:
         buffer = io.StringIO()
-        csv.writer(buffer, delimiter=self.delimiter, lineterminator="").writerow(cells)
-        return buffer.getvalue()
+        csv.writer(buffer, delimiter=self.delimiter).writerow(cells)
+        return buffer.getvalue().removesuffix("\r\n")
+
+
+def _text_place(names: list[str], wanted: Wanted, where: str) -> int:
+    if len(set(names)) < len(names):
+        raise UserError(f"two columns of one name: {', '.join(names)}", where, "rename one of them")
+    wanted.check(names, where)
+    return names.index(find_column(wanted.text_column, TEXT_COLUMNS, "text", dict.fromkeys(names), where))
 
 
 class TabTable(Table):
@@ -150,15 +152,15 @@ class JsonLines:
         self._column = self._find_column(lines, wanted.text_column)
         before = (f', "{PREDICTED}": {_json(label)}, "{PROBABILITY}": ' for label in wanted.labels)
         each = ", ".join(f"{_json(label).replace('%', '%%')}: {DIGITS}" for label in wanted.labels)
-        more = f', "{PROBABILITIES}": {{{each}}}' if wanted.probabilities else ""
-        self.tail = Tail(tuple(before), f"{more}}}")
+        each = f', "{PROBABILITIES}": {{{each}}}' if wanted.probabilities else ""
+        self.tail = Tail(tuple(before), each, "}")
 
     def row(self, line: str, lines: Lines) -> tuple[str, str]:
         """See :class:`Kind`."""
         record = _object(line)
         if not self._new.isdisjoint(record):
             raise BadRow(f"it has {', '.join(sorted(self._new & record.keys()))} already, which is to be written")
-        text = _cell(record.get(self._column))
+        text = cell_text(record.get(self._column))
         if not text:
             raise BadRow(NO_TEXT)
         return line.rstrip()[:-1], text
@@ -175,7 +177,7 @@ class JsonLines:
                     continue
                 break
             lines.put_back(taken)
-            return _column(asked, TEXT_COLUMNS, "text", record, lines.name)  # type: ignore[arg-type]
+            return find_column(asked, TEXT_COLUMNS, "text", record, lines.name)
         lines.put_back(taken)
         if b"".join(taken).removeprefix(BOM_UTF8).strip():
             raise UserError("none of the first lines is a JSON object", lines.name, 'write {"text": …}, one a line')

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.data.formats import TEXT_COLUMNS, _cell, _column
+from distill.data.formats import TEXT_COLUMNS, cell_text, find_column
 from distill.errors import UserError
-from distill.jobs.rows import BYTES, PREDICTED, ROWS, Answers, Bad, Chunk, Position, Wanted
+from distill.jobs.rows import BYTES, NO_TEXT, PREDICTED, ROWS, Answers, Bad, Chunk, Position, Wanted
 
-NO_TEXT = "there is no text"
 BUFFER = 2**20  # bytes of a column that are read ahead
 GROUP_ROWS, GROUP_BYTES = 2**16, 2**24  # of a row group that is written, about
 
@@ -125,12 +124,12 @@ def text_column(schema: Any, wanted: Wanted, where: object) -> str:
         UserError: there is none, or there is a column of a new one's name.
     """
     wanted.check(schema.names, where)
-    return _column(wanted.text_column, TEXT_COLUMNS, "text", dict.fromkeys(schema.names), where)  # type: ignore[arg-type]
+    return find_column(wanted.text_column, TEXT_COLUMNS, "text", dict.fromkeys(schema.names), where)
 
 
 def texts_of(table: Any, column: str) -> list[str]:
     """The texts; "" where a row has none."""
-    return [_cell(value) for value in table.column(column).to_pylist()]
+    return [cell_text(value) for value in table.column(column).to_pylist()]
 
 
 def with_answers(table: Any, texts: list[str], answers: Answers, wanted: Wanted) -> Any:
@@ -146,9 +145,9 @@ def with_answers(table: Any, texts: list[str], answers: Answers, wanted: Wanted)
         return pa.Array.from_buffers(kind, len(texts), [valid, pa.py_buffer(np.ascontiguousarray(numbers))])
 
     places = column(pa.int64(), answers.classes)
-    columns = [_strings(wanted.labels).take(places)]
-    columns += [column(pa.float32(), of_all) for of_all in (answers.probability, *answers.probabilities.T)]
-    for name, new in zip(wanted.columns, columns, strict=False):
+    each = answers.probabilities.T if wanted.probabilities else ()
+    columns = [_strings(wanted.labels).take(places), *(column(pa.float32(), of) for of in (answers.probability, *each))]
+    for name, new in zip(wanted.columns, columns, strict=True):
         table = table.append_column(name, new)
     return table
 

@@ -28,7 +28,7 @@ ROWS, BAD_ROWS, CARD, DONE, WHOLE = "rows", "bad.jsonl", "part.json", "done.json
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows were written, and how many were bad."""
+    """How many rows were written, and how many were bad (of a Parquet file both, as such a row stays)."""
 
     rows: int = 0
     bad: int = 0
@@ -117,7 +117,7 @@ class Parts:
                     bad.write(bad_lines(self.name, piece.bad))
                     counts += piece.counts
                     characters += piece.characters
-                    if counts.rows >= PART_ROWS or characters >= PART_CHARACTERS:
+                    if counts.rows + counts.bad >= PART_ROWS or characters >= PART_CHARACTERS:
                         break
             write_json(aside / CARD, {"counts": asdict(counts), "end": piece.end._asdict()})
         self._done.append(path)

@@ -18,9 +18,9 @@ from typing import Any
 from distill.config import PredictSettings, Settings
 from distill.errors import UserError
 from distill.jobs.files import check_named, find_files
-from distill.jobs.parquet_rows import NO_TEXT, text_column, texts_of, with_answers
+from distill.jobs.parquet_rows import text_column, texts_of, with_answers
 from distill.jobs.parts import Counts
-from distill.jobs.rows import PREDICTED, ROWS, Wanted, ask
+from distill.jobs.rows import NO_TEXT, PREDICTED, ROWS, Wanted, ask
 from distill.runs import write_folder
 from distill.runtime import Runtime
 

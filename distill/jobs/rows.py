@@ -17,7 +17,7 @@ from distill.runtime import Runtime
 ROWS = 2048  # of a chunk at most: enough for the kernels, few enough for the memory
 BYTES = 2**20  # of a chunk, about
 PREDICTED, PROBABILITY, PROBABILITIES = "predicted", "probability", "probabilities"
-NEEDED = "rename that column, or leave it out"
+NO_TEXT = "there is no text"
 
 
 class Position(NamedTuple):
@@ -86,7 +86,8 @@ class Wanted:
         """
         both = [name for name in self.columns if name in there]
         if both:
-            raise UserError(f"there is a column {', '.join(both)} already, which is to be written", where, NEEDED)
+            what = f"there is a column {', '.join(both)} already, which is to be written"
+            raise UserError(what, where, "rename that column, or leave it out")
 
 
 class Format(Protocol):

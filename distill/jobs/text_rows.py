@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 
-from distill.jobs.kinds import BLANK, DIGITS, Kind
+from distill.jobs.kinds import BLANK, Kind
 from distill.jobs.lines import Lines, is_cut
 from distill.jobs.rows import BYTES, ROWS, Answers, Bad, BadRow, Chunk, Position
 
@@ -16,7 +17,7 @@ BLOCK = 2**20  # bytes that are copied at a time
 class TextRows:
     """See :class:`distill.jobs.rows.Format`; a chunk's rows are strings that lack their tail."""
 
-    unit = ("MB", 10**6)
+    unit = ("kB", 10**3)
 
     def __init__(self, lines: Lines, kind: Kind, size: int) -> None:
         self.size = size
@@ -52,12 +53,10 @@ class TextRows:
 
     def labelled(self, chunk: Chunk, answers: Answers) -> bytes:
         """See Format."""
-        before, after = self._kind.tail.before, self._kind.tail.after
-        known = zip(chunk.rows, answers.classes.tolist(), answers.probability.tolist(), strict=True)
-        if DIGITS not in after:
-            return "".join([f"{row}{before[place]}{p:.5f}{after}\n" for row, place, p in known]).encode()
-        each = map(after.__mod__, map(tuple, answers.probabilities.tolist()))
-        return "".join([f"{row}{before[place]}{p:.5f}{next(each)}\n" for row, place, p in known]).encode()
+        before, each, after = self._kind.tail.before, self._kind.tail.each, self._kind.tail.after
+        more = map(each.__mod__, map(tuple, answers.probabilities.tolist())) if each else repeat("")
+        found = zip(chunk.rows, answers.classes.tolist(), answers.probability.tolist(), more, strict=False)
+        return "".join([f"{row}{before[place]}{p:.5f}{all_of}{after}\n" for row, place, p, all_of in found]).encode()
 
     def head(self) -> Iterable[bytes]:
         """See Format: a table's header."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from distill.metrics import confusion
 from distill.progress import log
+from distill.report.confusions import shown_labels
 from distill.report.rows import Outcome, first_seeds
 from distill.report.tables import TITLES
 from distill.runs import write_file
@@ -43,6 +44,7 @@ def new_figure(panels: int, width: float, height: float) -> tuple[Figure, list[A
     from matplotlib.figure import Figure
 
     rcParams["font.sans-serif"] = [*CJK_FONTS, "DejaVu Sans"]
+    rcParams["text.parse_math"] = False  # a label with two dollar signs is no formula
     figure = Figure(figsize=(width * panels, height), layout="constrained")
     return figure, [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
 
@@ -105,14 +107,21 @@ def _has_cjk_font() -> bool:
 
 
 def confusions(outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Sequence[str], path: Path) -> Path:
-    """One confusion matrix a kind of model (of several seeds the first): rows are labels, columns predictions."""
+    """One confusion matrix a kind of model (of several seeds the first): rows are labels, columns predictions.
+
+    Of very many labels those with most mistakes, as on the page: every cell is a text, which takes its time to draw.
+    """
     shown = first_seeds(outcomes)
-    names = drawable(labels)
+    places = shown_labels(shown, gold, len(labels))
+    known = drawable(labels)
+    names = [known[place] for place in places]
+    fewer = f", {len(places)} of {len(labels)} labels" if len(places) < len(labels) else ""
     side = max(3.2, 0.45 * len(names) + 1.6)
     figure, panels = new_figure(len(shown), side, side)
     for axes, outcome in zip(panels, shown, strict=True):
-        _draw_confusion(axes, confusion(gold, outcome.predicted, len(labels)), names)
-        axes.set_title(TITLES[outcome.name])
+        counts = confusion(gold, outcome.predicted, len(labels))[np.ix_(places, places)]
+        _draw_confusion(axes, counts, names)
+        axes.set_title(TITLES[outcome.name] + fewer)
     return save(figure, path)
 
 

@@ -56,9 +56,14 @@ def _facts(rows: Sequence[Row]) -> list[Fact]:
     return [
         right,
         Fact(f"{100 * row['kept']:.1f} %", "of its teacher's accuracy"),
-        Fact(f"{row['speedup']:,.0f} ×", "as fast as its teacher, on the processor"),
+        Fact(_times(row["speedup"]), "as fast as its teacher, on the processor"),
         Fact(size, f"on disk, its teacher {tables.size(rows[0]['bytes'])}"),
     ]
+
+
+def _times(factor: float) -> str:
+    """A factor with two digits that count at least: a student may be slower than a tiny teacher."""
+    return f"{factor:,.0f} ×" if factor >= 10 else f"{factor:.2g} ×"
 
 
 def _upright(lines: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -30,6 +30,7 @@ REFUSALS = {
     429: "too many requests are waiting; Retry-After says when to try again",
     503: "the answer took too long",
 }
+COLUMN = "name the column text, or ask with &text_column=NAME"  # instead of the flag that --mode predict has for it
 FILE: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
@@ -107,7 +108,8 @@ def _say_faults(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     async def users(request: Request, error: UserError) -> Response:
-        return RefusedError(422, f"{error.where}: {error.what}" if error.where else error.what, error.hint).response()
+        what = f"{error.where}: {error.what}" if error.where else error.what
+        return RefusedError(422, what, error.hint.replace("--text_column NAME", COLUMN)).response()
 
     @app.exception_handler(RequestValidationError)
     async def wrong_query(request: Request, error: RequestValidationError) -> Response:
@@ -116,7 +118,9 @@ def _say_faults(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def astray(request: Request, error: HTTPException) -> Response:
         what = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
-        return RefusedError(error.status_code, what, "see /docs for what there is").response()
+        response = RefusedError(error.status_code, what, "see /docs for what there is").response()
+        response.headers.update(error.headers or {})  # which methods there are
+        return response
 
     @app.exception_handler(Exception)
     async def ours(request: Request, error: Exception) -> Response:

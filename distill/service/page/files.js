@@ -16,12 +16,15 @@ export function takeFiles() {
     job.abort();
     at("file").focus(); // the button goes
   });
+  const carries = (event) => event.dataTransfer.types.includes("Files"); // a dragged text goes where it is dropped
   document.addEventListener("dragover", (event) => {
+    if (!carries(event)) return;
     event.preventDefault(); // or the browser would open the file
     at("drop").classList.add("over");
   });
   document.addEventListener("dragleave", () => at("drop").classList.remove("over"));
   document.addEventListener("drop", (event) => {
+    if (!carries(event)) return;
     event.preventDefault();
     at("drop").classList.remove("over");
     if (event.dataTransfer.files.length) work(event.dataTransfer.files[0]);

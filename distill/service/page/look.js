@@ -2,7 +2,7 @@
 import { recall, remember } from "./memory.js";
 
 const system = matchMedia("(prefers-color-scheme: dark)");
-let chosen = recall("theme");
+let chosen = ["light", "dark"].find((theme) => theme === recall("theme")); // another program may have left its own
 
 /** Show the theme, and let the button change it. */
 export function wear(button) {

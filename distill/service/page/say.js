@@ -103,7 +103,8 @@ export const TEXTS = {
   },
 };
 
-let language = recall("language") ?? (navigator.language.startsWith("zh") ? "zh" : "en");
+const last = recall("language"); // perhaps of another program, which had this address before
+let language = ["zh", "en"].includes(last) ? last : navigator.language.startsWith("zh") ? "zh" : "en";
 
 /** A text in the page's language, its {names} filled in. */
 export function say(key, values = {}) {
