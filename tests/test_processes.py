@@ -20,7 +20,7 @@ from distill import processes
 from distill.errors import UserError
 
 SEVERAL = multiprocessing.get_context("forkserver")  # one process imports PyTorch, the others are its copies
-SEVERAL.set_forkserver_preload(["distill.training"])
+SEVERAL.set_forkserver_preload(["distill.training", "torch._dynamo"])  # the latter is what an optimizer imports
 
 SECONDS = 200
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,7 @@ from distill.report.plots import svg
 from distill.runs import write_file
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from matplotlib.figure import Figure
 
 
@@ -27,18 +29,22 @@ def drawn(figure: Figure, caption: str) -> Drawn:
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     """Write a template of this folder, filled with ``content``."""
+    page = _templates().get_template(template).render(content)
+    # a lone half of a surrogate pair, which JSON files may hold, has no UTF-8; a NUL no place in a page
+    return write_file(path, page.replace("\0", "�").encode("utf-8", "replace"))
+
+
+@functools.cache
+def _templates() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(content)
-    # a lone half of a surrogate pair, which JSON files may hold, has no UTF-8; a NUL no place in a page
-    return write_file(path, page.replace("\0", "�").encode("utf-8", "replace"))
 
 
 def sections(settings: Mapping[str, Any], **more: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

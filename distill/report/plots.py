@@ -134,7 +134,8 @@ def _draw_confusion(axes: Axes, counts: NDArray[np.int64], names: Sequence[str])
     axes.set_ylabel("label")
     for row, column in np.ndindex(*counts.shape):
         colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+        text = axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+        text.set_in_layout(False)  # it lies within the axes; to lay out hundreds takes seconds
 
 
 def curves(outcomes: Sequence[Outcome], path: Path) -> Path:
