@@ -39,8 +39,7 @@ class ParquetRows:
         import pyarrow as pa
         from pyarrow import parquet
 
-        if "jemalloc" in pa.supported_memory_backends():
-            pa.set_memory_pool(pa.jemalloc_memory_pool())  # the default keeps 50 MB of what is free
+        pa.set_memory_pool(pa.system_memory_pool())  # the default keeps 50 MB of what is free
         self._wanted = wanted
         try:
             self._file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
@@ -67,7 +66,7 @@ class ParquetRows:
 
         about = self._file.metadata.row_group(group)
         rows = max(1, min(ROWS, BYTES * about.num_rows // max(about.total_byte_size, 1)))
-        for batch in self._file.iter_batches(rows, row_groups=[group]):
+        for batch in self._file.iter_batches(rows, row_groups=[group], use_threads=False):
             table = Table.from_batches([batch])
             if first >= done:
                 texts = texts_of(table, self._column)
@@ -109,12 +108,12 @@ class ParquetRows:
             flush()
 
     def pieces(self, path: Path) -> Iterator[Any]:
-        """See Format: the row groups."""
-        from pyarrow import parquet
+        """See Format: some rows at a time."""
+        from pyarrow import Table, parquet
 
-        with parquet.ParquetFile(path, pre_buffer=False) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group)
+        with parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
+            for batch in file.iter_batches(ROWS, use_threads=False):
+                yield Table.from_batches([batch])
 
 
 def text_column(schema: Any, wanted: Wanted, where: object) -> str:
