@@ -26,6 +26,8 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from published import publish  # noqa: E402
+
 from distill.report.timing import processor  # noqa: E402
 
 FORMATS = ("txt", "csv", "tsv", "jsonl", "parquet", "ray")
@@ -110,19 +112,14 @@ def main() -> None:
 
 
 def save(found: dict[str, dict[str, float]], machine: dict[str, Any]) -> None:
-    """Markdown, JSON, and the table on the screen."""
-    lines = ["| format | seconds | rows/s | MB of memory |", "|---|---|---|---|"]
+    """The table and the figures."""
+    table = [["format", "seconds", "rows/s", "MB of memory"]]
     for kind, row in found.items():
         name = "Parquet, `--engine ray`" if kind == "ray" else kind
         memory = "" if kind == "ray" else f"{row['memory_mb']:.0f}"
-        lines.append(f"| {name} | {row['seconds']:.1f} | {row['rows_per_s']:,.0f} | {memory} |")
+        table.append([name, f"{row['seconds']:.1f}", f"{row['rows_per_s']:,.0f}", memory])
     said = f"{machine['rows']:,} headlines, {machine['network']}, {machine['threads']} threads, {machine['processor']}."
-    folder = HERE / "predict_files"
-    folder.mkdir(exist_ok=True)
-    (folder / "predict_files.md").write_text("\n".join([*lines, "", said, ""]), encoding="utf-8")
-    content = json.dumps({"machine": machine, "rows": found}, indent=2) + "\n"
-    (folder / "predict_files.json").write_text(content, encoding="utf-8")
-    print("\n".join(lines), said, sep="\n")
+    publish(HERE / "predict_files" / "predict_files", table, said, {"machine": machine, "rows": found})
 
 
 if __name__ == "__main__":

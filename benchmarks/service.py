@@ -30,6 +30,8 @@ from urllib.request import Request, urlopen
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from published import publish  # noqa: E402
+
 from distill.report.timing import processor  # noqa: E402
 
 CHUNK = 1000  # texts of a request while the service warms up
@@ -148,25 +150,21 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def write(row: dict[str, Any]) -> None:
-    """Markdown, JSON, and the table on the screen."""
-    table = {
+    """The table and the figures."""
+    cells = {
         "requests/s": f"{row['requests_per_s']:,.0f}",
         **{f"p{percent:g}, ms": f"{row[f'p{percent:g}_ms']:.1f}" for percent in PERCENTILES},
         "longest, ms": f"{row['max_ms']:.1f}",
         "errors": f"{row['errors']:,}",
         **{f"memory, {when}, MB": f"{value:.0f}" for when, value in row["memory_mb"].items()},
     }
-    lines = [f"| {' | '.join(table)} |", f"|{'---|' * len(table)}", f"| {' | '.join(table.values())} |"]
     said = (
         f"{row['requests']:,} requests of one text in {row['seconds']:.0f} s over {row['connections']} connections, "
         f"{row['texts']:,} texts in turn; wrk on the same {len(os.sched_getaffinity(0))} cores, {processor()}. "
         "Memory: fresh, then after every text was answered once: at start, middle and end of the load."
     )
-    folder = HERE / "service"
-    folder.mkdir(exist_ok=True)
-    (folder / "service.md").write_text("\n".join([*lines, "", said, ""]), encoding="utf-8")
-    (folder / "service.json").write_text(json.dumps({"processor": processor(), **row}, indent=2) + "\n", "utf-8")
-    print("\n".join(lines), said, sep="\n")
+    found = {"processor": processor(), **row}
+    publish(HERE / "service" / "service", [list(cells), list(cells.values())], said, found)
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ README.md says how it measures; the kernels are in libraries.py, folded.py and f
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import platform
 import statistics
@@ -33,10 +32,10 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "student_kernels")]
 
 from folded import Run, Texts, fold, in_c_floats, in_numba, in_numpy  # noqa: E402
 from libraries import LONGEST, in_onnxruntime, in_torch, onnx_file, quantised_file, quantised_torch  # noqa: E402
+from published import publish  # noqa: E402
 
 from distill.export import bundle_arrays  # noqa: E402
 from distill.report.speed_tables import figure  # noqa: E402
-from distill.report.tables import markdown_of  # noqa: E402
 from distill.report.timing import processor  # noqa: E402
 from distill.runtime import networks  # noqa: E402
 from distill.runtime.layers import lanes  # noqa: E402
@@ -158,8 +157,8 @@ def measured(rows: Sequence[Variant], batches: Sequence[Texts], rounds: int) -> 
     ]
 
 
-def markdown(rows: Sequence[dict[str, Any]], machine: dict[str, Any]) -> str:
-    """The table, and what it was measured on."""
+def write(rows: Sequence[dict[str, Any]], machine: dict[str, Any]) -> None:
+    """The table and the figures."""
     body = [
         [
             row["kernel"],
@@ -174,9 +173,10 @@ def markdown(rows: Sequence[dict[str, Any]], machine: dict[str, Any]) -> str:
         ]
         for row in rows
     ]
-    said = ", ".join(f"{name} {value}" for name, value in machine.items())
-    largest = figure(rows[0]["largest_logit"])
-    return f"{markdown_of([list(TITLES), *body])}\n\nThe largest logit is {largest}. Measured with {said}.\n"
+    taken = ", ".join(f"{name} {value}" for name, value in machine.items())
+    said = f"The largest logit is {figure(rows[0]['largest_logit'])}. Measured with {taken}."
+    found = {"machine": machine, "rows": rows}
+    publish(HERE / "student_kernels" / "kernels", [list(TITLES), *body], said, found)
 
 
 def main() -> None:
@@ -195,10 +195,7 @@ def main() -> None:
     machine = {**vars(given), "processor": processor(), "vectors": f"of {32 * lanes()} bits"}
     machine |= {"PyTorch for": torch.backends.cpu.get_cpu_capability(), "Python": platform.python_version()}
     machine |= {module.__name__: module.__version__ for module in (torch, onnxruntime, np, numba)}
-    target, content = HERE / "student_kernels" / "kernels.md", json.dumps({"machine": machine, "rows": rows}, indent=2)
-    target.write_text(markdown(rows, machine), encoding="utf-8")
-    target.with_suffix(".json").write_text(content + "\n", encoding="utf-8")
-    print(markdown(rows, machine))
+    write(rows, machine)
 
 
 if __name__ == "__main__":

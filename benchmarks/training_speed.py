@@ -10,7 +10,6 @@ the package accelerate. Writes benchmarks/training_speed/training_speed.json and
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -21,6 +20,8 @@ import torch
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
+
+from published import publish  # noqa: E402
 
 from distill import teacher  # noqa: E402
 from distill.batches import Batch  # noqa: E402
@@ -155,23 +156,17 @@ def main() -> None:
 
 
 def write(rows: dict[str, dict[str, float]], machine: dict[str, Any]) -> None:
-    """Markdown, JSON, and the table on the screen."""
+    """The table and the figures."""
     base = rows["transformers.Trainer"]
-    lines = ["| | train, texts/s | times | label, texts/s | times | dev accuracy |", "|---|---|---|---|---|---|"]
+    table = [["", "train, texts/s", "times", "label, texts/s", "times", "dev accuracy"]]
     for name, row in rows.items():
-        train, label = row["train_texts_per_s"], row["label_texts_per_s"]
-        times = train / base["train_texts_per_s"], label / base["label_texts_per_s"]
-        accuracy = f"{row['dev_accuracy']:.4f}".removeprefix("0")
-        lines.append(f"| {name} | {train:.1f} | {times[0]:.2f} | {label:.1f} | {times[1]:.2f} | {accuracy} |")
+        rates = [(row[rate], row[rate] / base[rate]) for rate in ("train_texts_per_s", "label_texts_per_s")]
+        cells = [cell for rate, times in rates for cell in (f"{rate:.1f}", f"{times:.2f}")]
+        table.append([name, *cells, f"{row['dev_accuracy']:.4f}"])
     said = (
         f"{machine['texts']} texts, {machine['threads']} threads, PyTorch {machine['torch']}, {machine['processor']}."
     )
-    folder = HERE / "training_speed"
-    folder.mkdir(exist_ok=True)
-    (folder / "training_speed.md").write_text("\n".join([*lines, "", said, ""]), encoding="utf-8")
-    content = json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n"
-    (folder / "training_speed.json").write_text(content, encoding="utf-8")
-    print("\n".join(lines), said, sep="\n")
+    publish(HERE / "training_speed" / "training_speed", table, said, {"machine": machine, "rows": rows})
 
 
 if __name__ == "__main__":

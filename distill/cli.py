@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from distill.config import Settings
 from distill.config.file import text_of
 from distill.config.flags import PATH, parser, settings_from
-from distill.errors import UserError
+from distill.errors import UserError, need
 from distill.processes import is_first
 
 __all__ = ["main", "parser", "settings_from"]
@@ -83,10 +83,9 @@ def completion(shell: str) -> str:
     Raises:
         UserError: shtab, which writes it, is not installed.
     """
-    try:
-        import shtab
-    except ImportError as error:
-        raise UserError("--completion needs the package shtab", None, "pip install shtab") from error
+    need("shtab", "--completion", "pip install shtab")
+    import shtab
+
     made = parser()
     made.prog = "distill"
     for action in made._actions:

@@ -1,5 +1,7 @@
 """What a person did wrong, said in one line: what, where, and what to type next."""
 
+from importlib.util import find_spec
+
 
 class UserError(Exception):
     """A fault in what the user handed in; the command line prints it without a traceback.
@@ -20,6 +22,16 @@ class UserError(Exception):
         where = f"{self.where}: " if self.where else ""
         hint = f" -> {self.hint}" if self.hint else ""
         return f"{where}{self.what}{hint}"
+
+
+def need(package: str, asked: str, hint: str, where: object = None) -> None:
+    """Refuse what was asked for before any of it is done, where its package is not installed.
+
+    Raises:
+        UserError: there is no such package.
+    """
+    if find_spec(package) is None:
+        raise UserError(f"{asked} needs the package {package}", where, hint)
 
 
 def joined(faults: list[str], most: int = 5) -> str:

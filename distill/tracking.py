@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
-from distill.errors import UserError
+from distill.errors import need
 from distill.training import Evaluation
 
 
@@ -16,9 +15,7 @@ def check() -> None:
     Raises:
         UserError: the package tensorboard is not installed.
     """
-    if find_spec("tensorboard") is None:
-        hint = "pip install -r requirements-track.txt"
-        raise UserError("--tensorboard needs the package tensorboard", None, hint)
+    need("tensorboard", "--tensorboard", "pip install -r requirements-track.txt")
 
 
 def watcher(folder: Path) -> Callable[[Evaluation], None]:

@@ -129,6 +129,6 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]
 
 
 @pytest.fixture(scope="session")
-def finished_bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its student's bundle; to be read only."""
     return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")

@@ -17,8 +17,8 @@ LETTERS = st.one_of(st.characters(), st.sampled_from("球队今天股票İΣ aA\
 
 
 @pytest.fixture(scope="module")
-def runtime(finished_bundle: Path) -> Runtime:
-    return load(finished_bundle)
+def runtime(bundle: Path) -> Runtime:
+    return load(bundle)
 
 
 @settings(max_examples=100, deadline=None)

@@ -18,7 +18,6 @@ from conftest import titles
 from distill.cli import main
 from distill.config import PredictSettings
 from distill.errors import UserError
-from distill.export import export_bundle
 from distill.jobs import parquet_rows, parts, text_rows
 from distill.jobs.files import plan
 from distill.runtime import Runtime
@@ -26,11 +25,6 @@ from distill.runtime import Runtime
 ROOT = Path(__file__).parent.parent
 TITLES = [text for text, _ in titles(0, 120)]
 SUFFIXES = ("txt", "csv", "tsv", "jsonl", "parquet")
-
-
-@pytest.fixture(scope="module")
-def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_bundle(finished_run / "student", tmp_path_factory.mktemp("labelled") / "bundle")
 
 
 @pytest.fixture

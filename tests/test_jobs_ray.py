@@ -10,18 +10,12 @@ import pytest
 from conftest import titles
 
 from distill.cli import main
-from distill.export import export_bundle
 from distill.jobs import ray_engine
 
 pytest.importorskip("ray", reason="pip install -r requirements-ray.txt")
 pa = pytest.importorskip("pyarrow")
 
 TITLES = [text for text, _ in titles(0, 120)]
-
-
-@pytest.fixture(scope="module")
-def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")
 
 
 @pytest.fixture(scope="module")

@@ -23,13 +23,13 @@ LONGEST = 50  # characters that the service of these tests accepts
 
 
 @pytest.fixture(scope="module")
-def address(finished_bundle: Path) -> Iterator[str]:
+def address(bundle: Path) -> Iterator[str]:
     """Where the real service listens, with a tiny student."""
     pytest.importorskip("fastapi", reason="pip install -r requirements-serve.txt")
     uvicorn = pytest.importorskip("uvicorn", reason="pip install -r requirements-serve.txt")
     from distill.service.app import create_app
 
-    student = load(finished_bundle)
+    student = load(bundle)
     app = create_app(student, ServeSettings(most_characters=LONGEST), Teacher(student.labels), model="tiny")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listener:

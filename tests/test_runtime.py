@@ -30,11 +30,6 @@ TITLES = [text for text, _ in titles(0, 120)]
 
 
 @pytest.fixture(scope="module")
-def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")
-
-
-@pytest.fixture(scope="module")
 def runtime(bundle: Path) -> Runtime:
     return load(bundle)
 

@@ -59,8 +59,8 @@ class Broken(Stub):
 
 
 @pytest.fixture(scope="module")
-def runtime(finished_bundle: Path) -> Runtime:
-    return Runtime(finished_bundle)
+def runtime(bundle: Path) -> Runtime:
+    return Runtime(bundle)
 
 
 @pytest.fixture(scope="module")

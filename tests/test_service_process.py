@@ -87,10 +87,10 @@ def predicted(url: str, text: str) -> str:
     ("lacking", "by"), [(HEAVY, signal.SIGTERM), (HEAVY + QUICKER, signal.SIGINT)], ids=["fast", "plain"]
 )
 def test_it_needs_little_and_answers_what_it_accepted(
-    finished_bundle: Path, started: list[Served], lacking: list[str], by: int
+    bundle: Path, started: list[Served], lacking: list[str], by: int
 ) -> None:
     """Half of each body has arrived when the signal comes; the rest comes when no new connection is accepted."""
-    service = Served(finished_bundle, lacking)
+    service = Served(bundle, lacking)
     started.append(service)
     assert "体育" in service.said and predicted(service.url, "银行股票大涨") == "财经"
     body = json.dumps({"texts": ["银行股票大涨"] * 50}).encode()
@@ -128,8 +128,8 @@ def _until(what: object, seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def test_what_does_not_end_in_time_is_cut_off(finished_bundle: Path, started: list[Served]) -> None:
-    service = Served(finished_bundle, HEAVY, "--stop", "1", "--wait", "60")
+def test_what_does_not_end_in_time_is_cut_off(bundle: Path, started: list[Served]) -> None:
+    service = Served(bundle, HEAVY, "--stop", "1", "--wait", "60")
     started.append(service)
     with service.connection() as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99\r\n\r\n{")
@@ -139,9 +139,9 @@ def test_what_does_not_end_in_time_is_cut_off(finished_bundle: Path, started: li
         assert time.monotonic() - begun < 15
 
 
-def test_an_answer_for_a_body_that_is_never_read(finished_bundle: Path, started: list[Served]) -> None:
+def test_an_answer_for_a_body_that_is_never_read(bundle: Path, started: list[Served]) -> None:
     """A refusal comes through although the body is still on its way, and the connection is of use afterwards."""
-    service = Served(finished_bundle, HEAVY, "--most_bytes", "1000")
+    service = Served(bundle, HEAVY, "--most_bytes", "1000")
     started.append(service)
     many = 2_000_000
     with service.connection() as connection:
@@ -152,7 +152,7 @@ def test_an_answer_for_a_body_that_is_never_read(finished_bundle: Path, started:
     assert service.stop() == 0
 
 
-def test_the_mode_in_this_process(finished_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_mode_in_this_process(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Stopped as by Ctrl-C, it ends as a success."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -165,7 +165,7 @@ def test_the_mode_in_this_process(finished_bundle: Path, capsys: pytest.CaptureF
 
     asking = threading.Thread(target=ask)
     asking.start()
-    flags = ["--mode", "serve", "--bundle", str(finished_bundle), "--port", str(port), "--with_teacher", "no"]
+    flags = ["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]
     assert main(flags) == 0
     asking.join()
     said = capsys.readouterr().err
@@ -177,13 +177,10 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_an_address_that_is_taken(finished_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_that_is_taken(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        assert (
-            main(["--mode", "serve", "--bundle", str(finished_bundle), "--port", str(port), "--with_teacher", "no"])
-            == 2
-        )
+        assert main(["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]) == 2
     assert f"127.0.0.1:{port}: cannot listen there: address already in use" in capsys.readouterr().err
 
 
@@ -206,8 +203,8 @@ def test_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{tmp_path / 'bundle'}: " in said and "--mode export" in said
 
 
-def test_a_package_is_missing(finished_bundle: Path) -> None:
-    code = WITHOUT.format(names=["prometheus_client"], flags=["--mode", "serve", "--bundle", str(finished_bundle)])
+def test_a_package_is_missing(bundle: Path) -> None:
+    code = WITHOUT.format(names=["prometheus_client"], flags=["--mode", "serve", "--bundle", str(bundle)])
     done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (

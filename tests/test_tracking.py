@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import tracking
+from distill import errors, tracking
 from distill.cli import main
 from distill.errors import UserError
 from distill.training import Evaluation
@@ -63,7 +63,7 @@ def test_a_run_is_watched(tmp_path: Path, tiny_flags: list[str]) -> None:
 def test_the_missing_package_is_said_before_anything_is_done(
     tmp_path: Path, tiny_flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda _: None)
+    monkeypatch.setattr(errors, "find_spec", lambda _: None)
     assert main([*tiny_flags, "--run", str(tmp_path / "run"), "--tensorboard"]) == 2
     said = "error: --tensorboard needs the package tensorboard -> pip install -r requirements-track.txt\n"
     assert capsys.readouterr().err == said and not (tmp_path / "run").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.formats import TEXT_COLUMNS, cell_text, find_column
-from distill.errors import UserError
+from distill.errors import UserError, need
 from distill.jobs.rows import BYTES, NO_TEXT, PREDICTED, ROWS, Answers, Bad, Chunk, Position, Wanted
 
 BUFFER = 2**20  # bytes of a column that are read ahead
@@ -25,8 +24,7 @@ def check_pyarrow(path: object) -> None:
     Raises:
         UserError: there is no pyarrow.
     """
-    if find_spec("pyarrow") is None:
-        raise UserError("Parquet needs the package pyarrow", path, "pip install pyarrow, or convert it to jsonl")
+    need("pyarrow", "Parquet", "pip install pyarrow, or convert it to jsonl", path)
 
 
 class ParquetRows:

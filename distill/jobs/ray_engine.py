@@ -11,12 +11,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from distill.config import PredictSettings, Settings
-from distill.errors import UserError
+from distill.errors import UserError, need
 from distill.jobs.files import check_named, find_files
 from distill.jobs.parquet_rows import text_column, texts_of, with_answers
 from distill.jobs.parts import Counts
@@ -61,8 +60,7 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     Raises:
         UserError: there is no ray, an input is no Parquet, the output is there already, or a row is bad and --strict.
     """
-    if find_spec("ray") is None:
-        raise UserError("--engine ray needs the package ray", None, "pip install -r requirements-ray.txt")
+    need("ray", "--engine ray", "pip install -r requirements-ray.txt")
     predict = settings.predict
     check_named(predict)
     sources, output = [source for given in predict.input for source in _sources(given)], predict.output

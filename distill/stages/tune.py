@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from distill.config import flag_of
-from distill.errors import UserError
+from distill.errors import need
 from distill.progress import log
 from distill.runs import fingerprint_lines, write_json
 from distill.stages.learn import Course, take
@@ -43,10 +43,9 @@ def tune(run: Run) -> list[Path]:
 
 
 def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise UserError("--mode tune needs the package optuna", None, "pip install -r requirements-tune.txt") from error
+    need("optuna", "--mode tune", "pip install -r requirements-tune.txt")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
