@@ -26,30 +26,44 @@ static int pooled_by(const Student *student, const Encoded *texts, float *pooled
     }
 }
 
-/* adds to a text's logits the mean of what its n-grams say */
+/* adds to a text's logits the mean of what its n-grams say; there may be none */
 static void add_ngrams(const Student *student, const int32_t *rows, int64_t count, float *logits) {
+    const float share = count ? 1.0f / count : 0.0f;
     for (int64_t i = 0; i < count; i++) {
         const float *row = student->says + (int64_t)rows[i] * student->classes;
-        for (int32_t j = 0; j < student->classes; j++) logits[j] += row[j] / count;
+        for (int32_t j = 0; j < student->classes; j++) logits[j] += share * row[j];
     }
 }
 
-/* logits [texts][classifier.out] */
-int distill_logits(const Student *student, const Encoded *texts, float *logits) {
-    float *pooled = malloc(sizeof(float) * (texts->texts * (student->width + student->layer.out) + 1));
-    if (!pooled) return 1;
-    const float *vectors = pooled;
+#define SOME 64 /* texts whose vectors stay in the cache until their logits are made; biLSTM sorts all by length */
+
+static int logits_of(const Student *student, const Encoded *texts, float *room, float *logits) {
+    const float *vectors = room;
     int32_t width = student->width;
-    const int failed = pooled_by(student, texts, pooled);
+    const int failed = pooled_by(student, texts, room);
     if (student->layer.weight) {
-        dense(&student->layer, vectors, texts->texts, width, 1, pooled + texts->texts * width);
-        vectors = pooled + texts->texts * width, width = student->layer.out;
+        dense(&student->layer, vectors, texts->texts, width, 1, room + texts->texts * width);
+        vectors = room + texts->texts * width, width = student->layer.out;
     }
     dense(&student->classifier, vectors, texts->texts, width, 0, logits);
     for (int64_t i = 0; student->says && i < texts->texts; i++)
         add_ngrams(student, texts->rows + texts->starts[i], texts->starts[i + 1] - texts->starts[i],
                    logits + i * student->classifier.out);
-    free(pooled);
+    return failed;
+}
+
+/* logits [texts][classifier.out] */
+int distill_logits(const Student *student, const Encoded *texts, float *logits) {
+    const int64_t at_once = student->kind != RECURRENT && texts->texts > SOME ? SOME : texts->texts;
+    float *room = malloc(sizeof(float) * (at_once * (student->width + student->layer.out) + 1));
+    int failed = !room;
+    for (int64_t first = 0; !failed && first < texts->texts; first += at_once) {
+        const int64_t left = texts->texts - first;
+        const Encoded some = {texts->ids + first * texts->longest, texts->lengths + first, texts->rows,
+                              texts->starts + first, left < at_once ? left : at_once, texts->longest};
+        failed = logits_of(student, &some, room, logits + first * student->classifier.out);
+    }
+    free(room);
     return failed;
 }
 

@@ -3,8 +3,9 @@
 #include "vectors.h"
 #include <stdlib.h>
 
-#define LINE 32 /* 16-bit numbers in a line of the cache */
-#define WIDE 2 /* vectors of columns that a row's sums take in a dense layer */
+#define LINE 32      /* 16-bit numbers in a line of the cache */
+#define DENSE_ROWS 6 /* texts that a dense layer takes at a time: 6 x 2 sums + 2 weights of 16 registers */
+#define WIDE 2       /* vectors of columns that a row's sums take there */
 
 /* mean and maximum of some rows of a table; zeros of none */
 INLINE void mean_and_most(const Table *table, const int32_t *rows, int64_t count, float *mean, float *highest) {
@@ -32,11 +33,14 @@ INLINE void expect_rows(const Table *table, const int32_t *rows, int64_t count) 
 int average(const Average *net, const Encoded *texts, float *pooled) {
     const int32_t width = net->words.width;
     for (int64_t i = 0; i < texts->texts; i++) {
-        mean_and_most(&net->words, texts->ids + i * texts->longest, texts->lengths[i], pooled, pooled + width);
+        const int32_t *words = texts->ids + i * texts->longest;
+        const int has_next = i + 1 < texts->texts;
+        if (has_next) expect_rows(&net->words, words + texts->longest, texts->lengths[i + 1]);
+        mean_and_most(&net->words, words, texts->lengths[i], pooled, pooled + width);
         pooled += 2 * width;
         if (!net->ngrams.rows) continue;
         const int64_t start = texts->starts[i], next = texts->starts[i + 1];
-        if (i + 1 < texts->texts) expect_rows(&net->ngrams, texts->rows + next, texts->starts[i + 2] - next);
+        if (has_next) expect_rows(&net->ngrams, texts->rows + next, texts->starts[i + 2] - next);
         mean_and_most(&net->ngrams, texts->rows + start, next - start, pooled, pooled + width);
         pooled += 2 * width;
     }
@@ -45,14 +49,20 @@ int average(const Average *net, const Encoded *texts, float *pooled) {
 
 INLINE void dense_block(const float *in, int32_t width, const float *weights, const float *bias, int32_t out_width,
                         const int rows, int relu, float *out) {
-    Floats sums[4][WIDE];
-    for (int row = 0; row < rows; row++)
-        for (int v = 0; v < WIDE; v++) sums[row][v] = floats(bias + v * LANES);
-    for (int32_t k = 0; k < width; k++, weights += WIDE * LANES)
-        for (int row = 0; row < rows; row++)
-            for (int v = 0; v < WIDE; v++) sums[row][v] += in[(int64_t)row * width + k] * floats(weights + v * LANES);
-    for (int row = 0; row < rows; row++)
-        for (int v = 0; v < WIDE; v++)
+    Floats sums[DENSE_ROWS][WIDE];
+    UNROLLED for (int row = 0; row < rows; row++)
+        UNROLLED for (int v = 0; v < WIDE; v++) sums[row][v] = floats(bias + v * LANES);
+    for (int32_t k = 0; k < width; k++, weights += WIDE * LANES) {
+        Floats columns[WIDE];
+        UNROLLED for (int v = 0; v < WIDE; v++) {
+            columns[v] = floats(weights + v * LANES);
+            IN_REGISTER(columns[v]);
+        }
+        UNROLLED for (int row = 0; row < rows; row++)
+            UNROLLED for (int v = 0; v < WIDE; v++) sums[row][v] += in[(int64_t)row * width + k] * columns[v];
+    }
+    UNROLLED for (int row = 0; row < rows; row++)
+        UNROLLED for (int v = 0; v < WIDE; v++)
             keep(out + (int64_t)row * out_width + v * LANES, relu ? most(sums[row][v], (Floats){}) : sums[row][v]);
 }
 
@@ -60,8 +70,8 @@ void dense(const Dense *layer, const float *in, int64_t texts, int32_t width, in
     for (int32_t j = 0; j < layer->out; j += WIDE * LANES) {
         const float *block = layer->weight + (int64_t)j * width, *bias = layer->bias + j;
         int64_t i = 0;
-        for (; i + 4 <= texts; i += 4)
-            dense_block(in + i * width, width, block, bias, layer->out, 4, relu, out + i * layer->out + j);
+        for (; i + DENSE_ROWS <= texts; i += DENSE_ROWS)
+            dense_block(in + i * width, width, block, bias, layer->out, DENSE_ROWS, relu, out + i * layer->out + j);
         for (; i < texts; i++)
             dense_block(in + i * width, width, block, bias, layer->out, 1, relu, out + i * layer->out + j);
     }

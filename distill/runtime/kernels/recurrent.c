@@ -8,7 +8,7 @@
 #include "vectors.h"
 #include <stdlib.h>
 
-#define TILE (8 * ROWS) /* texts whose states are in the cache together */
+#define ROWS GRU_ROWS /* the larger of the two */
 
 typedef struct {
     int16_t *before, *after; /* states as integers [TILE][units] */
@@ -73,9 +73,9 @@ INLINE void products(const int16_t *states, int32_t units, const int16_t *weight
                                                Ints found[ROWS][4]) {                                               \
         products(states, units, weights, rows, gates, found);                                                       \
     }
-PRODUCTS(lstm_products, ROWS, 4)
+PRODUCTS(lstm_products, LSTM_ROWS, 4)
 PRODUCTS(lstm_product, 1, 4)
-PRODUCTS(gru_products, ROWS, 3)
+PRODUCTS(gru_products, GRU_ROWS, 3)
 PRODUCTS(gru_product, 1, 3)
 
 INLINE Floats lstm(const Floats gate[4], float *cell) {
@@ -91,8 +91,8 @@ INLINE Floats lstm(const Floats gate[4], float *cell) {
 INLINE Floats gru(const Floats gate[4], Floats recurrent_new, float *state) {
     const Fraction reset = sigmoid_of(gate[0]), update = sigmoid_of(gate[1]);
     const Fraction new = tanh_of(gate[2] + recurrent_new * reset.over / reset.under);
-    const Floats fresh = new.over / new.under, old = floats(state);
-    const Floats next = fresh + update.over / update.under * (old - fresh);
+    const Floats both = update.under * new.under;
+    const Floats next = ((update.under - update.over) * new.over + update.over * new.under * floats(state)) / both;
     keep(state, next);
     return next;
 }
@@ -126,9 +126,10 @@ INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, in
 }
 
 INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t texts, int is_first, const int gates) {
+    const int rows = gates == 4 ? LSTM_ROWS : GRU_ROWS;
     for (int32_t block = 0; block < net->units / LANES; block++) {
         int32_t first = 0;
-        for (; first + ROWS <= texts; first += ROWS) block_step(net, tile, direction, block, first, is_first, ROWS, gates);
+        for (; first + rows <= texts; first += rows) block_step(net, tile, direction, block, first, is_first, rows, gates);
         for (; first < texts; first++) block_step(net, tile, direction, block, first, is_first, 1, gates);
     }
 }
