@@ -2,7 +2,7 @@
 
 python benchmarks/student_kernels.py
 
-A biLSTM of the default's size with random weights. Writes kernels.json and kernels.md into student_kernels/, where its
+A biLSTM of 128 units a direction with random weights. Writes kernels.json and kernels.md into student_kernels/, where its
 README.md says how it measures; the kernels are in libraries.py, folded.py and fp32.c there.
 """
 

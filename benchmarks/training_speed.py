@@ -1,10 +1,10 @@
 """The teacher's training and labelling against ``transformers.Trainer``, on the same texts, in one run.
 
-python benchmarks/training_speed.py --data ../shared/data/tnews5 --texts 2000
+python benchmarks/training_speed.py --data ../shared/data/tnews5 --texts 1600 --seeds 3
 
-Both train the bundled weights for one epoch, with batches of 32, the same peak learning rates, weight decay, warm-up
-and decay; the Trainer otherwise as it comes (float32, random batches padded to their longest text). The Trainer wants
-the package accelerate. Writes benchmarks/training_speed/training_speed.json and .md.
+By turns, seed after seed, both train the bundled weights for one epoch, with batches of 32, the same peak learning
+rates, weight decay, warm-up and decay; the Trainer otherwise as it comes (float32, random batches padded to their
+longest text). The Trainer wants the package accelerate. Writes benchmarks/training_speed/training_speed.json and .md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -33,7 +35,8 @@ from distill.report.timing import processor  # noqa: E402
 from distill.stages.run import labels_of  # noqa: E402
 from distill.training import WARM_UP, WEIGHT_DECAY, Job, Schedule, Split, fit, predict_logits  # noqa: E402
 
-SEED = 42
+SEED = 42  # the first
+TRAINER = "transformers.Trainer"
 
 
 class ForTrainer(torch.nn.Module):
@@ -50,17 +53,29 @@ class ForTrainer(torch.nn.Module):
         return {"logits": logits} if labels is None else {"loss": self.loss(logits, labels), "logits": logits}
 
 
-def ours(train: list[Example], dev: list[Example], classes: int, settings: TeacherSettings) -> dict[str, float]:
+@dataclass(frozen=True)
+class Task:
+    """What both do once."""
+
+    train: list[Example]
+    dev: list[Example]
+    classes: int
+    seed: int
+    settings: TeacherSettings = field(default_factory=lambda: TeacherSettings(epochs=1))
+
+
+def ours(task: Task) -> dict[str, float]:
     """One epoch and dev's labels by this program."""
-    torch.manual_seed(SEED)
-    model, pieces = teacher.build(resolve(settings.model).source, settings, classes)
+    train, dev, settings = task.train, task.dev, task.settings
+    torch.manual_seed(task.seed)
+    model, pieces = teacher.build(resolve(settings.model).source, settings, task.classes)
     with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in (train, dev))) as inputs:
         job = Job(
             Split(inputs[0], labels_of(train)),
             Split(inputs[1], labels_of(dev)),
             labels_only(settings.label_smoothing),
             Schedule(settings.epochs, settings.batch_size, averaging=settings.averaging),
-            SEED,
+            task.seed,
             "ours",
         )
         started = time.perf_counter()
@@ -71,16 +86,17 @@ def ours(train: list[Example], dev: list[Example], classes: int, settings: Teach
         seconds = evaluated - started - evaluation
     started = time.perf_counter()
     logits = predict_logits(model, pieces.encode([example.text for example in dev]))
-    labelling = len(dev) / (time.perf_counter() - started)
-    return figures(seconds, len(train), labelling, logits, dev)
+    labelling = time.perf_counter() - started
+    return figures(seconds, labelling, logits, task)
 
 
-def trainers(train: list[Example], dev: list[Example], classes: int, settings: TeacherSettings) -> dict[str, float]:
+def trainers(task: Task) -> dict[str, float]:
     """One epoch and dev's labels by the Trainer."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    torch.manual_seed(SEED)
-    model, pieces = teacher.build(resolve(settings.model).source, settings, classes)
+    settings = task.settings
+    torch.manual_seed(task.seed)
+    model, pieces = teacher.build(resolve(settings.model).source, settings, task.classes)
 
     def rows(split: list[Example]) -> list[dict[str, Any]]:
         encoded = pieces.tokenizer(
@@ -102,7 +118,7 @@ def trainers(train: list[Example], dev: list[Example], classes: int, settings: T
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
-            seed=SEED,
+            seed=task.seed,
             use_cpu=not torch.cuda.is_available(),
         )
         groups = model.parameter_groups(settings)
@@ -110,22 +126,31 @@ def trainers(train: list[Example], dev: list[Example], classes: int, settings: T
             ForTrainer(model, settings.label_smoothing),
             arguments,
             DataCollatorWithPadding(pieces.tokenizer),
-            rows(train),  # type: ignore[arg-type]
+            rows(task.train),  # type: ignore[arg-type]
             optimizers=(torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True), None),
         )
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
         started = time.perf_counter()
-        logits = torch.from_numpy(trainer.predict(rows(dev)).predictions)  # type: ignore[arg-type]
-        labelling = len(dev) / (time.perf_counter() - started)
-    return figures(seconds, len(train), labelling, logits, dev)
+        logits = torch.from_numpy(trainer.predict(rows(task.dev)).predictions)  # type: ignore[arg-type]
+        labelling = time.perf_counter() - started
+    return figures(seconds, labelling, logits, task)
 
 
-def figures(seconds: float, texts: int, labelling: float, logits: torch.Tensor, dev: list[Example]) -> dict[str, float]:
-    """A row of the table."""
-    accuracy = (logits.argmax(1) == labels_of(dev)).double().mean().item()
-    return {"train_texts_per_s": texts / seconds, "label_texts_per_s": labelling, "dev_accuracy": accuracy}
+def figures(training: float, labelling: float, logits: torch.Tensor, task: Task) -> dict[str, float]:
+    """Of one seed, the times in seconds."""
+    return {
+        "train_texts_per_s": len(task.train) / training,
+        "label_texts_per_s": len(task.dev) / labelling,
+        "dev_accuracy": (logits.argmax(1) == labels_of(task.dev)).double().mean().item(),
+    }
+
+
+def mean(seeds: list[dict[str, float]]) -> dict[str, Any]:
+    """Means over the seeds, and every seed's accuracy."""
+    means = {name: fmean(seed[name] for seed in seeds) for name in seeds[0]}
+    return {**means, "dev_accuracies": [seed["dev_accuracy"] for seed in seeds]}
 
 
 def main() -> None:
@@ -133,38 +158,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="", help="folder of the data; empty: the embedded reviews")
     parser.add_argument("--texts", type=int, default=2000, help="train texts, a stratified choice")
+    parser.add_argument("--seeds", type=int, default=3, help="42 and those after it")
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: one per core")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
     data = load(DataSettings(data=given.data), SEED)
     _, chosen = stratified_split(list(data.train), SEED, min(1.0, given.texts / len(data.train)))
-    settings = TeacherSettings(epochs=1)
-    rows = {
-        "transformers.Trainer": trainers(chosen, list(data.dev), len(data.labels), settings),
-        "this program": ours(chosen, list(data.dev), len(data.labels), settings),
-    }
+    tasks = [Task(chosen, list(data.dev), len(data.labels), SEED + place) for place in range(given.seeds)]
+    pairs = [(trainers(task), ours(task)) for task in tasks]
     write(
-        rows,
+        {TRAINER: mean([pair[0] for pair in pairs]), "this program": mean([pair[1] for pair in pairs])},
         {
             "processor": processor(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "texts": len(chosen),
+            "dev_texts": len(data.dev),
+            "seeds": given.seeds,
         },
     )
 
 
-def write(rows: dict[str, dict[str, float]], machine: dict[str, Any]) -> None:
+def write(rows: dict[str, dict[str, Any]], machine: dict[str, Any]) -> None:
     """The table and the figures."""
-    base = rows["transformers.Trainer"]
+    base = rows[TRAINER]
     table = [["", "train, texts/s", "times", "label, texts/s", "times", "dev accuracy"]]
     for name, row in rows.items():
         rates = [(row[rate], row[rate] / base[rate]) for rate in ("train_texts_per_s", "label_texts_per_s")]
         cells = [cell for rate, times in rates for cell in (f"{rate:.1f}", f"{times:.2f}")]
-        table.append([name, *cells, f"{row['dev_accuracy']:.4f}"])
+        each = ", ".join(f"{accuracy:.4f}" for accuracy in row["dev_accuracies"])
+        table.append([name, *cells, f"{row['dev_accuracy']:.4f} ({each})"])
     said = (
-        f"{machine['texts']} texts, {machine['threads']} threads, PyTorch {machine['torch']}, {machine['processor']}."
+        f"{machine['texts']} texts, {machine['dev_texts']} of dev; means of {machine['seeds']} seeds; threads: "
+        f"{machine['threads']}; PyTorch {machine['torch']}, {machine['processor']}."
     )
     publish(HERE / "training_speed" / "training_speed", table, said, {"machine": machine, "rows": rows})
 

@@ -21,7 +21,7 @@ from distill.runtime.texts import beginnings, pack
 
 __all__ = ["Runtime", "load"]
 
-SHARD = 256  # texts that a thread takes at a time: few enough for the cache, many enough to be of like lengths
+SHARD = 256  # texts that a thread takes at a time at most: few enough for the cache, many enough to be of like lengths
 
 
 class Runtime:
@@ -46,8 +46,8 @@ class Runtime:
             self._student = student(bundle.card["network"], bundle.arrays)
         except (KeyError, ValueError, IndexError) as error:
             raise UserError(f"this bundle is broken: {error!r}", folder, AGAIN) from error
-        threads = threads or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._threads = threads or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Logits in the order of the texts, shape (texts, classes).
@@ -57,8 +57,10 @@ class Runtime:
         """
         if len(texts) <= SHARD:
             return self._logits(texts, 0)
-        firsts = range(0, len(texts), SHARD)
-        shards = [texts[first : first + SHARD] for first in firsts]
+        rounds = -(-len(texts) // (SHARD * self._threads))  # of shards of one size: no thread waits for another's last
+        size = -(-len(texts) // (rounds * self._threads))
+        firsts = range(0, len(texts), size)
+        shards = [texts[first : first + size] for first in firsts]
         return np.concatenate(list((self._pool.map if self._pool else map)(self._logits, shards, firsts)))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
