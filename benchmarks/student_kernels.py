@@ -2,8 +2,8 @@
 
 python benchmarks/student_kernels.py
 
-A biLSTM of 128 units a direction with random weights. Writes kernels.json and kernels.md into student_kernels/, where its
-README.md says how it measures; the kernels are in libraries.py, folded.py and fp32.c there.
+A biLSTM of 128 units a direction with random weights. Writes kernels.json and kernels.md into student_kernels/, where
+its README.md says how it measures; the kernels are in libraries.py, folded.py and fp32.c there.
 """
 
 from __future__ import annotations
