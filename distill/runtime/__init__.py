@@ -86,8 +86,8 @@ class Runtime:
                 self._lexicon.struct,
                 self._ngrams.struct if self._ngrams else None,
                 ctypes.byref(self._student),
-                ctypes.byref(packed.struct()),
-                ctypes.byref(read.struct()),
+                ctypes.byref(packed.struct),
+                ctypes.byref(read.struct),
                 self._most,
                 pointer(found),
             )

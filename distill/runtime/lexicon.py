@@ -101,7 +101,7 @@ class Lexicon:
         return ids, lengths
 
     def _with(self, packed: Packed) -> tuple[Any, Any]:
-        return self.struct, ctypes.byref(packed.struct())
+        return self.struct, ctypes.byref(packed.struct)
 
 
 class Ngrams:
@@ -123,7 +123,7 @@ class Ngrams:
         """
         rows = np.empty(3 * len(packed.points) + len(packed), np.int32)
         starts = np.empty(len(packed) + 1, np.int64)
-        texts = ctypes.byref(packed.struct())
+        texts = ctypes.byref(packed.struct)
         check(library().distill_ngrams(self.struct, texts, pointer(rows), pointer(starts)))
         return rows[: starts[-1]], starts
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +42,7 @@ class Packed:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    @functools.cached_property
     def struct(self) -> Texts:
         """The same for the kernels; it lives no longer than this."""
         return Texts(address(self.points), address(self.starts), len(self.starts) - 1)
@@ -55,13 +58,12 @@ def pack(texts: Sequence[str], first: int = 0) -> Packed:
         UserError: a text is no string.
     """
     joined = _joined(texts, first)
-    if MASKED in joined or any(letter in joined for letter in ALONE):
+    if MASKED in joined or ALONE[0] in joined or ALONE[1] in joined:
         texts = [MASKED.join([part.lower() for part in text.split(MASKED)]) for text in texts]
         joined = "".join(texts)
     else:
         joined = joined.lower()
-    starts = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=starts[1:])
+    starts = np.fromiter(itertools.accumulate(map(len, texts), initial=0), np.int64, len(texts) + 1)
     return Packed(np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32), starts)
 
 

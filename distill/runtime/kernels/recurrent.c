@@ -97,15 +97,18 @@ INLINE Floats gru(const Floats gate[4], Floats recurrent_new, float *state) {
     return next;
 }
 
-/* one step of `rows` texts from `first` on, one block of units; before the first step all states are 0 */
-INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
-                       int is_first_step, const int rows, const int gates) {
-    const int32_t units = net->units, column = block * gates * LANES;
-    const int16_t *weights = net->recurrent[direction] + (int64_t)block * units * gates * LANES;
-    Ints sums[ROWS][4] = {};
-    if (!is_first_step)
-        (gates == 4 ? (rows == 1 ? lstm_product : lstm_products) : (rows == 1 ? gru_product : gru_products))(
-            tile->before + first * units, units, weights, sums);
+/* recurrent products of one step of `rows` texts from `first` on, one block of units */
+INLINE void block_products(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
+                           const int rows, const int gates, Ints sums[ROWS][4]) {
+    const int32_t units = net->units;
+    (gates == 4 ? (rows == 1 ? lstm_product : lstm_products) : (rows == 1 ? gru_product : gru_products))(
+        tile->before + first * units, units, net->recurrent[direction] + (int64_t)block * units * gates * LANES, sums);
+}
+
+/* what the step makes of them */
+INLINE void block_gates(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
+                        const int rows, const int gates, Ints sums[ROWS][4]) {
+    const int32_t column = block * gates * LANES;
     UNROLLED for (int row = 0; row < rows; row++) {
         const int64_t place = ((int64_t)block * TILE + first + row) * LANES;
         Floats gate[4], product = {};
@@ -121,16 +124,39 @@ INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, in
         keep(tile->most + place, most(floats(tile->most + place), state));
         keep(tile->sum + place, floats(tile->sum + place) + state);
         const Shorts whole = rounded(state * net->state_scale);
-        memcpy(tile->after + (first + row) * units + block * LANES, &whole, sizeof whole);
+        memcpy(tile->after + (first + row) * net->units + block * LANES, &whole, sizeof whole);
     }
 }
 
+/* one step of a single text: its gates wait for one another, those of several blocks do not */
+INLINE void single_step(const Recurrent *net, const Tile *tile, int direction, int is_first, const int gates) {
+    for (int32_t block = 0; block < net->units / LANES; block += 4) {
+        const int32_t some = net->units / LANES - block < 4 ? net->units / LANES - block : 4;
+        Ints sums[4][ROWS][4] = {};
+        for (int32_t i = 0; i < some && !is_first; i++)
+            block_products(net, tile, direction, block + i, 0, 1, gates, sums[i]);
+        for (int32_t i = 0; i < some; i++) block_gates(net, tile, direction, block + i, 0, 1, gates, sums[i]);
+    }
+}
+
+/* one step of all texts; before the first step all states are 0 */
 INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t texts, int is_first, const int gates) {
     const int rows = gates == 4 ? LSTM_ROWS : GRU_ROWS;
+    if (texts == 1) {
+        single_step(net, tile, direction, is_first, gates);
+        return;
+    }
     for (int32_t block = 0; block < net->units / LANES; block++) {
+        Ints sums[ROWS][4] = {};
         int32_t first = 0;
-        for (; first + rows <= texts; first += rows) block_step(net, tile, direction, block, first, is_first, rows, gates);
-        for (; first < texts; first++) block_step(net, tile, direction, block, first, is_first, 1, gates);
+        for (; first + rows <= texts; first += rows) {
+            if (!is_first) block_products(net, tile, direction, block, first, rows, gates, sums);
+            block_gates(net, tile, direction, block, first, rows, gates, sums);
+        }
+        for (; first < texts; first++) {
+            if (!is_first) block_products(net, tile, direction, block, first, 1, gates, sums);
+            block_gates(net, tile, direction, block, first, 1, gates, sums);
+        }
     }
 }
 
