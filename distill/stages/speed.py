@@ -102,8 +102,8 @@ def _sentence(texts: int) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in _versions().items())
     gpu = f", GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        "From raw text to label, segmentation or word pieces included. Models with the same number of threads took "
-        f"turns, round after round, each after a run to warm up: {QUICK.rounds} rounds over {texts:,} test texts, of "
+        "From raw text to label, segmentation or word pieces included. All models and numbers of threads took turns, "
+        f"round after round, each after a run to warm up: {QUICK.rounds} rounds over {texts:,} test texts, of "
         f"BERT-like models {SLOW.rounds} rounds over {min(texts, SLOW.texts)} of them ({YARDSTICK}: "
         f"{min(texts, SLOWEST.texts)}), evenly taken. Single texts: {QUICK.singles:,} calls, of BERT-like models "
         f"{SLOW.singles} ({SLOWEST.singles}). Batches hold texts of like lengths, padded to the longest. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,34 +62,46 @@ def measure(
 ) -> tuple[list[Measured], list[str]]:
     """A row a candidate and number of threads, and a line for each fresh process that failed.
 
-    Candidates of the same number of threads take turns. ``gold`` are the names of the labels of ``texts``.
+    All take turns. ``gold`` are the names of the labels of ``texts``.
     """
-    labels: dict[str, Sequence[str]] = {}
-    found: dict[tuple[str, int], Measured] = {}
-    # most threads first: the labels of all texts, which a slow model takes long for, come from the first group
-    for count in sorted({count for one in candidates for count in one.threads}, reverse=True):
-        torch.set_num_threads(count)
-        group = [one for one in candidates if count in one.threads]
-        found |= {(row.name, count): row for row in _timed(group, count, texts, labels)}
+    pairs = [(one, count) for one in candidates for count in one.threads]
+    opened = {(one.name, count): _with_threads(one.open(count), count) for one, count in pairs}
+    labels = {
+        one.name: [str(label) for label in opened[one.name, max(one.threads)](texts)]
+        for one in progress(candidates, "labels", len(candidates), "models")
+        if one.gives_labels
+    }
+    found = _timed(pairs, opened, texts)
     processes, failed = _processes(candidates, texts[:PROCESS_TEXTS])
-    rows = [_judged(found[one.name, count], one, labels, gold) for one in candidates for count in one.threads]
+    rows = [_judged(row, one, labels, gold) for row, (one, _) in zip(found, pairs, strict=True)]
     return [_with_process(row, processes.get(row.name)) for row in rows], failed
 
 
+def _with_threads(predict: Predict, threads: int) -> Predict:
+    """The same, PyTorch being told its number of threads at each call: others have theirs in between."""
+
+    def told(texts: Sequence[str]) -> Sequence[object]:
+        torch.set_num_threads(threads)
+        return predict(texts)
+
+    return told
+
+
 def _timed(
-    group: Sequence[Candidate], threads: int, texts: Sequence[str], labels: dict[str, Sequence[str]]
-) -> Iterator[Measured]:
-    """Rows of one number of threads; ``labels`` gets those of every candidate that gives some."""
-    opened = {one.name: one.open(threads) for one in group}
-    for one in group:
-        if one.gives_labels and one.name not in labels:
-            labels[one.name] = [str(label) for label in opened[one.name](texts)]
-    tasks = {one.name: Task(opened[one.name], spaced(texts, one.effort.texts), one.effort.rounds) for one in group}
-    seconds = in_turns(tasks)
-    for one in progress(group, "single texts", len(group), "models"):
-        few = tasks[one.name].texts
-        singles = one_by_one(opened[one.name], few, one.effort.singles) if threads == 1 else ()
-        yield Measured(one.name, threads, one.batch, len(few), seconds[one.name], singles, bytes=one.bytes)
+    pairs: Sequence[tuple[Candidate, int]], opened: dict[tuple[str, int], Predict], texts: Sequence[str]
+) -> list[Measured]:
+    """Rows without what only labels and fresh processes tell."""
+    tasks = {
+        (one.name, count): Task(opened[one.name, count], spaced(texts, one.effort.texts), one.effort.rounds)
+        for one, count in pairs
+    }
+    seconds, rows = in_turns(tasks), []
+    for one, count in progress(pairs, "single texts", len(pairs), "models"):
+        key = one.name, count
+        few = tasks[key].texts
+        singles = one_by_one(opened[key], few, one.effort.singles) if count == 1 else ()
+        rows.append(Measured(one.name, count, one.batch, len(few), seconds[key], singles, bytes=one.bytes))
+    return rows
 
 
 def spaced(texts: Sequence[str], most: int) -> Sequence[str]:
@@ -97,7 +109,7 @@ def spaced(texts: Sequence[str], most: int) -> Sequence[str]:
     return [texts[place * len(texts) // most] for place in range(most)] if len(texts) > most else texts
 
 
-def _judged(row: Measured, one: Candidate, labels: dict[str, Sequence[str]], gold: Sequence[str]) -> Measured:
+def _judged(row: Measured, one: Candidate, labels: Mapping[str, Sequence[str]], gold: Sequence[str]) -> Measured:
     own, like = labels.get(one.name), labels.get(one.like)
     return dataclasses.replace(row, accuracy=_same(own, gold), labels_equal=_same(own, like))
 
