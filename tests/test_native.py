@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +62,15 @@ def test_nowhere_to_keep_them(fresh: Path) -> None:
     with pytest.raises(UserError, match="cannot be kept here") as error:
         native.library()
     assert "DISTILL_CACHE" in error.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not there")
+@pytest.mark.parametrize("flag", ["", " -DSIXTEEN_LANES"])
+def test_the_networks_of_other_processors(flag: str, tmp_path: Path) -> None:
+    """Without any vector instructions, and with arrays laid out as AVX-512 wants them."""
+    told = {"CC": f"gcc{flag}", "DISTILL_MARCH": "x86-64", "DISTILL_CACHE": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-q", "--no-cov", str(Path(__file__).with_name("test_networks.py"))]
+    done = subprocess.run(command, env={**os.environ, **told}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert len(list(tmp_path.glob("kernels-*.so"))) == 1

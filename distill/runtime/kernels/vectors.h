@@ -5,22 +5,19 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX512BW__)
+#if defined(__AVX2__)
 #include <immintrin.h>
+#endif
+
+#if defined(__AVX512BW__) || defined(SIXTEEN_LANES) /* the latter for tests, on processors without any of these */
 #define LANES 16
 #define LSTM_ROWS 6 /* texts whose sums fit the registers beside a column of weights: 6 x 4 gates + 4 of 32 registers */
 #define GRU_ROWS 8  /* 8 x 3 + 3 */
 #define TILE 48     /* texts whose states are in the cache together: a multiple of both */
-#elif defined(__AVX2__)
-#include <immintrin.h>
+#else
 #define LANES 8
 #define LSTM_ROWS 2 /* 2 x 4 + 4 of 16 */
 #define GRU_ROWS 3  /* 3 x 3 + 3 */
-#define TILE 18
-#else
-#define LANES 8
-#define LSTM_ROWS 2
-#define GRU_ROWS 3
 #define TILE 18
 #endif
 
