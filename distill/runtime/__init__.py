@@ -22,6 +22,7 @@ from distill.runtime.texts import beginnings, pack
 __all__ = ["Runtime", "load"]
 
 SHARD = 256  # texts that a thread takes at a time at most: few enough for the cache, many enough to be of like lengths
+LEAST = 64  # and at least
 
 
 class Runtime:
@@ -58,7 +59,7 @@ class Runtime:
         if len(texts) <= SHARD:
             return self._logits(texts, 0)
         rounds = -(-len(texts) // (SHARD * self._threads))  # of shards of one size: no thread waits for another's last
-        size = -(-len(texts) // (rounds * self._threads))
+        size = max(LEAST, -(-len(texts) // (rounds * self._threads)))
         firsts = range(0, len(texts), size)
         shards = [texts[first : first + size] for first in firsts]
         return np.concatenate(list((self._pool.map if self._pool else map)(self._logits, shards, firsts)))
