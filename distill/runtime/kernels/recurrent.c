@@ -128,6 +128,13 @@ INLINE void block_gates(const Recurrent *net, const Tile *tile, int direction, i
     }
 }
 
+/* both, one after the other; before the first step all states are 0, and so are the sums */
+INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
+                       int is_first_step, const int rows, const int gates, Ints sums[ROWS][4]) {
+    if (!is_first_step) block_products(net, tile, direction, block, first, rows, gates, sums);
+    block_gates(net, tile, direction, block, first, rows, gates, sums);
+}
+
 /* one step of a single text: its gates wait for one another, those of several blocks do not */
 INLINE void single_step(const Recurrent *net, const Tile *tile, int direction, int is_first, const int gates) {
     for (int32_t block = 0; block < net->units / LANES; block += 4) {
@@ -139,7 +146,7 @@ INLINE void single_step(const Recurrent *net, const Tile *tile, int direction, i
     }
 }
 
-/* one step of all texts; before the first step all states are 0 */
+/* one step of all texts */
 INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t texts, int is_first, const int gates) {
     const int rows = gates == 4 ? LSTM_ROWS : GRU_ROWS;
     if (texts == 1) {
@@ -149,14 +156,9 @@ INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t 
     for (int32_t block = 0; block < net->units / LANES; block++) {
         Ints sums[ROWS][4] = {};
         int32_t first = 0;
-        for (; first + rows <= texts; first += rows) {
-            if (!is_first) block_products(net, tile, direction, block, first, rows, gates, sums);
-            block_gates(net, tile, direction, block, first, rows, gates, sums);
-        }
-        for (; first < texts; first++) {
-            if (!is_first) block_products(net, tile, direction, block, first, 1, gates, sums);
-            block_gates(net, tile, direction, block, first, 1, gates, sums);
-        }
+        for (; first + rows <= texts; first += rows)
+            block_step(net, tile, direction, block, first, is_first, rows, gates, sums);
+        for (; first < texts; first++) block_step(net, tile, direction, block, first, is_first, 1, gates, sums);
     }
 }
 
