@@ -22,12 +22,12 @@ typedef struct {
     const float *input[2];           /* [width][columns], already divided by folded_scale */
     const float *bias[2];            /* [columns], likewise */
     const float *folded_scale[2];    /* [columns]: gate's share of the word = folded * folded_scale */
-    const int16_t *recurrent[2];     /* [units / LANES][units / 2][gates][LANES][2] */
+    const int8_t *recurrent[2];      /* [units / LANES][units / 4][gates][LANES][4] */
+    const int32_t *rest[2];          /* [columns]: what takes the 1 off that is added to each state */
     const float *recurrent_scale[2]; /* [columns] */
     const float *recurrent_bias[2];  /* [columns]; GRU's of the new gate, else 0 */
     int16_t *folded;                 /* [words][2][columns] */
     uint8_t *known;                  /* [words]: whether its folded row is there */
-    float state_scale;               /* a state of 1 as an integer */
 } Recurrent;
 
 typedef struct {

@@ -1,17 +1,19 @@
 /* biLSTM and biGRU: maximum and mean of the states of each text, for texts of any lengths and without padding.
  *
  * A word's product with the input weights hangs on the word alone, so it is made once a word, when the word is first
- * met, and kept in 16 bits ("folded"). What is left of a step is the recurrent product, in 16-bit integers with 32-bit
- * sums. Columns stand in blocks of LANES units with their gates side by side, so that a block's gates meet in registers.
+ * met, and kept in 16 bits ("folded"). What is left of a step is the recurrent product, in 8-bit integers. Columns stand
+ * in blocks of LANES units with their gates side by side, so that a block's gates meet in registers.
  */
 #include "networks.h"
 #include "vectors.h"
 #include <stdlib.h>
 
 #define ROWS GRU_ROWS /* the larger of the two */
+#define STATE_ONE 127 /* a state of 1 as an integer; what is kept is the state plus 1 */
+#define GROUP 16      /* states whose products are summed in 16 bits */
 
 typedef struct {
-    int16_t *before, *after; /* states as integers [TILE][units] */
+    uint8_t *before, *after; /* states as integers [TILE][units] */
     float *cell;             /* LSTM's cell, GRU's state [units / LANES][TILE][LANES]: what a block needs is together */
     float *most, *sum;       /* over the steps, likewise */
     const int16_t *row[TILE], *next[TILE]; /* of the folded table, for this step and the one after */
@@ -42,57 +44,64 @@ INLINE const int16_t *folded_row(const Recurrent *net, int32_t word, int directi
 }
 
 /* recurrent products of `rows` texts with the gates of one block of units */
-INLINE void products(const int16_t *states, int32_t units, const int16_t *weights, const int rows, const int gates,
-                     Ints found[ROWS][4]) {
-    Ints sums[ROWS][4];
+INLINE void products(const uint8_t *states, int32_t units, const int8_t *weights, const int32_t *rest, const int rows,
+                     const int gates, Ints found[ROWS][4]) {
     UNROLLED for (int row = 0; row < rows; row++)
-        UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] = (Ints){};
-    for (int32_t k = 0; k < units; k += 2, weights += gates * 2 * LANES) {
-        Pairs columns[4];
-        if (rows == 1) __builtin_prefetch(weights + 512), __builtin_prefetch(weights + 544); /* one text waits for them */
-        UNROLLED for (int gate = 0; gate < gates; gate++) {
-            memcpy(&columns[gate], weights + gate * 2 * LANES, sizeof columns[gate]);
-            IN_REGISTER(columns[gate]); /* read once for all rows: loads are what is short */
+        UNROLLED for (int gate = 0; gate < gates; gate++) found[row][gate] = ints(rest + gate * LANES);
+    for (int32_t group = 0; group < units; group += GROUP) {
+        Sums sums[ROWS][4] = {};
+        UNROLLED for (int32_t k = group; k < group + GROUP; k += 4, weights += gates * 4 * LANES) {
+            Bytes columns[4];
+            if (rows == 1) __builtin_prefetch(weights + 1024), __builtin_prefetch(weights + 1088); /* it waits for them */
+            UNROLLED for (int gate = 0; gate < gates; gate++) {
+                memcpy(&columns[gate], weights + gate * 4 * LANES, sizeof columns[gate]);
+                IN_REGISTER(columns[gate]); /* read once for all rows: loads are what is short */
+            }
+            UNROLLED for (int row = 0; row < rows; row++) {
+                int32_t four;
+                memcpy(&four, states + row * units + k, sizeof four);
+                const Bytes state = (Bytes)((Ints){} + four);
+                UNROLLED for (int gate = 0; gate < gates; gate++) {
+                    sums[row][gate] = dot(sums[row][gate], state, columns[gate]);
+                    IN_REGISTER(sums[row][gate]); /* now: products that wait to be added would fill the registers */
+                }
+            }
         }
-        UNROLLED for (int row = 0; row < rows; row++) {
-            int32_t pair;
-            memcpy(&pair, states + row * units + k, sizeof pair);
-            const Pairs state = (Pairs)((Ints){} + pair);
-            UNROLLED for (int gate = 0; gate < gates; gate++)
-                sums[row][gate] = dot(sums[row][gate], columns[gate], state);
-        }
+        __asm__("" ::: "memory"); /* `found` from memory: it does not fit the registers beside the sums */
+        UNROLLED for (int row = 0; row < rows; row++)
+            UNROLLED for (int gate = 0; gate < gates; gate++) found[row][gate] += total(sums[row][gate]);
     }
-    UNROLLED for (int row = 0; row < rows; row++)
-        UNROLLED for (int gate = 0; gate < gates; gate++) found[row][gate] = sums[row][gate];
 }
 
 /* each in a function of its own: where the compiler puts them into others it runs out of registers, and sums in memory
  * take half as long again */
 #define PRODUCTS(name, rows, gates)                                                                                 \
-    static __attribute__((noinline)) void name(const int16_t *states, int32_t units, const int16_t *weights,        \
-                                               Ints found[ROWS][4]) {                                               \
-        products(states, units, weights, rows, gates, found);                                                       \
+    static __attribute__((noinline)) void name(const uint8_t *states, int32_t units, const int8_t *weights,         \
+                                               const int32_t *rest, Ints found[ROWS][4]) {                          \
+        products(states, units, weights, rest, rows, gates, found);                                                 \
     }
 PRODUCTS(lstm_products, LSTM_ROWS, 4)
 PRODUCTS(lstm_product, 1, 4)
 PRODUCTS(gru_products, GRU_ROWS, 3)
 PRODUCTS(gru_product, 1, 3)
 
+/* What goes into a sigmoid comes halved, by its scale, as sigmoids are made of tanh; what a GRU's reset gate is
+ * multiplied with comes halved too, for the 2 under a sigmoid. */
 INLINE Floats lstm(const Floats gate[4], float *cell) {
-    const Fraction in = sigmoid_of(gate[0]), forget = sigmoid_of(gate[1]), new = tanh_of(gate[2]),
-                   out = sigmoid_of(gate[3]);
+    const Fraction in = tanh_of(gate[0]), forget = tanh_of(gate[1]), new = tanh_of(gate[2]), out = tanh_of(gate[3]);
     const Floats both = in.under * new.under;
-    const Floats state = (forget.over * floats(cell) * both + in.over * new.over * forget.under) / (forget.under * both);
+    const Floats state = (opened(forget) * floats(cell) * both + opened(in) * new.over * forget.under)
+        / (forget.under * (both + both));
     keep(cell, state);
     const Fraction squashed = tanh_of(state);
-    return out.over * squashed.over / (out.under * squashed.under);
+    return opened(out) * squashed.over / (out.under * (squashed.under + squashed.under));
 }
 
 INLINE Floats gru(const Floats gate[4], Floats recurrent_new, float *state) {
-    const Fraction reset = sigmoid_of(gate[0]), update = sigmoid_of(gate[1]);
-    const Fraction new = tanh_of(gate[2] + recurrent_new * reset.over / reset.under);
-    const Floats both = update.under * new.under;
-    const Floats next = ((update.under - update.over) * new.over + update.over * new.under * floats(state)) / both;
+    const Fraction reset = tanh_of(gate[0]), update = tanh_of(gate[1]);
+    const Fraction new = tanh_of(gate[2] + recurrent_new * opened(reset) / reset.under);
+    const Floats next = ((update.under - update.over) * new.over + opened(update) * new.under * floats(state))
+        / (update.under * (new.under + new.under));
     keep(state, next);
     return next;
 }
@@ -100,9 +109,10 @@ INLINE Floats gru(const Floats gate[4], Floats recurrent_new, float *state) {
 /* recurrent products of one step of `rows` texts from `first` on, one block of units */
 INLINE void block_products(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
                            const int rows, const int gates, Ints sums[ROWS][4]) {
-    const int32_t units = net->units;
+    const int32_t units = net->units, column = block * gates * LANES;
     (gates == 4 ? (rows == 1 ? lstm_product : lstm_products) : (rows == 1 ? gru_product : gru_products))(
-        tile->before + first * units, units, net->recurrent[direction] + (int64_t)block * units * gates * LANES, sums);
+        tile->before + first * units, units, net->recurrent[direction] + (int64_t)column * units,
+        net->rest[direction] + column, sums);
 }
 
 /* what the step makes of them */
@@ -123,7 +133,7 @@ INLINE void block_gates(const Recurrent *net, const Tile *tile, int direction, i
             : gru(gate, product + floats(net->recurrent_bias[direction] + column + 2 * LANES), tile->cell + place);
         keep(tile->most + place, most(floats(tile->most + place), state));
         keep(tile->sum + place, floats(tile->sum + place) + state);
-        const Shorts whole = rounded(state * net->state_scale);
+        const Few whole = rounded_bytes(state * (float)STATE_ONE + (float)STATE_ONE);
         memcpy(tile->after + (first + row) * net->units + block * LANES, &whole, sizeof whole);
     }
 }
@@ -171,7 +181,6 @@ static void walk(const Recurrent *net, Tile *tile, int direction, const int32_t 
         for (int32_t j = 0; j < net->gates * net->units; j += 32) __builtin_prefetch(tile->next[i] + j);
     }
     const int64_t numbers = (int64_t)TILE * net->units;
-    memset(tile->before, 0, sizeof(int16_t) * numbers);
     memset(tile->cell, 0, sizeof(float) * numbers);
     memset(tile->sum, 0, sizeof(float) * numbers);
     for (int64_t i = 0; i < numbers; i++) tile->most[i] = -2.0f; /* states lie between -1 and 1 */
@@ -184,7 +193,7 @@ static void walk(const Recurrent *net, Tile *tile, int direction, const int32_t 
         }
         if (net->gates == 4) step(net, tile, direction, texts, place == 0, 4);
         else step(net, tile, direction, texts, place == 0, 3);
-        int16_t *swap = tile->before;
+        uint8_t *swap = tile->before;
         tile->before = tile->after, tile->after = swap;
     }
 }
@@ -242,14 +251,15 @@ static void pool(const Recurrent *net, Tile *tile, const Encoded *all, const int
 int recurrent(const Recurrent *net, const Encoded *texts, float *pooled) {
     const int64_t numbers = (int64_t)TILE * net->units, columns = (int64_t)net->gates * net->units;
     int64_t *order = malloc(sizeof(int64_t) * (texts->texts + texts->longest + 1));
-    float *states = aligned_alloc(64, sizeof(float) * numbers * 3 + sizeof(int16_t) * (numbers * 2 + TILE * 2 * columns));
+    float *states = aligned_alloc(64, sizeof(float) * numbers * 3 + sizeof(int16_t) * TILE * 2 * columns + numbers * 2);
     if (order && states) {
-        int16_t *whole = (int16_t *)(states + 3 * numbers);
+        int16_t *means = (int16_t *)(states + 3 * numbers);
+        uint8_t *whole = (uint8_t *)(means + TILE * 2 * columns);
         Tile tile = {whole, whole + numbers, states, states + numbers, states + 2 * numbers, {0}, {0}};
         longest_first(texts->lengths, texts->texts, texts->longest, order + texts->texts, order);
         for (int64_t first = 0; first < texts->texts; first += TILE) {
             const int64_t left = texts->texts - first;
-            pool(net, &tile, texts, order + first, left < TILE ? left : TILE, whole + 2 * numbers, pooled);
+            pool(net, &tile, texts, order + first, left < TILE ? left : TILE, means, pooled);
         }
     }
     const int failed = !order || !states;
