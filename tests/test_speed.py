@@ -285,7 +285,7 @@ def test_benchmark(finished_run: Path, tiny_flags: list[str]) -> None:
     assert rows["bert-base-chinese, fp32"]["speedup"] == 1
     assert rows["student, bundle"]["memory_mb"] == 30 and rows["LinearSVC"]["memory_mb"] is None
     assert any("Left out: fastText" in note and "pip install" in note for note in content["notes"])
-    assert content["texts"] == 30 and content["rounds"] == 5
+    assert content["texts"] == 30 and content["rounds"] == speed_measure.QUICK.rounds
 
 
 @pytest.mark.usefixtures("hurried")

@@ -25,7 +25,7 @@ class Effort:
     singles: int
 
 
-QUICK, SLOW, SLOWEST = Effort(2**62, 5, 2000), Effort(256, 3, 128), Effort(64, 3, 32)
+QUICK, SLOW, SLOWEST = Effort(2**62, 15, 2000), Effort(256, 3, 128), Effort(64, 5, 32)
 
 
 @dataclass(frozen=True)
