@@ -99,7 +99,7 @@ def answers(run: Run, batches: Sequence[Texts]) -> np.ndarray[Any, np.dtype[np.f
 
 def variants(model: BiLSTM, threads: int, folder: Path) -> list[Variant]:
     """All rows of the table; the first is what the others are compared with."""
-    halved, onnx = fold(model, halved=True), onnx_file(model, folder)
+    folded, onnx = fold(model), onnx_file(model, folder)
     kinds = ("float32", "float16", "int16", "int8")
     return [
         Variant("PyTorch", "fp32", "torch", partial(in_torch, model)),
@@ -112,10 +112,10 @@ def variants(model: BiLSTM, threads: int, folder: Path) -> list[Variant]:
             "onnxruntime",
             in_onnxruntime(quantised_file(onnx), threads),
         ),
-        *(Variant("numpy", f"fp32, folded in {kind}", "numpy", in_numpy(halved, kind), kind) for kind in kinds),
-        Variant("numba", "fp32", "numba", in_numba(halved), "float32"),
-        Variant("C", "fp32", "C compiler", in_c_floats(fold(model, halved=False), folder), "float32"),
-        Variant("**C, as it ships**", "int16", "C compiler", shipped(model), "int16"),
+        *(Variant("numpy", f"fp32, folded in {kind}", "numpy", in_numpy(folded, kind), kind) for kind in kinds),
+        Variant("numba", "fp32", "numba", in_numba(folded), "float32"),
+        Variant("C", "fp32", "C compiler", in_c_floats(folded, folder), "float32"),
+        Variant("**C, as it ships**", "int8, folded in int16", "C compiler", shipped(model), "int16"),
     ]
 
 

@@ -60,13 +60,13 @@ class Folded:
         return pooled.reshape(len(pooled), -1) @ self.classifier + self.bias
 
 
-def fold(model: BiLSTM, halved: bool) -> Folded:
-    """Fold a student; ``halved`` halves what sigmoids see, so that one tanh does for all gates.
+def fold(model: BiLSTM) -> Folded:
+    """Fold a student and halve what sigmoids see, so that one tanh does for all gates.
 
     For sigmoid(x) = (1 + tanh(x / 2)) / 2.
     """
     _, arrays = bundle_arrays(model)
-    half = np.repeat(np.float32([0.5, 0.5, 1, 0.5] if halved else [1, 1, 1, 1]), model.config.hidden)
+    half = np.repeat(np.float32([0.5, 0.5, 1, 0.5]), model.config.hidden)
     vectors = model.state_dict()["embedding.weight"].numpy()
     shares = [vectors @ arrays[f"input.{name}"] + arrays[f"bias.{name}"] for name in DIRECTIONS]
     recurrent = np.stack([arrays[f"recurrent.{name}"] for name in DIRECTIONS])
@@ -115,7 +115,7 @@ def in_numpy(net: Folded, kind: str) -> Run:
 
 @numba.njit(fastmath=True, inline="always")  # type: ignore[untyped-decorator]
 def quick_tanh(x: Any) -> Any:
-    """The same fraction as in vectors.h: numba calls np.tanh number by number, this it makes of vectors."""
+    """A finer fraction than that of vectors.h: numba calls np.tanh number by number, this it makes of vectors."""
     x = max(min(x, END), -END)
     square, over, under = x * x, np.float32(0), np.float32(0)
     for factor in OVER:

@@ -1,4 +1,4 @@
-/* The biLSTM of distill/runtime/kernels/recurrent.c with floats where that has 16-bit integers: what do they buy?
+/* The biLSTM of distill/runtime/kernels/recurrent.c with floats where that has integers: what do they buy?
  * Its cell and vectors are used as they are, and its order of states and weights. Folded rows are [gate][units]. */
 #include "../../distill/runtime/kernels/recurrent.c"
 
