@@ -105,7 +105,7 @@ def _sentence(texts: int) -> str:
         "From raw text to label, segmentation or word pieces included. All models and numbers of threads took turns, "
         f"round after round, each after a run to warm up: {QUICK.rounds} rounds over {texts:,} test texts, of "
         f"BERT-like models {SLOW.rounds} rounds over {min(texts, SLOW.texts)} of them ({YARDSTICK}: "
-        f"{SLOWEST.rounds} over {min(texts, SLOWEST.texts)}), evenly taken. Single texts: {QUICK.singles:,} calls, of BERT-like models "
-        f"{SLOW.singles} ({SLOWEST.singles}). Batches hold texts of like lengths, padded to the longest. "
+        f"{SLOWEST.rounds} over {min(texts, SLOWEST.texts)}), evenly taken. Single texts: {QUICK.singles:,} calls, "
+        f"of BERT-like models {SLOW.singles} ({SLOWEST.singles}). Batches hold texts of like lengths, padded to the longest. "
         f"Processor {timing.processor()}{gpu}; {packages}."
     )
