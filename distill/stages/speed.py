@@ -106,6 +106,6 @@ def _sentence(texts: int) -> str:
         f"round after round, each after a run to warm up: {QUICK.rounds} rounds over {texts:,} test texts, of "
         f"BERT-like models {SLOW.rounds} rounds over {min(texts, SLOW.texts)} of them ({YARDSTICK}: "
         f"{SLOWEST.rounds} over {min(texts, SLOWEST.texts)}), evenly taken. Single texts: {QUICK.singles:,} calls, "
-        f"of BERT-like models {SLOW.singles} ({SLOWEST.singles}). Batches hold texts of like lengths, padded to the longest. "
-        f"Processor {timing.processor()}{gpu}; {packages}."
+        f"of BERT-like models {SLOW.singles} ({SLOWEST.singles}). Batches hold texts of like lengths, padded to the "
+        f"longest. Processor {timing.processor()}{gpu}; {packages}."
     )
