@@ -10,7 +10,7 @@ typedef struct {
 /* recurrent products of `rows` texts with the gates of one block of units; weights [units][4][LANES] */
 #define FLOAT_PRODUCT(name, rows)                                                                                     \
     static __attribute__((noinline)) void name(const float *states, int32_t units, const float *weights,              \
-                                               Floats found[ROWS][4]) {                                               \
+                                               Floats found[LSTM_ROWS][4]) {                                          \
         Floats sums[rows][4] = {}, columns[4];                                                                        \
         for (int32_t k = 0; k < units; k++, states++, weights += 4 * LANES) {                                         \
             UNROLLED for (int gate = 0; gate < 4; gate++) columns[gate] = floats(weights + gate * LANES);             \
@@ -20,13 +20,13 @@ typedef struct {
         }                                                                                                             \
         memcpy(found, sums, sizeof sums);                                                                             \
     }
-FLOAT_PRODUCT(float_products, ROWS)
+FLOAT_PRODUCT(float_products, LSTM_ROWS)
 FLOAT_PRODUCT(float_product, 1)
 
 /* one step of `rows` texts from `first` on, one block of units */
 INLINE void float_block(const float *weights, int32_t units, const FloatTile *tile, int32_t block, int32_t first,
                         const int rows) {
-    Floats gates[ROWS][4];
+    Floats gates[LSTM_ROWS][4];
     (rows == 1 ? float_product : float_products)(tile->before + first * units, units, weights, gates);
     for (int row = 0; row < rows; row++) {
         const int64_t place = ((int64_t)block * TILE + first + row) * LANES;
@@ -52,7 +52,8 @@ static void float_walk(const float *folded, const float *weights, int32_t units,
         for (int32_t block = 0; block < units / LANES; block++) {
             const float *own = weights + (int64_t)(direction * units / LANES + block) * units * 4 * LANES;
             int32_t first = 0;
-            for (; first + ROWS <= texts; first += ROWS) float_block(own, units, tile, block, first, ROWS);
+            for (; first + LSTM_ROWS <= texts; first += LSTM_ROWS)
+                float_block(own, units, tile, block, first, LSTM_ROWS);
             for (; first < texts; first++) float_block(own, units, tile, block, first, 1);
         }
         float *swap = tile->before;
