@@ -39,10 +39,10 @@ def padded(array: NDArray[Any], axis: int, multiple: int) -> NDArray[Any]:
 
 def aligned(*shape: int, dtype: type[np.int8 | np.int16] = np.int16) -> NDArray[Any]:
     """Zeros that begin at a cache line, so that no vector lies across two; memory is taken when it is written."""
-    bytes_ = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.zeros(bytes_ + LINE, np.uint8)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + LINE, np.uint8)
     first = -raw.ctypes.data % LINE
-    return raw[first : first + bytes_].view(dtype).reshape(shape)
+    return raw[first : first + size].view(dtype).reshape(shape)
 
 
 def numbers(table: NDArray[np.int16], scale: Floats) -> Floats:

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 #define ROWS GRU_ROWS /* the larger of the two */
-#define STATE_ONE 127 /* a state of 1 as an integer; what is kept is the state plus 1 */
-#define GROUP 16      /* states whose products are summed in 16 bits */
+#define STATE_ONE 127.0f /* a state of 1 as an integer; what is kept is the state plus 1 */
+#define GROUP 16         /* states whose products are summed in 16 bits */
 
 typedef struct {
     uint8_t *before, *after; /* states as integers [TILE][units] */
@@ -133,7 +133,7 @@ INLINE void block_gates(const Recurrent *net, const Tile *tile, int direction, i
             : gru(gate, product + floats(net->recurrent_bias[direction] + column + 2 * LANES), tile->cell + place);
         keep(tile->most + place, most(floats(tile->most + place), state));
         keep(tile->sum + place, floats(tile->sum + place) + state);
-        const Few whole = rounded_bytes(state * (float)STATE_ONE + (float)STATE_ONE);
+        const Few whole = rounded_bytes(state * STATE_ONE + STATE_ONE);
         memcpy(tile->after + (first + row) * net->units + block * LANES, &whole, sizeof whole);
     }
 }

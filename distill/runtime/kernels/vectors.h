@@ -49,11 +49,12 @@ INLINE Floats shorts_as_floats(const int16_t *at) {
     return __builtin_convertvector(__builtin_convertvector(value, Ints), Floats); /* in one step GCC halves the vector */
 }
 
-/* the nearest integers of numbers within 2^15: plus 1.5 * 2^23 a float's low bits are the integer */
-INLINE Shorts rounded(Floats value) { return __builtin_convertvector((Ints)(value + 12582912.0f), Shorts); }
+/* in its low bits the nearest integer, of a number within 2^15: plus 1.5 * 2^23 these are a float's */
+INLINE Ints nearest(Floats value) { return (Ints)(value + 12582912.0f); }
 
-/* the same for numbers from 0 to 255 */
-INLINE Few rounded_bytes(Floats value) { return __builtin_convertvector((Ints)(value + 12582912.0f) & 255, Few); }
+INLINE Shorts rounded(Floats value) { return __builtin_convertvector(nearest(value), Shorts); }
+
+INLINE Few rounded_bytes(Floats value) { return __builtin_convertvector(nearest(value) & 255, Few); }
 
 INLINE Ints ints(const int32_t *at) {
     Ints value;
@@ -87,33 +88,35 @@ INLINE Floats most(Floats a, Floats b) {
 
 /* Sums of products of four states, unsigned, and four weights a lane: what recurrent products spend their time with.
  * Without VNNI a lane holds two sums of 16 bits, which `total` joins; the weights' scale sees that none overflows. */
-#if defined(__AVX512VNNI__)
-typedef Ints Sums;
-INLINE Sums dot(Sums sums, Bytes states, Bytes weights) {
-    return (Ints)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)states, (__m512i)weights);
-}
-INLINE Ints total(Sums sums) { return sums; }
-#elif defined(__AVX512BW__)
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
 typedef Pairs Sums;
-INLINE Sums dot(Sums sums, Bytes states, Bytes weights) {
-    return sums + (Pairs)_mm512_maddubs_epi16((__m512i)states, (__m512i)weights);
-}
-INLINE Ints total(Sums sums) { return (Ints)_mm512_madd_epi16((__m512i)sums, _mm512_set1_epi16(1)); }
-#elif defined(__AVX2__)
-typedef Pairs Sums;
-INLINE Sums dot(Sums sums, Bytes states, Bytes weights) {
-    return sums + (Pairs)_mm256_maddubs_epi16((__m256i)states, (__m256i)weights);
-}
-INLINE Ints total(Sums sums) { return (Ints)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
 #else
 typedef Ints Sums;
+#endif
+
 INLINE Sums dot(Sums sums, Bytes states, Bytes weights) {
+#if defined(__AVX512VNNI__)
+    return (Sums)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)states, (__m512i)weights);
+#elif defined(__AVX512BW__)
+    return sums + (Sums)_mm512_maddubs_epi16((__m512i)states, (__m512i)weights);
+#elif defined(__AVX2__)
+    return sums + (Sums)_mm256_maddubs_epi16((__m256i)states, (__m256i)weights);
+#else
     for (int lane = 0; lane < LANES; lane++)
         for (int k = 4 * lane; k < 4 * lane + 4; k++) sums[lane] += (int32_t)(uint8_t)states[k] * weights[k];
     return sums;
-}
-INLINE Ints total(Sums sums) { return sums; }
 #endif
+}
+
+INLINE Ints total(Sums sums) {
+#if defined(__AVX512BW__) && !defined(__AVX512VNNI__)
+    return (Ints)_mm512_madd_epi16((__m512i)sums, _mm512_set1_epi16(1));
+#elif defined(__AVX2__) && !defined(__AVX512VNNI__)
+    return (Ints)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1));
+#else
+    return sums;
+#endif
+}
 
 /* tanh(x) = over / under; kept apart, as a product of several needs one division only.
  * x p(x^2) / q(x^2), by least squares weighted anew until the largest error on [0, 4.2] was least: within 5e-4 of tanh
