@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from distill.config import Settings
 from distill.errors import UserError, is_disk_full
@@ -148,6 +148,36 @@ def write_folder(path: Path) -> Iterator[Path]:
                 aside.replace(path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Within the block only this process writes ``path``. The lock is the system's: a killed process leaves none.
+
+    Raises:
+        UserError: another process is within its block.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.distill-lock")
+    with lock.open("w") as held:
+        try:
+            _lock(held)
+        except BlockingIOError as error:
+            raise UserError(
+                "another process is writing this", path, "wait until it ends, or --output another one"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _lock(file: IO[str]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def clean(root: Path) -> None:

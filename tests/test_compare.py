@@ -119,6 +119,19 @@ def test_the_same_comparison_trains_nothing_again(
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
+def test_a_comparison_of_other_data_is_left_out_of_the_report(
+    compared: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, flags = Path(shutil.copytree(compared[0], tmp_path / "run")), compared[1]
+    asked = [*flags, "--run", str(run), "--mode", "test"]
+    assert "other data" not in out_of(capsys, asked)
+    assert 'id="comparison"' in (run / "report" / "report.html").read_text(encoding="utf-8")
+    path = run / "compare" / "compare.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"test": 30', '"test": 31'), encoding="utf-8")
+    assert "compare.json: left out of the report, it is of other data" in out_of(capsys, asked)
+    assert 'id="comparison"' not in (run / "report" / "report.html").read_text(encoding="utf-8")
+
+
 def test_objectives_make_different_students(compared: tuple[Path, list[str]]) -> None:
     texts = [text for text, _ in titles(90, 120)]
     names = ("logits", "labels_.1+soft_.9", "hint_layers", "mutual", "dist", "logits_2_teachers")

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from distill import jobs
 from distill.config import PredictSettings, RunSettings, Settings
+from distill.errors import UserError
 from distill.jobs import local, parquet_rows, parts, text_rows
 from distill.jobs.rows import Answers
-from distill.runs import ASIDE
+from distill.runs import ASIDE, alone
 
 ROOT = Path(__file__).parent.parent
 COUNT = 400
@@ -129,6 +130,17 @@ def test_what_is_done_is_not_asked_again(small: Path, tmp_path: Path, caplog: py
         label(small, source, output)
     assert Stub.asked == COUNT - 8 - done and is_whole(output)
     assert f"{done} rows were done, it goes on from there" in caplog.text
+
+
+def test_two_processes_do_not_write_one_output(small: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    with alone(output), pytest.raises(UserError, match=r"another process is writing this.*--output"):
+        label(small, source, output)
+    assert not list(output.parent.iterdir())
+    assert killed(small, source, output, 20)  # its lock dies with it
+    label(small, source, output)
+    assert is_whole(output)
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {

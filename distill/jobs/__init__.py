@@ -11,7 +11,7 @@ from distill.jobs.files import Job, plan
 from distill.jobs.local import Labeller
 from distill.jobs.parts import Counts
 from distill.progress import log
-from distill.runs import bundle_of
+from distill.runs import alone, bundle_of
 from distill.runtime.bundle import AGAIN, CARD
 
 __all__ = ["predict"]
@@ -47,7 +47,8 @@ def _here(jobs: list[Job], bundle: Path, settings: Settings) -> tuple[Counts, li
         if job.output is None:
             labeller.to_stream(job)
         else:
-            done.append(labeller.to_file(job, job.output))
+            with alone(job.output):
+                done.append(labeller.to_file(job, job.output))
     for parts in done:
         parts.remove()
     return labeller.counts, [file for parts in done for file in parts.files]

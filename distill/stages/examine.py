@@ -87,9 +87,16 @@ def _outcomes(run: Run, folders: dict[Key, Path], texts: list[str]) -> list[Outc
 
 
 def _comparison(run: Run) -> dict[str, Any] | None:
-    """What an earlier comparison of this run wrote."""
+    """What an earlier comparison of this run wrote, if it was of the same data."""
     path = run.folder.compare / COMPARISON
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    counts = run.data.counts
+    if all(counts.get(key, count) == count for key, count in content["data"].items()):
+        return content
+    log.info("%s: left out of the report, it is of other data", path)
+    return None
 
 
 def _cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
