@@ -186,6 +186,13 @@ def test_astray(client: TestClient) -> None:
     assert "name: Field required" in refusal(client.post("/label_file", content=b"x"), 422)
 
 
+def test_head_is_asked_by_probes(client: TestClient) -> None:
+    for path in ("/", "/health", "/ready", "/metrics"):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.headers["content-type"]) == (200, get.headers["content-type"])
+    assert client.head("/predict").status_code == 405
+
+
 def test_one_more_than_may_wait() -> None:
     student = Stub()
 

@@ -93,6 +93,9 @@ def test_it_needs_little_and_answers_what_it_accepted(
     service = Served(bundle, lacking)
     started.append(service)
     assert "体育" in service.said and predicted(service.url, "银行股票大涨") == "财经"
+    with service.connection() as connection:
+        connection.sendall(b"HEAD /health HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        assert re.fullmatch(rb"HTTP/1.1 200 .*\r\n\r\n", connection.makefile("rb").read(), re.DOTALL)  # no body
     body = json.dumps({"texts": ["银行股票大涨"] * 50}).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     accepted = [service.connection() for _ in range(5)]

@@ -41,9 +41,9 @@ class Shortcut:
         self.app, self.path, self.endpoint = app, path, endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the endpoint's requests; pass all others on."""
+        """Answer the endpoint's requests; pass all others on, a HEAD as a GET whose body the server keeps back."""
         if scope["type"] != "http" or scope["path"] != self.path or scope["method"] != "POST":
-            await self.app(scope, receive, send)
+            await self.app({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send)
             return
         try:
             response = await self.endpoint(Request(scope, receive))
