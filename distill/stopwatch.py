@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from distill.errors import UserError
 from distill.progress import progress
 
 Key = TypeVar("Key")
-Predict = Callable[[Sequence[str]], Sequence[object]]
+Predict = Callable[[Sequence[str]], Any]  # labels, in some sequence
 LEAST = 0.1  # seconds of a run: a shorter one is repeated, else the clock and a cold cache would be what is measured
 ROOT = Path(__file__).parent.parent
 CHILD = """

@@ -13,6 +13,7 @@ from distill import metrics
 from distill.report import Outcome, Report, plots, timing, write
 from distill.report.rows import rows_of
 from distill.report.tables import cells, display_width, markdown_table, terminal
+from distill.stopwatch import Task
 
 GOLD = np.array([0, 0, 1, 1, 1])
 FIRST = np.array([True, True, True, True, False])
@@ -132,22 +133,16 @@ def test_metrics_by_hand() -> None:
     assert "0.6667" in table and "never" in table
 
 
-def test_timing_takes_turns_and_the_median(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, calls = 0.0, []
-    costs = {"slow": iter([9.0, 4.0, 2.0, 100.0]), "fast": iter([9.0, 1.0, 1.0, 1.0])}
+def test_times_are_medians_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Task] = {}
 
-    def model(name: str) -> object:
-        def predict(texts: list[str]) -> None:
-            nonlocal now
-            calls.append(name)
-            now += next(costs[name])
+    def rounds(tasks: dict[str, Task]) -> dict[str, tuple[float, ...]]:
+        asked.update(tasks)
+        return {"quick": (0.75, 0.0, 0.25), "slow": (6.0, 1.0, 2.0)}
 
-        return predict
-
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
-    measured = timing.ms_per_text({name: model(name) for name in costs}, ["文"] * 10)  # type: ignore[misc]
-    assert measured == {"slow": 400.0, "fast": 100.0}
-    assert calls == ["slow", "fast"] * 4
+    monkeypatch.setattr(timing, "in_turns", rounds)
+    assert timing.ms_per_text({"quick": len, "slow": list}, ["文"]) == {"quick": 250, "slow": 2000}
+    assert asked == {"quick": Task(len, ["文"], 3), "slow": Task(list, ["文"], 3)}
 
 
 def test_processor_has_a_name() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from distill.stages.examine import first_of_text, timing_sentence
 from distill.stages.learn import Course
 from distill.stages.run import Run, labels_of, train_seconds
 from distill.stages.teach import open_teacher_of, teachers_of
+from distill.stopwatch import Predict
 
 CPU = torch.device("cpu")  # where everything is timed
 FLOOR, ONE, EACH, TOGETHER = "LinearSVC", "teacher", "teachers, each", "teachers together"
@@ -73,9 +74,7 @@ class _Opened:
         self.teachers = {folder: open_teacher_of(run, folder).to(CPU) for folder in teachers_of(run)}
         self.students = {entry.name: [load_student(folder) for folder in entry.folders] for entry in entries}
         self.floor = floor_of(run)
-        timed: dict[str, Callable[[Sequence[str]], object]] = {
-            name: own[0].predict for name, own in self.students.items()
-        }
+        timed: dict[str, Predict] = {name: own[0].predict for name, own in self.students.items()}
         timed |= {str(folder): teacher.predict for folder, teacher in self.teachers.items()}
         timed[FLOOR] = self.floor.predict
         self.ms_per_text = timing.ms_per_text(timed, self.texts[: timing.TEXTS])
