@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -80,7 +81,7 @@ def measure(
 def _with_threads(predict: Predict, threads: int) -> Predict:
     """The same, PyTorch being told its number of threads at each call: others have theirs in between."""
 
-    def told(texts: Sequence[str]) -> Sequence[object]:
+    def told(texts: Sequence[str]) -> Any:
         torch.set_num_threads(threads)
         return predict(texts)
 
