@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ FILE = "README.md"
 TEMPLATE = "model_card.md.jinja"
 OWN = "distill"  # the key in the head that holds the card's facts
 RULE = "---\n"
+RESULTS = re.compile(r"^## Results$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # the section that test changes
 
 
 @dataclass(frozen=True)
@@ -52,28 +54,40 @@ class Card:
 
 
 def write(folder: Path, card: Card, size: int) -> Path:
-    """Write a card into the folder of its model, which has ``size`` bytes."""
+    """Write a card into the folder of its model, which has ``size`` bytes; of one that is there only head and results.
+
+    So what a person wrote into it stays.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(  # noqa: S701 - Markdown, which knows no tags of ours
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     head = yaml.safe_dump(_head(card), allow_unicode=True, sort_keys=False)
-    body = environment.get_template(TEMPLATE).render(card=card, megabytes=size / 1e6)
-    return write_file(folder / FILE, f"{RULE}{head}{RULE}\n{body}\n".encode("utf-8", "replace"))
+    body = "\n" + environment.get_template(TEMPLATE).render(card=card, megabytes=size / 1e6) + "\n"
+    if read(folder):
+        results = RESULTS.search(body)
+        body = RESULTS.sub(lambda _: results[0] if results else "", _parts(folder)[1], count=1)
+    return write_file(folder / FILE, f"{RULE}{head}{RULE}{body}".encode("utf-8", "replace"))
 
 
 def read(folder: Path) -> Card | None:
     """The card in a model's folder; None where there is none of ours."""
-    path = folder / FILE
     try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        head = yaml.safe_load(text.removeprefix(RULE).partition(f"\n{RULE}")[0])
+        head = yaml.safe_load(_parts(folder)[0])
         facts: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in head.pop(OWN).items()}
         card = Card(**facts)
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError):
         return None
     return replace(card, head={key: value for key, value in head.items() if key not in _head(card)})
+
+
+def _parts(folder: Path) -> tuple[str, str]:
+    """Head and body of a README.md; empty where there is none."""
+    path = folder / FILE
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    head, _, body = text.removeprefix(RULE).partition(f"\n{RULE}")
+    return head, body
 
 
 def _head(card: Card) -> dict[str, Any]:

@@ -91,6 +91,26 @@ def test_what_a_person_added_stays(tmp_path: Path) -> None:
     assert head(tmp_path)["license"] == "mit" and model_card.read(tmp_path) == replace(card, test=TEST)
 
 
+def test_what_a_person_wrote_stays(tmp_path: Path) -> None:
+    path = model_card.write(tmp_path, CARD, 1)
+    written = (
+        path.read_text(encoding="utf-8").replace("# titles", "我们的模型。\n\n# titles").replace("## Use", "## 用法")
+    )
+    path.write_text(f"{written}\n## 鸣谢\n\n谢谢 \\1。\n", encoding="utf-8")
+    model_card.write(tmp_path, replace(CARD, test=TEST), 1)
+    new = body(tmp_path)
+    assert "我们的模型。" in new and "## 用法" in new and new.endswith("谢谢 \\1。\n")
+    assert "| accuracy on test | 0.7941 |" in new and "Test was not opened" not in new and new.count("## Results") == 1
+    path.write_text(path.read_text(encoding="utf-8").replace("## Results", "## 结果"), encoding="utf-8")
+    model_card.write(tmp_path, CARD, 1)
+    assert body(tmp_path) == new.replace("## Results", "## 结果")
+
+
+def test_written_twice_it_is_the_same(tmp_path: Path) -> None:
+    first = model_card.write(tmp_path, CARD, 1).read_bytes()
+    assert model_card.write(tmp_path, CARD, 1).read_bytes() == first
+
+
 @pytest.mark.parametrize("content", ["", "no head", "---\n: [\n---\n", "---\n- a\n---\n", "---\nlicense: mit\n---\n"])
 def test_a_card_of_others_is_none_of_ours(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_text(content, encoding="utf-8")
