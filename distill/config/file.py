@@ -21,6 +21,7 @@ KINDS = {
     str: "a text in quotes",
     tuple: "a list of texts in quotes",
 }
+BITS = 1024  # of a whole number that can be meant; one of 4,300 digits Python cannot even write
 LARGEST = 2**53  # whole numbers up to here are exact as floats
 
 
@@ -65,6 +66,8 @@ def _fault(name: str, value: Any, settings: dict[str, tuple[str, Field]]) -> str
     if name not in settings:
         near = difflib.get_close_matches(name, settings, 1)
         return f"{name!r} is no setting" + (f", did you mean {near[0]}?" if near else "")
+    if isinstance(value, int) and value.bit_length() > BITS:
+        return f"{name} is too large"
     _, field = settings[name]
     return "" if _as(field, value) is not None else f"{name} is {value!r}, {KINDS[type(field.default)]} is needed"
 
