@@ -68,7 +68,7 @@ class Dropout(nn.Dropout):
     So ``p`` counts in steps of 2**-16. Elsewhere it is PyTorch's own.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (as PyTorch names it)
         """Numbers left out are 0, the others grow, so that the mean stays."""
         if not self.training or not self.p or input.device.type != "cpu":
             return super().forward(input)
