@@ -17,6 +17,7 @@ from typing import IO, Any, Self
 
 from distill.config import Settings
 from distill.errors import UserError, is_disk_full
+from distill.progress import log
 
 MADE_FROM = "made_from.json"
 ASIDE = ".distill-aside"
@@ -166,6 +167,8 @@ def alone(path: Path) -> Iterator[None]:
             raise UserError(
                 "another process is writing this", path, "wait until it ends, or --output another one"
             ) from error
+        except OSError:
+            log.debug("%s: this disk knows no locks", path)
         try:
             yield
         finally:

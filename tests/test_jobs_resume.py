@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import random
@@ -139,6 +140,19 @@ def test_two_processes_do_not_write_one_output(small: Path, tmp_path: Path) -> N
         label(small, source, output)
     assert not list(output.parent.iterdir())
     assert killed(small, source, output, 20)  # its lock dies with it
+    label(small, source, output)
+    assert is_whole(output)
+
+
+def test_a_disk_without_locks_is_written_all_the_same(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    monkeypatch.setattr("fcntl.flock", without)
     label(small, source, output)
     assert is_whole(output)
 
