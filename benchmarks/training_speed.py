@@ -45,10 +45,6 @@ class ForTrainer(torch.nn.Module):
     def __init__(self, model: teacher.Teacher, smoothing: float) -> None:
         super().__init__()
         model.bf16 = False  # the Trainer's default is float32
-        for module in list(model.encoder.modules()):
-            for name, child in module.named_children():
-                if isinstance(child, teacher.Dropout):
-                    setattr(module, name, torch.nn.Dropout(child.p))  # as transformers has it
         self.teacher, self.loss = model, torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
 
     def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -60,22 +59,6 @@ class Wordpieces:
         prefixed = [self.prefix + text.replace(MASKED, unknown) for text in texts]
         encoded = self.tokenizer(prefixed, truncation=True, max_length=self.max_length)["input_ids"] if prefixed else []
         return PackedIds(encoded, self.tokenizer.pad_token_id)
-
-
-class Dropout(nn.Dropout):
-    """Dropout that draws 16 bits a number: on a processor PyTorch's own takes a twelfth of a training step.
-
-    So ``p`` counts in steps of 2**-16. Elsewhere it is PyTorch's own.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (as PyTorch names it)
-        """Numbers left out are 0, the others grow, so that the mean stays."""
-        if not self.training or not self.p or input.device.type != "cpu":
-            return super().forward(input)
-        count, dropped = input.numel(), round(2**16 * self.p)
-        bits = torch.empty(math.ceil(count / 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = bits.view(torch.int16)[:count].view(input.shape) >= dropped - 2**15
-        return input * kept.to(input.dtype).mul_(2**16 / (2**16 - dropped))
 
 
 class Teacher(nn.Module):
@@ -149,10 +132,9 @@ def build(source: str, settings: TeacherSettings, classes: int) -> tuple[Teacher
     if settings.layers:
         _keep_layers(encoder, settings.layers)
     _freeze(encoder, settings.freeze)
-    for module in list(encoder.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.Dropout):
-                setattr(module, name, Dropout(settings.dropout))
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = settings.dropout
     teacher = Teacher(encoder, encoder.config.hidden_size, classes, settings.pooling, settings.dropout)
     places = getattr(encoder.config, "max_position_embeddings", settings.max_length)
     longest = min(settings.max_length, places, tokenizer.model_max_length)

@@ -94,28 +94,6 @@ def test_training_on_the_used_rows_changes_nothing_else(tiny_bert: Path) -> None
     assert all(torch.allclose(dense[name], compact[name], atol=1e-5) for name in dense if name != rows)
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
-    torch.manual_seed(3)
-    dropout, ones = teacher.Dropout(p), torch.ones(401, 1003, requires_grad=True)  # no multiple of four
-    found = dropout(ones)
-    assert set(found.unique().tolist()) == {0.0, pytest.approx(1 / (1 - p), rel=1e-3)}
-    shares = (found == 0).flatten()[:402_000].view(-1, 4).double().mean(0)  # of each 16 of a draw's 64 bits
-    assert torch.allclose(shares, torch.full((4,), p, dtype=torch.float64), atol=0.007)
-    assert found.mean().item() == pytest.approx(1, abs=0.03)
-    found.sum().backward()
-    assert torch.equal(ones.grad, found)  # type: ignore[arg-type]
-    assert not torch.equal(dropout(ones), found) and torch.equal(dropout.eval()(ones), ones)
-    torch.manual_seed(3)
-    assert torch.equal(dropout.train()(ones), found)
-
-
-def test_dropout_is_that_of_the_settings(tiny_bert: Path) -> None:
-    encoder = build(str(tiny_bert), TeacherSettings(dropout=0.25), 2)[0].encoder
-    modules = [module for module in encoder.modules() if isinstance(module, torch.nn.Dropout)]
-    assert modules and all(isinstance(module, teacher.Dropout) and module.p == 0.25 for module in modules)
-
-
 def test_learning_rates_fall_towards_the_embeddings(tiny_bert: Path) -> None:
     settings = TeacherSettings(learning_rate=1.0, head_learning_rate=5.0, layer_decay=0.5)
     model, _ = build(str(tiny_bert), settings, 2)
