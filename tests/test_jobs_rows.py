@@ -17,11 +17,11 @@ from distill.jobs import lines as lines_module
 from distill.jobs import text_rows
 from distill.jobs.kinds import KINDS
 from distill.jobs.lines import Lines, find_encoding
-from distill.jobs.rows import Answers, Bad, Position, Wanted
+from distill.jobs.rows import PREDICTED, PROBABILITIES, PROBABILITY, Answers, Bad, Position, Wanted
 from distill.jobs.text_rows import TextRows
 
 BOM = "\ufeff"
-WRITTEN = {"predicted", "probability", "probabilities"}  # hypothesis tries the words that stand in the program
+WRITTEN = {PREDICTED, PROBABILITY, PROBABILITIES}  # hypothesis tries the words that stand in the program
 LABELS = ("体育", 'a,"b"\t%s')
 ANY = st.text(st.characters(codec="utf-8"), min_size=1)
 CELL = st.text(st.one_of(st.sampled_from('",\t\n\r;字 a'), st.characters(codec="utf-8", exclude_characters="\x00")))
