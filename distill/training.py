@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from distill import processes
 from distill.batches import Batch, PackedIds, drawn, shuffled, sorted_by_length
 from distill.losses import Objective, Targets
+from distill.optimizer import RowAdamW, clip, coalesce
 from distill.progress import bar, log
 from distill.runs import write_file
 
@@ -141,10 +142,11 @@ class _Fitting:
         self.job = job
         self.epoch_steps = math.ceil(len(job.train.inputs) / job.schedule.batch_size)
         self.steps = job.schedule.epochs * self.epoch_steps
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: warm_up_and_decay(step, self.steps)
-        )
+        self.optimizers = _optimizers(groups)
+        self.schedulers = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, self.steps))
+            for optimizer in self.optimizers
+        ]
         self.trained = [parameter for group in groups for parameter in group["params"]]
         self.evaluations: list[Evaluation] = []
         self.sums: dict[str, Tensor] = {}
@@ -163,12 +165,15 @@ class _Fitting:
         weight = count / len(rows)  # the sum over the processes is then the mean over the batch
         batch = self.job.train.inputs.batch(own).to(self.device)
         loss = self.objective(self.model.answer(batch), self.job.train.targets(own, self.device))
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         (weight * loss.total).backward()
+        coalesce(self.trained)
         processes.total_gradients(self.trained)
-        nn.utils.clip_grad_norm_(self.trained, LARGEST_GRADIENT)
-        self.optimizer.step()
-        self.scheduler.step()
+        clip(self.trained, LARGEST_GRADIENT)
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         for name, part in loss.parts.items():
@@ -191,7 +196,7 @@ class _Fitting:
             dev_accuracy=accuracy,
             dev_loss=loss,
             train_loss={name: (processes.total(own) / self.summed).item() for name, own in self.sums.items()},
-            learning_rate=float(self.scheduler.get_last_lr()[0]),
+            learning_rate=float(self.schedulers[-1].get_last_lr()[0]),
             seconds=round(time.perf_counter() - self.started, 2),
         )
         self.evaluations.append(evaluation)
@@ -204,6 +209,14 @@ class _Fitting:
 
     def is_out_of_patience(self) -> bool:
         return len(self.evaluations) - self.best_at >= self.job.schedule.patience
+
+
+def _optimizers(groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+    """AdamW for tables that are used row by row, and for all else."""
+    tables = [group for group in groups if group.get("by_rows")]
+    others = [group for group in groups if not group.get("by_rows")]
+    made: list[torch.optim.Optimizer] = [RowAdamW(tables, WEIGHT_DECAY)] if tables else []
+    return [*made, torch.optim.AdamW(others, weight_decay=WEIGHT_DECAY, fused=True)] if others else made
 
 
 def _share(rows: Tensor) -> tuple[Tensor, int]:

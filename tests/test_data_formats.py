@@ -134,3 +134,15 @@ def test_any_text_survives_json_lines_and_csv(texts: list[str]) -> None:
             csv.writer(file).writerows([("text", "label"), *((text, 0) for text in texts)])
         for path in (lines, table):
             assert [row.text for row in read_rows(path, Columns())] == texts
+
+
+def test_quotes_of_an_unquoted_tsv_are_part_of_its_texts(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv"
+    path.write_text('label\ttext_a\n1\t"很好"，他说\n0\t不好"\n1\t"引号只有一半\n0\t最后一行\n', encoding="utf-8")
+    assert [row.text for row in read_rows(path, Columns())] == ['"很好"，他说', '不好"', '"引号只有一半', "最后一行"]
+
+
+def test_a_quoted_tsv_may_have_texts_of_several_lines(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv"
+    path.write_text('label\ttext\n1\t"两\n行"\n0\t"他说""好"""\n', encoding="utf-8")
+    assert [row.text for row in read_rows(path, Columns())] == ["两\n行", '他说"好"']

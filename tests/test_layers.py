@@ -16,7 +16,7 @@ LINES = (  # the highest first, as in docs/architecture.md
     ("onnx_export", "jobs"),
     ("classifiers", "report", "bert_base", "tracking", "model_card", "hub"),
     ("training", "export"),
-    ("teacher", "students", "losses", "transfer", "augment", "floor", "fast_text", "embeddings"),
+    ("teacher", "students", "losses", "optimizer", "transfer", "augment", "floor", "fast_text", "embeddings"),
     ("pretrained", "data", "ngrams", "lexicon"),
     ("words", "batches", "metrics"),
     ("runs",),

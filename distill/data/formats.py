@@ -9,11 +9,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distill.errors import UserError, joined
 
-TEXT_COLUMNS = ("text", "sentence", "title", "content", "review", "headline", "文本", "句子", "标题", "内容", "评论")
+TEXT_COLUMNS = (
+    *("text", "text_a", "sentence", "title", "content", "review", "headline"),
+    *("文本", "句子", "标题", "内容", "评论"),
+)
 LABEL_COLUMNS = ("label", "category", "class", "标签", "类别", "分类")
 LABEL_NAME_COLUMN = "label_desc"  # CLUE's name of a label, beside its number
 FIRST_CJK = "\u2e80"
@@ -154,8 +157,11 @@ def _read_table(path: Path, columns: Columns) -> Iterator[Row]:
 
 
 def _table(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding=_encoding(path), newline="") as file:
-        table = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+    delimiter, encoding = "\t" if path.suffix.lower() == ".tsv" else ",", _encoding(path)
+    unquoted = delimiter == "\t" and _is_unquoted(path, encoding)
+    with path.open(encoding=encoding, newline="") as file:
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
+        table = csv.DictReader(file, delimiter=delimiter, quoting=quoting, strict=True)
         try:
             names = table.fieldnames or []
             if len(set(names)) < len(names):
@@ -166,6 +172,19 @@ def _table(path: Path) -> Iterator[tuple[str, Any]]:
             raise UserError(
                 f"broken table: {error}", f"{path}:{table.line_num}", "repair the quotes on that line"
             ) from error
+
+
+def _is_unquoted(path: Path, encoding: str) -> bool:
+    """Whether quotes in a TSV file are part of its texts: every line is a whole row, and a cell has one quote alone."""
+    lone = False
+    with path.open(encoding=encoding, newline="\n") as file:
+        width = file.readline().count("\t")
+        for line in file:
+            cells = line.rstrip("\r\n").split("\t")
+            if line.strip() and len(cells) != width + 1:
+                return False
+            lone = lone or any(cell[:1] == '"' and (len(cell) < 2 or cell[-1] != '"') for cell in cells)
+    return lone
 
 
 def _full(table: csv.DictReader[str], record: dict[str | Any, Any], path: Path) -> dict[str, Any]:

@@ -98,8 +98,9 @@ def parameter_groups(student: Student, settings: StudentSettings) -> list[dict[s
     vectors = student.vector_parameters()
     known = {id(parameter) for parameter in vectors}
     others = [parameter for parameter in student.parameters() if id(parameter) not in known]
+    by_rows = any(isinstance(module, nn.Embedding) and module.sparse for module in student.modules())
     return [
-        {"params": vectors, "lr": settings.vector_learning_rate},
+        {"params": vectors, "lr": settings.vector_learning_rate, "by_rows": by_rows},
         {"params": others, "lr": settings.learning_rate},
     ]
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distill.students.hashed import sum_of_rows
 from distill.words import UNKNOWN_ID
 
 MOST_CHARACTERS = 4  # of a word; longer words are rare
@@ -30,17 +31,17 @@ class ComposedEmbedding(nn.Module):
         parts = [word[:MOST_CHARACTERS] if len(word) > 1 and i > UNKNOWN_ID else "" for i, word in enumerate(words)]
         numbers = {char: number for number, char in enumerate(sorted({char for part in parts for char in part}), 1)}
         table = [[numbers[char] for char in part] + [0] * (MOST_CHARACTERS - len(part)) for part in parts]
-        self.own = _embedding(torch.from_numpy(rows.copy()))
-        self.shared = nn.Embedding(len(numbers) + 1, rows.shape[1], padding_idx=0)
+        self.own = _embedding(torch.from_numpy(rows.copy()), sparse=True)
+        self.shared = nn.Embedding(len(numbers) + 1, rows.shape[1], padding_idx=0, sparse=True)
         nn.init.zeros_(self.shared.weight)
         self.characters: Tensor
         self.register_buffer("characters", torch.tensor(table), persistent=False)  # (words, MOST_CHARACTERS), 0: none
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors of word ids: (...) -> (..., width)."""
-        characters = self.characters[ids]
-        count = (characters > 0).sum(-1, keepdim=True).clamp(min=1)
-        vectors: Tensor = self.own(ids) + self.shared(characters).sum(-2) / count
+        characters = self.characters[ids.flatten()]  # (words of the batch, MOST_CHARACTERS)
+        mean = sum_of_rows(self.shared, characters) / (characters > 0).sum(-1, keepdim=True).clamp(min=1)
+        vectors: Tensor = self.own(ids) + mean.view(*ids.shape, -1)
         return vectors
 
     @torch.no_grad()
@@ -49,7 +50,7 @@ class ComposedEmbedding(nn.Module):
         return _embedding(self(torch.arange(self.own.num_embeddings, device=self.own.weight.device)))
 
 
-def _embedding(rows: Tensor) -> nn.Embedding:
-    embedding = nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=0)
+def _embedding(rows: Tensor, sparse: bool = False) -> nn.Embedding:
+    embedding = nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=0, sparse=sparse)
     embedding.weight = nn.Parameter(rows)
     return embedding

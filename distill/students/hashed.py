@@ -27,23 +27,37 @@ class NgramVectors(nn.Module):
         super().__init__()
         self.row_of: Tensor
         self.register_buffer("row_of", torch.zeros(buckets, dtype=torch.int32))  # saved with the student
-        self.table = nn.Embedding(rows, width, padding_idx=0)
+        self.table = nn.Embedding(rows, width, padding_idx=0, sparse=True)
         nn.init.zeros_(self.table.weight)
 
-    def forward(self, batch: Batch, dropped: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and maximum of the known n-grams' vectors, both (batch, width); zeros where a text has none.
+    def mean(self, batch: Batch, dropped: Tensor | None = None) -> Tensor:
+        """Mean of the known n-grams' vectors, (batch, width); zeros where a text has none.
 
         ``dropped`` (batch, n-grams) is true for n-grams that are left out.
         """
-        rows = self.row_of[batch.ids].long().masked_fill(~batch.mask, 0)  # (batch, n-grams)
-        rows = rows if dropped is None else rows.masked_fill(dropped, 0)
+        rows = self._rows(batch, dropped)
+        return sum_of_rows(self.table, rows) / (rows > 0).sum(1, keepdim=True).clamp(min=1)
+
+    def mean_and_maximum(self, batch: Batch, dropped: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean, as above, and maximum of the known n-grams' vectors, both (batch, width)."""
+        rows = self._rows(batch, dropped)
         vectors, known = self.table(rows), (rows > 0)[..., None]  # (batch, n-grams, width), (batch, n-grams, 1)
         mean = vectors.sum(1) / known.sum(1).clamp(min=1)
         # a sum and max need no pass of their own on the way back, masked_fill and amax three
-        most = (
-            (vectors + torch.zeros_like(known, dtype=vectors.dtype).masked_fill_(~known, float("-inf"))).max(1).values
-        )
-        return mean, most.masked_fill(~known.any(1), 0.0)
+        masked = vectors + torch.zeros_like(known, dtype=vectors.dtype).masked_fill_(~known, float("-inf"))
+        return mean, masked.max(1).values.masked_fill(~known.any(1), 0.0)
+
+    def _rows(self, batch: Batch, dropped: Tensor | None) -> Tensor:
+        """Rows of the table, (batch, n-grams); 0 for n-grams that have none, are dropped, or are padding."""
+        rows = self.row_of[batch.ids].long().masked_fill(~batch.mask, 0)
+        return rows if dropped is None else rows.masked_fill(dropped, 0)
+
+
+def sum_of_rows(table: nn.Embedding, ids: Tensor) -> Tensor:
+    """``table(ids).sum(1)`` for ids (texts, places), in one pass; row 0 is padding's."""
+    if torch.onnx.is_in_onnx_export():  # ONNX has no such operator
+        return table(ids).sum(1)  # type: ignore[no-any-return]
+    return nn.functional.embedding_bag(ids, table.weight, mode="sum", sparse=table.sparse, padding_idx=0)
 
 
 def rows_of_buckets(buckets: int, train: PackedIds | None) -> Tensor:

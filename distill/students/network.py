@@ -70,15 +70,23 @@ class Student(nn.Module):
 
     def ngram_pools(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and maximum of the n-grams' vectors, both (batch, width); word dropout takes n-grams away too."""
-        if self.ngrams is None or batch.beside is None:
-            raise ValueError("n-grams are needed: Words(vocabulary, max_length, ngrams)")
-        share = self.config.word_dropout if self.training else 0.0
-        mean, most = self.ngrams(batch.beside, self._chosen(batch.beside.ids) if share else None)
-        return mean, most
+        table, ngrams = self._ngrams(batch)
+        return table.mean_and_maximum(ngrams, self._dropped(ngrams))
 
     def with_ngrams(self, vector: Tensor, batch: Batch) -> Tensor:
         """The text's vector, and after it the mean of its n-grams' vectors where the student has n-grams."""
-        return vector if self.ngrams is None else torch.cat([vector, self.ngram_pools(batch)[0]], dim=1)
+        if self.ngrams is None:
+            return vector
+        table, ngrams = self._ngrams(batch)
+        return torch.cat([vector, table.mean(ngrams, self._dropped(ngrams))], dim=1)
+
+    def _ngrams(self, batch: Batch) -> tuple[NgramVectors, Batch]:
+        if self.ngrams is None or batch.beside is None:
+            raise ValueError("n-grams are needed: Words(vocabulary, max_length, ngrams)")
+        return self.ngrams, batch.beside
+
+    def _dropped(self, batch: Batch) -> Tensor | None:
+        return self._chosen(batch.ids) if self.training and self.config.word_dropout else None
 
     @property
     def ngram_width(self) -> int:
