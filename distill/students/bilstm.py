@@ -52,7 +52,7 @@ class BiLSTM(Student):
         gives the same states, but keeps a processor from the library's quick LSTM, half as slow again on headlines and
         twice as slow on reviews.
         """
-        if torch.onnx.is_in_onnx_export():  # ONNX has one operator for both directions, which exports from the packed sequence
+        if torch.onnx.is_in_onnx_export():  # a packed sequence becomes the one operator for both directions
             packed = nn.utils.rnn.pack_padded_sequence(vectors, lengths.cpu(), batch_first=True, enforce_sorted=False)
             return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
         places = torch.arange(vectors.shape[1], device=vectors.device)
