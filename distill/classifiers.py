@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.batches import PackedIds
+from distill.batches import Answer, Batch, PackedIds
 from distill.errors import UserError
 from distill.students import CARD as STUDENT_CARD
 from distill.students import load_student_parts
@@ -58,6 +58,17 @@ class TextClassifier:
         model: Any = self.model
         layers = getattr(model, "layer_vectors", lambda batch: model.answer(batch).vector[:, None].half())
         return predict(model, layers, self.input.encode(texts), what)
+
+    def logits_and_vectors(self, texts: Sequence[str], what: str = "") -> Tensor:
+        """A text's logits, then the vector that they were made from: (texts, classes + width), float16."""
+        model: Any = self.model
+        order = list(self.order) or list(range(len(self.labels)))
+
+        def ask(batch: Batch) -> Tensor:
+            answer: Answer = model.answer(batch)
+            return torch.cat([answer.logits[:, order], answer.vector], dim=1).half()
+
+        return predict(model, ask, self.input.encode(texts), what)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of every text."""

@@ -54,6 +54,9 @@ class Split:
 class Schedule:
     """How long and in what steps a model is trained; dev is asked ``evaluations`` times an epoch.
 
+    With ``keep_last`` the weights of the last step are kept and nothing is chosen: that of a few dev texts is chance.
+    With ``every`` above 1 dev is asked after every so many epochs instead, and after the last one: an epoch of few
+    texts takes less time than dev does.
     Training stops after ``patience`` evaluations without a better one; by default a half of all, and four at least.
     ``averaging`` is the share of the old in the running mean of the weights that is evaluated and kept (Polyak and
     Juditsky 1992); 0 keeps the weights themselves. In the first steps it is smaller, so that the start is forgotten.
@@ -62,12 +65,14 @@ class Schedule:
     epochs: int
     batch_size: int
     evaluations: int = 1
+    every: int = 1
+    keep_last: bool = False
     patience: int = 0
     averaging: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.patience:
-            object.__setattr__(self, "patience", max(4, self.epochs * self.evaluations // 2))
+            object.__setattr__(self, "patience", max(4, self.epochs * self.evaluations // self.every // 2))
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Job:
 
 
 def fit(model: nn.Module, groups: list[dict[str, Any]], job: Job) -> list[Evaluation]:
-    """Train ``model`` in place and leave it with the weights that were best on dev.
+    """Train ``model`` in place and leave it with the weights that were best on dev, or with the last.
 
     AdamW; the learning rates in ``groups`` are peaks of a linear warm-up and decay. Returns the evaluations.
 
@@ -181,8 +186,10 @@ class _Fitting:
         self.summed += 1
 
     def is_time_to_evaluate(self, step: int) -> bool:
-        """At the last step of every ``evaluations``-th part of an epoch."""
-        parts = self.job.schedule.evaluations
+        """At the last step of every ``evaluations``-th part of an epoch, or of every ``every``-th epoch."""
+        parts, every = self.job.schedule.evaluations, self.job.schedule.every
+        if every > 1:
+            return step % (every * self.epoch_steps) == 0 or step == self.steps
         in_epoch = (step - 1) % self.epoch_steps + 1
         return in_epoch * parts // self.epoch_steps > (in_epoch - 1) * parts // self.epoch_steps
 
@@ -203,9 +210,10 @@ class _Fitting:
         self.job.watch(evaluation)
         self.sums, self.summed = {}, 0
         rank = (accuracy, -loss)  # of equally accurate weights the surer ones
-        if rank > self.best:
+        if rank > self.best or self.job.schedule.keep_last:
             self.best, self.best_at = rank, len(self.evaluations)
-            self.best_weights = copy.deepcopy(kept.state_dict())
+            if step == self.steps or not self.job.schedule.keep_last:
+                self.best_weights = copy.deepcopy(kept.state_dict())
 
     def is_out_of_patience(self) -> bool:
         return len(self.evaluations) - self.best_at >= self.job.schedule.patience

@@ -62,6 +62,13 @@ class Cache:
         self.fill(examples)
         return _join(_shards(self.folder, self.name), _example_ids(examples))
 
+    def add(self, examples: Sequence[Example], rows: Tensor) -> None:
+        """Keep answers (examples, ...) that are known from elsewhere, of those examples that have none yet."""
+        number, *marks = self._missing(examples).tolist()
+        new = torch.tensor(marks, dtype=torch.bool)
+        for part, places in enumerate(torch.split(new.nonzero().flatten(), SHARD) if new.any() else ()):
+            self._write(number + part, _example_ids(examples)[places], rows[places])
+
     def fill(self, examples: Sequence[Example]) -> None:
         """Let the teacher answer what is missing, a repeated id once; each process asks its share."""
         found = torch.zeros(1 + len(examples), dtype=torch.int64)
@@ -97,12 +104,14 @@ class Cache:
         ask, starts = self.open_teacher(), range(0, len(ids), SHARD)
         for part, start in enumerate(starts):
             what = "teacher labels" + (f", part {part + 1} of {len(starts)}" if len(starts) > 1 else "")
-            rows = ask(texts[start : start + SHARD], what).cpu().contiguous()
+            rows = ask(texts[start : start + SHARD], what).cpu()
             ids_of_rows = torch.tensor(ids[start : start + SHARD])
             if len(rows) != len(ids_of_rows):
                 raise ValueError(f"{len(ids_of_rows)} texts were asked, {len(rows)} rows came back")
-            path = self.folder / f"shard-{number + part * every + place:05}.safetensors"
-            write_file(path, save({"ids": ids_of_rows, "rows": rows}))
+            self._write(number + part * every + place, ids_of_rows, rows)
+
+    def _write(self, number: int, ids: Tensor, rows: Tensor) -> None:
+        write_file(self.folder / f"shard-{number:05}.safetensors", save({"ids": ids, "rows": rows.contiguous()}))
 
 
 def _remove_stale(folder: Path, made_by: dict[str, str], name: str) -> None:

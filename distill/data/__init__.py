@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.config import DataSettings
 from distill.data.checks import stratified_split, without_leaks, without_repeats
-from distill.data.embedded import LABELS, read_reviews
+from distill.data.embedded import LABELS, read_reviews, read_sentences
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text_key
 from distill.data.formats import SUFFIXES, Columns, read_rows
 from distill.data.labels import find_labels, label_indices
@@ -21,6 +21,7 @@ __all__ = [
     "Example",
     "example_id",
     "load",
+    "read_sentences",
     "read_unlabelled",
     "stratified_split",
     "text_key",

@@ -61,10 +61,16 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
     entries: list[Entry] = []
 
     def add(student: str, what: str, objective: ObjectiveSettings, against: str = "", **course: Any) -> str:
+        taught = bool(course.get("teachers"))
         entry = Entry(
             name=f"{student}, {what}",
             objective=LABELS if objective.is_alone else objective.objective,
-            course=Course(run.settings.student.suited(student), objective, **course),
+            course=Course(
+                run.student_settings(student, taught=taught),
+                objective,
+                general=run.general if taught else (),
+                **course,
+            ),
             folders=row_folders(run, f"{student}, {what}"),
             against=against,
         )

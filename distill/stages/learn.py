@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from distill import embeddings, students
+from distill import embeddings, plan, students
 from distill.batches import PackedIds
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.data import UNLABELLED, Example
@@ -23,11 +24,15 @@ from distill.runs import fingerprint_file, fingerprint_lines
 from distill.stages.cards import student_card
 from distill.stages.run import ALONE, DISTILLED, Run, keep_model, labels_of
 from distill.stages.teach import identity, layers_of, logits_of, teachers_of
+from distill.stages.teach import word_vectors as teacher_word_vectors
 from distill.students import Documents, Student, Words, textgcn
 from distill.students.pair import Pair
 from distill.training import Job, Schedule, Split, fit, predict_logits
-from distill.words import build_vocabulary, segmenter
+from distill.word_vectors import Rows, reduced
+from distill.words import UNKNOWN_ID, Vocabulary, build_vocabulary, frequent_words, segmenter
 
+FIRST_WORD = UNKNOWN_ID + 1  # of a vocabulary, after padding and the unknown word
+EVALUATIONS = 12  # about so many at most: an epoch of few texts takes less time than dev does
 PEER = 1_000_000  # added to the seed of the second of two students
 
 
@@ -35,41 +40,59 @@ PEER = 1_000_000  # added to the seed of the second of two students
 class Course:
     """What students are made from: the network, what teaches it, and the texts beside train.
 
-    ``budget`` is how many texts an epoch counts, for a student alone that gets as many steps as a distilled one; 0:
-    those that there are. ``left_out`` is a class whose labelled texts are left out.
+    ``extra`` are the user's texts without labels and altered copies; ``general`` are words and sentences of the
+    language, not of the task, that the teacher labels. ``budget`` is how many texts an epoch counts, for a student
+    alone that gets as many steps as a distilled one; 0: those that there are. ``left_out`` is a class whose labelled
+    texts are left out.
     """
 
     student: StudentSettings
     objective: ObjectiveSettings
     teachers: tuple[Path, ...] = ()
     extra: tuple[Example, ...] = ()
+    general: tuple[Example, ...] = ()
     budget: int = 0
     left_out: int | None = None
 
     def texts(self, run: Run) -> tuple[Example, ...]:
-        """The transfer set, train first."""
-        return (*(example for example in run.data.train if example.label != self.left_out), *self.extra)
+        """The transfer set, train first, the general texts last."""
+        train = (example for example in run.data.train if example.label != self.left_out)
+        return (*train, *self.extra, *self.general)
+
+    @property
+    def from_teacher(self) -> bool:
+        """Whether the teacher makes the word vectors, alone or with others."""
+        return self.student.vectors.startswith(plan.FROM_TEACHER)
 
     def epochs(self, texts: int) -> int:
         """Passes over the texts: as many as make the steps that the budget allows."""
-        steps = math.ceil((self.budget or texts) / self.student.batch_size)
-        return math.ceil(self.student.epochs * steps / math.ceil(texts / self.student.batch_size))
+        counted = self.budget or texts
+        steps = plan.student_epochs(self.student, counted) * math.ceil(counted / self.student.batch_size)
+        return math.ceil(steps / math.ceil(texts / self.student.batch_size))
 
     def made_from(self, run: Run) -> dict[str, Any]:
         """The record of a student's folder; a textgcn's graph holds the texts of test too."""
+        vectors = run.vectors(self.student.vectors)
         asked = [example.text for example in run.data.test] if self.student.architecture == "textgcn" else []
         return {
             **({"graph": fingerprint_lines(asked)} if asked else {}),
             "data": run.data.fingerprint,
             "settings": {key: value for key, value in dataclasses.asdict(self.student).items() if key != "vectors"},
             "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},
-            "word vectors": fingerprint_file(run.vectors.path),
+            "word vectors": [self.from_teacher, vectors and fingerprint_file(vectors.path)],
             "segmenter": segmenter(),
             "teacher": [identity(folder) for folder in self.teachers] or None,
-            "extra texts": fingerprint_lines(example.text for example in self.extra) if self.extra else None,
+            "extra texts": _fingerprint(self.extra),
+            "general texts": [_fingerprint(self.general), run.settings.transfer.general_share]
+            if self.general
+            else None,
             "epochs": self.epochs(len(self.texts(run))),
             "left out": None if self.left_out is None else run.data.labels[self.left_out],
         }
+
+
+def _fingerprint(texts: Sequence[Example]) -> str | None:
+    return fingerprint_lines(example.text for example in texts) if texts else None
 
 
 def train_students(run: Run, alone: bool = False) -> list[Path]:
@@ -77,10 +100,11 @@ def train_students(run: Run, alone: bool = False) -> list[Path]:
     settings = run.settings.alone() if alone else run.settings
     objective = settings.objective
     teachers = teachers_of(run) if objective.needs_teacher else ()
-    extra = () if objective.is_alone else run.extra
+    extra, general = ((), ()) if objective.is_alone else (run.extra, run.general)
     kind = ALONE if objective.is_alone else DISTILLED
     folders = [run.folder.model(kind, place) for place in range(run.settings.run.seeds)]
-    return take(run, Course(settings.student.suited(), objective, teachers, extra), folders)
+    student = run.student_settings(taught=bool(teachers))
+    return take(run, Course(student, objective, teachers, extra, general), folders)
 
 
 def take(run: Run, course: Course, folders: Sequence[Path]) -> list[Path]:
@@ -103,8 +127,8 @@ class _Lesson:
         self.texts = course.texts(run)
         self.new: New
         self.input: Words | Documents
-        self.new, encode, self.input = (_over_graph if course.student.architecture == "textgcn" else _over_words)(
-            run, course.student, self.texts
+        self.new, encode, self.input = (_over_graph if course.student.architecture == plan.GRAPH else _over_words)(
+            run, course, self.texts
         )
         self.train = Split(encode(self.texts), labels_of(self.texts), *self._taught())
         self.train = dataclasses.replace(self.train, chances=self._chances())
@@ -121,7 +145,17 @@ class _Lesson:
         return logits, layers_of(self.run, teachers[0], self.texts, last) if objective.hints else None
 
     def _chances(self) -> Tensor | None:
-        """Stratified: every class equally often; a text without a label counts to its teacher's class."""
+        """How often each text is drawn, where not all come once: the general ones have a share of their own."""
+        general = len(self.course.general)
+        if not general:
+            return self._stratified()
+        chances = self._stratified()
+        own = (torch.ones(len(self.texts), dtype=torch.float64) if chances is None else chances)[:-general]
+        share = self.run.settings.transfer.general_share
+        return torch.cat([own / own.sum() * (1 - share), torch.full((general,), share / general, dtype=torch.float64)])
+
+    def _stratified(self) -> Tensor | None:
+        """Every class equally often, if asked for; a text without a label counts to its teacher's class."""
         if self.course.student.sampling == "uniform":
             return None
         classes = self.train.labels.clone()
@@ -142,7 +176,14 @@ class _Lesson:
         shape = (0, 0) if layers is None else (layers.shape[1], layers.shape[2])
         objective = self.course.objective
         distillation = Distillation(objective.weights, objective.temperature, model.classifier.in_features, shape)
-        schedule = Schedule(self.course.epochs(len(self.texts)), settings.batch_size, averaging=settings.averaging)
+        epochs = self.course.epochs(len(self.texts))
+        schedule = Schedule(
+            epochs,
+            settings.batch_size,
+            every=max(1, epochs // EVALUATIONS),
+            averaging=settings.averaging,
+            keep_last=plan.keeps_last(data),
+        )
         groups = students.parameter_groups(model, settings)
         hints = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
         groups += [{"params": hints, "lr": settings.learning_rate}] if hints else []
@@ -166,17 +207,18 @@ New = Callable[[int, PackedIds], Student]  # a network from a seed and the train
 Encode = Callable[[Sequence[Example]], PackedIds]
 
 
-def _over_words(run: Run, settings: StudentSettings, texts: Sequence[Example]) -> tuple[New, Encode, Words]:
-    """How networks over word vectors are made and fed; the vocabulary is that of the transfer set."""
-    vocabulary = build_vocabulary(run.segmented(texts), settings.min_count)
+def _over_words(run: Run, course: Course, texts: Sequence[Example]) -> tuple[New, Encode, Words]:
+    """How networks over word vectors are made and fed; the vocabulary is that of the transfer set and a dictionary."""
+    settings = course.student
+    vocabulary = build_vocabulary(
+        run.segmented(texts), settings.min_count, frequent_words(settings.dictionary) if course.from_teacher else ()
+    )
     words = Words(vocabulary, settings.max_length, students.ngram_rows(settings))
-    vectors = embeddings.load_vectors(run.vectors.path, vocabulary.words)
-    log.info("words: %d in the vocabulary, %d of them with a vector", len(vocabulary), len(vectors))
+    rows_of = _vectors(run, course, vocabulary)
 
     def new(seed: int, train: PackedIds) -> Student:
         torch.manual_seed(seed)
-        rows = embeddings.matrix(vectors, vocabulary.words, seed)
-        return students.build(settings, rows, vocabulary.words, len(run.data.labels), train)
+        return students.build(settings, rows_of(seed), vocabulary.words, len(run.data.labels), train)
 
     def encode(examples: Sequence[Example]) -> PackedIds:
         return words.encode_segmented(run.segmented(examples), [example.text for example in examples])
@@ -184,14 +226,34 @@ def _over_words(run: Run, settings: StudentSettings, texts: Sequence[Example]) -
     return new, encode, words
 
 
-def _over_graph(run: Run, settings: StudentSettings, texts: Sequence[Example]) -> tuple[New, Encode, Documents]:
+def _vectors(run: Run, course: Course, vocabulary: Vocabulary) -> Callable[[int], Rows]:
+    """The first vectors of a vocabulary's words, (words, width), by a seed: a word without one gets noise."""
+    file = run.vectors(course.student.vectors)
+    vectors = embeddings.load_vectors(file.path, vocabulary.words) if file else None
+    if vectors is not None:
+        log.info("words: %d in the vocabulary, %d of them with a vector", len(vocabulary), len(vectors))
+    if not course.from_teacher:
+        return lambda seed: embeddings.matrix(vectors, vocabulary.words, seed)
+    known = vocabulary.words[FIRST_WORD:]
+    blocks = [teacher_word_vectors(run, course.teachers[0], known)]
+    if vectors is not None:
+        blocks.append(embeddings.matrix(vectors, vocabulary.words, run.settings.run.seed)[FIRST_WORD:])
+    made = reduced(blocks, course.student.vector_width)
+    log.info(
+        "words: %d in the vocabulary, their vectors made by the teacher%s", len(vocabulary), " too" * bool(vectors)
+    )
+    padded = np.concatenate([np.zeros((FIRST_WORD, made.shape[1]), np.float32), made])
+    return lambda seed: padded
+
+
+def _over_graph(run: Run, course: Course, texts: Sequence[Example]) -> tuple[New, Encode, Documents]:
     """How a network over a graph of all texts is made and fed; of dev and test the texts are in it, not the labels."""
     asked = (*texts, *run.data.train, *run.data.dev, *run.data.test)
 
     def new(seed: int, train: PackedIds) -> Student:
         torch.manual_seed(seed)
         ids = [example.id for example in asked]
-        return textgcn.build(settings, ids, run.segmented(asked), len(run.data.labels))[0]
+        return textgcn.build(course.student, ids, run.segmented(asked), len(run.data.labels))[0]
 
     documents = Documents(tuple(dict.fromkeys(example.id for example in asked)))
     return new, lambda examples: documents.encode([example.text for example in examples]), documents

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill import model_card, processes
+from distill import model_card, plan, processes
 from distill.augment import augmented
-from distill.config import Settings
-from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, load, read_unlabelled, without_leaks
+from distill.config import Settings, StudentSettings, TeacherSettings, TransferSettings
+from distill.data import (
+    UNLABELLED,
+    Columns,
+    Dataset,
+    Example,
+    example_id,
+    load,
+    read_sentences,
+    read_unlabelled,
+    without_leaks,
+)
 from distill.embeddings import VectorFile, find_vectors
 from distill.errors import UserError
 from distill.model_card import Card
@@ -25,10 +36,11 @@ from distill.progress import log, progress
 from distill.runs import MADE_FROM, RunFolder, clean, differences, versions, write_folder, write_json
 from distill.tracking import watcher
 from distill.training import Evaluation, ignore, write_log
-from distill.words import segment, use_dictionary
+from distill.words import frequent_words, segment, use_dictionary
 
 COMMAND = "python distill.py --mode"
 TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"
+SENTENCE = 36  # characters of a general sentence at most: about a headline
 LOG = "log.jsonl"  # of a model's training, in its folder
 
 
@@ -84,9 +96,21 @@ class Run:
         log.info("augmented: %d copies, %d more are texts of dev, test or the unlabelled ones", len(new), known)
         return (*self.unlabelled, *new)
 
+    @functools.cached_property
+    def general(self) -> tuple[Example, ...]:
+        """Words of jieba's dictionary and sentences of news, that the teacher labels where there are few texts."""
+        settings, longest = self.transfer_settings, max(len(example.text) for example in self.data.train)
+        texts = frequent_words(settings.general_words)
+        if settings.general_sentences:
+            sentences = read_sentences(min(longest, SENTENCE))
+            random.Random(self.settings.run.seed).shuffle(sentences)
+            texts += sentences[: settings.general_sentences]
+        found = {text_id: Example(text_id, text, UNLABELLED) for text in texts if (text_id := example_id(text))}
+        return tuple(without_leaks(list(found.values()), (*self.transfer_set, *self.data.dev, *self.data.test))[0])
+
     @property
     def transfer_set(self) -> tuple[Example, ...]:
-        """What teachers label: train first, then the texts without labels."""
+        """What teachers label: train first, then the user's texts without labels, and altered copies."""
         return (*self.data.train, *self.extra)
 
     @functools.cached_property
@@ -100,12 +124,19 @@ class Run:
             self._words[example.id] = segment(example.text)
         return [self._words[example.id] for example in examples]
 
+    def vectors(self, asked: str) -> VectorFile | None:
+        """The file of pretrained word vectors behind --vectors; None where the teacher alone makes them."""
+        if asked == plan.FROM_TEACHER:
+            return None
+        asked = asked.removeprefix(f"{plan.FROM_TEACHER}+")
+        if asked not in self._vector_files:
+            self._vector_files[asked] = found = find_vectors(asked)
+            log.info("word vectors: %s, %s", found.path.name, found.why)
+        return self._vector_files[asked]
+
     @functools.cached_property
-    def vectors(self) -> VectorFile:
-        """The file of word vectors."""
-        found = find_vectors(self.settings.student.vectors)
-        log.info("word vectors: %s, %s", found.path.name, found.why)
-        return found
+    def _vector_files(self) -> dict[str, VectorFile]:
+        return {}
 
     @functools.cached_property
     def pretrained(self) -> Pretrained:
@@ -114,6 +145,20 @@ class Run:
             found = resolve(self.settings.teacher.model)
         log.info("teacher's weights: %s, %s", found.source, found.why)
         return found
+
+    @functools.cached_property
+    def teacher_settings(self) -> TeacherSettings:
+        """The teacher's settings with what follows from the data; what was chosen is said."""
+        return plan.teacher_settings(self.settings.teacher, self.data)
+
+    def student_settings(self, architecture: str = "", *, taught: bool) -> StudentSettings:
+        """A student's settings with what follows from the network and the data, and whether a teacher teaches it."""
+        return plan.student_settings(self.settings.student, self.data, architecture, taught=taught)
+
+    @functools.cached_property
+    def transfer_settings(self) -> TransferSettings:
+        """What the teacher labels, with what follows from the data; what was chosen is said."""
+        return plan.transfer_settings(self.settings.transfer, self.data, self.settings.student.architecture)
 
     def watch(self, folder: Path) -> Callable[[Evaluation], None]:
         """What is done with every evaluation of the model that is to be kept in ``folder``."""

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from distill import students, teacher
+from distill import plan, students, teacher
 from distill.classifiers import TextClassifier, load
-from distill.data import Example, stratified_split
+from distill.data import UNLABELLED, Example, example_id, stratified_split
 from distill.errors import UserError
 from distill.losses import labels_only
 from distill.progress import log
@@ -31,7 +33,7 @@ def train_teacher(run: Run) -> list[Path]:
 
 
 def _train_one(run: Run, place: int) -> list[Path]:
-    settings, seed = run.settings.teacher, run.settings.run.seed + place
+    settings, seed = run.teacher_settings, run.settings.run.seed + place
     folder = run.folder.model(TEACHER, place)
     made_from = {
         "data": run.data.fingerprint,
@@ -44,7 +46,13 @@ def _train_one(run: Run, place: int) -> list[Path]:
     torch.manual_seed(seed)
     model, pieces = teacher.build(run.pretrained.source, settings, len(run.data.labels))
     texts = _train_texts(run), run.data.dev
-    schedule = Schedule(settings.epochs, settings.batch_size, EVALUATIONS, averaging=settings.averaging)
+    schedule = Schedule(
+        settings.epochs,
+        settings.batch_size,
+        EVALUATIONS,
+        averaging=settings.averaging,
+        keep_last=plan.keeps_last(run.data),
+    )
     with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in texts)) as inputs:
         train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, texts, strict=True))
         job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, folder.name, run.watch(folder))
@@ -174,6 +182,22 @@ def _vectors_cache(run: Run, folder: Path) -> Cache:
         return load(folder).vectors
 
     return Cache(run.folder.answers(folder, "vectors"), _made_by(folder), open_teacher, "teacher vectors")
+
+
+def word_vectors(run: Run, folder: Path, words: Sequence[str]) -> NDArray[np.float32]:
+    """A teacher's vectors of single words, shape (words, width); its logits of them go into their cache as well."""
+    examples = [Example(example_id(word), word, UNLABELLED) for word in words]
+
+    def open_teacher() -> Asker:
+        return open_teacher_of(run, folder).logits_and_vectors
+
+    made_by = {**_made_by(folder), "labels": "\t".join(run.data.labels)}
+    answers = Cache(run.folder.answers(folder, "words"), made_by, open_teacher, "teacher word vectors").answers(
+        examples
+    )
+    classes = len(run.data.labels)
+    _logits_cache(run, folder).add(examples, answers[:, :classes].float())
+    return np.asarray(answers[:, classes:].float().numpy())
 
 
 def _made_by(folder: Path) -> dict[str, str]:

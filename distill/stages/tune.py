@@ -53,7 +53,8 @@ def _optuna() -> Any:
 def _course(run: Run) -> Course:
     objective = run.settings.objective
     teachers = teachers_of(run) if objective.needs_teacher else ()
-    return Course(run.settings.student.suited(), objective, teachers, () if objective.is_alone else run.extra)
+    extra, general = ((), ()) if objective.is_alone else (run.extra, run.general)
+    return Course(run.student_settings(taught=bool(teachers)), objective, teachers, extra, general)
 
 
 def _fingerprint(run: Run, course: Course) -> str:

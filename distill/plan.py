@@ -1,0 +1,121 @@
+"""Settings that follow the data: what a number becomes that is not given, and why.
+
+The rules were chosen on the dev sets of several data sets and of draws of 50 to 1,000 texts a class, see
+benchmarks/suite and benchmarks/LOG.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, TypeVar
+
+from distill.config import StudentSettings, TeacherSettings, TransferSettings
+from distill.config.options import FROM_DATA
+from distill.data import Dataset, Example
+from distill.progress import log
+
+S = TypeVar("S", TeacherSettings, StudentSettings, TransferSettings)
+
+FEW_DEV = 200  # texts: with fewer, the difference between two states of a model on dev is chance
+TEACHER_STEPS, TEACHER_EPOCHS = 1_100, (2, 8)  # aimed at; at least and at most
+STUDENT_STEPS, STUDENT_EPOCHS = 1_500, (8, 60)
+SHORT, LONG = 64, 256  # tokens read of a text: at least, and at most, as time grows with them
+READ_WHOLE = 0.98  # share of the texts
+FEW_TRAIN = 4_000  # texts: with fewer, a student's words need what the teacher knows of them
+DICTIONARY, GENERAL_WORDS, GENERAL_SENTENCES = 30_000, 20_000, 20_000
+TEACHER_VECTORS_RATE = 2e-3
+FROM_TEACHER, GRAPH = "teacher", "textgcn"  # of --vectors; the student that knows the texts of its graph alone
+FRAME = 10  # word pieces beside the text's: a prefix, and the tokenizer's own
+
+
+def teacher_settings(settings: TeacherSettings, data: Dataset) -> TeacherSettings:
+    """The teacher's settings with every number filled in; one line says what was chosen."""
+    texts = min(settings.most or len(data.train), len(data.train))
+    batch = settings.batch_size if settings.batch_size != FROM_DATA else (32 if texts >= 1_000 else 16)
+    steps = math.ceil(texts / batch)
+    chosen = {
+        "batch_size": batch,
+        "epochs": _within(round(TEACHER_STEPS / steps), TEACHER_EPOCHS),
+        "max_length": _rounded(_length(data.train) + FRAME),
+    }
+    filled = _filled(settings, chosen)
+    longer = sum(len(example.text) + FRAME > filled.max_length for example in data.train)
+    log.info(
+        "teacher: at most %d epochs of %d steps of %d texts; at most %d word pieces of a text%s",
+        filled.epochs,
+        steps,
+        filled.batch_size,
+        filled.max_length,
+        f" ({longer} of {len(data.train)} texts have more characters than that)" if longer else "",
+    )
+    return filled
+
+
+def student_settings(
+    settings: StudentSettings, data: Dataset, architecture: str = "", *, taught: bool
+) -> StudentSettings:
+    """The settings of a student of some architecture with every number but its epochs filled in.
+
+    ``taught`` says whether a teacher's logits teach it: the student alone gets no vectors from a teacher either.
+    """
+    architecture = architecture or settings.architecture
+    vectors = settings.vectors.removeprefix(FROM_TEACHER) or "auto"
+    if taught and architecture != GRAPH:
+        few = settings.vectors == "auto" and len(data.train) <= FEW_TRAIN
+        vectors = f"{FROM_TEACHER}+auto" if few else settings.vectors
+    from_teacher = vectors.startswith(FROM_TEACHER)
+    chosen = {
+        "max_length": _rounded(_length(data.train)),
+        "dictionary": DICTIONARY if from_teacher else 0,
+        **({"vector_learning_rate": TEACHER_VECTORS_RATE} if from_teacher else {}),
+    }
+    return _filled(dataclasses.replace(settings, vectors=vectors), chosen).suited(architecture)
+
+
+def transfer_settings(settings: TransferSettings, data: Dataset, architecture: str) -> TransferSettings:
+    """What the teacher labels beside the user's texts; with few of them words and sentences of the language."""
+    few = len(data.train) <= FEW_TRAIN and not settings.unlabeled and architecture != GRAPH
+    filled = _filled(
+        settings,
+        {"general_words": GENERAL_WORDS if few else 0, "general_sentences": GENERAL_SENTENCES if few else 0},
+    )
+    if few and filled.general_words + filled.general_sentences:
+        log.info(
+            "few texts: the teacher labels %d words and %d sentences of general Chinese too; texts of your own without "
+            "labels (--unlabeled FILE) would help more than anything else",
+            filled.general_words,
+            filled.general_sentences,
+        )
+    return filled
+
+
+def student_epochs(settings: StudentSettings, texts: int) -> int:
+    """Passes over a transfer set of so many texts."""
+    if settings.epochs != FROM_DATA:
+        return settings.epochs
+    return _within(round(STUDENT_STEPS * settings.batch_size / texts), STUDENT_EPOCHS)
+
+
+def keeps_last(data: Dataset) -> bool:
+    """Whether a model is kept as it is after the last step: dev is too small to choose by."""
+    return len(data.dev) < FEW_DEV
+
+
+def _filled(settings: S, chosen: dict[str, Any]) -> S:
+    missing = {name: value for name, value in chosen.items() if getattr(settings, name) == FROM_DATA}
+    return dataclasses.replace(settings, **missing)
+
+
+def _within(number: int, bounds: tuple[int, int]) -> int:
+    return min(max(number, bounds[0]), bounds[1])
+
+
+def _length(texts: tuple[Example, ...]) -> int:
+    """Characters that most texts have at most; a token has one or more."""
+    lengths = sorted(len(example.text) for example in texts)
+    return lengths[math.ceil(READ_WHOLE * len(lengths)) - 1]
+
+
+def _rounded(length: int) -> int:
+    return _within(math.ceil(length / 8) * 8, (SHORT, LONG))
