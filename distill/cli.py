@@ -15,6 +15,7 @@ from distill.config.file import text_of
 from distill.config.flags import PATH, parser, settings_from
 from distill.errors import UserError, need
 from distill.processes import is_first
+from distill.progress import reminders
 
 __all__ = ["main", "parser", "settings_from"]
 
@@ -96,6 +97,7 @@ def completion(shell: str) -> str:
 
 def _run(settings: Settings) -> None:
     """Do what the mode says; of several processes the first one alone speaks."""
+    reminders.clear()
     mode, speaks = settings.run.mode, is_first()
     logger = logging.getLogger("distill")
     logger.setLevel(logging.INFO if speaks else logging.ERROR)
@@ -112,6 +114,8 @@ def _run(settings: Settings) -> None:
         raise UserError(f"--mode {mode} needs the package {package}", None, hint) from error
     if files and speaks:
         print("\n".join(["\nwritten:", *(f"  {path}" for path in _all_files(files))]), file=_stream(mode))
+    if reminders and speaks:
+        print("\n".join(["", *(f"warning: {reminder}" for reminder in reminders)]), file=_stream(mode))
 
 
 class _Handler(logging.Handler):

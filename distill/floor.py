@@ -34,7 +34,8 @@ def words_and_pairs(words: Sequence[str]) -> list[str]:
 class Floor:
     """Linear SVM over TF-IDF of words, pairs of words and 1 to 4 characters; its C is chosen on dev.
 
-    After :meth:`fit`: ``c`` the chosen C, ``dev_accuracy`` what it reached on dev (a share), ``seconds`` from texts and
+    After :meth:`fit`: ``c`` the chosen C, ``dev_accuracy`` what it reached on dev (a share), ``dev_right`` (texts,) for
+    which dev texts it is right, ``seconds`` from texts and
     words to the chosen model, all C's included.
     """
 
@@ -45,6 +46,7 @@ class Floor:
         self._svm = LinearSVC()
         self.c = 0.0
         self.dev_accuracy = 0.0
+        self.dev_right: NDArray[np.bool_] = np.empty(0, np.bool_)
         self.seconds = 0.0
 
     def fit(
@@ -67,11 +69,11 @@ class Floor:
         self.dev_accuracy = -1.0
         for c in progress(CS, "floor", len(CS), "models"):
             svm = LinearSVC(C=c, random_state=0).fit(features, labels)
-            accuracy = float(np.mean(svm.predict(dev) == np.asarray(dev_labels)))
-            if accuracy > self.dev_accuracy:
-                self.c, self.dev_accuracy, self._svm = c, accuracy, svm
+            right = svm.predict(dev) == np.asarray(dev_labels)
+            if right.mean() > self.dev_accuracy:
+                self.c, self.dev_accuracy, self.dev_right, self._svm = c, float(right.mean()), right, svm
         self.seconds = time.perf_counter() - started
-        log.info("floor: C %g, dev accuracy %.4f, %.0f s", self.c, self.dev_accuracy, self.seconds)
+        log.info("LinearSVC: C %g, dev accuracy %.4f, %.0f s", self.c, self.dev_accuracy, self.seconds)
         return self
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -57,6 +58,15 @@ def mcnemar(right: Right, other: Right) -> float:
         raise ValueError(f"{len(right)} seeds cannot be paired with {len(other)}")
     gained, lost = int((right & ~other).sum()), int((~right & other).sum())
     return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+
+
+def is_below(right: Right, other: Right) -> bool:
+    """Whether a model, right where ``right`` (texts,) says, is worse than another by more than one standard error.
+
+    The error is that of the paired difference: only texts count on which one of the two is wrong (McNemar 1947).
+    """
+    gained, lost = int((right & ~other).sum()), int((~right & other).sum())
+    return lost - gained > math.sqrt(lost + gained)
 
 
 def bootstrap_interval(

@@ -10,8 +10,7 @@ import dataclasses
 import math
 from typing import Any, TypeVar
 
-from distill.config import StudentSettings, TeacherSettings, TransferSettings
-from distill.config.options import FROM_DATA
+from distill.config import FROM_DATA, StudentSettings, TeacherSettings, TransferSettings
 from distill.data import Dataset, Example
 from distill.progress import log
 

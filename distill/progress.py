@@ -8,6 +8,14 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 log = logging.getLogger("distill")
+reminders: dict[str, None] = {}  # what the command line says once more at the end, in order
+
+
+def remind(message: str) -> None:
+    """Log a warning, and have it repeated when the command ends; the same one twice counts once."""
+    if message not in reminders:
+        reminders[message] = None
+        log.warning("%s", message)
 
 
 def bar(what: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:

@@ -11,15 +11,18 @@ from distill.errors import UserError
 @pytest.mark.parametrize(
     ("settings", "weights"),
     [
-        ({}, {"labels": 0, "logits": 1}),
+        ({}, {"labels": 0.3, "logits": 1}),
+        ({"hard_weight": 0.0}, {"labels": 0, "logits": 1}),
+        ({"objective": "labels+logits"}, {"labels": 0.3, "logits": 1}),
+        ({"objective": "soft"}, {"labels": 0.3, "soft": 0.7}),
         ({"hard_weight": 1.0, "logits_weight": 0.0}, {"labels": 1, "logits": 0}),
         ({"objective": "soft", "hard_weight": 0.3}, {"labels": 0.3, "soft": 0.7}),
         ({"objective": "soft:2", "hard_weight": 3.0}, {"labels": 3, "soft": 2}),
         ({"objective": "labels:.1 + soft_reverse:.9"}, {"labels": 0.1, "soft_reverse": 0.9}),
-        ({"objective": "hint", "logits_weight": 2.0}, {"labels": 0, "hint": 1, "logits": 2}),
-        ({"objective": "mutual"}, {"labels": 0, "mutual": 1, "logits": 1}),
-        ({"objective": "logits+hint:0.5"}, {"labels": 0, "logits": 1, "hint": 0.5}),
-        ({"objective": "dist"}, {"labels": 0, "dist": 1}),
+        ({"objective": "hint", "logits_weight": 2.0}, {"labels": 0.3, "hint": 1, "logits": 2}),
+        ({"objective": "mutual"}, {"labels": 0.3, "mutual": 1, "logits": 1}),
+        ({"objective": "logits+hint:0.5"}, {"labels": 0.3, "logits": 1, "hint": 0.5}),
+        ({"objective": "dist"}, {"labels": 0.3, "dist": 1}),
     ],
 )
 def test_weights(settings: dict[str, float], weights: dict[str, float]) -> None:
@@ -30,7 +33,9 @@ def test_weights(settings: dict[str, float], weights: dict[str, float]) -> None:
     ("settings", "message"),
     [
         ({"logits_weight": 0.0}, "all weights of the objective are 0"),
-        ({"objective": "soft:0+dist:0"}, "all weights of the objective are 0"),
+        ({"objective": "labels+logits", "hard_weight": 0.0}, "names labels, but --a 0 gives it no weight"),
+        ({"objective": "soft", "hard_weight": 1.0}, "names soft, but --a 1 gives it no weight"),
+        ({"objective": "soft:0+dist:0", "hard_weight": 0.0}, "all weights of the objective are 0"),
         ({"objective": "hint", "logits_weight": 0.0}, "leaves the classifier untaught"),
         ({"objective": "hint+mutual:2", "logits_weight": 0.0}, "leaves the classifier untaught"),
         ({"objective": "sotf"}, "'sotf' is none of labels, logits, soft"),
@@ -65,7 +70,7 @@ def test_who_needs_a_teacher() -> None:
 def test_what_suits_a_network_takes_the_place_of_minus_one_only(architecture: str) -> None:
     suited = StudentSettings(hidden=7, dropout=0.0).suited(architecture)
     assert (suited.architecture, suited.hidden, suited.dropout) == (architecture, 7, 0.0)
-    assert suited.epochs > 0 and suited.learning_rate > 0 and suited.batch_size > 0 and suited.ngrams >= 0
+    assert suited.learning_rate > 0 and suited.vector_learning_rate > 0 and suited.batch_size > 0 and suited.ngrams >= 0
 
 
 def test_zero_epochs_are_refused() -> None:

@@ -13,6 +13,7 @@ from distill.config.production import ExportSettings, PredictSettings, ServeSett
 
 __all__ = [
     "ARCHITECTURES",
+    "FROM_DATA",
     "MODES",
     "SECTIONS",
     "Checked",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from distill.config.options import Checked, option
+from distill.config.options import FROM_DATA, Checked, option
 from distill.errors import UserError
 
 LABELS, LOGITS, MUTUAL = "labels", "logits", "mutual"
@@ -13,6 +13,7 @@ SOFT = ("soft", "soft_reverse", "soft_symmetric")
 HINTS = ("hint", "hint_layers")
 TERMS = (LABELS, LOGITS, *SOFT, *HINTS, MUTUAL, "dist")
 BESIDE = (*HINTS, MUTUAL)  # these reach no classifier, or only imitate another student: something must teach beside
+USUAL_LABELS = 0.3  # beside a teacher, see benchmarks/LOG.md
 EXAMPLE = "--objective logits, soft, hint, mutual, dist, or several as in logits+hint:0.5"
 
 
@@ -25,7 +26,11 @@ class ObjectiveSettings(Checked):
         "what the student learns from, a sum of TERM or TERM:WEIGHT joined by +; terms: " + ", ".join(TERMS),
     )
     hard_weight: float = option(
-        0.0, "weight of the cross-entropy with the labels (with soft targets Hinton's alpha)", flag="a", low=0, high=1e6
+        float(FROM_DATA),
+        "weight of the cross-entropy with the labels (with soft targets Hinton's alpha)",
+        flag="a",
+        low=0,
+        high=1e6,
     )
     logits_weight: float = option(
         1.0,
@@ -48,11 +53,19 @@ class ObjectiveSettings(Checked):
             raise UserError(f"--objective {self.objective} leaves the classifier untaught", "settings", hint)
 
     @property
+    def labels_weight(self) -> float:
+        """What a label weighs: --a, or what is usual beside a teacher; without one nothing is decided here."""
+        if self.hard_weight != FROM_DATA:
+            return self.hard_weight
+        return USUAL_LABELS if self.logits_weight else 0.0
+
+    @property
     def weights(self) -> dict[str, float]:
         """Weight of every term, ``labels`` always among them.
 
         Without a number ``labels`` weighs a, ``logits`` T, soft targets 1 - a (Hinton's alpha and 1 - alpha), any other
-        1; ``logits`` is added to an objective of nothing but hints or mutual learning.
+        1; ``logits`` is added to an objective of nothing but hints or mutual learning. Where --a is not given either,
+        a is ``USUAL_LABELS``.
         """
         parts = [part.strip().partition(":") for part in self.objective.split("+")]
         given = {name: self._weight(name, number) for name, _, number in parts}
@@ -60,7 +73,7 @@ class ObjectiveSettings(Checked):
             raise UserError(f"--objective {self.objective} names a term twice", "settings", EXAMPLE)
         if all(name in BESIDE for name in given):
             given[LOGITS] = self.logits_weight
-        return {LABELS: self.hard_weight, **given}
+        return {LABELS: self.labels_weight, **given}
 
     def _weight(self, name: str, number: str) -> float:
         if name not in TERMS:
@@ -69,6 +82,9 @@ class ObjectiveSettings(Checked):
             weight = float(number) if number else self._usual_weight(name)
         except ValueError:
             weight = math.nan
+        if not number and not weight and name in (LABELS, *SOFT):
+            what = f"--objective {self.objective} names {name}, but --a {self.hard_weight:g} gives it no weight"
+            raise UserError(what, "settings", f"another --a, or {name}:0.5 in --objective")
         if not 0 <= weight <= 1e6:
             what = f"{name} weighs {number or f'{weight:g} (1 - a)'}"
             raise UserError(f"--objective: {what}, 0 or a number above is needed", "settings", EXAMPLE)
@@ -76,8 +92,8 @@ class ObjectiveSettings(Checked):
 
     def _usual_weight(self, name: str) -> float:
         if name in SOFT:
-            return 1 - self.hard_weight
-        return {LABELS: self.hard_weight, LOGITS: self.logits_weight}.get(name, 1.0)
+            return 1 - self.labels_weight
+        return {LABELS: self.labels_weight, LOGITS: self.logits_weight}.get(name, 1.0)
 
     @property
     def needs_teacher(self) -> bool:

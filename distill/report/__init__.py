@@ -22,8 +22,9 @@ class Report:
     """Everything a report says.
 
     ``texts`` are those of test, ``gold`` (texts,) their labels, ``first_of_text`` (texts,) marks one row of every
-    distinct text; ``comparison`` is what compare.json holds, ``doubts`` the name of the file of labels that the teacher
-    doubts, each where there is one.
+    distinct text; ``linear`` are the scores of the linear model, which a student must beat; ``warning`` is what must be
+    read before any figure; ``comparison`` is what compare.json holds, ``doubts`` the name of the file of labels that
+    the teacher doubts, each where there is one.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Report:
     versions: dict[str, str]
     timing: str
     missing: Sequence[str] = field(default=())
+    linear: Mapping[str, float] = field(default_factory=dict)
+    warning: str = ""
     comparison: Mapping[str, Any] | None = None
     doubts: str = ""
 
@@ -44,14 +47,26 @@ class Report:
 def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
     """Write report.json, report.md, report.html and the plots; returns the report for a terminal and the files."""
     rows = rows_of(report.outcomes, report.gold, report.first_of_text, len(report.labels))
-    content = {"rows": rows, "data": report.data, "settings": report.settings, "timing": report.timing}
+    content = {
+        "warning": report.warning,
+        "rows": rows,
+        "linear_svc": report.linear,
+        "data": report.data,
+        "settings": report.settings,
+        "timing": report.timing,
+    }
     details = tables.classification_reports(report.outcomes, report.gold, report.labels)
-    notes = [*report.missing, tables.data_sentence(report.data), report.timing]
+    notes = [
+        *tables.linear_sentence(report.linear, rows),
+        *report.missing,
+        tables.data_sentence(report.data),
+        report.timing,
+    ]
     files = [
         write_json(folder / "report.json", content),
-        write_file(folder / "report.md", tables.markdown(rows, details, notes)),
+        write_file(folder / "report.md", tables.markdown(rows, details, notes, report.warning)),
         report_page.write(report, rows, details, folder / "report.html"),
         plots.confusions(report.outcomes, report.gold, report.labels, folder / "confusion.png"),
         plots.curves(report.outcomes, folder / "curves.png"),
     ]
-    return tables.terminal(rows, details, notes), files
+    return tables.terminal(rows, details, notes, report.warning), files

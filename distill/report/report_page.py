@@ -30,7 +30,8 @@ def write(report: Report, rows: Sequence[Row], details: dict[str, str], path: Pa
     content = {
         "title": f"Report: {report.name}",
         "data": tables.data_sentence(report.data),
-        "missing": report.missing,
+        "warning": report.warning,
+        "missing": [*tables.linear_sentence(report.linear, rows), *report.missing],
         "timing": report.timing,
         "facts": _facts(rows),
         "table": _upright(tables.cells(rows)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,9 +82,25 @@ def data_sentence(data: dict[str, int]) -> str:
     )
 
 
-def markdown(rows: Sequence[dict[str, Any]], details: dict[str, str], notes: Sequence[str]) -> str:
-    """The whole report as Markdown."""
-    parts = ["# Report", markdown_table(rows), *notes, "![training curves](curves.png)", "![confusions](confusion.png)"]
+def linear_sentence(linear: Mapping[str, float], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What a linear model reaches on the same texts, and which rows are below it; nothing where none was measured."""
+    if not linear:
+        return []
+    below = [TITLES[row["name"]] for row in rows if row["accuracy"] < linear["accuracy"]]
+    more = f"; below it: {', '.join(below)}" if below else ""
+    return [f"LinearSVC on words and characters, trained in seconds: accuracy {linear['accuracy']:.4f}{more}."]
+
+
+def markdown(rows: Sequence[dict[str, Any]], details: dict[str, str], notes: Sequence[str], warning: str = "") -> str:
+    """The whole report as Markdown, a warning first."""
+    parts = [
+        "# Report",
+        *([f"**{warning}**"] if warning else []),
+        markdown_table(rows),
+        *notes,
+        "![training curves](curves.png)",
+        "![confusions](confusion.png)",
+    ]
     parts += [f"## {title}\n\n```\n{report.rstrip()}\n```" for title, report in details.items()]
     return "\n\n".join(parts) + "\n"
 
@@ -101,11 +117,11 @@ def markdown_of(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
 
 
-def terminal(rows: Sequence[dict[str, Any]], details: dict[str, str], notes: Sequence[str]) -> str:
-    """The whole report for a terminal: one figure a line, one model a column, so that it fits 80 characters."""
+def terminal(rows: Sequence[dict[str, Any]], details: dict[str, str], notes: Sequence[str], warning: str = "") -> str:
+    """The whole report for a terminal: a warning, then one figure a line and one model a column, 80 characters wide."""
     lines = aligned([list(line) for line in zip(*cells(rows), strict=True)])
     reports = [f"{title}\n{report.rstrip()}\n" for title, report in details.items()]
-    return "\n".join([*reports, *lines, "", *notes])
+    return "\n".join([*([f"warning: {warning}", ""] if warning else []), *reports, *lines, "", *notes])
 
 
 def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:

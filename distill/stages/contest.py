@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from distill.classifiers import TextClassifier, load_student
-from distill.floor import Floor
 from distill.metrics import expected_calibration_error, softmax
 from distill.report import timing
 from distill.report.compare import Comparison, Contestant, write
@@ -73,7 +72,7 @@ class _Opened:
         self.gold: NDArray[np.int64] = labels_of(run.data.test).numpy()
         self.teachers = {folder: open_teacher_of(run, folder).to(CPU) for folder in teachers_of(run)}
         self.students = {entry.name: [load_student(folder) for folder in entry.folders] for entry in entries}
-        self.floor = floor_of(run)
+        self.floor = run.linear
         timed: dict[str, Predict] = {name: own[0].predict for name, own in self.students.items()}
         timed |= {str(folder): teacher.predict for folder, teacher in self.teachers.items()}
         timed[FLOOR] = self.floor.predict
@@ -160,16 +159,3 @@ class _Opened:
     def _logits(self, models: Sequence[TextClassifier]) -> NDArray[np.float32]:
         """Of the test texts, shape (models, texts, classes)."""
         return np.stack([model.logits(self.texts, "test").numpy() for model in models])
-
-
-def floor_of(run: Run) -> Floor:
-    """The linear model, its C chosen on dev."""
-    train, dev = run.data.train, run.data.dev
-    return Floor().fit(
-        [example.text for example in train],
-        run.segmented(train),
-        [example.label for example in train],
-        dev_texts=[example.text for example in dev],
-        dev_segmented=run.segmented(dev),
-        dev_labels=[example.label for example in dev],
-    )

@@ -24,6 +24,7 @@ from distill.runs import made_from, versions
 from distill.stages.cards import add_results
 from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, size_of
 from distill.stages.teach import identity, open_teacher_of, teachers_of
+from distill.stages.trust import why_not_to_follow
 from distill.teacher import has_fast_bf16
 
 Key = tuple[str, int]  # kind of model, seed
@@ -36,6 +37,7 @@ def test(run: Run) -> list[Path]:
     if not folders:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
     _check(run, folders)
+    teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
     texts = [example.text for example in run.data.test]
     report = Report(
         name=run.folder.root.resolve().name,
@@ -51,6 +53,8 @@ def test(run: Run) -> list[Path]:
         },
         versions=versions(),
         timing=timing_sentence(min(len(texts), timing.TEXTS)),
+        linear=_linear_row(run, texts),
+        warning=why_not_to_follow(run, teachers) if teachers else "",
         missing=[
             f"Not there: {kind}; {COMMAND} {command}"
             for kind, command in MAKE.items()
@@ -84,6 +88,13 @@ def _outcomes(run: Run, folders: dict[Key, Path], texts: list[str]) -> list[Outc
         )
         for key, model in models.items()
     ]
+
+
+def _linear_row(run: Run, texts: list[str]) -> dict[str, Any]:
+    """What the linear model reaches on test, as a row of the report."""
+    predicted = run.linear.predict(texts)
+    gold = [example.label for example in run.data.test]
+    return scores(gold, predicted, first_of_text(run.data.test), len(run.data.labels))
 
 
 def _comparison(run: Run) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from distill.stages.cards import student_card
 from distill.stages.run import ALONE, DISTILLED, Run, keep_model, labels_of
 from distill.stages.teach import identity, layers_of, logits_of, teachers_of
 from distill.stages.teach import word_vectors as teacher_word_vectors
+from distill.stages.trust import objective_of
 from distill.students import Documents, Student, Words, textgcn
 from distill.students.pair import Pair
 from distill.training import Job, Schedule, Split, fit, predict_logits
@@ -98,8 +99,8 @@ def _fingerprint(texts: Sequence[Example]) -> str | None:
 def train_students(run: Run, alone: bool = False) -> list[Path]:
     """One student a seed; by the labels only (or ``alone``) without a teacher."""
     settings = run.settings.alone() if alone else run.settings
-    objective = settings.objective
-    teachers = teachers_of(run) if objective.needs_teacher else ()
+    teachers = teachers_of(run) if settings.objective.needs_teacher else ()
+    objective = settings.objective if alone else objective_of(run, teachers)
     extra, general = ((), ()) if objective.is_alone else (run.extra, run.general)
     kind = ALONE if objective.is_alone else DISTILLED
     folders = [run.folder.model(kind, place) for place in range(run.settings.run.seeds)]

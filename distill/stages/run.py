@@ -30,6 +30,7 @@ from distill.data import (
 )
 from distill.embeddings import VectorFile, find_vectors
 from distill.errors import UserError
+from distill.floor import Floor
 from distill.model_card import Card
 from distill.pretrained import Pretrained, resolve
 from distill.progress import log, progress
@@ -159,6 +160,19 @@ class Run:
     def transfer_settings(self) -> TransferSettings:
         """What the teacher labels, with what follows from the data; what was chosen is said."""
         return plan.transfer_settings(self.settings.transfer, self.data, self.settings.student.architecture)
+
+    @functools.cached_property
+    def linear(self) -> Floor:
+        """The linear model that everything is measured against, its C chosen on dev."""
+        train, dev = self.data.train, self.data.dev
+        return Floor().fit(
+            [example.text for example in train],
+            self.segmented(train),
+            [example.label for example in train],
+            dev_texts=[example.text for example in dev],
+            dev_segmented=self.segmented(dev),
+            dev_labels=[example.label for example in dev],
+        )
 
     def watch(self, folder: Path) -> Callable[[Evaluation], None]:
         """What is done with every evaluation of the model that is to be kept in ``folder``."""

@@ -17,7 +17,6 @@ from distill.errors import UserError
 from distill.export import export_bundle
 from distill.fast_text import FastText
 from distill.runs import fingerprint_lines
-from distill.stages.contest import floor_of
 from distill.stages.run import Run, size_of
 from distill.stages.ship import trained_students
 from distill.stages.speed_measure import QUICK, SLOW, SLOWEST, Candidate, Effort
@@ -149,7 +148,7 @@ def yardstick() -> Candidate:
 
 def linear(run: Run) -> Candidate:
     """The linear model over counted words and characters."""
-    return _of_classes("LinearSVC", run, floor_of(run).predict)
+    return _of_classes("LinearSVC", run, run.linear.predict)
 
 
 def fast_text(run: Run) -> Candidate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,21 @@ from torch import Tensor
 
 from distill import plan, students, teacher
 from distill.classifiers import TextClassifier, load
+from distill.config import FROM_DATA, TeacherSettings
 from distill.data import UNLABELLED, Example, example_id, stratified_split
 from distill.errors import UserError
 from distill.losses import labels_only
+from distill.metrics import is_below
 from distill.progress import log
 from distill.report.noise import label_noise, suspects
 from distill.runs import differences, fingerprint_file
 from distill.stages.cards import teacher_card
 from distill.stages.run import COMMAND, DISTILLED, LOG, TEACHER, Run, keep_model, labels_of
-from distill.training import Job, Schedule, Split, best_device, fit
+from distill.training import Evaluation, Job, Schedule, Split, best_device, fit, predict_logits
 from distill.transfer import Asker, Cache
 
 EVALUATIONS = 2  # an epoch
+LONGER = 2  # times as many epochs for a teacher that a linear model beats
 
 
 def train_teacher(run: Run) -> list[Path]:
@@ -43,6 +47,43 @@ def _train_one(run: Run, place: int) -> list[Path]:
     }
     if run.is_current(folder, made_from):
         return [*run.pretrained.made, folder]
+    trained = _fine_tuned(run, settings, seed, folder)
+    if run.settings.teacher.epochs == FROM_DATA and is_below(trained.right, run.linear.dev_right):
+        trained = max(trained, _trained_longer(run, trained, seed, folder), key=lambda one: one.right.mean())
+    keep_model(
+        folder.name,
+        folder,
+        lambda aside: teacher.save_teacher(aside, trained.model, trained.pieces, run.data.labels),
+        trained.evaluations,
+        made_from,
+        card=teacher_card(run, len(_train_texts(run))),
+    )
+    return [*run.pretrained.made, folder]
+
+
+@dataclass(frozen=True)
+class _FineTuned:
+    """A teacher as it came from training; ``right`` (texts,) says for which dev texts it is right."""
+
+    model: teacher.Teacher
+    pieces: teacher.Wordpieces
+    evaluations: Sequence[Evaluation]
+    right: NDArray[np.bool_]
+
+
+def _trained_longer(run: Run, trained: _FineTuned, seed: int, folder: Path) -> _FineTuned:
+    settings = dataclasses.replace(run.teacher_settings, epochs=LONGER * run.teacher_settings.epochs)
+    log.info(
+        "%s: dev accuracy %.4f is below LinearSVC's %.4f; trained again, up to %d epochs",
+        folder.name,
+        trained.right.mean(),
+        run.linear.dev_accuracy,
+        settings.epochs,
+    )
+    return _fine_tuned(run, settings, seed, folder)
+
+
+def _fine_tuned(run: Run, settings: TeacherSettings, seed: int, folder: Path) -> _FineTuned:
     torch.manual_seed(seed)
     model, pieces = teacher.build(run.pretrained.source, settings, len(run.data.labels))
     texts = _train_texts(run), run.data.dev
@@ -57,15 +98,8 @@ def _train_one(run: Run, place: int) -> list[Path]:
         train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, texts, strict=True))
         job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, folder.name, run.watch(folder))
         evaluations = fit(model, model.parameter_groups(settings), job)
-    keep_model(
-        folder.name,
-        folder,
-        lambda aside: teacher.save_teacher(aside, model, pieces, run.data.labels),
-        evaluations,
-        made_from,
-        card=teacher_card(run, len(texts[0])),
-    )
-    return [*run.pretrained.made, folder]
+        right = predict_logits(model, dev.inputs).argmax(1) == dev.labels
+    return _FineTuned(model, pieces, evaluations, right.numpy())
 
 
 def _train_texts(run: Run) -> list[Example]:

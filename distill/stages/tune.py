@@ -15,6 +15,7 @@ from distill.runs import fingerprint_lines, write_json
 from distill.stages.learn import Course, take
 from distill.stages.run import Run, history
 from distill.stages.teach import teachers_of
+from distill.stages.trust import objective_of
 
 STUDY = "study.log"
 
@@ -51,8 +52,8 @@ def _optuna() -> Any:
 
 
 def _course(run: Run) -> Course:
-    objective = run.settings.objective
-    teachers = teachers_of(run) if objective.needs_teacher else ()
+    teachers = teachers_of(run) if run.settings.objective.needs_teacher else ()
+    objective = objective_of(run, teachers)
     extra, general = ((), ()) if objective.is_alone else (run.extra, run.general)
     return Course(run.student_settings(taught=bool(teachers)), objective, teachers, extra, general)
 
