@@ -64,7 +64,7 @@ class Task:
     dev: list[Example]
     classes: int
     seed: int
-    settings: TeacherSettings = field(default_factory=lambda: TeacherSettings(epochs=1))
+    settings: TeacherSettings = field(default_factory=lambda: TeacherSettings(epochs=1, batch_size=32, max_length=64))
 
 
 def ours(task: Task) -> dict[str, float]:

@@ -1,0 +1,170 @@
+"""The suite that defaults are chosen on, and judged by: five data sets, whole and in draws of a few texts a class.
+
+python benchmarks/suite.py --shared ../shared/data --on dev --only tnews5-100 headlines15-100
+python benchmarks/suite.py --shared ../shared/data --on test --seeds 3 --draws 3
+
+Every case is one run of ``python distill.py`` with its defaults. With ``--on dev`` the run's test file is a stratified
+tenth of the data set's train texts, so that test stays closed while something is chosen; with ``--on test`` it is the
+data set's own. What is finished is kept: the same command goes on where it was stopped. Flags after ``--`` go to every
+run, which then has a folder of its own. Writes OUT/ON.json and .md; with ``--keep`` benchmarks/suite/ gets them too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+from published import publish  # noqa: E402
+
+from distill.config import DataSettings  # noqa: E402
+from distill.data import Dataset, Example, load  # noqa: E402
+
+SETS = ("tnews5", "headlines15", "chnsenticorp", "waimai_10k", "reviews")  # the last one is the embedded default
+SIZES = (50, 100, 300, 1000)  # texts a class
+HEADLINES = ("tnews5", "headlines15")  # what the unlabelled headlines are like
+WITH_UNLABELLED = "+unlabelled"
+SPLIT_SEED = 42
+MODELS = {"teacher": "teacher", "student_alone": "alone", "student": "distilled"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set, whole (``size`` 0) or so many texts a class of it, with the unlabelled headlines or without."""
+
+    source: str
+    size: int = 0
+    unlabelled: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table and behind --only."""
+        return self.source + f"-{self.size}" * bool(self.size) + WITH_UNLABELLED * self.unlabelled
+
+
+CASES = [
+    *(Case(source) for source in SETS),
+    *(Case(source, size) for size in SIZES for source in SETS),
+    *(Case(source, size, unlabelled=True) for size in SIZES for source in HEADLINES),
+]
+
+
+def data_of(case: Case, draw: int, asked: argparse.Namespace) -> Path:
+    """The folder of a case's train and test texts, written the first time."""
+    folder: Path = asked.out / asked.on / "data" / f"{case.source}-{case.size or 'whole'}.{draw}"
+    if (folder / "test.jsonl").exists():
+        return folder
+    data = load(DataSettings(data="" if case.source == SETS[-1] else str(asked.shared / case.source)), SPLIT_SEED)
+    train, held_out = list(data.train), data.dev
+    if asked.on == "test":
+        train, held_out = [*train, *data.dev], data.test
+    chosen = drawn(train, case.size, draw) if case.size else train
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "train.jsonl", chosen, data)
+    write(folder / "test.jsonl", held_out, data)
+    return folder
+
+
+def drawn(train: Sequence[Example], size: int, draw: int) -> list[Example]:
+    """So many texts of every class, or all that it has."""
+    by_class: dict[int, list[Example]] = defaultdict(list)
+    for example in train:
+        by_class[example.label].append(example)
+    choose = random.Random(1000 * size + draw)
+    return [example for _, group in sorted(by_class.items()) for example in choose.sample(group, min(size, len(group)))]
+
+
+def write(path: Path, examples: Sequence[Example], data: Dataset) -> None:
+    """JSON lines of text and label."""
+    lines = (json.dumps({"text": e.text, "label": data.labels[e.label]}, ensure_ascii=False) for e in examples)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def report_of(case: Case, draw: int, asked: argparse.Namespace) -> dict[str, Any]:
+    """What the run of a case reports; what of it is finished is kept."""
+    variant = "default" if not asked.flags else hashlib.sha256(" ".join(asked.flags).encode()).hexdigest()[:8]
+    folder = asked.out / asked.on / variant / f"{case.name}.{draw}"
+    flags = ["--data", data_of(case, draw, asked), "--run", folder, "--seeds", asked.seeds, *asked.flags]
+    if case.unlabelled:
+        other = HEADLINES[1 - HEADLINES.index(case.source)]
+        flags += ["--unlabeled", asked.shared / "unlabeled_headlines.txt"]
+        flags += ["--unlabeled", data_of(Case(other), 1, asked) / "train.jsonl"]
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with (folder / "output.txt").open("a", encoding="utf-8") as output:
+        command = [sys.executable, str(ROOT / "distill.py"), *map(str, flags)]
+        subprocess.run(command, check=True, stdout=output, stderr=output, cwd=ROOT)  # noqa: S603
+    report: dict[str, Any] = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    return report | {"seconds": time.perf_counter() - started}
+
+
+def row_of(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the draws, each of which is a mean over the seeds already."""
+    accuracies = {
+        name: [row["accuracy"] for report in reports for row in report["rows"] if row["name"] == model]
+        for model, name in MODELS.items()
+    }
+    row: dict[str, Any] = {"case": case.name, "draws": len(reports), "train": reports[0]["data"]["train"]}
+    row |= {name: fmean(values) for name, values in accuracies.items()}
+    row["distilled_sd"] = stdev(accuracies["distilled"]) if len(reports) > 1 else 0.0
+    row["linear_svc"] = fmean(report["linear_svc"]["accuracy"] for report in reports)
+    row["kept"] = row["distilled"] / row["teacher"]
+    row["seconds"] = sum(report["seconds"] for report in reports)
+    return row
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The rows for reading."""
+    header = ["", "train", "teacher", "LinearSVC", "alone", "distilled", "kept", "- alone", "- LinearSVC", "draws"]
+    return [header, *(list(_cells(row)) for row in rows)]
+
+
+def _cells(row: dict[str, Any]) -> Iterator[str]:
+    yield row["case"]
+    yield f"{row['train']:,}"
+    yield from (f"{row[name]:.4f}" for name in ("teacher", "linear_svc", "alone"))
+    yield f"{row['distilled']:.4f}" + f" ±{row['distilled_sd']:.4f}" * (row["draws"] > 1)
+    yield f"{100 * row['kept']:.1f} %"
+    yield from (f"{100 * (row['distilled'] - row[name]):+.2f}" for name in ("alone", "linear_svc"))
+    yield str(row["draws"])
+
+
+def main() -> None:
+    """Run the cases that are asked for, and print one table after each."""
+    typed = sys.argv[1:]
+    cut = typed.index("--") if "--" in typed else len(typed)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shared", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, default=Path("runs/suite"))
+    parser.add_argument("--on", choices=("dev", "test"), default="dev")
+    parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], default=[c.name for c in CASES])
+    parser.add_argument("--seeds", type=int, default=1, help="students of each kind")
+    parser.add_argument("--draws", type=int, default=1, help="draws of each of the small cases")
+    parser.add_argument("--keep", action="store_true", help="write the table into benchmarks/suite/ too")
+    asked = parser.parse_args(typed[:cut])
+    asked.flags = typed[cut + 1 :]
+    rows: list[dict[str, Any]] = []
+    for case in (case for case in CASES if case.name in asked.only):
+        draws = range(1, 1 + (asked.draws if case.size else 1))
+        rows.append(row_of(case, [report_of(case, draw, asked) for draw in draws]))
+        said = f"python benchmarks/suite.py {' '.join(typed)}"
+        for target in [asked.out / asked.on, *([HERE / "suite" / asked.on] if asked.keep else [])]:
+            publish(target, table_of(rows), said, {"command": said, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
