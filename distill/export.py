@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,20 @@ from distill.students.bilstm import BiLSTM
 from distill.students.inputs import CHARACTERS
 from distill.students.network import Student
 from distill.students.textcnn import TextCNN
-from distill.words import segmenter
+from distill.words import UNKNOWN_ID, Vocabulary, segmenter
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def export_bundle(student: Path, bundle: Path) -> Path:
+def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf) -> Path:
     """Write the bundle of the student in a folder; it replaces what is there once it is whole.
 
+    A bundle of more than ``max_bytes`` loses the last words of its vocabulary, which are the rarest: in a text they are
+    then read as their characters, as all words are that a student does not know.
+
     Raises:
-        UserError: there is no student, or it is a textgcn, which knows no texts but those of its graph.
+        UserError: there is no student, it is a textgcn, which knows no texts but those of its graph, or it is too
+            large without any words.
     """
     model, words, labels, temperature = load_student_parts(student)
     if not isinstance(model, Student) or not isinstance(words, Words):
@@ -39,7 +44,7 @@ def export_bundle(student: Path, bundle: Path) -> Path:
         raise UserError(what, student, "--student bilstm, taught by it: --teacher FOLDER")
     _check_segmenter(student)
     network, arrays = bundle_arrays(model)
-    arrays |= lexicon_arrays(words.vocabulary)
+    arrays = _within(arrays, words.vocabulary, max_bytes)
     card = {
         "format": FORMAT,
         "network": network,
@@ -53,6 +58,21 @@ def export_bundle(student: Path, bundle: Path) -> Path:
         write_file(aside / ARRAYS, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
         write_json(aside / CARD, card | {"files": {ARRAYS: checksum(aside / ARRAYS)}})
     return bundle
+
+
+def _within(arrays: Arrays, vocabulary: Vocabulary, max_bytes: float) -> Arrays:
+    """All arrays of the bundle, with as many words as fit."""
+    whole = arrays | lexicon_arrays(vocabulary)
+    size = sum(array.nbytes for array in whole.values())
+    if size <= max_bytes:
+        return whole
+    per_word = arrays["words"][0].nbytes + whole["lexicon.words"][0].nbytes
+    count = len(vocabulary) - math.ceil((size - max_bytes) / per_word)
+    if count <= UNKNOWN_ID + 1:
+        what = f"{(size - per_word * len(vocabulary)) / 1e6:.1f} MB are needed beside the words"
+        raise UserError(what, "--max_mb", "--max_mb 20, or 0 for no limit")
+    fewer = Vocabulary(vocabulary.words[:count])
+    return arrays | {"words": arrays["words"][:count]} | lexicon_arrays(fewer)
 
 
 def _check_segmenter(student: Path) -> None:

@@ -5,8 +5,6 @@ A student that starts from them knows what a word means for the task though no t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,19 +13,17 @@ SPREAD = 0.3  # standard deviation of the numbers of reduced vectors, about that
 Rows = NDArray[np.float32]
 
 
-def reduced(blocks: Sequence[Rows], width: int) -> Rows:
-    """One vector a word, (words, ``width``), from one or several of it, (words, widths) each.
+def reduced(rows: Rows, width: int) -> Rows:
+    """The first ``width`` principal components (Pearson 1901) of ``rows`` (words, any width), scaled to ``SPREAD``.
 
-    The numbers have the standard deviation ``SPREAD``. The blocks count alike, whatever their scales. Principal
-    component analysis (Pearson 1901) keeps the directions in which they vary most; fewer columns come back where there
-    are fewer numbers or words.
+    Fewer come back where there are fewer numbers or words.
     """
     from sklearn.decomposition import PCA
 
-    joined = np.concatenate([_scaled(block) for block in blocks], axis=1)
-    width = min(width, *joined.shape)
-    return _scaled(PCA(width, svd_solver="covariance_eigh").fit_transform(joined).astype(np.float32))
+    width = min(width, *rows.shape)
+    return scaled(PCA(width, svd_solver="covariance_eigh").fit_transform(rows).astype(np.float32))
 
 
-def _scaled(rows: Rows) -> Rows:
+def scaled(rows: Rows) -> Rows:
+    """Rows whose numbers have the standard deviation ``SPREAD``, so that several kinds of vectors count alike."""
     return rows * np.float32(SPREAD / max(float(rows.std()), 1e-12))

@@ -148,7 +148,9 @@ class StudentSettings(Checked):
         flag="vectors",
         path=True,
     )
-    vector_width: int = option(100, "numbers of a word's vector that the teacher had a part in", low=1, high=4096)
+    teacher_width: int = option(
+        100, "numbers of a word's vector that come from the teacher, by PCA", flag="vector_width", low=1, high=4096
+    )
     dictionary: int = option(
         FROM_DATA, "frequent words of jieba's dictionary that a student with the teacher's vectors knows", low=0
     )

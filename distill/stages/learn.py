@@ -29,7 +29,7 @@ from distill.stages.trust import objective_of
 from distill.students import Documents, Student, Words, textgcn
 from distill.students.pair import Pair
 from distill.training import Job, Schedule, Split, fit, predict_logits
-from distill.word_vectors import Rows, reduced
+from distill.word_vectors import Rows, reduced, scaled
 from distill.words import UNKNOWN_ID, Vocabulary, build_vocabulary, frequent_words, segmenter
 
 FIRST_WORD = UNKNOWN_ID + 1  # of a vocabulary, after padding and the unknown word
@@ -236,14 +236,12 @@ def _vectors(run: Run, course: Course, vocabulary: Vocabulary) -> Callable[[int]
     if not course.from_teacher:
         return lambda seed: embeddings.matrix(vectors, vocabulary.words, seed)
     known = vocabulary.words[FIRST_WORD:]
-    blocks = [teacher_word_vectors(run, course.teachers[0], known)]
+    rows = reduced(teacher_word_vectors(run, course.teachers[0], known), course.student.teacher_width)
     if vectors is not None:
-        blocks.append(embeddings.matrix(vectors, vocabulary.words, run.settings.run.seed)[FIRST_WORD:])
-    made = reduced(blocks, course.student.vector_width)
-    log.info(
-        "words: %d in the vocabulary, their vectors made by the teacher%s", len(vocabulary), " too" * bool(vectors)
-    )
-    padded = np.concatenate([np.zeros((FIRST_WORD, made.shape[1]), np.float32), made])
+        pretrained = embeddings.matrix(vectors, vocabulary.words, run.settings.run.seed)[FIRST_WORD:]
+        rows = np.concatenate([rows, scaled(pretrained)], axis=1)
+    log.info("words: %d in the vocabulary, each with a vector from the teacher", len(vocabulary))
+    padded = np.concatenate([np.zeros((FIRST_WORD, rows.shape[1]), np.float32), rows])
     return lambda seed: padded
 
 

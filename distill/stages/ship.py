@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 from distill import hub
+from distill.classifiers import load_student
 from distill.errors import UserError
 from distill.export import export_bundle
 from distill.progress import log
+from distill.runtime.bundle import read_bundle
 from distill.stages.cards import bundle_card
-from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, size_of
+from distill.stages.run import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of, size_of
 from distill.students import CARD
 from distill.teacher import CARD as TEACHER_CARD
+from distill.words import Vocabulary
 
 
 def export(run: Run) -> list[Path]:
@@ -28,12 +34,29 @@ def _bundle(run: Run, student: Path) -> Path:
     name = run.settings.export.push_to_hub
     if name:
         hub.check(name)
-    bundle = export_bundle(student, run.folder.bundle)
+    limit = run.settings.export.max_mb
+    bundle = export_bundle(student, run.folder.bundle, 1e6 * limit if limit else math.inf)
+    _say_what_pruning_costs(run, student, bundle)
     bundle_card(student, bundle)
     log.info("%s: %.1f MB, runs with requirements-runtime.txt alone", bundle, size_of(bundle) / 1e6)
     if name:
         log.info("sent to %s", hub.push(bundle, name))
     return bundle
+
+
+def _say_what_pruning_costs(run: Run, student: Path, bundle: Path) -> None:
+    """Dev accuracy with the words of the bundle and with all of them, where some did not fit."""
+    model, count = load_student(student), len(read_bundle(bundle).arrays["words"])
+    words: Any = model.input
+    every = words.vocabulary.words
+    if count == len(every):
+        return
+    fewer = dataclasses.replace(model, input=dataclasses.replace(words, vocabulary=Vocabulary(every[:count])))
+    texts, gold = [example.text for example in run.data.dev], labels_of(run.data.dev)
+    accuracies = [float((one.logits(texts).argmax(1) == gold).double().mean()) for one in (fewer, model)]
+    size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
+    log.info("%s: %d of %d words fit into %s", bundle, count, len(every), size)
+    log.info("%s: dev accuracy %.4f, with all words %.4f", bundle, *accuracies)
 
 
 def trained_students(run: Run) -> list[Path]:
