@@ -22,7 +22,7 @@ STUDENT_STEPS, STUDENT_EPOCHS = 1_500, (8, 60)
 SHORT, LONG = 64, 256  # tokens read of a text: at least, and at most, as time grows with them
 READ_WHOLE = 0.98  # share of the texts
 FEW_TRAIN = 4_000  # texts: with fewer, a student's words need what the teacher knows of them
-DICTIONARY, GENERAL_WORDS, GENERAL_SENTENCES = 30_000, 20_000, 20_000
+DICTIONARY, GENERAL_WORDS, GENERAL_SENTENCES = 20_000, 20_000, 20_000
 TEACHER_VECTORS_RATE = 2e-3
 FROM_TEACHER, GRAPH = "teacher", "textgcn"  # of --vectors; the student that knows the texts of its graph alone
 FRAME = 10  # word pieces beside the text's: a prefix, and the tokenizer's own
@@ -59,7 +59,7 @@ def student_settings(
     ``taught`` says whether a teacher's logits teach it: the student alone gets no vectors from a teacher either.
     """
     architecture = architecture or settings.architecture
-    vectors = settings.vectors.removeprefix(FROM_TEACHER) or "auto"
+    vectors = settings.vectors.removeprefix(FROM_TEACHER).removeprefix("+") or "auto"
     if taught and architecture != GRAPH:
         few = settings.vectors == "auto" and len(data.train) <= FEW_TRAIN
         vectors = f"{FROM_TEACHER}+auto" if few else settings.vectors

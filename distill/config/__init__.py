@@ -149,7 +149,7 @@ class StudentSettings(Checked):
         path=True,
     )
     teacher_width: int = option(
-        100, "numbers of a word's vector that come from the teacher, by PCA", flag="vector_width", low=1, high=4096
+        50, "numbers of a word's vector that come from the teacher, by PCA", flag="vector_width", low=1, high=4096
     )
     dictionary: int = option(
         FROM_DATA, "frequent words of jieba's dictionary that a student with the teacher's vectors knows", low=0

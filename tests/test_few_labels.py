@@ -1,0 +1,240 @@
+"""Few labels: what the teacher adds (vectors of words, general texts), what follows from the data, whom to follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill import plan
+from distill.classifiers import load_student
+from distill.cli import main
+from distill.config import RunSettings, Settings, StudentSettings, TeacherSettings, TransferSettings
+from distill.data import Dataset, Example, example_id, read_sentences
+from distill.export import export_bundle
+from distill.metrics import is_below
+from distill.runtime.bundle import read_bundle
+from distill.stages.learn import Course, _Lesson
+from distill.stages.run import Run
+from distill.word_vectors import SPREAD, reduced
+from distill.words import Vocabulary, frequent_words
+
+WIDTH = 8  # of the toy vectors
+GENERAL = ["--general_words", "40", "--general_sentences", "20", "--dictionary", "60", "--vector_width", "5"]
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str], toy_vectors: Path) -> Path:
+    """A run whose student has vectors from the teacher and saw general texts."""
+    folder = tmp_path_factory.mktemp("runs") / "few"
+    assert main([*tiny_flags, "--run", str(folder), *GENERAL, "--vectors", f"teacher+{toy_vectors}"]) == 0
+    return folder
+
+
+def test_the_student_knows_words_that_no_text_holds(few: Path) -> None:
+    student: Any = load_student(few / "student").input
+    words = student.vocabulary.words
+    assert set(frequent_words(60)) <= set(words)
+    word = next(word for word in frequent_words(60) if len(word) > 1)
+    assert student.vocabulary.encode([word], 9) == [words.index(word)]
+
+
+def test_vectors_are_the_teachers_and_the_pretrained_ones_together(few: Path) -> None:
+    widths = {
+        name: load_file(few / name / "student.safetensors")["embedding.weight"].shape[1]
+        for name in ("student", "student_alone")
+    }
+    assert widths == {"student": 5 + WIDTH, "student_alone": WIDTH}  # the student alone gets nothing from a teacher
+
+
+def test_words_are_asked_once_for_vectors_and_logits(few: Path) -> None:
+    """The logits of the words' vectors are in the cache of logits, so they are not asked for again."""
+    (words,) = (few / "cache" / "teacher.words").glob("shard-*")
+    rows = load_file(words)
+    logits = [load_file(path) for path in sorted((few / "cache" / "teacher.logits").glob("shard-*"))]
+    found = {int(i): row for shard in logits for i, row in zip(shard["ids"], shard["rows"], strict=True)}
+    for text_id, row in zip(rows["ids"].tolist(), rows["rows"], strict=True):
+        assert torch.allclose(found[text_id], row[:3].float(), atol=1e-2)
+
+
+def test_the_same_command_keeps_the_student(
+    few: Path, tiny_flags: list[str], toy_vectors: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*tiny_flags, "--run", str(few), *GENERAL, "--vectors", f"teacher+{toy_vectors}", "--mode", "train_student"]
+    assert main(flags) == 0
+    assert f"{few}/student: kept" in capsys.readouterr().out
+
+
+def test_general_texts_have_their_share_of_an_epoch(tiny_flags: list[str], title_folder: Path, few: Path) -> None:
+    data = dataclasses.replace(Settings().data, data=str(title_folder))
+    transfer = TransferSettings(general_words=30, general_sentences=0, general_share=0.25)
+    run = Run(Settings(run=RunSettings(run=str(few)), data=data, transfer=transfer))
+    course = Course(run.student_settings("average", taught=False), run.settings.alone().objective, general=run.general)
+    chances = _Lesson(run, course)._chances()
+    assert chances is not None and len(run.general) == 30
+    assert float(chances[-30:].sum()) == pytest.approx(0.25) and float(chances.sum()) == pytest.approx(1)
+
+
+def test_general_sentences_are_short_distinct_and_plain() -> None:
+    sentences = read_sentences(24)
+    assert len(sentences) == len(set(sentences)) > 40_000
+    assert all(6 <= len(sentence) <= 24 for sentence in sentences)
+    assert not [sentence for sentence in sentences if re.search("/[a-zA-Z]|[。１]", sentence)]
+
+
+def test_reduced_keeps_what_varies_most() -> None:
+    generator = np.random.default_rng(0)
+    hidden = generator.normal(size=(200, 2)).astype(np.float32)
+    rows = (hidden @ generator.normal(size=(2, 20)) + 0.001 * generator.normal(size=(200, 20))).astype(np.float32)
+    found = reduced(rows, 2)
+    assert found.shape == (200, 2) and float(found.std()) == pytest.approx(SPREAD, rel=1e-3)
+    fitted = found @ np.linalg.lstsq(found, rows - rows.mean(0), rcond=None)[0]
+    assert np.abs(fitted - (rows - rows.mean(0))).max() < 0.02  # two directions hold all twenty numbers
+    assert reduced(rows[:3], 50).shape == (3, 3)
+
+
+# What follows from the data
+
+
+def dataset(texts: int, length: int, dev: int = 300) -> Dataset:
+    examples = tuple(Example(number, "字" * length, number % 2) for number in range(texts))
+    return Dataset(examples, examples[:dev], examples[:1], ("甲", "乙"), {})
+
+
+@pytest.mark.parametrize(
+    ("texts", "epochs", "batch"), [(50, 8, 16), (900, 8, 16), (5_705, 6, 32), (9_000, 4, 32), (23_509, 2, 32)]
+)
+def test_a_teacher_of_few_texts_is_trained_for_more_epochs(texts: int, epochs: int, batch: int) -> None:
+    chosen = plan.teacher_settings(TeacherSettings(), dataset(texts, 20))
+    assert (chosen.epochs, chosen.batch_size) == (epochs, batch)
+
+
+@pytest.mark.parametrize(("length", "read"), [(5, 64), (54, 64), (100, 112), (1_000, 256)])
+def test_texts_are_read_whole_up_to_a_bound(length: int, read: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "distill"):
+        chosen = plan.teacher_settings(TeacherSettings(), dataset(1_000, length))
+    assert chosen.max_length == read
+    assert ("1000 of 1000 texts have more characters" in caplog.text) == (length > 256)
+
+
+def test_what_is_given_stays() -> None:
+    given = TeacherSettings(epochs=3, batch_size=7, max_length=99)
+    assert plan.teacher_settings(given, dataset(100, 20)) == given
+    student = plan.student_settings(StudentSettings(max_length=9, vectors="bundled"), dataset(100, 20), taught=True)
+    assert (student.max_length, student.vectors, student.dictionary) == (9, "bundled", 0)
+    assert plan.student_epochs(StudentSettings(epochs=3), 10) == 3
+
+
+@pytest.mark.parametrize(
+    ("texts", "taught", "vectors"), [(500, True, "teacher+auto"), (500, False, "auto"), (50_000, True, "auto")]
+)
+def test_the_teacher_makes_vectors_where_texts_are_few(texts: int, taught: bool, vectors: str) -> None:
+    student = plan.student_settings(StudentSettings(), dataset(texts, 20), taught=taught)
+    assert student.vectors == vectors and (student.dictionary > 0) == (vectors != "auto")
+
+
+def test_few_texts_without_unlabelled_ones_get_general_texts_and_a_word_about_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO", "distill"):
+        chosen = plan.transfer_settings(TransferSettings(), dataset(500, 20), "bilstm")
+    assert chosen.general_words > 0 and "--unlabeled FILE" in caplog.text
+    for settings, data, student in (
+        (TransferSettings(unlabeled=("more.txt",)), dataset(500, 20), "bilstm"),
+        (TransferSettings(), dataset(50_000, 20), "bilstm"),
+        (TransferSettings(), dataset(500, 20), "textgcn"),
+    ):
+        filled = plan.transfer_settings(settings, data, student)
+        assert (filled.general_words, filled.general_sentences) == (0, 0)
+
+
+def test_few_dev_texts_choose_nothing() -> None:
+    assert plan.keeps_last(dataset(2_000, 20, dev=199)) and not plan.keeps_last(dataset(2_000, 20, dev=200))
+
+
+# Whom to follow
+
+
+@pytest.mark.parametrize(
+    ("right", "other", "below"),
+    [("1111", "1111", False), ("1110", "1111", False), ("110000", "111111", True), ("0011", "1100", False)],
+)
+def test_below_by_more_than_chance(right: str, other: str, below: bool) -> None:
+    as_marks: Callable[[str], Any] = lambda marks: np.array([mark == "1" for mark in marks])  # noqa: E731
+    assert is_below(as_marks(right), as_marks(other)) is below
+
+
+def test_a_teacher_worse_than_a_linear_model_is_said_and_not_followed(
+    tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    untaught = ["--teacher_lr", "0", "--teacher_head_lr", "0"]
+    assert main([*tiny_flags, *untaught, "--run", str(tmp_path / "run")]) == 0
+    output = capsys.readouterr().out
+    assert (
+        output.rstrip().splitlines()[-1].startswith("warning: The teacher is worse than a linear model: dev accuracy")
+    )
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text(encoding="utf-8"))
+    assert report["warning"].startswith("The teacher is worse") and report["linear_svc"]["accuracy"] > 0.9
+    assert (tmp_path / "run" / "report" / "report.md").read_text(encoding="utf-8").splitlines()[2].startswith("**The")
+    made_from = json.loads((tmp_path / "run" / "student" / "made_from.json").read_text(encoding="utf-8"))
+    assert made_from["objective"]["weights"] == {"labels": 1.0, "logits": 0.1}
+    rows = {row["name"]: row["accuracy"] for row in report["rows"]}
+    assert rows["student"] > rows["teacher"] + 0.3
+
+
+def test_a_teacher_below_the_linear_model_is_trained_longer(
+    tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "TEACHER_EPOCHS", (1, 1))
+    place = tiny_flags.index("--teacher_epochs")
+    flags = [*tiny_flags[:place], *tiny_flags[place + 2 :], "--mode", "train_teacher", "--run", str(tmp_path / "run")]
+    assert main(flags) == 0
+    assert "trained again, up to 2 epochs" in capsys.readouterr().out
+
+
+# A bundle that must not be larger
+
+
+def test_a_bundle_loses_its_rarest_words_beyond_a_size(few: Path, tmp_path: Path) -> None:
+    whole = read_bundle(export_bundle(few / "student", tmp_path / "whole"))
+    size = sum(array.nbytes for array in whole.arrays.values())
+    pruned = export_bundle(few / "student", tmp_path / "pruned", size - 1_000)
+    arrays = read_bundle(pruned).arrays
+    count = len(arrays["words"])
+    assert 10 < count < len(whole.arrays["words"]) and sum(array.nbytes for array in arrays.values()) <= size - 1_000
+    assert np.array_equal(arrays["words"], whole.arrays["words"][:count])
+
+    from distill.runtime import load
+
+    student: Any = load_student(few / "student")
+    fewer = Vocabulary(student.input.vocabulary.words[:count])
+    expected = dataclasses.replace(student, input=dataclasses.replace(student.input, vocabulary=fewer))
+    texts = ["银行股票大跌", "没有这些问题", "教练和球队"]
+    assert np.allclose(load(pruned).logits(texts), expected.logits(texts).numpy(), atol=0.1)
+
+
+def test_export_says_what_leaving_words_out_costs(
+    few: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str], toy_vectors: Path
+) -> None:
+    size = sum(path.stat().st_size for path in export_bundle(few / "student", few / "whole").iterdir()) / 1e6
+    flags = [*tiny_flags, "--run", str(few), "--mode", "export", "--max_mb", f"{size - 0.01:.4f}"]
+    assert main(flags) == 0
+    assert "words fit into" in (output := capsys.readouterr().out) and "with all words" in output
+
+
+def test_the_same_text_is_not_general_too(title_folder: Path, tmp_path: Path) -> None:
+    data = dataclasses.replace(Settings().data, data=str(title_folder))
+    transfer = TransferSettings(general_words=50, general_sentences=0)
+    run = Run(Settings(run=RunSettings(run=str(tmp_path)), data=data, transfer=transfer))
+    word = frequent_words(1)[0]
+    held = dataclasses.replace(run.data, test=(*run.data.test, Example(example_id(word), word, 0)))
+    run.__dict__["data"] = held
+    assert example_id(word) not in {example.id for example in run.general} and len(run.general) == 49
