@@ -20,6 +20,7 @@ from distill.progress import reminders
 __all__ = ["main", "parser", "settings_from"]
 
 ANSWERING = ("predict", "serve")  # modes whose standard output is for answers alone: messages go to standard error
+FOLLOWING = ("all", "train_teacher", "label", "train_student", "compare")  # modes whose settings follow the data
 NEEDS = {"predict": "requirements-serve.txt", "serve": "requirements-serve.txt"}  # of modes that do not need everything
 
 
@@ -70,10 +71,16 @@ def _do(typed: dict[str, Any]) -> None:
 
 
 def _save_config(path: Path, settings: Settings) -> None:
+    """Write the settings, with what is chosen from the data where the mode chooses."""
     from distill.runs import write_file
 
     if path.is_dir():
         raise UserError("a file is needed, this is a folder", path, "--save_config FILE")
+    if settings.run.mode in FOLLOWING:
+        from distill.stages import with_chosen
+
+        _log_to(settings.run.mode)
+        settings = with_chosen(settings)
     write_file(path, text_of(settings))
     print(f"written: {path}; use it with: python distill.py --config {path}")
 
@@ -99,9 +106,7 @@ def _run(settings: Settings) -> None:
     """Do what the mode says; of several processes the first one alone speaks."""
     reminders.clear()
     mode, speaks = settings.run.mode, is_first()
-    logger = logging.getLogger("distill")
-    logger.setLevel(logging.INFO if speaks else logging.ERROR)
-    logger.handlers = [_Handler(mode)]
+    _log_to(mode)
     if mode in ANSWERING and not speaks:
         return
     try:
@@ -116,6 +121,12 @@ def _run(settings: Settings) -> None:
         print("\n".join(["\nwritten:", *(f"  {path}" for path in _all_files(files))]), file=_stream(mode))
     if reminders and speaks:
         print("\n".join(["", *(f"warning: {reminder}" for reminder in reminders)]), file=_stream(mode))
+
+
+def _log_to(mode: str) -> None:
+    logger = logging.getLogger("distill")
+    logger.setLevel(logging.INFO if is_first() else logging.ERROR)
+    logger.handlers = [_Handler(mode)]
 
 
 class _Handler(logging.Handler):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+WEIGHT_DECAY = 0.01
 
 
 class RowAdamW(torch.optim.Optimizer):
@@ -51,6 +52,14 @@ class RowAdamW(torch.optim.Optimizer):
         size = square.div_(corrections[1]).sqrt_().add_(EPSILON)
         weights = table.index_select(0, rows).mul_(1 - rate * decay).addcdiv_(mean, size, value=-rate / corrections[0])
         table.index_copy_(0, rows, weights)
+
+
+def optimizers(groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+    """AdamW for the groups of tables that are used row by row (marked ``by_rows``), and for all others."""
+    tables = [group for group in groups if group.get("by_rows")]
+    others = [group for group in groups if not group.get("by_rows")]
+    made: list[torch.optim.Optimizer] = [RowAdamW(tables, WEIGHT_DECAY)] if tables else []
+    return [*made, torch.optim.AdamW(others, weight_decay=WEIGHT_DECAY, fused=True)] if others else made
 
 
 def coalesce(parameters: Iterable[nn.Parameter]) -> None:

@@ -19,6 +19,7 @@ S = TypeVar("S", TeacherSettings, StudentSettings, TransferSettings)
 FEW_DEV = 200  # texts: with fewer, the difference between two states of a model on dev is chance
 TEACHER_STEPS, TEACHER_EPOCHS = 1_100, (2, 8)  # aimed at; at least and at most
 STUDENT_STEPS, STUDENT_EPOCHS = 1_500, (8, 60)
+GENERAL_STEPS = 2_000  # of a student that sees general texts
 SHORT, LONG = 64, 256  # tokens read of a text: at least, and at most, as time grows with them
 READ_WHOLE = 0.98  # share of the texts
 FEW_TRAIN = 4_000  # texts: with fewer, a student's words need what the teacher knows of them
@@ -49,6 +50,11 @@ def teacher_settings(settings: TeacherSettings, data: Dataset) -> TeacherSetting
         f" ({longer} of {len(data.train)} texts have more characters than that)" if longer else "",
     )
     return filled
+
+
+def few_labels(settings: StudentSettings, data: Dataset) -> bool:
+    """Whether there are so few labelled texts that a student needs all that its teacher can tell."""
+    return len(data.train) <= FEW_TRAIN and settings.architecture != GRAPH
 
 
 def student_settings(
@@ -89,10 +95,12 @@ def transfer_settings(settings: TransferSettings, data: Dataset, architecture: s
     return filled
 
 
-def student_epochs(settings: StudentSettings, texts: int) -> int:
-    """Passes over a transfer set of so many texts."""
+def student_epochs(settings: StudentSettings, texts: int, general: int = 0) -> int:
+    """Passes over a transfer set of so many texts, ``general`` ones among them."""
     if settings.epochs != FROM_DATA:
         return settings.epochs
+    if general:
+        return max(1, round(GENERAL_STEPS * settings.batch_size / texts))
     return _within(round(STUDENT_STEPS * settings.batch_size / texts), STUDENT_EPOCHS)
 
 

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from distill import processes
 from distill.batches import Batch, PackedIds, drawn, shuffled, sorted_by_length
 from distill.losses import Objective, Targets
-from distill.optimizer import RowAdamW, clip, coalesce
+from distill.optimizer import clip, coalesce, optimizers
 from distill.progress import bar, log
 from distill.runs import write_file
 
 WARM_UP = 0.1  # share of the steps
-WEIGHT_DECAY = 0.01
 LARGEST_GRADIENT = 1.0
 PREDICTION_BATCH = 128
+TIMED = 20  # steps, after which it is said how long all will take
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ def fit(model: nn.Module, groups: list[dict[str, Any]], job: Job) -> list[Evalua
         for step, rows in enumerate(fitting.batches(), 1):
             fitting.step(rows)
             shown.update()
+            if step == TIMED:
+                fitting.say_how_long(step)
             if fitting.is_time_to_evaluate(step):
                 fitting.evaluate(step)
                 shown.set_postfix_str(f"dev {fitting.evaluations[-1].dev_accuracy:.4f}")
@@ -147,7 +149,7 @@ class _Fitting:
         self.job = job
         self.epoch_steps = math.ceil(len(job.train.inputs) / job.schedule.batch_size)
         self.steps = job.schedule.epochs * self.epoch_steps
-        self.optimizers = _optimizers(groups)
+        self.optimizers = optimizers(groups)
         self.schedulers = [
             torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, self.steps))
             for optimizer in self.optimizers
@@ -185,6 +187,12 @@ class _Fitting:
             self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + weight * part.detach()
         self.summed += 1
 
+    def say_how_long(self, step: int) -> None:
+        """What all steps will take at this rate, where that is minutes; dev is not counted."""
+        minutes = (time.perf_counter() - self.started) / step * self.steps / 60
+        if minutes > 1:
+            log.info("%s: %d steps at most, about %.0f minutes on this machine", self.job.what, self.steps, minutes)
+
     def is_time_to_evaluate(self, step: int) -> bool:
         """At the last step of every ``evaluations``-th part of an epoch, or of every ``every``-th epoch."""
         parts, every = self.job.schedule.evaluations, self.job.schedule.every
@@ -217,14 +225,6 @@ class _Fitting:
 
     def is_out_of_patience(self) -> bool:
         return len(self.evaluations) - self.best_at >= self.job.schedule.patience
-
-
-def _optimizers(groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
-    """AdamW for tables that are used row by row, and for all else."""
-    tables = [group for group in groups if group.get("by_rows")]
-    others = [group for group in groups if not group.get("by_rows")]
-    made: list[torch.optim.Optimizer] = [RowAdamW(tables, WEIGHT_DECAY)] if tables else []
-    return [*made, torch.optim.AdamW(others, weight_decay=WEIGHT_DECAY, fused=True)] if others else made
 
 
 def _share(rows: Tensor) -> tuple[Tensor, int]:

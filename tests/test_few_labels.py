@@ -57,12 +57,12 @@ def test_vectors_are_the_teachers_and_the_pretrained_ones_together(few: Path) ->
 
 def test_words_are_asked_once_for_vectors_and_logits(few: Path) -> None:
     """The logits of the words' vectors are in the cache of logits, so they are not asked for again."""
-    (words,) = (few / "cache" / "teacher.words").glob("shard-*")
-    rows = load_file(words)
+    shards = (few / "cache" / "teacher.logits+vectors").glob("shard-*")
     logits = [load_file(path) for path in sorted((few / "cache" / "teacher.logits").glob("shard-*"))]
     found = {int(i): row for shard in logits for i, row in zip(shard["ids"], shard["rows"], strict=True)}
-    for text_id, row in zip(rows["ids"].tolist(), rows["rows"], strict=True):
-        assert torch.allclose(found[text_id], row[:3].float(), atol=1e-2)
+    for rows in map(load_file, shards):
+        for text_id, row in zip(rows["ids"].tolist(), rows["rows"], strict=True):
+            assert torch.allclose(found[text_id], row[:3].float(), atol=1e-2)
 
 
 def test_the_same_command_keeps_the_student(

@@ -38,7 +38,8 @@ BASH = shutil.which("bash") or "bash"
 SERVED = "127.0.0.1:8000"
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$|^\| `(python distill\.py[^`]*)`", re.MULTILINE | re.DOTALL)
 TINY = shlex.split(
-    "--teacher_epochs 1 --student_epochs 1 --student_hidden 8 --ngrams 256 --threads 1 --objectives logits --trials 1"
+    "--teacher_epochs 1 --student_epochs 1 --student_hidden 8 --ngrams 256 --threads 1 --objectives logits --trials 1 "
+    "--general_words 20 --general_sentences 0 --dictionary 30"
 )
 
 

@@ -41,7 +41,11 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     made.add_argument("--config", metavar=PATH, help="settings from a TOML file with the flags' names; flags win")
-    made.add_argument("--save_config", metavar=PATH, help="write the settings into such a file, and do nothing else")
+    made.add_argument(
+        "--save_config",
+        metavar=PATH,
+        help="write the settings and what follows from the data into such a file, train nothing",
+    )
     made.add_argument("--completion", choices=SHELLS, help="print the completion of a shell, and do nothing else")
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     for section, kind in SECTIONS.items():

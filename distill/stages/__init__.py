@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-from distill import processes
+from distill import plan, processes
 from distill.config import Settings
 from distill.stages.compare import compare
 from distill.stages.examine import test
@@ -43,6 +44,19 @@ def run(settings: Settings) -> list[Path]:
     return kept + story[settings.run.mode](begun) if processes.is_first() else []
 
 
+def with_chosen(settings: Settings) -> Settings:
+    """The settings with every number that follows from the data; of a student the epochs too, if no texts are added."""
+    run = Run(settings)
+    taught = not settings.objective.is_alone
+    transfer = run.transfer_settings if taught else settings.transfer
+    student = run.student_settings(taught=taught)
+    if not settings.transfer.unlabeled and not settings.transfer.augment:
+        general = transfer.general_words + transfer.general_sentences if taught else 0
+        epochs = plan.student_epochs(student, len(run.data.train) + general, general)
+        student = dataclasses.replace(student, epochs=epochs)
+    return dataclasses.replace(settings, teacher=run.teacher_settings, transfer=transfer, student=student)
+
+
 def _together(run: Run) -> None:
     """What is worth several processes: the teachers' training and answers, as the mode needs them."""
     mode, objective, compare = run.settings.run.mode, run.settings.objective, run.settings.compare
@@ -52,7 +66,7 @@ def _together(run: Run) -> None:
     if mode in ("all", "train_teacher", "compare") and not run.settings.transfer.teacher:
         train_teacher(run)
     if asks:
-        ask_teachers(run, "hint" in compare.objectives if mode == "compare" else objective.hints)
+        ask_teachers(run, compare.objectives if mode == "compare" else objective.objective)
 
 
 def everything(run: Run) -> list[Path]:

@@ -68,7 +68,9 @@ class Course:
     def epochs(self, texts: int) -> int:
         """Passes over the texts: as many as make the steps that the budget allows."""
         counted = self.budget or texts
-        steps = plan.student_epochs(self.student, counted) * math.ceil(counted / self.student.batch_size)
+        steps = plan.student_epochs(self.student, counted, len(self.general)) * math.ceil(
+            counted / self.student.batch_size
+        )
         return math.ceil(steps / math.ceil(texts / self.student.batch_size))
 
     def made_from(self, run: Run) -> dict[str, Any]:

@@ -140,6 +140,8 @@ def teachers_of(run: Run) -> tuple[Path, ...]:
 def label(run: Run) -> list[Path]:
     """The teachers' logits of the transfer set, into the cache; and where teacher and label disagree, as a CSV."""
     folders = teachers_of(run)
+    if plan.few_labels(run.settings.student, run.data):  # its vectors will be wanted too, and come with the logits
+        _logits_and_vectors(run, folders[0], run.transfer_set)
     labelled = {"train": run.data.train, "dev": run.data.dev}
     soft = {"train": logits_of(run, folders, run.transfer_set), "dev": logits_of(run, folders, run.data.dev)}
     found = [
@@ -157,16 +159,18 @@ def label(run: Run) -> list[Path]:
     return [*(run.folder.answers(folder, "logits") for folder in folders), label_noise(run.folder.label_noise, found)]
 
 
-def ask_teachers(run: Run, vectors: bool) -> None:
+def ask_teachers(run: Run, objectives: str) -> None:
     """Fill the caches with the teachers' logits of transfer set and dev and, for hints, with the first one's vectors.
 
     Of several processes each asks its share.
     """
     folders = teachers_of(run)
+    if "hint" in objectives.replace("hint_layers", ""):
+        _logits_and_vectors(run, folders[0], run.transfer_set)
+    if "hint_layers" in objectives:
+        _vectors_cache(run, folders[0]).fill(run.transfer_set)
     for folder in folders:
         _logits_cache(run, folder).fill((*run.transfer_set, *run.data.dev))
-    if vectors:
-        _vectors_cache(run, folders[0]).fill(run.transfer_set)
 
 
 def logits_of(run: Run, folders: Sequence[Path], examples: Sequence[Example]) -> Tensor:
@@ -206,9 +210,33 @@ def layers_of(run: Run, folder: Path, examples: Sequence[Example], last: bool = 
 
     They are standardised over the texts, so that a hint weighs each number alike.
     """
-    vectors = _vectors_cache(run, folder).answers(examples)
-    vectors = vectors[:, -1:].float() if last else vectors.float()
+    if last:
+        vectors = _logits_and_vectors(run, folder, examples)[1][:, None]
+    else:
+        vectors = _vectors_cache(run, folder).answers(examples).float()
     return (vectors - vectors.mean(0)) / vectors.std(0, correction=0).clamp(min=1e-6)
+
+
+def word_vectors(run: Run, folder: Path, words: Sequence[str]) -> NDArray[np.float32]:
+    """A teacher's vectors of single words, shape (words, width)."""
+    examples = [Example(example_id(word), word, UNLABELLED) for word in words]
+    return np.asarray(_logits_and_vectors(run, folder, examples)[1].numpy())
+
+
+def _logits_and_vectors(run: Run, folder: Path, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """A teacher's logits (texts, classes) and last vectors (texts, width), float32, by one pass over the texts.
+
+    The logits go into their own cache too, so that nobody asks for them again.
+    """
+
+    def open_teacher() -> Asker:
+        return open_teacher_of(run, folder).logits_and_vectors
+
+    made_by = {**_made_by(folder), "labels": "\t".join(run.data.labels)}
+    cache = Cache(run.folder.answers(folder, "logits+vectors"), made_by, open_teacher, "teacher logits and vectors")
+    rows, classes = cache.answers(examples).float(), len(run.data.labels)
+    _logits_cache(run, folder).add(examples, rows[:, :classes])
+    return rows[:, :classes], rows[:, classes:]
 
 
 def _vectors_cache(run: Run, folder: Path) -> Cache:
@@ -216,22 +244,6 @@ def _vectors_cache(run: Run, folder: Path) -> Cache:
         return load(folder).vectors
 
     return Cache(run.folder.answers(folder, "vectors"), _made_by(folder), open_teacher, "teacher vectors")
-
-
-def word_vectors(run: Run, folder: Path, words: Sequence[str]) -> NDArray[np.float32]:
-    """A teacher's vectors of single words, shape (words, width); its logits of them go into their cache as well."""
-    examples = [Example(example_id(word), word, UNLABELLED) for word in words]
-
-    def open_teacher() -> Asker:
-        return open_teacher_of(run, folder).logits_and_vectors
-
-    made_by = {**_made_by(folder), "labels": "\t".join(run.data.labels)}
-    answers = Cache(run.folder.answers(folder, "words"), made_by, open_teacher, "teacher word vectors").answers(
-        examples
-    )
-    classes = len(run.data.labels)
-    _logits_cache(run, folder).add(examples, answers[:, :classes].float())
-    return np.asarray(answers[:, classes:].float().numpy())
 
 
 def _made_by(folder: Path) -> dict[str, str]:

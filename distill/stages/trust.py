@@ -6,23 +6,34 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill import plan
 from distill.config import FROM_DATA, ObjectiveSettings
 from distill.config.objectives import LOGITS
 from distill.metrics import is_below
-from distill.progress import remind
+from distill.progress import log, remind
 from distill.stages.run import Run, labels_of
 from distill.stages.teach import logits_of
 
+WITH_HINT = "logits+hint:0.2"  # of the teacher's vectors, see benchmarks/LOG.md
 LABELS_WEIGHT, LOGITS_WEIGHT = 1.0, 0.1  # where the teacher is not followed, it only adds to the labels
 
 
 def objective_of(run: Run, teachers: Sequence[Path]) -> ObjectiveSettings:
-    """What a student learns from: as asked for; by default not from a teacher that a linear model beats on dev."""
+    """What a student learns from: as asked for; by default also from the teacher's vectors where labels are few.
+
+    By default it does not follow a teacher that a linear model beats on dev.
+    """
     settings = run.settings.objective
-    by_default = settings.objective == LOGITS and settings.hard_weight == FROM_DATA
-    if not teachers or not why_not_to_follow(run, teachers) or not by_default:
+    reason = why_not_to_follow(run, teachers) if teachers else ""
+    if not teachers or settings.objective != LOGITS or settings.hard_weight != FROM_DATA:
         return settings
-    return dataclasses.replace(settings, hard_weight=LABELS_WEIGHT, logits_weight=LOGITS_WEIGHT)
+    if reason:
+        return dataclasses.replace(settings, hard_weight=LABELS_WEIGHT, logits_weight=LOGITS_WEIGHT)
+    few = plan.few_labels(run.settings.student, run.data)
+    chosen = dataclasses.replace(settings, objective=WITH_HINT) if few else settings
+    weights = "+".join(f"{term}:{weight:g}" for term, weight in chosen.weights.items())
+    log.info("objective: %s%s", weights, ", as there are few labels" if few else "")
+    return chosen
 
 
 def why_not_to_follow(run: Run, teachers: Sequence[Path]) -> str:
