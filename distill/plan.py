@@ -24,6 +24,7 @@ SHORT, LONG = 64, 256  # tokens read of a text: at least, and at most, as time g
 READ_WHOLE = 0.98  # share of the texts
 FEW_TRAIN = 4_000  # texts: with fewer, a student's words need what the teacher knows of them
 DICTIONARY, GENERAL_WORDS, GENERAL_SENTENCES = 20_000, 20_000, 20_000
+ENOUGH_UNLABELLED = 5_000  # texts of the user's own, with which general ones are not needed
 TEACHER_VECTORS_RATE = 2e-3
 FROM_TEACHER, GRAPH = "teacher", "textgcn"  # of --vectors; the student that knows the texts of its graph alone
 FRAME = 10  # word pieces beside the text's: a prefix, and the tokenizer's own
@@ -78,17 +79,20 @@ def student_settings(
     return _filled(dataclasses.replace(settings, vectors=vectors), chosen).suited(architecture)
 
 
-def transfer_settings(settings: TransferSettings, data: Dataset, architecture: str) -> TransferSettings:
-    """What the teacher labels beside the user's texts; with few of them words and sentences of the language."""
-    few = len(data.train) <= FEW_TRAIN and not settings.unlabeled and architecture != GRAPH
-    filled = _filled(
-        settings,
-        {"general_words": GENERAL_WORDS if few else 0, "general_sentences": GENERAL_SENTENCES if few else 0},
-    )
+def transfer_settings(
+    settings: TransferSettings, data: Dataset, student: StudentSettings, unlabelled: int
+) -> TransferSettings:
+    """What the teacher labels beside the user's texts, of which ``unlabelled`` have no label.
+
+    With few of them these are words and sentences of the language; one line says so.
+    """
+    few = few_labels(student, data) and unlabelled < ENOUGH_UNLABELLED
+    general = {"general_words": GENERAL_WORDS * few, "general_sentences": GENERAL_SENTENCES * few}
+    filled = _filled(settings, general)
     if few and filled.general_words + filled.general_sentences:
         log.info(
-            "few texts: the teacher labels %d words and %d sentences of general Chinese too; texts of your own without "
-            "labels (--unlabeled FILE) would help more than anything else",
+            "few texts: the teacher labels %d words and %d sentences of general Chinese too; some thousand texts of "
+            "your own without labels (--unlabeled FILE) would help more than anything else",
             filled.general_words,
             filled.general_sentences,
         )

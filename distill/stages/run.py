@@ -159,7 +159,8 @@ class Run:
     @functools.cached_property
     def transfer_settings(self) -> TransferSettings:
         """What the teacher labels, with what follows from the data; what was chosen is said."""
-        return plan.transfer_settings(self.settings.transfer, self.data, self.settings.student.architecture)
+        settings = self.settings
+        return plan.transfer_settings(settings.transfer, self.data, settings.student, len(self.unlabelled))
 
     @functools.cached_property
     def linear(self) -> Floor:
