@@ -31,11 +31,11 @@ from distill.batches import Batch  # noqa: E402
 from distill.config import DataSettings, TeacherSettings  # noqa: E402
 from distill.data import Example, load, stratified_split  # noqa: E402
 from distill.losses import labels_only  # noqa: E402
-from distill.optimizer import WEIGHT_DECAY  # noqa: E402
+from distill.optimizer import WARM_UP, WEIGHT_DECAY  # noqa: E402
 from distill.pretrained import resolve  # noqa: E402
 from distill.report.timing import processor  # noqa: E402
 from distill.stages.run import labels_of  # noqa: E402
-from distill.training import PREDICTION_BATCH, WARM_UP, Job, Schedule, Split, fit, predict_logits  # noqa: E402
+from distill.training import PREDICTION_BATCH, Job, Schedule, Split, fit, predict_logits  # noqa: E402
 
 SEED = 42  # the first
 TRAINER = "transformers.Trainer, its defaults"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 WEIGHT_DECAY = 0.01
+WARM_UP = 0.1  # share of the steps
 
 
 class RowAdamW(torch.optim.Optimizer):
@@ -82,3 +83,19 @@ def clip(parameters: Iterable[nn.Parameter], largest: float) -> None:
     values = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
     norm = nn.utils.get_total_norm(values)
     torch._foreach_mul_(values, (largest / (norm + 1e-6)).clamp(max=1.0))
+
+
+def running_mean(model: nn.Module, share: float) -> torch.optim.swa_utils.AveragedModel:
+    """A copy whose weights follow the model's: each step ``share`` of the old, less in the first steps."""
+
+    def update(means: Any, weights: Any, count: Any) -> None:
+        young = (1 + int(count)) / (10 + int(count))
+        torch._foreach_lerp_(means, weights, 1 - min(share, young))
+
+    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.no_grad()(update))
+
+
+def warm_up_and_decay(step: int, steps: int) -> float:
+    """Share of the peak learning rate: linear from near 0 to 1 in the first tenth, then linear to 0."""
+    warm = max(1, round(WARM_UP * steps))
+    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))

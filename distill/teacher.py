@@ -101,6 +101,12 @@ class Teacher(nn.Module):
             return states[:, 0]
         return masked_mean(states, mask)
 
+    def embedding_table(self) -> nn.Parameter:
+        """The word pieces' vectors, (pieces, width)."""
+        encoder: Any = self.encoder
+        table: nn.Parameter = encoder.get_input_embeddings().weight
+        return table
+
     def parameter_groups(self, settings: TeacherSettings) -> list[dict[str, Any]]:
         """Trained parameters with their learning rates: each layer's is ``layer_decay`` times that of the layer above.
 

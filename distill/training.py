@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from distill import processes
 from distill.batches import Batch, PackedIds, drawn, shuffled, sorted_by_length
-from distill.losses import Objective, Targets
-from distill.optimizer import clip, coalesce, optimizers
+from distill.losses import Loss, Objective, Targets
+from distill.optimizer import clip, coalesce, optimizers, running_mean, warm_up_and_decay
 from distill.progress import bar, log
+from distill.regularisation import NOTHING, Regularisation, perturbed, twice
 from distill.runs import write_file
 
-WARM_UP = 0.1  # share of the steps
 LARGEST_GRADIENT = 1.0
 PREDICTION_BATCH = 128
 TIMED = 20  # steps, after which it is said how long all will take
@@ -99,7 +99,10 @@ def ignore(_: Evaluation) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """What a model is to learn and how; ``what`` names it on the progress bar, ``watch`` gets every evaluation."""
+    """What a model is to learn and how; ``what`` names it on the progress bar, ``watch`` gets every evaluation.
+
+    ``added`` is for teachers: adversarial training asks the model for its ``embedding_table()``.
+    """
 
     train: Split
     dev: Split
@@ -108,6 +111,7 @@ class Job:
     seed: int
     what: str
     watch: Callable[[Evaluation], None] = ignore
+    added: Regularisation = NOTHING
 
 
 def fit(model: nn.Module, groups: list[dict[str, Any]], job: Job) -> list[Evaluation]:
@@ -144,7 +148,7 @@ class _Fitting:
         self.generator = torch.Generator().manual_seed(job.seed)
         self.device = best_device()
         self.model: Any = model.to(self.device).train()
-        self.averaged = _running_mean(model, job.schedule.averaging) if job.schedule.averaging else None
+        self.averaged = running_mean(model, job.schedule.averaging) if job.schedule.averaging else None
         self.objective = job.objective.to(self.device) if isinstance(job.objective, nn.Module) else job.objective
         self.job = job
         self.epoch_steps = math.ceil(len(job.train.inputs) / job.schedule.batch_size)
@@ -171,10 +175,13 @@ class _Fitting:
         own, count = _share(rows)
         weight = count / len(rows)  # the sum over the processes is then the mean over the batch
         batch = self.job.train.inputs.batch(own).to(self.device)
-        loss = self.objective(self.model.answer(batch), self.job.train.targets(own, self.device))
+        loss = self.loss(batch, targets := self.job.train.targets(own, self.device))
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        (weight * loss.total).backward()
+        _backward(weight * loss.total)
+        if self.job.added.adversarial:
+            with perturbed(self.model.embedding_table(), self.job.added.adversarial):
+                _backward(weight * self.loss(batch, targets).total)
         coalesce(self.trained)
         processes.total_gradients(self.trained)
         clip(self.trained, LARGEST_GRADIENT)
@@ -187,10 +194,14 @@ class _Fitting:
             self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + weight * part.detach()
         self.summed += 1
 
+    def loss(self, batch: Batch, targets: Targets) -> Loss:
+        if weight := self.job.added.r_drop:
+            return twice(lambda: self.model.answer(batch), lambda answer: self.objective(answer, targets), weight)
+        return self.objective(self.model.answer(batch), targets)
+
     def say_how_long(self, step: int) -> None:
         """What all steps will take at this rate, where that is minutes; dev is not counted."""
-        minutes = (time.perf_counter() - self.started) / step * self.steps / 60
-        if minutes > 1:
+        if (minutes := (time.perf_counter() - self.started) / step * self.steps / 60) > 1:
             log.info("%s: %d steps at most, about %.0f minutes on this machine", self.job.what, self.steps, minutes)
 
     def is_time_to_evaluate(self, step: int) -> bool:
@@ -227,6 +238,10 @@ class _Fitting:
         return len(self.evaluations) - self.best_at >= self.job.schedule.patience
 
 
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
 def _share(rows: Tensor) -> tuple[Tensor, int]:
     """This process's part of some rows, and of how many it counts; where none is left over the first row, for nothing.
 
@@ -246,20 +261,6 @@ def _accuracy_and_loss(model: nn.Module, dev: Split) -> list[float]:
     accuracy = (logits.argmax(1) == dev.labels).double().mean()
     figures = torch.stack([accuracy, nn.functional.cross_entropy(logits, dev.labels).double()])
     return processes.from_first(figures).tolist()  # processors may round the loss otherwise, and all decide by it
-
-
-def _running_mean(model: nn.Module, share: float) -> torch.optim.swa_utils.AveragedModel:
-    def update(means: Any, weights: Any, count: Any) -> None:
-        young = (1 + int(count)) / (10 + int(count))
-        torch._foreach_lerp_(means, weights, 1 - min(share, young))
-
-    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.no_grad()(update))
-
-
-def warm_up_and_decay(step: int, steps: int) -> float:
-    """Share of the peak learning rate: linear from near 0 to 1 in the first tenth, then linear to 0."""
-    warm = max(1, round(WARM_UP * steps))
-    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
 
 
 def predict_logits(model: nn.Module, inputs: PackedIds, what: str = "", batch_size: int = PREDICTION_BATCH) -> Tensor:

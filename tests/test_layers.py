@@ -16,6 +16,7 @@ LINES = (  # the highest first, as in docs/architecture.md
     ("onnx_export", "jobs"),
     ("classifiers", "report", "bert_base", "tracking", "model_card", "hub"),
     ("training", "export", "plan"),
+    ("regularisation",),
     ("teacher", "students", "losses", "optimizer", "transfer", "augment", "floor", "fast_text", "embeddings"),
     ("pretrained", "data", "ngrams", "lexicon"),
     ("words", "batches", "metrics", "word_vectors"),

@@ -126,6 +126,15 @@ class TeacherSettings(Checked):
     label_smoothing: float = option(
         0.05, "share of a label's weight spread over all classes", flag="label_smoothing", low=0, high=0.9
     )
+    r_drop: float = option(
+        0.0, "weight of the disagreement of two passes with other dropout (R-Drop); doubles the time", low=0, high=100
+    )
+    adversarial: float = option(
+        0.0,
+        "length of an adversarial step of the word pieces' vectors (FGM), as in 0.5; doubles the time",
+        low=0,
+        high=100,
+    )
     most: int = option(0, "train on about this many texts, a stratified choice; 0: all", flag="teacher_texts", low=0)
 
 

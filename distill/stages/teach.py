@@ -20,6 +20,7 @@ from distill.errors import UserError
 from distill.losses import labels_only
 from distill.metrics import is_below
 from distill.progress import log
+from distill.regularisation import Regularisation
 from distill.report.noise import label_noise, suspects
 from distill.runs import differences, fingerprint_file
 from distill.stages.cards import teacher_card
@@ -96,7 +97,8 @@ def _fine_tuned(run: Run, settings: TeacherSettings, seed: int, folder: Path) ->
     )
     with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in texts)) as inputs:
         train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, texts, strict=True))
-        job = Job(train, dev, labels_only(settings.label_smoothing), schedule, seed, folder.name, run.watch(folder))
+        objective, added = labels_only(settings.label_smoothing), Regularisation(settings.r_drop, settings.adversarial)
+        job = Job(train, dev, objective, schedule, seed, folder.name, run.watch(folder), added)
         evaluations = fit(model, model.parameter_groups(settings), job)
         right = predict_logits(model, dev.inputs).argmax(1) == dev.labels
     return _FineTuned(model, pieces, evaluations, right.numpy())

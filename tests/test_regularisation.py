@@ -1,0 +1,57 @@
+"""R-Drop and the fast gradient method against their formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_training import LABELS, Lookup, groups, job
+from torch import nn
+
+from distill.batches import Answer
+from distill.losses import Targets, labels_only
+from distill.regularisation import Regularisation, disagreement, perturbed, twice
+from distill.training import fit
+
+
+def test_disagreement_is_the_symmetric_divergence() -> None:
+    p, q = torch.tensor([[0.7, 0.3], [0.5, 0.5]]), torch.tensor([[0.4, 0.6], [0.5, 0.5]])
+    expected = ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2 / 2  # two directions, two texts
+    assert disagreement(p.log(), q.log()).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert disagreement(p.log(), p.log() + 3).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_two_passes_weigh_alike_and_their_disagreement_as_told() -> None:
+    logits = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
+    passes = iter(Answer(own, own) for own in logits)
+    targets = Targets(torch.tensor([0]))
+    loss = twice(lambda: next(passes), lambda answer: labels_only()(answer, targets), 3.0)
+    alone = [labels_only()(Answer(own, own), targets).total.item() for own in logits]
+    apart = disagreement(*logits).item()
+    assert loss.total.item() == pytest.approx(sum(alone) / 2 + 3 * apart)
+    assert loss.parts["r_drop"].item() == pytest.approx(apart) and loss.parts["labels"].item() == pytest.approx(
+        sum(alone) / 2
+    )
+
+
+def test_a_table_is_perturbed_along_its_gradient_and_put_back() -> None:
+    table = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    table.grad = torch.tensor([[0.0, 3.0], [4.0, 0.0]])
+    before = table.detach().clone()
+    with pytest.raises(RuntimeError, match="within"), perturbed(table, 0.5):
+        assert torch.allclose(table - before, torch.tensor([[0.0, 0.3], [0.4, 0.0]]), atol=1e-6)
+        raise RuntimeError("within")
+    assert torch.equal(table, before)
+
+
+@pytest.mark.parametrize("added", [Regularisation(r_drop=1.0), Regularisation(adversarial=0.5)])
+def test_training_with_either_learns_and_differs(added: Regularisation) -> None:
+    class Model(Lookup):
+        def embedding_table(self) -> nn.Parameter:
+            return self.table.weight
+
+    plain, other = Model(0.3), Model(0.3)
+    fit(plain, groups(plain), job())
+    evaluations = fit(other, groups(other), job(added=added))
+    assert evaluations[-1].dev_accuracy == 1.0 and len(LABELS)
+    assert not torch.allclose(plain.table.weight, other.table.weight)
+    assert ("r_drop" in evaluations[0].train_loss) == bool(added.r_drop)
