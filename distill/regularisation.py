@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.batches import Answer
-from distill.losses import Loss
+from distill.losses import Loss, soft_symmetric
 
 
 @dataclass(frozen=True)
