@@ -28,7 +28,7 @@ class Card:
         network: "bilstm" and so on; of a teacher the name of its pretrained weights.
         labels: every one that it may give.
         data: name of the data set.
-        texts: how many it learnt from and was selected on: "train", "without labels", "dev".
+        texts: how many it learnt from and was selected on: "train", "without labels", "general", "dev".
         objective: what it was taught by, as in ``--objective``.
         taught_by: the teachers' pretrained weights.
         dev_accuracy: of the evaluation that was kept.

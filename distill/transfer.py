@@ -63,11 +63,13 @@ class Cache:
         return _join(_shards(self.folder, self.name), _example_ids(examples))
 
     def add(self, examples: Sequence[Example], rows: Tensor) -> None:
-        """Keep answers (examples, ...) that are known from elsewhere, of those examples that have none yet."""
-        number, *marks = self._missing(examples).tolist()
-        new = torch.tensor(marks, dtype=torch.bool)
-        for part, places in enumerate(torch.split(new.nonzero().flatten(), SHARD) if new.any() else ()):
-            self._write(number + part, _example_ids(examples)[places], rows[places])
+        """Keep answers (examples, ...) that are known already, of examples that have none; the first process does."""
+        if processes.place() == 0:
+            number, *marks = self._missing(examples).tolist()
+            new = torch.tensor(marks, dtype=torch.bool).nonzero().flatten()
+            for part, places in enumerate(torch.split(new, SHARD) if len(new) else ()):
+                self._write(number + part, _example_ids(examples)[places], rows[places])
+        processes.wait()
 
     def fill(self, examples: Sequence[Example]) -> None:
         """Let the teacher answer what is missing, a repeated id once; each process asks its share."""

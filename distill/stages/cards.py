@@ -34,13 +34,14 @@ def teacher_card(run: Run, train: int) -> Card:
 
 def student_card(run: Run, course: Course) -> Card:
     """Of a student that took a course."""
-    texts, extra = len(course.texts(run)), len(course.extra)
+    extra, general = len(course.extra), len(course.general)
+    train = len(course.texts(run)) - extra - general
     return Card(
         kind=DISTILLED,
         network=course.student.architecture,
         labels=run.data.labels,
         data=run.settings.data.name or EMBEDDED,
-        texts={"train": texts - extra, "without labels": extra, "dev": len(run.data.dev)},
+        texts={"train": train, "without labels": extra, "general": general, "dev": len(run.data.dev)},
         objective="+".join(f"{term}:{weight:g}" for term, weight in course.objective.weights.items() if weight),
         taught_by=tuple(card_of(folder).network for folder in course.teachers),
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from distill import plan
 from distill.config import ARCHITECTURES, ObjectiveSettings
 from distill.config.objectives import LABELS
 from distill.errors import UserError
@@ -68,7 +69,7 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
             course=Course(
                 run.student_settings(student, taught=taught),
                 objective,
-                general=run.general if taught else (),
+                general=run.general if taught and student != plan.GRAPH else (),
                 **course,
             ),
             folders=row_folders(run, f"{student}, {what}"),

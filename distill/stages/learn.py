@@ -22,7 +22,7 @@ from distill.metrics import calibration_temperature
 from distill.progress import log
 from distill.runs import fingerprint_file, fingerprint_lines
 from distill.stages.cards import student_card
-from distill.stages.run import ALONE, DISTILLED, Run, keep_model, labels_of
+from distill.stages.run import ALONE, DISTILLED, Run, keep_model, kept_accuracy, labels_of
 from distill.stages.teach import identity, layers_of, logits_of, teachers_of
 from distill.stages.teach import word_vectors as teacher_word_vectors
 from distill.stages.trust import objective_of
@@ -202,6 +202,7 @@ class _Lesson:
             lambda aside: students.save_student(aside, finished, self.input, data.labels, temperature),
             evaluations,
             made_from,
+            dev_accuracy=kept_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
             card=student_card(self.run, self.course),
         )
 

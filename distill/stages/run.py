@@ -211,6 +211,11 @@ def row_folders(run: Run, name: str) -> tuple[Path, ...]:
     return tuple(row / f"seed.{seed}" for seed in range(first, first + run.settings.run.seeds))
 
 
+def kept_accuracy(run: Run, accuracies: Sequence[float]) -> float:
+    """The dev accuracy of the weights that were kept, of those of all evaluations."""
+    return accuracies[-1] if plan.keeps_last(run.data) else max(accuracies)
+
+
 def train_seconds(folder: Path) -> float:
     """How long a model was trained, its evaluations included."""
     return float(history(folder)[-1]["seconds"])
@@ -234,18 +239,18 @@ def keep_model(
     evaluations: Sequence[Evaluation],
     made_from: dict[str, Any],
     *,
+    dev_accuracy: float,
     card: Card,
 ) -> None:
     """Write a trained model's folder: what ``save`` writes into it, its log, card, and what it was made from.
 
     Of several processes, which have the same model, the first writes and the others wait.
     """
-    best = max(evaluation.dev_accuracy for evaluation in evaluations)
     if processes.place() == 0:
         with write_folder(folder) as aside:
             save(aside)
             write_log(aside / LOG, evaluations)
             write_json(aside / MADE_FROM, made_from)
-            model_card.write(aside, dataclasses.replace(card, dev_accuracy=best), size_of(aside))
+            model_card.write(aside, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(aside))
     processes.wait()
-    log.info("%s: best dev accuracy %.4f", name, best)
+    log.info("%s: dev accuracy %.4f", name, dev_accuracy)

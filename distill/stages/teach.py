@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill import plan, students, teacher
+from distill import plan, processes, students, teacher
 from distill.classifiers import TextClassifier, load
 from distill.config import FROM_DATA, TeacherSettings
 from distill.data import UNLABELLED, Example, example_id, stratified_split
@@ -49,7 +49,7 @@ def _train_one(run: Run, place: int) -> list[Path]:
     if run.is_current(folder, made_from):
         return [*run.pretrained.made, folder]
     trained = _fine_tuned(run, settings, seed, folder)
-    if run.settings.teacher.epochs == FROM_DATA and is_below(trained.right, run.linear.dev_right):
+    if run.settings.teacher.epochs == FROM_DATA and _is_worse_than_linear(run, trained):
         trained = max(trained, _trained_longer(run, trained, seed, folder), key=lambda one: one.right.mean())
     keep_model(
         folder.name,
@@ -57,6 +57,7 @@ def _train_one(run: Run, place: int) -> list[Path]:
         lambda aside: teacher.save_teacher(aside, trained.model, trained.pieces, run.data.labels),
         trained.evaluations,
         made_from,
+        dev_accuracy=float(trained.right.mean()),
         card=teacher_card(run, len(_train_texts(run))),
     )
     return [*run.pretrained.made, folder]
@@ -70,6 +71,12 @@ class _FineTuned:
     pieces: teacher.Wordpieces
     evaluations: Sequence[Evaluation]
     right: NDArray[np.bool_]
+
+
+def _is_worse_than_linear(run: Run, trained: _FineTuned) -> bool:
+    """What the first of several processes finds."""
+    below = torch.tensor([is_below(trained.right, run.linear.dev_right)])
+    return bool(processes.from_first(below.long()).item())
 
 
 def _trained_longer(run: Run, trained: _FineTuned, seed: int, folder: Path) -> _FineTuned:

@@ -13,7 +13,7 @@ from distill.errors import need
 from distill.progress import log
 from distill.runs import fingerprint_lines, write_json
 from distill.stages.learn import Course, take
-from distill.stages.run import Run, history
+from distill.stages.run import Run, history, kept_accuracy
 from distill.stages.teach import teachers_of
 from distill.stages.trust import objective_of
 
@@ -69,7 +69,7 @@ def _dev_accuracy(run: Run, course: Course, trial: Any) -> float:
     student = dataclasses.replace(course.student, **_suggested(course, trial))
     folders = [run.folder.root / "tune" / f"student.{place + 1}" for place in range(run.settings.run.seeds)]
     take(run, dataclasses.replace(course, student=student), folders)
-    accuracy: float = mean(max(line["dev_accuracy"] for line in history(folder)) for folder in folders)
+    accuracy: float = mean(kept_accuracy(run, [line["dev_accuracy"] for line in history(folder)]) for folder in folders)
     log.info("tune, trial %d: dev %.4f with %s", trial.number, accuracy, _flags(run, trial.params))
     return accuracy
 
