@@ -143,9 +143,10 @@ class _Lesson:
         objective, teachers = self.course.objective, self.course.teachers
         if not objective.needs_teacher:
             return None, None
-        logits = logits_of(self.run, teachers, self.texts)
         last = not objective.weights.get("hint_layers")
-        return logits, layers_of(self.run, teachers[0], self.texts, last) if objective.hints else None
+        # vectors first: they come with logits, which are then known
+        layers = layers_of(self.run, teachers[0], self.texts, last) if objective.hints else None
+        return logits_of(self.run, teachers, self.texts), layers
 
     def _chances(self) -> Tensor | None:
         """How often each text is drawn, where not all come once: the general ones have a share of their own."""
