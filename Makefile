@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test test-slow lint types browser clean
 
 demo: $(VENV)/demo.installed  ## teacher, students and report on the embedded reviews
-	$(BIN)/python distill.py
+	$(BIN)/python distill.py --teacher_epochs 2
 
 test: lint types  ## lint, types, tests
 	$(BIN)/python -m pytest

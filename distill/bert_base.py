@@ -17,6 +17,7 @@ FOLDER = Path("bert_pretrain", NAME)
 BATCH = 32
 CLASSES = 2  # of an untrained classifier, a ten-thousandth of the work
 VOCABULARY = 21_128  # of bert-base-chinese; all else is as BertConfig has it
+SETTINGS = TeacherSettings(max_length=64)
 HAN = range(0x4E00, 0x9FA6)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -29,7 +30,7 @@ def bert_base(
     Batches of ``BATCH`` texts of like lengths, padded to their longest, word pieces included. Weights and tokenizer
     are those of ``folder`` where it is there. Else weights are random, of ``config``, and :func:`stand_in` cuts texts.
     """
-    model, pieces = build(str(folder), TeacherSettings(), CLASSES) if folder.is_dir() else _random(config)
+    model, pieces = build(str(folder), SETTINGS, CLASSES) if folder.is_dir() else _random(config)
     model.bf16 = False
 
     def predict(texts: Sequence[str]) -> list[int]:
@@ -42,8 +43,7 @@ def _random(config: BertConfig | None) -> tuple[Teacher, Wordpieces]:
     config = config or BertConfig(vocab_size=VOCABULARY)
     torch.manual_seed(0)
     encoder = BertModel(config, add_pooling_layer=False)
-    settings = TeacherSettings()
-    return Teacher(encoder, config.hidden_size, CLASSES, settings.pooling), stand_in(settings.max_length)
+    return Teacher(encoder, config.hidden_size, CLASSES, SETTINGS.pooling), stand_in(SETTINGS.max_length)
 
 
 def stand_in(max_length: int) -> Wordpieces:

@@ -17,6 +17,7 @@ Labels = Sequence[int] | NDArray[np.int64]
 Right = NDArray[np.bool_]
 TEMPERATURES = (0.05, 20.0)
 BINS = 15  # of confidence
+CHANCE = 2  # texts
 
 
 def scores(gold: Labels, predicted: Labels, first_of_text: NDArray[np.bool_], classes: int) -> dict[str, float]:
@@ -63,10 +64,11 @@ def mcnemar(right: Right, other: Right) -> float:
 def is_below(right: Right, other: Right) -> bool:
     """Whether a model, right where ``right`` (texts,) says, is worse than another by more than one standard error.
 
-    The error is that of the paired difference: only texts count on which one of the two is wrong (McNemar 1947).
+    The error is that of the paired difference: only texts count on which one of the two is wrong (McNemar 1947). It
+    takes more than ``CHANCE`` texts too, as of a few the error itself is not known.
     """
     gained, lost = int((right & ~other).sum()), int((~right & other).sum())
-    return lost - gained > math.sqrt(lost + gained)
+    return lost - gained > max(CHANCE, math.sqrt(lost + gained))
 
 
 def bootstrap_interval(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from distill.batches import Answer, Batch, PackedIds, masked_mean
-from distill.config import TeacherSettings
+from distill.config import FROM_DATA, TeacherSettings
 from distill.errors import UserError
 from distill.pretrained import PROMPTS
 from distill.runs import write_file, write_json
@@ -31,6 +31,7 @@ from distill.words import MASKED
 HEAD = "head.safetensors"
 CARD = "teacher.json"
 HINT_LAYERS = 4
+LONGEST = 256  # word pieces of a text, where neither the settings nor the encoder say less
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -142,8 +143,8 @@ def build(source: str, settings: TeacherSettings, classes: int) -> tuple[Teacher
         if isinstance(module, nn.Dropout):
             module.p = settings.dropout
     teacher = Teacher(encoder, encoder.config.hidden_size, classes, settings.pooling, settings.dropout)
-    places = getattr(encoder.config, "max_position_embeddings", settings.max_length)
-    longest = min(settings.max_length, places, tokenizer.model_max_length)
+    asked = LONGEST if settings.max_length == FROM_DATA else settings.max_length
+    longest = min(asked, getattr(encoder.config, "max_position_embeddings", asked), tokenizer.model_max_length)
     return teacher, Wordpieces(tokenizer, _prefix(Path(source)), longest)
 
 

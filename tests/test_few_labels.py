@@ -168,7 +168,7 @@ def test_few_dev_texts_choose_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("right", "other", "below"),
-    [("1111", "1111", False), ("1110", "1111", False), ("110000", "111111", True), ("0011", "1100", False)],
+    [("1111", "1111", False), ("1110", "1111", False), ("110000", "111111", True), ("1100", "1111", False)],
 )
 def test_below_by_more_than_chance(right: str, other: str, below: bool) -> None:
     as_marks: Callable[[str], Any] = lambda marks: np.array([mark == "1" for mark in marks])  # noqa: E731

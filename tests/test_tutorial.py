@@ -206,5 +206,5 @@ def test_commands_are_found() -> None:
     tutorial = [command.text for command in commands("docs/tutorial.md")]
     begins = {text.split()[0] for text in tutorial}
     assert {"pip", "python", "curl", "docker", "mkdir"} <= begins
-    assert any("--save_config" in text and "--augment" in text for text in tutorial), "continued lines are joined"
+    assert any("--user" in text and text.endswith("labelled.csv") for text in tutorial), "continued lines are joined"
     assert not any("# " in command.text for command in commands("README.md") if command.language == "bash")
