@@ -84,8 +84,8 @@ def test_only_what_differs_is_written_with_its_sentence() -> None:
         "# file of unlabelled texts (txt: one a line, jsonl, csv, tsv, parquet)",
         'unlabeled = ["一.txt", "a\\"b"]',
         "",
-        "# weight of the cross-entropy with the labels (with soft targets Hinton's alpha); -1: chosen from the data and "
-        "the network",
+        "# weight of the cross-entropy with the labels (with soft targets Hinton's alpha); -1: follows the network and "
+        "the data",
         "a = 0.5",
         "",
         "# stop at the first bad row, instead of writing it into a file of its own",

@@ -126,9 +126,9 @@ class Settings:
 
     run: RunSettings = RunSettings()
     data: DataSettings = DataSettings()
-    teacher: TeacherSettings = TeacherSettings()
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     transfer: TransferSettings = TransferSettings()
-    student: StudentSettings = StudentSettings()
+    student: StudentSettings = field(default_factory=StudentSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     compare: CompareSettings = CompareSettings()
     export: ExportSettings = field(default_factory=ExportSettings)

@@ -29,7 +29,7 @@ def option(
     and stands for a number that is chosen later.
     """
     if default == FROM_DATA:
-        meaning += f"; {FROM_DATA}: chosen from the data and the network"
+        meaning += f"; {FROM_DATA}: follows the network and the data"
     allowed = {"low": low, "high": high, "choices": choices, "path": path}
     return dataclasses.field(default=default, metadata={"help": meaning, "flag": flag, **allowed})
 
