@@ -114,7 +114,7 @@ def title_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_flags(tiny_bert: Path, toy_vectors: Path, title_folder: Path) -> list[str]:
     """Flags of a run that takes a second or two."""
-    flags = "--teacher_epochs 6 --teacher_lr 2e-3 --student_epochs 30 --student_hidden 8 --student_batch 16"
+    flags = "--teacher_epochs 12 --teacher_lr 2e-3 --student_epochs 30 --student_hidden 8 --student_batch 16"
     rates = "--student_lr 2e-2 --vector_lr 5e-2"
     paths = ["--data", str(title_folder), "--teacher_model", str(tiny_bert)]
     general = "--general_words 0 --general_sentences 0 --vectors"

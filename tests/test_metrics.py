@@ -138,7 +138,9 @@ def test_the_temperature_is_found(true: float) -> None:
 
 def test_the_temperature_of_tiny_dev_sets() -> None:
     right_always, wrong_always = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
-    assert calibration_temperature(right_always, [0]) == pytest.approx(0.05)
+    assert softmax(right_always, calibration_temperature(right_always, [0])).max() == pytest.approx(0.75, abs=0.01)
+    nine = np.repeat(right_always, 9, axis=0)
+    assert softmax(nine, calibration_temperature(nine, [0] * 9)).max() == pytest.approx(0.95, abs=0.01)
     assert calibration_temperature(wrong_always, [0]) == pytest.approx(20.0)
     assert calibration_temperature(np.zeros((0, 3)), []) == 1.0
     assert calibration_temperature(np.ones((5, 1)), [0] * 5) == 1.0
