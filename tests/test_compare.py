@@ -291,7 +291,7 @@ def test_noise_and_stratified_sampling_and_augmentation(
     flags += ["--word_dropout", ".1", "--vector_noise", ".1", "--sampling", "stratified", "--mode", "train_student"]
     text = out_of(capsys, flags)
     copies = int(text.partition("augmented: ")[2].partition(" ")[0])
-    assert 20 < copies <= 162 and f"teacher logits: {81 + copies} texts to label" in text
+    assert 20 < copies <= 162 and f"vectors: {81 + copies} texts to label" in text
     assert "texts" in text and load_student(tmp_path / "student").labels == ("体育", "科技", "财经")
 
 
