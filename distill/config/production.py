@@ -23,7 +23,7 @@ class ExportSettings(Checked):
         (), "folder of a trained student instead of the run's own; --mode benchmark takes several", path=True
     )
     max_mb: float = option(
-        20.0, "megabytes of a bundle at most: its rarest words are left out beyond that; 0: no limit", low=0
+        20.0, "megabytes of a bundle at most: its rarest words are left out beyond that; 0: no limit", low=0, high=1e6
     )
     push_to_hub: str = option("", "USER/NAME of a model on the Hub: --mode export sends bundle and model card there")
 
