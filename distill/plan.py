@@ -52,9 +52,9 @@ def teacher_settings(settings: TeacherSettings, data: Dataset) -> TeacherSetting
     return filled
 
 
-def few_labels(settings: StudentSettings, data: Dataset) -> bool:
+def few_labels(data: Dataset, architecture: str) -> bool:
     """Whether there are so few labelled texts that a student needs all that its teacher can tell."""
-    return len(data.train) <= FEW_TRAIN and settings.architecture != GRAPH
+    return len(data.train) <= FEW_TRAIN and architecture != GRAPH
 
 
 def student_settings(
@@ -67,8 +67,8 @@ def student_settings(
     architecture = architecture or settings.architecture
     vectors = settings.vectors.removeprefix(FROM_TEACHER).removeprefix("+") or "auto"
     if taught and architecture != GRAPH:
-        few = settings.vectors == "auto" and len(data.train) <= FEW_TRAIN
-        vectors = f"{FROM_TEACHER}+auto" if few else settings.vectors
+        by_default = settings.vectors == "auto" and few_labels(data, architecture)
+        vectors = f"{FROM_TEACHER}+auto" if by_default else settings.vectors
     from_teacher = vectors.startswith(FROM_TEACHER)
     chosen = {
         "max_length": _rounded(_length(data.train)),
@@ -85,7 +85,7 @@ def transfer_settings(
 
     With few of them these are words and sentences of the language; one line says so.
     """
-    few = few_labels(student, data) and unlabelled < ENOUGH_UNLABELLED
+    few = few_labels(data, student.architecture) and unlabelled < ENOUGH_UNLABELLED
     general = {"general_words": GENERAL_WORDS * few, "general_sentences": GENERAL_SENTENCES * few}
     filled = _filled(settings, general)
     if few and filled.general_words + filled.general_sentences:

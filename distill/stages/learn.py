@@ -97,14 +97,19 @@ def _fingerprint(texts: Sequence[Example]) -> str | None:
 
 def train_students(run: Run, alone: bool = False) -> list[Path]:
     """One student a seed; by the labels only (or ``alone``) without a teacher."""
+    course = course_of(run, alone)
+    kind = ALONE if course.objective.is_alone else DISTILLED
+    folders = [run.folder.model(kind, place) for place in range(run.settings.run.seeds)]
+    return take(run, course, folders)
+
+
+def course_of(run: Run, alone: bool = False) -> Course:
+    """What the run's settings ask for, or the same student ``alone``."""
     settings = run.settings.alone() if alone else run.settings
     teachers = teachers_of(run) if settings.objective.needs_teacher else ()
     objective = settings.objective if alone else objective_of(run, teachers)
     extra, general = () if objective.is_alone else run.extra, run.general if teachers else ()
-    kind = ALONE if objective.is_alone else DISTILLED
-    folders = [run.folder.model(kind, place) for place in range(run.settings.run.seeds)]
-    student = run.student_settings(taught=bool(teachers))
-    return take(run, Course(student, objective, teachers, extra, general), folders)
+    return Course(run.student_settings(taught=bool(teachers)), objective, teachers, extra, general)
 
 
 def take(run: Run, course: Course, folders: Sequence[Path]) -> list[Path]:

@@ -58,18 +58,19 @@ def _train_one(run: Run, place: int) -> list[Path]:
         trained.evaluations,
         made_from,
         dev_accuracy=float(trained.right.mean()),
-        card=teacher_card(run, len(_train_texts(run))),
+        card=teacher_card(run, trained.texts),
     )
     return [*run.pretrained.made, folder]
 
 
 @dataclass(frozen=True)
 class _FineTuned:
-    """A teacher as it came from training; ``right`` (texts,) says for which dev texts it is right."""
+    """A teacher as it came from training on ``texts`` texts; ``right`` (dev texts,) says for which it is right."""
 
     model: teacher.Teacher
     pieces: teacher.Wordpieces
     evaluations: Sequence[Evaluation]
+    texts: int
     right: NDArray[np.bool_]
 
 
@@ -108,7 +109,7 @@ def _fine_tuned(run: Run, settings: TeacherSettings, seed: int, folder: Path) ->
         job = Job(train, dev, objective, schedule, seed, folder.name, run.watch(folder), added)
         evaluations = fit(model, model.parameter_groups(settings), job)
         right = predict_logits(model, dev.inputs).argmax(1) == dev.labels
-    return _FineTuned(model, pieces, evaluations, right.numpy())
+    return _FineTuned(model, pieces, evaluations, len(texts[0]), right.numpy())
 
 
 def _train_texts(run: Run) -> list[Example]:
@@ -149,7 +150,9 @@ def teachers_of(run: Run) -> tuple[Path, ...]:
 def label(run: Run) -> list[Path]:
     """The teachers' logits of the transfer set, into the cache; and where teacher and label disagree, as a CSV."""
     folders = teachers_of(run)
-    if plan.few_labels(run.settings.student, run.data):  # its vectors will be wanted too, and come with the logits
+    if plan.few_labels(
+        run.data, run.settings.student.architecture
+    ):  # its vectors will be wanted too, and come with the logits
         _logits_and_vectors(run, folders[0], run.transfer_set)
     labelled = {"train": run.data.train, "dev": run.data.dev}
     soft = {"train": logits_of(run, folders, run.transfer_set), "dev": logits_of(run, folders, run.data.dev)}
@@ -191,8 +194,7 @@ def _logits_cache(run: Run, folder: Path) -> Cache:
     def open_teacher() -> Asker:
         return open_teacher_of(run, folder).logits
 
-    made_by = {**_made_by(folder), "labels": "\t".join(run.data.labels)}
-    return Cache(run.folder.answers(folder, "logits"), made_by, open_teacher)
+    return Cache(run.folder.answers(folder, "logits"), _made_by_with_labels(run, folder), open_teacher)
 
 
 def open_teacher_of(run: Run, folder: Path) -> TextClassifier:
@@ -241,7 +243,7 @@ def _logits_and_vectors(run: Run, folder: Path, examples: Sequence[Example]) -> 
     def open_teacher() -> Asker:
         return open_teacher_of(run, folder).logits_and_vectors
 
-    made_by = {**_made_by(folder), "labels": "\t".join(run.data.labels)}
+    made_by = _made_by_with_labels(run, folder)
     cache = Cache(run.folder.answers(folder, "logits+vectors"), made_by, open_teacher, "teacher logits and vectors")
     rows, classes = cache.answers(examples).float(), len(run.data.labels)
     _logits_cache(run, folder).add(examples, rows[:, :classes])
@@ -257,6 +259,11 @@ def _vectors_cache(run: Run, folder: Path) -> Cache:
 
 def _made_by(folder: Path) -> dict[str, str]:
     return {**identity(folder), "precision": "bf16" if teacher.has_fast_bf16(best_device()) else "fp32"}
+
+
+def _made_by_with_labels(run: Run, folder: Path) -> dict[str, str]:
+    """What decides logits, which stand in the order of the data's labels."""
+    return {**_made_by(folder), "labels": "\t".join(run.data.labels)}
 
 
 def identity(folder: Path) -> dict[str, str]:

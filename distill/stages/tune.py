@@ -12,10 +12,8 @@ from distill.config import flag_of
 from distill.errors import need
 from distill.progress import log
 from distill.runs import fingerprint_lines, write_json
-from distill.stages.learn import Course, take
+from distill.stages.learn import Course, course_of, take
 from distill.stages.run import Run, history, kept_accuracy
-from distill.stages.teach import teachers_of
-from distill.stages.trust import objective_of
 
 STUDY = "study.log"
 
@@ -25,7 +23,7 @@ def tune(run: Run) -> list[Path]:
     optuna = _optuna()
     folder = run.folder.root / "tune"
     folder.mkdir(parents=True, exist_ok=True)
-    course = _course(run)
+    course = course_of(run)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / STUDY)))
     study_name = f"{course.student.architecture} {_fingerprint(run, course)}"
     study = optuna.create_study(storage=storage, study_name=study_name, direction="maximize", load_if_exists=True)
@@ -49,13 +47,6 @@ def _optuna() -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-def _course(run: Run) -> Course:
-    teachers = teachers_of(run) if run.settings.objective.needs_teacher else ()
-    objective = objective_of(run, teachers)
-    extra, general = () if objective.is_alone else run.extra, run.general if teachers else ()
-    return Course(run.student_settings(taught=bool(teachers)), objective, teachers, extra, general)
 
 
 def _fingerprint(run: Run, course: Course) -> str:
