@@ -21,6 +21,8 @@ from distill.words import segment
 
 CS = (0.05, 0.1, 0.2, 0.5, 1.0)
 CHARACTERS = (1, 4)  # lengths of the character n-grams
+FOLDS = 5
+CHUNK = 16_384  # texts whose features are in memory together
 
 Labels = Sequence[int] | NDArray[np.int64]
 Segmented = Sequence[Sequence[str]]
@@ -81,6 +83,34 @@ class Floor:
         features = self._features(texts, [segment(text) for text in texts])
         return np.asarray(self._svm.predict(features), dtype=np.int64)
 
+    def scores(self, texts: Sequence[str], segmented: Segmented, classes: int) -> NDArray[np.float32]:
+        """Distances from the hyperplanes, shape (texts, classes); those of a text have mean 0."""
+        parts = [np.empty((0, classes), np.float32)]
+        for start in range(0, len(texts), CHUNK):
+            part = slice(start, start + CHUNK)
+            parts.append(_scores(self._svm, self._features(texts[part], segmented[part]), classes))
+        return np.concatenate(parts)
+
+    def held_out_scores(
+        self, texts: Sequence[str], segmented: Segmented, labels: Labels, classes: int
+    ) -> NDArray[np.float32]:
+        """Scores (texts, classes) of the texts that :meth:`fit` learned from, each by a model that has not seen it.
+
+        There are five such models, of the chosen C, each trained on four fifths of every class (cross-validation). A
+        text of a class that its model has not seen scores lowest there.
+        """
+        features, gold = self._features(texts, segmented), np.asarray(labels)
+        scores = np.zeros((len(gold), classes), np.float32)
+        shuffled = np.random.default_rng(0).permutation(len(gold))
+        fold = np.empty(len(gold), np.int64)
+        fold[shuffled[np.argsort(gold[shuffled], kind="stable")]] = np.arange(len(gold)) % FOLDS
+        for number in progress(range(FOLDS), "LinearSVC, held out", FOLDS, "models"):
+            seen, unseen = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            if len(unseen) and len(np.unique(gold[seen])) > 1:
+                svm = LinearSVC(C=self.c, random_state=0).fit(features[seen], gold[seen])
+                scores[unseen] = _scores(svm, features[unseen], classes)
+        return scores
+
     @property
     def parameters(self) -> int:
         """Weights and biases of the SVM."""
@@ -89,3 +119,12 @@ class Floor:
     def _features(self, texts: Sequence[str], segmented: Segmented) -> csr_matrix:
         """TF-IDF (texts, words and pairs and character n-grams), sparse."""
         return hstack([self._words.transform(segmented), self._characters.transform(texts)], format="csr")
+
+
+def _scores(svm: LinearSVC, features: csr_matrix, classes: int) -> NDArray[np.float32]:
+    distances = svm.decision_function(features)
+    if distances.ndim == 1:  # of two classes, from the one hyperplane between them
+        distances = np.stack([-distances, distances], axis=1) / 2
+    scores = np.repeat(distances.min(axis=1, keepdims=True), classes, axis=1)
+    scores[:, svm.classes_] = distances
+    return np.asarray(scores - scores.mean(axis=1, keepdims=True), np.float32)

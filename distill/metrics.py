@@ -134,6 +134,12 @@ def expected_calibration_error(probabilities: NDArray[np.floating], gold: Labels
     return float((texts * np.abs(accuracy - confidence)).sum() / texts.sum())
 
 
+def negative_log_likelihood(logits: NDArray[np.floating], gold: Labels, temperature: float = 1.0) -> float:
+    """Mean over the texts of minus the logarithm of the right class's probability (in nats), at a temperature."""
+    places = np.asarray(gold, dtype=np.int64)
+    return -float(_log_softmax(logits, temperature)[np.arange(len(places)), places].mean())
+
+
 def calibration_temperature(logits: NDArray[np.floating], gold: Labels) -> float:
     """The temperature in 0.05 to 20 whose softened ``logits`` (texts, classes) have the lowest negative log-likelihood.
 

@@ -82,3 +82,37 @@ def test_a_class_may_be_missing_but_not_all_but_one() -> None:
     assert set(floor.predict(TEXTS).tolist()) == {0, 2}
     with pytest.raises(UserError, match="two classes"):
         fitted(labels=[1] * 27)
+
+
+def test_scores_are_distances_of_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    floor = fitted()
+    scores = floor.scores(TEXTS, WORDS, 5)
+    assert scores.shape == (45, 5) and scores.dtype == np.float32
+    assert scores.argmax(1).tolist() == floor.predict(TEXTS).tolist()
+    assert np.abs(scores.mean(1)).max() < 1e-6 and np.array_equal(scores[:, 3], scores[:, 4])
+    assert (scores[:, 3] == scores.min(1)).all()  # of a class that it has not seen
+    monkeypatch.setattr(room, "CHUNK", 7)
+    assert np.allclose(floor.scores(TEXTS, WORDS, 5), scores) and floor.scores([], [], 5).shape == (0, 5)
+
+
+def test_scores_of_two_classes_are_two_columns() -> None:
+    floor = fitted([label % 2 for label in LABELS[:27]])
+    scores = floor.scores(TEXTS, WORDS, 2)
+    assert scores.argmax(1).tolist() == floor.predict(TEXTS).tolist() and np.allclose(scores[:, 0], -scores[:, 1])
+
+
+def test_held_out_scores_do_not_know_a_texts_own_label() -> None:
+    texts = [chr(0x4E00 + place) * 3 for place in range(40)]  # no text shares a character with another
+    words, labels = [[text] for text in texts], [place % 2 for place in range(40)]
+    dev = {"dev_texts": texts[:4], "dev_segmented": words[:4], "dev_labels": labels[:4]}
+    floor = Floor().fit(texts, words, labels, **dev)
+    assert (floor.scores(texts, words, 2).argmax(1) == labels).all()
+    held_out = floor.held_out_scores(texts, words, labels, 2)
+    assert np.abs(held_out).max() < 0.05 < np.abs(floor.scores(texts, words, 2)).min()
+
+
+def test_held_out_scores_are_good_where_texts_are_alike() -> None:
+    floor = fitted()
+    scores = floor.held_out_scores(TEXTS[:27], WORDS[:27], LABELS[:27], 3)
+    assert (scores.argmax(1) == LABELS[:27]).mean() > 0.9
+    assert floor.held_out_scores(TEXTS[:2], WORDS[:2], [0, 1], 3).tolist() == [[0, 0, 0]] * 2  # nothing to learn from

@@ -16,6 +16,7 @@ from distill.metrics import (
     calibration_temperature,
     expected_calibration_error,
     mcnemar,
+    negative_log_likelihood,
     softmax,
 )
 
@@ -145,3 +146,9 @@ def test_the_temperature_of_tiny_dev_sets() -> None:
     assert calibration_temperature(np.zeros((0, 3)), []) == 1.0
     assert calibration_temperature(np.ones((5, 1)), [0] * 5) == 1.0
     assert calibration_temperature(np.zeros((5, 3)), [0, 1, 2, 0, 1]) == 1.0
+
+
+def test_negative_log_likelihood_is_sklearns() -> None:
+    logits, gold = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 4
+    expected = log_loss(gold, softmax(logits, 1.7), labels=range(4))
+    assert negative_log_likelihood(logits, gold, 1.7) == pytest.approx(expected)

@@ -67,6 +67,12 @@ class TransferSettings(Checked):
         "folder of a teacher or student that teaches instead of the run's own; several: their mean teaches",
         path=True,
     )
+    linear_weight: float = option(
+        float(FROM_DATA),
+        "what LinearSVC's scores weigh that are added to the teacher's logits; 0: the teacher teaches alone",
+        low=0,
+        high=1000,
+    )
     unlabeled: tuple[str, ...] = option(
         (), "file of unlabelled texts (txt: one a line, jsonl, csv, tsv, parquet)", path=True
     )

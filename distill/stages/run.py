@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill import model_card, plan, processes
@@ -174,6 +176,21 @@ class Run:
             dev_segmented=self.segmented(dev),
             dev_labels=[example.label for example in dev],
         )
+
+    def linear_scores(self, examples: Sequence[Example]) -> NDArray[np.float32]:
+        """The linear model's scores (texts, classes); those of train texts by models that have not seen them."""
+        held_out, classes = self._held_out_scores, len(self.data.labels)
+        new = [example for example in examples if example.id not in held_out]
+        found = self.linear.scores([example.text for example in new], self.segmented(new), classes)
+        scores = {**held_out, **{example.id: row for example, row in zip(new, found, strict=True)}}
+        return np.stack([scores[example.id] for example in examples])
+
+    @functools.cached_property
+    def _held_out_scores(self) -> dict[int, NDArray[np.float32]]:
+        train = self.data.train
+        texts, labels = [example.text for example in train], [example.label for example in train]
+        scores = self.linear.held_out_scores(texts, self.segmented(train), labels, len(self.data.labels))
+        return {example.id: row for example, row in zip(train, scores, strict=True)}
 
     def watch(self, folder: Path) -> Callable[[Evaluation], None]:
         """What is done with every evaluation of the model that is to be kept in ``folder``."""

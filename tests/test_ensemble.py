@@ -1,0 +1,108 @@
+"""What students imitate: logits and the linear model's scores, weighted on dev."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from distill import plan
+from distill.cli import main
+from distill.config import FROM_DATA, RunSettings, Settings, TransferSettings
+from distill.data import Example
+from distill.stages import ensemble
+from distill.stages.ensemble import USUAL_WEIGHT, WEIGHTS, linear_weight, targets_of
+from distill.stages.learn import Course, _Lesson
+from distill.stages.run import Run
+from distill.stages.teach import logits_of
+
+TEXTS, CLASSES = 400, 3
+TEACHERS = (Path("teacher"),)
+
+
+def run_of(scores: Tensor, gold: Tensor, asked: float = FROM_DATA) -> Any:
+    """What :mod:`distill.stages.ensemble` reads of a run."""
+    examples = tuple(Example(place, str(place), int(label)) for place, label in enumerate(gold))
+    return SimpleNamespace(
+        settings=Settings(transfer=TransferSettings(linear_weight=asked)),
+        data=SimpleNamespace(dev=examples),
+        linear_scores=lambda texts: scores[[text.id for text in texts]].numpy(),
+    )
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """Labels, evidence for them of two independent kinds, and noise; the teacher's logits are ``logits``."""
+    generator = torch.Generator().manual_seed(0)
+    gold = torch.randint(CLASSES, (TEXTS,), generator=generator)
+    right = 1.5 * torch.eye(CLASSES)[gold]
+    found = {"gold": gold, "noise": torch.randn(TEXTS, CLASSES, generator=generator)}
+    found |= {name: right + torch.randn(TEXTS, CLASSES, generator=generator) for name in ("logits", "scores")}
+    monkeypatch.setattr(ensemble, "logits_of", lambda run, teachers, texts: found["logits"][[t.id for t in texts]])
+    return found
+
+
+def test_the_weight_is_that_of_the_better_evidence(drawn: dict[str, Tensor]) -> None:
+    both = linear_weight(run_of(drawn["scores"], drawn["gold"]), TEACHERS)
+    assert both == 1.0  # the two kinds are equally good
+    assert linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == 0.0
+    better, drawn["logits"] = drawn["logits"], drawn["noise"]
+    assert linear_weight(run_of(better, drawn["gold"]), TEACHERS) == max(WEIGHTS)
+
+
+def test_a_weight_can_be_given_and_without_teachers_there_is_none(drawn: dict[str, Tensor]) -> None:
+    run = run_of(drawn["scores"], drawn["gold"], asked=7.0)
+    assert linear_weight(run, TEACHERS) == 7.0 and linear_weight(run, ()) == 0.0
+
+
+def test_few_dev_texts_do_not_choose(drawn: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "FEW_DEV", TEXTS + 1)
+    assert linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == USUAL_WEIGHT
+
+
+def test_targets_have_the_spread_of_the_logits(drawn: dict[str, Tensor]) -> None:
+    run = run_of(drawn["scores"], drawn["gold"])
+    targets = targets_of(run, TEACHERS, run.data.dev, 3.0)
+    assert float(targets.std()) == pytest.approx(float(drawn["logits"].std()))
+    sums = drawn["logits"] + 3 * drawn["scores"]
+    assert torch.allclose(targets / targets.std(), sums / sums.std(), atol=1e-5)
+    assert torch.equal(targets_of(run, TEACHERS, run.data.dev, 0.0), drawn["logits"])
+
+
+def test_a_run_says_weighs_and_records_it(
+    tiny_flags: list[str], finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_from = json.loads((finished_run / "student" / "made_from.json").read_text(encoding="utf-8"))
+    assert made_from["linear weight"] == USUAL_WEIGHT  # it has 9 dev texts
+    flags = [*tiny_flags, "--run", str(finished_run), "--seeds", "2", "--mode", "train_student"]
+    assert main(flags) == 0
+    output = capsys.readouterr().out
+    assert "logits + 2 x LinearSVC's scores" in output and "student: kept" in output
+    assert "LinearSVC" in (finished_run / "student" / "README.md").read_text(encoding="utf-8")
+
+
+def test_train_texts_are_scored_by_models_that_have_not_seen_them(
+    tiny_flags: list[str], finished_run: Path, title_folder: Path
+) -> None:
+    data = dataclasses.replace(Settings().data, data=str(title_folder))
+    run = Run(Settings(run=RunSettings(run=str(finished_run)), data=data))
+    train, dev = run.data.train, run.data.dev
+    held_out = run.linear.held_out_scores(
+        [e.text for e in train], run.segmented(train), [e.label for e in train], len(run.data.labels)
+    )
+    mixed = [dev[0], *train]  # in any order
+    scores = run.linear_scores(mixed)
+    assert np.array_equal(scores[1:], held_out)
+    assert np.array_equal(scores[0], run.linear.scores([dev[0].text], run.segmented(dev[:1]), 3)[0])
+    teachers = (finished_run / "teacher",)
+    course = Course(run.student_settings("average", taught=False), run.settings.objective, teachers, linear_weight=2.0)
+    taught = _Lesson(run, course).train.teacher_logits
+    assert taught is not None and torch.equal(taught, targets_of(run, teachers, train, 2.0))
+    assert not torch.allclose(taught, logits_of(run, teachers, train), atol=0.01)
