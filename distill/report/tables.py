@@ -88,7 +88,12 @@ def linear_sentence(linear: Mapping[str, float], rows: Sequence[dict[str, Any]])
         return []
     below = [TITLES[row["name"]] for row in rows if row["accuracy"] < linear["accuracy"]]
     more = f"; below it: {', '.join(below)}" if below else ""
-    return [f"LinearSVC on words and characters, trained in seconds: accuracy {linear['accuracy']:.4f}{more}."]
+    told = (
+        f" The student imitates its teacher's logits plus {linear['weight']:g} x its scores."
+        if linear["weight"]
+        else ""
+    )
+    return [f"LinearSVC on words and characters, trained in seconds: accuracy {linear['accuracy']:.4f}{more}.{told}"]
 
 
 def markdown(rows: Sequence[dict[str, Any]], details: dict[str, str], notes: Sequence[str], warning: str = "") -> str:

@@ -53,7 +53,7 @@ def test(run: Run) -> list[Path]:
         },
         versions=versions(),
         timing=timing_sentence(min(len(texts), timing.TEXTS)),
-        linear=_linear_row(run, texts),
+        linear=_linear_row(run, texts, folders),
         warning=why_not_to_follow(run, teachers) if teachers else "",
         missing=[
             f"Not there: {kind}; {COMMAND} {command}"
@@ -90,11 +90,15 @@ def _outcomes(run: Run, folders: dict[Key, Path], texts: list[str]) -> list[Outc
     ]
 
 
-def _linear_row(run: Run, texts: list[str]) -> dict[str, Any]:
-    """What the linear model reaches on test, as a row of the report."""
+def _linear_row(run: Run, texts: list[str], folders: dict[Key, Path]) -> dict[str, Any]:
+    """What the linear model reaches on test, as a row of the report, and its weight in what the student imitates."""
     predicted = run.linear.predict(texts)
     gold = [example.label for example in run.data.test]
-    return scores(gold, predicted, first_of_text(run.data.test), len(run.data.labels))
+    weights = [
+        (made_from(path) or {}).get("linear weight", 0.0) for (kind, _), path in folders.items() if kind == DISTILLED
+    ]
+    found = scores(gold, predicted, first_of_text(run.data.test), len(run.data.labels))
+    return found | {"weight": max(weights, default=0.0)}
 
 
 def _comparison(run: Run) -> dict[str, Any] | None:
