@@ -18,10 +18,13 @@ S = TypeVar("S", TeacherSettings, StudentSettings, TransferSettings)
 FEW_DEV = 200  # texts: with fewer, the difference between two states of a model on dev is chance
 TEACHER_STEPS, TEACHER_EPOCHS = 1_100, (2, 8)  # aimed at; at least and at most
 STUDENT_STEPS, STUDENT_EPOCHS = 1_500, (8, 60)
-GENERAL_STEPS = 2_000  # of a student that sees general texts
+GENERAL_STEPS = 2_000  # at least, of a student that sees general texts
+GENERAL_READ = 18  # and so many texts, general ones among them, for each of its own
 SHORT, LONG = 64, 256  # tokens read of a text: at least, and at most, as time grows with them
 READ_WHOLE = 0.98  # share of the texts
-FEW_TRAIN = 4_000  # texts: with fewer, a student's words need what the teacher knows of them
+GENERAL_UP_TO = 30_000  # train texts, with which words and sentences of the language still help
+GENERAL_SHARE, GENERAL_SHARE_WITH_FEW = 0.3, 0.5
+FEW_TRAIN = 4_000  # texts, with which a hint helps too
 DICTIONARY, GENERAL_WORDS, GENERAL_SENTENCES = 20_000, 20_000, 20_000
 ENOUGH_UNLABELLED = 5_000  # texts of the user's own, with which general ones are not needed
 TEACHER_VECTORS_RATE = 2e-3
@@ -57,6 +60,11 @@ def few_labels(data: Dataset, architecture: str) -> bool:
     return len(data.train) <= FEW_TRAIN and architecture != GRAPH
 
 
+def learns_general(data: Dataset, architecture: str) -> bool:
+    """Whether a student gets the teacher's vectors of words and, without texts of the user's own, general ones."""
+    return len(data.train) <= GENERAL_UP_TO and architecture != GRAPH
+
+
 def student_settings(
     settings: StudentSettings, data: Dataset, architecture: str = "", *, taught: bool
 ) -> StudentSettings:
@@ -67,7 +75,7 @@ def student_settings(
     architecture = architecture or settings.architecture
     vectors = settings.vectors.removeprefix(FROM_TEACHER).removeprefix("+") or "auto"
     if taught and architecture != GRAPH:
-        by_default = settings.vectors == "auto" and few_labels(data, architecture)
+        by_default = settings.vectors == "auto" and learns_general(data, architecture)
         vectors = f"{FROM_TEACHER}+auto" if by_default else settings.vectors
     from_teacher = vectors.startswith(FROM_TEACHER)
     chosen = {
@@ -83,15 +91,16 @@ def transfer_settings(
 ) -> TransferSettings:
     """What the teacher labels beside the user's texts, of which ``unlabelled`` have no label.
 
-    With few of them these are words and sentences of the language; one line says so.
+    Where these are few, they are words and sentences of the language; one line says so.
     """
-    few = few_labels(data, student.architecture) and unlabelled < ENOUGH_UNLABELLED
-    general = {"general_words": GENERAL_WORDS * few, "general_sentences": GENERAL_SENTENCES * few}
-    filled = _filled(settings, general)
-    if few and filled.general_words + filled.general_sentences:
+    wanted = learns_general(data, student.architecture) and unlabelled < ENOUGH_UNLABELLED
+    share = GENERAL_SHARE_WITH_FEW if few_labels(data, student.architecture) else GENERAL_SHARE
+    general = {"general_words": GENERAL_WORDS * wanted, "general_sentences": GENERAL_SENTENCES * wanted}
+    filled = _filled(settings, {**general, "general_share": share})
+    if wanted and filled.general_words + filled.general_sentences:
         log.info(
-            "few texts: the teacher labels %d words and %d sentences of general Chinese too; some thousand texts of "
-            "your own without labels (--unlabeled FILE) would help more than anything else",
+            "the teacher labels %d words and %d sentences of general Chinese too; some thousand texts of your own "
+            "without labels (--unlabeled FILE) would help more than anything else",
             filled.general_words,
             filled.general_sentences,
         )
@@ -103,7 +112,8 @@ def student_epochs(settings: StudentSettings, texts: int, general: int = 0) -> i
     if settings.epochs != FROM_DATA:
         return settings.epochs
     if general:
-        return max(1, round(GENERAL_STEPS * settings.batch_size / texts))
+        read = max(GENERAL_STEPS * settings.batch_size, GENERAL_READ * (texts - general))
+        return max(1, round(read / texts))
     return _within(round(STUDENT_STEPS * settings.batch_size / texts), STUDENT_EPOCHS)
 
 

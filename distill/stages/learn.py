@@ -88,7 +88,7 @@ class Course:
             "linear weight": self.linear_weight,
             "extra texts": _fingerprint(self.extra),
             "general texts": _fingerprint(self.general),
-            "general share": run.settings.transfer.general_share if self.general else None,
+            "general share": run.transfer_settings.general_share if self.general else None,
             "epochs": self.epochs(len(self.texts(run))),
             "left out": None if self.left_out is None else run.data.labels[self.left_out],
         }
@@ -161,7 +161,7 @@ class _Lesson:
             return self._stratified()
         chances = self._stratified()
         own = (torch.ones(len(self.texts), dtype=torch.float64) if chances is None else chances)[:-general]
-        share = self.run.settings.transfer.general_share
+        share = self.run.transfer_settings.general_share
         return torch.cat([own / own.sum() * (1 - share), torch.full((general,), share / general, dtype=torch.float64)])
 
     def _stratified(self) -> Tensor | None:

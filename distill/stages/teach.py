@@ -150,9 +150,7 @@ def teachers_of(run: Run) -> tuple[Path, ...]:
 def label(run: Run) -> list[Path]:
     """The teachers' logits of the transfer set, into the cache; and where teacher and label disagree, as a CSV."""
     folders = teachers_of(run)
-    if plan.few_labels(
-        run.data, run.settings.student.architecture
-    ):  # its vectors will be wanted too, and come with the logits
+    if run.student_settings(taught=True).vectors.startswith(plan.FROM_TEACHER):  # they come with the logits
         _logits_and_vectors(run, folders[0], run.transfer_set)
     labelled = {"train": run.data.train, "dev": run.data.dev}
     soft = {"train": logits_of(run, folders, run.transfer_set), "dev": logits_of(run, folders, run.data.dev)}
