@@ -136,7 +136,8 @@ def test_what_is_given_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "taught", "vectors"), [(500, True, "teacher+auto"), (500, False, "auto"), (50_000, True, "auto")]
+    ("texts", "taught", "vectors"),
+    [(500, True, "teacher+auto"), (500, False, "auto"), (30_000, True, "teacher+auto"), (30_001, True, "auto")],
 )
 def test_the_teacher_makes_vectors_where_texts_are_few(texts: int, taught: bool, vectors: str) -> None:
     student = plan.student_settings(StudentSettings(), dataset(texts, 20), taught=taught)
@@ -157,6 +158,20 @@ def test_few_texts_without_unlabelled_ones_get_general_texts_and_a_word_about_it
     ):
         filled = plan.transfer_settings(TransferSettings(), data, settings, unlabelled)
         assert (filled.general_words, filled.general_sentences) == (0, 0)
+
+
+@pytest.mark.parametrize(("texts", "share"), [(4_000, 0.5), (4_001, 0.3)])
+def test_the_more_own_texts_there_are_the_fewer_general_ones_are_read(texts: int, share: float) -> None:
+    chosen = plan.transfer_settings(TransferSettings(), dataset(texts, 20), StudentSettings(), unlabelled=0)
+    assert chosen.general_share == share
+    given = TransferSettings(general_share=0.9)
+    assert plan.transfer_settings(given, dataset(texts, 20), StudentSettings(), unlabelled=0).general_share == 0.9
+
+
+@pytest.mark.parametrize(("own", "epochs"), [(500, 3), (11_203, 4), (21_158, 6)])
+def test_a_student_that_reads_general_texts_reads_its_own_often_enough(own: int, epochs: int) -> None:
+    settings = StudentSettings(batch_size=64)
+    assert plan.student_epochs(settings, own + 40_000, 40_000) == epochs
 
 
 def test_few_dev_texts_choose_nothing() -> None:

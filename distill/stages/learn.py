@@ -85,7 +85,7 @@ class Course:
             "word vectors": [self.from_teacher, vectors and fingerprint_file(vectors.path)],
             "segmenter": segmenter(),
             "teacher": [identity(folder) for folder in self.teachers] or None,
-            "linear weight": self.linear_weight,
+            **({"linear weight": self.linear_weight} if self.linear_weight else {}),
             "extra texts": _fingerprint(self.extra),
             "general texts": _fingerprint(self.general),
             "general share": run.transfer_settings.general_share if self.general else None,
