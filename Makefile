@@ -4,8 +4,8 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-slow lint types browser clean
 
-demo: $(VENV)/demo.installed  ## teacher, students and report on the embedded reviews
-	$(BIN)/python distill.py --teacher_epochs 2
+demo: $(VENV)/demo.installed  ## teacher, students and report on the embedded reviews, by settings that take minutes
+	$(BIN)/python distill.py --teacher_epochs 2 --vectors bundled --general_words 0 --general_sentences 0
 
 test: lint types  ## lint, types, tests
 	$(BIN)/python -m pytest

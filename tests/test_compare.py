@@ -12,8 +12,13 @@ from conftest import titles
 
 from distill import load_student
 from distill.cli import main
+from distill.config import ObjectiveSettings, StudentSettings
+from distill.config.flags import parser, settings_from
+from distill.data import Example
 from distill.runs import made_from
+from distill.stages.compare import _entries
 from distill.stages.learn import Course
+from distill.stages.run import Run
 
 QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
 PROMISED = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}
@@ -309,14 +314,31 @@ def test_labelling_grows_with_the_transfer_set(
 
 
 def test_the_budget_counts_steps() -> None:
-    from distill.config import ObjectiveSettings, StudentSettings
-
     def epochs(batch_size: int, budget: int) -> int:
         settings = StudentSettings(epochs=8, batch_size=batch_size).suited()
         return Course(settings, ObjectiveSettings(), budget=budget).epochs(100)
 
     assert epochs(10, 350) == 28 and epochs(10, 0) == 8
     assert epochs(1000, 350) == 8  # an epoch is one step with either
+    taught = Course(StudentSettings().suited(), ObjectiveSettings(), general=(Example(0, "", 0),) * 40_000)
+    alone = Course(StudentSettings().suited(), ObjectiveSettings(), budget=50_000, general_budget=40_000)
+    assert alone.epochs(10_000) * 157 == pytest.approx(taught.epochs(50_000) * 782, rel=0.05)  # batches of 64
+
+
+def test_a_student_that_reads_general_texts_is_compared_with_one_of_as_many_steps(
+    finished_run: Path, tiny_flags: list[str], unlabelled: Path
+) -> None:
+    def check(base: str, name: str, *more: str) -> None:
+        flags = [*tiny_flags, "--run", str(finished_run), *more, "--general_words", "30", "--linear_weight", "0"]
+        run = Run(settings_from(vars(parser().parse_args(flags))))
+        entries = {entry.name: entry for entry in _entries(run, ["bilstm"], [run.settings.objective])}
+        course = entries[name].course
+        assert entries[name].against == base and len(course.general) == 30
+        assert entries[base].course.budget == len(course.texts(run))
+
+    check("bilstm, alone, as many steps", "bilstm, logits")
+    more = "bilstm, logits, train + unlabelled"
+    check("bilstm, alone, as many steps as train + unlabelled", more, "--unlabeled", str(unlabelled))
 
 
 def test_tune_goes_on_where_it_stopped(

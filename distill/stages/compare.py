@@ -86,14 +86,19 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
         return entry.name
 
     for student in students:
-        base = add(student, "alone", alone)
+        base, general = add(student, "alone", alone), 0 if student == plan.GRAPH else len(run.general)
+        if general:
+            texts = len(run.data.train) + general
+            base = add(student, "alone, as many steps", alone, budget=texts, general_budget=general)
         for objective in objectives:
             one = teachers[:1] if objective.needs_teacher else ()
             add(student, objective.objective, objective, base, teachers=one)
         if len(teachers) > 1:
             add(student, first.objective + several, first, base, teachers=teachers)
         if run.extra:
-            base = add(student, "alone, as many steps", alone, budget=len(run.transfer_set))
+            texts = len(run.transfer_set) + general
+            name = "alone, as many steps" + f" as {transfer_name(run)}" * bool(general)
+            base = add(student, name, alone, budget=texts, general_budget=general)
             more = f"{first.objective}, {transfer_name(run)}"
             add(student, more, first, base, teachers=teachers[:1], extra=run.extra)
             if len(teachers) > 1:

@@ -43,9 +43,10 @@ class Course:
     """What students are made from: the network, what teaches it, and the texts beside train.
 
     ``extra`` are the user's texts without labels and altered copies; ``general`` are words and sentences of the
-    language, not of the task, that the teacher labels. ``budget`` is how many texts an epoch counts, for a student
-    alone that gets as many steps as a distilled one; 0: those that there are. ``left_out`` is a class whose labelled
-    texts are left out. ``linear_weight`` is what the linear model's scores weigh beside the teachers' logits.
+    language, not of the task, that the teacher labels. ``budget`` is how many texts another student has, of which
+    ``general_budget`` are general: a student alone is trained for as many steps; 0: what its own texts ask for.
+    ``left_out`` is a class whose labelled texts are left out. ``linear_weight`` is what the linear model's scores weigh
+    beside the teachers' logits.
     """
 
     student: StudentSettings
@@ -54,6 +55,7 @@ class Course:
     extra: tuple[Example, ...] = ()
     general: tuple[Example, ...] = ()
     budget: int = 0
+    general_budget: int = 0
     left_out: int | None = None
     linear_weight: float = 0.0
 
@@ -70,7 +72,8 @@ class Course:
     def epochs(self, texts: int) -> int:
         """Passes over the texts: as many as make the steps that the budget allows."""
         counted = self.budget or texts
-        epochs, batch = plan.student_epochs(self.student, counted, len(self.general)), self.student.batch_size
+        general = self.general_budget or len(self.general)
+        epochs, batch = plan.student_epochs(self.student, counted, general), self.student.batch_size
         return math.ceil(epochs * math.ceil(counted / batch) / math.ceil(texts / batch))
 
     def made_from(self, run: Run) -> dict[str, Any]:
