@@ -143,6 +143,7 @@ def _trained(run: Run) -> dict[Key, Path]:
             if record is None:
                 break
             seed = record.pop("seed")
+            record = {key: value for key, value in record.items() if value is not None}  # absent in older records
             alike = alike or record
             if record == alike:
                 found[kind, seed] = folder
