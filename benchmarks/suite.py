@@ -113,14 +113,15 @@ def report_of(case: Case, draw: int, asked: argparse.Namespace) -> dict[str, Any
 
 
 def row_of(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the draws, each of which is a mean over the seeds already."""
+    """Means over the draws, each a mean over the seeds; of a single draw the standard deviation over its seeds."""
     accuracies = {
         name: [row["accuracy"] for report in reports for row in report["rows"] if row["name"] == model]
         for model, name in MODELS.items()
     }
     row: dict[str, Any] = {"case": case.name, "draws": len(reports), "train": reports[0]["data"]["train"]}
     row |= {name: fmean(values) for name, values in accuracies.items()}
-    row["distilled_sd"] = stdev(accuracies["distilled"]) if len(reports) > 1 else 0.0
+    of_seeds = [row.get("accuracy_sd", 0.0) for row in reports[0]["rows"] if row["name"] == "student"]
+    row["distilled_sd"] = stdev(accuracies["distilled"]) if len(reports) > 1 else of_seeds[0]
     row["linear_svc"] = fmean(report["linear_svc"]["accuracy"] for report in reports)
     row["kept"] = row["distilled"] / row["teacher"]
     row["seconds"] = sum(report["seconds"] for report in reports)
@@ -137,7 +138,7 @@ def _cells(row: dict[str, Any]) -> Iterator[str]:
     yield row["case"]
     yield f"{row['train']:,}"
     yield from (f"{row[name]:.4f}" for name in ("teacher", "linear_svc", "alone"))
-    yield f"{row['distilled']:.4f}" + f" ±{row['distilled_sd']:.4f}" * (row["draws"] > 1)
+    yield f"{row['distilled']:.4f}" + f" ±{row['distilled_sd']:.4f}" * (row["distilled_sd"] > 0)
     yield f"{100 * row['kept']:.1f} %"
     yield from (f"{100 * (row['distilled'] - row[name]):+.2f}" for name in ("alone", "linear_svc"))
     yield str(row["draws"])
