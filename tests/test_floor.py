@@ -113,6 +113,7 @@ def test_held_out_scores_do_not_know_a_texts_own_label() -> None:
 
 def test_held_out_scores_are_good_where_texts_are_alike() -> None:
     floor = fitted()
+    floor.c = 1.0  # the least C, which is chosen as dev is easy, is too weak for the few texts of a fold
     scores = floor.held_out_scores(TEXTS[:27], WORDS[:27], LABELS[:27], 3)
-    assert (scores.argmax(1) == LABELS[:27]).mean() > 0.9
+    assert scores.argmax(1).tolist() == LABELS[:27]
     assert floor.held_out_scores(TEXTS[:2], WORDS[:2], [0, 1], 3).tolist() == [[0, 0, 0]] * 2  # nothing to learn from

@@ -132,7 +132,10 @@ def test_every_model_of_a_run_has_its_card(finished_run: Path) -> None:
     )
     assert teacher.test["accuracy"] == rows[0]["accuracy"]
     assert (alone.taught_by, alone.objective) == ((), "labels:1")
-    assert (student.taught_by, student.objective) == (("tiny-bert-chinese",), "labels:0.3+logits:1+hint:0.2")
+    assert (student.taught_by, student.objective) == (
+        ("tiny-bert-chinese", "LinearSVC"),
+        "labels:0.3+logits:1+hint:0.2",
+    )
     assert (student.data, set(student.labels)) == ("titles", {"体育", "财经", "科技"})
     other = card_of(finished_run / "student.2")
     assert student.test["accuracy"] + other.test["accuracy"] == pytest.approx(2 * rows[2]["accuracy"])
