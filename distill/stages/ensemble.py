@@ -36,10 +36,11 @@ def linear_weight(run: Run, teachers: Sequence[Path]) -> float:
     if plan.keeps_last(run.data):
         log.info("students imitate the teacher's logits + %g x LinearSVC's scores", USUAL_WEIGHT)
         return USUAL_WEIGHT
-    gold = labels_of(run.data.dev).numpy()
+    dev, gold = run.data.dev, labels_of(run.data.dev).numpy()
+    logits_of_dev, scores = logits_of(run, teachers, dev), torch.from_numpy(run.linear_scores(dev))
     losses, accuracies = {}, {}
     for weight in WEIGHTS:
-        logits = targets_of(run, teachers, run.data.dev, weight).numpy()
+        logits = _pooled(logits_of_dev, scores, weight).numpy()
         losses[weight] = negative_log_likelihood(logits, gold, calibration_temperature(logits, gold))
         accuracies[weight] = (logits.argmax(1) == gold).mean()
     best = min(WEIGHTS, key=losses.__getitem__)
@@ -60,5 +61,9 @@ def targets_of(run: Run, teachers: Sequence[Path], examples: Sequence[Example], 
     logits = logits_of(run, teachers, examples)
     if not weight:
         return logits
-    pooled = logits + weight * torch.from_numpy(run.linear_scores(examples))
-    return pooled * (logits.std() / pooled.std())
+    return _pooled(logits, torch.from_numpy(run.linear_scores(examples)), weight)
+
+
+def _pooled(logits: Tensor, scores: Tensor, weight: float) -> Tensor:
+    pooled = logits + weight * scores
+    return pooled * (logits.std() / pooled.std().clamp(min=1e-6))
