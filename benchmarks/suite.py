@@ -120,8 +120,11 @@ def row_of(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     row: dict[str, Any] = {"case": case.name, "draws": len(reports), "train": reports[0]["data"]["train"]}
     row |= {name: fmean(values) for name, values in accuracies.items()}
-    of_seeds = [row.get("accuracy_sd", 0.0) for row in reports[0]["rows"] if row["name"] == "student"]
-    row["distilled_sd"] = stdev(accuracies["distilled"]) if len(reports) > 1 else of_seeds[0]
+    if len(reports) > 1:
+        row["distilled_sd"] = stdev(accuracies["distilled"])
+    else:
+        distilled = next(model for model in reports[0]["rows"] if model["name"] == "student")
+        row["distilled_sd"] = distilled.get("accuracy_sd", 0.0)
     row["linear_svc"] = fmean(report["linear_svc"]["accuracy"] for report in reports)
     row["kept"] = row["distilled"] / row["teacher"]
     row["seconds"] = sum(report["seconds"] for report in reports)

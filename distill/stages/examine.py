@@ -95,7 +95,7 @@ def _linear_row(run: Run, texts: list[str], folders: dict[Key, Path]) -> dict[st
     predicted = run.linear.predict(texts)
     gold = [example.label for example in run.data.test]
     weights = [
-        (made_from(path) or {}).get("linear weight", 0.0) for (kind, _), path in folders.items() if kind == DISTILLED
+        (made_from(path) or {}).get("linear weight") or 0.0 for (kind, _), path in folders.items() if kind == DISTILLED
     ]
     found = scores(gold, predicted, first_of_text(run.data.test), len(run.data.labels))
     return found | {"weight": max(weights, default=0.0)}

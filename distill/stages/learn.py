@@ -88,7 +88,7 @@ class Course:
             "word vectors": [self.from_teacher, vectors and fingerprint_file(vectors.path)],
             "segmenter": segmenter(),
             "teacher": [identity(folder) for folder in self.teachers] or None,
-            **({"linear weight": self.linear_weight} if self.linear_weight else {}),
+            "linear weight": self.linear_weight or None,
             "extra texts": _fingerprint(self.extra),
             "general texts": _fingerprint(self.general),
             "general share": run.transfer_settings.general_share if self.general else None,
