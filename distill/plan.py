@@ -32,9 +32,12 @@ FROM_TEACHER, GRAPH = "teacher", "textgcn"  # of --vectors; the student that kno
 FRAME = 10  # word pieces beside the text's: a prefix, and the tokenizer's own
 
 
-def teacher_settings(settings: TeacherSettings, data: Dataset) -> TeacherSettings:
-    """The teacher's settings with every number filled in; one line says what was chosen."""
-    texts = min(settings.most or len(data.train), len(data.train))
+def teacher_settings(settings: TeacherSettings, data: Dataset, extra: int = 0) -> TeacherSettings:
+    """The teacher's settings with every number filled in; one line says what was chosen.
+
+    ``extra`` texts beside train are such that other teachers have labelled.
+    """
+    texts = min(settings.most or len(data.train), len(data.train)) + extra
     batch = settings.batch_size if settings.batch_size != FROM_DATA else (32 if texts >= 1_000 else 16)
     steps = math.ceil(texts / batch)
     chosen = {

@@ -79,8 +79,13 @@ class Teacher(nn.Module):
 
     def answer(self, batch: Batch) -> Answer:
         """Logits, and the pooled vector of the last layer."""
-        vector = self._pool(self._states(batch).last_hidden_state.float(), batch.mask)
+        vector = self._pool(self.states(batch), batch.mask)
         return Answer(self.head(self.dropout(vector)), vector)
+
+    def states(self, batch: Batch) -> Tensor:
+        """The last layer's vectors of the word pieces, (batch, pieces, width), float32."""
+        states: Tensor = self._states(batch).last_hidden_state
+        return states.float()
 
     def layer_vectors(self, batch: Batch) -> Tensor:
         """Pooled vectors of some evenly spaced layers, the last one last: (batch, ``HINT_LAYERS``, width), float16."""

@@ -58,6 +58,13 @@ ENDINGS = (
 )
 
 
+def out_of(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> str:
+    """What a command printed, on both streams."""
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
 def titles(start: int, stop: int) -> list[tuple[str, str]]:
     """(text, label) pairs, all distinct: the label shows in the subject."""
     pairs = [

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import titles
+from conftest import out_of, titles
 
 from distill import load_student
 from distill.cli import main
@@ -22,12 +22,6 @@ from distill.stages.run import Run
 
 QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
 PROMISED = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}
-
-
-def out_of(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> str:
-    assert main(arguments) == code
-    captured = capsys.readouterr()
-    return captured.out + captured.err
 
 
 @pytest.fixture(scope="session")

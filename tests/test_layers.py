@@ -14,7 +14,7 @@ LINES = (  # the highest first, as in docs/architecture.md
     ("cli",),
     ("stages", "service"),
     ("onnx_export", "jobs"),
-    ("classifiers", "report", "bert_base", "tracking", "model_card", "hub"),
+    ("classifiers", "masked_language", "report", "bert_base", "tracking", "model_card", "hub"),
     ("training", "export", "plan"),
     ("regularisation",),
     ("teacher", "students", "losses", "optimizer", "transfer", "augment", "floor", "fast_text", "embeddings"),

@@ -7,17 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import out_of
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from distill import load_student
 from distill.cli import main
-
-
-def out_of(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> str:
-    assert main(arguments) == code
-    captured = capsys.readouterr()
-    return captured.out + captured.err
 
 
 def test_all_writes_the_promised_report(finished_run: Path) -> None:

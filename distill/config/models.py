@@ -87,6 +87,18 @@ class TeacherSettings(Checked):
         low=0,
         high=100,
     )
+    pretrain: int = option(
+        0,
+        "epochs in which the encoder first guesses masked word pieces of train and unlabelled texts",
+        flag="teacher_pretrain",
+        low=0,
+    )
+    taught_by: tuple[str, ...] = option(
+        (),
+        "folder of a teacher whose logits this one learns too, also those of unlabelled texts; several: their mean",
+        flag="teacher_taught_by",
+        path=True,
+    )
     most: int = option(0, "train on about this many texts, a stratified choice; 0: all", flag="teacher_texts", low=0)
 
 

@@ -152,7 +152,8 @@ class Run:
     @functools.cached_property
     def teacher_settings(self) -> TeacherSettings:
         """The teacher's settings with what follows from the data; what was chosen is said."""
-        return plan.teacher_settings(self.settings.teacher, self.data)
+        settings = self.settings.teacher
+        return plan.teacher_settings(settings, self.data, len(self.extra) if settings.taught_by else 0)
 
     def student_settings(self, architecture: str = "", *, taught: bool) -> StudentSettings:
         """A student's settings with what follows from the network and the data, and whether a teacher teaches it."""

@@ -12,23 +12,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill import plan, processes, students, teacher
+from distill import masked_language, plan, processes, students, teacher
 from distill.classifiers import TextClassifier, load
 from distill.config import FROM_DATA, TeacherSettings
 from distill.data import UNLABELLED, Example, example_id, stratified_split
 from distill.errors import UserError
-from distill.losses import labels_only
+from distill.losses import Distillation, Objective, labels_only
 from distill.metrics import is_below
 from distill.progress import log
 from distill.regularisation import Regularisation
 from distill.report.noise import label_noise, suspects
-from distill.runs import differences, fingerprint_file
+from distill.runs import differences, fingerprint_file, fingerprint_lines
 from distill.stages.cards import teacher_card
 from distill.stages.run import COMMAND, DISTILLED, LOG, TEACHER, Run, keep_model, labels_of
 from distill.training import Evaluation, Job, Schedule, Split, best_device, fit, predict_logits
 from distill.transfer import Asker, Cache
 
 EVALUATIONS = 2  # an epoch
+OF_THEIR_OWN = ("model", "pretrain", "taught_by")  # settings that the record holds as what they stand for
+LABELS_AND_LOGITS = {"labels": 1.0, "soft": 1.0}  # what a teacher learns that others teach
 LONGER = 2  # times as many epochs for a teacher that a linear model beats
 
 
@@ -40,10 +42,14 @@ def train_teacher(run: Run) -> list[Path]:
 def _train_one(run: Run, place: int) -> list[Path]:
     settings, seed = run.teacher_settings, run.settings.run.seed + place
     folder = run.folder.model(TEACHER, place)
+    taught_by, more = _teachers_of_teacher(run, folder), settings.pretrain or settings.taught_by
     made_from = {
         "data": run.data.fingerprint,
         "pretrained weights": run.pretrained.fingerprint,
-        "settings": {key: value for key, value in dataclasses.asdict(settings).items() if key != "model"},
+        "settings": {key: value for key, value in dataclasses.asdict(settings).items() if key not in OF_THEIR_OWN},
+        "epochs of masked word pieces": settings.pretrain or None,
+        "teacher": [identity(one) for one in taught_by] or None,
+        "extra texts": fingerprint_lines(example.text for example in run.extra) if more and run.extra else None,
         "seed": seed,
     }
     if run.is_current(folder, made_from):
@@ -95,7 +101,11 @@ def _trained_longer(run: Run, trained: _FineTuned, seed: int, folder: Path) -> _
 def _fine_tuned(run: Run, settings: TeacherSettings, seed: int, folder: Path) -> _FineTuned:
     torch.manual_seed(seed)
     model, pieces = teacher.build(run.pretrained.source, settings, len(run.data.labels))
-    texts = _train_texts(run), run.data.dev
+    if settings.pretrain:
+        known = [example.text for example in (*run.data.train, *run.unlabelled)]
+        masked_language.pretrain(model, pieces, known, settings, seed)
+    taught_by = _teachers_of_teacher(run, folder)
+    texts = [*_train_texts(run), *(run.extra if taught_by else ())], run.data.dev
     schedule = Schedule(
         settings.epochs,
         settings.batch_size,
@@ -105,11 +115,23 @@ def _fine_tuned(run: Run, settings: TeacherSettings, seed: int, folder: Path) ->
     )
     with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in texts)) as inputs:
         train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, texts, strict=True))
-        objective, added = labels_only(settings.label_smoothing), Regularisation(settings.r_drop, settings.adversarial)
+        objective: Objective = labels_only(settings.label_smoothing)
+        if taught_by:
+            train = dataclasses.replace(train, teacher_logits=logits_of(run, taught_by, texts[0]))
+            objective = Distillation(LABELS_AND_LOGITS, 1.0, model.head.in_features)
+        added = Regularisation(settings.r_drop, settings.adversarial)
         job = Job(train, dev, objective, schedule, seed, folder.name, run.watch(folder), added)
         evaluations = fit(model, model.parameter_groups(settings), job)
         right = predict_logits(model, dev.inputs).argmax(1) == dev.labels
     return _FineTuned(model, pieces, evaluations, len(texts[0]), right.numpy())
+
+
+def _teachers_of_teacher(run: Run, folder: Path) -> tuple[Path, ...]:
+    """Folders of --teacher_taught_by: others, or with unlabelled texts an earlier self (self-training)."""
+    given = [Path(one) for one in run.settings.teacher.taught_by]
+    if folder.resolve() in {one.resolve() for one in given}:
+        raise UserError("a teacher cannot teach the one that takes its place", folder, "--run with another folder")
+    return _there(run, given, "--teacher_taught_by")
 
 
 def _train_texts(run: Run) -> list[Example]:
@@ -128,18 +150,22 @@ def teachers_of(run: Run) -> tuple[Path, ...]:
         UserError: one is not there, is no model of this program, is named twice, or is where a student is written.
     """
     given = run.settings.transfer.teacher
-    folders = [Path(folder) for folder in given] or [
-        run.folder.model(TEACHER, place) for place in range(run.settings.run.teachers)
-    ]
+    if given:
+        return _there(run, [Path(folder) for folder in given], "--teacher")
+    return _there(run, [run.folder.model(TEACHER, place) for place in range(run.settings.run.teachers)])
+
+
+def _there(run: Run, folders: Sequence[Path], given: str = "") -> tuple[Path, ...]:
+    """Folders of teachers, once each is known to be one; ``given`` is the flag that names them, if one does."""
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError("a teacher is named twice", "--teacher", "name each folder once")
+        raise UserError("a teacher is named twice", given, "name each folder once")
     for folder in folders:
         if folder.resolve().parent == run.folder.root.resolve() and folder.name.startswith(DISTILLED):
             raise UserError("a student cannot teach those that take its place", folder, "--run with another folder")
         if not (folder / LOG).is_file():
             more = f" --teachers {len(folders)}" if len(folders) > 1 and not given else ""
             hint = f"{COMMAND} train_teacher{more}, or --a 1 --T 0 for the student alone"
-            raise UserError("there is no trained teacher", folder, "--teacher FOLDER" if given else hint)
+            raise UserError("there is no trained teacher", folder, f"{given} FOLDER" if given else hint)
         if not given:
             run.check_same_data(folder, "train_teacher")
         elif differences(folder, {"data": run.data.fingerprint}):

@@ -1,0 +1,59 @@
+"""A teacher that others teach: self-training, and several made one again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import out_of
+
+from distill.cli import main
+
+
+def test_a_teacher_learns_from_another_one_on_unlabelled_texts(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.txt").write_text("球队又上了头条新闻\n基金出了大问题\n手机为什么这么贵\n", "utf-8")
+    first, run = finished_run / "teacher", tmp_path / "run"
+    taught = [*tiny_flags, "--mode", "train_teacher", "--run", str(run), "--teacher_taught_by", str(first)]
+    text = out_of(capsys, [*taught, "--unlabeled", str(tmp_path / "more.txt")])
+    assert "teacher: dev accuracy" in text
+    record = json.loads((run / "teacher" / "made_from.json").read_text("utf-8"))
+    assert len(record["teacher"]) == 1 and record["extra texts"]
+    losses = [
+        json.loads(line)["train_loss"] for line in (run / "teacher" / "log.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert losses[0].keys() == {"labels", "soft"} and losses[-1]["soft"] < losses[0]["soft"]
+    assert "teacher: kept" in out_of(capsys, [*taught, "--unlabeled", str(tmp_path / "more.txt")])
+    assert "extra texts changed" in out_of(capsys, taught)
+
+
+def test_a_plain_teacher_has_the_record_that_it_always_had(finished_run: Path) -> None:
+    record = json.loads((finished_run / "teacher" / "made_from.json").read_text("utf-8"))
+    new = {"epochs of masked word pieces", "teacher", "extra texts"}
+    assert {key for key, value in record.items() if value is None} == new
+    assert not record["settings"].keys() & {"model", "pretrain", "taught_by"}
+
+
+def test_pretraining_is_part_of_the_record(
+    tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*tiny_flags, "--mode", "train_teacher", "--teacher_epochs", "1", "--run", str(tmp_path)]
+    assert "masked word pieces: loss" in out_of(capsys, [*flags, "--teacher_pretrain", "1"])
+    assert "trained again, epochs of masked word pieces changed" in out_of(capsys, flags)
+
+
+def test_a_teacher_that_would_teach_its_own_place_is_refused(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished_run / "teacher", tmp_path / "teacher")
+    itself = [*tiny_flags, "--mode", "train_teacher", "--run", str(tmp_path), "--teacher_taught_by"]
+    assert main([*itself, str(tmp_path / "teacher")]) == 2
+    assert "a teacher cannot teach the one that takes its place" in capsys.readouterr().err
+    assert main([*itself, str(tmp_path / "nowhere")]) == 2
+    assert "there is no trained teacher" in capsys.readouterr().err
+    twice = [str(finished_run / "teacher"), "--teacher_taught_by", str(finished_run / "teacher")]
+    assert main([*itself, *twice]) == 2
+    assert "--teacher_taught_by: a teacher is named twice" in capsys.readouterr().err
