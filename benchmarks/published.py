@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from distill.report.tables import markdown_of
+from distill.reporting.tables import markdown_of
 
 
 def publish(target: Path, table: list[list[str]], said: str, found: dict[str, Any]) -> None:

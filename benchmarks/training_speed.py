@@ -26,16 +26,17 @@ sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
 
-from distill import teacher  # noqa: E402
-from distill.batches import Batch  # noqa: E402
+from distill.commands.experiment import labels_of  # noqa: E402
 from distill.config import DataSettings, TeacherSettings  # noqa: E402
 from distill.data import Example, load, stratified_split  # noqa: E402
-from distill.losses import labels_only  # noqa: E402
-from distill.optimizer import WARM_UP, WEIGHT_DECAY  # noqa: E402
-from distill.pretrained import resolve  # noqa: E402
-from distill.report.timing import processor  # noqa: E402
-from distill.stages.run import labels_of  # noqa: E402
-from distill.training import PREDICTION_BATCH, Job, Schedule, Split, fit, predict_logits  # noqa: E402
+from distill.models import teacher  # noqa: E402
+from distill.models.inference import PREDICTION_BATCH, predict_logits  # noqa: E402
+from distill.models.pretrained import resolve  # noqa: E402
+from distill.reporting.timing import processor  # noqa: E402
+from distill.text.batching import Batch  # noqa: E402
+from distill.training.losses import labels_only  # noqa: E402
+from distill.training.optimizer import WARM_UP, WEIGHT_DECAY  # noqa: E402
+from distill.training.trainer import Job, Schedule, Split, fit  # noqa: E402
 
 SEED = 42  # the first
 TRAINER = "transformers.Trainer, its defaults"

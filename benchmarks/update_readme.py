@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from distill.report import compare_tables, speed_tables  # noqa: E402
-from distill.report.tables import markdown_of  # noqa: E402
+from distill.reporting import compare_tables, speed_tables  # noqa: E402
+from distill.reporting.tables import markdown_of  # noqa: E402
 
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 

@@ -8,13 +8,13 @@ __version__ = "0.1.0"
 __all__ = ["load_student", "load_teacher"]
 
 if TYPE_CHECKING:
-    from distill.classifiers import load_student, load_teacher
+    from distill.models.predictor import load_student, load_teacher
 
 
 def __getattr__(name: str) -> Any:
     """Load the library's functions when they are asked for: PyTorch takes a second that ``--help`` need not wait."""
     if name in __all__:
-        from distill import classifiers
+        from distill.models import predictor
 
-        return getattr(classifiers, name)
+        return getattr(predictor, name)
     raise AttributeError(f"module 'distill' has no attribute {name!r}")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from distill.config import Settings
-from distill.config.file import text_of
-from distill.config.flags import PATH, parser, settings_from
+from distill.config.argparse import PATH, parser, settings_from
+from distill.config.toml import text_of
 from distill.errors import UserError, need
-from distill.processes import is_first
 from distill.progress import reminders
+from distill.training.distributed import is_first
 
 __all__ = ["main", "parser", "settings_from"]
 
@@ -72,12 +72,12 @@ def _do(typed: dict[str, Any]) -> None:
 
 def _save_config(path: Path, settings: Settings) -> None:
     """Write the settings, with what is chosen from the data where the mode chooses."""
-    from distill.runs import write_file
+    from distill.storage.run_folder import write_file
 
     if path.is_dir():
         raise UserError("a file is needed, this is a folder", path, "--save_config FILE")
     if settings.run.mode in FOLLOWING:
-        from distill.stages import with_chosen
+        from distill.commands import with_chosen
 
         _log_to(settings.run.mode)
         settings = with_chosen(settings)
@@ -151,18 +151,19 @@ def _stream(mode: str) -> TextIO:
 def _story(settings: Settings) -> Callable[[Settings], list[Path]]:
     """What a mode does; imported when it is asked for, as PyTorch takes seconds that the others need not wait."""
     if settings.run.mode == "predict":
-        from distill.jobs import predict
+        from distill.predict import predict
 
         return predict
     if settings.run.mode == "serve":
-        from distill.service import serve
+        from distill.serve import serve
 
         return serve
-    from distill import stages, tracking
+    from distill import commands
+    from distill.training import tensorboard
 
     if settings.run.tensorboard:
-        tracking.check()
-    return stages.run
+        tensorboard.check()
+    return commands.run
 
 
 def _all_files(paths: Sequence[Path]) -> list[Path]:

@@ -12,7 +12,7 @@ REFERENCE = ROOT / "docs" / "reference.md"
 sys.path.insert(0, str(ROOT))
 
 from distill.config import MODES  # noqa: E402
-from distill.config.flags import parser  # noqa: E402
+from distill.config.argparse import parser  # noqa: E402
 
 PLACE = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -17,7 +17,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from distill.cli import main
-from distill.export import export_bundle
+from distill.export.bundle import export_bundle
 
 SUBJECTS = {
     "体育": ("球队", "教练", "比赛", "冠军", "进球"),

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from distill.augment import LONGEST_NGRAM, Unigrams, _altered, augmented
 from distill.config import TransferSettings
+from distill.data.augmentation import LONGEST_NGRAM, Unigrams, _altered, augmented
 from distill.errors import UserError
-from distill.words import MASKED, segment, tag
+from distill.text.segmentation import MASKED, segment, tag
 
 TEXTS = [
     "球队今天在北京赢得比赛，教练非常高兴",

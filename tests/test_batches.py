@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.batches import PackedIds, shuffled, sorted_by_length
+from distill.text.batching import PackedIds, shuffled, sorted_by_length
 
 texts_of_ids = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=40)
 

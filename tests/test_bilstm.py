@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill.batches import PackedIds, masked_mean
-from distill.students.bilstm import BiLSTM, BiLSTMConfig
-from distill.students.network import masked_max
-from distill.training import predict_logits
+from distill.models.bilstm import BiLSTM, BiLSTMConfig
+from distill.models.inference import predict_logits
+from distill.models.student import masked_max
+from distill.text.batching import PackedIds, masked_mean
 
 TEXTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 3], [2, 2]]
 

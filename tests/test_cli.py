@@ -76,7 +76,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(settings: Settings) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("distill.stages.run", broken)
+    monkeypatch.setattr("distill.commands.experiment", broken)
     with pytest.raises(ZeroDivisionError):
         main([])
 
@@ -134,8 +134,8 @@ def test_the_settings_file_and_back(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def story_of(monkeypatch: pytest.MonkeyPatch, mode: str, does: Callable[[Settings], list[Path]]) -> None:
     """Let a mode do something else."""
-    places = {"predict": "distill.jobs.predict", "serve": "distill.service.serve"}
-    monkeypatch.setattr(places.get(mode, "distill.stages.run"), does)
+    places = {"predict": "distill.predict.predict", "serve": "distill.serve.serve"}
+    monkeypatch.setattr(places.get(mode, "distill.commands.experiment"), does)
 
 
 def speaks(path: Path) -> Callable[[Settings], list[Path]]:

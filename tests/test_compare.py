@@ -12,13 +12,13 @@ from conftest import out_of, titles
 
 from distill import load_student
 from distill.cli import main
+from distill.commands.compare import _entries
+from distill.commands.experiment import Run
+from distill.commands.train_student import Course
 from distill.config import ObjectiveSettings, StudentSettings
-from distill.config.flags import parser, settings_from
+from distill.config.argparse import parser, settings_from
 from distill.data import Example
-from distill.runs import made_from
-from distill.stages.compare import _entries
-from distill.stages.learn import Course
-from distill.stages.run import Run
+from distill.storage.run_folder import made_from
 
 QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
 PROMISED = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}
@@ -222,9 +222,9 @@ def test_a_teacher_of_other_labels_is_refused_by_name(
 def test_a_teacher_whose_labels_stand_in_another_order_teaches_the_right_classes(
     finished_run: Path, tiny_flags: list[str], title_folder: Path, tmp_path: Path
 ) -> None:
+    from distill.commands.experiment import Run
+    from distill.commands.train_teacher import logits_of
     from distill.config import DataSettings, RunSettings, Settings
-    from distill.stages.run import Run
-    from distill.stages.teach import logits_of
 
     data = tmp_path / "data"
     shutil.copytree(title_folder, data)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from conftest import COUNTS
 
-from distill import metrics
-from distill.report import compare_plot
-from distill.report.compare import Comparison, Contestant, rows_of, write
-from distill.report.compare_tables import p_value, terminal
-from distill.report.noise import Suspect, label_noise, suspects
-from distill.report.tables import display_width
+from distill.evaluation import metrics
+from distill.reporting import compare_plot
+from distill.reporting.compare import Comparison, Contestant, rows_of, write
+from distill.reporting.compare_tables import p_value, terminal
+from distill.reporting.noise import Suspect, label_noise, suspects
+from distill.reporting.tables import display_width
 
 GOLD = np.array([0, 0, 1, 1, 2])
 FIRST = np.array([True, True, True, True, False])

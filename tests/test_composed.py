@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from distill.batches import PackedIds
 from distill.config import StudentSettings
-from distill.students import build, finish, parameter_groups
-from distill.students.composed import ComposedEmbedding
-from distill.training import predict_logits
+from distill.models.char_embedding import ComposedEmbedding
+from distill.models.inference import predict_logits
+from distill.models.registry import build, finish, parameter_groups
+from distill.text.batching import PackedIds
 
 WORDS = ("<pad>", "<unk>", "北京", "北", "京城大学堂")
 

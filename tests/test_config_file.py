@@ -13,8 +13,8 @@ import pytest
 from hypothesis import strategies as st
 
 from distill.config import SECTIONS, SUITED, Settings, TransferSettings
-from distill.config.file import read, text_of
-from distill.config.flags import parser, settings_from
+from distill.config.argparse import parser, settings_from
+from distill.config.toml import read, text_of
 from distill.errors import UserError
 
 CHECKED_TOGETHER = {"objective.objective", "objective.hard_weight", "objective.logits_weight"}

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.data.formats import Columns, Row, read_rows, read_text
+from distill.data.readers import Columns, Row, read_rows, read_text
 from distill.errors import UserError
 
 PAIRS = [("球队今天夺冠", "体育"), ("基金，为什么涨", "财经"), ('他说"好"', "体育")]

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from distill.export import export_bundle
+from distill.export.bundle import export_bundle
 from distill.runtime import native
 
 ROOT = Path(__file__).parent.parent

@@ -11,9 +11,9 @@ import pytest
 from conftest import write_vectors
 from gensim.models import KeyedVectors
 
-from distill import embeddings
-from distill.embeddings import find_vectors, load_vectors, matrix
 from distill.errors import UserError
+from distill.text import word_vectors
+from distill.text.word_vectors import find_vectors, load_vectors, matrix
 
 WORDS = ["的", "北京", "人工 智能".replace(" ", ""), "ｉ", "中国", "，"]
 
@@ -42,7 +42,7 @@ def packed(path: Path, suffix: str) -> Path:
 def test_rows_equal_gensims(
     kind: str, suffix: str, chunk: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embeddings, "CHUNK", max(chunk, 64 if kind == "text_file" else 7))
+    monkeypatch.setattr(word_vectors, "CHUNK", max(chunk, 64 if kind == "text_file" else 7))
     path: Path = request.getfixturevalue(kind)
     reference = KeyedVectors.load_word2vec_format(str(path), binary=kind == "binary_file")
     found = load_vectors(packed(path, suffix) if suffix else path, ["北京", "，", "没有的词"])

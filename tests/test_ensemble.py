@@ -13,22 +13,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill import plan
 from distill.cli import main
+from distill.commands import distillation_targets
+from distill.commands.distillation_targets import USUAL_WEIGHT, WEIGHTS, linear_weight, targets_of
+from distill.commands.experiment import Run
+from distill.commands.train_student import Course, _Lesson
+from distill.commands.train_teacher import logits_of
 from distill.config import FROM_DATA, RunSettings, Settings, TransferSettings
 from distill.data import Example
-from distill.stages import ensemble
-from distill.stages.ensemble import USUAL_WEIGHT, WEIGHTS, linear_weight, targets_of
-from distill.stages.learn import Course, _Lesson
-from distill.stages.run import Run
-from distill.stages.teach import logits_of
+from distill.training import defaults
 
 TEXTS, CLASSES = 400, 3
 TEACHERS = (Path("teacher"),)
 
 
 def run_of(scores: Tensor, gold: Tensor, asked: float = FROM_DATA) -> Any:
-    """What :mod:`distill.stages.ensemble` reads of a run."""
+    """What :mod:`distill.commands.distillation_targets` reads of a run."""
     examples = tuple(Example(place, str(place), int(label)) for place, label in enumerate(gold))
     return SimpleNamespace(
         settings=Settings(transfer=TransferSettings(linear_weight=asked)),
@@ -45,7 +45,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     right = 1.5 * torch.eye(CLASSES)[gold]
     found = {"gold": gold, "noise": torch.randn(TEXTS, CLASSES, generator=generator)}
     found |= {name: right + torch.randn(TEXTS, CLASSES, generator=generator) for name in ("logits", "scores")}
-    monkeypatch.setattr(ensemble, "logits_of", lambda run, teachers, texts: found["logits"][[t.id for t in texts]])
+    monkeypatch.setattr(
+        distillation_targets, "logits_of", lambda run, teachers, texts: found["logits"][[t.id for t in texts]]
+    )
     return found
 
 
@@ -63,7 +65,7 @@ def test_a_weight_can_be_given_and_without_teachers_there_is_none(drawn: dict[st
 
 
 def test_few_dev_texts_do_not_choose(drawn: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "FEW_DEV", TEXTS + 1)
+    monkeypatch.setattr(defaults, "FEW_DEV", TEXTS + 1)
     assert linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == USUAL_WEIGHT
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill.runtime import Runtime, load
-from distill.service.explain import MOST, words_of
+from distill.serve.explain import MOST, words_of
 
 LETTERS = st.one_of(st.characters(), st.sampled_from("球队今天股票İΣ aA\t\n\u3000🙂-1"))
 

@@ -14,18 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill import plan
-from distill.classifiers import load_student
 from distill.cli import main
+from distill.commands.experiment import Run
+from distill.commands.train_student import Course, _Lesson
 from distill.config import RunSettings, Settings, StudentSettings, TeacherSettings, TransferSettings
 from distill.data import Dataset, Example, example_id, read_sentences
-from distill.export import export_bundle
-from distill.metrics import is_below
+from distill.evaluation.metrics import is_below
+from distill.export.bundle import export_bundle
+from distill.models.predictor import load_student
 from distill.runtime.bundle import read_bundle
-from distill.stages.learn import Course, _Lesson
-from distill.stages.run import Run
-from distill.word_vectors import SPREAD, reduced
-from distill.words import Vocabulary, frequent_words
+from distill.text.segmentation import Vocabulary, frequent_words
+from distill.text.teacher_vectors import SPREAD, reduced
+from distill.training import defaults
 
 WIDTH = 8  # of the toy vectors
 GENERAL = ["--general_words", "40", "--general_sentences", "20", "--dictionary", "60", "--vector_width", "5"]
@@ -115,24 +115,24 @@ def dataset(texts: int, length: int, dev: int = 300) -> Dataset:
     ("texts", "epochs", "batch"), [(50, 8, 16), (900, 8, 16), (5_705, 6, 32), (9_000, 4, 32), (23_509, 2, 32)]
 )
 def test_a_teacher_of_few_texts_is_trained_for_more_epochs(texts: int, epochs: int, batch: int) -> None:
-    chosen = plan.teacher_settings(TeacherSettings(), dataset(texts, 20))
+    chosen = defaults.teacher_settings(TeacherSettings(), dataset(texts, 20))
     assert (chosen.epochs, chosen.batch_size) == (epochs, batch)
 
 
 @pytest.mark.parametrize(("length", "read"), [(5, 64), (54, 64), (100, 112), (1_000, 256)])
 def test_texts_are_read_whole_up_to_a_bound(length: int, read: int, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "distill"):
-        chosen = plan.teacher_settings(TeacherSettings(), dataset(1_000, length))
+        chosen = defaults.teacher_settings(TeacherSettings(), dataset(1_000, length))
     assert chosen.max_length == read
     assert ("1000 of 1000 texts have more characters" in caplog.text) == (length > 256)
 
 
 def test_what_is_given_stays() -> None:
     given = TeacherSettings(epochs=3, batch_size=7, max_length=99)
-    assert plan.teacher_settings(given, dataset(100, 20)) == given
-    student = plan.student_settings(StudentSettings(max_length=9, vectors="bundled"), dataset(100, 20), taught=True)
+    assert defaults.teacher_settings(given, dataset(100, 20)) == given
+    student = defaults.student_settings(StudentSettings(max_length=9, vectors="bundled"), dataset(100, 20), taught=True)
     assert (student.max_length, student.vectors, student.dictionary) == (9, "bundled", 0)
-    assert plan.student_epochs(StudentSettings(epochs=3), 10) == 3
+    assert defaults.student_epochs(StudentSettings(epochs=3), 10) == 3
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_what_is_given_stays() -> None:
     [(500, True, "teacher+auto"), (500, False, "auto"), (30_000, True, "teacher+auto"), (30_001, True, "auto")],
 )
 def test_the_teacher_makes_vectors_where_texts_are_few(texts: int, taught: bool, vectors: str) -> None:
-    student = plan.student_settings(StudentSettings(), dataset(texts, 20), taught=taught)
+    student = defaults.student_settings(StudentSettings(), dataset(texts, 20), taught=taught)
     assert student.vectors == vectors and (student.dictionary > 0) == (vectors != "auto")
 
 
@@ -149,33 +149,33 @@ def test_few_texts_without_unlabelled_ones_get_general_texts_and_a_word_about_it
 ) -> None:
     few, student = dataset(500, 20), StudentSettings()
     with caplog.at_level("INFO", "distill"):
-        chosen = plan.transfer_settings(TransferSettings(), few, student, unlabelled=10)
+        chosen = defaults.transfer_settings(TransferSettings(), few, student, unlabelled=10)
     assert chosen.general_words > 0 and "--unlabeled FILE" in caplog.text
     for data, settings, unlabelled in (
         (few, student, 50_000),
         (dataset(50_000, 20), student, 0),
         (few, StudentSettings(architecture="textgcn"), 0),
     ):
-        filled = plan.transfer_settings(TransferSettings(), data, settings, unlabelled)
+        filled = defaults.transfer_settings(TransferSettings(), data, settings, unlabelled)
         assert (filled.general_words, filled.general_sentences) == (0, 0)
 
 
 @pytest.mark.parametrize(("texts", "share"), [(4_000, 0.5), (4_001, 0.3)])
 def test_the_more_own_texts_there_are_the_fewer_general_ones_are_read(texts: int, share: float) -> None:
-    chosen = plan.transfer_settings(TransferSettings(), dataset(texts, 20), StudentSettings(), unlabelled=0)
+    chosen = defaults.transfer_settings(TransferSettings(), dataset(texts, 20), StudentSettings(), unlabelled=0)
     assert chosen.general_share == share
     given = TransferSettings(general_share=0.9)
-    assert plan.transfer_settings(given, dataset(texts, 20), StudentSettings(), unlabelled=0).general_share == 0.9
+    assert defaults.transfer_settings(given, dataset(texts, 20), StudentSettings(), unlabelled=0).general_share == 0.9
 
 
 @pytest.mark.parametrize(("own", "epochs"), [(500, 3), (11_203, 4), (21_158, 6)])
 def test_a_student_that_reads_general_texts_reads_its_own_often_enough(own: int, epochs: int) -> None:
     settings = StudentSettings(batch_size=64)
-    assert plan.student_epochs(settings, own + 40_000, 40_000) == epochs
+    assert defaults.student_epochs(settings, own + 40_000, 40_000) == epochs
 
 
 def test_few_dev_texts_choose_nothing() -> None:
-    assert plan.keeps_last(dataset(2_000, 20, dev=199)) and not plan.keeps_last(dataset(2_000, 20, dev=200))
+    assert defaults.keeps_last(dataset(2_000, 20, dev=199)) and not defaults.keeps_last(dataset(2_000, 20, dev=200))
 
 
 # Whom to follow
@@ -211,7 +211,7 @@ def test_a_teacher_worse_than_a_linear_model_is_said_and_not_followed(
 def test_a_teacher_below_the_linear_model_is_trained_longer(
     tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "TEACHER_EPOCHS", (1, 1))
+    monkeypatch.setattr(defaults, "TEACHER_EPOCHS", (1, 1))
     place = tiny_flags.index("--teacher_epochs")
     flags = [*tiny_flags[:place], *tiny_flags[place + 2 :], "--mode", "train_teacher", "--run", str(tmp_path / "run")]
     assert main(flags) == 0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
-from distill import floor as room
 from distill.errors import UserError
-from distill.floor import CS, Floor, words_and_pairs
-from distill.words import segment
+from distill.evaluation.baselines import linear_svm as room
+from distill.evaluation.baselines.linear_svm import CS, Floor, words_and_pairs
+from distill.text.segmentation import segment
 
 SUBJECTS = (("球队", "教练", "冠军"), ("股票", "基金", "银行"), ("手机", "芯片", "软件"))
 ENDINGS = ("今天公布新消息", "为什么这么火", "到底怎么样", "让人没想到", "又上了头条")

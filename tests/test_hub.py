@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from distill import hub
 from distill.cli import main
 from distill.errors import UserError
+from distill.export import hub
 
 ROOT = Path(__file__).parent.parent
 PUSH = "import sys; from pathlib import Path; from distill import hub; print(hub.push(Path(sys.argv[1]), sys.argv[2]))"

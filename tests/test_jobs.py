@@ -18,8 +18,8 @@ from conftest import titles
 from distill.cli import main
 from distill.config import PredictSettings
 from distill.errors import UserError
-from distill.jobs import parquet_rows, parts, text_rows
-from distill.jobs.files import plan
+from distill.predict import checkpoint, parquet_rows, text_rows
+from distill.predict.plan import plan
 from distill.runtime import Runtime
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 16 rows, parts of 40: every file has several."""
     monkeypatch.setattr(text_rows, "ROWS", 16)
     monkeypatch.setattr(parquet_rows, "ROWS", 16)
-    monkeypatch.setattr(parts, "PART_ROWS", 40)
+    monkeypatch.setattr(checkpoint, "PART_ROWS", 40)
 
 
 def predict(bundle: Path, *flags: object) -> int:
@@ -200,7 +200,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     code = """if True:
         import sys
         import numpy as np
-        from distill.jobs import files, local, rows
+        from distill.predict import files, local, rows
 
         class Stub:
             labels = ("a", "b")

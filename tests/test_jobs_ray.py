@@ -10,7 +10,7 @@ import pytest
 from conftest import titles
 
 from distill.cli import main
-from distill.jobs import ray_engine
+from distill.predict import ray_engine
 
 pytest.importorskip("ray", reason="pip install -r requirements-ray.txt")
 pa = pytest.importorskip("pyarrow")

@@ -21,12 +21,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill import jobs
+from distill import predict
 from distill.config import PredictSettings, RunSettings, Settings
 from distill.errors import UserError
-from distill.jobs import local, parquet_rows, parts, text_rows
-from distill.jobs.rows import Answers
-from distill.runs import ASIDE, alone
+from distill.predict import checkpoint, local, parquet_rows, text_rows
+from distill.predict.rows import Answers
+from distill.storage.run_folder import ASIDE, alone
 
 ROOT = Path(__file__).parent.parent
 COUNT = 400
@@ -58,7 +58,7 @@ class Stub:
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     for module in (text_rows, parquet_rows):
         monkeypatch.setattr(module, "ROWS", 16)
-    monkeypatch.setattr(parts, "PART_ROWS", 48)
+    monkeypatch.setattr(checkpoint, "PART_ROWS", 48)
     monkeypatch.setattr(local, "Runtime", Stub)
     Stub.left, Stub.asked = 10**9, 0
     folder = tmp_path / "bundle"
@@ -76,8 +76,8 @@ def rows(count: int, first: int = 0) -> str:
 
 
 def label(bundle: Path, source: Path | str, output: Path, **more: Any) -> list[Path]:
-    predict = PredictSettings(bundle=str(bundle), input=(str(source),), output=str(output), **more)
-    return jobs.predict(Settings(run=RunSettings(threads=2), predict=predict))
+    asked = PredictSettings(bundle=str(bundle), input=(str(source),), output=str(output), **more)
+    return predict.predict(Settings(run=RunSettings(threads=2), predict=asked))
 
 
 def killed(bundle: Path, source: Path | str, output: Path, after: int, **more: Any) -> bool:
@@ -124,7 +124,7 @@ def test_what_is_done_is_not_asked_again(small: Path, tmp_path: Path, caplog: py
     assert done >= 48 * 3
     left = output.with_name(".out.jsonl.distill-parts") / f".000009.x{ASIDE}"
     left.mkdir()
-    parts.Parts(output, "", {})
+    checkpoint.Parts(output, "", {})
     assert not left.exists()
     Stub.asked = 0
     with caplog.at_level("INFO"):
@@ -222,9 +222,9 @@ def test_a_kill_while_the_parts_are_joined(
         raise Killed
 
     with monkeypatch.context() as patch:
-        broken = SimpleNamespace(rmtree=lambda part: fail((part / parts.CARD).unlink()))
+        broken = SimpleNamespace(rmtree=lambda part: fail((part / checkpoint.CARD).unlink()))
         name, value = {"rows": ("stamp", fail), "bad rows": ("bad_file", fail), "done": ("shutil", broken)}[step]
-        patch.setattr(parts, name, value)
+        patch.setattr(checkpoint, name, value)
         with pytest.raises(Killed):
             label(small, source, output)
     Stub.asked = 0
@@ -236,9 +236,9 @@ def test_parts_that_a_kill_left_half_removed(small: Path, tmp_path: Path) -> Non
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
     assert killed(small, source, output, 20)
-    left = parts.Parts(output, "", {})
+    left = checkpoint.Parts(output, "", {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "shutil", SimpleNamespace(rmtree=lambda folder: shutil.rmtree(folder / "000000")))
+        patch.setattr(checkpoint, "shutil", SimpleNamespace(rmtree=lambda folder: shutil.rmtree(folder / "000000")))
         left.remove()
     label(small, source, output)
     assert is_whole(output)
@@ -250,7 +250,7 @@ def test_an_output_that_somebody_removed_is_made_again(
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
     with monkeypatch.context() as patch:
-        patch.setattr(parts.Parts, "remove", lambda self: None)
+        patch.setattr(checkpoint.Parts, "remove", lambda self: None)
         label(small, source, output)
     output.unlink()
     label(small, source, output)
@@ -274,9 +274,9 @@ COMMAND = """if True:
     import sys, time
     sys.path.insert(0, "tests")
     import test_jobs_resume as this
-    from distill.jobs import local, parts, text_rows
+    from distill.predict import checkpoint, local, text_rows
     from pathlib import Path
-    text_rows.ROWS, parts.PART_ROWS, local.Runtime = 16, 48, this.Stub
+    text_rows.ROWS, checkpoint.PART_ROWS, local.Runtime = 16, 48, this.Stub
     answer = this.Stub.predict_proba
     this.Stub.predict_proba = lambda self, texts: (time.sleep(0.02), answer(self, texts))[1]
     print("begun", flush=True)

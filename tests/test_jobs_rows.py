@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import UserError
-from distill.jobs import lines as lines_module
-from distill.jobs import text_rows
-from distill.jobs.kinds import KINDS
-from distill.jobs.lines import Lines, find_encoding
-from distill.jobs.rows import PREDICTED, PROBABILITIES, PROBABILITY, Answers, Bad, Position, Wanted
-from distill.jobs.text_rows import TextRows
+from distill.predict import lines as lines_module
+from distill.predict import text_rows
+from distill.predict.line_formats import KINDS
+from distill.predict.lines import Lines, find_encoding
+from distill.predict.rows import PREDICTED, PROBABILITIES, PROBABILITY, Answers, Bad, Position, Wanted
+from distill.predict.text_rows import TextRows
 
 BOM = "\ufeff"
 WRITTEN = {PREDICTED, PROBABILITY, PROBABILITIES}  # hypothesis tries the words that stand in the program

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distill import words
 from distill.cli import main
+from distill.commands.experiment import Run
 from distill.config import DataSettings, RunSettings, Settings
 from distill.errors import UserError
-from distill.lexicon import SPLIT, lexicon_arrays
+from distill.export.trie import SPLIT, lexicon_arrays
 from distill.runtime.lexicon import Lexicon
 from distill.runtime.texts import Packed, pack
-from distill.stages.run import Run
-from distill.words import MASKED, Vocabulary, build_vocabulary, cutter, segment, segmenter, use_dictionary
+from distill.text import segmentation
+from distill.text.segmentation import MASKED, Vocabulary, build_vocabulary, cutter, segment, segmenter, use_dictionary
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the data for measuring is not beside this checkout")
@@ -243,7 +243,7 @@ def test_a_missing_or_foreign_dictionary(tmp_path: Path) -> None:
 
 
 def test_without_a_dictionary_jieba_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "_tokenizer", None)  # calling it would fail
+    monkeypatch.setattr(segmentation, "_tokenizer", None)  # calling it would fail
     use_dictionary(None)
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.batches import Answer
 from distill.data import UNLABELLED
-from distill.losses import WITH_LOGITS, Distillation, Hint, Targets, cross_entropy, labels_only, mutual
+from distill.text.batching import Answer
+from distill.training.losses import WITH_LOGITS, Distillation, Hint, Targets, cross_entropy, labels_only, mutual
 
 STUDENT = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
 TEACHER = torch.tensor([[1.5, 1.0, 0.5], [0.0, 1.0, 2.0]])

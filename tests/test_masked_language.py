@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from distill.batches import Batch
 from distill.config import TeacherSettings
-from distill.masked_language import CHANCE, hidden, pretrain
-from distill.teacher import build
+from distill.models.teacher import build
+from distill.text.batching import Batch
+from distill.training.masked_language import CHANCE, hidden, pretrain
 
 TEXTS = ["球队今天公布新消息", "基金怎么看", "手机出了问题", "芯片又上了头条"] * 8
 SETTINGS = TeacherSettings(pretrain=6, batch_size=8, learning_rate=2e-3, dropout=0.0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import log_loss
 
-from distill.metrics import (
+from distill.evaluation.metrics import (
     bootstrap_interval,
     calibration_temperature,
     expected_calibration_error,

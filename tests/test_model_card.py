@@ -12,12 +12,12 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distill import model_card
 from distill.cli import main
-from distill.model_card import FILE, Card
-from distill.stages.cards import card_of
-from distill.stages.run import size_of
-from distill.stages.teach import identity
+from distill.commands.experiment import size_of
+from distill.commands.model_cards import card_of
+from distill.commands.train_teacher import identity
+from distill.export import model_card
+from distill.export.model_card import FILE, Card
 
 CARD = Card(
     kind="student",

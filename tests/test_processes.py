@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import nn
 
-from distill import processes
 from distill.errors import UserError
+from distill.training import distributed
 
 SEVERAL = multiprocessing.get_context("forkserver")  # one process imports PyTorch, the others are its copies
-SEVERAL.set_forkserver_preload(["distill.training", "torch._dynamo"])  # the latter is what an optimizer imports
+SEVERAL.set_forkserver_preload(["distill.training.trainer", "torch._dynamo"])  # the latter is what an optimizer imports
 
 SECONDS = 200
 
@@ -54,9 +54,9 @@ def member(pipe: Any, environment: dict[str, str], work: Callable[..., Any], giv
     os.environ.update(environment)
     torch.set_num_threads(1)
     try:
-        processes.begin()
+        distributed.begin()
         answer = work(*given)
-        processes.end()
+        distributed.end()
     except Exception as error:
         answer = error
     pipe.send(answer)
@@ -67,13 +67,13 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")  # without a group this says nothing
     values, parameter = torch.arange(5.0), nn.Parameter(torch.ones(2))
     parameter.grad = torch.ones(2)
-    assert processes.is_first() and not processes.are_several()
-    assert (processes.place(), processes.count()) == (0, 1)
-    for same in (processes.share, processes.total, processes.from_first):
+    assert distributed.is_first() and not distributed.are_several()
+    assert (distributed.place(), distributed.count()) == (0, 1)
+    for same in (distributed.share, distributed.total, distributed.from_first):
         assert same(values).equal(torch.arange(5.0))
-    processes.total_gradients([parameter])
-    processes.wait()
-    with processes.first_goes_first():
+    distributed.total_gradients([parameter])
+    distributed.wait()
+    with distributed.first_goes_first():
         assert parameter.grad.tolist() == [1, 1]
 
 
@@ -83,11 +83,11 @@ def test_who_is_first_is_read_from_the_environment(
 ) -> None:
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", world)
-    assert processes.is_first() is first and processes.are_several() is (world != "1")
+    assert distributed.is_first() is first and distributed.are_several() is (world != "1")
 
 
 def test_it_is_known_without_pytorch() -> None:
-    code = "import sys; from distill.processes import is_first; is_first(); print('torch' in sys.modules)"
+    code = "import sys; from distill.training.distributed import is_first; is_first(); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
 
@@ -97,30 +97,30 @@ def test_half_a_launcher_is_a_fault_with_a_way_out(monkeypatch: pytest.MonkeyPat
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=r"RANK expected, but not set -> accelerate launch or torchrun"):
-        processes.begin()
+        distributed.begin()
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    processes._take_gpu(1)
+    distributed._take_gpu(1)
     assert taken == [1]
     with pytest.raises(UserError, match="this machine has 2 GPUs, and more processes"):
-        processes._take_gpu(2)
+        distributed._take_gpu(2)
 
 
 def shares_and_sums() -> dict[str, Any]:
-    place = processes.place()
+    place = distributed.place()
     used, unused = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(1))
     used.grad = torch.full((2, 3), float(place + 1))
-    processes.total_gradients([unused, used])
+    distributed.total_gradients([unused, used])
     return {
-        "place": (place, processes.count(), processes.is_first()),
-        "share": processes.share(torch.arange(7)).tolist(),
-        "total": processes.total(torch.tensor([place, 1])).tolist(),
-        "first": processes.from_first(torch.tensor([place + 5])).tolist(),
-        "nothing": processes.from_first(torch.empty(0)).tolist(),
+        "place": (place, distributed.count(), distributed.is_first()),
+        "share": distributed.share(torch.arange(7)).tolist(),
+        "total": distributed.total(torch.tensor([place, 1])).tolist(),
+        "first": distributed.from_first(torch.tensor([place + 5])).tolist(),
+        "nothing": distributed.from_first(torch.empty(0)).tolist(),
         "gradients": (used.grad.unique().tolist(), unused.grad),
     }
 
@@ -135,11 +135,11 @@ def test_a_group_of_three() -> None:
 
 
 def first_then_others(folder: Path) -> int:
-    with processes.first_goes_first():
-        if processes.is_first():
+    with distributed.first_goes_first():
+        if distributed.is_first():
             time.sleep(0.3)
         there = len(list(folder.iterdir()))
-        (folder / str(processes.place())).touch()
+        (folder / str(distributed.place())).touch()
     return there
 
 
@@ -149,9 +149,9 @@ def test_the_first_goes_first(tmp_path: Path) -> None:
 
 
 def second_stops() -> None:
-    if processes.place() == 1:
+    if distributed.place() == 1:
         raise UserError("this one fails")
-    processes.wait()
+    distributed.wait()
 
 
 def test_a_process_that_stops_does_not_leave_the_others_hanging() -> None:

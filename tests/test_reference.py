@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 
 from distill.config import MODES, SECTIONS
-from distill.config.file import read
-from distill.config.flags import parser
+from distill.config.argparse import parser
+from distill.config.toml import read
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")

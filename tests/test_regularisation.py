@@ -7,10 +7,10 @@ import torch
 from test_training import LABELS, Lookup, groups, job
 from torch import nn
 
-from distill.batches import Answer
-from distill.losses import Targets, labels_only
-from distill.regularisation import Regularisation, disagreement, perturbed, twice
-from distill.training import fit
+from distill.text.batching import Answer
+from distill.training.losses import Targets, labels_only
+from distill.training.regularisation import Regularisation, disagreement, perturbed, twice
+from distill.training.trainer import fit
 
 
 def test_disagreement_is_the_symmetric_divergence() -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import COUNTS
 
-from distill import metrics
-from distill.report import Outcome, Report, plots, timing, write
-from distill.report.rows import rows_of
-from distill.report.tables import cells, display_width, markdown_table, terminal
-from distill.stopwatch import Task
+from distill.evaluation import metrics
+from distill.evaluation.timing import Task
+from distill.reporting import Outcome, Report, plots, timing, write
+from distill.reporting.rows import rows_of
+from distill.reporting.tables import cells, display_width, markdown_table, terminal
 
 GOLD = np.array([0, 0, 1, 1, 1])
 FIRST = np.array([True, True, True, True, False])

@@ -15,15 +15,15 @@ from conftest import COUNTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import metrics
-from distill.metrics import reliability
-from distill.report import Outcome, Report, confusions, report_page
-from distill.report.mistakes import LONGEST, mistakes
-from distill.report.page import sections
-from distill.report.plots import svg
-from distill.report.rows import first_seeds, rows_of
+from distill.evaluation import metrics
+from distill.evaluation.metrics import reliability
+from distill.reporting import Outcome, Report, confusions, report_page
+from distill.reporting.mistakes import LONGEST, mistakes
+from distill.reporting.page import sections
+from distill.reporting.plots import svg
+from distill.reporting.rows import first_seeds, rows_of
 
-DRAWING = "distill.report.page.svg"
+DRAWING = "distill.reporting.page.svg"
 GOLD = np.array([0, 1, 2, 0, 1, 2])
 SCRIPT = '<script>alert("x")</script>'
 VOID = {"meta", "br", "link", "img", "hr"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import UserError, joined
-from distill.runs import (
+from distill.storage.run_folder import (
     MADE_FROM,
     RunFolder,
     clean,

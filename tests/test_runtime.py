@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 import distill
 from distill.cli import main
 from distill.errors import UserError
-from distill.export import export_bundle
+from distill.export.bundle import export_bundle
+from distill.models.registry import Documents, save_student
+from distill.models.textgcn import GraphTable, GraphTableConfig
 from distill.runtime import SHARD, Runtime, load
 from distill.runtime.bundle import ARRAYS, CARD, checksum
-from distill.students import Documents, save_student
-from distill.students.textgcn import GraphTable, GraphTableConfig
 
 ODD = ["", " \t", "🙂🙂", "球队\x00公布", "\ud800今天", "İΣ ΑΣ", "[UNK]股票[UNK]", "i-pace 3-1 1.5t", "基" * 5000]
 TITLES = [text for text, _ in titles(0, 120)]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distill import words
 from distill.errors import UserError
-from distill.ngrams import ngram_ids
 from distill.runtime.lexicon import Ngrams
 from distill.runtime.texts import ALONE, MASKED, Packed, beginnings, pack, unpack
+from distill.text import segmentation
+from distill.text.ngrams import ngram_ids
 
 PIECES = st.sampled_from(
     [MASKED, "[UN", "K]", "[unk]", *ALONE, "ΑΣ", "北京", "iPhone 手机", "１２", " \n", "\u3000", "😀", "\0"]
@@ -33,7 +33,7 @@ def texts_of(packed: Packed) -> list[str]:
 
 
 def test_what_is_masked_is_written_alike() -> None:
-    assert MASKED == words.MASKED
+    assert MASKED == segmentation.MASKED
 
 
 @given(TEXTS)

@@ -24,11 +24,11 @@ from starlette.testclient import TestClient
 
 from distill.config import ServeSettings
 from distill.runtime import Runtime
-from distill.service.app import create_app
-from distill.service.limits import RefusedError, body_of
-from distill.service.metrics import Metrics
-from distill.service.shapes import Question
-from distill.service.teacher import LazyTeacher
+from distill.serve.app import create_app
+from distill.serve.limits import RefusedError, body_of
+from distill.serve.metrics import Metrics
+from distill.serve.schemas import Question
+from distill.serve.teacher import LazyTeacher
 
 LIMITS = ServeSettings(most_texts=4, most_characters=20, most_bytes=600)
 TITLES = [text for text, _ in titles(0, 120)]
@@ -288,7 +288,7 @@ def test_no_line_for_each_request(runtime: Runtime, caplog: pytest.LogCaptureFix
 
 
 def test_a_line_each_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("distill.service.metrics.MINUTE", 0.01)
+    monkeypatch.setattr("distill.serve.metrics.MINUTE", 0.01)
     metrics = Metrics(frozenset(), lambda: 0)
 
     async def minutes() -> None:

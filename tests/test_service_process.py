@@ -20,8 +20,8 @@ import pytest
 from distill.cli import main
 from distill.config import PredictSettings, RunSettings, ServeSettings, Settings
 from distill.errors import UserError
-from distill.service.server import address, listen
-from distill.service.teacher import teacher_of
+from distill.serve.server import address, listen
+from distill.serve.teacher import teacher_of
 
 ROOT = Path(__file__).parent.parent
 # All that requirements-serve.txt does not bring; what the second list holds may be missing too.

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.service.limits import Places, RefusedError
-from distill.service.workers import BATCH, SHARE, Batcher, Lane, Rows
+from distill.serve.batching import BATCH, SHARE, Batcher, Lane, Rows
+from distill.serve.limits import Places, RefusedError
 
 
 def numbers(texts: list[str]) -> Rows:

@@ -14,19 +14,20 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from distill import bert_base as yard
-from distill import fast_text
 from distill.cli import parser, settings_from
+from distill.commands.benchmark import candidates, timing
+from distill.commands.benchmark import table as benchmark_table
+from distill.commands.benchmark.table import benchmark
+from distill.commands.benchmark.timing import Candidate, Effort, measure, spaced
+from distill.commands.experiment import Run
 from distill.errors import UserError
-from distill.fast_text import FastText
-from distill.report.speed import Measured, Speed, rows_of, write
-from distill.report.speed_tables import COLUMNS, figure
-from distill.report.tables import display_width
-from distill.stages import speed, speed_measure, speed_rows
-from distill.stages.run import Run
-from distill.stages.speed import benchmark
-from distill.stages.speed_measure import Candidate, Effort, measure, spaced
-from distill.stopwatch import Process, in_turns
+from distill.evaluation.baselines import bert_base as yard
+from distill.evaluation.baselines import fasttext
+from distill.evaluation.baselines.fasttext import FastText
+from distill.evaluation.timing import Process, in_turns
+from distill.reporting.speed import Measured, Speed, rows_of, write
+from distill.reporting.speed_tables import COLUMNS, figure
+from distill.reporting.tables import display_width
 
 BERT = Measured("bert", 1, 32, 64, (0.06, 0.05, 0.08), (0.1, 0.2, 0.3), 900.4, 5.0)
 BUNDLE = Measured(
@@ -128,7 +129,7 @@ def fixed(answer: Callable[[str], str], log: list[tuple[int, int]] | None = None
 
 
 def test_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed_measure, "in_turns", partial(in_turns, least=0))
+    monkeypatch.setattr(timing, "in_turns", partial(in_turns, least=0))
     set_to = torch.get_num_threads()
     log: list[tuple[int, int]] = []
     candidates = [
@@ -203,9 +204,9 @@ def test_fasttext(monkeypatch: pytest.MonkeyPatch) -> None:
     model = FastText([["股票"], ["球队", "\n", "赢"]], [3, 1])
     assert package.lines == ["__label__3 股票", "__label__1 球队 赢"]
     assert package.settings["thread"] == package.settings["seed"] == 1
-    monkeypatch.setattr(fast_text, "segment", list)
+    monkeypatch.setattr(fasttext, "segment", list)
     assert model.predict(["股票"]) == [0]  # cut into characters now
-    monkeypatch.setattr(fast_text, "segment", str.split)
+    monkeypatch.setattr(fasttext, "segment", str.split)
     assert model.predict(["球队 赢", "股票", "half \ud800"]) == [1, 3, 0] and model.bytes == 5
 
 
@@ -244,26 +245,26 @@ def test_the_runs_own_student_must_be_of_these_data(finished_run: Path, tiny_fla
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mode with a small yardstick, few texts and rounds, no fresh processes, and no fastText."""
-    real = speed_rows.makers
+    real = candidates.makers
 
-    def makers(bench: speed_rows.Bench) -> Iterator[tuple[str, speed_rows.Maker]]:
+    def makers(bench: candidates.Bench) -> Iterator[tuple[str, candidates.Maker]]:
         for name, make in real(bench):
             yield name, lambda make=make: dataclasses.replace(make(), effort=LITTLE)
 
-    monkeypatch.setattr(speed, "makers", makers)
-    monkeypatch.setattr(speed_rows, "bert_base", lambda: yard.bert_base(Path("nowhere"), TINY))
-    monkeypatch.setattr(speed_measure, "in_turns", partial(in_turns, least=0))
-    monkeypatch.setattr(speed_measure, "fresh_process", lambda code, arguments, texts: Process(0.5, len(texts)))
+    monkeypatch.setattr(benchmark_table, "makers", makers)
+    monkeypatch.setattr(candidates, "bert_base", lambda: yard.bert_base(Path("nowhere"), TINY))
+    monkeypatch.setattr(timing, "in_turns", partial(in_turns, least=0))
+    monkeypatch.setattr(timing, "fresh_process", lambda code, arguments, texts: Process(0.5, len(texts)))
     monkeypatch.setitem(sys.modules, "fasttext", None)
 
 
 def test_a_gpu_has_rows_of_its_own(
     monkeypatch: pytest.MonkeyPatch, finished_run: Path, tmp_path: Path, tiny_flags: list[str]
 ) -> None:
-    bench = speed_rows.Bench(run_of(finished_run, tiny_flags), tmp_path, (1, 2))
-    without = [name for name, _ in speed_rows.makers(bench)]
+    bench = candidates.Bench(run_of(finished_run, tiny_flags), tmp_path, (1, 2))
+    without = [name for name, _ in candidates.makers(bench)]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    found = [name for name, _ in speed_rows.makers(bench)]
+    found = [name for name, _ in candidates.makers(bench)]
     assert set(found) - set(without) == {"student, GPU", "teacher, GPU"} and len(without) == len(found) - 2
 
 
@@ -285,7 +286,7 @@ def test_benchmark(finished_run: Path, tiny_flags: list[str]) -> None:
     assert rows["bert-base-chinese, fp32"]["speedup"] == 1
     assert rows["student, bundle"]["memory_mb"] == 30 and rows["LinearSVC"]["memory_mb"] is None
     assert any("Left out: fastText" in note and "pip install" in note for note in content["notes"])
-    assert content["texts"] == 30 and content["rounds"] == speed_measure.QUICK.rounds
+    assert content["texts"] == 30 and content["rounds"] == timing.QUICK.rounds
 
 
 @pytest.mark.usefixtures("hurried")

@@ -160,13 +160,13 @@ def test_sentence_input_cut_and_frozen_teacher(tiny_flags: list[str], tmp_path: 
 def test_ctrl_c_keeps_what_is_finished(
     tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from distill.students import save_student
+    from distill.models.registry import save_student
 
     def interrupted(folder: Path, *arguments: object) -> None:
         save_student(folder, *arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distill.stages.learn.students.save_student", interrupted)
+    monkeypatch.setattr("distill.commands.train_student.students.save_student", interrupted)
     assert "the same command goes on from there" in out_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=130)
     assert {path.name for path in tmp_path.iterdir()} == {"teacher", "cache", "config.json", "report"}
     monkeypatch.undo()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distill.errors import UserError
-from distill.stopwatch import Task, fresh_process, in_turns, one_by_one
+from distill.evaluation.timing import Task, fresh_process, in_turns, one_by_one
 
 
 class Clock:

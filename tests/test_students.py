@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from distill import students
-from distill.batches import PackedIds
 from distill.config import ARCHITECTURES, StudentSettings
 from distill.errors import UserError
-from distill.students import Words, build, finish, hashed, load_student_parts, ngram_rows, save_student
-from distill.students.folder import SAVED
-from distill.students.network import Student
-from distill.training import predict_logits
-from distill.words import MASKED, Vocabulary
+from distill.models import ngram_embedding, registry
+from distill.models.checkpoint import SAVED
+from distill.models.inference import predict_logits
+from distill.models.registry import Words, build, finish, load_student_parts, ngram_rows, save_student
+from distill.models.student import Student
+from distill.text.batching import PackedIds
+from distill.text.segmentation import MASKED, Vocabulary
 
 VOCABULARY = Vocabulary(("<pad>", "<unk>", *"北京天安门球队手机好", "北京", "手机"))
 TEXTS = ["北京天安门", "好", "手机好手机好北京球队", "", "没有", f"北京{MASKED}手机", " "]
@@ -162,17 +162,17 @@ def test_pooling_of_the_average_by_hand() -> None:
 
 def test_only_frequent_buckets_get_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     train = PackedIds([[1], [2]], 0, PackedIds([[5, 7, 7, 0, 9, 9, 9], [0, 5, 5, 5, 3]], 0))
-    assert hashed.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 2, 0, 3, 0, 0]
-    monkeypatch.setattr(hashed, "MOST_ROWS", 3)
-    assert hashed.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0]
-    assert hashed.rows_of_buckets(4, None).tolist() == [0, 1, 2, 3]
+    assert ngram_embedding.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 2, 0, 3, 0, 0]
+    monkeypatch.setattr(ngram_embedding, "MOST_ROWS", 3)
+    assert ngram_embedding.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0]
+    assert ngram_embedding.rows_of_buckets(4, None).tolist() == [0, 1, 2, 3]
 
 
 def test_training_with_fewer_rows_is_training_with_all() -> None:
     """The folded table learns what a whole one would: buckets that never occur have no gradient."""
     few, _ = made({"architecture": "average", "ngrams": 64}, dropout=0.0)
     whole = made({"architecture": "average", "ngrams": 64}, dropout=0.0)[0]
-    whole.ngrams = hashed.NgramVectors(64, 64, 6)
+    whole.ngrams = ngram_embedding.NgramVectors(64, 64, 6)
     whole.ngrams.row_of.copy_(torch.arange(64))
     used = few.ngrams.row_of > 0
     whole.ngrams.table.weight.data[used] = few.ngrams.table.weight.data[few.ngrams.row_of[used].long()]
@@ -217,7 +217,7 @@ def test_ngram_rows() -> None:
 
 def test_ngram_vectors_take_the_large_steps() -> None:
     student, _ = made({"architecture": "average", "ngrams": 64})
-    groups = students.parameter_groups(student, StudentSettings(learning_rate=1.0, vector_learning_rate=2.0))
+    groups = registry.parameter_groups(student, StudentSettings(learning_rate=1.0, vector_learning_rate=2.0))
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     for name, parameter in student.named_parameters():
         assert rates[id(parameter)] == (2.0 if name.startswith(("embedding", "ngrams")) else 1.0), name

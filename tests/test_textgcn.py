@@ -11,14 +11,14 @@ import pytest
 import torch
 from conftest import titles
 
-from distill.batches import PackedIds
 from distill.config import StudentSettings
 from distill.data.examples import example_id
 from distill.errors import UserError
-from distill.students import finish, load_student_parts, parameter_groups, save_student
-from distill.students.graph import graph, normalised, positive_pmi, tf_idf
-from distill.students.textgcn import TextGCN, build
-from distill.training import predict_logits
+from distill.models.graph import graph, normalised, positive_pmi, tf_idf
+from distill.models.inference import predict_logits
+from distill.models.registry import finish, load_student_parts, parameter_groups, save_student
+from distill.models.textgcn import TextGCN, build
+from distill.text.batching import PackedIds
 
 TINY = [[0, 1, 1], [0, 2], [2, 2], []]  # word ids of four documents
 

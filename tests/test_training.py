@@ -9,10 +9,11 @@ import torch
 from test_processes import in_group
 from torch import Tensor, nn
 
-from distill import training
-from distill.batches import Answer, Batch, PackedIds
-from distill.losses import Distillation, Loss, Targets, labels_only
-from distill.training import Job, Schedule, Split, fit, predict_logits, warm_up_and_decay
+from distill.models.inference import predict_logits
+from distill.text.batching import Answer, Batch, PackedIds
+from distill.training import trainer
+from distill.training.losses import Distillation, Loss, Targets, labels_only
+from distill.training.trainer import Job, Schedule, Split, fit, warm_up_and_decay
 
 IDS = PackedIds([[place % 4 + 1] for place in range(64)], 0)
 LABELS = torch.tensor([place % 4 for place in range(64)])
@@ -227,6 +228,6 @@ def test_predictions_come_in_input_order() -> None:
 
 def test_nothing_that_trains_takes_test() -> None:
     """Test sets must not reach training: no parameter or field of this room is called so."""
-    for _, thing in inspect.getmembers(training, callable):
-        if getattr(thing, "__module__", "") == training.__name__:
+    for _, thing in inspect.getmembers(trainer, callable):
+        if getattr(thing, "__module__", "") == trainer.__name__:
             assert "test" not in inspect.signature(thing).parameters

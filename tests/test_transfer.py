@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from test_processes import in_group
 from torch import Tensor
 
-from distill import processes, transfer
 from distill.data import Example, example_id
-from distill.transfer import Cache
+from distill.training import distributed, teacher_cache
+from distill.training.teacher_cache import Cache
 
 EXAMPLES = [Example(example_id(text), text, 0) for text in "甲乙丙丁戊"]
 MADE_BY = {"weights": "abc", "precision": "fp32"}
@@ -32,7 +32,7 @@ class Fake:
     def rows(self, texts: Sequence[str]) -> Tensor:
         return torch.tensor([[float(ord(text)), 1.0] for text in texts])
 
-    def open(self) -> transfer.Asker:
+    def open(self) -> teacher_cache.Asker:
         self.opened += 1
 
         def ask(texts: Sequence[str], what: str) -> Tensor:
@@ -57,7 +57,7 @@ class Hints(Fake):
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Fake:
-    monkeypatch.setattr(transfer, "SHARD", 2)
+    monkeypatch.setattr(teacher_cache, "SHARD", 2)
     caplog.set_level("INFO", "distill")
     return Fake()
 
@@ -151,7 +151,7 @@ def test_another_version_is_stale(
     fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask(fake, EXAMPLES, tmp_path)
-    monkeypatch.setattr(transfer, "VERSION", 99)
+    monkeypatch.setattr(teacher_cache, "VERSION", 99)
     ask(fake, EXAMPLES, tmp_path)
     assert fake.opened == 2 and "stale (version changed)" in caplog.text
 
@@ -205,9 +205,9 @@ def test_a_teacher_that_loses_texts_is_a_fault(fake: Fake, tmp_path: Path) -> No
 
 def fill(folder: Path, examples: Sequence[Example], fails_after: int) -> list[str]:
     """What this process was asked; of several the second one fails."""
-    transfer.SHARD = 2
+    teacher_cache.SHARD = 2
     fake = Fake()
-    fake.fails_after = fails_after if processes.place() else 99
+    fake.fails_after = fails_after if distributed.place() else 99
     with contextlib.suppress(KeyboardInterrupt):
         Cache(folder, MADE_BY, fake.open).fill(examples)
     return fake.asked

@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, read_unlabelled
-from distill.data.formats import stream_rows
+from distill.data.readers import stream_rows
 from distill.errors import UserError
 
 TEXTS = ["球队今天夺冠", "基金，为什么涨", '他说"好"']

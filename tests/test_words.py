@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import UserError
-from distill.words import (
+from distill.text.segmentation import (
     MASKED,
     PAD,
     PAD_ID,

@@ -12,11 +12,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.export import bundle_arrays
+from distill.export.bundle import bundle_arrays
+from distill.models.bilstm import BiLSTM
 from distill.runtime import native
 from distill.runtime.layers import LINE, lanes, pointer
 from distill.runtime.recurrent import DIRECTIONS
-from distill.students.bilstm import BiLSTM
 
 Floats = NDArray[np.float32]
 END = np.float32(7.90531110763549805)

@@ -12,11 +12,11 @@ import torch
 from folded import Floats, Run, Texts
 from onnxruntime.quantization import quantize_dynamic
 
-from distill.batches import Batch
-from distill.onnx_export import export_student
-from distill.students import Words, save_student
-from distill.students.bilstm import BiLSTM
-from distill.words import PAD, UNKNOWN, Vocabulary
+from distill.export.onnx import export_student
+from distill.models.bilstm import BiLSTM
+from distill.models.registry import Words, save_student
+from distill.text.batching import Batch
+from distill.text.segmentation import PAD, UNKNOWN, Vocabulary
 
 LONGEST = 30  # words of a text
 

@@ -6,11 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distill.config.fields import FROM_DATA, Checked, flag_of, option
+from distill.config.inference import ExportSettings, PredictSettings, ServeSettings
 from distill.config.models import ARCHITECTURES, SUITED, StudentSettings, TeacherSettings
 from distill.config.modes import MODES
 from distill.config.objectives import LOGITS, ObjectiveSettings
-from distill.config.options import FROM_DATA, Checked, flag_of, option
-from distill.config.production import ExportSettings, PredictSettings, ServeSettings
 
 __all__ = [
     "ARCHITECTURES",

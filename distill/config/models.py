@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from distill.config.options import FROM_DATA, Checked, option
+from distill.config.fields import FROM_DATA, Checked, option
 
 ARCHITECTURES = ("bilstm", "textcnn", "average", "textgcn")
 STUDENT_INPUTS = ("word", "sentence")
@@ -31,7 +31,8 @@ _OVER_A_GRAPH: dict[str, float] = {  # Yao et al. 2019; an epoch is one step
     "vector_learning_rate": 2e-2,
     "batch_size": 2**24,
 }
-SUITED = {  # found on dev, see benchmarks/LOG.md; epochs over words follow the number of texts (distill.plan)
+# found on dev, see benchmarks/LOG.md; epochs over words depend on the number of texts (distill.training.defaults)
+SUITED = {
     "bilstm": _OVER_WORDS,
     "textcnn": _OVER_WORDS,
     "average": _OVER_WORDS,

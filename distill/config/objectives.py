@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from distill.config.options import FROM_DATA, Checked, option
+from distill.config.fields import FROM_DATA, Checked, option
 from distill.errors import UserError
 
 LABELS, LOGITS, MUTUAL = "labels", "logits", "mutual"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from distill.config import DataSettings
 from distill.data.checks import stratified_split, without_leaks, without_repeats
-from distill.data.embedded import LABELS, read_reviews, read_sentences
+from distill.data.demo import LABELS, read_reviews, read_sentences
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text_key
-from distill.data.formats import SUFFIXES, Columns, read_rows
 from distill.data.labels import find_labels, label_indices
+from distill.data.readers import SUFFIXES, Columns, read_rows
 from distill.data.unlabelled import read_unlabelled
 from distill.errors import UserError
 

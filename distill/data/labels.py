@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.data.formats import Row, read_text
+from distill.data.readers import Row, read_text
 from distill.errors import UserError, joined
 
 CLASS_FILES = ("class.txt", "labels.txt")

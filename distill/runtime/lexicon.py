@@ -16,7 +16,7 @@ from distill.runtime.texts import Packed, address, pack, unpack
 
 CELL = np.uint64  # as wide as a cell of lexicon.h
 POINTS = 0x110000  # code points there are
-SPLIT = 0x8000  # beside a weight; see distill.lexicon
+SPLIT = 0x8000  # beside a weight; see distill.export.trie
 SCORES = {"scores": np.float64, "start": np.float64, "transitions": np.float64, "emissions": np.float64}
 TRIE = {"letters": np.uint32, "labels": np.uint16, "children": np.uint16, "weights": np.uint16, "words": np.int32}
 
@@ -43,7 +43,7 @@ class Lexicon:
     """Cuts texts as jieba does and numbers their words; its methods may be called from several threads.
 
     Args:
-        arrays: what :func:`distill.lexicon.lexicon_arrays` made; others among them do not matter.
+        arrays: what :func:`distill.export.trie.lexicon_arrays` made; others among them do not matter.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -69,7 +69,7 @@ class Lexicon:
         self.struct = ctypes.byref(self._lexicon)
 
     def cut(self, text: str) -> list[str]:
-        """The words of a text, as :func:`distill.words.segment` gives them."""
+        """The words of a text, as :func:`distill.text.segmentation.segment` gives them."""
         return self.cut_all([text])[0]
 
     def cut_all(self, texts: Sequence[str]) -> list[list[str]]:
@@ -87,7 +87,7 @@ class Lexicon:
         return spans[: counts.sum()], counts
 
     def encode(self, packed: Packed, most: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Ids of the words of every text, as :meth:`distill.words.Vocabulary.encode` gives them.
+        """Ids of the words of every text, as :meth:`distill.text.segmentation.Vocabulary.encode` gives them.
 
         Args:
             packed: the texts.
@@ -108,7 +108,7 @@ class Ngrams:
     """The rows of texts' character n-grams in a student's table.
 
     Args:
-        row_of: row of every bucket, shape (buckets,) uint16, 0: none; see :mod:`distill.ngrams`.
+        row_of: row of every bucket, shape (buckets,) uint16, 0: none; see :mod:`distill.text.ngrams`.
     """
 
     def __init__(self, row_of: NDArray[np.uint16]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 
-MASKED = "[UNK]"  # as distill.words has it; the only capitals that reach the kernels
+MASKED = "[UNK]"  # as distill.text.segmentation has it; the only capitals that reach the kernels
 ALONE = ("\u03a3", "\u0130")  # lowered as its neighbours are; longer when lowered
 
 
@@ -49,7 +49,7 @@ class Packed:
 
 
 def pack(texts: Sequence[str], first: int = 0) -> Packed:
-    """Texts lowered as :func:`distill.words.segment` lowers them.
+    """Texts lowered as :func:`distill.text.segmentation.segment` lowers them.
 
     All are lowered at once, which is several times quicker, but for those few characters where that would differ.
     ``first`` is the place of the first among the caller's texts, for the message.

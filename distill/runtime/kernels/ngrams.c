@@ -1,4 +1,4 @@
-/* Known character n-grams of texts: distill/ngrams.py, number by number and in its order. */
+/* Known character n-grams of texts: distill/text/ngrams.py, number by number and in its order. */
 #include <stdlib.h>
 
 #include "kernels.h"

@@ -1,0 +1,198 @@
+"""What the table of speed has rows for: a function a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, Candidate, Effort
+from distill.commands.experiment import Run, size_of
+from distill.commands.export import trained_students
+from distill.commands.train_teacher import teachers_of
+from distill.errors import UserError
+from distill.evaluation.baselines.bert_base import BATCH, bert_base
+from distill.evaluation.baselines.bert_base import NAME as BERT
+from distill.evaluation.baselines.fasttext import FastText
+from distill.export.bundle import export_bundle
+from distill.models.inference import PREDICTION_BATCH
+from distill.models.predictor import load
+from distill.models.teacher import has_fast_bf16
+from distill.storage.run_folder import fingerprint_lines
+from distill.text.segmentation import segment
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+TEACHER, YARDSTICK = "teacher, fp32", f"{BERT}, fp32"
+
+# what a fresh process does, to see what it takes
+BUNDLE = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).predict"
+TORCH = (
+    "from distill.models.predictor import load; it = load(sys.argv[1]); it.model.bf16 = {bf16}; predict = it.predict"
+)
+ONNX = "from distill.export.onnx import OnnxClassifier; predict = OnnxClassifier(sys.argv[1], 1).predict"
+YARD = "from distill.evaluation.baselines.bert_base import bert_base; predict, _ = bert_base()"
+JIEBA = "from distill.text.segmentation import segment; predict = lambda texts: list(map(segment, texts))"
+CUT = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).cut"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A run, an empty folder for what is exported only to be timed, and the numbers of threads that are tried."""
+
+    run: Run
+    folder: Path
+    threads: tuple[int, ...]
+
+
+Maker = Callable[[], Candidate]
+
+
+def makers(bench: Bench) -> Iterator[tuple[str, Maker]]:
+    """Names of all rows in the table's order, and what makes each; a maker raises UserError where that cannot be."""
+    folders = trained_students(bench.run)
+    names = {folder: f"student {n}, {folder.parent.name}/{folder.name}" for n, folder in enumerate(folders, 1)}
+    for folder, name in names.items() if len(folders) > 1 else [(folders[0], "student")]:
+        yield f"{name}, bundle", partial(bundle, bench, name, folder)
+        yield f"{name}, PyTorch", partial(in_torch, f"{name}, PyTorch", folder, threads=bench.threads)
+        if torch.cuda.is_available():
+            yield f"{name}, GPU", partial(in_torch, f"{name}, GPU", folder, device=GPU)
+    yield TEACHER, partial(teacher, bench, TEACHER, bf16=False)
+    yield "teacher, bf16", partial(teacher, bench, "teacher, bf16", bf16=True)
+    yield "teacher, ONNX", partial(onnx_teacher, bench, "teacher, ONNX", int8=False)
+    yield "teacher, ONNX int8", partial(onnx_teacher, bench, "teacher, ONNX int8", int8=True)
+    if torch.cuda.is_available():
+        yield "teacher, GPU", partial(teacher, bench, "teacher, GPU", device=GPU, bf16=None)
+    yield YARDSTICK, yardstick
+    yield "LinearSVC", partial(linear, bench.run)
+    yield "fastText", partial(fast_text, bench.run)
+    yield "jieba alone", jieba
+    yield "bundle's segmenter alone", partial(segmenter, bench, folders[0])
+
+
+def bundle(bench: Bench, name: str, folder: Path) -> Candidate:
+    """A student without PyTorch."""
+    from distill import runtime
+
+    shipped = _shipped(bench, folder)
+    return Candidate(
+        name=f"{name}, bundle",
+        open=lambda threads: runtime.load(shipped, threads=threads).predict,
+        batch=runtime.SHARD,
+        threads=bench.threads,
+        like=f"{name}, PyTorch",
+        child=(BUNDLE, str(shipped)),
+        bytes=size_of(shipped),
+    )
+
+
+def in_torch(
+    name: str,
+    folder: Path,
+    *,
+    effort: Effort = QUICK,
+    threads: tuple[int, ...] = (1,),
+    device: torch.device = CPU,
+    bf16: bool | None = False,
+    like: str = "",
+) -> Candidate:
+    """A student or teacher in PyTorch; ``bf16`` is an encoder's precision."""
+    classifier = load(folder).to(device)
+    model: Any = classifier.model
+    model.bf16 = bf16
+    return Candidate(
+        name=name,
+        open=lambda _: classifier.predict,
+        batch=PREDICTION_BATCH,
+        effort=effort,
+        threads=threads,
+        like=like,
+        child=(TORCH.format(bf16=bf16), str(folder)) if device == CPU else (),
+        bytes=size_of(folder),
+    )
+
+
+def teacher(bench: Bench, name: str, device: torch.device = CPU, bf16: bool | None = False) -> Candidate:
+    """The first teacher in PyTorch."""
+    if bf16 and not has_fast_bf16(device):
+        raise UserError("this processor does not multiply bfloat16, so it would be slower than fp32")
+    threads, like = bench.threads if device == CPU else (1,), "" if name == TEACHER else TEACHER
+    folder = teachers_of(bench.run)[0]
+    return in_torch(name, folder, effort=SLOW, threads=threads, device=device, bf16=bf16, like=like)
+
+
+def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
+    """The first teacher in onnxruntime."""
+    from distill.export.onnx import OnnxClassifier, export_teacher
+
+    files = export_teacher(teachers_of(bench.run)[0], bench.folder / name, int8=int8)
+    path = next(file for file in files if file.suffix == ".onnx")
+    return Candidate(
+        name=name,
+        open=lambda threads: OnnxClassifier(path, threads).predict,
+        batch=PREDICTION_BATCH,
+        effort=SLOW,
+        threads=bench.threads,
+        like=TEACHER,
+        child=(ONNX, str(path)),
+        bytes=size_of(path.parent),
+    )
+
+
+def yardstick() -> Candidate:
+    """What all others are compared with."""
+    predict, said = bert_base()
+    return Candidate(YARDSTICK, lambda _: predict, BATCH, SLOWEST, gives_labels=False, child=(YARD,), note=said)
+
+
+def linear(run: Run) -> Candidate:
+    """The linear model over counted words and characters."""
+    return _of_classes("LinearSVC", run, run.linear.predict)
+
+
+def fast_text(run: Run) -> Candidate:
+    """The quick classifier that others know."""
+    model = FastText(run.segmented(run.data.train), [example.label for example in run.data.train])
+    return _of_classes("fastText", run, model.predict, model.bytes)
+
+
+def _of_classes(
+    name: str, run: Run, classes: Callable[[Sequence[str]], Iterable[int]], size: int | None = None
+) -> Candidate:
+    """A model that gives class numbers."""
+
+    def predict(texts: Sequence[str]) -> list[str]:
+        return [run.data.labels[place] for place in classes(texts)]
+
+    return Candidate(name, lambda _: predict, batch=len(run.data.test), bytes=size)
+
+
+def jieba() -> Candidate:
+    """What cuts texts in training, alone."""
+    return Candidate(
+        "jieba alone", lambda _: lambda texts: list(map(segment, texts)), 1, gives_labels=False, child=(JIEBA,)
+    )
+
+
+def segmenter(bench: Bench, folder: Path) -> Candidate:
+    """What cuts texts in a bundle, alone."""
+    from distill import runtime
+
+    shipped = _shipped(bench, folder)
+    cut = runtime.load(shipped).cut
+    return Candidate(
+        "bundle's segmenter alone",
+        lambda _: cut,
+        len(bench.run.data.test),
+        gives_labels=False,
+        child=(CUT, str(shipped)),
+    )
+
+
+def _shipped(bench: Bench, folder: Path) -> Path:
+    """A student's bundle, made once."""
+    target = bench.folder / fingerprint_lines([str(folder)])
+    return target if target.exists() else export_bundle(folder, target)

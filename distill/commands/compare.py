@@ -1,0 +1,106 @@
+"""Which way of teaching gives most: objectives x students x seeds, against the student alone and a linear floor."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.commands.distillation_targets import linear_weight
+from distill.commands.evaluate_comparison import Entry, contest, transfer_name
+from distill.commands.experiment import Run, row_folders
+from distill.commands.held_out_class import class_left_out, without_class
+from distill.commands.train_student import Course, take
+from distill.commands.train_teacher import label, teachers_of, train_teacher
+from distill.config import ARCHITECTURES, ObjectiveSettings
+from distill.config.objectives import LABELS
+from distill.errors import UserError
+from distill.progress import log
+from distill.training import defaults
+
+
+def compare(run: Run) -> list[Path]:
+    """Train what --students, --objectives, --unlabeled and --teachers ask for; one table of all of it on test.
+
+    What is asked for is read first, so that a fault in it shows before hours of training.
+    """
+    students, objectives, left_out, _ = _students(run), _objectives(run), class_left_out(run), run.extra
+    files = [] if run.settings.transfer.teacher else train_teacher(run)
+    files += label(run)
+    entries = _entries(run, students, objectives)
+    for number, entry in enumerate(entries, 1):
+        log.info("compare, row %d of %d: %s", number, len(entries), entry.name)
+        take(run, entry.course, entry.folders)
+    without = [] if left_out is None else without_class(run, left_out, entries[0].course.student)
+    text, written = contest(run, entries, without)
+    log.info("\n%s", text)
+    return files + written
+
+
+def _students(run: Run) -> list[str]:
+    names = [name.strip() for name in run.settings.compare.students.split(",") if name.strip()]
+    unknown = [name for name in names if name not in ARCHITECTURES]
+    if unknown or not names:
+        what = f"--students: {', '.join(unknown) or 'nothing'} is none of {', '.join(ARCHITECTURES)}"
+        raise UserError(what, "settings", "--students bilstm,average")
+    return list(dict.fromkeys(names))
+
+
+def _objectives(run: Run) -> list[ObjectiveSettings]:
+    names = [name.strip() for name in run.settings.compare.objectives.split(",") if name.strip()]
+    chosen = [dataclasses.replace(run.settings.objective, objective=name) for name in dict.fromkeys(names)]
+    if not chosen or any(objective.is_alone for objective in chosen):
+        what = "--objectives: one leaves the teacher out; the student alone is among the rows anyway"
+        raise UserError(what, "settings", "--objectives logits,soft")
+    return chosen
+
+
+def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSettings]) -> list[Entry]:
+    """The rows: every student alone and by every objective; the first objective with more texts and more teachers."""
+    teachers, alone, first = teachers_of(run), run.settings.alone().objective, objectives[0]
+    several = f", {len(teachers)} teachers"
+    entries: list[Entry] = []
+
+    @functools.cache
+    def weight(teachers: tuple[Path, ...]) -> float:
+        return linear_weight(run, teachers)
+
+    def add(student: str, what: str, objective: ObjectiveSettings, against: str = "", **course: Any) -> str:
+        taught = bool(course.get("teachers"))
+        entry = Entry(
+            name=f"{student}, {what}",
+            objective=LABELS if objective.is_alone else objective.objective,
+            course=Course(
+                run.student_settings(student, taught=taught),
+                objective,
+                general=run.general if taught and student != defaults.GRAPH else (),
+                linear_weight=weight(course.get("teachers", ())),
+                **course,
+            ),
+            folders=row_folders(run, f"{student}, {what}"),
+            against=against,
+        )
+        entries.append(entry)
+        return entry.name
+
+    for student in students:
+        base, general = add(student, "alone", alone), 0 if student == defaults.GRAPH else len(run.general)
+        if general:
+            texts = len(run.data.train) + general
+            base = add(student, "alone, as many steps", alone, budget=texts, general_budget=general)
+        for objective in objectives:
+            one = teachers[:1] if objective.needs_teacher else ()
+            add(student, objective.objective, objective, base, teachers=one)
+        if len(teachers) > 1:
+            add(student, first.objective + several, first, base, teachers=teachers)
+        if run.extra:
+            texts = len(run.transfer_set) + general
+            name = "alone, as many steps" + f" as {transfer_name(run)}" * bool(general)
+            base = add(student, name, alone, budget=texts, general_budget=general)
+            more = f"{first.objective}, {transfer_name(run)}"
+            add(student, more, first, base, teachers=teachers[:1], extra=run.extra)
+            if len(teachers) > 1:
+                add(student, more + several, first, base, teachers=teachers, extra=run.extra)
+    return entries

@@ -1,0 +1,193 @@
+"""The last stage: test is opened once, for every trained model of the run, and the report is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, size_of
+from distill.commands.model_cards import add_results
+from distill.commands.teacher_check import why_not_to_follow
+from distill.commands.train_teacher import identity, open_teacher_of, teachers_of
+from distill.data import Example
+from distill.errors import UserError
+from distill.evaluation.metrics import scores
+from distill.models.predictor import TextClassifier, load_student
+from distill.models.teacher import has_fast_bf16
+from distill.progress import log
+from distill.reporting import Outcome, Report, timing, write
+from distill.reporting.compare import COMPARISON
+from distill.storage.run_folder import made_from, versions
+
+Key = tuple[str, int]  # kind of model, seed
+MAKE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}
+
+
+def test(run: Run) -> list[Path]:
+    """What every trained model of this run reaches on test, and how fast."""
+    folders = _teachers(run) | _trained(run)
+    if not folders:
+        raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
+    _check(run, folders)
+    teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
+    texts = [example.text for example in run.data.test]
+    report = Report(
+        name=run.folder.root.resolve().name,
+        texts=texts,
+        gold=np.array([example.label for example in run.data.test]),
+        first_of_text=first_of_text(run.data.test),
+        labels=run.data.labels,
+        outcomes=_outcomes(run, folders, texts),
+        data=run.data.counts,
+        settings={
+            **dataclasses.asdict(run.settings),
+            "made_from": {kind: made_from(path) for (kind, _), path in reversed(folders.items())},
+        },
+        versions=versions(),
+        timing=timing_sentence(min(len(texts), timing.TEXTS)),
+        linear=_linear_row(run, texts, folders),
+        warning=why_not_to_follow(run, teachers) if teachers else "",
+        missing=[
+            f"Not there: {kind}; {COMMAND} {command}"
+            for kind, command in MAKE.items()
+            if kind not in {name for name, _ in folders}
+        ],
+        comparison=_comparison(run),
+        doubts=run.folder.label_noise.name if run.folder.label_noise.is_file() else "",
+    )
+    text, files = write(report, run.folder.report)
+    log.info("\n%s", text)
+    return [*files, *_cards(run, folders, report)]
+
+
+def _outcomes(run: Run, folders: dict[Key, Path], texts: list[str]) -> list[Outcome]:
+    """What every model says of the test texts, and how fast."""
+    models = {
+        key: open_teacher_of(run, path) if key[0] == TEACHER else load_student(path) for key, path in folders.items()
+    }
+    logits = {key: model.logits(texts, f"test, {key[0]}").numpy() for key, model in models.items()}
+    times = _times(models, texts[: timing.TEXTS])
+    return [
+        Outcome(
+            name=key[0],
+            seed=key[1],
+            logits=logits[key],
+            parameters=model.parameters,
+            bytes=size_of(folders[key]),
+            ms_per_text=times[key],
+            history=history(folders[key]),
+            temperature=model.temperature,
+        )
+        for key, model in models.items()
+    ]
+
+
+def _linear_row(run: Run, texts: list[str], folders: dict[Key, Path]) -> dict[str, Any]:
+    """What the linear model reaches on test, as a row of the report, and its weight in what the student imitates."""
+    predicted = run.linear.predict(texts)
+    gold = [example.label for example in run.data.test]
+    weights = [
+        (made_from(path) or {}).get("linear weight") or 0.0 for (kind, _), path in folders.items() if kind == DISTILLED
+    ]
+    found = scores(gold, predicted, first_of_text(run.data.test), len(run.data.labels))
+    return found | {"weight": max(weights, default=0.0)}
+
+
+def _comparison(run: Run) -> dict[str, Any] | None:
+    """What an earlier comparison of this run wrote, if it was of the same data."""
+    path = run.folder.compare / COMPARISON
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    counts = run.data.counts
+    if all(counts.get(key, count) == count for key, count in content["data"].items()):
+        return content
+    log.info("%s: left out of the report, it is of other data", path)
+    return None
+
+
+def _cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
+    """The cards of the run's own models, with what was measured."""
+    return [
+        add_results(run, folder, scores(report.gold, outcome.predicted, report.first_of_text, len(report.labels)))
+        for folder, outcome in zip(folders.values(), report.outcomes, strict=True)
+        if folder.parent == run.folder.root
+    ]
+
+
+def _teachers(run: Run) -> dict[Key, Path]:
+    """Folders of the teachers of --teacher."""
+    given = run.settings.transfer.teacher
+    return {(TEACHER, place): folder for place, folder in enumerate(teachers_of(run))} if given else {}
+
+
+def _trained(run: Run) -> dict[Key, Path]:
+    """Folders of the run's trained models, the teacher first; of a kind all seeds that were trained alike.
+
+    With --teacher the run's own teachers are left out.
+    """
+    found: dict[Key, Path] = {}
+    for kind in MAKE if not run.settings.transfer.teacher else (ALONE, DISTILLED):
+        alike = None
+        for place in itertools.count():
+            folder = run.folder.model(kind, place)
+            record = made_from(folder)
+            if record is None:
+                break
+            seed = record.pop("seed")
+            record = {key: value for key, value in record.items() if value is not None}  # absent in older records
+            alike = alike or record
+            if record == alike:
+                found[kind, seed] = folder
+    return found
+
+
+def _check(run: Run, folders: dict[Key, Path]) -> None:
+    """Refuse models of other data, and students of other teachers than the run's own (or those of --teacher)."""
+    teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
+    identities = [identity(folder) for folder in teachers]
+    for (kind, _), folder in folders.items():
+        if not (kind == TEACHER and run.settings.transfer.teacher):  # of which teachers_of has warned
+            run.check_same_data(folder, "all")
+        taught_by = (made_from(folder) or {}).get("teacher") or []
+        if kind == DISTILLED and teachers and taught_by != identities[: len(taught_by)]:
+            raise UserError("it was taught by another teacher", folder, f"{COMMAND} train_student, or --teacher FOLDER")
+
+
+def _times(models: dict[Key, TextClassifier], texts: list[str]) -> dict[Key, dict[str, float]]:
+    """Milliseconds a text on the processor and, where there is one, on the GPU."""
+    times: dict[Key, dict[str, float]] = {key: {} for key in models}
+    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        for model in models.values():
+            model.to(torch.device(device))
+        measured = timing.ms_per_text({key: model.predict for key, model in models.items()}, texts)
+        for key, milliseconds in measured.items():
+            times[key]["gpu" if device == "cuda" else "cpu"] = milliseconds
+    return times
+
+
+def timing_sentence(texts: int) -> str:
+    """How and on what the times were taken."""
+    precision = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
+    gpu = f", GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return (
+        f"Time: from raw text to label, segmentation included; median of {timing.RUNS} interleaved runs over {texts} "
+        f"test texts, batches sorted by length, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
+        f"teacher in {precision}, processor {timing.processor()}{gpu}."
+    )
+
+
+def first_of_text(examples: Sequence[Example]) -> NDArray[np.bool_]:
+    """Marks the first row of every distinct text."""
+    ids = np.array([example.id for example in examples])
+    first = np.zeros(len(ids), dtype=np.bool_)
+    first[np.unique(ids, return_index=True)[1]] = True
+    return first

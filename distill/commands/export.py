@@ -1,0 +1,86 @@
+"""The shipping stage: a trained student (and its teacher) as files that others run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of, size_of
+from distill.commands.model_cards import bundle_card
+from distill.errors import UserError
+from distill.export import hub
+from distill.export.bundle import export_bundle
+from distill.models.predictor import load_student
+from distill.models.registry import CARD
+from distill.models.teacher import CARD as TEACHER_CARD
+from distill.progress import log
+from distill.runtime.bundle import read_bundle
+from distill.text.segmentation import Vocabulary
+
+
+def export(run: Run) -> list[Path]:
+    """Write the student's bundle, sent to the Hub if asked, or with ``--format onnx`` student and teacher as ONNX."""
+    students, settings = trained_students(run), run.settings.export
+    if len(students) > 1:
+        raise UserError(f"{len(students)} students are named, one is exported", "--student_folder", "name one")
+    if settings.push_to_hub and settings.format != "bundle":
+        raise UserError("what is sent to the Hub is a bundle", "--push_to_hub", "leave out --format")
+    return [_bundle(run, students[0])] if settings.format == "bundle" else _onnx(run, students[0])
+
+
+def _bundle(run: Run, student: Path) -> Path:
+    name = run.settings.export.push_to_hub
+    if name:
+        hub.check(name)
+    limit = run.settings.export.max_mb
+    bundle = export_bundle(student, run.folder.bundle, 1e6 * limit if limit else math.inf)
+    _say_what_pruning_costs(run, student, bundle)
+    bundle_card(student, bundle)
+    log.info("%s: %.1f MB, runs with requirements-runtime.txt alone", bundle, size_of(bundle) / 1e6)
+    if name:
+        log.info("sent to %s", hub.push(bundle, name))
+    return bundle
+
+
+def _say_what_pruning_costs(run: Run, student: Path, bundle: Path) -> None:
+    """Dev accuracy with the words of the bundle and with all of them, where some did not fit."""
+    model, count = load_student(student), len(read_bundle(bundle).arrays["words"])
+    words: Any = model.input
+    every = words.vocabulary.words
+    if count == len(every):
+        return
+    fewer = dataclasses.replace(model, input=dataclasses.replace(words, vocabulary=Vocabulary(every[:count])))
+    texts, gold = [example.text for example in run.data.dev], labels_of(run.data.dev)
+    accuracies = [float((one.logits(texts).argmax(1) == gold).double().mean()) for one in (fewer, model)]
+    size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
+    log.info("%s: %d of %d words fit into %s", bundle, count, len(every), size)
+    log.info("%s: dev accuracy %.4f, with all words %.4f", bundle, *accuracies)
+
+
+def trained_students(run: Run) -> list[Path]:
+    """The students that are asked for, or the run's: the distilled one, or else the one alone.
+
+    Raises:
+        UserError: there is none.
+    """
+    given = [Path(folder) for folder in run.settings.export.student_folder]
+    own = [run.folder.model(kind) for kind in (DISTILLED, ALONE)]
+    found = given or [folder for folder in own if (folder / CARD).is_file()][:1]
+    if not found:
+        raise UserError("no student is trained yet", run.folder.root, f"{COMMAND} train_student, or --student_folder")
+    return found
+
+
+def _onnx(run: Run, student: Path) -> list[Path]:
+    from distill.export.onnx import export_student, export_teacher
+
+    target, teacher = run.folder.onnx, run.folder.model(TEACHER)
+    written = export_student(student, target / "student")
+    if (teacher / TEACHER_CARD).is_file():
+        written += export_teacher(teacher, target / "teacher")
+        written += export_teacher(teacher, target / "teacher-int8", int8=True)
+    else:
+        log.info("no teacher in %s: the student alone was exported", run.folder.root)
+    return written

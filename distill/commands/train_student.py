@@ -1,0 +1,274 @@
+"""The students' stage: a course says what teaches which network on which texts; one student a seed takes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.commands.distillation_targets import linear_weight, targets_of
+from distill.commands.experiment import ALONE, DISTILLED, Run, keep_model, kept_accuracy, labels_of
+from distill.commands.model_cards import student_card
+from distill.commands.teacher_check import objective_of
+from distill.commands.train_teacher import identity, layers_of, teachers_of
+from distill.commands.train_teacher import word_vectors as teacher_word_vectors
+from distill.config import ObjectiveSettings, StudentSettings
+from distill.data import UNLABELLED, Example
+from distill.evaluation.metrics import calibration_temperature
+from distill.models import registry, textgcn
+from distill.models.inference import predict_logits
+from distill.models.mutual import Pair
+from distill.models.registry import Documents, Student, Words
+from distill.progress import log
+from distill.storage.run_folder import fingerprint_file, fingerprint_lines
+from distill.text import word_vectors
+from distill.text.batching import PackedIds
+from distill.text.segmentation import UNKNOWN_ID, Vocabulary, build_vocabulary, frequent_words, segmenter
+from distill.text.teacher_vectors import Rows, reduced, scaled
+from distill.training import defaults
+from distill.training.losses import Distillation
+from distill.training.trainer import Job, Schedule, Split, fit
+
+FIRST_WORD = UNKNOWN_ID + 1  # of a vocabulary, after padding and the unknown word
+EVALUATIONS = 12  # about so many at most: an epoch of few texts takes less time than dev does
+PEER = 1_000_000  # added to the seed of the second of two students
+
+
+@dataclass(frozen=True)
+class Course:
+    """What students are made from: the network, what teaches it, and the texts beside train.
+
+    ``extra`` are the user's texts without labels and altered copies; ``general`` are words and sentences of the
+    language, not of the task, that the teacher labels. ``budget`` is how many texts another student has, of which
+    ``general_budget`` are general: a student alone is trained for as many steps; 0: what its own texts ask for.
+    ``left_out`` is a class whose labelled texts are left out. ``linear_weight`` is what the linear model's scores weigh
+    beside the teachers' logits.
+    """
+
+    student: StudentSettings
+    objective: ObjectiveSettings
+    teachers: tuple[Path, ...] = ()
+    extra: tuple[Example, ...] = ()
+    general: tuple[Example, ...] = ()
+    budget: int = 0
+    general_budget: int = 0
+    left_out: int | None = None
+    linear_weight: float = 0.0
+
+    def texts(self, run: Run) -> tuple[Example, ...]:
+        """The transfer set, train first, the general texts last."""
+        train = (example for example in run.data.train if example.label != self.left_out)
+        return (*train, *self.extra, *self.general)
+
+    @property
+    def from_teacher(self) -> bool:
+        """Whether the teacher makes the word vectors, alone or with others."""
+        return self.student.vectors.startswith(defaults.FROM_TEACHER)
+
+    def epochs(self, texts: int) -> int:
+        """Passes over the texts: as many as make the steps that the budget allows."""
+        counted = self.budget or texts
+        general = self.general_budget or len(self.general)
+        epochs, batch = defaults.student_epochs(self.student, counted, general), self.student.batch_size
+        return math.ceil(epochs * math.ceil(counted / batch) / math.ceil(texts / batch))
+
+    def made_from(self, run: Run) -> dict[str, Any]:
+        """The record of a student's folder; a textgcn's graph holds the texts of test too."""
+        vectors = run.vectors(self.student.vectors)
+        asked = [example.text for example in run.data.test] if self.student.architecture == "textgcn" else []
+        return {
+            **({"graph": fingerprint_lines(asked)} if asked else {}),
+            "data": run.data.fingerprint,
+            "settings": {key: value for key, value in dataclasses.asdict(self.student).items() if key != "vectors"},
+            "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},
+            "word vectors": [self.from_teacher, vectors and fingerprint_file(vectors.path)],
+            "segmenter": segmenter(),
+            "teacher": [identity(folder) for folder in self.teachers] or None,
+            "linear weight": self.linear_weight or None,
+            "extra texts": _fingerprint(self.extra),
+            "general texts": _fingerprint(self.general),
+            "general share": run.transfer_settings.general_share if self.general else None,
+            "epochs": self.epochs(len(self.texts(run))),
+            "left out": None if self.left_out is None else run.data.labels[self.left_out],
+        }
+
+
+def _fingerprint(texts: Sequence[Example]) -> str | None:
+    return fingerprint_lines(example.text for example in texts) if texts else None
+
+
+def train_students(run: Run, alone: bool = False) -> list[Path]:
+    """One student a seed; by the labels only (or ``alone``) without a teacher."""
+    course = course_of(run, alone)
+    kind = ALONE if course.objective.is_alone else DISTILLED
+    folders = [run.folder.model(kind, place) for place in range(run.settings.run.seeds)]
+    return take(run, course, folders)
+
+
+def course_of(run: Run, alone: bool = False) -> Course:
+    """What the run's settings ask for, or the same student ``alone``."""
+    settings = run.settings.alone() if alone else run.settings
+    teachers = teachers_of(run) if settings.objective.needs_teacher else ()
+    objective = settings.objective if alone else objective_of(run, teachers)
+    extra, general = () if objective.is_alone else run.extra, run.general if teachers else ()
+    student = run.student_settings(taught=bool(teachers))
+    return Course(student, objective, teachers, extra, general, linear_weight=linear_weight(run, teachers))
+
+
+def take(run: Run, course: Course, folders: Sequence[Path]) -> list[Path]:
+    """Train the students of a course, one a folder, with seeds SEED, SEED+1, …; those that are current are kept."""
+    made_from = course.made_from(run)
+    records = [{**made_from, "seed": run.settings.run.seed + place} for place in range(len(folders))]
+    wanted = [place for place, folder in enumerate(folders) if not run.is_current(folder, records[place])]
+    if wanted:
+        lesson = _Lesson(run, course)
+        for place in wanted:
+            lesson.teach(run.settings.run.seed + place, folders[place], records[place])
+    return list(folders)
+
+
+class _Lesson:
+    """What the students of one course share: texts as ids, what teaches them, word vectors."""
+
+    def __init__(self, run: Run, course: Course) -> None:
+        self.run, self.course = run, course
+        self.texts = course.texts(run)
+        self.new: New
+        self.input: Words | Documents
+        self.new, encode, self.input = (_over_graph if course.student.architecture == defaults.GRAPH else _over_words)(
+            run, course, self.texts
+        )
+        self.train = Split(encode(self.texts), labels_of(self.texts), *self._taught())
+        self.train = dataclasses.replace(self.train, chances=self._chances())
+        dev = [example for example in run.data.dev if example.label != course.left_out]
+        self.dev = Split(encode(dev), labels_of(dev))
+
+    def _taught(self) -> tuple[Tensor | None, Tensor | None]:
+        """The teachers' logits and, for hints, vectors."""
+        objective, teachers = self.course.objective, self.course.teachers
+        if not objective.needs_teacher:
+            return None, None
+        last = not objective.weights.get("hint_layers")
+        # vectors first: they come with logits, which are then known
+        layers = layers_of(self.run, teachers[0], self.texts, last) if objective.hints else None
+        return targets_of(self.run, teachers, self.texts, self.course.linear_weight), layers
+
+    def _chances(self) -> Tensor | None:
+        """How often each text is drawn, where not all come once: the general ones have a share of their own."""
+        general = len(self.course.general)
+        if not general:
+            return self._stratified()
+        chances = self._stratified()
+        own = (torch.ones(len(self.texts), dtype=torch.float64) if chances is None else chances)[:-general]
+        share = self.run.transfer_settings.general_share
+        return torch.cat([own / own.sum() * (1 - share), torch.full((general,), share / general, dtype=torch.float64)])
+
+    def _stratified(self) -> Tensor | None:
+        """Every class equally often, if asked for; a text without a label counts to its teacher's class."""
+        if self.course.student.sampling == "uniform":
+            return None
+        classes = self.train.labels.clone()
+        without = classes == UNLABELLED
+        if self.train.teacher_logits is not None:
+            classes[without] = self.train.teacher_logits[without].argmax(1)
+        classes[classes == UNLABELLED] = len(self.run.data.labels)  # nobody knows: a class of their own
+        return 1 / torch.bincount(classes)[classes].double()
+
+    def teach(self, seed: int, folder: Path, made_from: dict[str, Any]) -> None:
+        """One student of the course."""
+        settings, data = self.course.student, self.run.data
+        name = str(folder.relative_to(self.run.folder.root))
+        model: Any = self.new(seed, self.train.inputs)
+        if self.course.objective.weights.get("mutual"):
+            model = Pair(model, self.new(seed + PEER, self.train.inputs))
+        layers = self.train.teacher_layers
+        shape = (0, 0) if layers is None else (layers.shape[1], layers.shape[2])
+        objective = self.course.objective
+        distillation = Distillation(objective.weights, objective.temperature, model.classifier.in_features, shape)
+        epochs = self.course.epochs(len(self.texts))
+        schedule = Schedule(
+            epochs,
+            settings.batch_size,
+            every=max(1, epochs // EVALUATIONS),
+            averaging=settings.averaging,
+            keep_last=defaults.keeps_last(data),
+        )
+        groups = registry.parameter_groups(model, settings)
+        hints = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
+        groups += [{"params": hints, "lr": settings.learning_rate}] if hints else []
+        job = Job(self.train, self.dev, distillation, schedule, seed, name, self.run.watch(folder))
+        evaluations = fit(model, groups, job)
+        finished = registry.finish(model)
+        temperature = calibration_temperature(
+            predict_logits(finished, self.dev.inputs).numpy(), self.dev.labels.numpy()
+        )
+        keep_model(
+            f"{name}, seed {seed}",
+            folder,
+            lambda aside: registry.save_student(aside, finished, self.input, data.labels, temperature),
+            evaluations,
+            made_from,
+            dev_accuracy=kept_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
+            card=student_card(self.run, self.course),
+        )
+
+
+New = Callable[[int, PackedIds], Student]  # a network from a seed and the training texts
+Encode = Callable[[Sequence[Example]], PackedIds]
+
+
+def _over_words(run: Run, course: Course, texts: Sequence[Example]) -> tuple[New, Encode, Words]:
+    """How networks over word vectors are made and fed; the vocabulary is that of the transfer set and a dictionary."""
+    settings = course.student
+    vocabulary = build_vocabulary(
+        run.segmented(texts), settings.min_count, frequent_words(settings.dictionary) if course.from_teacher else ()
+    )
+    words = Words(vocabulary, settings.max_length, registry.ngram_rows(settings))
+    rows_of = _vectors(run, course, vocabulary)
+
+    def new(seed: int, train: PackedIds) -> Student:
+        torch.manual_seed(seed)
+        return registry.build(settings, rows_of(seed), vocabulary.words, len(run.data.labels), train)
+
+    def encode(examples: Sequence[Example]) -> PackedIds:
+        return words.encode_segmented(run.segmented(examples), [example.text for example in examples])
+
+    return new, encode, words
+
+
+def _vectors(run: Run, course: Course, vocabulary: Vocabulary) -> Callable[[int], Rows]:
+    """The first vectors of a vocabulary's words, (words, width), by a seed: a word without one gets noise."""
+    file = run.vectors(course.student.vectors)
+    vectors = word_vectors.load_vectors(file.path, vocabulary.words) if file else None
+    if vectors is not None:
+        log.info("words: %d in the vocabulary, %d of them with a vector", len(vocabulary), len(vectors))
+    if not course.from_teacher:
+        return lambda seed: word_vectors.matrix(vectors, vocabulary.words, seed)
+    known = vocabulary.words[FIRST_WORD:]
+    rows = reduced(teacher_word_vectors(run, course.teachers[0], known), course.student.teacher_width)
+    if vectors is not None:
+        pretrained = word_vectors.matrix(vectors, vocabulary.words, run.settings.run.seed)[FIRST_WORD:]
+        rows = np.concatenate([rows, scaled(pretrained)], axis=1)
+    log.info("words: %d in the vocabulary, each with a vector from the teacher", len(vocabulary))
+    padded = np.concatenate([np.zeros((FIRST_WORD, rows.shape[1]), np.float32), rows])
+    return lambda seed: padded
+
+
+def _over_graph(run: Run, course: Course, texts: Sequence[Example]) -> tuple[New, Encode, Documents]:
+    """How a network over a graph of all texts is made and fed; of dev and test the texts are in it, not the labels."""
+    asked = (*texts, *run.data.train, *run.data.dev, *run.data.test)
+
+    def new(seed: int, train: PackedIds) -> Student:
+        torch.manual_seed(seed)
+        ids = [example.id for example in asked]
+        return textgcn.build(course.student, ids, run.segmented(asked), len(run.data.labels))[0]
+
+    documents = Documents(tuple(dict.fromkeys(example.id for example in asked)))
+    return new, lambda examples: documents.encode([example.text for example in examples]), documents

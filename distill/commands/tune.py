@@ -1,0 +1,87 @@
+"""A search for a student's settings on dev, by Optuna; test is not opened."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from distill.commands.experiment import Run, history, kept_accuracy
+from distill.commands.train_student import Course, course_of, take
+from distill.config import flag_of
+from distill.errors import need
+from distill.progress import log
+from distill.storage.run_folder import fingerprint_lines, write_json
+
+STUDY = "study.log"
+
+
+def tune(run: Run) -> list[Path]:
+    """Try --trials settings (those of earlier calls counted); the best ones' flags are said and kept."""
+    optuna = _optuna()
+    folder = run.folder.root / "tune"
+    folder.mkdir(parents=True, exist_ok=True)
+    course = course_of(run)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / STUDY)))
+    study_name = f"{course.student.architecture} {_fingerprint(run, course)}"
+    study = optuna.create_study(storage=storage, study_name=study_name, direction="maximize", load_if_exists=True)
+    study.sampler = optuna.samplers.TPESampler(seed=run.settings.run.seed + len(study.trials))
+    done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
+    log.info("tune: %d of %d trials are done already", done, run.settings.compare.trials)
+    study.optimize(lambda trial: _dev_accuracy(run, course, trial), n_trials=max(0, run.settings.compare.trials - done))
+    flags = _flags(run, study.best_params)
+    log.info("best dev accuracy %.4f, with\n  %s", study.best_value, flags)
+    tried = [
+        {"dev_accuracy": trial.value, **trial.params}
+        for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    ]
+    found = {"dev_accuracy": study.best_value, "flags": flags, "settings": study.best_params, "trials": tried}
+    return [folder / STUDY, write_json(folder / "tune.json", found)]
+
+
+def _optuna() -> Any:
+    need("optuna", "--mode tune", "pip install -r requirements-tune.txt")
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _fingerprint(run: Run, course: Course) -> str:
+    """Of everything but what is tried: trials that do not compare are kept apart, in studies of other names."""
+    made_from = course.made_from(run)
+    return fingerprint_lines([json.dumps([made_from, run.settings.run.seeds, run.settings.run.seed], sort_keys=True)])
+
+
+def _dev_accuracy(run: Run, course: Course, trial: Any) -> float:
+    """Mean over the seeds of the best dev accuracy; the students of a trial are kept no longer than it takes."""
+    student = dataclasses.replace(course.student, **_suggested(course, trial))
+    folders = [run.folder.root / "tune" / f"student.{place + 1}" for place in range(run.settings.run.seeds)]
+    take(run, dataclasses.replace(course, student=student), folders)
+    accuracy: float = mean(kept_accuracy(run, [line["dev_accuracy"] for line in history(folder)]) for folder in folders)
+    log.info("tune, trial %d: dev %.4f with %s", trial.number, accuracy, _flags(run, trial.params))
+    return accuracy
+
+
+def _suggested(course: Course, trial: Any) -> dict[str, Any]:
+    """What a trial tries; ranges are wide around what suits the network."""
+    usual = course.student
+    return {
+        "hidden": trial.suggest_categorical("hidden", sorted({64, 128, 256, usual.hidden})),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.6),
+        "word_dropout": trial.suggest_float("word_dropout", 0.0, 0.3),
+        "learning_rate": trial.suggest_float(
+            "learning_rate", usual.learning_rate / 5, usual.learning_rate * 5, log=True
+        ),
+        "vector_learning_rate": trial.suggest_float(
+            "vector_learning_rate", usual.vector_learning_rate / 5, usual.vector_learning_rate * 5, log=True
+        ),
+        "averaging": trial.suggest_categorical("averaging", [0.0, 0.99, 0.999]),
+    }
+
+
+def _flags(run: Run, found: dict[str, Any]) -> str:
+    names = {field.name: flag_of(field) for field in dataclasses.fields(run.settings.student)}
+    return " ".join(f"--{names[name]} {value:.4g}" for name, value in found.items())

@@ -1,0 +1,1 @@
+"""How good models are, how fast, and what they are compared with."""

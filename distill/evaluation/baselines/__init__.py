@@ -1,0 +1,1 @@
+"""Models that students are compared with: LinearSVC, fastText, bert-base-chinese."""

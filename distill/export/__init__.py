@@ -1,0 +1,1 @@
+"""Trained models as others use them: bundles, ONNX files, model cards, the Hub."""

@@ -1,0 +1,117 @@
+"""A model's README.md: what it is, what it was made from, what it reaches; its head is the Hub's metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from distill.storage.run_folder import write_file
+
+FILE = "README.md"
+TEMPLATE = "model_card.md.jinja"
+OWN = "distill"  # the key in the head that holds the card's facts
+RULE = "---\n"
+RESULTS = re.compile(r"^## Results$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # the section that test changes
+
+
+@dataclass(frozen=True)
+class Card:
+    """The facts of a model; what is not known is empty.
+
+    Args:
+        kind: "teacher", "student" or "bundle".
+        network: "bilstm" and so on; of a teacher the name of its pretrained weights.
+        labels: every one that it may give.
+        data: name of the data set.
+        texts: how many it learnt from and was selected on: "train", "without labels", "general", "dev".
+        objective: what it was taught by, as in ``--objective``.
+        taught_by: the teachers' pretrained weights.
+        dev_accuracy: of the evaluation that was kept.
+        test: "accuracy", "accuracy_distinct" and "macro_f1", once test was opened.
+        head: further metadata, as a person put it in: "license".
+    """
+
+    kind: str
+    network: str
+    labels: tuple[str, ...]
+    data: str = ""
+    texts: Mapping[str, int] = field(default_factory=dict)
+    objective: str = ""
+    taught_by: tuple[str, ...] = ()
+    dev_accuracy: float | None = None
+    test: Mapping[str, float] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return " ".join(filter(None, (self.data, self.network, self.kind)))
+
+
+def write(folder: Path, card: Card, size: int) -> Path:
+    """Write a card into the folder of its model, which has ``size`` bytes; of one that is there only head and results.
+
+    So what a person wrote into it stays.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701 - Markdown, which knows no tags of ours
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    head = yaml.safe_dump(_head(card), allow_unicode=True, sort_keys=False)
+    body = "\n" + environment.get_template(TEMPLATE).render(card=card, megabytes=size / 1e6) + "\n"
+    if read(folder):
+        results = RESULTS.search(body)
+        body = RESULTS.sub(lambda _: results[0] if results else "", _parts(folder)[1], count=1)
+    return write_file(folder / FILE, f"{RULE}{head}{RULE}{body}".encode("utf-8", "replace"))
+
+
+def read(folder: Path) -> Card | None:
+    """The card in a model's folder; None where there is none of ours."""
+    try:
+        head = yaml.safe_load(_parts(folder)[0])
+        facts: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in head.pop(OWN).items()}
+        card = Card(**facts)
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError):
+        return None
+    return replace(card, head={key: value for key, value in head.items() if key not in _head(card)})
+
+
+def _parts(folder: Path) -> tuple[str, str]:
+    """Head and body of a README.md; empty where there is none."""
+    path = folder / FILE
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    head, _, body = text.removeprefix(RULE).partition(f"\n{RULE}")
+    return head, body
+
+
+def _head(card: Card) -> dict[str, Any]:
+    """The Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts that :func:`read` reads."""
+    facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
+    del facts["head"]
+    return {
+        "language": "zh",
+        "library_name": "distill-zh",
+        "pipeline_tag": "text-classification",
+        "tags": ["knowledge-distillation", "chinese", card.network.lower()],
+        "metrics": ["accuracy", "f1"],
+        **({"model-index": [{"name": card.name, "results": [_result(card)]}]} if card.test else {}),
+        **card.head,
+        OWN: facts,
+    }
+
+
+def _result(card: Card) -> dict[str, Any]:
+    return {
+        "task": {"type": "text-classification"},
+        "dataset": {"name": card.data, "type": card.data, "split": "test"},
+        "metrics": [
+            {"type": "accuracy", "value": card.test["accuracy"]},
+            {"type": "f1", "name": "macro-F1", "value": card.test["macro_f1"]},
+        ],
+    }

@@ -1,0 +1,8 @@
+"""Students and teachers as ONNX files, and what runs such a file. The only door of onnx and onnxruntime."""
+
+from __future__ import annotations
+
+from distill.export.onnx.classifier import OnnxClassifier
+from distill.export.onnx.files import export_student, export_teacher
+
+__all__ = ["OnnxClassifier", "export_student", "export_teacher"]

@@ -1,8 +1,0 @@
-"""Students and teachers as ONNX files, and what runs such a file. The only door of onnx and onnxruntime."""
-
-from __future__ import annotations
-
-from distill.onnx_export.classifier import OnnxClassifier
-from distill.onnx_export.files import export_student, export_teacher
-
-__all__ = ["OnnxClassifier", "export_student", "export_teacher"]

@@ -1,0 +1,59 @@
+"""Files of any size through a bundle: rows in, the same rows with labels out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from distill.config import Settings
+from distill.errors import UserError
+from distill.predict.checkpoint import Counts
+from distill.predict.local import Labeller
+from distill.predict.plan import Job, plan
+from distill.progress import log
+from distill.runtime.bundle import AGAIN, CARD
+from distill.storage.run_folder import alone, bundle_of
+
+__all__ = ["predict"]
+
+
+def predict(settings: Settings) -> list[Path]:
+    """Label what ``--input`` names; returns the files that were written.
+
+    Raises:
+        UserError: there is no bundle, an input or output cannot be used, or a row is bad and --strict is given.
+    """
+    bundle = bundle_of(settings)
+    if not (bundle / CARD).is_file():
+        raise UserError("there is no bundle here", bundle, f"{AGAIN}, or --bundle FOLDER")
+    started = time.perf_counter()
+    if settings.predict.engine == "ray":
+        from distill.predict.ray_engine import label
+
+        counts, files = label(bundle, settings)
+    else:
+        counts, files = _here(plan(settings.predict), bundle, settings)
+    seconds = time.perf_counter() - started
+    rate = f"{counts.rows / seconds:,.0f}"
+    log.info("%s rows, %s, %.1f s, %s rows/s", f"{counts.rows:,}", counted(counts.bad, "bad row"), seconds, rate)
+    return files
+
+
+def _here(jobs: list[Job], bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
+    """One input after the other; what a resumed job had done is not counted."""
+    labeller = Labeller(bundle, settings)
+    done = []
+    for job in jobs:
+        if job.output is None:
+            labeller.to_stream(job)
+        else:
+            with alone(job.output):
+                done.append(labeller.to_file(job, job.output))
+    for parts in done:
+        parts.remove()
+    return labeller.counts, [file for parts in done for file in parts.files]
+
+
+def counted(count: int, what: str) -> str:
+    """``no bad row``, ``1 bad row``, ``2 bad rows``."""
+    return f"{f'{count:,}' if count else 'no'} {what}{'s' * (count > 1)}"

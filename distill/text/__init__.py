@@ -1,0 +1,1 @@
+"""Chinese text: words, n-grams, word vectors, batches of ids."""
