@@ -14,7 +14,7 @@ from distill import load_student
 from distill.cli import main
 from distill.commands.compare import _entries
 from distill.commands.experiment import Run
-from distill.commands.train_student import Course
+from distill.commands.student_spec import Course
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.config.argparse import parser, settings_from
 from distill.data import Example

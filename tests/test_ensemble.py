@@ -17,7 +17,8 @@ from distill.cli import main
 from distill.commands import distillation_targets
 from distill.commands.distillation_targets import USUAL_WEIGHT, WEIGHTS, linear_weight, targets_of
 from distill.commands.experiment import Run
-from distill.commands.train_student import Course, _Lesson
+from distill.commands.student_spec import Course
+from distill.commands.train_student import _Lesson
 from distill.commands.train_teacher import logits_of
 from distill.config import FROM_DATA, RunSettings, Settings, TransferSettings
 from distill.data import Example

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from distill.cli import main
 from distill.commands.experiment import Run
-from distill.commands.train_student import Course, _Lesson
+from distill.commands.student_spec import Course
+from distill.commands.train_student import _Lesson
 from distill.config import RunSettings, Settings, StudentSettings, TeacherSettings, TransferSettings
 from distill.data import Dataset, Example, example_id, read_sentences
 from distill.evaluation.metrics import is_below

@@ -11,8 +11,9 @@ from conftest import COUNTS
 
 from distill.evaluation import metrics
 from distill.evaluation.timing import Task
-from distill.reporting import Outcome, Report, plots, timing, write
-from distill.reporting.rows import rows_of
+from distill.reporting import plots, timing
+from distill.reporting.results import Outcome, Report, rows_of
+from distill.reporting.summary import write
 from distill.reporting.tables import cells, display_width, markdown_table, terminal
 
 GOLD = np.array([0, 0, 1, 1, 1])

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from distill.evaluation import metrics
 from distill.evaluation.metrics import reliability
-from distill.reporting import Outcome, Report, confusions, report_page
+from distill.reporting import confusions, report_page
 from distill.reporting.mistakes import LONGEST, mistakes
 from distill.reporting.page import sections
 from distill.reporting.plots import svg
-from distill.reporting.rows import first_seeds, rows_of
+from distill.reporting.results import Outcome, Report, first_seeds, rows_of
 
 DRAWING = "distill.reporting.page.svg"
 GOLD = np.array([0, 1, 2, 0, 1, 2])

@@ -12,7 +12,8 @@ from distill.commands.distillation_targets import linear_weight
 from distill.commands.evaluate_comparison import Entry, contest, transfer_name
 from distill.commands.experiment import Run, row_folders
 from distill.commands.held_out_class import class_left_out, without_class
-from distill.commands.train_student import Course, take
+from distill.commands.student_spec import Course
+from distill.commands.train_student import take
 from distill.commands.train_teacher import label, teachers_of, train_teacher
 from distill.config import ARCHITECTURES, ObjectiveSettings
 from distill.config.objectives import LABELS

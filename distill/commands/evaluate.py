@@ -23,8 +23,10 @@ from distill.evaluation.metrics import scores
 from distill.models.predictor import TextClassifier, load_student
 from distill.models.teacher import has_fast_bf16
 from distill.progress import log
-from distill.reporting import Outcome, Report, timing, write
+from distill.reporting import timing
 from distill.reporting.compare import COMPARISON
+from distill.reporting.results import Outcome, Report
+from distill.reporting.summary import write
 from distill.storage.run_folder import made_from, versions
 
 Key = tuple[str, int]  # kind of model, seed

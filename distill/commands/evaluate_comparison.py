@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.commands.evaluate import first_of_text, timing_sentence
 from distill.commands.experiment import Run, labels_of, train_seconds
-from distill.commands.train_student import Course
+from distill.commands.student_spec import Course
 from distill.commands.train_teacher import open_teacher_of, teachers_of
 from distill.evaluation.metrics import expected_calibration_error, softmax
 from distill.evaluation.timing import Predict

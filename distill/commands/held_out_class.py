@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.commands.experiment import Run, labels_of, row_folders
-from distill.commands.train_student import Course, take
+from distill.commands.student_spec import Course
+from distill.commands.train_student import take
 from distill.commands.train_teacher import teachers_of
 from distill.config import StudentSettings
 from distill.errors import UserError

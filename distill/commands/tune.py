@@ -9,7 +9,8 @@ from statistics import mean
 from typing import Any
 
 from distill.commands.experiment import Run, history, kept_accuracy
-from distill.commands.train_student import Course, course_of, take
+from distill.commands.student_spec import Course
+from distill.commands.train_student import course_of, take
 from distill.config import flag_of
 from distill.errors import need
 from distill.progress import log

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from distill.evaluation.metrics import expected_calibration_error, reliability, softmax
 from distill.reporting.page import Drawn, drawn
 from distill.reporting.plots import COLOURS, new_figure
-from distill.reporting.rows import Outcome
+from distill.reporting.results import Outcome
 from distill.reporting.tables import TITLES
 
 if TYPE_CHECKING:

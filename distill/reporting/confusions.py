@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluation.metrics import confusion
-from distill.reporting.rows import TEACHER, Outcome
+from distill.reporting.results import TEACHER, Outcome
 from distill.reporting.tables import TITLES
 
 MOST = 30  # labels in a matrix

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluation.metrics import softmax
-from distill.reporting.rows import Outcome
+from distill.reporting.results import Outcome
 
 MOST = 20
 LONGEST = 200  # characters of a text that are shown

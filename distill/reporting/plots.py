@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distill.evaluation.metrics import confusion
 from distill.progress import log
 from distill.reporting.confusions import shown_labels
-from distill.reporting.rows import Outcome, first_seeds
+from distill.reporting.results import Outcome, first_seeds
 from distill.reporting.tables import TITLES
 from distill.storage.run_folder import write_file
 

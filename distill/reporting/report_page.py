@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from distill.reporting import calibration, compare_page, confusions, plots, tables
 from distill.reporting.mistakes import mistakes
 from distill.reporting.page import Drawn, drawn, sections, write_page
-from distill.reporting.rows import TEACHER, Outcome, first_seeds
-
-if TYPE_CHECKING:
-    from distill.reporting import Report
+from distill.reporting.results import TEACHER, Outcome, Report, first_seeds
 
 Row = dict[str, Any]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluation.metrics import classification_table
-from distill.reporting.rows import Outcome
+from distill.reporting.results import Outcome
 
 TITLES = {"teacher": "teacher", "student_alone": "student alone", "student": "distilled student"}
 

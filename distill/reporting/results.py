@@ -1,8 +1,8 @@
-"""From what each trained model did on test to the table's rows; several seeds of a model make one row."""
+"""What was measured of every model on test, and the table's rows; several seeds of a model make one row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,33 @@ class Outcome:
     def predicted(self) -> NDArray[np.int64]:
         """Class numbers, shape (texts,)."""
         return np.asarray(self.logits.argmax(axis=1))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says.
+
+    ``texts`` are those of test, ``gold`` (texts,) their labels, ``first_of_text`` (texts,) marks one row of every
+    distinct text; ``linear`` are the scores of the linear model, which a student must beat; ``warning`` is what must be
+    read before any figure; ``comparison`` is what compare.json holds, ``doubts`` the name of the file of labels that
+    the teacher doubts, each where there is one.
+    """
+
+    name: str
+    texts: Sequence[str]
+    gold: NDArray[np.int64]
+    first_of_text: NDArray[np.bool_]
+    labels: tuple[str, ...]
+    outcomes: Sequence[Outcome]
+    data: dict[str, int]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    timing: str
+    missing: Sequence[str] = field(default=())
+    linear: Mapping[str, float] = field(default_factory=dict)
+    warning: str = ""
+    comparison: Mapping[str, Any] | None = None
+    doubts: str = ""
 
 
 def first_seeds(outcomes: Sequence[Outcome]) -> list[Outcome]:
