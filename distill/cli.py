@@ -72,7 +72,7 @@ def _do(typed: dict[str, Any]) -> None:
 
 def _save_config(path: Path, settings: Settings) -> None:
     """Write the settings, with what is chosen from the data where the mode chooses."""
-    from distill.storage.run_folder import write_file
+    from distill.storage.atomic import write_file
 
     if path.is_dir():
         raise UserError("a file is needed, this is a folder", path, "--save_config FILE")

@@ -18,7 +18,7 @@ from distill.commands.student_spec import Course
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.config.argparse import parser, settings_from
 from distill.data import Example
-from distill.storage.run_folder import made_from
+from distill.storage.fingerprints import made_from
 
 QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
 PROMISED = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}

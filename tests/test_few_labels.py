@@ -24,8 +24,9 @@ from distill.evaluation.metrics import is_below
 from distill.export.bundle import export_bundle
 from distill.models.predictor import load_student
 from distill.runtime.bundle import read_bundle
-from distill.text.segmentation import Vocabulary, frequent_words
+from distill.text.segmentation import frequent_words
 from distill.text.teacher_vectors import SPREAD, reduced
+from distill.text.vocabulary import Vocabulary
 from distill.training import defaults
 
 WIDTH = 8  # of the toy vectors

@@ -26,7 +26,8 @@ from distill.config import PredictSettings, RunSettings, Settings
 from distill.errors import UserError
 from distill.predict import checkpoint, local, parquet_rows, text_rows
 from distill.predict.rows import Answers
-from distill.storage.run_folder import ASIDE, alone
+from distill.storage.atomic import ASIDE
+from distill.storage.locks import alone
 
 ROOT = Path(__file__).parent.parent
 COUNT = 400

@@ -22,7 +22,8 @@ from distill.export.trie import SPLIT, lexicon_arrays
 from distill.runtime.lexicon import Lexicon
 from distill.runtime.texts import Packed, pack
 from distill.text import segmentation
-from distill.text.segmentation import MASKED, Vocabulary, build_vocabulary, cutter, segment, segmenter, use_dictionary
+from distill.text.segmentation import MASKED, cutter, segment, segmenter, use_dictionary
+from distill.text.vocabulary import Vocabulary, build_vocabulary
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the data for measuring is not beside this checkout")

@@ -25,7 +25,8 @@ from distill.models.predictor import load_student, load_teacher
 from distill.models.registry import Documents, Words, save_student
 from distill.models.teacher import build, save_teacher
 from distill.models.textgcn import GraphTable, GraphTableConfig
-from distill.text.segmentation import build_vocabulary, segment
+from distill.text.segmentation import segment
+from distill.text.vocabulary import build_vocabulary
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

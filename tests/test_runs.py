@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import UserError, joined
-from distill.storage.run_folder import (
-    MADE_FROM,
-    RunFolder,
-    clean,
-    differences,
-    fingerprint_file,
-    fingerprint_lines,
-    versions,
-    write_file,
-    write_folder,
-    write_json,
-)
+from distill.storage.atomic import write_file, write_folder, write_json
+from distill.storage.fingerprints import MADE_FROM, differences, fingerprint_file, fingerprint_lines, versions
+from distill.storage.run_folder import RunFolder, clean
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:

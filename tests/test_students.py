@@ -18,7 +18,8 @@ from distill.models.inference import predict_logits
 from distill.models.registry import Words, build, finish, load_student_parts, ngram_rows, save_student
 from distill.models.student import Student
 from distill.text.batching import PackedIds
-from distill.text.segmentation import MASKED, Vocabulary
+from distill.text.segmentation import MASKED
+from distill.text.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("<pad>", "<unk>", *"北京天安门球队手机好", "北京", "手机"))
 TEXTS = ["北京天安门", "好", "手机好手机好北京球队", "", "没有", f"北京{MASKED}手机", " "]

@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import UserError
-from distill.text.segmentation import (
-    MASKED,
-    PAD,
-    PAD_ID,
-    UNKNOWN,
-    UNKNOWN_ID,
-    Vocabulary,
-    build_vocabulary,
-    segment,
-    segmenter,
-    tag,
-)
+from distill.text.segmentation import MASKED, segment, segmenter, tag
+from distill.text.vocabulary import PAD, PAD_ID, UNKNOWN, UNKNOWN_ID, Vocabulary, build_vocabulary
 
 
 def test_segment() -> None:

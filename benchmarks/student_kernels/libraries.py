@@ -16,7 +16,7 @@ from distill.export.onnx import export_student
 from distill.models.bilstm import BiLSTM
 from distill.models.registry import Words, save_student
 from distill.text.batching import Batch
-from distill.text.segmentation import PAD, UNKNOWN, Vocabulary
+from distill.text.vocabulary import PAD, UNKNOWN, Vocabulary
 
 LONGEST = 30  # words of a text
 

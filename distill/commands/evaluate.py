@@ -27,7 +27,7 @@ from distill.reporting import timing
 from distill.reporting.compare import COMPARISON
 from distill.reporting.results import Outcome, Report
 from distill.reporting.summary import write
-from distill.storage.run_folder import made_from, versions
+from distill.storage.fingerprints import made_from, versions
 
 Key = tuple[str, int]  # kind of model, seed
 MAKE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}

@@ -35,7 +35,9 @@ from distill.export import model_card
 from distill.export.model_card import Card
 from distill.models.pretrained import Pretrained, resolve
 from distill.progress import log, progress
-from distill.storage.run_folder import MADE_FROM, RunFolder, clean, differences, versions, write_folder, write_json
+from distill.storage.atomic import write_folder, write_json
+from distill.storage.fingerprints import MADE_FROM, differences, versions
+from distill.storage.run_folder import RunFolder, clean
 from distill.text.segmentation import frequent_words, segment, use_dictionary
 from distill.text.word_vectors import VectorFile, find_vectors
 from distill.training import defaults, distributed

@@ -17,7 +17,7 @@ from distill.models.registry import CARD
 from distill.models.teacher import CARD as TEACHER_CARD
 from distill.progress import log
 from distill.runtime.bundle import read_bundle
-from distill.text.segmentation import Vocabulary
+from distill.text.vocabulary import Vocabulary
 
 
 def export(run: Run) -> list[Path]:

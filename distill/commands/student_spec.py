@@ -13,7 +13,7 @@ from distill.commands.experiment import Run
 from distill.commands.train_teacher import identity
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.data import Example
-from distill.storage.run_folder import fingerprint_file, fingerprint_lines
+from distill.storage.fingerprints import fingerprint_file, fingerprint_lines
 from distill.text.segmentation import segmenter
 from distill.training import defaults
 

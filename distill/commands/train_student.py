@@ -28,8 +28,9 @@ from distill.models.registry import Documents, Student, Words
 from distill.progress import log
 from distill.text import word_vectors
 from distill.text.batching import PackedIds
-from distill.text.segmentation import UNKNOWN_ID, Vocabulary, build_vocabulary, frequent_words
+from distill.text.segmentation import frequent_words
 from distill.text.teacher_vectors import Rows, reduced, scaled
+from distill.text.vocabulary import UNKNOWN_ID, Vocabulary, build_vocabulary
 from distill.training import defaults
 from distill.training.losses import Distillation
 from distill.training.trainer import Job, Schedule, Split, fit

@@ -14,7 +14,8 @@ from distill.commands.train_student import course_of, take
 from distill.config import flag_of
 from distill.errors import need
 from distill.progress import log
-from distill.storage.run_folder import fingerprint_lines, write_json
+from distill.storage.atomic import write_json
+from distill.storage.fingerprints import fingerprint_lines
 
 STUDY = "study.log"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from distill.storage.run_folder import fingerprint_lines
+from distill.storage.fingerprints import fingerprint_lines
 
 UNLABELLED = -100  # the label of a text that has none: PyTorch's ignore_index, which no cross-entropy counts
 

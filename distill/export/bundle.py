@@ -22,8 +22,9 @@ from distill.models.registry import Words, load_student_parts
 from distill.models.student import Student
 from distill.models.textcnn import TextCNN
 from distill.runtime.bundle import ARRAYS, CARD, FORMAT, checksum
-from distill.storage.run_folder import write_file, write_folder, write_json
-from distill.text.segmentation import UNKNOWN_ID, Vocabulary, segmenter
+from distill.storage.atomic import write_file, write_folder, write_json
+from distill.text.segmentation import segmenter
+from distill.text.vocabulary import UNKNOWN_ID, Vocabulary
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from distill.storage.run_folder import write_file
+from distill.storage.atomic import write_file
 
 FILE = "README.md"
 TEMPLATE = "model_card.md.jinja"

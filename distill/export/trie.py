@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.text.segmentation import UNKNOWN_ID, Cutter, Vocabulary, cutter
+from distill.text.segmentation import Cutter, cutter
+from distill.text.vocabulary import UNKNOWN_ID, Vocabulary
 
 STATES = "BMES"  # of jieba's hidden Markov model
 HAN = range(0x4E00, 0x9FD6)  # the characters that the model knows, as jieba has them

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.models.ngram_embedding import sum_of_rows
-from distill.text.segmentation import UNKNOWN_ID
+from distill.text.vocabulary import UNKNOWN_ID
 
 MOST_CHARACTERS = 4  # of a word; longer words are rare
 

@@ -20,8 +20,9 @@ from distill.models.student import NetworkConfig
 from distill.models.textcnn import TextCNN, TextCNNConfig
 from distill.models.textgcn import Documents, GraphTable, GraphTableConfig
 from distill.progress import log
-from distill.storage.run_folder import write_file, write_json
-from distill.text.segmentation import Vocabulary, segmenter
+from distill.storage.atomic import write_file, write_json
+from distill.text.segmentation import segmenter
+from distill.text.vocabulary import Vocabulary
 
 SAVED: dict[str, tuple[type[Any], type[Any]]] = {  # network and config of each architecture, as they are kept
     "bilstm": (BiLSTM, BiLSTMConfig),

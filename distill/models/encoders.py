@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from distill.text.batching import PackedIds
 from distill.text.ngrams import ngram_ids
-from distill.text.segmentation import PAD_ID, Vocabulary, segment
+from distill.text.segmentation import segment
+from distill.text.vocabulary import PAD_ID, Vocabulary
 
 CHARACTERS = 4  # read for n-grams, a word that may be read: a long text must not fill the memory
 

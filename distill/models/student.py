@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from distill.models.char_embedding import ComposedEmbedding
 from distill.models.ngram_embedding import NgramVectors
 from distill.text.batching import Answer, Batch
-from distill.text.segmentation import UNKNOWN_ID
+from distill.text.vocabulary import UNKNOWN_ID
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from transformers import AutoModel, AutoTokenizer
 from distill.config import FROM_DATA, TeacherSettings
 from distill.errors import UserError
 from distill.models.pretrained import PROMPTS
-from distill.storage.run_folder import write_file, write_json
+from distill.storage.atomic import write_file, write_json
 from distill.text.batching import Answer, Batch, PackedIds, masked_mean
 from distill.text.segmentation import MASKED
 

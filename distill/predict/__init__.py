@@ -12,7 +12,8 @@ from distill.predict.local import Labeller
 from distill.predict.plan import Job, plan
 from distill.progress import log
 from distill.runtime.bundle import AGAIN, CARD
-from distill.storage.run_folder import alone, bundle_of
+from distill.storage.locks import alone
+from distill.storage.run_folder import bundle_of
 
 __all__ = ["predict"]
 

@@ -19,7 +19,8 @@ from typing import Any
 from distill.predict.plan import bad_file, stamp
 from distill.predict.rows import Bad, Format, Position
 from distill.progress import log
-from distill.storage.run_folder import ASIDE, MADE_FROM, differences, write_folder, write_json
+from distill.storage.atomic import ASIDE, write_folder, write_json
+from distill.storage.fingerprints import MADE_FROM, differences
 
 PART_ROWS = 2**16  # a kill costs the work on one part at most
 PART_CHARACTERS = 2**24  # of its texts

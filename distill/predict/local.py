@@ -22,7 +22,7 @@ from distill.predict.rows import Chunk, Format, Position, Wanted, ask
 from distill.progress import bar
 from distill.runtime import Runtime
 from distill.runtime.bundle import CARD
-from distill.storage.run_folder import fingerprint_file
+from distill.storage.fingerprints import fingerprint_file
 
 
 class Labeller:

@@ -21,7 +21,7 @@ from distill.predict.parquet_rows import text_column, texts_of, with_answers
 from distill.predict.plan import check_named, find_files
 from distill.predict.rows import NO_TEXT, PREDICTED, ROWS, Wanted, ask
 from distill.runtime import Runtime
-from distill.storage.run_folder import write_folder
+from distill.storage.atomic import write_folder
 
 PREDICTOR, READER = 0.75, 0.25  # cores that Ray books: beside a predictor on every core files are read and written
 BAD_ROW = "distill: a row is bad"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill.evaluation import metrics
 from distill.reporting import compare_page, compare_plot, compare_tables
 from distill.reporting.tables import data_sentence
-from distill.storage.run_folder import write_file, write_json
+from distill.storage.atomic import write_file, write_json
 
 __all__ = ["COMPARISON", "Comparison", "Contestant", "rows_of", "write"]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.storage.run_folder import write_file
+from distill.storage.atomic import write_file
 
 # What a spreadsheet takes for the beginning of a formula, also in full width (OWASP, "CSV Injection").
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")

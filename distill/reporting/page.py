@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distill.reporting.plots import svg
-from distill.storage.run_folder import write_file
+from distill.storage.atomic import write_file
 
 if TYPE_CHECKING:
     from jinja2 import Environment

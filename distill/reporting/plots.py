@@ -16,7 +16,7 @@ from distill.progress import log
 from distill.reporting.confusions import shown_labels
 from distill.reporting.results import Outcome, first_seeds
 from distill.reporting.tables import TITLES
-from distill.storage.run_folder import write_file
+from distill.storage.atomic import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

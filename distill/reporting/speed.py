@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distill.reporting import speed_plot, speed_tables
-from distill.storage.run_folder import write_file, write_json
+from distill.storage.atomic import write_file, write_json
 
 __all__ = ["Measured", "Speed", "rows_of", "write"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distill.reporting import plots, report_page, tables
 from distill.reporting.results import Report, rows_of
-from distill.storage.run_folder import write_file, write_json
+from distill.storage.atomic import write_file, write_json
 
 
 def write(report: Report, folder: Path) -> tuple[str, list[Path]]:

@@ -87,7 +87,7 @@ class Lexicon:
         return spans[: counts.sum()], counts
 
     def encode(self, packed: Packed, most: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Ids of the words of every text, as :meth:`distill.text.segmentation.Vocabulary.encode` gives them.
+        """Ids of the words of every text, as :meth:`distill.text.vocabulary.Vocabulary.encode` gives them.
 
         Args:
             packed: the texts.

@@ -1,4 +1,4 @@
-"""Words: Chinese text cut by jieba, and the vocabulary that numbers them. The only door of jieba."""
+"""Chinese text cut into words by jieba; the only module that imports it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import functools
 import logging
 import re
 import threading
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
-from distill.storage.run_folder import fingerprint_lines, write_file
+from distill.storage.fingerprints import fingerprint_lines
 
-PAD, UNKNOWN = "<pad>", "<unk>"
-PAD_ID, UNKNOWN_ID = 0, 1
 MASKED = "[UNK]"  # stands in a text for a word that neither student nor teacher knows (Tang et al. 2019, masking)
 _loading = threading.Lock()
 _dictionary: dict[str, str] = {}  # fingerprint of the user's dictionary, where one is loaded
@@ -156,61 +153,3 @@ def tag(text: str) -> list[tuple[str, str]]:
         tagged += [(MASKED, MASKED)] * (place > 0)
         tagged += [(pair.word, pair.flag) for pair in _tagger().lcut(part.lower()) if not pair.word.isspace()]
     return tagged
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Words in the order of their ids; the first two are ``<pad>`` and ``<unk>``."""
-
-    words: tuple[str, ...]
-
-    @functools.cached_property
-    def ids(self) -> dict[str, int]:
-        """Word to id."""
-        return {word: index for index, word in enumerate(self.words)}
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def encode(self, words: Sequence[str], most: int) -> list[int]:
-        """Ids of the first ``most`` words; an unknown word gives its characters' ids, ``MASKED`` one; never empty."""
-        ids: list[int] = []
-        for word in words:
-            known = self.ids.get(word, PAD_ID)
-            if known > UNKNOWN_ID or word == MASKED:
-                ids.append(known or UNKNOWN_ID)
-            else:
-                ids += [self.ids.get(char, UNKNOWN_ID) for char in word]
-            if len(ids) >= most:
-                break
-        return ids[:most] or [UNKNOWN_ID]
-
-    def save(self, path: Path) -> None:
-        """One word a line."""
-        write_file(path, "\n".join(self.words) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> Vocabulary:
-        """Read what :meth:`save` wrote."""
-        words = tuple(path.read_text(encoding="utf-8").split("\n")[:-1])
-        if words[:2] != (PAD, UNKNOWN):
-            raise UserError(
-                f"not a vocabulary: it must begin with {PAD} and {UNKNOWN}", path, "train the student again"
-            )
-        return cls(words)
-
-
-def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int, dictionary: Sequence[str] = ()) -> Vocabulary:
-    """Words seen ``min_count`` times and every character seen so, the most frequent first (ties by code point).
-
-    ``MASKED`` and its characters are not counted: it is to stay unknown. Words of ``dictionary`` that are not among
-    them follow in their order.
-    """
-    counts: Counter[str] = Counter()
-    for text in texts:
-        words = [word for word in text if word != MASKED]
-        counts.update(words)
-        counts.update(char for word in words if len(word) > 1 for char in word)
-    frequent = [(word, count) for word, count in counts.items() if count >= min_count and word not in (PAD, UNKNOWN)]
-    seen = [word for word, _ in sorted(frequent, key=lambda item: (-item[1], item[0]))]
-    return Vocabulary((PAD, UNKNOWN, *dict.fromkeys((*seen, *dictionary))))

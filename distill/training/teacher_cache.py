@@ -21,7 +21,7 @@ from torch import Tensor
 
 from distill.data import Example
 from distill.progress import log
-from distill.storage.run_folder import write_file, write_json
+from distill.storage.atomic import write_file, write_json
 from distill.training import distributed
 
 VERSION = 2

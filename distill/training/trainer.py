@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from distill.models.inference import best_device, predict
 from distill.progress import bar, log
-from distill.storage.run_folder import write_file
+from distill.storage.atomic import write_file
 from distill.text.batching import Batch, PackedIds, drawn, shuffled
 from distill.training import distributed
 from distill.training.losses import Loss, Objective, Targets

@@ -22,7 +22,7 @@ from distill.export.bundle import export_bundle
 from distill.models.inference import PREDICTION_BATCH
 from distill.models.predictor import load
 from distill.models.teacher import has_fast_bf16
-from distill.storage.run_folder import fingerprint_lines
+from distill.storage.fingerprints import fingerprint_lines
 from distill.text.segmentation import segment
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -20,7 +20,7 @@ from distill.models.predictor import load_student
 from distill.progress import log
 from distill.reporting import timing
 from distill.reporting.speed import Speed, write
-from distill.storage.run_folder import differences, versions
+from distill.storage.fingerprints import differences, versions
 
 THREADS = (1, 2)
 OPTIONAL = ("onnxruntime", "fasttext", "fasttext-wheel")

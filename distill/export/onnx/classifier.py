@@ -20,7 +20,8 @@ from distill.models.registry import VOCABULARY, Words
 from distill.models.teacher import Wordpieces
 from distill.progress import log
 from distill.text.batching import sorted_by_length
-from distill.text.segmentation import Vocabulary, segmenter
+from distill.text.segmentation import segmenter
+from distill.text.vocabulary import Vocabulary
 
 TOKENIZER = "tokenizer.json"
 AGAIN = "python distill.py --mode export --format onnx"

@@ -28,7 +28,7 @@ from distill.models.predictor import TextClassifier
 from distill.models.registry import CARD, VOCABULARY, Words, load_student_parts
 from distill.models.teacher import Wordpieces, load_teacher_parts
 from distill.progress import log
-from distill.storage.run_folder import write_file, write_folder, write_json
+from distill.storage.atomic import write_file, write_folder, write_json
 
 OPSET = 17  # the first with LayerNormalization
 TOLERANCE = 1e-3  # between logits of PyTorch and onnxruntime, both in float32

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distill.errors import UserError
-from distill.storage.run_folder import fingerprint_file, fingerprint_lines, write_folder
+from distill.storage.atomic import write_folder
+from distill.storage.fingerprints import fingerprint_file, fingerprint_lines
 
 FOLDER = Path("bert_pretrain")
 BUNDLED = "multilingual-e5-small"

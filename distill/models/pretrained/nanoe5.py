@@ -25,7 +25,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 
 from distill.errors import UserError
 from distill.progress import progress
-from distill.storage.run_folder import write_file, write_json
+from distill.storage.atomic import write_file, write_json
 
 FILE = "e5-small-q4.bin"
 METASPACE = "\u2581"

@@ -1,0 +1,68 @@
+"""Atomic writes: a temporary file or folder beside the target, renamed when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError, is_disk_full
+
+ASIDE = ".distill-aside"
+
+
+@contextlib.contextmanager
+def _space_checked(path: Path) -> Iterator[None]:
+    """Turn "no space left" into a message; anything else passes through."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error):
+            raise UserError(
+                "the disk is full; nothing was half-written", path, "free some space, then type the same command again"
+            ) from error
+        raise
+
+
+def write_file(path: Path, content: bytes | str) -> Path:
+    """Write ``content`` to ``path`` aside and rename it last: it is there whole or not at all."""
+    payload = content.encode("utf-8") if isinstance(content, str) else content
+    with _space_checked(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
+        try:
+            aside.write_bytes(payload)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """``content`` as indented UTF-8 JSON, written by :func:`write_file`."""
+    return write_file(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; it replaces ``path`` only when the block ends well."""
+    with _space_checked(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent))
+        try:
+            yield aside
+            aside.chmod(0o755)
+            if path.exists():
+                old = aside.with_name(f"{aside.name}.old{ASIDE}")
+                path.replace(old)
+                aside.replace(path)
+                shutil.rmtree(old)
+            else:
+                aside.replace(path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
