@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_layers import LINES
+from test_layers import LAYERS
 
 from distill.cli import parser
 from distill.config import MODES
@@ -58,7 +58,7 @@ def test_both_readmes_have_the_same_code() -> None:
 def test_the_picture_of_the_rooms_is_the_tested_one() -> None:
     picture = text("docs/architecture.md").split("```\ncli\n")[1].split("```")[0]
     drawn = [{room.strip(" /") for room in line.split("|")} for line in f"cli\n{picture}".strip().splitlines()]
-    assert drawn == [set(line) for line in LINES]
+    assert drawn == [set(line) for line in LAYERS]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
