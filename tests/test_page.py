@@ -167,7 +167,7 @@ def test_what_another_program_remembered_at_this_address(visit: Visit) -> None:
 
 def test_both_languages_say_everything(visit: Visit) -> None:
     page = visit.open()
-    texts = page.evaluate("import('./page/say.js').then(say => say.TEXTS)")
+    texts = page.evaluate("import('./page/i18n.js').then(say => say.TEXTS)")
     assert texts["zh"].keys() == texts["en"].keys()
     for key, said in texts["zh"].items():
         assert set(re.findall(r"\{\w+\}", said)) == set(re.findall(r"\{\w+\}", texts["en"][key])), key

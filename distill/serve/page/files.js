@@ -1,7 +1,7 @@
 // A whole file: chosen or dropped, sent, and its labelled rows to download.
-import { blame } from "./draw.js";
-import { number, say, time } from "./say.js";
-import { label } from "./service.js";
+import { blame } from "./render.js";
+import { number, say, time } from "./i18n.js";
+import { label } from "./api.js";
 
 const at = (id) => document.getElementById(id);
 let job = null; // the AbortController of the file that is being labelled

@@ -1,9 +1,9 @@
 // The page: what is typed goes to the service, what it answers is shown.
-import { blame, detail, make, table, verdict } from "./draw.js";
+import { blame, detail, make, table, verdict } from "./render.js";
 import { takeFiles } from "./files.js";
-import { wear } from "./look.js";
-import { other, say, speak, time, turn } from "./say.js";
-import { ask } from "./service.js";
+import { wear } from "./theme.js";
+import { other, say, speak, time, turn } from "./i18n.js";
+import { ask } from "./api.js";
 
 const EXAMPLES = [
   "主队补时绝杀，九年后重返决赛",

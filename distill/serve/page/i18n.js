@@ -1,5 +1,5 @@
 // What the page says, in Chinese and English, and which of the two it speaks.
-import { recall, remember } from "./memory.js";
+import { recall, remember } from "./storage.js";
 
 export const TEXTS = {
   zh: {

@@ -1,5 +1,5 @@
 // The service's endpoints; what goes wrong comes as a Fault with what to do next.
-import { say } from "./say.js";
+import { say } from "./i18n.js";
 
 /** What the service refused, and its hint. */
 export class Fault extends Error {

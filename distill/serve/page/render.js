@@ -1,5 +1,5 @@
 // Answers of the service as parts of the page. Texts are set as text, never as HTML.
-import { number, percent, say, time } from "./say.js";
+import { number, percent, say, time } from "./i18n.js";
 
 const MOST_BARS = 12;
 const SEEN = 0.005; // a weight below half a point is rounded away

@@ -1,5 +1,5 @@
 // Light or dark: as the system has it, until the button is pressed; then as it was pressed last.
-import { recall, remember } from "./memory.js";
+import { recall, remember } from "./storage.js";
 
 const system = matchMedia("(prefers-color-scheme: dark)");
 let chosen = ["light", "dark"].find((theme) => theme === recall("theme")); // another program may have left its own
