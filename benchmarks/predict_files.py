@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
 
-from distill.reporting.timing import processor  # noqa: E402
+from distill.evaluation.timing import processor  # noqa: E402
 
 FORMATS = ("txt", "csv", "tsv", "jsonl", "parquet", "ray")
 FILES = 8  # of the rows for --engine ray

@@ -32,7 +32,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
 
-from distill.reporting.timing import processor  # noqa: E402
+from distill.evaluation.timing import processor  # noqa: E402
 
 CHUNK = 1000  # texts of a request while the service warms up
 PERCENTILES = (50, 90, 99, 99.9)

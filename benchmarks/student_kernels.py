@@ -34,11 +34,14 @@ from folded import Run, Texts, fold, in_c_floats, in_numba, in_numpy  # noqa: E4
 from libraries import LONGEST, in_onnxruntime, in_torch, onnx_file, quantised_file, quantised_torch  # noqa: E402
 from published import publish  # noqa: E402
 
-from distill.evaluation.timing import Task, in_turns  # noqa: E402
+from distill.evaluation.timing import (  # noqa: E402
+    Task,
+    in_turns,
+    processor,
+)
 from distill.export.bundle import bundle_arrays  # noqa: E402
 from distill.models.bilstm import BiLSTM, BiLSTMConfig  # noqa: E402
-from distill.reporting.speed_tables import figure  # noqa: E402
-from distill.reporting.timing import processor  # noqa: E402
+from distill.reporting.speed import figure  # noqa: E402
 from distill.runtime import networks  # noqa: E402
 from distill.runtime.layers import lanes  # noqa: E402
 

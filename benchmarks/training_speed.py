@@ -29,10 +29,10 @@ from published import publish  # noqa: E402
 from distill.commands.experiment import labels_of  # noqa: E402
 from distill.config import DataSettings, TeacherSettings  # noqa: E402
 from distill.data import Example, load, stratified_split  # noqa: E402
+from distill.evaluation.timing import processor  # noqa: E402
 from distill.models import teacher  # noqa: E402
 from distill.models.inference import PREDICTION_BATCH, predict_logits  # noqa: E402
 from distill.models.pretrained import resolve  # noqa: E402
-from distill.reporting.timing import processor  # noqa: E402
 from distill.text.batching import Batch  # noqa: E402
 from distill.training.losses import labels_only  # noqa: E402
 from distill.training.optimizer import WARM_UP, WEIGHT_DECAY  # noqa: E402

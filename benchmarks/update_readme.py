@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from distill.reporting import compare_tables, speed_tables  # noqa: E402
+from distill.reporting import comparison, speed  # noqa: E402
 from distill.reporting.tables import markdown_of  # noqa: E402
 
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -21,7 +21,7 @@ def with_tables(readme: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         rows = json.loads((ROOT / match[2]).read_text(encoding="utf-8"))["rows"]
-        short = speed_tables.short if "us_per_text" in rows[0] else compare_tables.short
+        short = speed.short if "us_per_text" in rows[0] else comparison.short
         return f"{match[1]}{markdown_of(short(rows))}\n{match[3]}"
 
     return PLACE.sub(table, readme)

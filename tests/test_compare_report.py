@@ -12,10 +12,9 @@ import pytest
 from conftest import COUNTS
 
 from distill.evaluation import metrics
-from distill.reporting import compare_plot
-from distill.reporting.compare import Comparison, Contestant, rows_of, write
-from distill.reporting.compare_tables import p_value, terminal
-from distill.reporting.noise import Suspect, label_noise, suspects
+from distill.reporting import accuracy_speed_plot
+from distill.reporting.comparison import Comparison, Contestant, p_value, rows_of, terminal, write
+from distill.reporting.label_noise import Suspect, label_noise, suspects
 from distill.reporting.tables import display_width
 
 GOLD = np.array([0, 0, 1, 1, 2])
@@ -179,19 +178,19 @@ def test_p_is_never_zero() -> None:
 
 
 def test_only_points_of_like_speed_move() -> None:
-    drawn = compare_plot.apart(np.array([100.0, 6000.0, 9000.0, 6050.0, 5990.0]))
+    drawn = accuracy_speed_plot.apart(np.array([100.0, 6000.0, 9000.0, 6050.0, 5990.0]))
     assert drawn[[0, 2]] == pytest.approx([100.0, 9000.0])
     assert drawn[1] < drawn[3] < drawn[4]  # in the order of the rows
     assert np.exp(np.log(drawn[[1, 3, 4]]).mean()) == pytest.approx(np.exp(np.log([6000, 6050, 5990]).mean()))
     steps = np.diff(np.log10(drawn[[1, 3, 4]]))
-    assert steps == pytest.approx([compare_plot.STEP] * 2)
+    assert steps == pytest.approx([accuracy_speed_plot.STEP] * 2)
 
 
 def test_the_plots_numbers_do_not_cover_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     figures = []
-    monkeypatch.setattr(compare_plot, "save", lambda figure, path: figures.append(figure) or path)
+    monkeypatch.setattr(accuracy_speed_plot, "save", lambda figure, path: figures.append(figure) or path)
     many = [replace(TAUGHT, name=f"student {n}", ms_per_text=0.1 + n / 5e3, against="", teacher="") for n in range(8)]
-    compare_plot.draw(
+    accuracy_speed_plot.draw_comparison(
         rows_of(comparison(TEACHER, FLOOR, *many, replace(TEACHER, name="2 teachers"))), tmp_path / "a.png"
     )
     figure = figures[0]
@@ -207,8 +206,8 @@ def test_the_plots_numbers_do_not_cover_each_other(monkeypatch: pytest.MonkeyPat
 
 def test_students_have_colours_and_objectives_marks() -> None:
     rows = rows_of(comparison(TEACHER, FLOOR, ALONE, TAUGHT, replace(TAUGHT, name="other", student="average")))
-    teacher, floor, alone, taught, other = compare_plot._looks(rows)
-    assert teacher == compare_plot.SPECIAL["teacher"] and floor == compare_plot.SPECIAL["floor"]
+    teacher, floor, alone, taught, other = accuracy_speed_plot._looks(rows)
+    assert teacher == accuracy_speed_plot.SPECIAL["teacher"] and floor == accuracy_speed_plot.SPECIAL["floor"]
     assert alone[0] == taught[0] != other[0] and alone[1] != taught[1] == other[1]
 
 

@@ -39,7 +39,7 @@ ONLY_IN = {  # a third-party package -> where it may be imported
     "prometheus_client": {"serve"},
     "huggingface_hub": {"export.hub"},
     "shtab": {"cli"},
-    "jinja2": {"reporting.page", "export.model_card"},
+    "jinja2": {"reporting.html", "export.model_card"},
 }
 WITHOUT_TORCH = {  # so that --help, the checks of the data and the runtime start at once
     *("cli", "errors", "progress", "config", "storage", "runtime", "data", "reporting", "predict"),

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import COUNTS
 
-from distill.evaluation import metrics
+from distill.evaluation import metrics, timing
 from distill.evaluation.timing import Task
-from distill.reporting import plots, timing
+from distill.reporting import plots
 from distill.reporting.results import Outcome, Report, rows_of
 from distill.reporting.summary import write
 from distill.reporting.tables import cells, display_width, markdown_table, terminal

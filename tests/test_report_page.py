@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from distill.evaluation import metrics
 from distill.evaluation.metrics import reliability
-from distill.reporting import confusions, report_page
+from distill.reporting import confusions, report_html
+from distill.reporting.html import sections
 from distill.reporting.mistakes import LONGEST, mistakes
-from distill.reporting.page import sections
 from distill.reporting.plots import svg
 from distill.reporting.results import Outcome, Report, first_seeds, rows_of
 
-DRAWING = "distill.reporting.page.svg"
+DRAWING = "distill.reporting.html.svg"
 GOLD = np.array([0, 1, 2, 0, 1, 2])
 SCRIPT = '<script>alert("x")</script>'
 VOID = {"meta", "br", "link", "img", "hr"}
@@ -66,7 +66,7 @@ def report(texts: list[str] | None = None, **more: Any) -> Report:
 def page_of(made: Report, folder: Path) -> str:
     rows = rows_of(made.outcomes, made.gold, made.first_of_text, len(made.labels))
     details = {"teacher": "precision"}
-    return report_page.write(made, rows, details, folder / "report.html").read_text(encoding="utf-8")
+    return report_html.write(made, rows, details, folder / "report.html").read_text(encoding="utf-8")
 
 
 class Reader(HTMLParser):

@@ -25,8 +25,7 @@ from distill.evaluation.baselines import bert_base as yard
 from distill.evaluation.baselines import fasttext
 from distill.evaluation.baselines.fasttext import FastText
 from distill.evaluation.timing import Process, in_turns
-from distill.reporting.speed import Measured, Speed, rows_of, write
-from distill.reporting.speed_tables import COLUMNS, figure
+from distill.reporting.speed import COLUMNS, Measured, Speed, figure, rows_of, write
 from distill.reporting.tables import display_width
 
 BERT = Measured("bert", 1, 32, 64, (0.06, 0.05, 0.08), (0.1, 0.2, 0.3), 900.4, 5.0)

@@ -19,12 +19,12 @@ from distill.commands.teacher_check import why_not_to_follow
 from distill.commands.train_teacher import identity, open_teacher_of, teachers_of
 from distill.data import Example
 from distill.errors import UserError
+from distill.evaluation import timing
 from distill.evaluation.metrics import scores
 from distill.models.predictor import TextClassifier, load_student
 from distill.models.teacher import has_fast_bf16
 from distill.progress import log
-from distill.reporting import timing
-from distill.reporting.compare import COMPARISON
+from distill.reporting.comparison import COMPARISON
 from distill.reporting.results import Outcome, Report
 from distill.reporting.summary import write
 from distill.storage.fingerprints import made_from, versions

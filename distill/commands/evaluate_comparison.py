@@ -16,11 +16,11 @@ from distill.commands.evaluate import first_of_text, timing_sentence
 from distill.commands.experiment import Run, labels_of, train_seconds
 from distill.commands.student_spec import Course
 from distill.commands.train_teacher import open_teacher_of, teachers_of
+from distill.evaluation import timing
 from distill.evaluation.metrics import expected_calibration_error, softmax
 from distill.evaluation.timing import Predict
 from distill.models.predictor import TextClassifier, load_student
-from distill.reporting import timing
-from distill.reporting.compare import Comparison, Contestant, write
+from distill.reporting.comparison import Comparison, Contestant, write
 
 CPU = torch.device("cpu")  # where everything is timed
 FLOOR, ONE, EACH, TOGETHER = "LinearSVC", "teacher", "teachers, each", "teachers together"

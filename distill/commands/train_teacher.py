@@ -22,7 +22,7 @@ from distill.models import registry, teacher
 from distill.models.inference import best_device, predict_logits
 from distill.models.predictor import TextClassifier, load
 from distill.progress import log
-from distill.reporting.noise import label_noise, suspects
+from distill.reporting.label_noise import label_noise, suspects
 from distill.storage.fingerprints import differences, fingerprint_file, fingerprint_lines
 from distill.training import defaults, distributed, masked_language
 from distill.training.losses import Distillation, Objective, labels_only

@@ -1,13 +1,12 @@
-"""How long a function takes over texts, and what its process takes: rounds in turns, single texts, a fresh child.
-
-The only room with a clock for speed. It knows nothing of models: a model is here a function, texts in, labels out.
-"""
+"""How long a function takes over texts, and what its process takes: rounds in turns, single texts, a fresh process."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -134,3 +133,23 @@ def fresh_process(code: str, arguments: Sequence[str], texts: Sequence[str]) -> 
 
 def _file() -> IO[str]:
     return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+
+
+TEXTS = 512
+RUNS = 3
+
+
+def ms_per_text(models: Mapping[Key, Predict], texts: Sequence[str]) -> dict[Key, float]:
+    """Milliseconds a text for every model: the median of ``RUNS`` rounds in which the models take turns."""
+    seconds = in_turns({key: Task(predict, texts, RUNS) for key, predict in models.items()})
+    return {key: 1000 * statistics.median(rounds) for key, rounds in seconds.items()}
+
+
+def processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

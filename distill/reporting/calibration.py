@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluation.metrics import expected_calibration_error, reliability, softmax
-from distill.reporting.page import Drawn, drawn
+from distill.reporting.html import Drawn, drawn
 from distill.reporting.plots import COLOURS, new_figure
 from distill.reporting.results import Outcome
 from distill.reporting.tables import TITLES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.reporting import plots, report_page, tables
+from distill.reporting import plots, report_html, tables
 from distill.reporting.results import Report, rows_of
 from distill.storage.atomic import write_file, write_json
 
@@ -30,7 +30,7 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
     files = [
         write_json(folder / "report.json", content),
         write_file(folder / "report.md", tables.markdown(rows, details, notes, report.warning)),
-        report_page.write(report, rows, details, folder / "report.html"),
+        report_html.write(report, rows, details, folder / "report.html"),
         plots.confusions(report.outcomes, report.gold, report.labels, folder / "confusion.png"),
         plots.curves(report.outcomes, folder / "curves.png"),
     ]

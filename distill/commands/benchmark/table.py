@@ -16,9 +16,9 @@ from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, Candidate, m
 from distill.commands.experiment import Run
 from distill.commands.export import trained_students
 from distill.errors import UserError
+from distill.evaluation import timing
 from distill.models.predictor import load_student
 from distill.progress import log
-from distill.reporting import timing
 from distill.reporting.speed import Speed, write
 from distill.storage.fingerprints import differences, versions
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distill.reporting import calibration, compare_page, confusions, plots, tables
+from distill.reporting import calibration, comparison, confusions, plots, tables
+from distill.reporting.html import Drawn, drawn, sections, write_page
 from distill.reporting.mistakes import mistakes
-from distill.reporting.page import Drawn, drawn, sections, write_page
 from distill.reporting.results import TEACHER, Outcome, Report, first_seeds
 
 Row = dict[str, Any]
@@ -34,7 +34,7 @@ def write(report: Report, rows: Sequence[Row], details: dict[str, str], path: Pa
         "table": _upright(tables.cells(rows)),
         "details": details,
         "speed": _speed(rows),
-        "comparison": compare_page.shown_of(report.comparison) if report.comparison else None,
+        "comparison": comparison.shown_of(report.comparison) if report.comparison else None,
         "curves": [_curve(report.outcomes, measured) for measured in plots.CURVES],
         "diagrams": calibration.diagrams(first, report.gold),
         "doubts": report.doubts,

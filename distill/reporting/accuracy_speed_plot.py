@@ -1,4 +1,4 @@
-"""The comparison as a picture: accuracy against speed, a numbered point a row."""
+"""Accuracy against speed, as a picture: of a comparison, and of the table of speed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OFFSETS = ((14, 0), (-14, 0), (13, 9), (-13, 9), (13, -9), (-13, -9), (13, 16), 
 ENOUGH = 11.0
 
 
-def draw(rows: Sequence[Row], path: Path) -> Path:
+def draw_comparison(rows: Sequence[Row], path: Path) -> Path:
     """The picture with a key of its numbers."""
     figure, (axes,) = new_figure(1, 11.0, max(4.8, 0.25 * len(rows) + 1.0))
     keys = [_key(number, row, look) for number, (row, look) in enumerate(zip(rows, _looks(rows), strict=True), 1)]
@@ -126,3 +126,39 @@ def _numbers(axes: Axes, rows: Sequence[Row], xs: NDArray[np.float64]) -> None:
             va="center",
             fontsize=8,
         )
+
+
+TEXTS_A_SECOND = "texts per second from raw text to label (log scale); full: one thread, hollow: several"
+ACCURACY_OR_LINE = "accuracy on test; a line gives no label, or is timing only"
+DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
+
+
+def draw_speed(rows: Sequence[Row], path: Path) -> Path:
+    """A colour and mark a model, full for one thread and hollow for several, joined by a line."""
+    figure, (axes,) = new_figure(1, 11.0, max(4.8, 0.28 * len(rows) + 1.0))
+    names = list(dict.fromkeys(row["name"] for row in rows if row["accuracy"] is not None))
+    timed = list(dict.fromkeys(row["name"] for row in rows if row["accuracy"] is None))
+    handles = [_points(axes, [row for row in rows if row["name"] == name], n) for n, name in enumerate(names)]
+    handles += [_line(axes, next(row for row in rows if row["name"] == name), n) for n, name in enumerate(timed)]
+    scales_of_speed(axes, TEXTS_A_SECOND, ACCURACY_OR_LINE, (1.0,))
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
+    return save(figure, path)
+
+
+def _points(axes: Axes, rows: Sequence[Row], place: int) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    speeds, heights = [row["texts_per_s"] for row in rows], [row["accuracy"] for row in rows]
+    axes.plot(speeds, heights, color=colour, linewidth=0.8, zorder=1)
+    for row, speed, height in zip(rows, speeds, heights, strict=True):
+        inside = colour if row["threads"] == 1 else "white"
+        axes.plot(speed, height, color=colour, marker=marker, markersize=9, markerfacecolor=inside)
+    return Line2D([], [], color=colour, marker=marker, linestyle="", label=rows[0]["name"])
+
+
+def _line(axes: Axes, row: Row, place: int) -> Line2D:
+    style = DASHES[place % len(DASHES)]
+    return axes.axvline(
+        row["texts_per_s"], color="#666666", linestyle=style, linewidth=1.0, zorder=0, label=row["name"]
+    )
