@@ -1,4 +1,4 @@
-"""The command line: what a command does, messages, exit codes. The only room that prints."""
+"""The command line: what a command does, messages, exit codes. The only module that prints."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from distill import load_student
 from distill.cli import main
 from distill.commands.compare import _entries
 from distill.commands.experiment import Run
-from distill.commands.student_spec import Course
+from distill.commands.student_spec import StudentSpec
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.config.argparse import parser, settings_from
 from distill.data import Example
@@ -310,12 +310,12 @@ def test_labelling_grows_with_the_transfer_set(
 def test_the_budget_counts_steps() -> None:
     def epochs(batch_size: int, budget: int) -> int:
         settings = StudentSettings(epochs=8, batch_size=batch_size).suited()
-        return Course(settings, ObjectiveSettings(), budget=budget).epochs(100)
+        return StudentSpec(settings, ObjectiveSettings(), budget=budget).epochs(100)
 
     assert epochs(10, 350) == 28 and epochs(10, 0) == 8
     assert epochs(1000, 350) == 8  # an epoch is one step with either
-    taught = Course(StudentSettings().suited(), ObjectiveSettings(), general=(Example(0, "", 0),) * 40_000)
-    alone = Course(StudentSettings().suited(), ObjectiveSettings(), budget=50_000, general_budget=40_000)
+    taught = StudentSpec(StudentSettings().suited(), ObjectiveSettings(), general=(Example(0, "", 0),) * 40_000)
+    alone = StudentSpec(StudentSettings().suited(), ObjectiveSettings(), budget=50_000, general_budget=40_000)
     assert alone.epochs(10_000) * 157 == pytest.approx(taught.epochs(50_000) * 782, rel=0.05)  # batches of 64
 
 
@@ -326,9 +326,9 @@ def test_a_student_that_reads_general_texts_is_compared_with_one_of_as_many_step
         flags = [*tiny_flags, "--run", str(finished_run), *more, "--general_words", "30", "--linear_weight", "0"]
         run = Run(settings_from(vars(parser().parse_args(flags))))
         entries = {entry.name: entry for entry in _entries(run, ["bilstm"], [run.settings.objective])}
-        course = entries[name].course
-        assert entries[name].against == base and len(course.general) == 30
-        assert entries[base].course.budget == len(course.texts(run))
+        spec = entries[name].spec
+        assert entries[name].against == base and len(spec.general) == 30
+        assert entries[base].spec.budget == len(spec.texts(run))
 
     check("bilstm, alone, as many steps", "bilstm, logits")
     more = "bilstm, logits, train + unlabelled"

@@ -13,7 +13,7 @@ from conftest import COUNTS
 
 from distill.evaluation import metrics
 from distill.reporting import accuracy_speed_plot
-from distill.reporting.comparison import Comparison, Contestant, p_value, rows_of, terminal, write
+from distill.reporting.comparison import Comparison, ModelResult, p_value, rows_of, terminal, write
 from distill.reporting.label_noise import Suspect, label_noise, suspects
 from distill.reporting.tables import display_width
 
@@ -45,13 +45,13 @@ PROMISED = [
 ]
 
 
-def contestant(name: str, objective: str, student: str, *predicted: list[int], **more: object) -> Contestant:
+def result(name: str, objective: str, student: str, *predicted: list[int], **more: object) -> ModelResult:
     usual: dict[str, object] = {"logits_calibration": (0.08, 0.0154), "train_seconds": 61.4, "ms_per_text": 0.165}
     sizes = {"train_texts": 14_000, "parameters": 1_575_885}
-    return Contestant(name, objective, student, "train", 1, np.array(predicted), **{**usual, **sizes, **more})  # type: ignore[arg-type]
+    return ModelResult(name, objective, student, "train", 1, np.array(predicted), **{**usual, **sizes, **more})  # type: ignore[arg-type]
 
 
-TEACHER = contestant(
+TEACHER = result(
     "teacher",
     "teacher",
     "teacher",
@@ -60,16 +60,16 @@ TEACHER = contestant(
     teacher="teacher",
     logits_calibration=(0.09, None),
 )
-FLOOR = contestant("floor", "floor", "LinearSVC", [0, 0, 1, 0, 0], logits_calibration=None)
-ALONE = contestant("bilstm, alone", "labels", "bilstm", [0, 1, 0, 1, 1], [0, 1, 0, 0, 0], teacher="teacher")
-TAUGHT = contestant(
+FLOOR = result("floor", "floor", "LinearSVC", [0, 0, 1, 0, 0], logits_calibration=None)
+ALONE = result("bilstm, alone", "labels", "bilstm", [0, 1, 0, 1, 1], [0, 1, 0, 0, 0], teacher="teacher")
+TAUGHT = result(
     "bilstm, logits", "logits", "bilstm", [0, 0, 1, 1, 2], [0, 0, 0, 1, 0], against="bilstm, alone", teacher="teacher"
 )
 
 
-def comparison(*contestants: Contestant, **more: object) -> Comparison:
+def comparison(*results: ModelResult, **more: object) -> Comparison:
     usual = {"data": dict.fromkeys(COUNTS, 7), "settings": {"seed": 1}, "timing": "Time: 2 cores."}
-    return Comparison(GOLD, FIRST, ("体育", "财经", "科技"), contestants, **{**usual, **more})  # type: ignore[arg-type]
+    return Comparison(GOLD, FIRST, ("体育", "财经", "科技"), results, **{**usual, **more})  # type: ignore[arg-type]
 
 
 ALL = comparison(TEACHER, FLOOR, ALONE, TAUGHT)
@@ -112,7 +112,7 @@ def test_a_teacher_that_is_never_right_leaves_nothing_to_keep() -> None:
         (replace(TAUGHT, predicted=np.zeros(5, dtype=np.int64)), r"not \(5,\)"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(wrong: Contestant, said: str) -> None:
+def test_what_does_not_fit_together_is_refused(wrong: ModelResult, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         comparison(TEACHER, ALONE, wrong)
 

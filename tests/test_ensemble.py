@@ -17,8 +17,8 @@ from distill.cli import main
 from distill.commands import distillation_targets
 from distill.commands.distillation_targets import USUAL_WEIGHT, WEIGHTS, linear_weight, targets_of
 from distill.commands.experiment import Run
-from distill.commands.student_spec import Course
-from distill.commands.train_student import _Lesson
+from distill.commands.student_spec import StudentSpec
+from distill.commands.train_student import _StudentTrainer
 from distill.commands.train_teacher import logits_of
 from distill.config import FROM_DATA, RunSettings, Settings, TransferSettings
 from distill.data import Example
@@ -107,7 +107,9 @@ def test_train_texts_are_scored_by_models_that_have_not_seen_them(
     assert np.array_equal(scores[1:], held_out)
     assert np.array_equal(scores[0], run.linear.scores([dev[0].text], run.segmented(dev[:1]), 3)[0])
     teachers = (finished_run / "teacher",)
-    course = Course(run.student_settings("average", taught=False), run.settings.objective, teachers, linear_weight=2.0)
-    taught = _Lesson(run, course).train.teacher_logits
+    spec = StudentSpec(
+        run.student_settings("average", taught=False), run.settings.objective, teachers, linear_weight=2.0
+    )
+    taught = _StudentTrainer(run, spec).train.teacher_logits
     assert taught is not None and torch.equal(taught, targets_of(run, teachers, train, 2.0))
     assert not torch.allclose(taught, logits_of(run, teachers, train), atol=0.01)

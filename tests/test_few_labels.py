@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from distill.cli import main
 from distill.commands.experiment import Run
-from distill.commands.student_spec import Course
-from distill.commands.train_student import _Lesson
+from distill.commands.student_spec import StudentSpec
+from distill.commands.train_student import _StudentTrainer
 from distill.config import RunSettings, Settings, StudentSettings, TeacherSettings, TransferSettings
 from distill.data import Dataset, Example, example_id, read_sentences
 from distill.evaluation.metrics import is_below
@@ -81,8 +81,10 @@ def test_general_texts_have_their_share_of_an_epoch(tiny_flags: list[str], title
     data = dataclasses.replace(Settings().data, data=str(title_folder))
     transfer = TransferSettings(general_words=30, general_sentences=0, general_share=0.25)
     run = Run(Settings(run=RunSettings(run=str(few)), data=data, transfer=transfer))
-    course = Course(run.student_settings("average", taught=False), run.settings.alone().objective, general=run.general)
-    chances = _Lesson(run, course)._chances()
+    spec = StudentSpec(
+        run.student_settings("average", taught=False), run.settings.alone().objective, general=run.general
+    )
+    chances = _StudentTrainer(run, spec)._chances()
     assert chances is not None and len(run.general) == 30
     assert float(chances[-30:].sum()) == pytest.approx(0.25) and float(chances.sum()) == pytest.approx(1)
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn.svm import LinearSVC
 
 from distill.errors import UserError
-from distill.evaluation.baselines import linear_svm as room
-from distill.evaluation.baselines.linear_svm import CS, Floor, words_and_pairs
+from distill.evaluation.baselines import linear_svm
+from distill.evaluation.baselines.linear_svm import CS, LinearBaseline, words_and_pairs
 from distill.text.segmentation import segment
 
 SUBJECTS = (("球队", "教练", "冠军"), ("股票", "基金", "银行"), ("手机", "芯片", "软件"))
@@ -18,9 +18,9 @@ TEXTS, LABELS = [text for text, _ in PAIRS], [label for _, label in PAIRS]
 WORDS = [segment(text) for text in TEXTS]
 
 
-def fitted(labels: list[int] = LABELS[:27]) -> Floor:
+def fitted(labels: list[int] = LABELS[:27]) -> LinearBaseline:
     dev = {"dev_texts": TEXTS[27:36], "dev_segmented": WORDS[27:36], "dev_labels": LABELS[27:36]}
-    return Floor().fit(TEXTS[:27], WORDS[:27], labels, **dev)
+    return LinearBaseline().fit(TEXTS[:27], WORDS[:27], labels, **dev)
 
 
 def test_it_learns_and_predicts_from_raw_texts() -> None:
@@ -48,7 +48,7 @@ def test_c_is_chosen_on_dev_and_the_chosen_model_is_the_one_that_predicts(monkey
             dev = np.array(LABELS[27:36])
             return np.where(np.arange(9) < right[self.C], dev, dev + 1)
 
-    monkeypatch.setattr(room, "LinearSVC", Scripted)
+    monkeypatch.setattr(linear_svm, "LinearSVC", Scripted)
     floor = fitted()
     assert (floor.c, floor.dev_accuracy) == (0.2, 1.0) and floor._svm.C == 0.2
 
@@ -71,7 +71,7 @@ def test_what_comes_often_counts_by_its_logarithm() -> None:
 
 def test_a_class_may_be_missing_but_not_all_but_one() -> None:
     without = [index for index in range(27) if LABELS[index] != 1]
-    floor = Floor().fit(
+    floor = LinearBaseline().fit(
         [TEXTS[index] for index in without],
         [WORDS[index] for index in without],
         [LABELS[index] for index in without],
@@ -91,7 +91,7 @@ def test_scores_are_distances_of_every_class(monkeypatch: pytest.MonkeyPatch) ->
     assert scores.argmax(1).tolist() == floor.predict(TEXTS).tolist()
     assert np.abs(scores.mean(1)).max() < 1e-6 and np.array_equal(scores[:, 3], scores[:, 4])
     assert (scores[:, 3] == scores.min(1)).all()  # of a class that it has not seen
-    monkeypatch.setattr(room, "CHUNK", 7)
+    monkeypatch.setattr(linear_svm, "CHUNK", 7)
     assert np.allclose(floor.scores(TEXTS, WORDS, 5), scores) and floor.scores([], [], 5).shape == (0, 5)
 
 
@@ -105,7 +105,7 @@ def test_held_out_scores_do_not_know_a_texts_own_label() -> None:
     texts = [chr(0x4E00 + place) * 3 for place in range(40)]  # no text shares a character with another
     words, labels = [[text] for text in texts], [place % 2 for place in range(40)]
     dev = {"dev_texts": texts[:4], "dev_segmented": words[:4], "dev_labels": labels[:4]}
-    floor = Floor().fit(texts, words, labels, **dev)
+    floor = LinearBaseline().fit(texts, words, labels, **dev)
     assert (floor.scores(texts, words, 2).argmax(1) == labels).all()
     held_out = floor.held_out_scores(texts, words, labels, 2)
     assert np.abs(held_out).max() < 0.05 < np.abs(floor.scores(texts, words, 2)).min()

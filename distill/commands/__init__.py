@@ -1,4 +1,4 @@
-"""The story: one function a mode, from data to report."""
+"""One pipeline per mode, from data to report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(settings: Settings) -> list[Path]:
 
     Of several processes all train the teachers and ask them; then the first goes on alone, and finds that done.
     """
-    story = {
+    pipelines = {
         "all": everything,
         "train_teacher": train_teacher,
         "label": label,
@@ -41,7 +41,7 @@ def run(settings: Settings) -> list[Path]:
         distributed.begin()
         _together(begun)
         distributed.end()
-    return kept + story[settings.run.mode](begun) if distributed.is_first() else []
+    return kept + pipelines[settings.run.mode](begun) if distributed.is_first() else []
 
 
 def with_chosen(settings: Settings) -> Settings:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from distill.commands.distillation_targets import linear_weight
-from distill.commands.evaluate_comparison import Entry, contest, transfer_name
+from distill.commands.evaluate_comparison import Entry, evaluate_comparison, transfer_name
 from distill.commands.experiment import Run, row_folders
 from distill.commands.held_out_class import class_left_out, without_class
-from distill.commands.student_spec import Course
-from distill.commands.train_student import take
+from distill.commands.student_spec import StudentSpec
+from distill.commands.train_student import train_seeds
 from distill.commands.train_teacher import label, teachers_of, train_teacher
 from distill.config import ARCHITECTURES, ObjectiveSettings
 from distill.config.objectives import LABELS
@@ -33,9 +33,9 @@ def compare(run: Run) -> list[Path]:
     entries = _entries(run, students, objectives)
     for number, entry in enumerate(entries, 1):
         log.info("compare, row %d of %d: %s", number, len(entries), entry.name)
-        take(run, entry.course, entry.folders)
-    without = [] if left_out is None else without_class(run, left_out, entries[0].course.student)
-    text, written = contest(run, entries, without)
+        train_seeds(run, entry.spec, entry.folders)
+    without = [] if left_out is None else without_class(run, left_out, entries[0].spec.student)
+    text, written = evaluate_comparison(run, entries, without)
     log.info("\n%s", text)
     return files + written
 
@@ -68,17 +68,17 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
     def weight(teachers: tuple[Path, ...]) -> float:
         return linear_weight(run, teachers)
 
-    def add(student: str, what: str, objective: ObjectiveSettings, against: str = "", **course: Any) -> str:
-        taught = bool(course.get("teachers"))
+    def add(student: str, what: str, objective: ObjectiveSettings, against: str = "", **spec: Any) -> str:
+        taught = bool(spec.get("teachers"))
         entry = Entry(
             name=f"{student}, {what}",
             objective=LABELS if objective.is_alone else objective.objective,
-            course=Course(
+            spec=StudentSpec(
                 run.student_settings(student, taught=taught),
                 objective,
                 general=run.general if taught and student != defaults.GRAPH else (),
-                linear_weight=weight(course.get("teachers", ())),
-                **course,
+                linear_weight=weight(spec.get("teachers", ())),
+                **spec,
             ),
             folders=row_folders(run, f"{student}, {what}"),
             against=against,

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from distill.commands.evaluate import first_of_text, timing_sentence
 from distill.commands.experiment import Run, labels_of, train_seconds
-from distill.commands.student_spec import Course
+from distill.commands.student_spec import StudentSpec
 from distill.commands.train_teacher import open_teacher_of, teachers_of
 from distill.evaluation import timing
 from distill.evaluation.metrics import expected_calibration_error, softmax
 from distill.evaluation.timing import Predict
 from distill.models.predictor import TextClassifier, load_student
-from distill.reporting.comparison import Comparison, Contestant, write
+from distill.reporting.comparison import Comparison, ModelResult, write
 
 CPU = torch.device("cpu")  # where everything is timed
 FLOOR, ONE, EACH, TOGETHER = "LinearSVC", "teacher", "teachers, each", "teachers together"
@@ -29,14 +29,14 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class Entry:
-    """One row to be: its name, its course and the folders of its students, one a seed.
+    """One row to be: its name, its spec and the folders of its students, one a seed.
 
     ``against`` names the row of the student alone that got the same budget.
     """
 
     name: str
     objective: str
-    course: Course
+    spec: StudentSpec
     folders: tuple[Path, ...]
     against: str = ""
 
@@ -47,14 +47,16 @@ def transfer_name(run: Run) -> str:
     return TRAIN + " + unlabelled" * bool(settings.unlabeled) + " + augmented" * bool(settings.augment)
 
 
-def contest(run: Run, entries: Sequence[Entry], left_out: Sequence[dict[str, Any]]) -> tuple[str, list[Path]]:
+def evaluate_comparison(
+    run: Run, entries: Sequence[Entry], left_out: Sequence[dict[str, Any]]
+) -> tuple[str, list[Path]]:
     """Ask every model about test and write the table; returns it for a terminal, and the files."""
     opened = _Opened(run, entries)
     comparison = Comparison(
         gold=opened.gold,
         first_of_text=first_of_text(run.data.test),
         labels=run.data.labels,
-        contestants=[*opened.teacher_rows(), opened.floor_row(), *(opened.student_row(entry) for entry in entries)],
+        results=[*opened.teacher_rows(), opened.linear_row(), *(opened.student_row(entry) for entry in entries)],
         data=run.data.counts,
         settings=dataclasses.asdict(run.settings),
         timing=timing_sentence(min(len(opened.texts), timing.TEXTS)),
@@ -78,7 +80,7 @@ class _Opened:
         timed[FLOOR] = self.floor.predict
         self.ms_per_text = timing.ms_per_text(timed, self.texts[: timing.TEXTS])
 
-    def teacher_rows(self) -> list[Contestant]:
+    def teacher_rows(self) -> list[ModelResult]:
         """The first teacher; and of several the mean of them one by one, and all together."""
         logits = self._logits(list(self.teachers.values()))
         costs = np.array(
@@ -95,10 +97,10 @@ class _Opened:
 
     def _teacher_row(
         self, name: str, logits: NDArray[np.float32], count: int, costs: NDArray[np.float64]
-    ) -> Contestant:
+    ) -> ModelResult:
         """``logits`` (seeds, texts, classes); ``costs`` are seconds of training, ms a text, parameters."""
         error = float(np.mean([expected_calibration_error(softmax(own), self.gold) for own in logits]))
-        return Contestant(
+        return ModelResult(
             name=name,
             objective="teacher",
             student="teacher",
@@ -113,9 +115,9 @@ class _Opened:
             teacher=ONE if name == ONE else EACH,
         )
 
-    def floor_row(self) -> Contestant:
+    def linear_row(self) -> ModelResult:
         """The linear model over counted words and characters."""
-        return Contestant(
+        return ModelResult(
             name=FLOOR,
             objective="floor",
             student=FLOOR,
@@ -130,8 +132,8 @@ class _Opened:
             teacher=ONE,
         )
 
-    def student_row(self, entry: Entry) -> Contestant:
-        """The students of one course, one a seed; one that several teachers taught is measured by their mean."""
+    def student_row(self, entry: Entry) -> ModelResult:
+        """The students of one spec, one a seed; one that several teachers taught is measured by their mean."""
         models = self.students[entry.name]
         logits = self._logits(models)
         errors = [
@@ -139,17 +141,17 @@ class _Opened:
             for own, model in zip(logits, models, strict=True)
         ]
         before, after = np.mean(errors, axis=0)
-        count = len(entry.course.teachers)
-        return Contestant(
+        count = len(entry.spec.teachers)
+        return ModelResult(
             name=entry.name,
             objective=entry.objective,
-            student=entry.course.student.architecture,
-            transfer=transfer_name(self.run) if entry.course.extra else TRAIN,
+            student=entry.spec.student.architecture,
+            transfer=transfer_name(self.run) if entry.spec.extra else TRAIN,
             teachers=count,
             predicted=logits.argmax(2),
             logits_calibration=(float(before), float(after)),
             train_seconds=float(np.mean([train_seconds(folder) for folder in entry.folders])),
-            train_texts=len(entry.course.texts(self.run)),
+            train_texts=len(entry.spec.texts(self.run)),
             ms_per_text=self.ms_per_text[entry.name],
             parameters=models[0].parameters,
             against=entry.against,

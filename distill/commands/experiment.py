@@ -30,7 +30,7 @@ from distill.data import (
 )
 from distill.data.augmentation import augmented
 from distill.errors import UserError
-from distill.evaluation.baselines.linear_svm import Floor
+from distill.evaluation.baselines.linear_svm import LinearBaseline
 from distill.export import model_card
 from distill.export.model_card import Card
 from distill.models.pretrained import Pretrained, resolve
@@ -169,10 +169,10 @@ class Run:
         return defaults.transfer_settings(settings.transfer, self.data, settings.student, len(self.unlabelled))
 
     @functools.cached_property
-    def linear(self) -> Floor:
+    def linear(self) -> LinearBaseline:
         """The linear model that everything is measured against, its C chosen on dev."""
         train, dev = self.data.train, self.data.dev
-        return Floor().fit(
+        return LinearBaseline().fit(
             [example.text for example in train],
             self.segmented(train),
             [example.label for example in train],

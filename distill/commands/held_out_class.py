@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.commands.experiment import Run, labels_of, row_folders
-from distill.commands.student_spec import Course
-from distill.commands.train_student import take
+from distill.commands.student_spec import StudentSpec
+from distill.commands.train_student import train_seeds
 from distill.commands.train_teacher import teachers_of
 from distill.config import StudentSettings
 from distill.errors import UserError
@@ -32,15 +32,15 @@ def without_class(run: Run, place: int, student: StudentSettings) -> list[dict[s
         run.settings.alone().objective,
         dataclasses.replace(run.settings.objective, objective="logits:1", hard_weight=0.0),
     )
-    courses = {
-        "alone": Course(student, alone, left_out=place),
-        "logits": Course(student, objective, teachers[:1], left_out=place),
+    specs = {
+        "alone": StudentSpec(student, alone, left_out=place),
+        "logits": StudentSpec(student, objective, teachers[:1], left_out=place),
     }
     if run.unlabelled:  # and no altered copies, some of which would be that class's train texts
-        courses["logits, texts without labels too"] = Course(
+        specs["logits, texts without labels too"] = StudentSpec(
             student, objective, teachers[:1], run.unlabelled, left_out=place
         )
-    return [row for name, course in courses.items() for row in _rows(run, name, course, place)]
+    return [row for name, spec in specs.items() for row in _rows(run, name, spec, place)]
 
 
 def class_left_out(run: Run) -> int | None:
@@ -53,11 +53,11 @@ def class_left_out(run: Run) -> int | None:
     return labels.index(name)
 
 
-def _rows(run: Run, name: str, course: Course, place: int) -> list[dict[str, Any]]:
+def _rows(run: Run, name: str, spec: StudentSpec, place: int) -> list[dict[str, Any]]:
     left_out = run.settings.compare.leave_out
     folders = row_folders(run, f"without {left_out}, {name}")
     log.info("compare, without %s: %s", left_out, name)
-    take(run, course, folders)
+    train_seeds(run, spec, folders)
     models = [load_student(folder) for folder in folders]
     held_out = ([example.text for example in split] for split in (run.data.dev, run.data.test))
     dev, test = ([model.logits(texts).numpy() for model in models] for texts in held_out)

@@ -19,7 +19,7 @@ from distill.training import defaults
 
 
 @dataclass(frozen=True)
-class Course:
+class StudentSpec:
     """What students are made from: the network, what teaches it, and the texts beside train.
 
     ``extra`` are the user's texts without labels and altered copies; ``general`` are words and sentences of the

@@ -1,4 +1,4 @@
-"""The students' stage: a course says what teaches which network on which texts; one student a seed takes it."""
+"""``--mode train_student``: one student per seed from a specification."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from distill.commands.distillation_targets import linear_weight, targets_of
 from distill.commands.experiment import ALONE, DISTILLED, Run, keep_model, kept_accuracy, labels_of
 from distill.commands.model_cards import EMBEDDED, LINEAR, card_of
-from distill.commands.student_spec import Course
+from distill.commands.student_spec import StudentSpec
 from distill.commands.teacher_check import objective_of
 from distill.commands.train_teacher import layers_of, teachers_of
 from distill.commands.train_teacher import word_vectors as teacher_word_vectors
@@ -42,63 +42,63 @@ PEER = 1_000_000  # added to the seed of the second of two students
 
 def train_students(run: Run, alone: bool = False) -> list[Path]:
     """One student a seed; by the labels only (or ``alone``) without a teacher."""
-    course = course_of(run, alone)
-    kind = ALONE if course.objective.is_alone else DISTILLED
+    spec = spec_of(run, alone)
+    kind = ALONE if spec.objective.is_alone else DISTILLED
     folders = [run.folder.model(kind, place) for place in range(run.settings.run.seeds)]
-    return take(run, course, folders)
+    return train_seeds(run, spec, folders)
 
 
-def course_of(run: Run, alone: bool = False) -> Course:
+def spec_of(run: Run, alone: bool = False) -> StudentSpec:
     """What the run's settings ask for, or the same student ``alone``."""
     settings = run.settings.alone() if alone else run.settings
     teachers = teachers_of(run) if settings.objective.needs_teacher else ()
     objective = settings.objective if alone else objective_of(run, teachers)
     extra, general = () if objective.is_alone else run.extra, run.general if teachers else ()
     student = run.student_settings(taught=bool(teachers))
-    return Course(student, objective, teachers, extra, general, linear_weight=linear_weight(run, teachers))
+    return StudentSpec(student, objective, teachers, extra, general, linear_weight=linear_weight(run, teachers))
 
 
-def take(run: Run, course: Course, folders: Sequence[Path]) -> list[Path]:
-    """Train the students of a course, one a folder, with seeds SEED, SEED+1, …; those that are current are kept."""
-    made_from = course.made_from(run)
+def train_seeds(run: Run, spec: StudentSpec, folders: Sequence[Path]) -> list[Path]:
+    """Train one student per folder, with seeds SEED, SEED+1, …; those that are up to date are kept."""
+    made_from = spec.made_from(run)
     records = [{**made_from, "seed": run.settings.run.seed + place} for place in range(len(folders))]
     wanted = [place for place, folder in enumerate(folders) if not run.is_current(folder, records[place])]
     if wanted:
-        lesson = _Lesson(run, course)
+        trainer = _StudentTrainer(run, spec)
         for place in wanted:
-            lesson.teach(run.settings.run.seed + place, folders[place], records[place])
+            trainer.teach(run.settings.run.seed + place, folders[place], records[place])
     return list(folders)
 
 
-class _Lesson:
-    """What the students of one course share: texts as ids, what teaches them, word vectors."""
+class _StudentTrainer:
+    """What the students of one specification share: texts as ids, targets, word vectors."""
 
-    def __init__(self, run: Run, course: Course) -> None:
-        self.run, self.course = run, course
-        self.texts = course.texts(run)
+    def __init__(self, run: Run, spec: StudentSpec) -> None:
+        self.run, self.spec = run, spec
+        self.texts = spec.texts(run)
         self.new: New
         self.input: Words | Documents
-        self.new, encode, self.input = (_over_graph if course.student.architecture == defaults.GRAPH else _over_words)(
-            run, course, self.texts
+        self.new, encode, self.input = (_over_graph if spec.student.architecture == defaults.GRAPH else _over_words)(
+            run, spec, self.texts
         )
         self.train = Split(encode(self.texts), labels_of(self.texts), *self._taught())
         self.train = dataclasses.replace(self.train, chances=self._chances())
-        dev = [example for example in run.data.dev if example.label != course.left_out]
+        dev = [example for example in run.data.dev if example.label != spec.left_out]
         self.dev = Split(encode(dev), labels_of(dev))
 
     def _taught(self) -> tuple[Tensor | None, Tensor | None]:
         """The teachers' logits and, for hints, vectors."""
-        objective, teachers = self.course.objective, self.course.teachers
+        objective, teachers = self.spec.objective, self.spec.teachers
         if not objective.needs_teacher:
             return None, None
         last = not objective.weights.get("hint_layers")
         # vectors first: they come with logits, which are then known
         layers = layers_of(self.run, teachers[0], self.texts, last) if objective.hints else None
-        return targets_of(self.run, teachers, self.texts, self.course.linear_weight), layers
+        return targets_of(self.run, teachers, self.texts, self.spec.linear_weight), layers
 
     def _chances(self) -> Tensor | None:
         """How often each text is drawn, where not all come once: the general ones have a share of their own."""
-        general = len(self.course.general)
+        general = len(self.spec.general)
         if not general:
             return self._stratified()
         chances = self._stratified()
@@ -108,7 +108,7 @@ class _Lesson:
 
     def _stratified(self) -> Tensor | None:
         """Every class equally often, if asked for; a text without a label counts to its teacher's class."""
-        if self.course.student.sampling == "uniform":
+        if self.spec.student.sampling == "uniform":
             return None
         classes = self.train.labels.clone()
         without = classes == UNLABELLED
@@ -118,17 +118,17 @@ class _Lesson:
         return 1 / torch.bincount(classes)[classes].double()
 
     def teach(self, seed: int, folder: Path, made_from: dict[str, Any]) -> None:
-        """One student of the course."""
-        settings, data = self.course.student, self.run.data
+        """Train one student and write its folder."""
+        settings, data = self.spec.student, self.run.data
         name = str(folder.relative_to(self.run.folder.root))
         model: Any = self.new(seed, self.train.inputs)
-        if self.course.objective.weights.get("mutual"):
+        if self.spec.objective.weights.get("mutual"):
             model = Pair(model, self.new(seed + PEER, self.train.inputs))
         layers = self.train.teacher_layers
         shape = (0, 0) if layers is None else (layers.shape[1], layers.shape[2])
-        objective = self.course.objective
+        objective = self.spec.objective
         distillation = Distillation(objective.weights, objective.temperature, model.classifier.in_features, shape)
-        epochs = self.course.epochs(len(self.texts))
+        epochs = self.spec.epochs(len(self.texts))
         schedule = Schedule(
             epochs,
             settings.batch_size,
@@ -152,22 +152,22 @@ class _Lesson:
             evaluations,
             made_from,
             dev_accuracy=kept_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
-            card=_card(self.run, self.course),
+            card=_card(self.run, self.spec),
         )
 
 
-def _card(run: Run, course: Course) -> Card:
-    """Of a student that took a course."""
-    extra, general = len(course.extra), len(course.general)
-    train = len(course.texts(run)) - extra - general
+def _card(run: Run, spec: StudentSpec) -> Card:
+    """The model card of a student."""
+    extra, general = len(spec.extra), len(spec.general)
+    train = len(spec.texts(run)) - extra - general
     return Card(
         kind=DISTILLED,
-        network=course.student.architecture,
+        network=spec.student.architecture,
         labels=run.data.labels,
         data=run.settings.data.name or EMBEDDED,
         texts={"train": train, "without labels": extra, "general": general, "dev": len(run.data.dev)},
-        objective="+".join(f"{term}:{weight:g}" for term, weight in course.objective.weights.items() if weight),
-        taught_by=(*(card_of(folder).network for folder in course.teachers), *[LINEAR] * bool(course.linear_weight)),
+        objective="+".join(f"{term}:{weight:g}" for term, weight in spec.objective.weights.items() if weight),
+        taught_by=(*(card_of(folder).network for folder in spec.teachers), *[LINEAR] * bool(spec.linear_weight)),
     )
 
 
@@ -175,14 +175,14 @@ New = Callable[[int, PackedIds], Student]  # a network from a seed and the train
 Encode = Callable[[Sequence[Example]], PackedIds]
 
 
-def _over_words(run: Run, course: Course, texts: Sequence[Example]) -> tuple[New, Encode, Words]:
+def _over_words(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[New, Encode, Words]:
     """How networks over word vectors are made and fed; the vocabulary is that of the transfer set and a dictionary."""
-    settings = course.student
+    settings = spec.student
     vocabulary = build_vocabulary(
-        run.segmented(texts), settings.min_count, frequent_words(settings.dictionary) if course.from_teacher else ()
+        run.segmented(texts), settings.min_count, frequent_words(settings.dictionary) if spec.from_teacher else ()
     )
     words = Words(vocabulary, settings.max_length, registry.ngram_rows(settings))
-    rows_of = _vectors(run, course, vocabulary)
+    rows_of = _vectors(run, spec, vocabulary)
 
     def new(seed: int, train: PackedIds) -> Student:
         torch.manual_seed(seed)
@@ -194,16 +194,16 @@ def _over_words(run: Run, course: Course, texts: Sequence[Example]) -> tuple[New
     return new, encode, words
 
 
-def _vectors(run: Run, course: Course, vocabulary: Vocabulary) -> Callable[[int], Rows]:
+def _vectors(run: Run, spec: StudentSpec, vocabulary: Vocabulary) -> Callable[[int], Rows]:
     """The first vectors of a vocabulary's words, (words, width), by a seed: a word without one gets noise."""
-    file = run.vectors(course.student.vectors)
+    file = run.vectors(spec.student.vectors)
     vectors = word_vectors.load_vectors(file.path, vocabulary.words) if file else None
     if vectors is not None:
         log.info("words: %d in the vocabulary, %d of them with a vector", len(vocabulary), len(vectors))
-    if not course.from_teacher:
+    if not spec.from_teacher:
         return lambda seed: word_vectors.matrix(vectors, vocabulary.words, seed)
     known = vocabulary.words[FIRST_WORD:]
-    rows = reduced(teacher_word_vectors(run, course.teachers[0], known), course.student.teacher_width)
+    rows = reduced(teacher_word_vectors(run, spec.teachers[0], known), spec.student.teacher_width)
     if vectors is not None:
         pretrained = word_vectors.matrix(vectors, vocabulary.words, run.settings.run.seed)[FIRST_WORD:]
         rows = np.concatenate([rows, scaled(pretrained)], axis=1)
@@ -212,14 +212,14 @@ def _vectors(run: Run, course: Course, vocabulary: Vocabulary) -> Callable[[int]
     return lambda seed: padded
 
 
-def _over_graph(run: Run, course: Course, texts: Sequence[Example]) -> tuple[New, Encode, Documents]:
+def _over_graph(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[New, Encode, Documents]:
     """How a network over a graph of all texts is made and fed; of dev and test the texts are in it, not the labels."""
     asked = (*texts, *run.data.train, *run.data.dev, *run.data.test)
 
     def new(seed: int, train: PackedIds) -> Student:
         torch.manual_seed(seed)
         ids = [example.id for example in asked]
-        return textgcn.build(course.student, ids, run.segmented(asked), len(run.data.labels))[0]
+        return textgcn.build(spec.student, ids, run.segmented(asked), len(run.data.labels))[0]
 
     documents = Documents(tuple(dict.fromkeys(example.id for example in asked)))
     return new, lambda examples: documents.encode([example.text for example in examples]), documents

@@ -9,8 +9,8 @@ from statistics import mean
 from typing import Any
 
 from distill.commands.experiment import Run, history, kept_accuracy
-from distill.commands.student_spec import Course
-from distill.commands.train_student import course_of, take
+from distill.commands.student_spec import StudentSpec
+from distill.commands.train_student import spec_of, train_seeds
 from distill.config import flag_of
 from distill.errors import need
 from distill.progress import log
@@ -25,14 +25,14 @@ def tune(run: Run) -> list[Path]:
     optuna = _optuna()
     folder = run.folder.root / "tune"
     folder.mkdir(parents=True, exist_ok=True)
-    course = course_of(run)
+    spec = spec_of(run)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / STUDY)))
-    study_name = f"{course.student.architecture} {_fingerprint(run, course)}"
+    study_name = f"{spec.student.architecture} {_fingerprint(run, spec)}"
     study = optuna.create_study(storage=storage, study_name=study_name, direction="maximize", load_if_exists=True)
     study.sampler = optuna.samplers.TPESampler(seed=run.settings.run.seed + len(study.trials))
     done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
     log.info("tune: %d of %d trials are done already", done, run.settings.compare.trials)
-    study.optimize(lambda trial: _dev_accuracy(run, course, trial), n_trials=max(0, run.settings.compare.trials - done))
+    study.optimize(lambda trial: _dev_accuracy(run, spec, trial), n_trials=max(0, run.settings.compare.trials - done))
     flags = _flags(run, study.best_params)
     log.info("best dev accuracy %.4f, with\n  %s", study.best_value, flags)
     tried = [
@@ -51,25 +51,25 @@ def _optuna() -> Any:
     return optuna
 
 
-def _fingerprint(run: Run, course: Course) -> str:
+def _fingerprint(run: Run, spec: StudentSpec) -> str:
     """Of everything but what is tried: trials that do not compare are kept apart, in studies of other names."""
-    made_from = course.made_from(run)
+    made_from = spec.made_from(run)
     return fingerprint_lines([json.dumps([made_from, run.settings.run.seeds, run.settings.run.seed], sort_keys=True)])
 
 
-def _dev_accuracy(run: Run, course: Course, trial: Any) -> float:
+def _dev_accuracy(run: Run, spec: StudentSpec, trial: Any) -> float:
     """Mean over the seeds of the best dev accuracy; the students of a trial are kept no longer than it takes."""
-    student = dataclasses.replace(course.student, **_suggested(course, trial))
+    student = dataclasses.replace(spec.student, **_suggested(spec, trial))
     folders = [run.folder.root / "tune" / f"student.{place + 1}" for place in range(run.settings.run.seeds)]
-    take(run, dataclasses.replace(course, student=student), folders)
+    train_seeds(run, dataclasses.replace(spec, student=student), folders)
     accuracy: float = mean(kept_accuracy(run, [line["dev_accuracy"] for line in history(folder)]) for folder in folders)
     log.info("tune, trial %d: dev %.4f with %s", trial.number, accuracy, _flags(run, trial.params))
     return accuracy
 
 
-def _suggested(course: Course, trial: Any) -> dict[str, Any]:
+def _suggested(spec: StudentSpec, trial: Any) -> dict[str, Any]:
     """What a trial tries; ranges are wide around what suits the network."""
-    usual = course.student
+    usual = spec.student
     return {
         "hidden": trial.suggest_categorical("hidden", sorted({64, 128, 256, usual.hidden})),
         "dropout": trial.suggest_float("dropout", 0.0, 0.6),

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: a folder is sent there; the only door of huggingface_hub."""
+"""Models on the Hugging Face Hub: a folder is sent there. The only module that imports huggingface_hub."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The teacher: any encoder that transformers' ``AutoModel`` loads, pooled over its word pieces, with a classifier.
 
-The only room that imports transformers.
+The only module that imports transformers, beside the baseline bert-base-chinese.
 """
 
 from __future__ import annotations

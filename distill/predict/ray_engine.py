@@ -1,4 +1,4 @@
-"""``--engine ray``: Parquet in, Parquet out, one predictor a core of a Ray cluster; the only door of ray.
+"""``--engine ray``: Parquet in, Parquet out, one predictor a core of a Ray cluster; the only module that imports ray.
 
 The cluster is the one that ``RAY_ADDRESS`` names, or one on this machine for as long as the job takes. The bundle goes
 to the predictors through Ray, so that it need not lie on every machine.

@@ -22,11 +22,11 @@ COMPARISON = "compare.json"
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ModelResult:
     """One combination of objective, student and transfer set, trained with several seeds and asked on test.
 
     Args:
-        name: as shown; no two contestants share one.
+        name: as shown; no two results share one.
         objective: "logits", "soft", "labels" (the student alone) and so on; "floor"; "teacher".
         student: "bilstm", "average" and so on; "LinearSVC"; "teacher".
         transfer: what it learnt from: "train", "train + unlabelled".
@@ -38,8 +38,8 @@ class Contestant:
         train_texts: texts that one seed was trained on.
         ms_per_text: milliseconds from raw text to label.
         parameters: trained numbers in it.
-        against: name of the contestant that its gain is measured from; "" for none.
-        teacher: name of the contestant whose accuracy it may keep; "" for none.
+        against: name of the result that its gain is measured from; "" for none.
+        teacher: name of the result whose accuracy it may keep; "" for none.
     """
 
     name: str
@@ -68,76 +68,74 @@ class Comparison:
     gold: NDArray[np.int64]
     first_of_text: NDArray[np.bool_]
     labels: tuple[str, ...]
-    contestants: Sequence[Contestant]
+    results: Sequence[ModelResult]
     data: dict[str, int]
     settings: dict[str, Any]
     timing: str
     left_out: Sequence[Mapping[str, Any]] = field(default=())
 
     def __post_init__(self) -> None:
-        names = [contestant.name for contestant in self.contestants]
+        names = [result.name for result in self.results]
         if len(set(names)) < len(names):
-            raise ValueError(f"two contestants have one name: {sorted(names)}")
-        for contestant in self.contestants:
-            if unknown := {contestant.against, contestant.teacher} - {"", *names}:
-                raise ValueError(f"{contestant.name!r} is compared with {unknown}, which is not there: {names}")
-            if contestant.predicted.ndim != 2 or contestant.predicted.shape[1] != len(self.gold):
-                raise ValueError(
-                    f"{contestant.name!r}: want (seeds, {len(self.gold)}), not {contestant.predicted.shape}"
-                )
+            raise ValueError(f"two results have one name: {sorted(names)}")
+        for result in self.results:
+            if unknown := {result.against, result.teacher} - {"", *names}:
+                raise ValueError(f"{result.name!r} is compared with {unknown}, which is not there: {names}")
+            if result.predicted.ndim != 2 or result.predicted.shape[1] != len(self.gold):
+                raise ValueError(f"{result.name!r}: want (seeds, {len(self.gold)}), not {result.predicted.shape}")
 
 
 def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
-    """One row a contestant in the order given; what cannot be said of it is None.
+    """One row a result in the order given; what cannot be said of it is None.
 
     Accuracies, ``kept`` and the gains are shares, not per cent. ``accuracy_sd`` is the sample standard deviation over
     the seeds, 0 for one.
     """
-    known = {contestant.name: contestant for contestant in comparison.contestants}
-    return [_row(contestant, known, comparison) for contestant in comparison.contestants]
+    known = {result.name: result for result in comparison.results}
+    return [_row(result, known, comparison) for result in comparison.results]
 
 
-def _row(contestant: Contestant, known: Mapping[str, Contestant], comparison: Comparison) -> dict[str, Any]:
-    before, after = contestant.logits_calibration or (None, None)
+def _row(result: ModelResult, known: Mapping[str, ModelResult], comparison: Comparison) -> dict[str, Any]:
+    before, after = result.logits_calibration or (None, None)
     return {
-        "name": contestant.name,
-        "objective": contestant.objective,
-        "student": contestant.student,
-        "transfer": contestant.transfer,
-        "teachers": contestant.teachers,
-        "seeds": len(contestant.predicted),
-        **_scores(contestant, comparison),
-        "kept": _kept(contestant, known.get(contestant.teacher), comparison.gold),
-        **_gain(contestant, known.get(contestant.against), comparison.gold),
-        "against": contestant.against,
+        "name": result.name,
+        "objective": result.objective,
+        "student": result.student,
+        "transfer": result.transfer,
+        "teachers": result.teachers,
+        "seeds": len(result.predicted),
+        **_scores(result, comparison),
+        "kept": _kept(result, known.get(result.teacher), comparison.gold),
+        **_gain(result, known.get(result.against), comparison.gold),
+        "against": result.against,
         "ece": before,
         "ece_calibrated": after,
-        "train_seconds": contestant.train_seconds,
-        "train_texts": contestant.train_texts,
-        "ms_per_text": contestant.ms_per_text,
-        "parameters": contestant.parameters,
+        "train_seconds": result.train_seconds,
+        "train_texts": result.train_texts,
+        "ms_per_text": result.ms_per_text,
+        "parameters": result.parameters,
     }
 
 
-def _scores(contestant: Contestant, comparison: Comparison) -> dict[str, float]:
+def _scores(result: ModelResult, comparison: Comparison) -> dict[str, float]:
     classes = len(comparison.labels)
-    each = [metrics.scores(comparison.gold, one, comparison.first_of_text, classes) for one in contestant.predicted]
+    each = [metrics.scores(comparison.gold, one, comparison.first_of_text, classes) for one in result.predicted]
     accuracy, sd = metrics.mean_and_sd([figures["accuracy"] for figures in each])
     others = {key: float(np.mean([figures[key] for figures in each])) for key in ("accuracy_distinct", "macro_f1")}
     return {"accuracy": accuracy, "accuracy_sd": sd, **others}
 
 
-def _kept(contestant: Contestant, teacher: Contestant | None, gold: NDArray[np.int64]) -> float | None:
+def _kept(result: ModelResult, teacher: ModelResult | None, gold: NDArray[np.int64]) -> float | None:
     """Its mean accuracy as a share of its teacher's."""
     reached = float((teacher.predicted == gold).mean()) if teacher else 0.0
-    return float((contestant.predicted == gold).mean()) / reached if reached else None
+    return float((result.predicted == gold).mean()) / reached if reached else None
 
 
-def _gain(contestant: Contestant, against: Contestant | None, gold: NDArray[np.int64]) -> dict[str, float | None]:
+def _gain(result: ModelResult, against: ModelResult | None, gold: NDArray[np.int64]) -> dict[str, float | None]:
     """How much more often it is right than ``against``, with interval and p-value."""
     if against is None:
         return dict.fromkeys(("gain", "gain_low", "gain_high", "p_value"))
-    right, other = contestant.predicted == gold, against.predicted == gold
+    right, other = result.predicted == gold, against.predicted == gold
     low, high = metrics.bootstrap_interval(right, other)
     gain = float(right.mean() - other.mean())
     return {"gain": gain, "gain_low": low, "gain_high": high, "p_value": metrics.mcnemar(right, other)}

@@ -1,6 +1,6 @@
 """Pretrained word vectors: word2vec files read as a stream, of which only a vocabulary's rows stay in memory.
 
-The only door of gensim: its opener reads .gz and .bz2, its :class:`KeyedVectors` holds what was kept.
+The only module that imports gensim: its opener reads .gz and .bz2, its :class:`KeyedVectors` holds what was kept.
 """
 
 from __future__ import annotations

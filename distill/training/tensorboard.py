@@ -1,4 +1,4 @@
-"""Training curves for those who watch: TensorBoard, where it is installed; the only door of it."""
+"""Training curves for TensorBoard, where it is installed; the only module that imports it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def words_and_pairs(words: Sequence[str]) -> list[str]:
     return [*words, *(f"{first} {second}" for first, second in itertools.pairwise(words))]
 
 
-class Floor:
+class LinearBaseline:
     """Linear SVM over TF-IDF of words, pairs of words and 1 to 4 characters; its C is chosen on dev.
 
     After :meth:`fit`: ``c`` the chosen C, ``dev_accuracy`` what it reached on dev (a share), ``dev_right`` (texts,) for
@@ -60,7 +60,7 @@ class Floor:
         dev_texts: Sequence[str],
         dev_segmented: Segmented,
         dev_labels: Labels,
-    ) -> Floor:
+    ) -> LinearBaseline:
         """Learn from ``texts`` and their words (see ``segment``); the first of equally good C's wins."""
         if len(set(map(int, labels))) < 2:
             raise UserError("the floor needs texts of two classes to learn from")

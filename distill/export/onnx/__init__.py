@@ -1,4 +1,4 @@
-"""Students and teachers as ONNX files, and what runs such a file. The only door of onnx and onnxruntime."""
+"""Students and teachers as ONNX files, and what runs them. The only package that imports onnx and onnxruntime."""
 
 from __future__ import annotations
 

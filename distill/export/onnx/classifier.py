@@ -28,7 +28,7 @@ AGAIN = "python distill.py --mode export --format onnx"
 
 
 def needed(package: str) -> Any:
-    """A package that only this room needs.
+    """A third-party package that only ONNX files need.
 
     Raises:
         UserError: it is not installed.
