@@ -55,9 +55,11 @@ def test_both_readmes_have_the_same_code() -> None:
     assert english == chinese
 
 
-def test_the_picture_of_the_rooms_is_the_tested_one() -> None:
-    picture = text("docs/architecture.md").split("```\ncli\n")[1].split("```")[0]
-    drawn = [{room.strip(" /") for room in line.split("|")} for line in f"cli\n{picture}".strip().splitlines()]
+def test_the_picture_of_the_packages_is_the_tested_one() -> None:
+    picture = text("docs/architecture.md").split("```\n__main__\n")[1].split("```")[0]
+    drawn = [
+        {package.strip(" /") for package in line.split("|")} for line in f"__main__\n{picture}".strip().splitlines()
+    ]
     assert drawn == [set(line) for line in LAYERS]
 
 
