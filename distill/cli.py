@@ -25,7 +25,10 @@ NEEDS = {"predict": "requirements-serve.txt", "serve": "requirements-serve.txt"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 2 for what the user can mend, 130 after Ctrl-C, 141 when nobody reads on."""
+    """Run the command.
+
+    Returns 0; 2 for an error that the user can fix; 130 after Ctrl-C; 141 when the reader of a pipe has gone.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _do(vars(parser().parse_args(given)))
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fault(error: Exception) -> UserError | None:
-    """What the user can mend: our own errors, and the system's word on files."""
+    """The error to show to the user: one of our own, or the system's about a file; None for a bug."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError) and error.filename:
@@ -113,7 +116,7 @@ def _run(settings: Settings) -> None:
         files = _story(settings)(settings)
     except ModuleNotFoundError as error:
         package = (error.name or "distill").partition(".")[0]
-        if package == "distill":  # a module of ours is not the user's to mend
+        if package == "distill":  # the user cannot fix a missing module of ours
             raise
         hint = f"pip install -r {NEEDS.get(mode, 'requirements.txt')}"
         raise UserError(f"--mode {mode} needs the package {package}", None, hint) from error

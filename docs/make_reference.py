@@ -26,16 +26,16 @@ def with_tables(page: str) -> str:
 
 def _modes() -> str:
     rows = [
-        [f"`{name}`", mode.does, ", ".join(f"[{section}](#{section})" for section in mode.heeds)]
+        [f"`{name}`", mode.does, ", ".join(f"[{section}](#{section})" for section in mode.uses)]
         for name, mode in MODES.items()
     ]
-    return _table(["mode", "does", "heeds"], rows)
+    return _table(["mode", "does", "uses"], rows)
 
 
 def _section(group: argparse._ArgumentGroup) -> str:
-    heeded = [name for name, mode in MODES.items() if group.title in mode.heeds]
-    by = ", ".join(f"`{name}`" for name in heeded) or "every mode"
-    return f"## {group.title}\n\n{group.description} Heeded by {by}.\n\n{_flags(group)}"
+    used_by = [name for name, mode in MODES.items() if group.title in mode.uses]
+    by = ", ".join(f"`{name}`" for name in used_by) or "every mode"
+    return f"## {group.title}\n\n{group.description} Used by {by}.\n\n{_flags(group)}"
 
 
 def _flags(group: argparse._ArgumentGroup) -> str:

@@ -41,11 +41,11 @@ def test_every_flag_and_every_default_is_there() -> None:
 
 
 def test_modes_heed_sections_that_there_are() -> None:
-    heeded = {section for mode in MODES.values() for section in mode.heeds}
-    assert heeded == set(SECTIONS) - {"run"}
+    used = {section for mode in MODES.values() for section in mode.uses}
+    assert used == set(SECTIONS) - {"run"}
     for name, mode in MODES.items():
         row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))
-        assert mode.does in row and all(f"[{section}](#{section})" in row for section in mode.heeds)
+        assert mode.does in row and all(f"[{section}](#{section})" in row for section in mode.uses)
 
 
 def test_links_lead_to_headings() -> None:

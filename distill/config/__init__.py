@@ -113,7 +113,7 @@ class CompareSettings(Checked):
 
 @dataclass(frozen=True)
 class RunSettings(Checked):
-    """What to do, where to keep it, and what all random choices hang on."""
+    """What to do, where to keep it, and the seed of all random choices."""
 
     mode: str = option("all", "what to do", choices=tuple(MODES))
     run: str = option("", "folder of this run; empty: runs/ and the data folder's name, or runs/demo", path=True)

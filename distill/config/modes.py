@@ -1,4 +1,4 @@
-"""What the command can do: its modes, and which sections of the settings each of them heeds."""
+"""What the command can do: its modes, and which sections of the settings each of them uses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mode:
-    """What a mode does, in a sentence, and the sections it heeds beside ``run``."""
+    """What a mode does, in a sentence, and the sections it uses besides ``run``."""
 
     does: str
-    heeds: tuple[str, ...]
+    uses: tuple[str, ...]
 
 
 MODES = {

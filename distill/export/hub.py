@@ -59,6 +59,6 @@ def _fault(error: Exception, name: str) -> UserError:
         return UserError(f"the Hub refused ({status}): {said}", name, "type the same command again later")
     if isinstance(error, (ValueError, RuntimeError)):
         return UserError(
-            f"the Hub did not take the files: {said}", name, "mend what it says, and type the command again"
+            f"the Hub did not take the files: {said}", name, "fix what it reports, then type the command again"
         )
     return UserError(f"the Hub cannot be reached: {said}", name, "check the network, HF_ENDPOINT and HF_HUB_OFFLINE")

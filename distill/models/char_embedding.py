@@ -18,7 +18,7 @@ MOST_CHARACTERS = 4  # of a word; longer words are rare
 class ComposedEmbedding(nn.Module):
     """``vector(word) = own vector + mean of its characters' vectors``, as in Bojanowski et al. 2017 (arXiv 1607.04606).
 
-    A rare word learns from every word that shares a character with it. As a word's vector hangs on nothing else,
+    A rare word learns from every word that shares a character with it. As a word's vector depends on nothing else,
     :meth:`folded` turns the trained sum into one row a word: the finished student pays nothing for it.
 
     Args:

@@ -54,7 +54,7 @@ class Student(nn.Module):
         return Answer(self.classifier(self.dropout(vector)), vector)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, shape (batch, classes). Padding does not count, so a text's logits do not hang on its neighbours."""
+        """Logits, shape (batch, classes). A text's logits do not depend on the rest of its batch."""
         return self.answer(batch).logits
 
     def embedded(self, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Texts whose label the teacher doubts, as a table for people who mend labels."""
+"""Texts whose label the teacher doubts, as a table for people who correct labels."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def segmenter() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Cutter:
-    """What :func:`segment` hangs on, for cutting elsewhere: the tables of jieba as they are now, not copies.
+    """jieba's tables that :func:`segment` uses, for segmentation elsewhere; the live tables, not copies.
 
     Attributes:
         frequencies: of words; a mere beginning of a word has 0.

@@ -83,7 +83,7 @@ def place() -> int:
 
 
 def share(rows: Tensor) -> Tensor:
-    """This process's rows of (rows,): every so manieth, so that shares of sorted texts are of like lengths."""
+    """This process's rows of (rows,): every world_size-th from its rank on, for similar lengths."""
     return rows[place() :: count()]
 
 

@@ -2,7 +2,7 @@
  * Words and their ids out of texts: jieba.cut of jieba 0.42.1 (HMM=True), bit by bit, then a vocabulary's ids.
  *
  * A node of the trie is found by hashing its parent's number with its last character: one look, mostly, a character,
- * where a search among a node's children takes ten that hang on one another.
+ * where a search among a node's children takes ten that depend on one another.
  */
 #include <stdlib.h>
 

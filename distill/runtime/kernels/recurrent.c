@@ -1,6 +1,6 @@
 /* biLSTM and biGRU: maximum and mean of the states of each text, for texts of any lengths and without padding.
  *
- * A word's product with the input weights hangs on the word alone, so it is made once a word, when the word is first
+ * A word's product with the input weights depends on the word alone, so it is made once a word, when the word is first
  * met, and kept in 16 bits ("folded"). What is left of a step is the recurrent product, in 8-bit integers. Columns stand
  * in blocks of LANES units with their gates side by side, so that a block's gates meet in registers.
  */
