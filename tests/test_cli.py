@@ -76,7 +76,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(settings: Settings) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("distill.commands.experiment", broken)
+    monkeypatch.setattr("distill.commands.run", broken)
     with pytest.raises(ZeroDivisionError):
         main([])
 
@@ -132,19 +132,19 @@ def test_the_settings_file_and_back(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert "a file is needed, this is a folder -> --save_config FILE" in fault(capsys, "--save_config", folder)
 
 
-def story_of(monkeypatch: pytest.MonkeyPatch, mode: str, does: Callable[[Settings], list[Path]]) -> None:
+def replace_command(monkeypatch: pytest.MonkeyPatch, mode: str, does: Callable[[Settings], list[Path]]) -> None:
     """Let a mode do something else."""
     places = {"predict": "distill.predict.predict", "serve": "distill.serve.serve"}
-    monkeypatch.setattr(places.get(mode, "distill.commands.experiment"), does)
+    monkeypatch.setattr(places.get(mode, "distill.commands.run"), does)
 
 
 def speaks(path: Path) -> Callable[[Settings], list[Path]]:
-    def story(settings: Settings) -> list[Path]:
+    def command(settings: Settings) -> list[Path]:
         log.info("a message")
         print("an answer")
         return [path]
 
-    return story
+    return command
 
 
 def test_answers_have_standard_output_for_themselves(
@@ -153,10 +153,10 @@ def test_answers_have_standard_output_for_themselves(
     (tmp_path / "file").write_text("")
     written = f"\nwritten:\n  {tmp_path / 'file'}\n"
     for mode in ("predict", "serve"):
-        story_of(monkeypatch, mode, speaks(tmp_path / "file"))
+        replace_command(monkeypatch, mode, speaks(tmp_path / "file"))
         assert main(["--mode", mode]) == 0
         assert capsys.readouterr() == ("an answer\n", f"a message\n{written}")
-    story_of(monkeypatch, "all", speaks(tmp_path / "file"))
+    replace_command(monkeypatch, "all", speaks(tmp_path / "file"))
     assert main([]) == 0
     assert capsys.readouterr() == (f"a message\nan answer\n{written}", "")
 
@@ -164,7 +164,7 @@ def test_answers_have_standard_output_for_themselves(
 def test_of_several_processes_the_first_speaks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    story_of(monkeypatch, "all", speaks(tmp_path))
+    replace_command(monkeypatch, "all", speaks(tmp_path))
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main([]) == 0
@@ -173,16 +173,16 @@ def test_of_several_processes_the_first_speaks(
 
 def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def needs(package: str) -> Callable[[Settings], list[Path]]:
-        def story(settings: Settings) -> list[Path]:
+        def command(settings: Settings) -> list[Path]:
             raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
-        return story
+        return command
 
     for mode, file in {"serve": "-serve", "predict": "-serve", "test": ""}.items():
-        story_of(monkeypatch, mode, needs("thing.part"))
+        replace_command(monkeypatch, mode, needs("thing.part"))
         text = fault(capsys, "--mode", mode)
         assert text == f"error: --mode {mode} needs the package thing -> pip install -r requirements{file}.txt\n"
-    story_of(monkeypatch, "test", needs("distill.nowhere"))
+    replace_command(monkeypatch, "test", needs("distill.nowhere"))
     with pytest.raises(ModuleNotFoundError):
         main(["--mode", "test"])
 

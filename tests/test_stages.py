@@ -166,7 +166,7 @@ def test_ctrl_c_keeps_what_is_finished(
         save_student(folder, *arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distill.commands.train_student.students.save_student", interrupted)
+    monkeypatch.setattr("distill.commands.train_student.registry.save_student", interrupted)
     assert "the same command goes on from there" in out_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=130)
     assert {path.name for path in tmp_path.iterdir()} == {"teacher", "cache", "config.json", "report"}
     monkeypatch.undo()
