@@ -36,7 +36,7 @@ from distill.models.pretrained import resolve  # noqa: E402
 from distill.text.batching import Batch  # noqa: E402
 from distill.training.losses import labels_only  # noqa: E402
 from distill.training.optimizer import WARM_UP, WEIGHT_DECAY  # noqa: E402
-from distill.training.trainer import Job, Schedule, Split, fit  # noqa: E402
+from distill.training.trainer import Schedule, Split, TrainingJob, fit  # noqa: E402
 
 SEED = 42  # the first
 TRAINER = "transformers.Trainer, its defaults"
@@ -76,7 +76,7 @@ def ours(task: Task) -> dict[str, float]:
     model, pieces = teacher.build(resolve(settings.model).source, settings, task.classes)
     few = dev[:1]  # fit evaluates, which the Trainer does not; the last weights are kept either way
     with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in (train, few))) as inputs:
-        job = Job(
+        job = TrainingJob(
             Split(inputs[0], labels_of(train)),
             Split(inputs[1], labels_of(few)),
             labels_only(settings.label_smoothing),

@@ -21,7 +21,7 @@ from distill.errors import UserError
 from distill.export import hub
 
 ROOT = Path(__file__).parent.parent
-PUSH = "import sys; from pathlib import Path; from distill.export import hub; print(hub.push(Path(sys.argv[1]), sys.argv[2]))"
+PUSH = "import pathlib, sys; from distill.export.hub import push; print(push(pathlib.Path(sys.argv[1]), sys.argv[2]))"
 
 
 class StandIn(ThreadingHTTPServer):

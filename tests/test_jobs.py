@@ -200,7 +200,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     code = """if True:
         import sys
         import numpy as np
-        from distill.predict import files, local, rows
+        from distill.predict import local, plan, rows
 
         class Stub:
             labels = ("a", "b")
@@ -212,7 +212,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         from pathlib import Path
         source, output = map(Path, sys.argv[1:])
         labeller = local.Labeller(Path(), Settings())
-        labeller.to_file(files.Job(source, output, source.suffix), output)
+        labeller.to_file(plan.FileJob(source, output, source.suffix), output)
         print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
     """
     if not Path("/proc/self/status").exists():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distill.data import UNLABELLED
-from distill.text.batching import Answer
+from distill.text.batching import ModelOutput
 from distill.training.losses import WITH_LOGITS, Distillation, Hint, Targets, cross_entropy, labels_only, mutual
 
 STUDENT = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
@@ -20,8 +20,8 @@ VECTOR = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
 SOFT = ("soft", "soft_reverse", "soft_symmetric")
 
 
-def answer(logits: Tensor = STUDENT, peer: Tensor | None = None) -> Answer:
-    return Answer(logits, VECTOR, None if peer is None else Answer(peer, VECTOR))
+def answer(logits: Tensor = STUDENT, peer: Tensor | None = None) -> ModelOutput:
+    return ModelOutput(logits, VECTOR, None if peer is None else ModelOutput(peer, VECTOR))
 
 
 def distilled(weights: dict[str, float], temperature: float = 2.0, labels: Tensor = LABELS) -> Tensor:
@@ -170,7 +170,7 @@ def test_learned_weights_find_the_layers_that_can_be_imitated() -> None:
 def test_hints_reach_the_student_and_are_trained_along() -> None:
     objective = Distillation({"logits": 1.0, "hint": 1.0, "hint_layers": 0.5}, 2.0, 2, (2, 3))
     vector = VECTOR.clone().requires_grad_()
-    objective(Answer(STUDENT, vector), Targets(LABELS, TEACHER, torch.randn(2, 2, 3))).total.backward()
+    objective(ModelOutput(STUDENT, vector), Targets(LABELS, TEACHER, torch.randn(2, 2, 3))).total.backward()
     assert vector.grad is not None and vector.grad.abs().max() > 0
     assert all(p.grad is not None for p in objective.parameters() if p.requires_grad)
     with pytest.raises(ValueError, match="vectors are needed"):

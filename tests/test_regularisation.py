@@ -7,7 +7,7 @@ import torch
 from test_training import LABELS, Lookup, groups, job
 from torch import nn
 
-from distill.text.batching import Answer
+from distill.text.batching import ModelOutput
 from distill.training.losses import Targets, labels_only
 from distill.training.regularisation import Regularisation, disagreement, perturbed, twice
 from distill.training.trainer import fit
@@ -22,10 +22,10 @@ def test_disagreement_is_the_symmetric_divergence() -> None:
 
 def test_two_passes_weigh_alike_and_their_disagreement_as_told() -> None:
     logits = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
-    passes = iter(Answer(own, own) for own in logits)
+    passes = iter(ModelOutput(own, own) for own in logits)
     targets = Targets(torch.tensor([0]))
     loss = twice(lambda: next(passes), lambda answer: labels_only()(answer, targets), 3.0)
-    alone = [labels_only()(Answer(own, own), targets).total.item() for own in logits]
+    alone = [labels_only()(ModelOutput(own, own), targets).total.item() for own in logits]
     apart = disagreement(*logits).item()
     assert loss.total.item() == pytest.approx(sum(alone) / 2 + 3 * apart)
     assert loss.parts["r_drop"].item() == pytest.approx(apart) and loss.parts["labels"].item() == pytest.approx(

@@ -23,7 +23,7 @@ from distill.models.pretrained import resolve
 from distill.models.teacher import build, load_teacher_parts, save_teacher, used_rows
 from distill.text.batching import PackedIds
 from distill.training.losses import labels_only
-from distill.training.trainer import Job, Schedule, Split, fit
+from distill.training.trainer import Schedule, Split, TrainingJob, fit
 
 TEXTS = ["球队今天公布新消息", "基金怎么看", "手"]
 
@@ -82,7 +82,11 @@ def test_training_on_the_used_rows_changes_nothing_else(tiny_bert: Path) -> None
         with used_rows(model, ids) if compact else contextlib.nullcontext([ids]) as (inputs,):
             assert model.encoder.get_input_embeddings().num_embeddings == (18 if compact else whole)
             split = Split(inputs, torch.tensor([0, 1, 2]))
-            fit(model.eval(), model.parameter_groups(settings), Job(split, split, labels_only(), Schedule(2, 3), 0, ""))
+            fit(
+                model.eval(),
+                model.parameter_groups(settings),
+                TrainingJob(split, split, labels_only(), Schedule(2, 3), 0, ""),
+            )
         return model.state_dict()
 
     whole = len((tiny_bert / "vocab.txt").read_text("utf-8").splitlines())

@@ -10,10 +10,10 @@ from test_processes import in_group
 from torch import Tensor, nn
 
 from distill.models.inference import predict_logits
-from distill.text.batching import Answer, Batch, PackedIds
+from distill.text.batching import Batch, ModelOutput, PackedIds
 from distill.training import trainer
 from distill.training.losses import Distillation, Loss, Targets, labels_only
-from distill.training.trainer import Job, Schedule, Split, fit, warm_up_and_decay
+from distill.training.trainer import Schedule, Split, TrainingJob, fit, warm_up_and_decay
 
 IDS = PackedIds([[place % 4 + 1] for place in range(64)], 0)
 LABELS = torch.tensor([place % 4 for place in range(64)])
@@ -28,9 +28,9 @@ class Lookup(nn.Module):
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.table.weight)
 
-    def answer(self, batch: Batch) -> Answer:
+    def answer(self, batch: Batch) -> ModelOutput:
         logits = self.dropout(self.table(batch.ids[:, 0]))
-        return Answer(logits, logits)
+        return ModelOutput(logits, logits)
 
     def forward(self, batch: Batch) -> Tensor:
         return self.answer(batch).logits
@@ -40,7 +40,7 @@ def groups(model: nn.Module, rate: float = 0.1) -> list[dict[str, object]]:
     return [{"params": list(model.parameters()), "lr": rate}]
 
 
-def job(**changes: object) -> Job:
+def job(**changes: object) -> TrainingJob:
     split = Split(IDS, LABELS)
     settings: dict[str, object] = {
         "train": split,
@@ -50,7 +50,7 @@ def job(**changes: object) -> Job:
         "seed": 1,
         "what": "test",
     }
-    return Job(**{**settings, **changes})  # type: ignore[arg-type]
+    return TrainingJob(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def test_fit_learns() -> None:
@@ -64,7 +64,7 @@ def test_the_best_epoch_is_kept_not_the_last() -> None:
     """An objective that teaches for two epochs and then un-teaches."""
     calls = 0
 
-    def fickle(answer: Answer, targets: Targets) -> Loss:
+    def fickle(answer: ModelOutput, targets: Targets) -> Loss:
         nonlocal calls
         calls += 1
         wrong = Targets((targets.labels + 1) % 4)
@@ -120,7 +120,7 @@ def test_the_running_mean_of_the_weights_is_what_is_kept() -> None:
     """Against a mean by hand over the weights after each step, with a younger share in the first ones."""
     model, seen = Lookup(), []
 
-    def watching(answer: Answer, targets: Targets) -> Loss:
+    def watching(answer: ModelOutput, targets: Targets) -> Loss:
         seen.append(model.table.weight.detach().clone())
         return labels_only()(answer, targets)
 
@@ -135,7 +135,7 @@ def test_the_running_mean_of_the_weights_is_what_is_kept() -> None:
     assert torch.allclose(kept, mean, atol=1e-6) and not torch.allclose(kept, plain.table.weight, atol=1e-3)
 
 
-def steep(answer: Answer, targets: Targets) -> Loss:
+def steep(answer: ModelOutput, targets: Targets) -> Loss:
     """Gradients that have to be clipped."""
     loss = labels_only(0.1)(answer, targets)
     return Loss(30 * loss.total, loss.parts)
@@ -145,7 +145,7 @@ def fitted(averaging: float, dropout: float = 0.0) -> tuple[list[list[float]], l
     """Weights, evaluations and texts computed, of 65 texts in batches of 9; the last has 2, and dev too."""
     seen = 0
 
-    def watching(answer: Answer, targets: Targets) -> Loss:
+    def watching(answer: ModelOutput, targets: Targets) -> Loss:
         nonlocal seen
         seen += len(targets.labels)
         return steep(answer, targets)
@@ -182,7 +182,7 @@ def test_several_processes_train_what_one_does(averaging: float) -> None:
 def drops_of_the_first_step() -> list[bool]:
     found: list[bool] = []
 
-    def watching(answer: Answer, targets: Targets) -> Loss:
+    def watching(answer: ModelOutput, targets: Targets) -> Loss:
         found.extend((answer.logits == 0).flatten().tolist() if not found else [])
         return labels_only()(answer, targets)
 
@@ -201,7 +201,7 @@ def test_texts_are_drawn_by_their_chances() -> None:
     chances = torch.where(torch.arange(64) < 8, 1.0, 0.0)
     drawn: list[int] = []
 
-    def watching(answer: Answer, targets: Targets) -> Loss:
+    def watching(answer: ModelOutput, targets: Targets) -> Loss:
         drawn.extend(targets.labels.tolist())
         return labels_only()(answer, targets)
 

@@ -33,7 +33,7 @@ from distill.text.teacher_vectors import Rows, reduced, scaled
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary, build_vocabulary
 from distill.training import defaults
 from distill.training.losses import Distillation
-from distill.training.trainer import Job, Schedule, Split, fit
+from distill.training.trainer import Schedule, Split, TrainingJob, fit
 
 FIRST_WORD = UNKNOWN_ID + 1  # of a vocabulary, after padding and the unknown word
 EVALUATIONS = 12  # about so many at most: an epoch of few texts takes less time than dev does
@@ -139,7 +139,7 @@ class _StudentTrainer:
         groups = registry.parameter_groups(model, settings)
         hints = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
         groups += [{"params": hints, "lr": settings.learning_rate}] if hints else []
-        job = Job(self.train, self.dev, distillation, schedule, seed, name, self.run.watch(folder))
+        job = TrainingJob(self.train, self.dev, distillation, schedule, seed, name, self.run.watch(folder))
         evaluations = fit(model, groups, job)
         finished = registry.finish(model)
         temperature = calibration_temperature(

@@ -28,7 +28,7 @@ from distill.training import defaults, distributed, masked_language
 from distill.training.losses import Distillation, Objective, labels_only
 from distill.training.regularisation import Regularisation
 from distill.training.teacher_cache import Asker, Cache
-from distill.training.trainer import Evaluation, Job, Schedule, Split, fit
+from distill.training.trainer import Evaluation, Schedule, Split, TrainingJob, fit
 
 EVALUATIONS = 2  # an epoch
 OF_THEIR_OWN = ("model", "pretrain", "taught_by")  # settings that the record holds as what they stand for
@@ -122,7 +122,7 @@ def _fine_tuned(run: Run, settings: TeacherSettings, seed: int, folder: Path) ->
             train = dataclasses.replace(train, teacher_logits=logits_of(run, taught_by, texts[0]))
             objective = Distillation(LABELS_AND_LOGITS, 1.0, model.head.in_features)
         added = Regularisation(settings.r_drop, settings.adversarial)
-        job = Job(train, dev, objective, schedule, seed, folder.name, run.watch(folder), added)
+        job = TrainingJob(train, dev, objective, schedule, seed, folder.name, run.watch(folder), added)
         evaluations = fit(model, model.parameter_groups(settings), job)
         right = predict_logits(model, dev.inputs).argmax(1) == dev.labels
     return _FineTuned(model, pieces, evaluations, len(texts[0]), right.numpy())

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from distill.models.student import Student
-from distill.text.batching import Answer, Batch
+from distill.text.batching import Batch, ModelOutput
 
 
 class Pair(nn.Module):
@@ -23,7 +23,7 @@ class Pair(nn.Module):
         """The first's."""
         return self.first.classifier
 
-    def answer(self, batch: Batch) -> Answer:
+    def answer(self, batch: Batch) -> ModelOutput:
         """What the first says, and as its peer's answer what the second says."""
         return replace(self.first.answer(batch), peer=self.second.answer(batch))
 

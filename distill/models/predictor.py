@@ -18,7 +18,7 @@ from distill.models.inference import best_device, predict, predict_logits
 from distill.models.registry import CARD as STUDENT_CARD
 from distill.models.registry import load_student_parts
 from distill.models.teacher import load_teacher_parts
-from distill.text.batching import Answer, Batch, PackedIds
+from distill.text.batching import Batch, ModelOutput, PackedIds
 
 
 class Input(Protocol):
@@ -65,7 +65,7 @@ class TextClassifier:
         order = list(self.order) or list(range(len(self.labels)))
 
         def ask(batch: Batch) -> Tensor:
-            answer: Answer = model.answer(batch)
+            answer: ModelOutput = model.answer(batch)
             return torch.cat([answer.logits[:, order], answer.vector], dim=1).half()
 
         return predict(model, ask, self.input.encode(texts), what)

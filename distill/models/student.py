@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.models.char_embedding import ComposedEmbedding
 from distill.models.ngram_embedding import NgramVectors
-from distill.text.batching import Answer, Batch
+from distill.text.batching import Batch, ModelOutput
 from distill.text.vocabulary import UNKNOWN_ID
 
 
@@ -48,10 +48,10 @@ class Student(nn.Module):
         """What the classifier sees of each text, shape (batch, width of the vector)."""
         raise NotImplementedError
 
-    def answer(self, batch: Batch) -> Answer:
+    def answer(self, batch: Batch) -> ModelOutput:
         """Logits (batch, classes) and the vector they were made from."""
         vector = self.vector(batch)
-        return Answer(self.classifier(self.dropout(vector)), vector)
+        return ModelOutput(self.classifier(self.dropout(vector)), vector)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, shape (batch, classes). A text's logits do not depend on the rest of its batch."""

@@ -25,7 +25,7 @@ from distill.config import FROM_DATA, TeacherSettings
 from distill.errors import UserError
 from distill.models.pretrained import PROMPTS
 from distill.storage.atomic import write_file, write_json
-from distill.text.batching import Answer, Batch, PackedIds, masked_mean
+from distill.text.batching import Batch, ModelOutput, PackedIds, masked_mean
 from distill.text.segmentation import MASKED
 
 HEAD = "head.safetensors"
@@ -77,10 +77,10 @@ class Teacher(nn.Module):
         """Logits, shape (batch, classes)."""
         return self.answer(batch).logits
 
-    def answer(self, batch: Batch) -> Answer:
+    def answer(self, batch: Batch) -> ModelOutput:
         """Logits, and the pooled vector of the last layer."""
         vector = self._pool(self.states(batch), batch.mask)
-        return Answer(self.head(self.dropout(vector)), vector)
+        return ModelOutput(self.head(self.dropout(vector)), vector)
 
     def states(self, batch: Batch) -> Tensor:
         """The last layer's vectors of the word pieces, (batch, pieces, width), float32."""

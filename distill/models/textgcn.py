@@ -20,7 +20,7 @@ from distill.config import StudentSettings
 from distill.data.examples import example_id
 from distill.errors import UserError, joined
 from distill.models.student import NetworkConfig, Student
-from distill.text.batching import Answer, Batch, PackedIds
+from distill.text.batching import Batch, ModelOutput, PackedIds
 
 SHOWN = 30  # characters of a text in a message
 
@@ -72,7 +72,7 @@ class TextGCN(Student):
         self.register_buffer("columns", torch.from_numpy(matrix.indices).long(), persistent=False)
         self.register_buffer("values", torch.from_numpy(matrix.data), persistent=False)
         self.register_buffer("documents", documents, persistent=False)  # (documents,) example ids
-        self._kept: Answer | None = None
+        self._kept: ModelOutput | None = None
         # by argument, not by self: a copy of this network must forget its own
         self.register_load_state_dict_post_hook(lambda module, _: module._forget())  # type: ignore[no-untyped-call]
 
@@ -80,10 +80,10 @@ class TextGCN(Student):
         """The hidden layer's rows of the documents, shape (batch, width)."""
         return self.answer(batch).vector
 
-    def answer(self, batch: Batch) -> Answer:
+    def answer(self, batch: Batch) -> ModelOutput:
         """Rows of the whole graph's logits and hidden layer; ``batch.ids`` (batch, 1) are documents' numbers."""
         whole, numbers = self._whole(), batch.ids[:, 0]
-        return Answer(whole.logits[numbers], whole.vector[numbers])
+        return ModelOutput(whole.logits[numbers], whole.vector[numbers])
 
     def train(self, mode: bool = True) -> TextGCN:
         """As ever; what was computed for asking is forgotten."""
@@ -99,20 +99,20 @@ class TextGCN(Student):
         table.logits.copy_(self.eval()._computed().logits)
         return table.to(self.documents.device).eval()
 
-    def _whole(self) -> Answer:
+    def _whole(self) -> ModelOutput:
         if self.training:
             return self._computed()
         if self._kept is None:
             self._kept = self._computed()
         return self._kept
 
-    def _computed(self) -> Answer:
+    def _computed(self) -> ModelOutput:
         """Logits (documents, classes) and hidden layer (documents, width) of the whole graph."""
         weights: Any = self.embedding
         hidden = self.dropout(self._spread(weights.weight)).relu()  # (nodes, width)
         narrow = hidden @ self.classifier.weight.T  # (nodes, classes); first, so that A meets few columns
         count = len(self.documents)  # documents come before words
-        return Answer(self._spread(narrow)[:count] + self.classifier.bias, hidden[:count])
+        return ModelOutput(self._spread(narrow)[:count] + self.classifier.bias, hidden[:count])
 
     def _spread(self, values: Tensor) -> Tensor:
         spread: Tensor = _Spread.apply(self.starts, self.columns, self.values, values)  # type: ignore[no-untyped-call]
@@ -161,10 +161,10 @@ class GraphTable(nn.Module):
         self.register_buffer("documents", torch.zeros(config.documents, dtype=torch.int64))  # example ids
         self.logits = nn.Parameter(torch.zeros(config.documents, config.classes), requires_grad=False)
 
-    def answer(self, batch: Batch) -> Answer:
+    def answer(self, batch: Batch) -> ModelOutput:
         """Logits (batch, classes) of documents' numbers (batch, 1); there is no other vector."""
         logits = self.logits[batch.ids[:, 0]]
-        return Answer(logits, logits)
+        return ModelOutput(logits, logits)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, shape (batch, classes)."""

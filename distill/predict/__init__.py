@@ -9,7 +9,7 @@ from distill.config import Settings
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts
 from distill.predict.local import Labeller
-from distill.predict.plan import Job, plan
+from distill.predict.plan import FileJob, plan
 from distill.progress import log
 from distill.runtime.bundle import AGAIN, CARD
 from distill.storage.locks import alone
@@ -40,7 +40,7 @@ def predict(settings: Settings) -> list[Path]:
     return files
 
 
-def _here(jobs: list[Job], bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
+def _here(jobs: list[FileJob], bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     """One input after the other; what a resumed job had done is not counted."""
     labeller = Labeller(bundle, settings)
     done = []

@@ -10,13 +10,13 @@ from typing import Any
 from distill.predict.line_formats import KINDS
 from distill.predict.lines import Lines
 from distill.predict.parquet_rows import ParquetRows
-from distill.predict.plan import Job, stamp
+from distill.predict.plan import FileJob, stamp
 from distill.predict.rows import Format, Wanted
 from distill.predict.text_rows import TextRows
 
 
 @contextlib.contextmanager
-def opened(job: Job, wanted: Wanted) -> Iterator[tuple[Format, dict[str, Any]]]:
+def opened(job: FileJob, wanted: Wanted) -> Iterator[tuple[Format, dict[str, Any]]]:
     """An input, and what tells it from another: path, size and time; of standard input its beginning.
 
     Raises:

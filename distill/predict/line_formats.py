@@ -65,7 +65,7 @@ class PlainText:
         return line.rstrip(ENDS), text
 
 
-class Table:
+class CsvFormat:
     """CSV and TSV with a header."""
 
     delimiter = ","
@@ -127,7 +127,7 @@ def _text_place(names: list[str], wanted: Wanted, where: str) -> int:
     return names.index(find_column(wanted.text_column, TEXT_COLUMNS, "text", dict.fromkeys(names), where))
 
 
-class TabTable(Table):
+class TabTable(CsvFormat):
     """TSV."""
 
     delimiter = "\t"
@@ -198,9 +198,9 @@ def _json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-KINDS: dict[str, type[PlainText] | type[Table] | type[JsonLines]] = {
+KINDS: dict[str, type[PlainText] | type[CsvFormat] | type[JsonLines]] = {
     ".txt": PlainText,
-    ".csv": Table,
+    ".csv": CsvFormat,
     ".tsv": TabTable,
     ".jsonl": JsonLines,
     ".json": JsonLines,

@@ -17,7 +17,7 @@ from distill.config import Settings
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts, Labelled, Parts, bad_lines
 from distill.predict.inputs import opened
-from distill.predict.plan import Job
+from distill.predict.plan import FileJob
 from distill.predict.rows import Chunk, Format, Position, Wanted, ask
 from distill.progress import bar
 from distill.runtime import Runtime
@@ -39,7 +39,7 @@ class Labeller:
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
         self._bundle = fingerprint_file(bundle / CARD)  # the card holds the checksum of the rest
 
-    def to_file(self, job: Job, output: Path) -> Parts:
+    def to_file(self, job: FileJob, output: Path) -> Parts:
         """Label one input, from where an earlier run stopped; the parts are still there, to be removed.
 
         Raises:
@@ -54,7 +54,7 @@ class Labeller:
                 parts.join(form)
         return parts
 
-    def to_stream(self, job: Job) -> None:
+    def to_stream(self, job: FileJob) -> None:
         """Label one input to standard output, and say on standard error which rows are bad."""
         with opened(job, self._wanted) as (form, _):
             for piece in form.head():
@@ -64,7 +64,7 @@ class Labeller:
                 sys.stderr.write(bad_lines(job.name, result.bad).decode())
             sys.stdout.buffer.flush()
 
-    def _made_from(self, job: Job) -> dict[str, object]:
+    def _made_from(self, job: FileJob) -> dict[str, object]:
         wanted = self._wanted
         settings = {"text_column": wanted.text_column, "probabilities": wanted.probabilities, "strict": self._strict}
         return {"bundle": self._bundle, "format": job.suffix, "settings": settings}

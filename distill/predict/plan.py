@@ -18,7 +18,7 @@ NAMED_INPUT = "--input FILE, FOLDER or 'PATTERN', or --input - for standard inpu
 
 
 @dataclass(frozen=True)
-class Job:
+class FileJob:
     """One input and its output; None: standard input, standard output."""
 
     source: Path | None
@@ -42,7 +42,7 @@ def stamp(path: Path) -> dict[str, int]:
     return {"size": about.st_size, "mtime_ns": about.st_mtime_ns}
 
 
-def plan(settings: PredictSettings) -> list[Job]:
+def plan(settings: PredictSettings) -> list[FileJob]:
     """What is to be done, one file after the other.
 
     Raises:
@@ -73,7 +73,7 @@ def _is_one(settings: PredictSettings) -> bool:
     return not others and (first == STREAM or Path(first).is_file())
 
 
-def _one(settings: PredictSettings) -> Job:
+def _one(settings: PredictSettings) -> FileJob:
     """A file or standard input into a file, a folder that is there, or standard output."""
     (given,) = settings.input
     source = None if given == STREAM else Path(given)
@@ -81,7 +81,7 @@ def _one(settings: PredictSettings) -> Job:
     if settings.output == STREAM:
         if suffix == ".parquet":
             raise UserError("Parquet is not written to standard output", "--output", "--output FILE")
-        return Job(source, None, suffix)
+        return FileJob(source, None, suffix)
     output = Path(settings.output)
     if output.is_dir() or settings.output.endswith("/"):
         if source is None:
@@ -91,10 +91,10 @@ def _one(settings: PredictSettings) -> Job:
     if other in SUFFIXES and other.replace("jsonl", "json") != suffix.replace("jsonl", "json"):
         what = f"the output is of the input's format, {suffix}, and this name says {other}"
         raise UserError(what, output, f"--output {output.with_suffix(suffix)}")
-    return Job(source, output, suffix)
+    return FileJob(source, output, suffix)
 
 
-def _several(settings: PredictSettings) -> list[Job]:
+def _several(settings: PredictSettings) -> list[FileJob]:
     """Files, folders and patterns into a folder: the same names, in the same folders."""
     output = Path(settings.output)
     found = [find_files(given) for given in settings.input]
@@ -104,7 +104,9 @@ def _several(settings: PredictSettings) -> list[Job]:
     for base, files in found:
         if base and output.resolve().is_relative_to(base.resolve()):
             raise UserError("the output would lie among the inputs", output, f"--output FOLDER outside of {base}")
-        jobs += [Job(file, output / (file.relative_to(base) if base else file.name), _suffix(file)) for file in files]
+        jobs += [
+            FileJob(file, output / (file.relative_to(base) if base else file.name), _suffix(file)) for file in files
+        ]
     return jobs
 
 
@@ -149,10 +151,10 @@ def _suffix(path: Path) -> str:
     return suffix
 
 
-def _check(jobs: Sequence[Job]) -> None:
+def _check(jobs: Sequence[FileJob]) -> None:
     """No file is written twice, or over an input."""
     inputs = {job.source.resolve() for job in jobs if job.source}
-    written: dict[Path, Job] = {}
+    written: dict[Path, FileJob] = {}
     for job in jobs:
         if job.output is None:
             continue

@@ -15,7 +15,7 @@ from distill.reporting.tables import TITLES
 MOST = 30  # labels in a matrix
 
 
-class Cell(NamedTuple):
+class MatrixCell(NamedTuple):
     """A cell's text, how much of its colour it has in per cent, and its classes in the style sheet."""
 
     text: str
@@ -27,7 +27,7 @@ class Matrix(NamedTuple):
     """A matrix of cells: rows are labels, columns predictions."""
 
     caption: str
-    cells: list[list[Cell]]
+    cells: list[list[MatrixCell]]
 
 
 def shown_labels(outcomes: Sequence[Outcome], gold: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -53,21 +53,21 @@ def matrices(outcomes: Sequence[Outcome], gold: NDArray[np.int64], classes: int)
     return [*shown, Matrix(caption, _differences(counts[last] - counts[TEACHER]))]
 
 
-def _shares(counts: NDArray[np.int64]) -> list[list[Cell]]:
+def _shares(counts: NDArray[np.int64]) -> list[list[MatrixCell]]:
     shares = 100 * counts // np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return [
-        [Cell(str(count), int(share), "full" if share > 55 else "") for count, share in zip(*line, strict=True)]
+        [MatrixCell(str(count), int(share), "full" if share > 55 else "") for count, share in zip(*line, strict=True)]
         for line in zip(counts, shares, strict=True)
     ]
 
 
-def _differences(more: NDArray[np.int64]) -> list[list[Cell]]:
+def _differences(more: NDArray[np.int64]) -> list[list[MatrixCell]]:
     """More is better on the diagonal, and worse beside it."""
     better = np.where(np.eye(len(more), dtype=bool), more, -more)
     shares = 70 * np.abs(more) // max(np.abs(more).max(), 1)
     return [
         [
-            Cell(f"{count:+d}".replace("-", "−") if count else "0", int(share), "bad" if good < 0 else "")
+            MatrixCell(f"{count:+d}".replace("-", "−") if count else "0", int(share), "bad" if good < 0 else "")
             for count, share, good in zip(*line, strict=True)
         ]
         for line in zip(more, shares, better, strict=True)

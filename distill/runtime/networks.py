@@ -41,7 +41,7 @@ def encoded(
     return Encoded(ids=ids, lengths=lengths, rows=rows, starts=starts, texts=len(ids), longest=ids.shape[1])
 
 
-class Student(Struct):
+class NativeStudent(Struct):
     """See kernels/classify.c."""
 
     _fields_ = (
@@ -65,12 +65,12 @@ class Student(Struct):
         return np.empty((texts, self.classifier.out), np.float32)
 
 
-def student(card: Mapping[str, Any], arrays: Arrays) -> Student:
+def student(card: Mapping[str, Any], arrays: Arrays) -> NativeStudent:
     """The student of a bundle's card."""
     made = KINDS[card["architecture"]](card, arrays)
     weight, says = arrays["classifier.weight"], arrays.get("ngrams.says")
     parts = padded(weight.reshape(-1, made.features, weight.shape[1]), 1, 2 * lanes())
-    return Student(
+    return NativeStudent(
         kind=list(KINDS).index(card["architecture"]),
         width=made.width,
         network=ctypes.addressof(made.struct),

@@ -11,16 +11,16 @@ import numpy as np
 from distill.runtime.layers import Arrays, Made, Struct, aligned, dense, lanes, numbers, padded
 
 
-class Table(Struct):
+class NativeTable(Struct):
     """See kernels/networks.h."""
 
     _fields_ = (("rows", ctypes.c_void_p), ("scale", ctypes.c_void_p), ("width", ctypes.c_int32))
 
 
-class Average(Struct):
+class NativeAverage(Struct):
     """See kernels/networks.h."""
 
-    _fields_ = (("words", Table), ("ngrams", Table))
+    _fields_ = (("words", NativeTable), ("ngrams", NativeTable))
 
 
 class Convolutions(Struct):
@@ -39,12 +39,12 @@ def average(_: Mapping[str, Any], arrays: Arrays) -> Made:
     parts = padded(weight.reshape(-1, width, weight.shape[1]), 1, lanes())
     rows = parts.shape[0] * parts.shape[1]
     layer = dense(parts.reshape(rows, -1), arrays["layer.bias"])
-    return Made(Average(**tables), width=rows, features=weight.shape[1], layer=layer)
+    return Made(NativeAverage(**tables), width=rows, features=weight.shape[1], layer=layer)
 
 
-def _table(arrays: Arrays, name: str) -> Table:
+def _table(arrays: Arrays, name: str) -> NativeTable:
     rows = np.ascontiguousarray(padded(arrays[name], 1, lanes()))
-    return Table(rows=rows, scale=padded(arrays[f"{name}.scale"], 0, lanes()), width=rows.shape[1])
+    return NativeTable(rows=rows, scale=padded(arrays[f"{name}.scale"], 0, lanes()), width=rows.shape[1])
 
 
 def convolutions(card: Mapping[str, Any], arrays: Arrays) -> Made:

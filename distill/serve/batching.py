@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from distill.serve.limits import Places, in_time
 
 Rows = NDArray[np.float32]
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 BATCH = 128  # texts that are answered together: about 10 ms of work, which is what a new request may have to wait
 SHARE = 32  # texts that one request gets into a batch before the next request has its turn
 
@@ -122,7 +122,7 @@ class Lane:
         self._pool, self._wait_s = ThreadPoolExecutor(1, name), wait_s
         self.places = Places(most)
 
-    async def do(self, work: Callable[[], Answer]) -> Answer:
+    async def do(self, work: Callable[[], T]) -> T:
         """What ``work`` returns."""
         return await in_time(asyncio.get_running_loop().run_in_executor(self._pool, work), self._wait_s)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 class RefusedError(Exception):
@@ -53,7 +53,7 @@ class Places:
         self.taken -= 1
 
 
-async def in_time(answer: Awaitable[Answer], seconds: float) -> Answer:
+async def in_time(answer: Awaitable[T], seconds: float) -> T:
     """``answer``, or a refusal when it takes longer."""
     try:
         async with asyncio.timeout(seconds):

@@ -41,7 +41,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelOutput:
     """What a model says of a batch.
 
     Shapes: ``logits`` (batch, classes); ``vector`` (batch, width), the text's vector that they were made from. ``peer``
@@ -50,7 +50,7 @@ class Answer:
 
     logits: Tensor
     vector: Tensor
-    peer: Answer | None = None
+    peer: ModelOutput | None = None
 
 
 class PackedIds:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.data import UNLABELLED
-from distill.text.batching import Answer
+from distill.text.batching import ModelOutput
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Loss:
     parts: dict[str, Tensor]
 
 
-Objective = Callable[[Answer, Targets], Loss]
+Objective = Callable[[ModelOutput, Targets], Loss]
 
 
 def labels_only(label_smoothing: float = 0.0) -> Objective:
     """Cross-entropy with the labels, for the teacher."""
 
-    def objective(answer: Answer, targets: Targets) -> Loss:
+    def objective(answer: ModelOutput, targets: Targets) -> Loss:
         hard = cross_entropy(answer.logits, targets.labels, label_smoothing)
         return Loss(hard, {"labels": hard})
 
@@ -165,7 +165,7 @@ class Distillation(nn.Module):
             {name: Hint(width, count, teacher_layers[1]) for name, count in counts.items() if name in self.weights}
         )
 
-    def forward(self, answer: Answer, targets: Targets) -> Loss:
+    def forward(self, answer: ModelOutput, targets: Targets) -> Loss:
         """The loss of one student, or of two that learn together."""
         own = self._one(answer, targets)
         if answer.peer is None:
@@ -174,7 +174,7 @@ class Distillation(nn.Module):
         total = own.total + self._one(answer.peer, targets).total + self.weights["mutual"] * peers
         return Loss(total, {**own.parts, "mutual": peers})
 
-    def _one(self, answer: Answer, targets: Targets) -> Loss:
+    def _one(self, answer: ModelOutput, targets: Targets) -> Loss:
         total, parts = answer.logits.new_zeros(()), {}
         for name, weight in self.weights.items():
             if name == "mutual":
@@ -183,7 +183,7 @@ class Distillation(nn.Module):
             total = total + weight * term
         return Loss(total, parts)
 
-    def _term(self, name: str, answer: Answer, targets: Targets) -> tuple[Tensor, Tensor]:
+    def _term(self, name: str, answer: ModelOutput, targets: Targets) -> tuple[Tensor, Tensor]:
         """What is made small, and what is logged."""
         if name == "labels":
             hard = cross_entropy(answer.logits, targets.labels)

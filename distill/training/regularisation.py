@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distill.text.batching import Answer
+from distill.text.batching import ModelOutput
 from distill.training.losses import Loss, soft_symmetric
 
 
@@ -36,7 +36,7 @@ def disagreement(first: Tensor, second: Tensor) -> Tensor:
     return soft_symmetric(first, second, 1.0)
 
 
-def twice(ask: Callable[[], Answer], loss_of: Callable[[Answer], Loss], weight: float) -> Loss:
+def twice(ask: Callable[[], ModelOutput], loss_of: Callable[[ModelOutput], Loss], weight: float) -> Loss:
     """The mean loss of two passes, and ``weight`` times their disagreement (R-Drop)."""
     answers = ask(), ask()
     first, second = (loss_of(answer) for answer in answers)

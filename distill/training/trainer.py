@@ -92,7 +92,7 @@ def ignore(_: Evaluation) -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What a model is to learn and how; ``what`` names it on the progress bar, ``watch`` gets every evaluation.
 
     ``added`` is for teachers: adversarial training asks the model for its ``embedding_table()``.
@@ -108,7 +108,7 @@ class Job:
     added: Regularisation = NOTHING
 
 
-def fit(model: nn.Module, groups: list[dict[str, Any]], job: Job) -> list[Evaluation]:
+def fit(model: nn.Module, groups: list[dict[str, Any]], job: TrainingJob) -> list[Evaluation]:
     """Train ``model`` in place and leave it with the weights that were best on dev, or with the last.
 
     AdamW; the learning rates in ``groups`` are peaks of a linear warm-up and decay. Returns the evaluations.
@@ -137,7 +137,7 @@ def fit(model: nn.Module, groups: list[dict[str, Any]], job: Job) -> list[Evalua
 class _Fitting:
     """The state of one ``fit``."""
 
-    def __init__(self, model: nn.Module, groups: list[dict[str, Any]], job: Job) -> None:
+    def __init__(self, model: nn.Module, groups: list[dict[str, Any]], job: TrainingJob) -> None:
         torch.manual_seed(job.seed + distributed.place())  # of dropout: each process drops others
         self.generator = torch.Generator().manual_seed(job.seed)
         self.device = best_device()
