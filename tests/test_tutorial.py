@@ -22,9 +22,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from benchmarking import hurried
 from conftest import titles
 from test_docker import free_port, this_python
-from test_speed import hurried
 
 from distill.cli import main, parser
 from distill.data import Example, example_id

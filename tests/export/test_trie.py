@@ -25,7 +25,7 @@ from distill.text import segmentation
 from distill.text.segmentation import MASKED, cutter, segment, segmenter, use_dictionary
 from distill.text.vocabulary import Vocabulary, build_vocabulary
 
-SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the data for measuring is not beside this checkout")
 ODD = [
     "1.5t",

@@ -23,7 +23,7 @@ from distill.errors import UserError
 from distill.serve.server import address, listen
 from distill.serve.teacher import teacher_of
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # All that requirements-serve.txt does not bring; what the second list holds may be missing too.
 HEAVY = [
     "torch",

@@ -17,7 +17,7 @@ from distill.config import ServeSettings
 from distill.runtime import load
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FILES = Path(__file__).parent.parent / "distill" / "service" / "page"
+FILES = Path(__file__).parents[2] / "distill" / "serve" / "page"
 MONEY, SPORT = "股票今天公布新消息", "球队今天公布新消息"
 LONGEST = 50  # characters that the service of these tests accepts
 

@@ -6,27 +6,29 @@ import dataclasses
 import json
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from benchmarking import LITTLE, TINY, hurried
 from transformers import BertConfig
 
 from distill.cli import parser, settings_from
 from distill.commands.benchmark import candidates, timing
-from distill.commands.benchmark import table as benchmark_table
 from distill.commands.benchmark.table import benchmark
-from distill.commands.benchmark.timing import Candidate, Effort, measure, spaced
+from distill.commands.benchmark.timing import Candidate, measure, spaced
 from distill.commands.experiment import Run
 from distill.errors import UserError
 from distill.evaluation.baselines import bert_base as yard
 from distill.evaluation.baselines import fasttext
 from distill.evaluation.baselines.fasttext import FastText
-from distill.evaluation.timing import Process, in_turns
+from distill.evaluation.timing import in_turns
 from distill.reporting.speed import COLUMNS, Measured, Speed, figure, rows_of, write
 from distill.reporting.tables import display_width
+
+__all__ = ["hurried"]  # a fixture
 
 BERT = Measured("bert", 1, 32, 64, (0.06, 0.05, 0.08), (0.1, 0.2, 0.3), 900.4, 5.0)
 BUNDLE = Measured(
@@ -110,9 +112,6 @@ def test_texts_are_taken_evenly() -> None:
     assert len(set(spaced(texts, 99))) == 99
 
 
-LITTLE = Effort(2, 2, 3)
-
-
 def fixed(answer: Callable[[str], str], log: list[tuple[int, int]] | None = None) -> Callable[[int], object]:
     """Opens what answers so; ``log`` gets the threads it was opened for and those of PyTorch."""
 
@@ -154,9 +153,6 @@ def test_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(failed) == 1 and "jieba" in failed[0] and "ZeroDivisionError" in failed[0]
     one, two = (1, 1), (2, 2)
     assert log[:7] == [two, one, two, one, two, one, two] and set(log[7:]) == {one}  # labels, turns, single texts
-
-
-TINY = BertConfig(vocab_size=21_128, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
 
 
 def test_the_stand_in_has_bert_base_chineses_shape(tmp_path: Path) -> None:
@@ -239,22 +235,6 @@ def test_nothing_trained(tmp_path: Path, tiny_flags: list[str]) -> None:
 def test_the_runs_own_student_must_be_of_these_data(finished_run: Path, tiny_flags: list[str]) -> None:
     with pytest.raises(UserError, match="trained on other data"):
         benchmark(run_of(finished_run, [*tiny_flags, "--seed", "7"]))
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mode with a small yardstick, few texts and rounds, no fresh processes, and no fastText."""
-    real = candidates.makers
-
-    def makers(bench: candidates.Bench) -> Iterator[tuple[str, candidates.Maker]]:
-        for name, make in real(bench):
-            yield name, lambda make=make: dataclasses.replace(make(), effort=LITTLE)
-
-    monkeypatch.setattr(benchmark_table, "makers", makers)
-    monkeypatch.setattr(candidates, "bert_base", lambda: yard.bert_base(Path("nowhere"), TINY))
-    monkeypatch.setattr(timing, "in_turns", partial(in_turns, least=0))
-    monkeypatch.setattr(timing, "fresh_process", lambda code, arguments, texts: Process(0.5, len(texts)))
-    monkeypatch.setitem(sys.modules, "fasttext", None)
 
 
 def test_a_gpu_has_rows_of_its_own(

@@ -249,7 +249,7 @@ sys.exit(main())
 
 def in_two_processes(launcher: list[str], folder: Path, flags: list[str]) -> subprocess.CompletedProcess[str]:
     """The command as a launcher starts it."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     (folder / "command.py").write_text(COMMAND, "utf-8")
     command = [sys.executable, "-m", *launcher, str(folder / "command.py"), *flags]

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 import torch
-from test_processes import in_group
+from test_distributed import in_group
 from torch import Tensor, nn
 
 from distill.models.inference import predict_logits

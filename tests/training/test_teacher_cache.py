@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_processes import in_group
+from test_distributed import in_group
 from torch import Tensor
 
 from distill.data import Example, example_id

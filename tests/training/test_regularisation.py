@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_training import LABELS, Lookup, groups, job
+from test_trainer import LABELS, Lookup, groups, job
 from torch import nn
 
 from distill.text.batching import ModelOutput

@@ -29,7 +29,7 @@ from distill.predict.rows import Answers
 from distill.storage.atomic import ASIDE
 from distill.storage.locks import alone
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COUNT = 400
 
 
@@ -273,8 +273,8 @@ def test_files_of_a_folder_that_were_finished_are_not_read_again(small: Path, tm
 
 COMMAND = """if True:
     import sys, time
-    sys.path.insert(0, "tests")
-    import test_jobs_resume as this
+    sys.path[:0] = ["tests", "tests/predict"]
+    import test_resuming as this
     from distill.predict import checkpoint, local, text_rows
     from pathlib import Path
     text_rows.ROWS, checkpoint.PART_ROWS, local.Runtime = 16, 48, this.Stub

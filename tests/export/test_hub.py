@@ -20,7 +20,7 @@ from distill.cli import main
 from distill.errors import UserError
 from distill.export import hub
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PUSH = "import pathlib, sys; from distill.export.hub import push; print(push(pathlib.Path(sys.argv[1]), sys.argv[2]))"
 
 

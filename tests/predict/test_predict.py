@@ -22,7 +22,7 @@ from distill.predict import checkpoint, parquet_rows, text_rows
 from distill.predict.plan import plan
 from distill.runtime import Runtime
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TITLES = [text for text, _ in titles(0, 120)]
 SUFFIXES = ("txt", "csv", "tsv", "jsonl", "parquet")
 

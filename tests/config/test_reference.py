@@ -14,7 +14,7 @@ from distill.config import MODES, SECTIONS
 from distill.config.argparse import parser
 from distill.config.toml import read
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 
 
