@@ -1,5 +1,6 @@
 """What a person did wrong, said in one line: what, where, and what to type next."""
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 
 
@@ -32,6 +33,16 @@ def need(package: str, asked: str, hint: str, where: object = None) -> None:
     """
     if find_spec(package) is None:
         raise UserError(f"{asked} needs the package {package}", where, hint)
+
+
+def need_texts(texts: Iterable[object]) -> None:
+    """Refuse one text, which would be read as a list of its characters, and whatever is no text.
+
+    Raises:
+        UserError: ``texts`` is not a list of strings.
+    """
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise UserError("texts must be a list of strings", None, 'predict(["…", "…"])')
 
 
 def joined(faults: list[str], most: int = 5) -> str:

@@ -19,9 +19,8 @@ from distill.models.encoders import Words
 from distill.models.student import NetworkConfig
 from distill.models.textcnn import TextCNN, TextCNNConfig
 from distill.models.textgcn import Documents, GraphTable, GraphTableConfig
-from distill.progress import log
 from distill.storage.atomic import write_file, write_json
-from distill.text.segmentation import segmenter
+from distill.text.segmentation import segmenter, warn_of_another_segmenter
 from distill.text.vocabulary import Vocabulary
 
 SAVED: dict[str, tuple[type[Any], type[Any]]] = {  # network and config of each architecture, as they are kept
@@ -87,8 +86,5 @@ def _card(folder: Path) -> dict[str, Any]:
 def _input(folder: Path, card: dict[str, Any], model: nn.Module) -> Words | Documents:
     if isinstance(model, GraphTable):
         return Documents(tuple(model.documents.tolist()))
-    if card["segmenter"] != segmenter():
-        log.warning(
-            "%s: trained with %s, here is %s: words may be cut otherwise", folder, card["segmenter"], segmenter()
-        )
+    warn_of_another_segmenter(folder, card["segmenter"])
     return Words(Vocabulary.load(folder / VOCABULARY), card["max_length"], card["config"].get("ngrams", 0))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
+from distill.progress import log
 from distill.storage.fingerprints import fingerprint_lines
 
 MASKED = "[UNK]"  # stands in a text for a word that neither student nor teacher knows (Tang et al. 2019, masking)
@@ -94,6 +95,12 @@ def segmenter() -> dict[str, str]:
     With a user's dictionary its fingerprint stands there too.
     """
     return {"name": "jieba", "version": metadata.version("jieba"), **_dictionary}
+
+
+def warn_of_another_segmenter(model: Path, recorded: dict[str, str]) -> None:
+    """Warn where a model was trained with another segmenter than the one in use."""
+    if recorded != segmenter():
+        log.warning("%s: trained with %s, here is %s: words may be cut otherwise", model, recorded, segmenter())
 
 
 @dataclass(frozen=True)

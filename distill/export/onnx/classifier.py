@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from distill.errors import UserError
+from distill.errors import UserError, need_texts
 from distill.export.onnx.tensors import SIGNATURES
 from distill.models.inference import PREDICTION_BATCH
 from distill.models.registry import VOCABULARY, Words
 from distill.models.teacher import Wordpieces
-from distill.progress import log
 from distill.text.batching import sorted_by_length
-from distill.text.segmentation import segmenter
+from distill.text.segmentation import warn_of_another_segmenter
 from distill.text.vocabulary import Vocabulary
 
 TOKENIZER = "tokenizer.json"
@@ -89,8 +88,7 @@ class OnnxClassifier:
         Raises:
             UserError: a text is no string.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise UserError("texts must be a list of strings", None, 'predict(["…", "…"])')
+        need_texts(texts)
         packed = self._input.encode(texts)
         logits = np.empty((len(texts), len(self.labels)), np.float32)
         for rows in sorted_by_length(packed.lengths, self._batch_size) if len(texts) else ():
@@ -117,9 +115,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Words | Wordpieces]:
 
 
 def _words(path: Path, card: dict[str, Any]) -> Words:
-    if card["segmenter"] != segmenter():
-        what = "%s: trained with %s, here is %s: words may be cut otherwise"
-        log.warning(what, path, card["segmenter"], segmenter())
+    warn_of_another_segmenter(path, card["segmenter"])
     return Words(Vocabulary.load(path.with_name(VOCABULARY)), card["max_length"], card["ngrams"])
 
 
