@@ -268,10 +268,10 @@ def keep_model(
     Of several processes, which have the same model, the first writes and the others wait.
     """
     if distributed.place() == 0:
-        with write_folder(folder) as aside:
-            save(aside)
-            write_log(aside / LOG, evaluations)
-            write_json(aside / MADE_FROM, made_from)
-            model_card.write(aside, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(aside))
+        with write_folder(folder) as temporary:
+            save(temporary)
+            write_log(temporary / LOG, evaluations)
+            write_json(temporary / MADE_FROM, made_from)
+            model_card.write(temporary, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(temporary))
     distributed.wait()
     log.info("%s: dev accuracy %.4f", name, dev_accuracy)

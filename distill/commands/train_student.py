@@ -148,7 +148,7 @@ class _StudentTrainer:
         keep_model(
             f"{name}, seed {seed}",
             folder,
-            lambda aside: registry.save_student(aside, finished, self.input, data.labels, temperature),
+            lambda temporary: registry.save_student(temporary, finished, self.input, data.labels, temperature),
             evaluations,
             made_from,
             dev_accuracy=kept_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),

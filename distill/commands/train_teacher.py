@@ -62,7 +62,7 @@ def _train_one(run: Run, place: int) -> list[Path]:
     keep_model(
         folder.name,
         folder,
-        lambda aside: teacher.save_teacher(aside, trained.model, trained.pieces, run.data.labels),
+        lambda temporary: teacher.save_teacher(temporary, trained.model, trained.pieces, run.data.labels),
         trained.evaluations,
         made_from,
         dev_accuracy=float(trained.right.mean()),

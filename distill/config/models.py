@@ -67,7 +67,7 @@ class TeacherSettings(Checked):
     )
     averaging: float = option(
         0.995,
-        "the weights that are kept are a running mean of the steps' with this share of the old; 0: the last step's",
+        "EMA decay of the weights that are evaluated and kept; 0: the weights themselves",
         flag="teacher_averaging",
         low=0,
         high=0.9999,
@@ -177,7 +177,7 @@ class StudentSettings(Checked):
     )
     averaging: float = option(
         0.0,
-        "the weights that are kept are a running mean of the steps' with this share of the old; 0: the last step's",
+        "EMA decay of the weights that are evaluated and kept; 0: the weights themselves",
         flag="student_averaging",
         low=0,
         high=0.9999,

@@ -55,9 +55,9 @@ def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf) -> P
         "ngram_characters": CHARACTERS * words.max_length if words.ngrams else 0,
         "segmenter": segmenter(),
     }
-    with write_folder(bundle) as aside:
-        write_file(aside / ARRAYS, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-        write_json(aside / CARD, card | {"files": {ARRAYS: checksum(aside / ARRAYS)}})
+    with write_folder(bundle) as temporary:
+        write_file(temporary / ARRAYS, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+        write_json(temporary / CARD, card | {"files": {ARRAYS: checksum(temporary / ARRAYS)}})
     return bundle
 
 

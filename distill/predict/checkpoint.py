@@ -1,4 +1,4 @@
-"""What is done of an output, in a folder beside it: parts that are there whole or not at all.
+"""What is done of an output, in a folder beside it: parts, each complete or absent.
 
 ``.OUTPUT.distill-parts/`` holds ``made_from.json`` (input, bundle, settings), and for every part a folder ``000000``
 with ``rows`` (in the output's format), ``bad.jsonl`` and ``part.json`` (counts, and where the input goes on). After a
@@ -111,8 +111,8 @@ class Parts:
         if first is None:
             return False
         path, counts, characters = self.folder / f"{len(self._done):06}", Counts(), 0
-        with write_folder(path) as aside:
-            with form.writer(aside / ROWS) as write, (aside / BAD_ROWS).open("wb") as bad:
+        with write_folder(path) as temporary:
+            with form.writer(temporary / ROWS) as write, (temporary / BAD_ROWS).open("wb") as bad:
                 for piece in chain([first], results):
                     write(piece.rows)
                     bad.write(bad_lines(self.name, piece.bad))
@@ -120,7 +120,7 @@ class Parts:
                     characters += piece.characters
                     if counts.rows + counts.bad >= PART_ROWS or characters >= PART_CHARACTERS:
                         break
-            write_json(aside / CARD, {"counts": asdict(counts), "end": piece.end._asdict()})
+            write_json(temporary / CARD, {"counts": asdict(counts), "end": piece.end._asdict()})
         self._done.append(path)
         self.counts += counts
         return True
@@ -128,11 +128,11 @@ class Parts:
     def join(self, form: Format) -> None:
         """Make the output of the parts."""
         whole = self.folder / WHOLE
-        with write_folder(whole) as aside:
-            with form.writer(aside / ROWS) as write:
+        with write_folder(whole) as temporary:
+            with form.writer(temporary / ROWS) as write:
                 for piece in chain(form.head(), *(form.pieces(part / ROWS) for part in self._done)):
                     write(piece)
-            with (aside / BAD_ROWS).open("wb") as bad:
+            with (temporary / BAD_ROWS).open("wb") as bad:
                 for part in self._done:
                     bad.write((part / BAD_ROWS).read_bytes())
         bad_file(self.output).unlink(missing_ok=True)

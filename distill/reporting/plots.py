@@ -65,7 +65,7 @@ def scales_of_speed(axes: Axes, speed: str, height: str, marked: Sequence[float]
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """The figure as PNG, there whole or not at all."""
+    """Write the figure as PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
     return write_file(path, buffer.getvalue())

@@ -62,22 +62,22 @@ def _processor() -> bytes:
 
 
 def build(sources: list[Path], path: Path) -> None:
-    """Compile C sources into a library, which is there whole or not at all."""
+    """Compile C sources into a library, written atomically."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        aside = Path(tempfile.mkdtemp(dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent))
     except OSError as error:
         hint = "set DISTILL_CACHE to a folder that can be written"
         raise UserError(f"compiled kernels cannot be kept here: {error.strerror}", path.parent, hint) from error
     try:
-        command = [*_compiler(), *_flags(), "-o", str(aside / path.name), *map(str, sources), *LINKED]
+        command = [*_compiler(), *_flags(), "-o", str(temporary / path.name), *map(str, sources), *LINKED]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own sources)
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["it said nothing"])[0]
             raise UserError(f"the C compiler failed: {said}", " ".join(command[:2]), "CC=gcc, or another compiler")
-        (aside / path.name).replace(path)
+        (temporary / path.name).replace(path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _compiler() -> list[str]:

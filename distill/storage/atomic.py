@@ -30,16 +30,16 @@ def _space_checked(path: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, content: bytes | str) -> Path:
-    """Write ``content`` to ``path`` aside and rename it last: it is there whole or not at all."""
+    """Write ``content`` to a temporary file and rename it to ``path``: the file is complete or absent."""
     payload = content.encode("utf-8") if isinstance(content, str) else content
     with _space_checked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
         try:
-            aside.write_bytes(payload)
-            aside.replace(path)
+            temporary.write_bytes(payload)
+            temporary.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -53,16 +53,16 @@ def write_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; it replaces ``path`` only when the block ends well."""
     with _space_checked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent))
         try:
-            yield aside
-            aside.chmod(0o755)
+            yield temporary
+            temporary.chmod(0o755)
             if path.exists():
-                old = aside.with_name(f"{aside.name}.old{ASIDE}")
+                old = temporary.with_name(f"{temporary.name}.old{ASIDE}")
                 path.replace(old)
-                aside.replace(path)
+                temporary.replace(path)
                 shutil.rmtree(old)
             else:
-                aside.replace(path)
+                temporary.replace(path)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)

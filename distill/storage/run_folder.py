@@ -90,7 +90,7 @@ def bundle_of(settings: Settings) -> Path:
 
 
 def clean(root: Path) -> None:
-    """Remove what killed writers left aside in a run's folder, and nothing else."""
+    """Remove the temporary files that killed processes left in a run's folder, and nothing else."""
     for folder in (root, *(root / name for name in ("cache", "report", "compare", "tune", "benchmark"))):
         for left in [*folder.glob(f".*{ASIDE}"), *folder.glob(f"*/.*{ASIDE}")]:
             if left.is_dir():

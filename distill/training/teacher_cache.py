@@ -1,7 +1,7 @@
 """The transfer set: texts that the teacher answers once, its answers kept in shards, joined by example id.
 
 ``folder/manifest.json`` says what made them, ``folder/shard-00000.safetensors`` and so on hold int64 ``ids`` (texts,)
-and ``rows`` (texts, ...). Each file is there whole or not at all, so a killed run loses one shard at most. Of several
+and ``rows`` (texts, ...). Each file is written atomically, so a killed run loses one shard at most. Of several
 processes each asks its own teacher for its share of the texts and writes shards of its own.
 """
 

