@@ -8,7 +8,7 @@ demo: $(VENV)/demo.installed  ## teacher, students and report on the embedded re
 	$(BIN)/python distill.py --teacher_epochs 2 --vectors bundled --general_words 0 --general_sentences 0
 
 test: lint types  ## lint, types, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/test.installed  ## the tests marked slow, with the real weights
 	$(BIN)/python -m pytest -m slow --no-cov

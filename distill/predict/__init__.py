@@ -9,7 +9,7 @@ from distill.config import Settings
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts
 from distill.predict.local import Labeller
-from distill.predict.plan import FileJob, plan
+from distill.predict.plan import FileJob, plan_jobs
 from distill.progress import log
 from distill.runtime.bundle import AGAIN, CARD
 from distill.storage.locks import alone
@@ -33,7 +33,7 @@ def predict(settings: Settings) -> list[Path]:
 
         counts, files = label(bundle, settings)
     else:
-        counts, files = _here(plan(settings.predict), bundle, settings)
+        counts, files = _here(plan_jobs(settings.predict), bundle, settings)
     seconds = time.perf_counter() - started
     rate = f"{counts.rows / seconds:,.0f}"
     log.info("%s rows, %s, %.1f s, %s rows/s", f"{counts.rows:,}", counted(counts.bad, "bad row"), seconds, rate)

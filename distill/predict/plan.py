@@ -42,7 +42,7 @@ def stamp(path: Path) -> dict[str, int]:
     return {"size": about.st_size, "mtime_ns": about.st_mtime_ns}
 
 
-def plan(settings: PredictSettings) -> list[FileJob]:
+def plan_jobs(settings: PredictSettings) -> list[FileJob]:
     """What is to be done, one file after the other.
 
     Raises:

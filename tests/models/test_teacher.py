@@ -240,7 +240,7 @@ class TestSources:
 
 COMMAND = """
 import sys
-from distill import teacher
+from distill.models import teacher
 from distill.cli import main
 teacher.has_fast_bf16 = lambda device: False  # so that results agree up to rounding to float32
 sys.exit(main())

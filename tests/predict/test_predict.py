@@ -19,7 +19,7 @@ from distill.cli import main
 from distill.config import PredictSettings
 from distill.errors import UserError
 from distill.predict import checkpoint, parquet_rows, text_rows
-from distill.predict.plan import plan
+from distill.predict.plan import plan_jobs
 from distill.runtime import Runtime
 
 ROOT = Path(__file__).parents[2]
@@ -259,7 +259,7 @@ def test_what_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Path(file).write_text("text\na\n")
     inputs, output, why = REFUSED[name]
     with pytest.raises(UserError) as error:
-        plan(PredictSettings(input=tuple(inputs), output=output))
+        plan_jobs(PredictSettings(input=tuple(inputs), output=output))
     assert why in str(error.value) and error.value.hint
 
 

@@ -13,7 +13,7 @@ from distill.text.batching import Batch
 from distill.training.masked_language import CHANCE, hidden, pretrain
 
 TEXTS = ["球队今天公布新消息", "基金怎么看", "手机出了问题", "芯片又上了头条"] * 8
-SETTINGS = TeacherSettings(pretrain=6, batch_size=8, learning_rate=2e-3, dropout=0.0)
+SETTINGS = TeacherSettings(pretrain=30, batch_size=8, learning_rate=5e-3, dropout=0.0)
 
 
 def test_as_many_pieces_are_hidden_as_told_and_no_special_ones() -> None:
