@@ -58,6 +58,11 @@ ENDINGS = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: it would keep one process busy when the others are done."""
+    items.sort(key=lambda item: "test_tutorial" not in item.nodeid)
+
+
 def out_of(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> str:
     """What a command printed, on both streams."""
     assert main(arguments) == code
