@@ -33,10 +33,6 @@ CARD = "teacher.json"
 HINT_LAYERS = 4
 LONGEST = 256  # word pieces of a text, where neither the settings nor the encoder say less
 
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
-logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-
 
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether the processor or GPU multiplies bfloat16 itself; elsewhere bfloat16 is slower than float32."""
@@ -153,7 +149,15 @@ def build(source: str, settings: TeacherSettings, classes: int) -> tuple[Teacher
     return teacher, Wordpieces(tokenizer, _prefix(Path(source)), longest)
 
 
+def _quiet() -> None:
+    """Keep progress bars and warnings of transformers out of ours: a fault is raised, and said in one line."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
 def _load_encoder(source: str) -> tuple[Any, Any]:
+    _quiet()
     local = Path(source).is_dir()
     try:
         encoder = AutoModel.from_pretrained(source, use_safetensors=True, local_files_only=local, dtype=torch.float32)
