@@ -39,7 +39,7 @@ from distill.storage.atomic import write_folder, write_json
 from distill.storage.fingerprints import MADE_FROM, differences, versions
 from distill.storage.run_folder import RunFolder, clean
 from distill.text.segmentation import frequent_words, segment, use_dictionary
-from distill.text.word_vectors import VectorFile, find_vectors
+from distill.text.word_vectors import VectorFile, VectorReader, find_vectors
 from distill.training import defaults, distributed
 from distill.training.tensorboard import watcher
 from distill.training.trainer import Evaluation, ignore, write_log
@@ -139,6 +139,15 @@ class Run:
             self._vector_files[asked] = found = find_vectors(asked)
             log.info("word vectors: %s, %s", found.path.name, found.why)
         return self._vector_files[asked]
+
+    def vector_reader(self, asked: str) -> VectorReader | None:
+        """What reads the file behind --vectors, once for all students; None where the teacher alone makes vectors."""
+        file = self.vectors(asked)
+        return self._vector_readers.setdefault(file.path, VectorReader(file.path)) if file else None
+
+    @functools.cached_property
+    def _vector_readers(self) -> dict[Path, VectorReader]:
+        return {}
 
     @functools.cached_property
     def _vector_files(self) -> dict[str, VectorFile]:

@@ -196,8 +196,8 @@ def _over_words(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[
 
 def _vectors(run: Run, spec: StudentSpec, vocabulary: Vocabulary) -> Callable[[int], Rows]:
     """The first vectors of a vocabulary's words, (words, width), by a seed: a word without one gets noise."""
-    file = run.vectors(spec.student.vectors)
-    vectors = word_vectors.load_vectors(file.path, vocabulary.words) if file else None
+    reader = run.vector_reader(spec.student.vectors)
+    vectors = reader.read(vocabulary.words) if reader else None
     if vectors is not None:
         log.info("words: %d in the vocabulary, %d of them with a vector", len(vocabulary), len(vectors))
     if not spec.from_teacher:

@@ -87,6 +87,29 @@ def load_vectors(path: Path, vocabulary: Collection[str]) -> KeyedVectors:
     return vectors
 
 
+class VectorReader:
+    """Reads a file of vectors once for all vocabularies, and again only for words that none of them had."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._asked: frozenset[str] = frozenset()
+        self._found: KeyedVectors | None = None
+
+    def read(self, vocabulary: Collection[str]) -> KeyedVectors:
+        """What :func:`load_vectors` gives, in the file's order too."""
+        from gensim.models import KeyedVectors
+
+        if self._found is None or not self._asked.issuperset(vocabulary):
+            self._asked |= frozenset(vocabulary)
+            self._found = load_vectors(self.path, self._asked)
+        wanted = set(vocabulary)
+        words = [word for word in self._found.index_to_key if word in wanted]
+        vectors = KeyedVectors(self._found.vector_size)
+        if words:
+            vectors.add_vectors(words, self._found[words])
+        return vectors
+
+
 def _header(file: BinaryIO, path: Path) -> tuple[int, int]:
     line = file.readline(100)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from gensim.models import KeyedVectors
 
 from distill.errors import UserError
 from distill.text import word_vectors
-from distill.text.word_vectors import find_vectors, load_vectors, matrix
+from distill.text.word_vectors import VectorReader, find_vectors, load_vectors, matrix
 
 WORDS = ["的", "北京", "人工 智能".replace(" ", ""), "ｉ", "中国", "，"]
 
@@ -49,6 +50,22 @@ def test_rows_equal_gensims(
     assert sorted(found.key_to_index) == sorted(["北京", "，"])
     for word in found.key_to_index:
         assert np.array_equal(found[word], reference[word])
+
+
+def test_several_vocabularies_cost_one_reading(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings: list[int] = []
+
+    def counted(path: Path, vocabulary: Collection[str]) -> KeyedVectors:
+        readings.append(len(vocabulary))
+        return load_vectors(path, vocabulary)
+
+    monkeypatch.setattr(word_vectors, "load_vectors", counted)
+    reader = VectorReader(text_file)
+    for vocabulary in (["，", "的"], ["的"], ["没有的词"], [], WORDS, ["中国", "的"]):
+        expected, found = load_vectors(text_file, vocabulary), reader.read(vocabulary)
+        assert found.index_to_key == expected.index_to_key
+        assert np.array_equal(found.vectors, expected.vectors)
+    assert readings == [2, 3, 7]  # no word is asked for twice, and none is forgotten
 
 
 def test_the_form_of_sgns_files(tmp_path: Path) -> None:
