@@ -74,9 +74,7 @@ class Cache:
     def fill(self, examples: Sequence[Example]) -> None:
         """Let the teacher answer what is missing, a repeated id once; each process asks its share."""
         found = torch.zeros(1 + len(examples), dtype=torch.int64)
-        if (
-            distributed.place() == 0
-        ):  # it alone looks: another one might look when shards of this call are there already
+        if distributed.place() == 0:  # alone: another process might look when shards of this call are there already
             found = self._missing(examples)
         number, *marks = distributed.from_first(found).tolist()
         places = [place for place, mark in enumerate(marks) if mark]
