@@ -89,6 +89,22 @@ def test_general_texts_have_their_share_of_an_epoch(tiny_flags: list[str], title
     assert float(chances[-30:].sum()) == pytest.approx(0.25) and float(chances.sum()) == pytest.approx(1)
 
 
+def test_stratified_sampling_draws_every_class_equally_often(tmp_path: Path) -> None:
+    sizes = {"体育": 24, "财经": 8, "科技": 4}
+    rows = [{"text": f"{label}的第{n}条", "label": label} for label, size in sizes.items() for n in range(size)]
+    (tmp_path / "train.json").write_text(json.dumps(rows), "utf-8")
+    (tmp_path / "test.json").write_text(json.dumps([{"text": "另一条", "label": "体育"}]), "utf-8")
+    data = dataclasses.replace(Settings().data, data=str(tmp_path))
+    student = StudentSettings(sampling="stratified", architecture="average")
+    run = Run(Settings(run=RunSettings(run=str(tmp_path / "run")), data=data, student=student))
+    spec = StudentSpec(run.student_settings(taught=False), run.settings.alone().objective)
+    trainer = _StudentTrainer(run, spec)
+    chances = trainer.train.chances
+    assert chances is not None
+    of_classes = torch.zeros(3, dtype=torch.float64).index_add_(0, trainer.train.labels, chances)
+    assert torch.allclose(of_classes, of_classes.mean().expand(3))
+
+
 def test_general_sentences_are_short_distinct_and_plain() -> None:
     sentences = read_sentences(24)
     assert len(sentences) == len(set(sentences)) > 40_000

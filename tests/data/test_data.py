@@ -210,3 +210,11 @@ def test_the_repository_sample(request: pytest.FixtureRequest) -> None:
     data = load(DataSettings(data=str(request.config.rootpath / "data" / "sample")), seed=42)
     assert len(data.train) + len(data.dev) == 300 and len(data.test) == 60 and len(data.labels) == 6
     assert data.counts["leaks"] == data.counts["duplicates"] == data.counts["conflicts"] == 0
+
+
+def test_a_class_of_two_texts_is_split_and_a_single_text_stays() -> None:
+    sizes = {0: 40, 1: 2, 2: 1}
+    examples = [Example(100 * label + n, "", label) for label, size in sizes.items() for n in range(size)]
+    rest, chosen = stratified_split(examples, seed=0)
+    assert Counter(example.label for example in chosen) == {0: 4, 1: 1}
+    assert Counter(example.label for example in rest) == {0: 36, 1: 1, 2: 1}

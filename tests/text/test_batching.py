@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.text.batching import PackedIds, shuffled, sorted_by_length
+from distill.text.batching import PackedIds, drawn, shuffled, sorted_by_length
 
 texts_of_ids = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=40)
 
@@ -46,3 +47,20 @@ def test_batches_hold_texts_of_like_lengths() -> None:
     lengths = torch.randint(1, 60, (3200,), generator=torch.Generator().manual_seed(1))
     padding = sum(int((lengths[rows].max() - lengths[rows]).sum()) for rows in shuffled(lengths, 32, torch.Generator()))
     assert padding / lengths.sum() < 0.05  # without bucketing it is nearly 1
+
+
+def test_rows_are_drawn_in_proportion_to_their_chances() -> None:
+    chances, generator = torch.tensor([1.0, 0.0, 3.0]), torch.Generator().manual_seed(0)
+    draws = [drawn(chances, generator) for _ in range(3000)]
+    counts = torch.bincount(torch.cat([rows for rows in draws if rows is not None]), minlength=3)
+    assert counts.sum() == 9000 and counts[1] == 0
+    assert counts[2] / counts[0] == pytest.approx(3, rel=0.1)
+    assert drawn(None, generator) is None
+
+
+def test_renumbered_ids_stand_for_the_same_texts_and_padding() -> None:
+    packed, new_ids = PackedIds([[5, 7], [7]], 1), torch.zeros(8, dtype=torch.int64)
+    new_ids[5], new_ids[7], new_ids[1] = 2, 3, 4
+    other = packed.renumbered(new_ids)
+    assert other.batch(torch.tensor([0, 1])).ids.tolist() == [[2, 3], [3, 4]]
+    assert packed.batch(torch.tensor([0, 1])).ids.tolist() == [[5, 7], [7, 1]]
