@@ -113,7 +113,7 @@ def _run(settings: Settings) -> None:
     if mode in ANSWERING and not speaks:
         return
     try:
-        files = _story(settings)(settings)
+        files = _command(settings)(settings)
     except ModuleNotFoundError as error:
         package = (error.name or "distill").partition(".")[0]
         if package == "distill":  # the user cannot fix a missing module of ours
@@ -151,7 +151,7 @@ def _stream(mode: str) -> TextIO:
     return sys.stderr if mode in ANSWERING else sys.stdout
 
 
-def _story(settings: Settings) -> Callable[[Settings], list[Path]]:
+def _command(settings: Settings) -> Callable[[Settings], list[Path]]:
     """What a mode does; imported when it is asked for, as PyTorch takes seconds that the others need not wait."""
     if settings.run.mode == "predict":
         from distill.predict import predict

@@ -29,7 +29,7 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class Entry:
-    """One row to be: its name, its spec and the folders of its students, one a seed.
+    """A row of the comparison: its name, its specification and the folders of its students, one per seed.
 
     ``against`` names the row of the student alone that got the same budget.
     """
@@ -133,7 +133,7 @@ class _Opened:
         )
 
     def student_row(self, entry: Entry) -> ModelResult:
-        """The students of one spec, one a seed; one that several teachers taught is measured by their mean."""
+        """The row of one specification over its seeds; several teachers are counted by their mean accuracy."""
         models = self.students[entry.name]
         logits = self._logits(models)
         errors = [

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.commands.experiment import Run
-from distill.commands.train_teacher import identity
+from distill.commands.train_teacher import fingerprint_of, identity
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.data import Example
 from distill.storage.fingerprints import fingerprint_file, fingerprint_lines
@@ -69,13 +68,9 @@ class StudentSpec:
             "segmenter": segmenter(),
             "teacher": [identity(folder) for folder in self.teachers] or None,
             "linear weight": self.linear_weight or None,
-            "extra texts": _fingerprint(self.extra),
-            "general texts": _fingerprint(self.general),
+            "extra texts": fingerprint_of(self.extra),
+            "general texts": fingerprint_of(self.general),
             "general share": run.transfer_settings.general_share if self.general else None,
             "epochs": self.epochs(len(self.texts(run))),
             "left out": None if self.left_out is None else run.data.labels[self.left_out],
         }
-
-
-def _fingerprint(texts: Sequence[Example]) -> str | None:
-    return fingerprint_lines(example.text for example in texts) if texts else None

@@ -51,14 +51,14 @@ def _train_one(run: Run, place: int) -> list[Path]:
         "settings": {key: value for key, value in dataclasses.asdict(settings).items() if key not in OF_THEIR_OWN},
         "epochs of masked word pieces": settings.pretrain or None,
         "teacher": [identity(one) for one in taught_by] or None,
-        "extra texts": fingerprint_lines(example.text for example in run.extra) if more and run.extra else None,
+        "extra texts": fingerprint_of(run.extra) if more else None,
         "seed": seed,
     }
     if run.is_current(folder, made_from):
         return [*run.pretrained.made, folder]
-    trained = _fine_tuned(run, settings, seed, folder)
+    trained = _fine_tuned(run, settings, seed, folder, taught_by)
     if run.settings.teacher.epochs == FROM_DATA and _is_worse_than_linear(run, trained):
-        trained = max(trained, _trained_longer(run, trained, seed, folder), key=lambda one: one.right.mean())
+        trained = max(trained, _trained_longer(run, trained, seed, folder, taught_by), key=lambda one: one.right.mean())
     keep_model(
         folder.name,
         folder,
@@ -88,7 +88,7 @@ def _is_worse_than_linear(run: Run, trained: _FineTuned) -> bool:
     return bool(distributed.from_first(below.long()).item())
 
 
-def _trained_longer(run: Run, trained: _FineTuned, seed: int, folder: Path) -> _FineTuned:
+def _trained_longer(run: Run, trained: _FineTuned, seed: int, folder: Path, taught_by: tuple[Path, ...]) -> _FineTuned:
     settings = dataclasses.replace(run.teacher_settings, epochs=LONGER * run.teacher_settings.epochs)
     log.info(
         "%s: dev accuracy %.4f is below LinearSVC's %.4f; trained again, up to %d epochs",
@@ -97,16 +97,17 @@ def _trained_longer(run: Run, trained: _FineTuned, seed: int, folder: Path) -> _
         run.linear.dev_accuracy,
         settings.epochs,
     )
-    return _fine_tuned(run, settings, seed, folder)
+    return _fine_tuned(run, settings, seed, folder, taught_by)
 
 
-def _fine_tuned(run: Run, settings: TeacherSettings, seed: int, folder: Path) -> _FineTuned:
+def _fine_tuned(
+    run: Run, settings: TeacherSettings, seed: int, folder: Path, taught_by: tuple[Path, ...]
+) -> _FineTuned:
     torch.manual_seed(seed)
     model, pieces = teacher.build(run.pretrained.source, settings, len(run.data.labels))
     if settings.pretrain:
         known = [example.text for example in (*run.data.train, *run.unlabelled)]
         masked_language.pretrain(model, pieces, known, settings, seed)
-    taught_by = _teachers_of_teacher(run, folder)
     texts = [*_train_texts(run), *(run.extra if taught_by else ())], run.data.dev
     schedule = Schedule(
         settings.epochs,
@@ -290,6 +291,11 @@ def _made_by(folder: Path) -> dict[str, str]:
 def _made_by_with_labels(run: Run, folder: Path) -> dict[str, str]:
     """What decides logits, which stand in the order of the data's labels."""
     return {**_made_by(folder), "labels": "\t".join(run.data.labels)}
+
+
+def fingerprint_of(examples: Sequence[Example]) -> str | None:
+    """Of the texts, in their order; None of no texts."""
+    return fingerprint_lines(example.text for example in examples) if examples else None
 
 
 def identity(folder: Path) -> dict[str, str]:

@@ -19,8 +19,7 @@ from distill.models.teacher import Teacher, Wordpieces, used_rows
 from distill.progress import bar, log
 from distill.text.batching import Batch, PackedIds, shuffled
 from distill.training import distributed
-from distill.training.optimizer import clip, coalesce, optimizers, warm_up_and_decay
-from distill.training.trainer import LARGEST_GRADIENT
+from distill.training.optimizer import Descent
 
 CHANCE = 0.15  # of a word piece to be guessed
 MASKED, RANDOM = 0.8, 0.1  # shares of these that are hidden, or replaced by another; the rest stay as they are
@@ -55,22 +54,15 @@ def _epochs(
     generator = torch.Generator().manual_seed(seed)
     epoch_steps = math.ceil(len(ids) / settings.batch_size)
     steps = settings.pretrain * epoch_steps
-    chosen = optimizers(groups)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: warm_up_and_decay(step, steps)) for one in chosen]
-    trained = [parameter for group in groups for parameter in group["params"]]
+    descent = Descent(groups, steps)
     with bar(WHAT, steps, "steps") as shown:
         for _ in range(settings.pretrain):
             total = torch.zeros((), device=best_device())
             for rows in shuffled(ids.lengths, settings.batch_size, generator):
                 loss = model(ids.batch(rows), generator)
-                for optimizer in chosen:
-                    optimizer.zero_grad(set_to_none=True)
+                descent.zero_grad()
                 loss.backward()
-                coalesce(trained)
-                clip(trained, LARGEST_GRADIENT)
-                for optimizer, schedule in zip(chosen, schedules, strict=True):
-                    optimizer.step()
-                    schedule.step()
+                descent.step()
                 total += loss.detach()
                 shown.update()
             yield float(total) / epoch_steps

@@ -12,6 +12,7 @@ BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 WEIGHT_DECAY = 0.01
 WARM_UP = 0.1  # share of the steps
+LARGEST_GRADIENT = 1.0
 
 
 class RowAdamW(torch.optim.Optimizer):
@@ -61,6 +62,39 @@ def optimizers(groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
     others = [group for group in groups if not group.get("by_rows")]
     made: list[torch.optim.Optimizer] = [RowAdamW(tables, WEIGHT_DECAY)] if tables else []
     return [*made, torch.optim.AdamW(others, weight_decay=WEIGHT_DECAY, fused=True)] if others else made
+
+
+class Descent:
+    """The optimizers of parameter ``groups`` and their learning rates, which rise and fall over so many ``steps``.
+
+    The rates in ``groups`` are peaks of a linear warm-up and decay.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], steps: int) -> None:
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self._optimizers = optimizers(groups)
+        self._schedulers = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, steps))
+            for optimizer in self._optimizers
+        ]
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the first of the last optimizer's groups."""
+        return float(self._schedulers[-1].get_last_lr()[0])
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """One step down the gradients, clipped together."""
+        coalesce(self.parameters)
+        clip(self.parameters, LARGEST_GRADIENT)
+        for optimizer, scheduler in zip(self._optimizers, self._schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
 
 
 def coalesce(parameters: Iterable[nn.Parameter]) -> None:

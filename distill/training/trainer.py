@@ -20,10 +20,9 @@ from distill.storage.atomic import write_file
 from distill.text.batching import Batch, PackedIds, drawn, shuffled
 from distill.training import distributed
 from distill.training.losses import Loss, Objective, Targets
-from distill.training.optimizer import clip, coalesce, optimizers, running_mean, warm_up_and_decay
+from distill.training.optimizer import Descent, running_mean
 from distill.training.regularisation import NOTHING, Regularisation, perturbed, twice
 
-LARGEST_GRADIENT = 1.0
 TIMED = 20  # steps, after which it is said how long all will take
 
 
@@ -147,12 +146,7 @@ class _Fitting:
         self.job = job
         self.epoch_steps = math.ceil(len(job.train.inputs) / job.schedule.batch_size)
         self.steps = job.schedule.epochs * self.epoch_steps
-        self.optimizers = optimizers(groups)
-        self.schedulers = [
-            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, self.steps))
-            for optimizer in self.optimizers
-        ]
-        self.trained = [parameter for group in groups for parameter in group["params"]]
+        self.descent = Descent(groups, self.steps)
         self.evaluations: list[Evaluation] = []
         self.sums: dict[str, Tensor] = {}
         self.summed = 0
@@ -170,18 +164,13 @@ class _Fitting:
         weight = count / len(rows)  # the sum over the processes is then the mean over the batch
         batch = self.job.train.inputs.batch(own).to(self.device)
         loss = self.loss(batch, targets := self.job.train.targets(own, self.device))
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        self.descent.zero_grad()
         _backward(weight * loss.total)
         if self.job.added.adversarial:
             with perturbed(self.model.embedding_table(), self.job.added.adversarial):
                 _backward(weight * self.loss(batch, targets).total)
-        coalesce(self.trained)
-        distributed.total_gradients(self.trained)
-        clip(self.trained, LARGEST_GRADIENT)
-        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
+        distributed.total_gradients(self.descent.parameters)
+        self.descent.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         for name, part in loss.parts.items():
@@ -216,7 +205,7 @@ class _Fitting:
             dev_accuracy=accuracy,
             dev_loss=loss,
             train_loss={name: (distributed.total(own) / self.summed).item() for name, own in self.sums.items()},
-            learning_rate=float(self.schedulers[-1].get_last_lr()[0]),
+            learning_rate=self.descent.learning_rate,
             seconds=round(time.perf_counter() - self.started, 2),
         )
         self.evaluations.append(evaluation)

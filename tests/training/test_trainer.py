@@ -13,7 +13,8 @@ from distill.models.inference import predict_logits
 from distill.text.batching import Batch, ModelOutput, PackedIds
 from distill.training import trainer
 from distill.training.losses import Distillation, Loss, Targets, labels_only
-from distill.training.trainer import Schedule, Split, TrainingJob, fit, warm_up_and_decay
+from distill.training.optimizer import warm_up_and_decay
+from distill.training.trainer import Schedule, Split, TrainingJob, fit
 
 IDS = PackedIds([[place % 4 + 1] for place in range(64)], 0)
 LABELS = torch.tensor([place % 4 for place in range(64)])
