@@ -73,7 +73,8 @@ def test(run: Run) -> list[Path]:
 def _outcomes(run: Run, folders: dict[Key, Path], texts: list[str]) -> list[Outcome]:
     """What every model says of the test texts, and how fast."""
     models = {
-        key: open_teacher_of(run, path) if key[0] == TEACHER else load_student(path) for key, path in folders.items()
+        key: open_teacher_of(run, path) if key[0] == TEACHER else load_student(path, run.segmenter)
+        for key, path in folders.items()
     }
     logits = {key: model.logits(texts, f"test, {key[0]}").numpy() for key, model in models.items()}
     times = _times(models, texts[: timing.TEXTS])

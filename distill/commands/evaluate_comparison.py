@@ -73,7 +73,9 @@ class _Opened:
         self.texts = [example.text for example in run.data.test]
         self.gold: NDArray[np.int64] = labels_of(run.data.test).numpy()
         self.teachers = {folder: open_teacher_of(run, folder).to(CPU) for folder in teachers_of(run)}
-        self.students = {entry.name: [load_student(folder) for folder in entry.folders] for entry in entries}
+        self.students = {
+            entry.name: [load_student(folder, run.segmenter) for folder in entry.folders] for entry in entries
+        }
         self.floor = run.linear
         timed: dict[str, Predict] = {name: own[0].predict for name, own in self.students.items()}
         timed |= {str(folder): teacher.predict for folder, teacher in self.teachers.items()}

@@ -38,7 +38,7 @@ from distill.progress import log, progress
 from distill.storage.atomic import write_folder, write_json
 from distill.storage.fingerprints import MADE_FROM, differences, versions
 from distill.storage.run_folder import RunFolder, clean
-from distill.text.segmentation import frequent_words, segment, use_dictionary
+from distill.text.segmentation import Segmenter
 from distill.text.word_vectors import VectorFile, VectorReader, find_vectors
 from distill.training import defaults, distributed
 from distill.training.tensorboard import watcher
@@ -60,7 +60,7 @@ class Run:
             clean(self.folder.root)
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
-        use_dictionary(Path(settings.data.user_dict) if settings.data.user_dict else None)
+        self.segmenter = Segmenter(Path(settings.data.user_dict) if settings.data.user_dict else None)
 
     @functools.cached_property
     def data(self) -> Dataset:
@@ -95,7 +95,7 @@ class Run:
         settings, data = self.settings.transfer, self.data
         if not settings.augment:
             return self.unlabelled
-        copies = augmented([example.text for example in data.train], settings, self.settings.run.seed)
+        copies = augmented([example.text for example in data.train], settings, self.settings.run.seed, self.segmenter)
         examples = [Example(example_id(text), text, UNLABELLED) for text in copies]
         new, known = without_leaks(examples, (*data.dev, *data.test, *self.unlabelled))
         data.counts["augmented"] = len(new)
@@ -106,7 +106,7 @@ class Run:
     def general(self) -> tuple[Example, ...]:
         """Words of jieba's dictionary and sentences of news, that the teacher labels where there are few texts."""
         settings, longest = self.transfer_settings, max(len(example.text) for example in self.data.train)
-        texts = frequent_words(settings.general_words)
+        texts = self.segmenter.frequent_words(settings.general_words)
         if settings.general_sentences:
             sentences = read_sentences(min(longest, SENTENCE))
             random.Random(self.settings.run.seed).shuffle(sentences)
@@ -127,7 +127,7 @@ class Run:
         """The words of texts; each is cut once a run."""
         new = [example for example in examples if example.id not in self._words]
         for example in progress(new, "jieba", len(new)) if new else ():
-            self._words[example.id] = segment(example.text)
+            self._words[example.id] = self.segmenter.segment(example.text)
         return [self._words[example.id] for example in examples]
 
     def vectors(self, asked: str) -> VectorFile | None:
@@ -181,7 +181,7 @@ class Run:
     def linear(self) -> LinearBaseline:
         """The linear model that everything is measured against, its C chosen on dev."""
         train, dev = self.data.train, self.data.dev
-        return LinearBaseline().fit(
+        return LinearBaseline(self.segmenter).fit(
             [example.text for example in train],
             self.segmented(train),
             [example.label for example in train],

@@ -35,7 +35,7 @@ def _bundle(run: Run, student: Path) -> Path:
     if name:
         hub.check(name)
     limit = run.settings.export.max_mb
-    bundle = export_bundle(student, run.folder.bundle, 1e6 * limit if limit else math.inf)
+    bundle = export_bundle(student, run.folder.bundle, 1e6 * limit if limit else math.inf, run.segmenter)
     _say_what_pruning_costs(run, student, bundle)
     bundle_card(student, bundle)
     log.info("%s: %.1f MB, runs with requirements-runtime.txt alone", bundle, size_of(bundle) / 1e6)
@@ -46,7 +46,7 @@ def _bundle(run: Run, student: Path) -> Path:
 
 def _say_what_pruning_costs(run: Run, student: Path, bundle: Path) -> None:
     """Dev accuracy with the words of the bundle and with all of them, where some did not fit."""
-    model, count = load_student(student), len(read_bundle(bundle).arrays["words"])
+    model, count = load_student(student, run.segmenter), len(read_bundle(bundle).arrays["words"])
     words: Any = model.input
     every = words.vocabulary.words
     if count == len(every):
@@ -77,7 +77,7 @@ def _onnx(run: Run, student: Path) -> list[Path]:
     from distill.export.onnx import export_student, export_teacher
 
     target, teacher = run.folder.onnx, run.folder.model(TEACHER)
-    written = export_student(student, target / "student")
+    written = export_student(student, target / "student", run.segmenter)
     if (teacher / TEACHER_CARD).is_file():
         written += export_teacher(teacher, target / "teacher")
         written += export_teacher(teacher, target / "teacher-int8", int8=True)

@@ -58,7 +58,7 @@ def _rows(run: Run, name: str, spec: StudentSpec, place: int) -> list[dict[str, 
     folders = row_folders(run, f"without {left_out}, {name}")
     log.info("compare, without %s: %s", left_out, name)
     train_seeds(run, spec, folders)
-    models = [load_student(folder) for folder in folders]
+    models = [load_student(folder, run.segmenter) for folder in folders]
     held_out = ([example.text for example in split] for split in (run.data.dev, run.data.test))
     dev, test = ([model.logits(texts).numpy() for model in models] for texts in held_out)
     share = float((labels_of(run.data.dev) == place).double().mean())

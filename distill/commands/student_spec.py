@@ -13,7 +13,6 @@ from distill.commands.train_teacher import fingerprint_of, identity
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.data import Example
 from distill.storage.fingerprints import fingerprint_file, fingerprint_lines
-from distill.text.segmentation import segmenter
 from distill.training import defaults
 
 
@@ -65,7 +64,7 @@ class StudentSpec:
             "settings": {key: value for key, value in dataclasses.asdict(self.student).items() if key != "vectors"},
             "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},
             "word vectors": [self.from_teacher, vectors and fingerprint_file(vectors.path)],
-            "segmenter": segmenter(),
+            "segmenter": run.segmenter.identity,
             "teacher": [identity(folder) for folder in self.teachers] or None,
             "linear weight": self.linear_weight or None,
             "extra texts": fingerprint_of(self.extra),

@@ -28,7 +28,6 @@ from distill.models.registry import Documents, Student, Words
 from distill.progress import log
 from distill.text import word_vectors
 from distill.text.batching import PackedIds
-from distill.text.segmentation import frequent_words
 from distill.text.teacher_vectors import Rows, reduced, scaled
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary, build_vocabulary
 from distill.training import defaults
@@ -178,10 +177,9 @@ Encode = Callable[[Sequence[Example]], PackedIds]
 def _over_words(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[New, Encode, Words]:
     """How networks over word vectors are made and fed; the vocabulary is that of the transfer set and a dictionary."""
     settings = spec.student
-    vocabulary = build_vocabulary(
-        run.segmented(texts), settings.min_count, frequent_words(settings.dictionary) if spec.from_teacher else ()
-    )
-    words = Words(vocabulary, settings.max_length, registry.ngram_rows(settings))
+    dictionary = run.segmenter.frequent_words(settings.dictionary) if spec.from_teacher else ()
+    vocabulary = build_vocabulary(run.segmented(texts), settings.min_count, dictionary)
+    words = Words(vocabulary, settings.max_length, registry.ngram_rows(settings), run.segmenter)
     rows_of = _vectors(run, spec, vocabulary)
 
     def new(seed: int, train: PackedIds) -> Student:

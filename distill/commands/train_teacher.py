@@ -226,7 +226,7 @@ def _logits_cache(run: Run, folder: Path) -> Cache:
 
 def open_teacher_of(run: Run, folder: Path) -> TextClassifier:
     """A teacher whose classes stand in the order of the data's."""
-    classifier = load(folder)
+    classifier = load(folder, run.segmenter)
     return classifier.in_order(_places(classifier.labels, run.data.labels, folder))
 
 
@@ -279,7 +279,7 @@ def _logits_and_vectors(run: Run, folder: Path, examples: Sequence[Example]) -> 
 
 def _vectors_cache(run: Run, folder: Path) -> Cache:
     def open_teacher() -> Asker:
-        return load(folder).vectors
+        return load(folder, run.segmenter).vectors
 
     return Cache(run.folder.answers(folder, "vectors"), _made_by(folder), open_teacher, "teacher vectors")
 

@@ -11,7 +11,7 @@ from itertools import accumulate
 from distill.config import TransferSettings
 from distill.errors import UserError
 from distill.progress import progress
-from distill.text.segmentation import MASKED, tag
+from distill.text.segmentation import MASKED, Segmenter
 
 LONGEST_NGRAM = 5  # words
 Tagged = list[tuple[str, str]]  # (word, part of speech)
@@ -43,7 +43,7 @@ class Unigrams:
         return self.words[part][bisect_right(ends, drawn + own if drawn >= begin else drawn)]
 
 
-def augmented(texts: Sequence[str], settings: TransferSettings, seed: int) -> list[str]:
+def augmented(texts: Sequence[str], settings: TransferSettings, seed: int, segmenter: Segmenter) -> list[str]:
     """``settings.augment`` altered copies of every text, as strings in lower case that hold ``MASKED`` for lost words.
 
     Copies that came out unaltered, that repeat another copy or that are one of ``texts`` are left out, so there may
@@ -60,7 +60,7 @@ def augmented(texts: Sequence[str], settings: TransferSettings, seed: int) -> li
         )
     if not settings.augment:
         return []
-    tagged = [tag(text) for text in progress(texts, "parts of speech", len(texts))]
+    tagged = [segmenter.tag(text) for text in progress(texts, "parts of speech", len(texts))]
     unigrams, choose = Unigrams(tagged), random.Random(seed)
     known = {*texts, *(_join([word for word, _ in text]) for text in tagged)}
     copies: dict[str, None] = {}  # a set that keeps its order

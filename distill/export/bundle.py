@@ -23,29 +23,30 @@ from distill.models.student import Student
 from distill.models.textcnn import TextCNN
 from distill.runtime.bundle import ARRAYS, CARD, FORMAT, checksum
 from distill.storage.atomic import write_file, write_folder, write_json
-from distill.text.segmentation import segmenter
+from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf) -> Path:
+def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf, segmenter: Segmenter | None = None) -> Path:
     """Write the bundle of the student in a folder; it replaces what is there once it is whole.
 
     A bundle of more than ``max_bytes`` loses the last words of its vocabulary, which are the rarest: in a text they are
-    then read as their characters, as all words are that a student does not know.
+    then read as their characters, as all words are that a student does not know. The bundle contains the tables of
+    ``segmenter`` (None: jieba without a user dictionary), which must be the one of the student's training.
 
     Raises:
         UserError: there is no student, it is a textgcn, which knows no texts but those of its graph, or it is too
             large without any words.
     """
-    model, words, labels, temperature = load_student_parts(student)
+    model, words, labels, temperature = load_student_parts(student, segmenter)
     if not isinstance(model, Student) or not isinstance(words, Words):
         what = "a textgcn answers only for the texts of its graph, so it cannot be shipped"
         raise UserError(what, student, "--student bilstm, taught by it: --teacher FOLDER")
-    _check_segmenter(student)
+    _check_segmenter(student, words.segmenter)
     network, arrays = bundle_arrays(model)
-    arrays = _within(arrays, words.vocabulary, max_bytes)
+    arrays = _within(arrays, words, max_bytes)
     card = {
         "format": FORMAT,
         "network": network,
@@ -53,7 +54,7 @@ def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf) -> P
         "temperature": temperature,
         "max_length": words.max_length,
         "ngram_characters": CHARACTERS * words.max_length if words.ngrams else 0,
-        "segmenter": segmenter(),
+        "segmenter": words.segmenter.identity,
     }
     with write_folder(bundle) as temporary:
         write_file(temporary / ARRAYS, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
@@ -61,9 +62,10 @@ def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf) -> P
     return bundle
 
 
-def _within(arrays: Arrays, vocabulary: Vocabulary, max_bytes: float) -> Arrays:
+def _within(arrays: Arrays, words: Words, max_bytes: float) -> Arrays:
     """All arrays of the bundle, with as many words as fit."""
-    whole = arrays | lexicon_arrays(vocabulary)
+    vocabulary, tables = words.vocabulary, words.segmenter.tables
+    whole = arrays | lexicon_arrays(vocabulary, tables)
     size = sum(array.nbytes for array in whole.values())
     if size <= max_bytes:
         return whole
@@ -73,15 +75,14 @@ def _within(arrays: Arrays, vocabulary: Vocabulary, max_bytes: float) -> Arrays:
         what = f"{(size - per_word * len(vocabulary)) / 1e6:.1f} MB are needed beside the words"
         raise UserError(what, "--max_mb", "--max_mb 20, or 0 for no limit")
     fewer = Vocabulary(vocabulary.words[:count])
-    return arrays | {"words": arrays["words"][:count]} | lexicon_arrays(fewer)
+    return arrays | {"words": arrays["words"][:count]} | lexicon_arrays(fewer, tables)
 
 
-def _check_segmenter(student: Path) -> None:
-    """The bundle gets jieba's tables as they are now: they must be those of training."""
+def _check_segmenter(student: Path, segmenter: Segmenter) -> None:
+    """The bundle gets the tables of this segmenter: they must be those of training."""
     trained = json.loads((student / STUDENT_CARD).read_text(encoding="utf-8"))["segmenter"]
-    if trained != segmenter():
-        what = f"its texts were cut by {trained} in training, here is {segmenter()}"
-        raise UserError(what, student, "give the same --user_dict and version of jieba, or train it again")
+    if mismatch := segmenter.mismatch(trained):
+        raise UserError(mismatch, student, "give the same --user_dict and version of jieba, or train it again")
 
 
 def bundle_arrays(model: Student) -> tuple[dict[str, Any], Arrays]:

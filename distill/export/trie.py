@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.text.segmentation import Cutter, cutter
+from distill.text.segmentation import JiebaTables
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary
 
 STATES = "BMES"  # of jieba's hidden Markov model
@@ -20,7 +20,7 @@ MOST_SCORES = 0x3FFF  # the kernels keep a bit of their own beside a weight
 MOST_CHILDREN = 0xFFFF  # of a node, and distinct characters
 
 
-def lexicon_arrays(vocabulary: Vocabulary) -> dict[str, NDArray[np.generic]]:
+def lexicon_arrays(vocabulary: Vocabulary, tables: JiebaTables) -> dict[str, NDArray[np.generic]]:
     """The trie of all words, jieba's hidden Markov model and the vocabulary's ids; about 4 MB.
 
     The nodes are in breadth-first order: every single character first, then by length, parent and character. They are
@@ -37,7 +37,6 @@ def lexicon_arrays(vocabulary: Vocabulary) -> dict[str, NDArray[np.generic]]:
     Raises:
         UserError: the user's dictionary is too varied for these types.
     """
-    tables = cutter()
     names = _nodes(tables, vocabulary)
     numbers = {name: number for number, name in enumerate(names, 1)}
     weights, scores = _weights(names, tables)
@@ -57,7 +56,7 @@ def lexicon_arrays(vocabulary: Vocabulary) -> dict[str, NDArray[np.generic]]:
     return {f"lexicon.{name}": array for name, array in arrays.items()}
 
 
-def _nodes(tables: Cutter, vocabulary: Vocabulary) -> list[str]:
+def _nodes(tables: JiebaTables, vocabulary: Vocabulary) -> list[str]:
     """All words, their beginnings and their characters, the shortest first, then by code point."""
     names = {word[:end] for word in vocabulary.words[UNKNOWN_ID + 1 :] for end in range(1, len(word) + 1)}
     names.update(tables.frequencies)  # every beginning of a word is there already
@@ -65,7 +64,7 @@ def _nodes(tables: Cutter, vocabulary: Vocabulary) -> list[str]:
     return sorted(sorted(names), key=len)
 
 
-def _weights(names: list[str], tables: Cutter) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
+def _weights(names: list[str], tables: JiebaTables) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
     """Place of every node's score, and the scores, computed as jieba does: the sums of a route are the same bits."""
     frequencies = [tables.frequencies.get(name, 0) for name in names]
     distinct = [0, *sorted(set(frequencies) - {0})]
@@ -91,7 +90,7 @@ def _words(vocabulary: Vocabulary, numbers: Mapping[str, int]) -> NDArray[np.int
     return nodes
 
 
-def _model(tables: Cutter) -> dict[str, NDArray[np.generic]]:
+def _model(tables: JiebaTables) -> dict[str, NDArray[np.generic]]:
     emissions = np.full((len(HAN), len(STATES)), IMPOSSIBLE)
     for column, state in enumerate(STATES):
         for letter, score in tables.emissions[state].items():

@@ -20,7 +20,7 @@ from distill.models.student import NetworkConfig
 from distill.models.textcnn import TextCNN, TextCNNConfig
 from distill.models.textgcn import Documents, GraphTable, GraphTableConfig
 from distill.storage.atomic import write_file, write_json
-from distill.text.segmentation import segmenter, warn_of_another_segmenter
+from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import Vocabulary
 
 SAVED: dict[str, tuple[type[Any], type[Any]]] = {  # network and config of each architecture, as they are kept
@@ -50,14 +50,20 @@ def save_student(
         "temperature": temperature,
     }
     if isinstance(input, Words):
-        card |= {"max_length": input.max_length, "segmenter": segmenter()}
+        card |= {"max_length": input.max_length, "segmenter": input.segmenter.identity}
         input.vocabulary.save(folder / VOCABULARY)
     write_json(folder / CARD, card)
     write_file(folder / WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}))
 
 
-def load_student_parts(folder: Path) -> tuple[nn.Module, Words | Documents, tuple[str, ...], float]:
+def load_student_parts(
+    folder: Path, segmenter: Segmenter | None = None
+) -> tuple[nn.Module, Words | Documents, tuple[str, ...], float]:
     """Model, input, labels and temperature as :func:`save_student` wrote them.
+
+    Args:
+        folder: the student's.
+        segmenter: the one of its training; None: jieba without a user dictionary. Another one gives a warning.
 
     Raises:
         UserError: the folder holds no student, or a broken one.
@@ -67,7 +73,8 @@ def load_student_parts(folder: Path) -> tuple[nn.Module, Words | Documents, tupl
         network, config = SAVED[card["architecture"]]
         model: nn.Module = network(config(**card["config"]))
         model.load_state_dict(load_file(folder / WEIGHTS))
-        return model.eval(), _input(folder, card, model), tuple(card["labels"]), float(card.get("temperature", 1.0))
+        input = _input(folder, card, model, segmenter or Segmenter())  # noqa: A001
+        return model.eval(), input, tuple(card["labels"]), float(card.get("temperature", 1.0))
     except FAULTS as error:
         raise UserError(f"this student is broken: {error}", folder, AGAIN) from error
 
@@ -83,8 +90,8 @@ def _card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def _input(folder: Path, card: dict[str, Any], model: nn.Module) -> Words | Documents:
+def _input(folder: Path, card: dict[str, Any], model: nn.Module, segmenter: Segmenter) -> Words | Documents:
     if isinstance(model, GraphTable):
         return Documents(tuple(model.documents.tolist()))
-    warn_of_another_segmenter(folder, card["segmenter"])
-    return Words(Vocabulary.load(folder / VOCABULARY), card["max_length"], card["config"].get("ngrams", 0))
+    segmenter.warn_of_mismatch(folder, card["segmenter"])
+    return Words(Vocabulary.load(folder / VOCABULARY), card["max_length"], card["config"].get("ngrams", 0), segmenter)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.text.batching import PackedIds
 from distill.text.ngrams import ngram_ids
-from distill.text.segmentation import segment
+from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import PAD_ID, Vocabulary
 
 CHARACTERS = 4  # read for n-grams, a word that may be read: a long text must not fill the memory
@@ -18,15 +18,16 @@ CHARACTERS = 4  # read for n-grams, a word that may be read: a long text must no
 
 @dataclass(frozen=True)
 class Words:
-    """A student's input: the vocabulary, the most words that are read of a text, and the n-grams' buckets (0: none)."""
+    """A student's input: words up to ``max_length`` per text, and n-grams in ``ngrams`` buckets (0: none)."""
 
     vocabulary: Vocabulary
     max_length: int
     ngrams: int = 0
+    segmenter: Segmenter = field(default_factory=Segmenter)
 
     def encode(self, texts: Sequence[str]) -> PackedIds:
         """Ids of raw texts."""
-        return self.encode_segmented([segment(text) for text in texts], texts)
+        return self.encode_segmented([self.segmenter.segment(text) for text in texts], texts)
 
     def encode_segmented(self, segmented: Sequence[Sequence[str]], texts: Sequence[str] = ()) -> PackedIds:
         """Ids of texts that are cut already; the raw ``texts`` are needed for n-grams only."""

@@ -19,6 +19,7 @@ from distill.models.registry import CARD as STUDENT_CARD
 from distill.models.registry import load_student_parts
 from distill.models.teacher import load_teacher_parts
 from distill.text.batching import Batch, ModelOutput, PackedIds
+from distill.text.segmentation import Segmenter
 
 
 class Input(Protocol):
@@ -88,14 +89,19 @@ class TextClassifier:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def load(folder: str | Path) -> TextClassifier:
-    """A teacher or a student, whichever the folder holds."""
-    return load_student(folder) if (Path(folder) / STUDENT_CARD).is_file() else load_teacher(folder)
+def load(folder: str | Path, segmenter: Segmenter | None = None) -> TextClassifier:
+    """A teacher or a student, whichever the folder holds; ``segmenter`` as in :func:`load_student`."""
+    return load_student(folder, segmenter) if (Path(folder) / STUDENT_CARD).is_file() else load_teacher(folder)
 
 
-def load_student(folder: str | Path) -> TextClassifier:
-    """A student from its folder, for example ``runs/demo/student``, on the CPU."""
-    return TextClassifier(*load_student_parts(Path(folder)))
+def load_student(folder: str | Path, segmenter: Segmenter | None = None) -> TextClassifier:
+    """A student from its folder, for example ``runs/demo/student``, on the CPU.
+
+    Args:
+        folder: the student's.
+        segmenter: the one of its training; needed if it was trained with --user_dict.
+    """
+    return TextClassifier(*load_student_parts(Path(folder), segmenter))
 
 
 def load_teacher(folder: str | Path) -> TextClassifier:

@@ -1,4 +1,4 @@
-"""Chinese text cut into words by jieba; the only module that imports it."""
+"""Chinese word segmentation by jieba; the only module that imports it."""
 
 from __future__ import annotations
 
@@ -16,104 +16,25 @@ from distill.errors import UserError
 from distill.progress import log
 from distill.storage.fingerprints import fingerprint_lines
 
-MASKED = "[UNK]"  # stands in a text for a word that neither student nor teacher knows (Tang et al. 2019, masking)
-_loading = threading.Lock()
-_dictionary: dict[str, str] = {}  # fingerprint of the user's dictionary, where one is loaded
-_ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space in a word: texts are cut there
+MASKED = "[UNK]"  # stands for a word that neither student nor teacher may see (Tang et al. 2019, masking)
+ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space within a word: segmentation splits there
+ENTRY_HINT = "--user_dict FILE with one WORD, WORD FREQUENCY or WORD FREQUENCY TAG per line, UTF-8, single spaces"
 
-
-@functools.cache
-def _tokenizer() -> Any:
-    """A tokenizer of jieba, its dictionary loaded once and without its chatter."""
-    import jieba
-
-    with _loading:
-        jieba.setLogLevel(logging.WARNING)
-        tokenizer = jieba.Tokenizer()
-        tokenizer.initialize()
-    return tokenizer
-
-
-@functools.cache
-def _tagger() -> Any:
-    """The cutter of jieba that also names parts of speech."""
-    tokenizer = _tokenizer()  # the dictionary, without its chatter
-    from jieba import posseg
-
-    return posseg.POSTokenizer(tokenizer)
-
-
-def use_dictionary(path: Path | None) -> None:
-    """Cut with the user's dictionary beside jieba's from now on; None: with jieba's alone.
-
-    A line is ``WORD``, ``WORD FREQUENCY`` or ``WORD FREQUENCY TAG``, as ``jieba.load_userdict`` reads them. Words are
-    lowered, as texts are before they are cut: an entry with a capital would never be found.
-
-    Raises:
-        UserError: the file is missing or not UTF-8, or a line is none of these.
-    """
-    entries, known = _entries(path) if path else ([], {})
-    if known == _dictionary:
-        return
-    from jieba import finalseg
-
-    _tokenizer.cache_clear()
-    _tagger.cache_clear()
-    finalseg.Force_Split_Words.clear()
-    tokenizer = _tokenizer()
-    for word, frequency, tag in entries:
-        tokenizer.add_word(word, frequency, tag)
-    _dictionary.clear()
-    _dictionary.update(known)
-
-
-def _entries(path: Path) -> tuple[list[tuple[str, int | None, str | None]], dict[str, str]]:
-    """The entries of a user's dictionary in their order, and its fingerprint as :func:`segmenter` gives it."""
-    hint = "--user_dict FILE, in it one WORD, WORD FREQUENCY or WORD FREQUENCY TAG a line, UTF-8, with single spaces"
-    try:
-        raw = path.read_bytes()
-        lines = raw.decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise UserError(f"this dictionary cannot be read: {error.strerror}", path, hint) from error
-    except UnicodeDecodeError as error:
-        place = raw[: error.start].count(b"\n") + 1
-        raise UserError("this dictionary is not UTF-8", f"{path}, line {place}", hint) from error
-    entries = []
-    for number, line in enumerate(map(str.strip, lines), 1):
-        found = _ENTRY.fullmatch(line.lower())
-        if line and not found:
-            raise UserError(f"not a dictionary's entry: {line[:40]!r}", f"{path}, line {number}", hint)
-        if found:
-            word, frequency, tag = found.groups()
-            entries.append((word, int(frequency) if frequency else None, tag and tag.strip()))
-    return entries, {"dictionary": fingerprint_lines(lines)}
-
-
-def segmenter() -> dict[str, str]:
-    """Name and version of what cuts texts into words; a student is only right with the one it was trained with.
-
-    With a user's dictionary its fingerprint stands there too.
-    """
-    return {"name": "jieba", "version": metadata.version("jieba"), **_dictionary}
-
-
-def warn_of_another_segmenter(model: Path, recorded: dict[str, str]) -> None:
-    """Warn where a model was trained with another segmenter than the one in use."""
-    if recorded != segmenter():
-        log.warning("%s: trained with %s, here is %s: words may be cut otherwise", model, recorded, segmenter())
+_loading = threading.RLock()
+Entry = tuple[str, int | None, str | None]  # of a user dictionary: word, frequency, part of speech
 
 
 @dataclass(frozen=True)
-class Cutter:
-    """jieba's tables that :func:`segment` uses, for segmentation elsewhere; the live tables, not copies.
+class JiebaTables:
+    """jieba's tables, from which the segmentation can be done elsewhere. They are live, not copies.
 
     Attributes:
-        frequencies: of words; a mere beginning of a word has 0.
-        total: what frequencies are divided by.
-        start: log-probability that a run of single characters begins in a state (B, M, E or S).
-        transitions: of a state, then the next.
-        emissions: of a state, then a character.
-        split: words that are never made of single characters.
+        frequencies: of words; a prefix of a word that is no word itself has 0.
+        total: sum of the frequencies.
+        start: log-probability of the state (B, M, E or S) in which a run of single characters begins.
+        transitions: log-probabilities, by state, then by the next state.
+        emissions: log-probabilities, by state, then by character.
+        split: words that the hidden Markov model must not build from single characters.
     """
 
     frequencies: Mapping[str, int]
@@ -124,39 +45,163 @@ class Cutter:
     split: Set[str]
 
 
-def cutter() -> Cutter:
-    """The tables that texts are cut by."""
-    tokenizer = _tokenizer()
-    from jieba import finalseg as hmm
+class Segmenter:
+    """jieba with its own dictionary and, optionally, the words of a user dictionary.
 
-    tables = (hmm.start_P, hmm.trans_P, hmm.emit_P, hmm.Force_Split_Words)
-    return Cutter(tokenizer.FREQ, tokenizer.total, *tables)
+    Segmenters do not influence each other, and each may be used from several threads. jieba's dictionary takes a second
+    to load: it is loaded on first use, and all segmenters share it. Two segmenters are equal if they segment alike.
 
+    Args:
+        user_dict: a file with lines ``WORD``, ``WORD FREQUENCY`` or ``WORD FREQUENCY TAG``, as ``jieba.load_userdict``
+            reads them. The frequency 0 forbids a word. Words are lowercased, as texts are before segmentation.
 
-def frequent_words(count: int) -> list[str]:
-    """The ``count`` most frequent words of the dictionary that texts are cut by, as texts hold them: in lower case."""
-    frequencies = _tokenizer().FREQ
-    ranked = sorted((word for word, n in frequencies.items() if n), key=lambda word: (-frequencies[word], word))
-    return list(dict.fromkeys(word.lower() for word in ranked))[:count]
-
-
-def segment(text: str) -> list[str]:
-    """The words of a text in their order, in lower case and without white space; ``MASKED`` is a word, as it stands."""
-    words: list[str] = []
-    for place, part in enumerate(text.split(MASKED)):
-        words += [MASKED] * (place > 0)
-        words += [word for word in _tokenizer().lcut(part.lower()) if not word.isspace()]
-    return words
-
-
-def tag(text: str) -> list[tuple[str, str]]:
-    """Words as :func:`segment` writes them, each with its part of speech in ICTCLAS' letters ("n", "v", "eng", …).
-
-    The tagger guesses unknown words by a model of its own, so here and there it cuts otherwise than :func:`segment`.
-    ``MASKED`` is tagged by itself: it is of no part of speech that another word has.
+    Raises:
+        UserError: the file is missing or not UTF-8, or a line has another form.
     """
-    tagged: list[tuple[str, str]] = []
-    for place, part in enumerate(text.split(MASKED)):
-        tagged += [(MASKED, MASKED)] * (place > 0)
-        tagged += [(pair.word, pair.flag) for pair in _tagger().lcut(part.lower()) if not pair.word.isspace()]
-    return tagged
+
+    def __init__(self, user_dict: Path | None = None) -> None:
+        self._entries, self._fingerprint = _read_user_dict(user_dict) if user_dict else ([], "")
+
+    @functools.cached_property
+    def identity(self) -> dict[str, str]:
+        """Name and version, and the user dictionary's fingerprint: a student needs the segmenter of its training."""
+        identity = {"name": "jieba", "version": metadata.version("jieba")}
+        return identity | ({"dictionary": self._fingerprint} if self._fingerprint else {})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Segmenter) and self._fingerprint == other._fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self._fingerprint)
+
+    def mismatch(self, recorded: Mapping[str, str]) -> str:
+        """How the segmenter that a model's files record differs from this one; empty where it does not."""
+        if recorded == self.identity:
+            return ""
+        return f"its texts were segmented by {recorded} in training, here by {self.identity}"
+
+    def warn_of_mismatch(self, model: Path, recorded: Mapping[str, str]) -> None:
+        """Warn where a model was trained with another segmenter."""
+        if mismatch := self.mismatch(recorded):
+            log.warning("%s: %s: words may be segmented differently", model, mismatch)
+
+    def segment(self, text: str) -> list[str]:
+        """The words of a text in order, lowercased, without white space; ``MASKED`` stays one word, as it is."""
+        words: list[str] = []
+        for index, part in enumerate(text.split(MASKED)):
+            words += [MASKED] * (index > 0)
+            words += [word for word in self._cut(part.lower()) if not word.isspace()]
+        return words
+
+    def tag(self, text: str) -> list[tuple[str, str]]:
+        """Words as :meth:`segment` writes them, with their parts of speech as ICTCLAS codes ("n", "v", "eng", …).
+
+        The tagger has a hidden Markov model of its own for unknown words, so it occasionally segments differently.
+        ``MASKED`` is its own part of speech, which no other word has.
+        """
+        tagged: list[tuple[str, str]] = []
+        for index, part in enumerate(text.split(MASKED)):
+            tagged += [(MASKED, MASKED)] * (index > 0)
+            tagged += [(pair.word, pair.flag) for pair in self._tagger.lcut(part.lower()) if not pair.word.isspace()]
+        return tagged
+
+    def frequent_words(self, count: int) -> list[str]:
+        """The ``count`` most frequent words of the dictionary, lowercased."""
+        frequencies = self._tokenizer.FREQ
+        ranked = sorted((word for word, n in frequencies.items() if n), key=lambda word: (-frequencies[word], word))
+        return list(dict.fromkeys(word.lower() for word in ranked))[:count]
+
+    @property
+    def tables(self) -> JiebaTables:
+        """The tables that decide the segmentation."""
+        from jieba import finalseg as hmm
+
+        tokenizer = self._tokenizer
+        return JiebaTables(tokenizer.FREQ, tokenizer.total, hmm.start_P, hmm.trans_P, hmm.emit_P, self._split)
+
+    def _cut(self, text: str) -> list[str]:
+        words: list[str] = self._tokenizer.lcut(text)
+        if not self._split:
+            return words
+        return [piece for word in words for piece in (word if word in self._split else (word,))]
+
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
+        """The tokenizer; with a user dictionary, it works on a copy of jieba's frequencies."""
+        with _loading:
+            shared = _shared_tokenizer()
+        if not self._entries:
+            return shared
+        import jieba
+
+        tokenizer = jieba.Tokenizer()
+        tokenizer.FREQ, tokenizer.total, tokenizer.initialized = dict(shared.FREQ), shared.total, True
+        for word, frequency, tag in self._entries:
+            if frequency == 0:
+                # add_word(word, 0) would put the word into a set that all tokenizers of the process share
+                tokenizer.add_word(word, 1, tag)
+                tokenizer.FREQ[word], tokenizer.total = 0, tokenizer.total - 1
+            else:
+                tokenizer.add_word(word, frequency, tag)
+        return tokenizer
+
+    @functools.cached_property
+    def _split(self) -> frozenset[str]:
+        """Forbidden words that jieba's hidden Markov model can still build; it knows Han characters only.
+
+        jieba's own list of them, ``finalseg.Force_Split_Words``, is global, so :meth:`_cut` splits these words itself.
+        """
+        from jieba.finalseg import re_han
+
+        forbidden = {word for word, frequency, _ in self._entries if frequency == 0 and not self._tokenizer.FREQ[word]}
+        return frozenset(word for word in forbidden if re_han.fullmatch(word))
+
+    @functools.cached_property
+    def _tagger(self) -> Any:
+        """The part-of-speech tagger."""
+        if not self._entries:
+            with _loading:
+                return _shared_tagger()
+        from jieba import posseg
+
+        return posseg.POSTokenizer(self._tokenizer)
+
+
+@functools.cache
+def _shared_tokenizer() -> Any:
+    """The tokenizer without a user dictionary; jieba's messages about loading are switched off."""
+    import jieba
+
+    jieba.setLogLevel(logging.WARNING)
+    tokenizer = jieba.Tokenizer()
+    tokenizer.initialize()
+    return tokenizer
+
+
+@functools.cache
+def _shared_tagger() -> Any:
+    """The tagger without a user dictionary."""
+    from jieba import posseg
+
+    return posseg.POSTokenizer(_shared_tokenizer())
+
+
+def _read_user_dict(path: Path) -> tuple[list[Entry], str]:
+    """The entries of a user dictionary in order, and its fingerprint."""
+    try:
+        content = path.read_bytes()
+        lines = content.decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise UserError(f"this dictionary cannot be read: {error.strerror}", path, ENTRY_HINT) from error
+    except UnicodeDecodeError as error:
+        number = content[: error.start].count(b"\n") + 1
+        raise UserError("this dictionary is not UTF-8", f"{path}, line {number}", ENTRY_HINT) from error
+    entries = []
+    for number, line in enumerate(map(str.strip, lines), 1):
+        match = ENTRY.fullmatch(line.lower())
+        if line and not match:
+            raise UserError(f"not a dictionary's entry: {line[:40]!r}", f"{path}, line {number}", ENTRY_HINT)
+        if match:
+            word, frequency, tag = match.groups()
+            entries.append((word, int(frequency) if frequency else None, tag and tag.strip()))
+    return entries, fingerprint_lines(lines)

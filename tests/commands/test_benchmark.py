@@ -22,11 +22,11 @@ from distill.commands.benchmark.timing import Candidate, measure, spaced
 from distill.commands.experiment import Run
 from distill.errors import UserError
 from distill.evaluation.baselines import bert_base as yard
-from distill.evaluation.baselines import fasttext
 from distill.evaluation.baselines.fasttext import FastText
 from distill.evaluation.timing import in_turns
 from distill.reporting.speed import COLUMNS, Measured, Speed, figure, rows_of, write
 from distill.reporting.tables import display_width
+from distill.text.segmentation import Segmenter
 
 __all__ = ["hurried"]  # a fixture
 
@@ -193,29 +193,38 @@ class Package(types.ModuleType):
         Path(path).write_bytes(b"12345")
 
 
+class Characters(Segmenter):
+    def segment(self, text: str) -> list[str]:
+        return list(text)
+
+
+class Whitespace(Segmenter):
+    def segment(self, text: str) -> list[str]:
+        return text.split()
+
+
 def test_fasttext(monkeypatch: pytest.MonkeyPatch) -> None:
     package = Package("fasttext")
     monkeypatch.setitem(sys.modules, "fasttext", package)
-    model = FastText([["股票"], ["球队", "\n", "赢"]], [3, 1])
+    model = FastText([["股票"], ["球队", "\n", "赢"]], [3, 1], Characters())
     assert package.lines == ["__label__3 股票", "__label__1 球队 赢"]
     assert package.settings["thread"] == package.settings["seed"] == 1
-    monkeypatch.setattr(fasttext, "segment", list)
-    assert model.predict(["股票"]) == [0]  # cut into characters now
-    monkeypatch.setattr(fasttext, "segment", str.split)
+    assert model.predict(["股票"]) == [0]  # segmented into characters
+    model = FastText([["股票"], ["球队", "\n", "赢"]], [3, 1], Whitespace())
     assert model.predict(["球队 赢", "股票", "half \ud800"]) == [1, 3, 0] and model.bytes == 5
 
 
 def test_fasttext_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fasttext", None)
     with pytest.raises(UserError, match="fasttext is not installed") as error:
-        FastText([["股票"]], [0])
+        FastText([["股票"]], [0], Segmenter())
     assert error.value.hint == "pip install fasttext-wheel"
 
 
 def test_the_real_fasttext() -> None:
     pytest.importorskip("fasttext")
     texts = ["球队 比赛"] * 50, ["股票 银行"] * 50
-    model = FastText([text.split() for group in texts for text in group], [0] * 50 + [1] * 50)
+    model = FastText([text.split() for group in texts for text in group], [0] * 50 + [1] * 50, Segmenter())
     assert model.predict(["球队比赛", "股票银行", ""])[:2] == [0, 1] and model.bytes > 1000
 
 

@@ -24,7 +24,7 @@ from distill.evaluation.metrics import is_below
 from distill.export.bundle import export_bundle
 from distill.models.predictor import load_student
 from distill.runtime.bundle import read_bundle
-from distill.text.segmentation import frequent_words
+from distill.text.segmentation import Segmenter
 from distill.text.teacher_vectors import SPREAD, reduced
 from distill.text.vocabulary import Vocabulary
 from distill.training import defaults
@@ -44,8 +44,8 @@ def few(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str], toy_vec
 def test_the_student_knows_words_that_no_text_holds(few: Path) -> None:
     student: Any = load_student(few / "student").input
     words = student.vocabulary.words
-    assert set(frequent_words(60)) <= set(words)
-    word = next(word for word in frequent_words(60) if len(word) > 1)
+    assert set(Segmenter().frequent_words(60)) <= set(words)
+    word = next(word for word in Segmenter().frequent_words(60) if len(word) > 1)
     assert student.vocabulary.encode([word], 9) == [words.index(word)]
 
 
@@ -273,7 +273,7 @@ def test_the_same_text_is_not_general_too(title_folder: Path, tmp_path: Path) ->
     data = dataclasses.replace(Settings().data, data=str(title_folder))
     transfer = TransferSettings(general_words=50, general_sentences=0)
     run = Run(Settings(run=RunSettings(run=str(tmp_path)), data=data, transfer=transfer))
-    word = frequent_words(1)[0]
+    word = Segmenter().frequent_words(1)[0]
     held = dataclasses.replace(run.data, test=(*run.data.test, Example(example_id(word), word, 0)))
     run.__dict__["data"] = held
     assert example_id(word) not in {example.id for example in run.general} and len(run.general) == 49

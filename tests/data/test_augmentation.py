@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from distill.config import TransferSettings
-from distill.data.augmentation import LONGEST_NGRAM, Unigrams, _altered, augmented
+from distill.data import augmentation
+from distill.data.augmentation import LONGEST_NGRAM, Unigrams, _altered
 from distill.errors import UserError
-from distill.text.segmentation import MASKED, segment, tag
+from distill.text.segmentation import MASKED, Segmenter
 
 TEXTS = [
     "球队今天在北京赢得比赛，教练非常高兴",
@@ -19,6 +20,12 @@ TEXTS = [
     "公司发布新款手机，芯片性能明显提升",
     "老师带领学生参观博物馆，了解历史文化",
 ]
+
+segment, tag = Segmenter().segment, Segmenter().tag
+
+
+def augmented(texts: list[str], settings: TransferSettings, seed: int) -> list[str]:
+    return augmentation.augmented(texts, settings, seed, Segmenter())
 
 
 def settings(**changes: Any) -> TransferSettings:

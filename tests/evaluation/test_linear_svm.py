@@ -9,18 +9,19 @@ from sklearn.svm import LinearSVC
 from distill.errors import UserError
 from distill.evaluation.baselines import linear_svm
 from distill.evaluation.baselines.linear_svm import CS, LinearBaseline, words_and_pairs
-from distill.text.segmentation import segment
+from distill.text.segmentation import Segmenter
 
 SUBJECTS = (("球队", "教练", "冠军"), ("股票", "基金", "银行"), ("手机", "芯片", "软件"))
 ENDINGS = ("今天公布新消息", "为什么这么火", "到底怎么样", "让人没想到", "又上了头条")
 PAIRS = [(f"{word}{ending}", label) for ending in ENDINGS for label, words in enumerate(SUBJECTS) for word in words]
 TEXTS, LABELS = [text for text, _ in PAIRS], [label for _, label in PAIRS]
-WORDS = [segment(text) for text in TEXTS]
+SEGMENTER = Segmenter()
+WORDS = [SEGMENTER.segment(text) for text in TEXTS]
 
 
 def fitted(labels: list[int] = LABELS[:27]) -> LinearBaseline:
     dev = {"dev_texts": TEXTS[27:36], "dev_segmented": WORDS[27:36], "dev_labels": LABELS[27:36]}
-    return LinearBaseline().fit(TEXTS[:27], WORDS[:27], labels, **dev)
+    return LinearBaseline(SEGMENTER).fit(TEXTS[:27], WORDS[:27], labels, **dev)
 
 
 def test_it_learns_and_predicts_from_raw_texts() -> None:
@@ -71,7 +72,7 @@ def test_what_comes_often_counts_by_its_logarithm() -> None:
 
 def test_a_class_may_be_missing_but_not_all_but_one() -> None:
     without = [index for index in range(27) if LABELS[index] != 1]
-    floor = LinearBaseline().fit(
+    floor = LinearBaseline(SEGMENTER).fit(
         [TEXTS[index] for index in without],
         [WORDS[index] for index in without],
         [LABELS[index] for index in without],
@@ -105,7 +106,7 @@ def test_held_out_scores_do_not_know_a_texts_own_label() -> None:
     texts = [chr(0x4E00 + place) * 3 for place in range(40)]  # no text shares a character with another
     words, labels = [[text] for text in texts], [place % 2 for place in range(40)]
     dev = {"dev_texts": texts[:4], "dev_segmented": words[:4], "dev_labels": labels[:4]}
-    floor = LinearBaseline().fit(texts, words, labels, **dev)
+    floor = LinearBaseline(SEGMENTER).fit(texts, words, labels, **dev)
     assert (floor.scores(texts, words, 2).argmax(1) == labels).all()
     held_out = floor.held_out_scores(texts, words, labels, 2)
     assert np.abs(held_out).max() < 0.05 < np.abs(floor.scores(texts, words, 2)).min()

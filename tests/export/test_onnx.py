@@ -25,7 +25,7 @@ from distill.models.predictor import load_student, load_teacher
 from distill.models.registry import Documents, Words, save_student
 from distill.models.teacher import build, save_teacher
 from distill.models.textgcn import GraphTable, GraphTableConfig
-from distill.text.segmentation import segment
+from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import build_vocabulary
 
 onnx = pytest.importorskip("onnx")
@@ -40,7 +40,7 @@ LABELS = ("体育", "财经", "科技")
 def saved_student(folder: Path, ngrams: int = 0, **chosen: Any) -> Path:
     """A student with random weights, large enough that a wrong one shows."""
     torch.manual_seed(0)
-    vocabulary = build_vocabulary([segment(text) for text in TEXTS], 1)
+    vocabulary = build_vocabulary([Segmenter().segment(text) for text in TEXTS], 1)
     vectors = np.random.default_rng(0).standard_normal((len(vocabulary), 10)).astype(np.float32)
     made = registry.build(StudentSettings(hidden=7, ngrams=ngrams, **chosen), vectors, vocabulary.words, len(LABELS))
     model = registry.finish(made)
@@ -146,7 +146,7 @@ def test_another_segmenter_is_said(student: Path, tmp_path: Path, caplog: pytest
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         OnnxClassifier(path)
-    assert "words may be cut otherwise" in caplog.text
+    assert "words may be segmented differently" in caplog.text
 
 
 def test_a_textgcn_is_refused(tmp_path: Path) -> None:

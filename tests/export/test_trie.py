@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from distill.export.trie import SPLIT, lexicon_arrays
 from distill.runtime.lexicon import Lexicon
 from distill.runtime.texts import Packed, pack
 from distill.text import segmentation
-from distill.text.segmentation import MASKED, cutter, segment, segmenter, use_dictionary
+from distill.text.segmentation import MASKED, Segmenter
 from distill.text.vocabulary import Vocabulary, build_vocabulary
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -76,6 +76,8 @@ HAN = st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FD5), max_siz
 COMMON = st.text("的一是不了人我在有他这为之大来以个中上们到说国和地也子时道出而要于就下得可你年生", max_size=12)
 ANY = st.text(st.characters(exclude_categories=()), max_size=8)  # surrogates too
 TEXTS = st.lists(st.sampled_from(ODD + PLAIN) | HAN | COMMON | ANY, max_size=6).map("".join)
+SEGMENTER = Segmenter()
+segment = SEGMENTER.segment
 STRANGE = (
     "天安门广场上的",
     "大厦杭",
@@ -97,7 +99,7 @@ def vocabulary() -> Vocabulary:
 
 @pytest.fixture(scope="module")
 def arrays(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
-    return lexicon_arrays(vocabulary)
+    return lexicon_arrays(vocabulary, SEGMENTER.tables)
 
 
 @pytest.fixture(scope="module")
@@ -106,17 +108,18 @@ def lexicon(arrays: dict[str, NDArray[Any]]) -> Lexicon:
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Iterator[Path]:
-    """A user's dictionary; whatever a test used is left behind it."""
+def mine(tmp_path: Path) -> Path:
+    """A user dictionary."""
     path = tmp_path / "mine.txt"
     path.write_text(
         "\ufeffI-PACE电动车\n云计算平台 5 n\n\n小米SU7 nz\n中国 0\n杭研 0\n龘靐 7\n靐乧 7\n", encoding="utf-8"
     )
-    yield path
-    use_dictionary(None)
+    return path
 
 
-def check(lexicon: Lexicon, vocabulary: Vocabulary, texts: list[str], most: int) -> None:
+def check(
+    lexicon: Lexicon, vocabulary: Vocabulary, texts: list[str], most: int, segment: Callable[[str], list[str]] = segment
+) -> None:
     cut = [segment(text) for text in texts]
     assert [lexicon.cut(text) for text in texts] == cut
     ids, lengths = lexicon.encode(pack(texts), most)
@@ -154,7 +157,7 @@ def test_every_character_alone_and_between_words(lexicon: Lexicon) -> None:
 
 def test_words_of_the_dictionary(lexicon: Lexicon, vocabulary: Vocabulary) -> None:
     """Neighbours that do not belong together, and words that are rarer than their characters side by side."""
-    chosen = random.Random(0).sample([word for word, count in cutter().frequencies.items() if count], 6000)
+    chosen = random.Random(0).sample([word for word, count in SEGMENTER.tables.frequencies.items() if count], 6000)
     texts = ["".join(chosen[place : place + 3]) for place in range(0, len(chosen), 3)]
     check(lexicon, vocabulary, [*texts, *chosen[:2000]], 20)
 
@@ -176,7 +179,7 @@ def test_more_memory_than_there_is_is_an_error_not_a_crash(lexicon: Lexicon) -> 
 
 def test_every_beginning_of_a_word_is_in_the_dictionary(lexicon: Lexicon) -> None:
     """So words that only the vocabulary has, with all that they begin with, hang below what jieba would walk."""
-    known = cutter().frequencies
+    known = SEGMENTER.tables.frequencies
     assert all(word[:-1] in known for word in known if len(word) > 1)
 
 
@@ -194,28 +197,30 @@ def test_a_broken_trie_is_refused(arrays: dict[str, NDArray[Any]]) -> None:
 
 def test_a_dictionary_of_the_user(mine: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:
     run = RunSettings(run=str(tmp_path / "run"))
-    Run(Settings(run, DataSettings(user_dict=str(mine))))
+    segmenter = Run(Settings(run, DataSettings(user_dict=str(mine)))).segmenter
+    segment, tables = segmenter.segment, segmenter.tables
     assert segment("云计算平台和I-pace电动车") == ["云计算平台", "和", "i-pace电动车"]
     assert segment("小米su7") == ["小米su7"] and segment("中国杭研") == [*"中国杭研"]
     assert segment("龘靐乧") == ["龘靐", "乧"]  # both ways score the same, to the bit
-    arrays = lexicon_arrays(vocabulary)
-    assert (arrays["lexicon.weights"] & SPLIT > 0).sum() == len(cutter().split) == 2
+    arrays = lexicon_arrays(vocabulary, tables)
+    assert (arrays["lexicon.weights"] & SPLIT > 0).sum() == len(tables.split) == 2
     check(
         Lexicon(arrays),
         vocabulary,
         ["云计算平台和I-PACE电动车", "小米SU7到了", "中国杭研大厦", "龘靐乧", *PLAIN, *ODD],
         20,
+        segment,
     )
 
-    known = segmenter()
-    assert set(known) == {"name", "version", "dictionary"}
+    assert set(segmenter.identity) == {"name", "version", "dictionary"}
     mine.write_text("云计算平台\n", encoding="utf-8")
-    use_dictionary(mine)
-    assert set(segmenter()) == set(known) and segmenter() != known
-    assert segment("中国小米su7") == ["中国", "小米", "su7"] and not cutter().split
+    other = Segmenter(mine)
+    assert set(other.identity) == set(segmenter.identity) and other.identity != segmenter.identity
+    assert other.segment("中国小米su7") == ["中国", "小米", "su7"] and not other.tables.split
 
-    Run(Settings(run))
-    assert set(segmenter()) == {"name", "version"} and segment("云计算平台") == ["云", "计算", "平台"]
+    default = Run(Settings(run)).segmenter
+    assert set(default.identity) == {"name", "version"} and default.segment("云计算平台") == ["云", "计算", "平台"]
+    assert segment("中国杭研") == [*"中国杭研"] and segment("小米su7") == ["小米su7"]  # as before
 
 
 def test_the_flag_of_a_dictionary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,24 +233,24 @@ def test_a_broken_dictionary(tmp_path: Path, line: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(f"好词 3\n\n{line}\n", encoding="utf-8")
     with pytest.raises(UserError, match="not a dictionary's entry") as fault:
-        use_dictionary(path)
+        Segmenter(path)
     assert str(path) in str(fault.value) and "line 3" in str(fault.value) and "--user_dict" in str(fault.value)
-    assert "dictionary" not in segmenter() and "好词" not in cutter().frequencies
+    assert "好词" not in SEGMENTER.tables.frequencies
 
 
 def test_a_missing_or_foreign_dictionary(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(UserError, match="cannot be read"):
-            use_dictionary(path)
+            Segmenter(path)
     (tmp_path / "gbk.txt").write_bytes("a\n北京\n".encode("gbk"))
     with pytest.raises(UserError, match="not UTF-8") as fault:
-        use_dictionary(tmp_path / "gbk.txt")
+        Segmenter(tmp_path / "gbk.txt")
     assert "line 2" in str(fault.value)
 
 
-def test_without_a_dictionary_jieba_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmentation, "_tokenizer", None)  # calling it would fail
-    use_dictionary(None)
+def test_a_run_loads_jieba_only_when_it_segments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(segmentation, "_shared_tokenizer", None)  # calling it would fail
+    Run(Settings(RunSettings(run=str(tmp_path))))
 
 
 def shared_texts() -> list[str]:
@@ -268,7 +273,7 @@ def test_all_real_texts() -> None:
     texts = shared_texts()
     cut = [segment(text) for text in texts]
     vocabulary = build_vocabulary(cut, 2)
-    lexicon = Lexicon(lexicon_arrays(vocabulary))
+    lexicon = Lexicon(lexicon_arrays(vocabulary, SEGMENTER.tables))
     ids, lengths = lexicon.encode(pack(texts), 64)
     wrong = [text for text, found in zip(texts, cut, strict=True) if lexicon.cut(text) != found]
     misnumbered = [

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill import load_student
+from distill.config import StudentSettings
 from distill.errors import UserError
-from distill.text.segmentation import MASKED, segment, segmenter, tag
+from distill.models.registry import Words, build, finish, save_student
+from distill.text.segmentation import MASKED, Segmenter
 from distill.text.vocabulary import PAD, PAD_ID, UNKNOWN, UNKNOWN_ID, Vocabulary, build_vocabulary
+
+segment, tag = Segmenter().segment, Segmenter().tag
 
 
 def test_segment() -> None:
@@ -82,4 +90,80 @@ def test_a_vocabulary_comes_back(tmp_path: Path) -> None:
 
 
 def test_segmenter_names_what_it_is() -> None:
-    assert segmenter()["name"] == "jieba"
+    assert Segmenter().identity["name"] == "jieba"
+
+
+TEXT = "小米SU7在云计算平台，中国杭研"
+WITHOUT = ["小米", "su7", "在", "云", "计算", "平台", "，", "中国", "杭研"]
+DICTIONARIES = {  # entries -> the words of TEXT
+    "小米SU7 nz\n杭研 0": ["小米su7", "在", "云", "计算", "平台", "，", "中国", "杭", "研"],
+    "云计算平台 5 n\n中国 0": ["小米", "su7", "在", "云计算平台", "，", "中", "国", "杭研"],
+}
+
+
+@pytest.fixture
+def segmenters(tmp_path: Path) -> dict[Segmenter, list[str]]:
+    """Segmenters with different dictionaries and without one, and the words of TEXT that each must give."""
+    expected = {Segmenter(): WITHOUT}
+    for number, (entries, words) in enumerate(DICTIONARIES.items()):
+        path = tmp_path / f"{number}.txt"
+        path.write_text(entries, "utf-8")
+        expected[Segmenter(path)] = words
+    return expected
+
+
+def test_segmenters_do_not_influence_each_other(segmenters: dict[Segmenter, list[str]]) -> None:
+    for _ in range(2):
+        for segmenter, words in segmenters.items():
+            assert segmenter.segment(TEXT) == words
+    first, second, third = segmenters
+    assert first == Segmenter() and len({first, second, third}) == 3
+    assert ("小米su7", "nz") in second.tag(TEXT) and ("小米su7", "nz") not in third.tag(TEXT)
+    assert [len(segmenter.tables.split) for segmenter in segmenters] == [0, 1, 1]
+    assert "小米su7" in second.tables.frequencies and "小米su7" not in third.tables.frequencies
+
+
+def test_segmenters_in_several_threads(segmenters: dict[Segmenter, list[str]]) -> None:
+    """They are first used by the threads, so that they load their dictionaries at the same time."""
+
+    def work(segmenter: Segmenter) -> list[list[str]]:
+        return [segmenter.segment(TEXT) for _ in range(300)]
+
+    with ThreadPoolExecutor(6) as pool:
+        for words, found in zip(list(segmenters.values()) * 2, pool.map(work, list(segmenters) * 2), strict=True):
+            assert found == [words] * 300
+
+
+def test_a_forbidden_word_is_forbidden_for_its_segmenter_alone(tmp_path: Path) -> None:
+    """A dictionary's last line of a word counts, and what is no Chinese word is never split."""
+    path = tmp_path / "mine.txt"
+    path.write_text("杭研 0\nabc 0\n北京 0\n北京 900\n", "utf-8")
+    segmenter = Segmenter(path)
+    assert segmenter.segment("杭研abc北京") == ["杭", "研", "abc", "北京"]
+    assert segment("杭研abc北京") == ["杭研", "abc", "北京"]
+    from jieba import finalseg
+
+    assert not finalseg.Force_Split_Words
+
+
+def test_students_with_different_dictionaries_side_by_side(
+    segmenters: dict[Segmenter, list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vocabulary = build_vocabulary(segmenters.values(), 1)
+    vectors = np.random.default_rng(0).normal(size=(len(vocabulary), 6)).astype(np.float32)
+    settings = StudentSettings(architecture="average", ngrams=0, hidden=5)
+    model, students = finish(build(settings, vectors, vocabulary.words, 2)), {}
+    for number, segmenter in enumerate(segmenters):
+        folder = tmp_path / f"student.{number}"
+        folder.mkdir()
+        save_student(folder, model, Words(vocabulary, 16, 0, segmenter), ["a", "b"])
+        students[segmenter] = load_student(folder, segmenter)
+    assert not caplog.text
+    alone = {segmenter: student.logits([TEXT]).numpy() for segmenter, student in students.items()}
+    assert len({logits.tobytes() for logits in alone.values()}) == len(students)
+    for segmenter, student in students.items():
+        assert student.input.encode([TEXT]).flat.tolist() == vocabulary.encode(segmenters[segmenter], 16)
+        assert np.array_equal(student.logits([TEXT]).numpy(), alone[segmenter])
+    with caplog.at_level(logging.WARNING):
+        load_student(tmp_path / "student.1", list(segmenters)[2])
+    assert "student.1: its texts were segmented by" in caplog.text

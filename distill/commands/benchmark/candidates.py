@@ -23,7 +23,6 @@ from distill.models.inference import PREDICTION_BATCH
 from distill.models.predictor import load
 from distill.models.teacher import has_fast_bf16
 from distill.storage.fingerprints import fingerprint_lines
-from distill.text.segmentation import segment
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 TEACHER, YARDSTICK = "teacher, fp32", f"{BERT}, fp32"
@@ -35,7 +34,7 @@ TORCH = (
 )
 ONNX = "from distill.export.onnx import OnnxClassifier; predict = OnnxClassifier(sys.argv[1], 1).predict"
 YARD = "from distill.evaluation.baselines.bert_base import bert_base; predict, _ = bert_base()"
-JIEBA = "from distill.text.segmentation import segment; predict = lambda texts: list(map(segment, texts))"
+JIEBA = "from distill.text.segmentation import Segmenter; predict = lambda texts: list(map(Segmenter().segment, texts))"
 CUT = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).cut"
 
 
@@ -57,9 +56,9 @@ def makers(bench: Bench) -> Iterator[tuple[str, Maker]]:
     names = {folder: f"student {n}, {folder.parent.name}/{folder.name}" for n, folder in enumerate(folders, 1)}
     for folder, name in names.items() if len(folders) > 1 else [(folders[0], "student")]:
         yield f"{name}, bundle", partial(bundle, bench, name, folder)
-        yield f"{name}, PyTorch", partial(in_torch, f"{name}, PyTorch", folder, threads=bench.threads)
+        yield f"{name}, PyTorch", partial(in_torch, bench.run, f"{name}, PyTorch", folder, threads=bench.threads)
         if torch.cuda.is_available():
-            yield f"{name}, GPU", partial(in_torch, f"{name}, GPU", folder, device=GPU)
+            yield f"{name}, GPU", partial(in_torch, bench.run, f"{name}, GPU", folder, device=GPU)
     yield TEACHER, partial(teacher, bench, TEACHER, bf16=False)
     yield "teacher, bf16", partial(teacher, bench, "teacher, bf16", bf16=True)
     yield "teacher, ONNX", partial(onnx_teacher, bench, "teacher, ONNX", int8=False)
@@ -69,7 +68,7 @@ def makers(bench: Bench) -> Iterator[tuple[str, Maker]]:
     yield YARDSTICK, yardstick
     yield "LinearSVC", partial(linear, bench.run)
     yield "fastText", partial(fast_text, bench.run)
-    yield "jieba alone", jieba
+    yield "jieba alone", partial(jieba, bench.run)
     yield "bundle's segmenter alone", partial(segmenter, bench, folders[0])
 
 
@@ -90,6 +89,7 @@ def bundle(bench: Bench, name: str, folder: Path) -> Candidate:
 
 
 def in_torch(
+    run: Run,
     name: str,
     folder: Path,
     *,
@@ -100,7 +100,7 @@ def in_torch(
     like: str = "",
 ) -> Candidate:
     """A student or teacher in PyTorch; ``bf16`` is an encoder's precision."""
-    classifier = load(folder).to(device)
+    classifier = load(folder, run.segmenter).to(device)
     model: Any = classifier.model
     model.bf16 = bf16
     return Candidate(
@@ -121,7 +121,7 @@ def teacher(bench: Bench, name: str, device: torch.device = CPU, bf16: bool | No
         raise UserError("this processor does not multiply bfloat16, so it would be slower than fp32")
     threads, like = bench.threads if device == CPU else (1,), "" if name == TEACHER else TEACHER
     folder = teachers_of(bench.run)[0]
-    return in_torch(name, folder, effort=SLOW, threads=threads, device=device, bf16=bf16, like=like)
+    return in_torch(bench.run, name, folder, effort=SLOW, threads=threads, device=device, bf16=bf16, like=like)
 
 
 def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
@@ -155,7 +155,7 @@ def linear(run: Run) -> Candidate:
 
 def fast_text(run: Run) -> Candidate:
     """The quick classifier that others know."""
-    model = FastText(run.segmented(run.data.train), [example.label for example in run.data.train])
+    model = FastText(run.segmented(run.data.train), [example.label for example in run.data.train], run.segmenter)
     return _of_classes("fastText", run, model.predict, model.bytes)
 
 
@@ -170,10 +170,14 @@ def _of_classes(
     return Candidate(name, lambda _: predict, batch=len(run.data.test), bytes=size)
 
 
-def jieba() -> Candidate:
+def jieba(run: Run) -> Candidate:
     """What cuts texts in training, alone."""
     return Candidate(
-        "jieba alone", lambda _: lambda texts: list(map(segment, texts)), 1, gives_labels=False, child=(JIEBA,)
+        "jieba alone",
+        lambda _: lambda texts: list(map(run.segmenter.segment, texts)),
+        1,
+        gives_labels=False,
+        child=(JIEBA,),
     )
 
 
@@ -195,4 +199,4 @@ def segmenter(bench: Bench, folder: Path) -> Candidate:
 def _shipped(bench: Bench, folder: Path) -> Path:
     """A student's bundle, made once."""
     target = bench.folder / fingerprint_lines([str(folder)])
-    return target if target.exists() else export_bundle(folder, target)
+    return target if target.exists() else export_bundle(folder, target, segmenter=bench.run.segmenter)

@@ -56,7 +56,7 @@ def benchmark(run: Run) -> list[Path]:
 
 def _checked(run: Run, folder: Path) -> list[str]:
     """Refuse a broken student before minutes of timing, and the run's own of other data; a given one is warned of."""
-    load_student(folder)
+    load_student(folder, run.segmenter)
     if not run.settings.export.student_folder:
         run.check_same_data(folder, "train_student")
     elif differences(folder, {"data": run.data.fingerprint}):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
-from distill.text.segmentation import segment
+from distill.text.segmentation import Segmenter
 
 LABEL = "__label__"
 SETTINGS = {"dim": 100, "epoch": 10, "lr": 0.5, "wordNgrams": 2, "minn": 1, "maxn": 3, "bucket": 500_000}
@@ -20,12 +20,14 @@ class FastText:
     Args:
         segmented: words of the texts to learn from.
         labels: their class numbers.
+        segmenter: for the texts to predict.
 
     Raises:
         UserError: the package is not installed.
     """
 
-    def __init__(self, segmented: Sequence[Sequence[str]], labels: Sequence[int]) -> None:
+    def __init__(self, segmented: Sequence[Sequence[str]], labels: Sequence[int], segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "train.txt")
             lines = (f"{LABEL}{label} {_line(words)}" for words, label in zip(segmented, labels, strict=True))
@@ -34,7 +36,7 @@ class FastText:
 
     def predict(self, texts: Sequence[str]) -> list[int]:
         """Class numbers of raw texts, segmentation included."""
-        lines = [_line(segment(text)).encode("utf-8", "replace").decode() for text in texts]
+        lines = [_line(self._segmenter.segment(text)).encode("utf-8", "replace").decode() for text in texts]
         found, _ = self._model.predict(lines)  # of a list: of a single text it fails with NumPy 2
         return [int(labels[0].removeprefix(LABEL)) if labels else 0 for labels in found]
 

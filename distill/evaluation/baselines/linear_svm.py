@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 
 from distill.errors import UserError
 from distill.progress import log, progress
-from distill.text.segmentation import segment
+from distill.text.segmentation import Segmenter
 
 CS = (0.05, 0.1, 0.2, 0.5, 1.0)
 CHARACTERS = (1, 4)  # lengths of the character n-grams
@@ -41,7 +41,8 @@ class LinearBaseline:
     words to the chosen model, all C's included.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
         # sublinear: a word that comes twice does not count twice as much
         self._words = TfidfVectorizer(analyzer=words_and_pairs, sublinear_tf=True)
         self._characters = TfidfVectorizer(analyzer="char", ngram_range=CHARACTERS, sublinear_tf=True)
@@ -61,7 +62,7 @@ class LinearBaseline:
         dev_segmented: Segmented,
         dev_labels: Labels,
     ) -> LinearBaseline:
-        """Learn from ``texts`` and their words (see ``segment``); the first of equally good C's wins."""
+        """Learn from ``texts`` and their words (as the segmenter gives them); the first of equally good C's wins."""
         if len(set(map(int, labels))) < 2:
             raise UserError("the floor needs texts of two classes to learn from")
         started = time.perf_counter()
@@ -80,7 +81,7 @@ class LinearBaseline:
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Class numbers (texts,) of raw texts, segmentation included."""
-        features = self._features(texts, [segment(text) for text in texts])
+        features = self._features(texts, [self._segmenter.segment(text) for text in texts])
         return np.asarray(self._svm.predict(features), dtype=np.int64)
 
     def scores(self, texts: Sequence[str], segmented: Segmented, classes: int) -> NDArray[np.float32]:

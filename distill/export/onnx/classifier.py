@@ -19,7 +19,7 @@ from distill.models.inference import PREDICTION_BATCH
 from distill.models.registry import VOCABULARY, Words
 from distill.models.teacher import Wordpieces
 from distill.text.batching import sorted_by_length
-from distill.text.segmentation import warn_of_another_segmenter
+from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import Vocabulary
 
 TOKENIZER = "tokenizer.json"
@@ -69,13 +69,20 @@ class OnnxClassifier:
         path: the ONNX file; what :func:`export_student` or :func:`export_teacher` wrote beside it is needed too.
         threads: of onnxruntime; 0: one a core. Texts are cut into words in one thread.
         batch_size: texts that run at once, of like lengths and padded to their longest.
+        segmenter: the one of a student's training; None: jieba without a user dictionary.
 
     Raises:
         UserError: onnxruntime is missing, or the file or what belongs to it is missing or damaged.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1, batch_size: int = PREDICTION_BATCH) -> None:
-        self.card, self._input = _read(Path(path))
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int = 1,
+        batch_size: int = PREDICTION_BATCH,
+        segmenter: Segmenter | None = None,
+    ) -> None:
+        self.card, self._input = _read(Path(path), segmenter or Segmenter())
         self.labels = tuple(self.card["labels"])
         self.temperature = float(self.card["temperature"])
         self._signature = SIGNATURES[self.card["kind"]]
@@ -101,25 +108,25 @@ class OnnxClassifier:
         return [self.labels[place] for place in self.logits(texts).argmax(1)]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Words | Wordpieces]:
+def _read(path: Path, segmenter: Segmenter) -> tuple[dict[str, Any], Words | Wordpieces]:
     try:
         card = json.loads(card_of(path).read_text(encoding="utf-8"))
         missing = {"labels", "temperature"} - set(card)
         if missing:
             raise KeyError(*sorted(missing))
-        return card, INPUTS[card["kind"]](path, card)
+        return card, INPUTS[card["kind"]](path, card, segmenter)
     except OSError as error:
         raise UserError("a file that belongs to the ONNX file cannot be read", error.filename, AGAIN) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"this card is broken: {error!r}", card_of(path), AGAIN) from error
 
 
-def _words(path: Path, card: dict[str, Any]) -> Words:
-    warn_of_another_segmenter(path, card["segmenter"])
-    return Words(Vocabulary.load(path.with_name(VOCABULARY)), card["max_length"], card["ngrams"])
+def _words(path: Path, card: dict[str, Any], segmenter: Segmenter) -> Words:
+    segmenter.warn_of_mismatch(path, card["segmenter"])
+    return Words(Vocabulary.load(path.with_name(VOCABULARY)), card["max_length"], card["ngrams"], segmenter)
 
 
-def _wordpieces(path: Path, card: dict[str, Any]) -> Wordpieces:
+def _wordpieces(path: Path, card: dict[str, Any], _: Segmenter) -> Wordpieces:
     text = path.with_name(TOKENIZER).read_text(encoding="utf-8")
     try:
         rust = Tokenizer.from_str(text)
@@ -128,7 +135,10 @@ def _wordpieces(path: Path, card: dict[str, Any]) -> Wordpieces:
     return Wordpieces(Pieces(rust, card["unknown"], card["pad_id"]), card["prefix"], card["max_length"])
 
 
-INPUTS: dict[str, Callable[[Path, dict[str, Any]], Words | Wordpieces]] = {"student": _words, "teacher": _wordpieces}
+INPUTS: dict[str, Callable[[Path, dict[str, Any], Segmenter], Words | Wordpieces]] = {
+    "student": _words,
+    "teacher": _wordpieces,
+}
 
 
 def _session(path: Path, threads: int) -> Any:

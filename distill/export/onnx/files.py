@@ -29,19 +29,20 @@ from distill.models.registry import CARD, VOCABULARY, Words, load_student_parts
 from distill.models.teacher import Wordpieces, load_teacher_parts
 from distill.progress import log
 from distill.storage.atomic import write_file, write_folder, write_json
+from distill.text.segmentation import Segmenter
 
 OPSET = 17  # the first with LayerNormalization
 TOLERANCE = 1e-3  # between logits of PyTorch and onnxruntime, both in float32
 SAMPLES = ("球队今天公布新消息", "股票和基金的价格为什么又上了头条，大家怎么看？", "iPhone 17 Pro 降价 3.5%", "", "好")
 
 
-def export_student(folder: Path, target: Path) -> list[Path]:
+def export_student(folder: Path, target: Path, segmenter: Segmenter | None = None) -> list[Path]:
     """Write student.onnx, its card and vocabulary.txt; the folder ``target`` is replaced once they are whole.
 
     Raises:
         UserError: a package is missing; there is no student, or a textgcn; the file disagrees with PyTorch.
     """
-    model, words, labels, temperature = load_student_parts(folder)
+    model, words, labels, temperature = load_student_parts(folder, segmenter)
     if not isinstance(words, Words):
         what = "a textgcn knows only the texts of its graph, so there is no ONNX file that could take others"
         raise UserError(what, folder, "another student, such as --student bilstm, taught by it: --teacher FOLDER")
@@ -158,7 +159,8 @@ def _quantise(path: Path) -> None:
 def _compare(path: Path, classifier: TextClassifier, allowed: float) -> None:
     """Raise UserError where the file, asked in batches of other sizes than it was traced with, says something else."""
     wanted = classifier.logits(SAMPLES).numpy()
-    found = OnnxClassifier(path, batch_size=2).logits(SAMPLES)
+    segmenter = classifier.input.segmenter if isinstance(classifier.input, Words) else None
+    found = OnnxClassifier(path, batch_size=2, segmenter=segmenter).logits(SAMPLES)
     difference = float(np.abs(found - wanted).max())
     if not difference <= allowed:  # NaN too
         what = f"onnxruntime's logits differ from PyTorch's by {difference:.2g}; nothing was written"
