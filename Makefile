@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint types browser clean
+.PHONY: demo test test-slow coverage lint types browser clean
 
 demo: $(VENV)/demo.installed  ## teacher, students and report on the embedded reviews, by settings that take minutes
 	$(BIN)/python distill.py --teacher_epochs 2 --vectors bundled --general_words 0 --general_sentences 0
@@ -11,7 +11,10 @@ test: lint types  ## lint, types, tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/test.installed  ## the tests marked slow, with the real weights
-	$(BIN)/python -m pytest -m slow --no-cov
+	$(BIN)/python -m pytest -m slow
+
+coverage: $(VENV)/test.installed  ## the tests again, twice as slow, and which lines they run
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .

@@ -32,7 +32,6 @@ from distill.data import Example, example_id
 __all__ = ["hurried"]  # a fixture: --mode benchmark with little effort
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/tutorial.md")
 IMAGE = "distill-zh"
 BASH = shutil.which("bash") or "bash"
 SERVED = "127.0.0.1:8000"
@@ -193,7 +192,7 @@ def reader(
 
 
 @pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [pytest.param("README.md", marks=pytest.mark.slow), "docs/tutorial.md"])
 def test_every_command_can_be_typed_in_turn(document: str, reader: Reader) -> None:
     typed = commands(document)
     assert len(typed) > 15

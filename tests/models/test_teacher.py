@@ -295,6 +295,7 @@ def test_accelerate_launch_trains_and_asks_as_one_process_does(
     assert accuracies[0] == accuracies[1]
 
 
+@pytest.mark.slow
 def test_a_fault_ends_every_process(tiny_flags: list[str], tmp_path: Path) -> None:
     flags = [*tiny_flags, "--run", str(tmp_path / "run"), "--mode", "train_teacher", "--teacher_layers", "9"]
     run = in_two_processes(["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"], tmp_path, flags)

@@ -63,7 +63,13 @@ def test_both_engines_say_the_same(
         np.testing.assert_allclose(theirs[name].to_numpy(), ours[name].to_numpy(), atol=1e-5)
     assert predict(bundle, *flags, tmp_path / "ray", "--engine", "ray") == 2
     assert "writes a new folder, this is there already" in capsys.readouterr().err
-    assert predict(bundle, *flags, tmp_path / "strict", "--engine", "ray", "--strict") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_strict(bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--input", texts, "--output", tmp_path / "strict", "--engine", "ray", "--strict"]
+    assert predict(bundle, *flags) == 2
     assert "there is no text -> repair or delete that row" in capsys.readouterr().err
     assert not (tmp_path / "strict").exists()
 
