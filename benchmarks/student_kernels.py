@@ -41,7 +41,7 @@ from distill.evaluation.timing import (  # noqa: E402
 )
 from distill.export.bundle import bundle_arrays  # noqa: E402
 from distill.models.bilstm import BiLSTM, BiLSTMConfig  # noqa: E402
-from distill.reporting.speed import figure  # noqa: E402
+from distill.reporting.tables import three_digits  # noqa: E402
 from distill.runtime import networks  # noqa: E402
 from distill.runtime.layers import lanes  # noqa: E402
 
@@ -166,18 +166,18 @@ def write(rows: Sequence[dict[str, Any]], machine: dict[str, Any]) -> None:
         [
             row["kernel"],
             row["precision"],
-            figure(row["us_per_text"]),
-            f"{figure(min(row['us_rounds']))} to {figure(max(row['us_rounds']))}",
-            figure(row["times_pytorch"]),
+            three_digits(row["us_per_text"]),
+            f"{three_digits(min(row['us_rounds']))} to {three_digits(max(row['us_rounds']))}",
+            three_digits(row["times_pytorch"]),
             f"{row['largest_error']:.1g}",
             f"{100 * row['equal_labels']:.2f} %",
-            figure(row["folded_mb"]) if row["folded_mb"] else "-",
+            three_digits(row["folded_mb"]) if row["folded_mb"] else "-",
             row["needs"],
         ]
         for row in rows
     ]
     taken = ", ".join(f"{name} {value}" for name, value in machine.items())
-    said = f"The largest logit is {figure(rows[0]['largest_logit'])}. Measured with {taken}."
+    said = f"The largest logit is {three_digits(rows[0]['largest_logit'])}. Measured with {taken}."
     found = {"machine": machine, "rows": rows}
     publish(HERE / "student_kernels" / "kernels", [list(TITLES), *body], said, found)
 

@@ -11,7 +11,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from distill.reporting import comparison, speed  # noqa: E402
-from distill.reporting.tables import markdown_of  # noqa: E402
+from distill.reporting.comparison import ComparisonRow  # noqa: E402
+from distill.reporting.results import from_json  # noqa: E402
+from distill.reporting.speed import SpeedRow  # noqa: E402
+from distill.reporting.tables import markdown_table  # noqa: E402
 
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -21,8 +24,11 @@ def with_tables(readme: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         rows = json.loads((ROOT / match[2]).read_text(encoding="utf-8"))["rows"]
-        short = speed.short if "us_per_text" in rows[0] else comparison.short
-        return f"{match[1]}{markdown_of(short(rows))}\n{match[3]}"
+        if "us_per_text" in rows[0]:
+            lines = speed.short_lines([from_json(SpeedRow, row) for row in rows])
+        else:
+            lines = comparison.short_lines([from_json(ComparisonRow, row) for row in rows])
+        return f"{match[1]}{markdown_table(lines)}\n{match[3]}"
 
     return PLACE.sub(table, readme)
 

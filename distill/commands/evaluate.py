@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, size_of
+from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, labels_of, size_of
 from distill.commands.model_cards import add_results
 from distill.commands.teacher_check import why_not_to_follow
 from distill.commands.train_teacher import identity, open_teacher_of, teachers_of
 from distill.data import Example
 from distill.errors import UserError
 from distill.evaluation import timing
-from distill.evaluation.metrics import scores
 from distill.models.predictor import TextClassifier, load_student
 from distill.models.teacher import has_fast_bf16
 from distill.progress import log
-from distill.reporting.comparison import COMPARISON
-from distill.reporting.results import Outcome, Report
-from distill.reporting.summary import write
+from distill.reporting.comparison import COMPARISON, ComparisonRecord, read_record
+from distill.reporting.report import write
+from distill.reporting.results import EvaluationContext, Outcome
+from distill.reporting.summary import LinearResult, Report
 from distill.storage.fingerprints import made_from, versions
 
 Key = tuple[str, int]  # kind of model, seed
@@ -40,22 +38,14 @@ def test(run: Run) -> list[Path]:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
     _check(run, folders)
     teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
-    texts = [example.text for example in run.data.test]
+    context = evaluation_context(run)
+    provenance = {kind: made_from(path) for (kind, _), path in reversed(folders.items())}
     report = Report(
         name=run.folder.root.resolve().name,
-        texts=texts,
-        gold=np.array([example.label for example in run.data.test]),
-        first_of_text=first_of_text(run.data.test),
-        labels=run.data.labels,
-        outcomes=_outcomes(run, folders, texts),
-        data=run.data.counts,
-        settings={
-            **dataclasses.asdict(run.settings),
-            "made_from": {kind: made_from(path) for (kind, _), path in reversed(folders.items())},
-        },
+        context=dataclasses.replace(context, settings={**context.settings, "made_from": provenance}),
+        outcomes=_outcomes(run, folders, context.texts),
         versions=versions(),
-        timing=timing_sentence(min(len(texts), timing.TEXTS)),
-        linear=_linear_row(run, texts, folders),
+        linear=_linear_result(run, context, folders),
         warning=why_not_to_follow(run, teachers) if teachers else "",
         missing=[
             f"Not there: {kind}; {COMMAND} {command}"
@@ -70,7 +60,7 @@ def test(run: Run) -> list[Path]:
     return [*files, *_cards(run, folders, report)]
 
 
-def _outcomes(run: Run, folders: dict[Key, Path], texts: list[str]) -> list[Outcome]:
+def _outcomes(run: Run, folders: dict[Key, Path], texts: Sequence[str]) -> list[Outcome]:
     """What every model says of the test texts, and how fast."""
     models = {
         key: open_teacher_of(run, path) if key[0] == TEACHER else load_student(path, run.segmenter)
@@ -93,26 +83,22 @@ def _outcomes(run: Run, folders: dict[Key, Path], texts: list[str]) -> list[Outc
     ]
 
 
-def _linear_row(run: Run, texts: list[str], folders: dict[Key, Path]) -> dict[str, Any]:
-    """What the linear model reaches on test, as a row of the report, and its weight in what the student imitates."""
-    predicted = run.linear.predict(texts)
-    gold = [example.label for example in run.data.test]
+def _linear_result(run: Run, context: EvaluationContext, folders: dict[Key, Path]) -> LinearResult:
+    """The linear baseline on test, and the weight of its scores in what the students imitate."""
     weights = [
         (made_from(path) or {}).get("linear weight") or 0.0 for (kind, _), path in folders.items() if kind == DISTILLED
     ]
-    found = scores(gold, predicted, first_of_text(run.data.test), len(run.data.labels))
-    return found | {"weight": max(weights, default=0.0)}
+    return LinearResult(context.scores(run.linear.predict(context.texts)), max(weights, default=0.0))
 
 
-def _comparison(run: Run) -> dict[str, Any] | None:
+def _comparison(run: Run) -> ComparisonRecord | None:
     """What an earlier comparison of this run wrote, if it was of the same data."""
     path = run.folder.compare / COMPARISON
     if not path.is_file():
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    counts = run.data.counts
-    if all(counts.get(key, count) == count for key, count in content["data"].items()):
-        return content
+    record, counts = read_record(path), run.data.counts
+    if all(counts.get(key, count) == count for key, count in record.data.items()):
+        return record
     log.info("%s: left out of the report, it is of other data", path)
     return None
 
@@ -120,7 +106,7 @@ def _comparison(run: Run) -> dict[str, Any] | None:
 def _cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
     """The cards of the run's own models, with what was measured."""
     return [
-        add_results(run, folder, scores(report.gold, outcome.predicted, report.first_of_text, len(report.labels)))
+        add_results(run, folder, dataclasses.asdict(report.context.scores(outcome.predicted)))
         for folder, outcome in zip(folders.values(), report.outcomes, strict=True)
         if folder.parent == run.folder.root
     ]
@@ -165,7 +151,7 @@ def _check(run: Run, folders: dict[Key, Path]) -> None:
             raise UserError("it was taught by another teacher", folder, f"{COMMAND} train_student, or --teacher FOLDER")
 
 
-def _times(models: dict[Key, TextClassifier], texts: list[str]) -> dict[Key, dict[str, float]]:
+def _times(models: dict[Key, TextClassifier], texts: Sequence[str]) -> dict[Key, dict[str, float]]:
     """Milliseconds a text on the processor and, where there is one, on the GPU."""
     times: dict[Key, dict[str, float]] = {key: {} for key in models}
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
@@ -175,6 +161,19 @@ def _times(models: dict[Key, TextClassifier], texts: list[str]) -> dict[Key, dic
         for key, milliseconds in measured.items():
             times[key]["gpu" if device == "cuda" else "cpu"] = milliseconds
     return times
+
+
+def evaluation_context(run: Run) -> EvaluationContext:
+    """The run's test set, and how everything is measured on it."""
+    return EvaluationContext(
+        texts=[example.text for example in run.data.test],
+        gold=labels_of(run.data.test).numpy(),
+        first_of_text=first_of_text(run.data.test),
+        labels=run.data.labels,
+        data=run.data.counts,
+        settings=dataclasses.asdict(run.settings),
+        timing=timing_sentence(min(len(run.data.test), timing.TEXTS)),
+    )
 
 
 def timing_sentence(texts: int) -> str:

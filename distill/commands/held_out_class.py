@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,10 @@ from distill.errors import UserError
 from distill.evaluation.metrics import mean_and_sd
 from distill.models.predictor import load_student
 from distill.progress import log
+from distill.reporting.comparison import HeldOutClassRow
 
 
-def without_class(run: Run, place: int, student: StudentSettings) -> list[dict[str, Any]]:
+def without_class(run: Run, place: int, student: StudentSettings) -> list[HeldOutClassRow]:
     """Rows of recall of the class of --leave_out and accuracy on test; mean over the seeds.
 
     No student sees a text with that label. The distilled ones see the teacher's logits of the other texts, in the last
@@ -53,7 +53,7 @@ def class_left_out(run: Run) -> int | None:
     return labels.index(name)
 
 
-def _rows(run: Run, name: str, spec: StudentSpec, place: int) -> list[dict[str, Any]]:
+def _rows(run: Run, name: str, spec: StudentSpec, place: int) -> list[HeldOutClassRow]:
     left_out = run.settings.compare.leave_out
     folders = row_folders(run, f"without {left_out}, {name}")
     log.info("compare, without %s: %s", left_out, name)
@@ -76,9 +76,8 @@ def _bias(logits: NDArray[np.float32], place: int, share: float) -> NDArray[np.f
     return bias
 
 
-def _row(name: str, logits: Sequence[NDArray[np.float32]], gold: NDArray[np.int64], place: int) -> dict[str, Any]:
+def _row(name: str, logits: Sequence[NDArray[np.float32]], gold: NDArray[np.int64], place: int) -> HeldOutClassRow:
     predicted = [own.argmax(1) for own in logits]
     recall, recall_sd = mean_and_sd([float((own[gold == place] == place).mean()) for own in predicted])
     accuracy, accuracy_sd = mean_and_sd([float((own == gold).mean()) for own in predicted])
-    figures = {"recall": recall, "recall_sd": recall_sd, "accuracy": accuracy, "accuracy_sd": accuracy_sd}
-    return {"name": name, **figures}
+    return HeldOutClassRow(name, recall, recall_sd, accuracy, accuracy_sd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +21,23 @@ BINS = 15  # of confidence
 CHANCE = 2  # texts
 
 
-def scores(gold: Labels, predicted: Labels, first_of_text: NDArray[np.bool_], classes: int) -> dict[str, float]:
-    """Accuracy on all rows, on distinct texts (``first_of_text`` marks one row of each), and macro-F1."""
+@dataclass(frozen=True)
+class Scores:
+    """Shares from 0 to 1: accuracy on all texts and on distinct texts, and macro-averaged F1."""
+
+    accuracy: float
+    accuracy_distinct: float
+    macro_f1: float
+
+
+def scores(gold: Labels, predicted: Labels, first_of_text: NDArray[np.bool_], classes: int) -> Scores:
+    """Scores of predicted class numbers (texts,); ``first_of_text`` marks one row of every distinct text."""
     gold, predicted = np.asarray(gold), np.asarray(predicted)
-    return {
-        "accuracy": float(accuracy_score(gold, predicted)),
-        "accuracy_distinct": float(accuracy_score(gold[first_of_text], predicted[first_of_text])),
-        "macro_f1": float(f1_score(gold, predicted, labels=np.arange(classes), average="macro", zero_division=0.0)),
-    }
+    return Scores(
+        accuracy=float(accuracy_score(gold, predicted)),
+        accuracy_distinct=float(accuracy_score(gold[first_of_text], predicted[first_of_text])),
+        macro_f1=float(f1_score(gold, predicted, labels=np.arange(classes), average="macro", zero_division=0.0)),
+    )
 
 
 def classification_table(gold: Labels, predicted: Labels, names: Sequence[str]) -> str:

@@ -1,9 +1,10 @@
-"""The comparison: objectives and students side by side, each over several seeds, as a table and as a page."""
+"""The comparison: objectives and students over several seeds, as table, JSON, Markdown and page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +13,48 @@ from numpy.typing import NDArray
 
 from distill.evaluation import metrics
 from distill.reporting import accuracy_speed_plot
-from distill.reporting.accuracy_speed_plot import draw_points
-from distill.reporting.html import drawn, sections, write_page
+from distill.reporting.accuracy_speed_plot import MARKERS, PALETTE, ComparedPoint, cycled
+from distill.reporting.html import Drawing, settings_sections, write_page
 from distill.reporting.plots import new_figure
-from distill.reporting.tables import aligned, data_sentence, display_width, markdown_of
+from distill.reporting.results import EvaluationContext, data_sentence, from_json, to_json
+from distill.reporting.tables import (
+    MISSING,
+    Column,
+    decimals,
+    lines_of,
+    markdown_list,
+    markdown_table,
+    meanings,
+    percent,
+    text_table,
+    thousands,
+    truncated,
+)
 from distill.storage.atomic import write_file, write_json
 
 COMPARISON = "compare.json"
+TEACHER, LINEAR = "teacher", "floor"  # objectives of the rows that are no students, as in compare.json
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One combination of objective, student and transfer set, trained with several seeds and asked on test.
+    """One combination of objective, student and transfer set, trained with several seeds and evaluated on test.
 
     Args:
         name: as shown; no two results share one.
-        objective: "logits", "soft", "labels" (the student alone) and so on; "floor"; "teacher".
+        objective: "logits", "soft", "labels" (the student alone) and so on; ``LINEAR``; ``TEACHER``.
         student: "bilstm", "average" and so on; "LinearSVC"; "teacher".
-        transfer: what it learnt from: "train", "train + unlabelled".
-        teachers: how many taught it.
+        transfer: what it was trained on: "train", "train + unlabelled".
+        teachers: number of its teachers.
         predicted: class numbers (seeds, texts).
-        logits_calibration: expected calibration error on test, mean over the seeds, before and after temperature
+        calibration_error: expected calibration error on test, mean over the seeds, before and after temperature
             scaling (None where it is not scaled); None for a model without probabilities.
         train_seconds: of one seed, mean.
-        train_texts: texts that one seed was trained on.
+        train_texts: number of texts that one seed was trained on.
         ms_per_text: milliseconds from raw text to label.
-        parameters: trained numbers in it.
+        parameters: number of trained parameters.
         against: name of the result that its gain is measured from; "" for none.
-        teacher: name of the result whose accuracy it may keep; "" for none.
+        teacher: name of the result whose accuracy it is compared with; "" for none.
     """
 
     name: str
@@ -48,7 +63,7 @@ class ModelResult:
     transfer: str
     teachers: int
     predicted: NDArray[np.int64]
-    logits_calibration: tuple[float, float | None] | None
+    calibration_error: tuple[float, float | None] | None
     train_seconds: float
     train_texts: int
     ms_per_text: float
@@ -58,254 +73,351 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Everything a comparison says.
+class HeldOutClassRow:
+    """A student that saw no labelled text of one class: recall of that class and accuracy on test over the seeds."""
 
-    ``gold`` (texts,) are the test labels, ``first_of_text`` (texts,) marks one row of every distinct text;
-    ``left_out`` holds rows of a table of its own (the experiment with a class that the students saw no label of).
+    name: str
+    recall: float
+    recall_sd: float
+    accuracy: float
+    accuracy_sd: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a comparison is computed from.
+
+    ``held_out_class`` are the rows of the experiment with a class left out, a table of their own.
+
+    Raises:
+        ValueError: two results share a name, one refers to a name that is missing, or shapes differ.
     """
 
-    gold: NDArray[np.int64]
-    first_of_text: NDArray[np.bool_]
-    labels: tuple[str, ...]
+    context: EvaluationContext
     results: Sequence[ModelResult]
-    data: dict[str, int]
-    settings: dict[str, Any]
-    timing: str
-    left_out: Sequence[Mapping[str, Any]] = field(default=())
+    held_out_class: Sequence[HeldOutClassRow] = field(default=())
 
     def __post_init__(self) -> None:
-        names = [result.name for result in self.results]
+        names, texts = [result.name for result in self.results], len(self.context.gold)
         if len(set(names)) < len(names):
-            raise ValueError(f"two results have one name: {sorted(names)}")
+            raise ValueError(f"two results share a name: {sorted(names)}")
         for result in self.results:
             if unknown := {result.against, result.teacher} - {"", *names}:
-                raise ValueError(f"{result.name!r} is compared with {unknown}, which is not there: {names}")
-            if result.predicted.ndim != 2 or result.predicted.shape[1] != len(self.gold):
-                raise ValueError(f"{result.name!r}: want (seeds, {len(self.gold)}), not {result.predicted.shape}")
+                raise ValueError(f"{result.name!r} is compared with {unknown}, which is none of {names}")
+            if result.predicted.ndim != 2 or result.predicted.shape[1] != texts:
+                raise ValueError(f"{result.name!r}: want predictions (seeds, {texts}), not {result.predicted.shape}")
 
 
-def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
-    """One row a result in the order given; what cannot be said of it is None.
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRow:
+    """A row of the comparison, as in compare.json; None where a figure does not apply.
 
-    Accuracies, ``kept`` and the gains are shares, not per cent. ``accuracy_sd`` is the sample standard deviation over
-    the seeds, 0 for one.
+    Accuracies, ``retained`` (of the teacher's accuracy) and the gains are shares, not per cent. ``accuracy_sd`` is the
+    sample standard deviation over the seeds, 0 for one seed.
     """
-    known = {result.name: result for result in comparison.results}
-    return [_row(result, known, comparison) for result in comparison.results]
+
+    name: str
+    objective: str
+    student: str
+    transfer: str = ""
+    teachers: int = 0
+    seeds: int
+    accuracy: float
+    accuracy_sd: float
+    accuracy_distinct: float | None = None
+    macro_f1: float | None = None
+    retained: float | None = field(default=None, metadata={"key": "kept"})
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    p_value: float | None = None
+    against: str = ""
+    ece: float | None = None
+    ece_calibrated: float | None = None
+    train_seconds: float
+    train_texts: int
+    ms_per_text: float
+    parameters: int
 
 
-def _row(result: ModelResult, known: Mapping[str, ModelResult], comparison: Comparison) -> dict[str, Any]:
-    before, after = result.logits_calibration or (None, None)
-    return {
-        "name": result.name,
-        "objective": result.objective,
-        "student": result.student,
-        "transfer": result.transfer,
-        "teachers": result.teachers,
-        "seeds": len(result.predicted),
-        **_scores(result, comparison),
-        "kept": _kept(result, known.get(result.teacher), comparison.gold),
-        **_gain(result, known.get(result.against), comparison.gold),
-        "against": result.against,
-        "ece": before,
-        "ece_calibrated": after,
-        "train_seconds": result.train_seconds,
-        "train_texts": result.train_texts,
-        "ms_per_text": result.ms_per_text,
-        "parameters": result.parameters,
-    }
+@dataclass(frozen=True)
+class ComparisonRecord:
+    """What compare.json holds."""
+
+    rows: Sequence[ComparisonRow]
+    held_out_class: Sequence[HeldOutClassRow]
+    data: Mapping[str, int]
+    settings: Mapping[str, Any]
+    timing: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of compare.json."""
+        return {
+            "rows": [to_json(row) for row in self.rows],
+            "left_out": [to_json(row) for row in self.held_out_class],
+            "data": self.data,
+            "settings": self.settings,
+            "timing": self.timing,
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """The sentences below the tables."""
+        return [data_sentence(self.data), self.timing]
 
 
-def _scores(result: ModelResult, comparison: Comparison) -> dict[str, float]:
-    classes = len(comparison.labels)
-    each = [metrics.scores(comparison.gold, one, comparison.first_of_text, classes) for one in result.predicted]
-    accuracy, sd = metrics.mean_and_sd([figures["accuracy"] for figures in each])
-    others = {key: float(np.mean([figures[key] for figures in each])) for key in ("accuracy_distinct", "macro_f1")}
-    return {"accuracy": accuracy, "accuracy_sd": sd, **others}
+def read_record(path: Path) -> ComparisonRecord:
+    """Read compare.json."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return ComparisonRecord(
+        rows=[from_json(ComparisonRow, row) for row in content["rows"]],
+        held_out_class=[from_json(HeldOutClassRow, row) for row in content["left_out"]],
+        data=content["data"],
+        settings=content["settings"],
+        timing=content["timing"],
+    )
 
 
-def _kept(result: ModelResult, teacher: ModelResult | None, gold: NDArray[np.int64]) -> float | None:
+def record_of(comparison: Comparison) -> ComparisonRecord:
+    """Compute all figures of a comparison."""
+    context = comparison.context
+    return ComparisonRecord(
+        rows_of(comparison), comparison.held_out_class, context.data, context.settings, context.timing
+    )
+
+
+def rows_of(comparison: Comparison) -> list[ComparisonRow]:
+    """One row per result, in the order of the results."""
+    by_name = {result.name: result for result in comparison.results}
+    return [
+        _row(result, comparison.context, by_name.get(result.teacher), by_name.get(result.against))
+        for result in comparison.results
+    ]
+
+
+def _row(
+    result: ModelResult, context: EvaluationContext, teacher: ModelResult | None, against: ModelResult | None
+) -> ComparisonRow:
+    scores = [context.scores(predicted) for predicted in result.predicted]
+    accuracy, accuracy_sd = metrics.mean_and_sd([one.accuracy for one in scores])
+    ece, ece_calibrated = result.calibration_error or (None, None)
+    row = ComparisonRow(
+        name=result.name,
+        objective=result.objective,
+        student=result.student,
+        transfer=result.transfer,
+        teachers=result.teachers,
+        seeds=len(result.predicted),
+        accuracy=accuracy,
+        accuracy_sd=accuracy_sd,
+        accuracy_distinct=float(np.mean([one.accuracy_distinct for one in scores])),
+        macro_f1=float(np.mean([one.macro_f1 for one in scores])),
+        retained=_retained(result, teacher, context.gold),
+        against=result.against,
+        ece=ece,
+        ece_calibrated=ece_calibrated,
+        train_seconds=result.train_seconds,
+        train_texts=result.train_texts,
+        ms_per_text=result.ms_per_text,
+        parameters=result.parameters,
+    )
+    return _with_gain(row, result, against, context.gold)
+
+
+def _retained(result: ModelResult, teacher: ModelResult | None, gold: NDArray[np.int64]) -> float | None:
     """Its mean accuracy as a share of its teacher's."""
     reached = float((teacher.predicted == gold).mean()) if teacher else 0.0
     return float((result.predicted == gold).mean()) / reached if reached else None
 
 
-def _gain(result: ModelResult, against: ModelResult | None, gold: NDArray[np.int64]) -> dict[str, float | None]:
-    """How much more often it is right than ``against``, with interval and p-value."""
+def _with_gain(
+    row: ComparisonRow, result: ModelResult, against: ModelResult | None, gold: NDArray[np.int64]
+) -> ComparisonRow:
+    """The row with its gain in accuracy over ``against``, with interval and p-value."""
     if against is None:
-        return dict.fromkeys(("gain", "gain_low", "gain_high", "p_value"))
+        return row
     right, other = result.predicted == gold, against.predicted == gold
     low, high = metrics.bootstrap_interval(right, other)
     gain = float(right.mean() - other.mean())
-    return {"gain": gain, "gain_low": low, "gain_high": high, "p_value": metrics.mcnemar(right, other)}
+    return replace(row, gain=gain, gain_low=low, gain_high=high, p_value=metrics.mcnemar(right, other))
 
 
 def write(comparison: Comparison, folder: Path) -> tuple[str, list[Path]]:
     """Write compare.json, .md, .html and .png; returns the comparison for a terminal and the files."""
-    rows, left_out = rows_of(comparison), [dict(row) for row in comparison.left_out]
-    content = {
-        "rows": rows,
-        "left_out": left_out,
-        "data": comparison.data,
-        "settings": comparison.settings,
-        "timing": comparison.timing,
-    }
-    notes = [data_sentence(comparison.data), comparison.timing]
+    record = record_of(comparison)
+    content = {"title": "Comparison", "comparison": page_part(record), "settings": settings_sections(record.settings)}
     files = [
-        write_json(folder / COMPARISON, content),
-        write_file(folder / "compare.md", markdown(rows, left_out, notes)),
-        _write_html(content, folder / "compare.html"),
-        accuracy_speed_plot.draw_comparison(rows, folder / "compare.png"),
+        write_json(folder / COMPARISON, record.to_json()),
+        write_file(folder / "compare.md", markdown(record)),
+        write_page(folder / "compare.html", "compare.html.jinja", content),
+        accuracy_speed_plot.draw_comparison(points_of(record.rows), folder / "compare.png"),
     ]
-    return terminal(rows, left_out, notes), files
+    return terminal(record), files
 
 
-Row = dict[str, Any]
-PICTURE = "Accuracy against speed: points of almost the same speed are drawn side by side."
-NAME_WIDTH = 42  # of a terminal's columns; whole names stand in compare.md
+PLOT_CAPTION = "Accuracy against speed: points of almost the same speed are drawn side by side."
+NAME_WIDTH = 42  # terminal columns; compare.md has the full names
 
 
-def accuracy(row: Row) -> str:
-    """Mean and, with several seeds, standard deviation."""
-    return f"{row['accuracy']:.4f}" + (f" ±{row['accuracy_sd']:.4f}" if row["seeds"] > 1 else "")
+def format_gain(gain: float) -> str:
+    """A difference of accuracies in points."""
+    return f"{100 * gain:+.2f}"
 
 
-def kept(row: Row) -> str:
-    """Per cent of the teacher's accuracy."""
-    return "-" if row["kept"] is None else f"{100 * row['kept']:.1f} %"
+def gain_and_interval(row: ComparisonRow) -> str | None:
+    """The gain with its 95 % interval."""
+    if row.gain is None or row.gain_low is None or row.gain_high is None:
+        return None
+    return f"{format_gain(row.gain)} ({format_gain(row.gain_low)} to {format_gain(row.gain_high)})"
 
 
-def gain(row: Row) -> str:
-    """Points more than what it is compared with."""
-    return "-" if row["gain"] is None else f"{100 * row['gain']:+.2f}"
+def format_p_value(p_value: float) -> str:
+    """Three digits; a p-value is never 0."""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def gain_and_interval(row: Row) -> str:
-    """Points more, and between what and what they lie."""
-    return gain(row) + (
-        "" if row["gain"] is None else f" ({100 * row['gain_low']:+.2f} to {100 * row['gain_high']:+.2f})"
-    )
+def calibration_errors(row: ComparisonRow) -> str:
+    """ECE before and after temperature scaling."""
+    return " → ".join(f"{error:.3f}" for error in (row.ece, row.ece_calibrated) if error is not None) or MISSING
 
 
-def p_value(row: Row) -> str:
-    """Three digits are enough; a p-value is never 0."""
-    if row["p_value"] is None:
-        return "-"
-    return "<0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}"
-
-
-def ece(row: Row) -> str:
-    """Before and after temperature scaling."""
-    figures = [row[key] for key in ("ece", "ece_calibrated") if row[key] is not None]
-    return " → ".join(f"{figure:.3f}" for figure in figures) or "-"
-
-
-# title, cell, what the column means
-COLUMNS: tuple[tuple[str, Callable[[Row], str], str], ...] = (
-    ("accuracy", accuracy, "share of test texts that are right: mean ± sample standard deviation over the seeds."),
-    ("kept", kept, "accuracy as per cent of its teacher's (of the mean single teacher where several taught)."),
-    (
+NAME: Column[ComparisonRow] = Column("", lambda row: row.name)
+ACCURACY: Column[ComparisonRow] = Column(
+    "accuracy",
+    lambda row: row.accuracy,
+    decimals(4),
+    lambda row: row.accuracy_sd if row.seeds > 1 else None,
+    "share of test texts that are right: mean ± sample standard deviation over the seeds.",
+)
+RETAINED: Column[ComparisonRow] = Column(
+    "kept",
+    lambda row: row.retained,
+    percent(1),
+    meaning="accuracy as per cent of its teacher's (of the mean single teacher where several taught).",
+)
+P_VALUE: Column[ComparisonRow] = Column(
+    "p",
+    lambda row: row.p_value,
+    format_p_value,
+    meaning="exact two-sided McNemar test on the predictions of all seeds pooled. Seeds share their texts, which the "
+    "test takes for independent, so p is too small: go by the interval. It is not corrected for the number of rows.",
+)
+COLUMNS: tuple[Column[ComparisonRow], ...] = (
+    ACCURACY,
+    RETAINED,
+    Column(
         "gain (95 % interval)",
         gain_and_interval,
-        "points of accuracy more than the row in the column against; the interval comes from drawing test texts anew, "
-        "a text with all its seeds at once (2,000 draws). It holds for other texts, not for other seeds.",
+        meaning="points of accuracy more than the row in the column against; the interval comes from drawing test "
+        "texts anew, a text with all its seeds at once (2,000 draws). It holds for other texts, not for other seeds.",
     ),
-    (
-        "p",
-        p_value,
-        "exact two-sided McNemar test on the predictions of all seeds pooled. Seeds share their texts, which the test "
-        "takes for independent, so p is too small: go by the interval. It is not corrected for the number of rows.",
-    ),
-    ("against", lambda row: row["against"] or "-", "what gain and p compare it with."),
-    (
+    P_VALUE,
+    Column("against", lambda row: row.against or None, meaning="what gain and p compare it with."),
+    Column(
         "ECE",
-        ece,
-        "expected calibration error (15 bins): how far probabilities are from accuracy, before → after dividing the "
-        "logits by a temperature found on dev; 0 is best.",
+        calibration_errors,
+        meaning="expected calibration error (15 bins): how far probabilities are from accuracy, before → after "
+        "dividing the logits by a temperature found on dev; 0 is best.",
     ),
-    ("training s", lambda row: f"{row['train_seconds']:,.0f}", "seconds that one seed trained, mean."),
-    ("texts seen", lambda row: f"{row['train_texts']:,}", "texts that one seed was trained on."),
-    (
+    Column(
+        "training s",
+        lambda row: row.train_seconds,
+        thousands(),
+        meaning="seconds that one seed trained, mean.",
+    ),
+    Column("texts seen", lambda row: row.train_texts, thousands(), meaning="texts that one seed was trained on."),
+    Column(
         "ms per text",
-        lambda row: f"{row['ms_per_text']:.3f}",
-        "milliseconds from raw text to label, segmentation included.",
+        lambda row: row.ms_per_text,
+        decimals(3),
+        meaning="milliseconds from raw text to label, segmentation included.",
     ),
-    ("parameters", lambda row: f"{row['parameters']:,}", "trained numbers in the model."),
-    ("seeds", lambda row: str(row["seeds"]), "how many were trained."),
+    Column("parameters", lambda row: row.parameters, thousands(), meaning="trained numbers in the model."),
+    Column("seeds", lambda row: row.seeds, meaning="how many were trained."),
+)
+SHORT_COLUMNS: tuple[Column[ComparisonRow], ...] = (  # these fit 100 characters
+    NAME,
+    ACCURACY,
+    RETAINED,
+    Column("gain", lambda row: row.gain, format_gain),
+    P_VALUE,
+    Column("ms/text", lambda row: row.ms_per_text, decimals(3)),
+)
+HELD_OUT_CLASS_COLUMNS: tuple[Column[HeldOutClassRow], ...] = (
+    Column("name", lambda row: row.name),
+    Column("recall", lambda row: row.recall, decimals(4)),
+    Column("recall sd", lambda row: row.recall_sd, decimals(4)),
+    Column("accuracy", lambda row: row.accuracy, decimals(4)),
+    Column("accuracy sd", lambda row: row.accuracy_sd, decimals(4)),
 )
 
 
-def markdown(rows: Sequence[Row], left_out: Sequence[Row], notes: Sequence[str]) -> str:
+def numbered_lines(rows: Sequence[ComparisonRow]) -> list[list[str]]:
+    """Header and rows with every column; the numbers are those of the plot."""
+    lines = lines_of(rows, (NAME, *COLUMNS))
+    return [[name, str(number) if number else "#", *cells] for number, (name, *cells) in enumerate(lines)]
+
+
+def short_lines(rows: Sequence[ComparisonRow]) -> list[list[str]]:
+    """Header and rows with the most important columns."""
+    return lines_of(rows, SHORT_COLUMNS)
+
+
+def markdown(record: ComparisonRecord) -> str:
     """The whole comparison as Markdown."""
-    meanings = "\n".join(f"- **{title}**: {meaning}" for title, _, meaning in COLUMNS)
-    parts = ["# Comparison", markdown_of(cells(rows)), meanings]
-    parts += ["## A class left out", markdown_of(left_out_cells(left_out))] if left_out else []
-    parts += ["![accuracy and speed](compare.png)", PICTURE, *notes]
+    parts = ["# Comparison", markdown_table(numbered_lines(record.rows)), markdown_list(meanings(COLUMNS))]
+    if record.held_out_class:
+        parts += ["## A class left out", markdown_table(lines_of(record.held_out_class, HELD_OUT_CLASS_COLUMNS))]
+    parts += ["![accuracy and speed](compare.png)", PLOT_CAPTION, *record.notes]
     return "\n\n".join(parts) + "\n"
 
 
-def cells(rows: Sequence[Row]) -> list[list[str]]:
-    """Header and rows with every column; the numbers of the rows are those of the plot."""
-    header = ["", "#", *(title for title, _, _ in COLUMNS)]
-    return [header, *([row["name"], str(n), *(cell(row) for _, cell, _ in COLUMNS)] for n, row in enumerate(rows, 1))]
+def terminal(record: ComparisonRecord) -> str:
+    """The comparison for a terminal, 100 columns wide."""
+    short = [[truncated(name, NAME_WIDTH), *cells] for name, *cells in short_lines(record.rows)]
+    parts = ["\n".join(text_table(short))]
+    if record.held_out_class:
+        lines = lines_of(record.held_out_class, HELD_OUT_CLASS_COLUMNS)
+        parts.append("\n".join(["A class left out", *text_table(lines)]))
+    return "\n\n".join([*parts, "\n".join(record.notes)])
 
 
-def terminal(rows: Sequence[Row], left_out: Sequence[Row], notes: Sequence[str]) -> str:
-    """The comparison for a terminal: the few columns that fit 100 characters."""
-    header, *body = short(rows)
-    parts = ["\n".join(aligned([header, *([_cut(name), *cells] for name, *cells in body)]))]
-    parts += ["A class left out\n" + "\n".join(aligned(left_out_cells(left_out)))] if left_out else []
-    return "\n\n".join([*parts, "\n".join(notes)])
-
-
-def short(rows: Sequence[Row]) -> list[list[str]]:
-    """Header and the cells that matter most."""
-    header = ["", "accuracy", "kept", "gain", "p", "ms/text"]
-    return [header, *([row["name"], *_figures(row)] for row in rows)]
-
-
-def _figures(row: Row) -> list[str]:
-    return [accuracy(row), kept(row), gain(row), p_value(row), f"{row['ms_per_text']:.3f}"]
-
-
-def left_out_cells(rows: Sequence[Row]) -> list[list[str]]:
-    """Header and rows of any table: its columns are the keys in the order in which they come up."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    return [[key.replace("_", " ") for key in keys], *([_any(row.get(key)) for key in keys] for row in rows)]
-
-
-def _any(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _cut(name: str) -> str:
-    if display_width(name) <= NAME_WIDTH:
-        return name
-    while display_width(name) >= NAME_WIDTH:
-        name = name[:-1]
-    return f"{name}…"
-
-
-def _write_html(content: Mapping[str, Any], path: Path) -> Path:
-    """``content`` (what compare.json holds) as a page of its own."""
-    shown = {"title": "Comparison", "comparison": shown_of(content), "settings": sections(content["settings"])}
-    return write_page(path, "compare.html.jinja", shown)
-
-
-def shown_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the template says of a comparison."""
-    rows = content["rows"]
-    figure, (axes,) = new_figure(1, 6.0, max(4.0, 0.16 * len(rows) + 2.0))
-    draw_points(axes, rows)
+def page_part(record: ComparisonRecord) -> dict[str, Any]:
+    """The values of the macro ``comparison`` in parts.html.jinja, for compare.html and report.html."""
     return {
-        "lines": cells(rows),
-        "meanings": {title: meaning for title, _, meaning in COLUMNS},
-        "figure": drawn(figure, PICTURE),
-        "left_out": left_out_cells(content["left_out"]),
-        "notes": [data_sentence(content["data"]), content["timing"]],
+        "lines": numbered_lines(record.rows),
+        "meanings": meanings(COLUMNS),
+        "figure": _page_figure(record.rows),
+        "held_out_class": lines_of(record.held_out_class, HELD_OUT_CLASS_COLUMNS),
+        "notes": record.notes,
     }
+
+
+def _page_figure(rows: Sequence[ComparisonRow]) -> Drawing:
+    with new_figure(1, 6.0, max(4.0, 0.16 * len(rows) + 2.0)) as (figure, (axes,)):
+        accuracy_speed_plot.draw_numbered(axes, points_of(rows))
+        return Drawing.of(figure, PLOT_CAPTION)
+
+
+def points_of(rows: Sequence[ComparisonRow]) -> list[ComparedPoint]:
+    """The rows in the plot: a colour per student, a marker per objective, lines at the first teacher and baseline."""
+    references = {
+        TEACHER: (accuracy_speed_plot.GREY, accuracy_speed_plot.STAR, "--"),
+        LINEAR: (accuracy_speed_plot.GREY, accuracy_speed_plot.CROSS, ":"),
+    }
+    student_rows = [row for row in rows if row.objective not in references]
+    students = list(dict.fromkeys(row.student for row in student_rows))
+    objectives = list(dict.fromkeys(row.objective for row in student_rows))
+    with_line = {row.objective: row.name for row in reversed(rows)}
+
+    def point(row: ComparisonRow) -> ComparedPoint:
+        if row.objective in references:
+            colour, marker, line = references[row.objective]
+        else:
+            colour = cycled(PALETTE, students.index(row.student))
+            marker = cycled(MARKERS, objectives.index(row.objective))
+            line = ""
+        line = line if with_line[row.objective] == row.name else ""
+        return ComparedPoint(row.name, 1000 / row.ms_per_text, row.accuracy, row.accuracy_sd, colour, marker, line)
+
+    return [point(row) for row in rows]

@@ -1,11 +1,12 @@
-"""HTML pages: one file each, without script or outside address, all that is said in them escaped."""
+"""HTML pages: one file each, without scripts and outside addresses, all texts escaped."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from distill.reporting.plots import svg
 from distill.storage.atomic import write_file
@@ -15,22 +16,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Drawn(NamedTuple):
-    """A figure for a page."""
+@dataclass(frozen=True)
+class Drawing:
+    """A figure on a page, as an ``svg`` element."""
 
     svg: str
     caption: str
 
-
-def drawn(figure: Figure, caption: str) -> Drawn:
-    """A figure with what is to be seen in it."""
-    return Drawn(svg(figure), caption)
+    @staticmethod
+    def of(figure: Figure, caption: str) -> Drawing:
+        """Draw a matplotlib figure."""
+        return Drawing(svg(figure), caption)
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
-    """Write a template of this folder, filled with ``content``."""
+    """Render a template of this folder with ``content`` and write the page."""
     page = _templates().get_template(template).render(content)
-    # a lone half of a surrogate pair, which JSON files may hold, has no UTF-8; a NUL no place in a page
+    # UTF-8 has no lone surrogates, which JSON files may hold, and HTML allows no NUL
     return write_file(path, page.replace("\0", "�").encode("utf-8", "replace"))
 
 
@@ -47,14 +49,14 @@ def _templates() -> Environment:
     )
 
 
-def sections(settings: Mapping[str, Any], **more: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Settings as sections of names and values, one level deep: what lies deeper gets a name with a dot."""
-    return {name: dict(_flat("", named)) for name, named in {**settings, **more}.items()}
+def settings_sections(settings: Mapping[str, Any], **others: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Settings as flat sections of names and values; names of deeper levels are joined with dots."""
+    return {name: dict(_flat("", section)) for name, section in {**settings, **others}.items()}
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         return [pair for name, inner in value.items() for pair in _flat(f"{prefix}.{name}" if prefix else name, inner)]
     if isinstance(value, list | tuple) and any(isinstance(inner, Mapping) for inner in value):
-        return [pair for place, inner in enumerate(value, 1) for pair in _flat(f"{prefix} {place}", inner)]
+        return [pair for number, inner in enumerate(value, 1) for pair in _flat(f"{prefix} {number}", inner)]
     return [(prefix, ", ".join(map(str, value)) if isinstance(value, list | tuple) else value)]

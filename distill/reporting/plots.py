@@ -1,21 +1,21 @@
-"""The report's plots: confusion matrices and training curves; a figure as PNG, or as SVG within a page."""
+"""Figures as PNG files and as SVG within a page: confusion matrices, training curves, reliability diagrams."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluation.metrics import confusion
+from distill.evaluation.metrics import confusion, expected_calibration_error, reliability, softmax
 from distill.progress import log
-from distill.reporting.confusions import shown_labels
+from distill.reporting.mistakes import shown_labels
 from distill.reporting.results import Outcome, first_seeds
-from distill.reporting.tables import TITLES
 from distill.storage.atomic import write_file
 
 if TYPE_CHECKING:
@@ -34,34 +34,23 @@ CJK_FONTS = (
     "Heiti SC",
     "Arial Unicode MS",
 )
-CURVES = {"dev_accuracy": "dev accuracy", "dev_loss": "dev cross-entropy"}
+CURVES = {"dev_accuracy": "dev accuracy", "dev_loss": "dev cross-entropy"}  # keys of a training log
 COLOURS = {"teacher": "#444444", "student_alone": "#d1803a", "student": "#2a6fb0"}
 
 
-def new_figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of ``panels`` panels side by side, each ``width`` by ``height`` inches."""
-    from matplotlib import rcParams
+@contextlib.contextmanager
+def new_figure(panels: int, width: float, height: float) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of ``panels`` panels side by side, each ``width`` by ``height`` inches, to be drawn and saved inside.
+
+    matplotlib reads fonts while it draws, so its settings change for the whole block; then the caller's are restored.
+    """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    rcParams["font.sans-serif"] = [*CJK_FONTS, "DejaVu Sans"]
-    rcParams["text.parse_math"] = False  # a label with two dollar signs is no formula
-    figure = Figure(figsize=(width * panels, height), layout="constrained")
-    return figure, [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
-
-
-def scales_of_speed(axes: Axes, speed: str, height: str, marked: Sequence[float]) -> None:
-    """Texts a second on a log scale, ``marked`` in each decade; both axes named."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=tuple(marked)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda speed, _: f"{speed:,.0f}" if speed >= 1 else f"{speed:g}"))
-    axes.set_xlabel(speed)
-    axes.set_ylabel(height)
-    axes.margins(0.08)
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
+    # parse_math: a label with two dollar signs is not a formula
+    with rc_context({"font.sans-serif": [*CJK_FONTS, "DejaVu Sans"], "text.parse_math": False}):
+        figure = Figure(figsize=(width * panels, height), layout="constrained")
+        yield figure, [figure.add_subplot(1, panels, index + 1) for index in range(panels)]
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -72,9 +61,10 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an ``svg`` element for a page: the browser draws its texts, black and grey take the page's colour.
+    """The figure as an ``svg`` element for a page.
 
-    The same figure gives the same element, without ids that another figure has too.
+    The browser draws its texts, and black and grey take the page's colour. The element depends on the figure alone and
+    has no ids that could clash with another figure's.
     """
     from matplotlib import rc_context
 
@@ -95,34 +85,35 @@ def drawable(labels: Sequence[str]) -> list[str]:
 
 
 def _has_cjk_font() -> bool:
-    """Whether there is one of our fonts; one that was installed after matplotlib listed them is added to its list."""
+    """Whether one of ``CJK_FONTS`` is installed; matplotlib learns of those newer than its own font list."""
     from matplotlib import font_manager
 
-    known = {font.fname for font in font_manager.fontManager.ttflist}
-    files = {name.replace(" ", "").removesuffix("SC").removesuffix("JP").lower() for name in CJK_FONTS}
+    listed = {font.fname for font in font_manager.fontManager.ttflist}
+    names = {name.replace(" ", "").removesuffix("SC").removesuffix("JP").lower() for name in CJK_FONTS}
     for path in font_manager.findSystemFonts():
-        if path not in known and any(file in Path(path).stem.replace("-", "").lower() for file in files):
+        if path not in listed and any(name in Path(path).stem.replace("-", "").lower() for name in names):
             font_manager.fontManager.addfont(path)
     return bool({font.name for font in font_manager.fontManager.ttflist}.intersection(CJK_FONTS))
 
 
-def confusions(outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Sequence[str], path: Path) -> Path:
-    """One confusion matrix a kind of model (of several seeds the first): rows are labels, columns predictions.
+def draw_confusions(outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Sequence[str], path: Path) -> Path:
+    """One confusion matrix per kind of model (its first seed): rows are labels, columns predictions.
 
-    Of very many labels those with most mistakes, as on the page: every cell is a text, which takes its time to draw.
+    Of very many labels only those with the most mistakes are drawn, as on the page: every cell is a text, and
+    drawing texts is slow.
     """
-    shown = first_seeds(outcomes)
-    places = shown_labels(shown, gold, len(labels))
-    known = drawable(labels)
-    names = [known[place] for place in places]
-    fewer = f", {len(places)} of {len(labels)} labels" if len(places) < len(labels) else ""
+    models = first_seeds(outcomes)
+    indices = shown_labels(models, gold, len(labels))
+    all_names = drawable(labels)
+    names = [all_names[index] for index in indices]
+    subset = f", {len(indices)} of {len(labels)} labels" if len(indices) < len(labels) else ""
     side = max(3.2, 0.45 * len(names) + 1.6)
-    figure, panels = new_figure(len(shown), side, side)
-    for axes, outcome in zip(panels, shown, strict=True):
-        counts = confusion(gold, outcome.predicted, len(labels))[np.ix_(places, places)]
-        _draw_confusion(axes, counts, names)
-        axes.set_title(TITLES[outcome.name] + fewer)
-    return save(figure, path)
+    with new_figure(len(models), side, side) as (figure, panels):
+        for axes, outcome in zip(panels, models, strict=True):
+            counts = confusion(gold, outcome.predicted, len(labels))[np.ix_(indices, indices)]
+            _draw_confusion(axes, counts, names)
+            axes.set_title(outcome.title + subset)
+        return save(figure, path)
 
 
 def _draw_confusion(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> None:
@@ -135,31 +126,67 @@ def _draw_confusion(axes: Axes, counts: NDArray[np.int64], names: Sequence[str])
     for row, column in np.ndindex(*counts.shape):
         colour = "white" if shares[row, column] > 0.5 else "black"
         text = axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
-        text.set_in_layout(False)  # it lies within the axes; to lay out hundreds takes seconds
+        text.set_in_layout(False)  # it lies within the axes, and the layout of hundreds of texts takes seconds
 
 
-def curves(outcomes: Sequence[Outcome], path: Path) -> Path:
-    """Dev accuracy and dev loss over the epochs, one line a trained model."""
-    figure, panels = new_figure(2, 5.0, 3.6)
-    for axes, measured in zip(panels, CURVES, strict=True):
-        draw_curves(axes, outcomes, measured)
-    return save(figure, path)
+def draw_curves(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """Dev accuracy and dev loss over the epochs, one line per trained model."""
+    with new_figure(2, 5.0, 3.6) as (figure, panels):
+        for axes, key in zip(panels, CURVES, strict=True):
+            draw_curve(axes, outcomes, key)
+        return save(figure, path)
 
 
-def draw_curves(axes: Axes, outcomes: Sequence[Outcome], measured: str) -> None:
-    """One of ``CURVES`` over the epochs, one line a trained model."""
-    named: set[str] = set()
+def draw_curve(axes: Axes, outcomes: Sequence[Outcome], key: str) -> None:
+    """One of ``CURVES`` over the epochs, one line per trained model."""
+    titled: set[str] = set()
     for outcome in outcomes:
         axes.plot(
             [line["epoch"] for line in outcome.history],
-            [line[measured] for line in outcome.history],
+            [line[key] for line in outcome.history],
             color=COLOURS[outcome.name],
-            label=TITLES[outcome.name] if outcome.name not in named else None,
+            label=outcome.title if outcome.name not in titled else None,
             marker=".",
             linewidth=1.2,
         )
-        named.add(outcome.name)
+        titled.add(outcome.name)
     axes.set_xlabel("epoch")
-    axes.set_title(CURVES[measured])
+    axes.set_title(CURVES[key])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
+
+
+def draw_reliability(axes: Axes, outcome: Outcome, gold: NDArray[np.int64]) -> list[float]:
+    """The reliability diagram of a model (Niculescu-Mizil and Caruana 2005), before and after calibration.
+
+    Returns the expected calibration error before and, if the model has a temperature, after.
+    """
+    is_calibrated = outcome.temperature != 1
+    axes.plot((0, 1), (0, 1), color="#444444", linestyle=":", linewidth=0.9)
+    errors = [_draw_bins(axes, outcome, 1.0, gold, "before" if is_calibrated else "as it is")]
+    if is_calibrated:
+        errors.append(_draw_bins(axes, outcome, outcome.temperature, gold, "after"))
+    axes.set_xlabel("probability of the label that it chose")
+    axes.set_ylabel("share that is right")
+    axes.set_title(outcome.title)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="upper left")
+    return errors
+
+
+def _draw_bins(axes: Axes, outcome: Outcome, temperature: float, gold: NDArray[np.int64], label: str) -> float:
+    """Draw the bins of confidence at a temperature; returns the expected calibration error."""
+    probabilities = softmax(outcome.logits, temperature)
+    bins = reliability(probabilities, gold)
+    colour, is_before = COLOURS[outcome.name], label == "before"
+    axes.plot(bins.confidence, bins.accuracy, color=colour, linewidth=1.0, linestyle="--" if is_before else "-")
+    axes.scatter(
+        bins.confidence,
+        bins.accuracy,
+        s=12 + 160 * bins.texts / bins.texts.sum(),
+        facecolors="none" if is_before else colour,
+        edgecolors=colour,
+        label=label,
+        zorder=3,
+    )
+    return expected_calibration_error(probabilities, gold)

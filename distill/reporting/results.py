@@ -1,26 +1,62 @@
-"""What was measured of every model on test, and the table's rows; several seeds of a model make one row."""
+"""What report and comparison are made from: the test set, and what every model reached on it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluation.metrics import mean_and_sd, scores
+from distill.evaluation import metrics
+from distill.evaluation.metrics import Scores
 
+Record = TypeVar("Record")
 TEACHER = "teacher"
-ORDER = (TEACHER, "student_alone", "student")
+TITLES = {TEACHER: "teacher", "student_alone": "student alone", "student": "distilled student"}  # in the order shown
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """The test set and the conditions that all models of a report or a comparison share.
+
+    Args:
+        texts: of the test set.
+        gold: class numbers (texts,).
+        first_of_text: (texts,) marks one row of every distinct text.
+        labels: names of the classes.
+        data: counts of the data set.
+        settings: of the run, as nested dictionaries.
+        timing: a sentence that says how and on what the times were measured.
+    """
+
+    texts: Sequence[str]
+    gold: NDArray[np.int64]
+    first_of_text: NDArray[np.bool_]
+    labels: tuple[str, ...]
+    data: Mapping[str, int]
+    settings: Mapping[str, Any]
+    timing: str
+
+    def scores(self, predicted: NDArray[np.int64]) -> Scores:
+        """Accuracy and macro-F1 of predicted class numbers (texts,)."""
+        return metrics.scores(self.gold, predicted, self.first_of_text, len(self.labels))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trained model on test.
+    """One trained model on the test set.
 
-    ``logits`` are (texts, classes); ``ms_per_text`` maps a device ("cpu", "gpu") to milliseconds from raw text to
-    label; ``history`` holds the lines of its training log; ``temperature`` was found on dev, 1: none was.
+    Args:
+        name: kind of model, a key of ``TITLES``.
+        seed: that it was trained with.
+        logits: (texts, classes).
+        parameters: number of trained parameters.
+        bytes: size of its files.
+        ms_per_text: milliseconds from raw text to label by device, "cpu" or "gpu".
+        history: lines of its training log.
+        temperature: for calibrated probabilities, chosen on dev; 1 if the model is not calibrated.
     """
 
     name: str
@@ -28,9 +64,14 @@ class Outcome:
     logits: NDArray[np.float32]
     parameters: int
     bytes: int
-    ms_per_text: dict[str, float]
+    ms_per_text: Mapping[str, float]
     history: Sequence[dict[str, Any]] = field(default=())
     temperature: float = 1.0
+
+    @property
+    def title(self) -> str:
+        """Name of the kind of model in tables and plots."""
+        return TITLES[self.name]
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -38,83 +79,28 @@ class Outcome:
         return np.asarray(self.logits.argmax(axis=1))
 
 
-@dataclass(frozen=True)
-class Report:
-    """Everything a report says.
-
-    ``texts`` are those of test, ``gold`` (texts,) their labels, ``first_of_text`` (texts,) marks one row of every
-    distinct text; ``linear`` are the scores of the linear model, which a student must beat; ``warning`` is what must be
-    read before any figure; ``comparison`` is what compare.json holds, ``doubts`` the name of the file of labels that
-    the teacher doubts, each where there is one.
-    """
-
-    name: str
-    texts: Sequence[str]
-    gold: NDArray[np.int64]
-    first_of_text: NDArray[np.bool_]
-    labels: tuple[str, ...]
-    outcomes: Sequence[Outcome]
-    data: dict[str, int]
-    settings: dict[str, Any]
-    versions: dict[str, str]
-    timing: str
-    missing: Sequence[str] = field(default=())
-    linear: Mapping[str, float] = field(default_factory=dict)
-    warning: str = ""
-    comparison: Mapping[str, Any] | None = None
-    doubts: str = ""
-
-
 def first_seeds(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """One outcome a kind of model, that of the first seed; the teacher first."""
+    """The first seed of every kind of model, the teacher first."""
     first = {outcome.name: outcome for outcome in reversed(outcomes)}
-    return [first[name] for name in ORDER if name in first]
+    return [first[name] for name in TITLES if name in first]
 
 
-def rows_of(
-    outcomes: Sequence[Outcome], gold: NDArray[np.int64], first_of_text: NDArray[np.bool_], classes: int
-) -> list[dict[str, Any]]:
-    """One row a kind of model, teacher first; with several seeds each figure is a mean with its ``_sd`` beside it.
-
-    ``kept`` is the share of the teacher's accuracy (of several teachers their mean), ``speedup`` how many times faster
-    than the teacher it is; both are None where there is no teacher to compare with.
-    """
-    figures = {name: [_figures(o, gold, first_of_text, classes) for o in outcomes if o.name == name] for name in ORDER}
-    taught = figures[TEACHER]
-    teacher = {key: float(np.mean([one[key] for one in taught])) for key in taught[0]} if taught else None
-    return [_row(name, own, teacher) for name, own in figures.items() if own]
+def data_sentence(data: Mapping[str, int]) -> str:
+    """The counts of a data set in one sentence."""
+    return (
+        f"{data['train']:,} train, {data['dev']:,} dev and {data['test']:,} test texts "
+        f"({data['test_distinct']:,} distinct). Of {data['train_rows_read']:,} train rows were dropped: "
+        f"{data['leaks']:,} whose text is in test, {data['leaks_into_dev']:,} in dev, {data['duplicates']:,} repeats, "
+        f"and {data['conflicts']:,} texts that had two labels; of dev rows {data['dev_leaks']:,} whose text is in test."
+    )
 
 
-def _figures(
-    outcome: Outcome, gold: NDArray[np.int64], first_of_text: NDArray[np.bool_], classes: int
-) -> dict[str, Any]:
-    timed = {_timed_name("ms_per_text", device): ms for device, ms in outcome.ms_per_text.items()}
-    return {
-        **scores(gold, outcome.predicted, first_of_text, classes),
-        "parameters": outcome.parameters,
-        "bytes": outcome.bytes,
-        **timed,
-    }
+def to_json(record: Any) -> dict[str, Any]:
+    """A flat dataclass as a JSON object; a field's metadata may name another key than the field's name."""
+    return {field.metadata.get("key", field.name): getattr(record, field.name) for field in fields(record)}
 
 
-def _timed_name(figure: str, device: str) -> str:
-    return figure if device == "cpu" else f"{figure}_{device}"
-
-
-def _row(name: str, own: list[dict[str, Any]], teacher: dict[str, Any] | None) -> dict[str, Any]:
-    for figures in own:
-        figures["kept"] = figures["accuracy"] / teacher["accuracy"] if teacher and teacher["accuracy"] else None
-        for ms in [key for key in figures if key.startswith("ms_per_text")]:
-            figures[ms.replace("ms_per_text", "speedup")] = teacher[ms] / figures[ms] if teacher else None
-    row: dict[str, Any] = {"name": name}
-    for key in own[0]:
-        values = [figures[key] for figures in own]
-        if None in values:
-            row[key] = None
-        elif key in ("parameters", "bytes"):
-            row[key] = round(float(np.mean(values)))
-        else:
-            row[key], sd = mean_and_sd(values)
-            row.update({f"{key}_sd": sd} if len(own) > 1 else {})
-    row["seeds"] = len(own)
-    return row
+def from_json(kind: type[Record], content: Mapping[str, Any]) -> Record:
+    """The dataclass that :func:`to_json` wrote; keys that it does not know are ignored."""
+    keys = {field.name: field.metadata.get("key", field.name) for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: content[key] for name, key in keys.items() if key in content})

@@ -1,8 +1,8 @@
-"""The table of speed: from raw text to label, every model side by side, in three forms."""
+"""The table of speed: every model from raw text to label, as JSON, Markdown, plot and text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,39 @@ from typing import Any
 import numpy as np
 
 from distill.reporting import accuracy_speed_plot
-from distill.reporting.tables import aligned, markdown_of
+from distill.reporting.accuracy_speed_plot import TimedPoint
+from distill.reporting.results import to_json
+from distill.reporting.tables import (
+    Column,
+    decimals,
+    lines_of,
+    markdown_list,
+    markdown_table,
+    meanings,
+    percent,
+    text_table,
+    thousands,
+    three_digits,
+)
 from distill.storage.atomic import write_file, write_json
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What was measured of one model with one number of threads.
 
     Args:
-        name: as shown; with ``threads`` it names the row.
+        name: as shown; with ``threads`` it identifies the row.
         threads: of the processor.
-        batch: texts that it takes at once.
-        texts: in a round.
-        rounds: seconds a text, one figure a round.
+        batch: number of texts in a batch.
+        texts: number of texts in a round.
+        rounds: seconds per text, one figure per round.
         singles: seconds of calls with one text each; () where that was not measured.
-        memory_mb: most that a fresh process held which only loads it and labels some texts, in MB (10^6 bytes).
+        memory_mb: peak memory of a fresh process that only loads the model and labels some texts, in MB (10^6 bytes).
         start_s: seconds from the start of that process to its first label.
-        bytes: of its files.
-        accuracy: share of the test texts that are right; None: it gives no labels, or is not trained for these.
-        labels_equal: share of the test texts with the same label as the row that it should not differ from.
+        bytes: size of its files.
+        accuracy: share of the test texts that are right; None if the model gives no labels of these data.
+        labels_equal: share of the test texts with the same label as from the model that it was made from.
     """
 
     name: str
@@ -47,60 +60,94 @@ class Measured:
 
 @dataclass(frozen=True)
 class Speed:
-    """Everything the table says; ``yardstick`` names the row of one thread that ``speedup`` counts from.
+    """Everything that the table of speed is made from.
 
-    ``texts`` and ``rounds`` are those of the quick rows; ``notes`` says how it was measured and what was left out.
+    Args:
+        measured: one per row.
+        yardstick: name of the model whose row with one thread ``speedup`` is relative to.
+        machine: name of the processor.
+        texts: number of texts in a round of the fast models.
+        rounds: number of rounds of the fast models.
+        versions: of packages.
+        settings: of the run.
+        notes: sentences on how it was measured and what is missing.
     """
 
-    measured: Sequence[Measured]
+    measured: Sequence[Measurement]
     yardstick: str
     machine: str
     texts: int
     rounds: int
-    versions: dict[str, str]
-    settings: dict[str, Any]
+    versions: Mapping[str, str]
+    settings: Mapping[str, Any]
     notes: Sequence[str] = field(default=())
 
 
-def rows_of(measured: Sequence[Measured], yardstick: str) -> list[dict[str, Any]]:
-    """One row a model and number of threads; what was not measured is None.
+@dataclass(frozen=True, kw_only=True)
+class SpeedRow:
+    """A row of the table of speed, as in benchmark.json; None where it was not measured.
 
-    Times in ``us_…`` and ``…_us`` are microseconds. ``speedup``: how many times quicker than the yardstick.
+    ``us_per_text`` is the median over the rounds in microseconds, ``us_low`` and ``us_high`` the fastest and the
+    slowest round; ``p50_us`` and ``p99_us`` are percentiles of single calls; ``speedup`` is how many times faster than
+    the yardstick it is.
     """
+
+    name: str
+    threads: int
+    batch: int
+    us_per_text: float
+    us_low: float
+    us_high: float
+    texts_per_s: float
+    p50_us: float | None
+    p99_us: float | None
+    memory_mb: float | None
+    start_s: float | None
+    size_mb: float | None
+    accuracy: float | None
+    speedup: float | None
+    labels_equal: float | None
+    texts: int
+    rounds: int
+    calls: int
+
+
+def rows_of(measured: Sequence[Measurement], yardstick: str) -> list[SpeedRow]:
+    """One row per model and number of threads."""
     base = next((one.rounds for one in measured if (one.name, one.threads) == (yardstick, 1)), None)
     return [_row(one, None if base is None else float(np.median(base))) for one in measured]
 
 
-def _row(one: Measured, base: float | None) -> dict[str, Any]:
+def _row(one: Measurement, yardstick_seconds: float | None) -> SpeedRow:
     seconds = float(np.median(one.rounds))
     p50, p99 = (float(p) * 1e6 for p in np.percentile(one.singles, (50, 99))) if one.singles else (None, None)
-    return {
-        "name": one.name,
-        "threads": one.threads,
-        "batch": one.batch,
-        "us_per_text": seconds * 1e6,
-        "us_low": min(one.rounds) * 1e6,
-        "us_high": max(one.rounds) * 1e6,
-        "texts_per_s": 1 / seconds,
-        "p50_us": p50,
-        "p99_us": p99,
-        "memory_mb": one.memory_mb,
-        "start_s": one.start_s,
-        "size_mb": None if one.bytes is None else one.bytes / 1e6,
-        "accuracy": one.accuracy,
-        "speedup": None if base is None else base / seconds,
-        "labels_equal": one.labels_equal,
-        "texts": one.texts,
-        "rounds": len(one.rounds),
-        "calls": len(one.singles),
-    }
+    return SpeedRow(
+        name=one.name,
+        threads=one.threads,
+        batch=one.batch,
+        us_per_text=seconds * 1e6,
+        us_low=min(one.rounds) * 1e6,
+        us_high=max(one.rounds) * 1e6,
+        texts_per_s=1 / seconds,
+        p50_us=p50,
+        p99_us=p99,
+        memory_mb=one.memory_mb,
+        start_s=one.start_s,
+        size_mb=None if one.bytes is None else one.bytes / 1e6,
+        accuracy=one.accuracy,
+        speedup=None if yardstick_seconds is None else yardstick_seconds / seconds,
+        labels_equal=one.labels_equal,
+        texts=one.texts,
+        rounds=len(one.rounds),
+        calls=len(one.singles),
+    )
 
 
 def write(speed: Speed, folder: Path) -> tuple[str, list[Path]]:
     """Write benchmark.json, benchmark.md and benchmark.png; returns the table for a terminal and the files."""
     rows = rows_of(speed.measured, speed.yardstick)
     content = {
-        "rows": rows,
+        "rows": [to_json(row) for row in rows],
         "machine": speed.machine,
         "texts": speed.texts,
         "rounds": speed.rounds,
@@ -108,79 +155,99 @@ def write(speed: Speed, folder: Path) -> tuple[str, list[Path]]:
         "settings": speed.settings,
         "notes": list(speed.notes),
     }
+    points = [TimedPoint(row.name, row.texts_per_s, row.accuracy, row.threads) for row in rows]
     files = [
         write_json(folder / "benchmark.json", content),
         write_file(folder / "benchmark.md", markdown(rows, speed.yardstick, speed.notes)),
-        accuracy_speed_plot.draw_speed(rows, folder / "benchmark.png"),
+        accuracy_speed_plot.draw_speed(points, folder / "benchmark.png"),
     ]
     return terminal(rows, speed.notes), files
 
 
-Row = dict[str, Any]
-Cell = Callable[[Row], str]
+def median_and_range(row: SpeedRow) -> str:
+    """The median with the fastest and the slowest round."""
+    return f"{three_digits(row.us_per_text)} ({three_digits(row.us_low)} to {three_digits(row.us_high)})"
 
 
-def figure(value: float) -> str:
-    """Three digits that count, without an exponent."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _shown(key: str, show: Callable[[float], str] = figure) -> Cell:
-    return lambda row: "-" if row[key] is None else show(row[key])
-
-
-def spread(row: Row) -> str:
-    """The median, and between what and what the rounds lie."""
-    return f"{figure(row['us_per_text'])} ({figure(row['us_low'])} to {figure(row['us_high'])})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-# title, cell, what the column means; {} is the yardstick
-COLUMNS: tuple[tuple[str, Cell, str], ...] = (
-    ("threads", _shown("threads", str), "of the processor."),
-    ("batch", _shown("batch", str), "texts that it takes at once."),
-    ("µs per text", spread, "microseconds from raw text to label, many texts at a time: median (lowest to highest)."),
-    ("texts/s", _shown("texts_per_s", lambda value: f"{value:,.0f}"), "the same as a rate."),
-    ("p50 µs", _shown("p50_us"), "half of all single texts, one call each, took no longer."),
-    ("p99 µs", _shown("p99_us"), "99 of 100 single texts took no longer."),
-    (
-        "memory MB",
-        _shown("memory_mb", lambda value: f"{value:,.0f}"),
-        "most that a fresh process held which does nothing but load it and label 256 texts.",
+NAME: Column[SpeedRow] = Column("", lambda row: row.name)
+THREADS: Column[SpeedRow] = Column("threads", lambda row: row.threads, meaning="of the processor.")
+P50: Column[SpeedRow] = Column(
+    "p50 µs", lambda row: row.p50_us, three_digits, meaning="half of all single texts, one call each, took no longer."
+)
+P99: Column[SpeedRow] = Column(
+    "p99 µs", lambda row: row.p99_us, three_digits, meaning="99 of 100 single texts took no longer."
+)
+ACCURACY: Column[SpeedRow] = Column(
+    "accuracy", lambda row: row.accuracy, decimals(4), meaning="share of test texts that are right."
+)
+SPEEDUP: Column[SpeedRow] = Column(
+    "times quicker",
+    lambda row: row.speedup,
+    three_digits,
+    meaning="than {yardstick} with one thread, by µs per text.",
+)
+COLUMNS: tuple[Column[SpeedRow], ...] = (
+    THREADS,
+    Column("batch", lambda row: row.batch, meaning="texts that it takes at once."),
+    Column(
+        "µs per text",
+        median_and_range,
+        meaning="microseconds from raw text to label, many texts at a time: median (lowest to highest).",
     ),
-    ("start s", _shown("start_s"), "from the start of that process to its first label."),
-    ("size MB", _shown("size_mb"), "its files."),
-    ("accuracy", _shown("accuracy", lambda value: f"{value:.4f}"), "share of test texts that are right."),
-    ("times quicker", _shown("speedup"), "than {} with one thread, by µs per text."),
-    (
+    Column("texts/s", lambda row: row.texts_per_s, thousands(), meaning="the same as a rate."),
+    P50,
+    P99,
+    Column(
+        "memory MB",
+        lambda row: row.memory_mb,
+        thousands(),
+        meaning="most that a fresh process held which does nothing but load it and label 256 texts.",
+    ),
+    Column(
+        "start s",
+        lambda row: row.start_s,
+        three_digits,
+        meaning="from the start of that process to its first label.",
+    ),
+    Column("size MB", lambda row: row.size_mb, three_digits, meaning="its files."),
+    ACCURACY,
+    SPEEDUP,
+    Column(
         "labels equal",
-        _shown("labels_equal", _percent),
-        "share of test texts that get the same label as from the same weights in PyTorch, fp32.",
+        lambda row: row.labels_equal,
+        percent(2),
+        meaning="share of test texts that get the same label as from the same weights in PyTorch, fp32.",
     ),
 )
-SHORT = ("threads", "µs per text", "p50 µs", "p99 µs", "accuracy", "times quicker")  # what fits a terminal
+SHORT_COLUMNS: tuple[Column[SpeedRow], ...] = (  # these fit 100 characters
+    NAME,
+    THREADS,
+    Column("µs per text", lambda row: row.us_per_text, three_digits),
+    P50,
+    P99,
+    ACCURACY,
+    SPEEDUP,
+)
 
 
-def markdown(rows: Sequence[Row], yardstick: str, notes: Sequence[str]) -> str:
+def markdown(rows: Sequence[SpeedRow], yardstick: str, notes: Sequence[str]) -> str:
     """The whole table as Markdown, each column explained."""
-    header = ["", *(title for title, _, _ in COLUMNS)]
-    body = [[row["name"], *(cell(row) for _, cell, _ in COLUMNS)] for row in rows]
-    meanings = "\n".join(f"- **{title}**: {meaning.format(yardstick)}" for title, _, meaning in COLUMNS)
-    said = "\n".join(f"- {note}" for note in notes)
-    parts = ["# Speed", markdown_of([header, *body]), said, "![accuracy and speed](benchmark.png)", meanings]
+    explained = {title: meaning.format(yardstick=yardstick) for title, meaning in meanings(COLUMNS).items()}
+    parts = [
+        "# Speed",
+        markdown_table(lines_of(rows, (NAME, *COLUMNS))),
+        "\n".join(f"- {note}" for note in notes),
+        "![accuracy and speed](benchmark.png)",
+        markdown_list(explained),
+    ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def short(rows: Sequence[Row]) -> list[list[str]]:
-    """The few columns that fit 100 characters, with their titles."""
-    columns = [(title, _shown("us_per_text") if cell is spread else cell) for title, cell, _ in COLUMNS]
-    shown = [(title, cell) for title, cell in columns if title in SHORT]
-    return [["", *(title for title, _ in shown)], *([row["name"], *(cell(row) for _, cell in shown)] for row in rows)]
+def short_lines(rows: Sequence[SpeedRow]) -> list[list[str]]:
+    """Header and rows with the most important columns."""
+    return lines_of(rows, SHORT_COLUMNS)
 
 
-def terminal(rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """The table for a terminal."""
-    return "\n".join([*aligned(short(rows)), "", *notes])
+def terminal(rows: Sequence[SpeedRow], notes: Sequence[str]) -> str:
+    """The table for a terminal, 100 columns wide."""
+    return "\n".join([*text_table(short_lines(rows)), "", *notes])

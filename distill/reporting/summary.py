@@ -1,37 +1,279 @@
-"""The report: what was measured of every model, as text, report.md, report.json, report.html and plots."""
+"""The report's contents: the figures of every kind of model, its table and its sentences, as text and as Markdown."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from distill.reporting import plots, report_html, tables
-from distill.reporting.results import Report, rows_of
-from distill.storage.atomic import write_file, write_json
+import numpy as np
+
+from distill.evaluation.metrics import Scores, classification_table, mean_and_sd
+from distill.reporting.comparison import ComparisonRecord
+from distill.reporting.results import TEACHER, TITLES, EvaluationContext, Outcome, data_sentence, first_seeds
+from distill.reporting.tables import (
+    Column,
+    decimals,
+    file_size,
+    lines_of,
+    markdown_table,
+    percent,
+    text_table,
+    thousands,
+    transposed,
+)
 
 
-def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
-    """Write report.json, report.md, report.html and the plots; returns the report for a terminal and the files."""
-    rows = rows_of(report.outcomes, report.gold, report.first_of_text, len(report.labels))
-    content = {
-        "warning": report.warning,
-        "rows": rows,
-        "linear_svc": report.linear,
-        "data": report.data,
-        "settings": report.settings,
-        "timing": report.timing,
+@dataclass(frozen=True)
+class LinearResult:
+    """The linear baseline on the test set, and the weight of its scores in the logits that the student imitates."""
+
+    scores: Scores
+    weight: float
+
+    def to_json(self) -> dict[str, float]:
+        """As it stands in report.json."""
+        return {**asdict(self.scores), "weight": self.weight}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report shows.
+
+    Args:
+        name: of the run.
+        context: test set, labels, data, settings.
+        outcomes: one per trained model.
+        versions: of Python and packages.
+        missing: a sentence for every kind of model that was not trained.
+        linear: the linear baseline, which a student must beat.
+        warning: what must be read before any figure.
+        comparison: contents of the run's compare.json.
+        doubts: name of the file of labels that the teacher doubts; "" if there is none.
+    """
+
+    name: str
+    context: EvaluationContext
+    outcomes: Sequence[Outcome]
+    versions: Mapping[str, str]
+    missing: Sequence[str] = field(default=())
+    linear: LinearResult | None = None
+    warning: str = ""
+    comparison: ComparisonRecord | None = None
+    doubts: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean and sample standard deviation over the seeds; ``sd`` is None for a single seed."""
+
+    mean: float
+    sd: float | None
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Estimate:
+        """Of one value per seed."""
+        mean, sd = mean_and_sd(values)
+        return Estimate(mean, sd if len(values) > 1 else None)
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """A row of the report: one kind of model, mean over its seeds.
+
+    ``retained`` is the share of the teacher's mean accuracy, ``speedup`` how many times faster than the teacher's mean
+    it is; both are None without a teacher. The GPU's figures are None where there is no GPU.
+    """
+
+    name: str
+    accuracy: Estimate
+    accuracy_distinct: Estimate
+    macro_f1: Estimate
+    parameters: int
+    bytes: int
+    ms_per_text: Estimate
+    ms_per_text_gpu: Estimate | None
+    retained: Estimate | None
+    speedup: Estimate | None
+    speedup_gpu: Estimate | None
+    seeds: int
+
+    @property
+    def title(self) -> str:
+        """Name of the kind of model in tables and plots."""
+        return TITLES[self.name]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in report.json: a figure's standard deviation follows it under its key with ``_sd``."""
+        row: dict[str, Any] = {"name": self.name}
+        figures: dict[str, Estimate | int | None] = {
+            "accuracy": self.accuracy,
+            "accuracy_distinct": self.accuracy_distinct,
+            "macro_f1": self.macro_f1,
+            "parameters": self.parameters,
+            "bytes": self.bytes,
+            "ms_per_text": self.ms_per_text,
+            "ms_per_text_gpu": self.ms_per_text_gpu,
+            "kept": self.retained,
+            "speedup": self.speedup,
+            "speedup_gpu": self.speedup_gpu,
+        }
+        for key, figure in figures.items():
+            if key.endswith("_gpu") and self.ms_per_text_gpu is None:
+                continue
+            row[key] = figure.mean if isinstance(figure, Estimate) else figure
+            if isinstance(figure, Estimate) and figure.sd is not None:
+                row[f"{key}_sd"] = figure.sd
+        return {**row, "seeds": self.seeds}
+
+
+def model_scores(context: EvaluationContext, outcomes: Sequence[Outcome]) -> list[ModelScores]:
+    """One row per kind of model, the teacher first."""
+    by_name = {name: [outcome for outcome in outcomes if outcome.name == name] for name in TITLES}
+    return [_model_scores(context, seeds, by_name[TEACHER]) for seeds in by_name.values() if seeds]
+
+
+def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers: Sequence[Outcome]) -> ModelScores:
+    """The row of one kind of model, compared with the mean over the teachers."""
+    scores = [context.scores(outcome.predicted) for outcome in seeds]
+    has_gpu = "gpu" in seeds[0].ms_per_text
+
+    def speedup(device: str) -> Estimate | None:
+        if not teachers:
+            return None
+        teacher_ms = float(np.mean([teacher.ms_per_text[device] for teacher in teachers]))
+        return Estimate.of([teacher_ms / outcome.ms_per_text[device] for outcome in seeds])
+
+    return ModelScores(
+        name=seeds[0].name,
+        accuracy=Estimate.of([one.accuracy for one in scores]),
+        accuracy_distinct=Estimate.of([one.accuracy_distinct for one in scores]),
+        macro_f1=Estimate.of([one.macro_f1 for one in scores]),
+        parameters=round(float(np.mean([outcome.parameters for outcome in seeds]))),
+        bytes=round(float(np.mean([outcome.bytes for outcome in seeds]))),
+        ms_per_text=Estimate.of([outcome.ms_per_text["cpu"] for outcome in seeds]),
+        ms_per_text_gpu=Estimate.of([outcome.ms_per_text["gpu"] for outcome in seeds]) if has_gpu else None,
+        retained=_retained(context, scores, teachers),
+        speedup=speedup("cpu"),
+        speedup_gpu=speedup("gpu") if has_gpu else None,
+        seeds=len(seeds),
+    )
+
+
+def _retained(context: EvaluationContext, scores: Sequence[Scores], teachers: Sequence[Outcome]) -> Estimate | None:
+    reached = float(np.mean([context.scores(teacher.predicted).accuracy for teacher in teachers])) if teachers else 0.0
+    return Estimate.of([one.accuracy / reached for one in scores]) if reached else None
+
+
+def _estimate(
+    title: str, of: Callable[[ModelScores], Estimate | None], show: Callable[[float], str], *, spread: bool = False
+) -> Column[ModelScores]:
+    def mean(row: ModelScores) -> float | None:
+        estimate = of(row)
+        return None if estimate is None else estimate.mean
+
+    def sd(row: ModelScores) -> float | None:
+        estimate = of(row)
+        return None if estimate is None else estimate.sd
+
+    return Column(title, mean, show, sd) if spread else Column(title, mean, show)
+
+
+COLUMNS: tuple[Column[ModelScores], ...] = (
+    Column("", lambda row: row.title),
+    _estimate("accuracy", lambda row: row.accuracy, decimals(4), spread=True),
+    _estimate("on distinct texts", lambda row: row.accuracy_distinct, decimals(4), spread=True),
+    _estimate("macro-F1", lambda row: row.macro_f1, decimals(4), spread=True),
+    _estimate("of the teacher", lambda row: row.retained, percent(1)),
+    Column("parameters", lambda row: row.parameters, thousands()),
+    Column("on disk", lambda row: row.bytes, file_size),
+    _estimate("ms per text (CPU)", lambda row: row.ms_per_text, decimals(3)),
+    _estimate("times faster", lambda row: row.speedup, thousands(1)),
+)
+GPU_COLUMNS: tuple[Column[ModelScores], ...] = (
+    _estimate("ms per text (GPU)", lambda row: row.ms_per_text_gpu, decimals(3)),
+    _estimate("times faster (GPU)", lambda row: row.speedup_gpu, thousands(1)),
+)
+SEEDS: Column[ModelScores] = Column("seeds", lambda row: row.seeds)
+
+
+def lines(rows: Sequence[ModelScores]) -> list[list[str]]:
+    """Header and rows of the report's table; the GPU's columns only where there was one."""
+    has_gpu = any(row.ms_per_text_gpu is not None for row in rows)
+    return lines_of(rows, (*COLUMNS, *(GPU_COLUMNS if has_gpu else ()), SEEDS))
+
+
+def classification_reports(report: Report) -> dict[str, str]:
+    """A classification report per kind of model, for its first seed, by title."""
+    return {
+        outcome.title + ("" if outcome.name == TEACHER else f", seed {outcome.seed}"): classification_table(
+            report.context.gold, outcome.predicted, report.context.labels
+        )
+        for outcome in first_seeds(report.outcomes)
     }
-    details = tables.classification_reports(report.outcomes, report.gold, report.labels)
-    notes = [
-        *tables.linear_sentence(report.linear, rows),
-        *report.missing,
-        tables.data_sentence(report.data),
-        report.timing,
+
+
+def linear_sentence(linear: LinearResult | None, rows: Sequence[ModelScores]) -> list[str]:
+    """A sentence about the linear baseline and the rows that are below it; none where it was not measured."""
+    if linear is None:
+        return []
+    below = [row.title for row in rows if row.accuracy.mean < linear.scores.accuracy]
+    comparison = f"; below it: {', '.join(below)}" if below else ""
+    imitated = (
+        f" The student imitates its teacher's logits plus {linear.weight:g} x its scores." if linear.weight else ""
+    )
+    return [
+        f"LinearSVC on words and characters, trained in seconds: accuracy {linear.scores.accuracy:.4f}{comparison}."
+        f"{imitated}"
     ]
-    files = [
-        write_json(folder / "report.json", content),
-        write_file(folder / "report.md", tables.markdown(rows, details, notes, report.warning)),
-        report_html.write(report, rows, details, folder / "report.html"),
-        plots.confusions(report.outcomes, report.gold, report.labels, folder / "confusion.png"),
-        plots.curves(report.outcomes, folder / "curves.png"),
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What every form of the report shows: its rows, classification reports by title, and sentences."""
+
+    warning: str
+    rows: Sequence[ModelScores]
+    details: Mapping[str, str]
+    remarks: Sequence[str]
+    data: str
+    timing: str
+
+    @property
+    def notes(self) -> list[str]:
+        """The sentences below the table."""
+        return [*self.remarks, self.data, self.timing]
+
+
+def summarise(report: Report) -> Summary:
+    """Compute the figures of a report."""
+    rows = model_scores(report.context, report.outcomes)
+    return Summary(
+        warning=report.warning,
+        rows=rows,
+        details=classification_reports(report),
+        remarks=[*linear_sentence(report.linear, rows), *report.missing],
+        data=data_sentence(report.context.data),
+        timing=report.context.timing,
+    )
+
+
+def markdown(summary: Summary) -> str:
+    """The whole report as Markdown, a warning first."""
+    parts = [
+        "# Report",
+        *([f"**{summary.warning}**"] if summary.warning else []),
+        markdown_table(lines(summary.rows)),
+        *summary.notes,
+        "![training curves](curves.png)",
+        "![confusions](confusion.png)",
     ]
-    return tables.terminal(rows, details, notes, report.warning), files
+    parts += [f"## {title}\n\n```\n{table.rstrip()}\n```" for title, table in summary.details.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal(summary: Summary) -> str:
+    """The whole report for a terminal: a figure per line, a model per column, 80 columns wide."""
+    warning = [f"warning: {summary.warning}", ""] if summary.warning else []
+    details = [f"{title}\n{table.rstrip()}\n" for title, table in summary.details.items()]
+    return "\n".join([*warning, *details, *text_table(transposed(lines(summary.rows))), "", *summary.notes])

@@ -24,14 +24,15 @@ from distill.errors import UserError
 from distill.evaluation.baselines import bert_base as yard
 from distill.evaluation.baselines.fasttext import FastText
 from distill.evaluation.timing import in_turns
-from distill.reporting.speed import COLUMNS, Measured, Speed, figure, rows_of, write
-from distill.reporting.tables import display_width
+from distill.reporting.results import to_json
+from distill.reporting.speed import COLUMNS, Measurement, Speed, rows_of, write
+from distill.reporting.tables import display_width, three_digits
 from distill.text.segmentation import Segmenter
 
 __all__ = ["hurried"]  # a fixture
 
-BERT = Measured("bert", 1, 32, 64, (0.06, 0.05, 0.08), (0.1, 0.2, 0.3), 900.4, 5.0)
-BUNDLE = Measured(
+BERT = Measurement("bert", 1, 32, 64, (0.06, 0.05, 0.08), (0.1, 0.2, 0.3), 900.4, 5.0)
+BUNDLE = Measurement(
     "student, bundle",
     1,
     512,
@@ -51,22 +52,22 @@ PROMISED += ["memory_mb", "start_s", "size_mb", "accuracy", "speedup", "labels_e
 
 def test_rows_by_hand() -> None:
     bert, bundle, both = rows = rows_of([BERT, BUNDLE, BOTH], "bert")
-    assert all(list(row) == PROMISED for row in rows)
-    assert bundle["us_per_text"] == pytest.approx(2.5) and bundle["texts_per_s"] == pytest.approx(400_000)
-    assert (bundle["us_low"], bundle["us_high"]) == pytest.approx((2, 4))
-    assert (bundle["p50_us"], bundle["p99_us"]) == pytest.approx((50, 99))
-    assert bundle["speedup"] == pytest.approx(0.06 / 2.5e-6) and both["speedup"] == pytest.approx(60_000)
-    assert (bundle["size_mb"], bundle["rounds"], bundle["calls"]) == (12, 5, 101)
-    assert bert["speedup"] == 1 and bert["accuracy"] is bert["labels_equal"] is bert["size_mb"] is None
-    assert both["p50_us"] is both["p99_us"] is both["memory_mb"] is None
+    assert all(list(to_json(row)) == PROMISED for row in rows)
+    assert bundle.us_per_text == pytest.approx(2.5) and bundle.texts_per_s == pytest.approx(400_000)
+    assert (bundle.us_low, bundle.us_high) == pytest.approx((2, 4))
+    assert (bundle.p50_us, bundle.p99_us) == pytest.approx((50, 99))
+    assert bundle.speedup == pytest.approx(0.06 / 2.5e-6) and both.speedup == pytest.approx(60_000)
+    assert (bundle.size_mb, bundle.rounds, bundle.calls) == (12, 5, 101)
+    assert bert.speedup == 1 and bert.accuracy is bert.labels_equal is bert.size_mb is None
+    assert both.p50_us is both.p99_us is both.memory_mb is None
 
 
 def test_without_the_yardstick_nothing_is_quicker() -> None:
     two_threads = dataclasses.replace(BERT, threads=2)
-    assert [row["speedup"] for row in rows_of([two_threads, BUNDLE], "bert")] == [None, None]
+    assert [row.speedup for row in rows_of([two_threads, BUNDLE], "bert")] == [None, None]
 
 
-def table(*measured: Measured) -> Speed:
+def table(*measured: Measurement) -> Speed:
     return Speed(measured, "bert", "a processor", 3599, 5, {"torch": "2"}, {"seed": 1}, ["How.", "Left out: x."])
 
 
@@ -74,7 +75,7 @@ def test_write(tmp_path: Path) -> None:
     text, files = write(table(BERT, BUNDLE, BOTH), tmp_path / "benchmark")
     assert [path.name for path in files] == ["benchmark.json", "benchmark.md", "benchmark.png"]
     content = json.loads(files[0].read_text("utf-8"))
-    assert content["rows"] == rows_of([BERT, BUNDLE, BOTH], "bert")
+    assert content["rows"] == [to_json(row) for row in rows_of([BERT, BUNDLE, BOTH], "bert")]
     assert (content["machine"], content["texts"], content["rounds"]) == ("a processor", 3599, 5)
     assert content["versions"] == {"torch": "2"} and content["notes"] == ["How.", "Left out: x."]
     page = files[1].read_text("utf-8")
@@ -103,7 +104,13 @@ def test_a_plot_of_lines_alone(tmp_path: Path) -> None:
 
 
 def test_figures_have_three_digits() -> None:
-    assert [figure(value) for value in (0.123, 2.5, 12.34, 123.4, 61234.5)] == ["0.12", "2.50", "12.3", "123", "61,234"]
+    assert [three_digits(value) for value in (0.123, 2.5, 12.34, 123.4, 61234.5)] == [
+        "0.12",
+        "2.50",
+        "12.3",
+        "123",
+        "61,234",
+    ]
 
 
 def test_texts_are_taken_evenly() -> None:

@@ -1,4 +1,4 @@
-"""The report's figures by hand, its tables as people see them."""
+"""The report: figures computed by hand, JSON rows, tables and plots."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from conftest import COUNTS
 from distill.evaluation import metrics, timing
 from distill.evaluation.timing import Task
 from distill.reporting import plots
-from distill.reporting.results import Outcome, Report, rows_of
-from distill.reporting.summary import write
-from distill.reporting.tables import cells, display_width, markdown_table, terminal
+from distill.reporting.report import write
+from distill.reporting.results import EvaluationContext, Outcome
+from distill.reporting.summary import Estimate, Report, lines, model_scores
+from distill.reporting.tables import display_width, markdown_table, text_table, transposed
 
 GOLD = np.array([0, 0, 1, 1, 1])
-FIRST = np.array([True, True, True, True, False])
 
 
 def outcome(name: str, predicted: list[int], seed: int = 1, ms: float = 1.0, **more: float) -> Outcome:
@@ -28,10 +28,20 @@ def outcome(name: str, predicted: list[int], seed: int = 1, ms: float = 1.0, **m
 
 TEACHER = outcome("teacher", [0, 0, 1, 1, 0], ms=8.0)
 STUDENTS = [outcome("student", [0, 1, 1, 1, 1], 1, 0.5), outcome("student", [0, 1, 1, 0, 1], 2, 0.25)]
+CONTEXT = EvaluationContext(
+    texts=list("abcde"),
+    gold=GOLD,
+    first_of_text=np.array([True, True, True, True, False]),
+    labels=("体育", "财经"),
+    data=dict.fromkeys(COUNTS, 7),
+    settings={"run": {}},
+    timing="Time: …",
+)
+REPORT = Report("titles", CONTEXT, [TEACHER, *STUDENTS], versions={"python": "3"}, missing=["Not there: x"])
 
 
 def test_a_label_with_dollar_signs_is_no_formula(tmp_path: Path) -> None:
-    assert plots.confusions([TEACHER], GOLD, ["$\\x$", "a$b_c^^$"], tmp_path / "confusion.png").is_file()
+    assert plots.draw_confusions([TEACHER], GOLD, ["$\\x$", "a$b_c^^$"], tmp_path / "confusion.png").is_file()
 
 
 def test_of_very_many_labels_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,53 +52,71 @@ def test_of_very_many_labels_some_are_drawn(tmp_path: Path, monkeypatch: pytest.
     logits = np.eye(200, dtype=np.float32)
     logits[[3, 199]] = logits[[199, 3]]
     model = Outcome("student", 1, logits, 1, 1, {"cpu": 1.0})
-    plots.confusions([model], gold, [f"l{place}" for place in gold], tmp_path / "confusion.png")
+    plots.draw_confusions([model], gold, [f"l{index}" for index in gold], tmp_path / "confusion.png")
     ((shape, names),) = drawn
     assert shape == (30, 30) and len(names) == 30 and {"l3", "l199"} <= set(names)
 
 
+def test_the_callers_matplotlib_settings_stay_as_they_were(tmp_path: Path) -> None:
+    from matplotlib import rc_context, rcParams
+
+    with rc_context({"font.sans-serif": ["DejaVu Sans Mono"], "text.parse_math": True, "svg.fonttype": "path"}):
+        before = dict(rcParams)
+        write(REPORT, tmp_path)
+        assert dict(rcParams) == before
+
+
 def test_rows_by_hand() -> None:
-    teacher, student = rows_of([TEACHER, *STUDENTS], GOLD, FIRST, 2)
-    assert teacher["accuracy"] == 0.8 and teacher["accuracy_distinct"] == 1.0 and teacher["kept"] == 1.0
-    assert teacher["macro_f1"] == pytest.approx((0.8 + 0.8) / 2)
-    assert student["accuracy"] == pytest.approx((0.8 + 0.6) / 2)
-    assert student["accuracy_sd"] == pytest.approx(np.std([0.8, 0.6], ddof=1))
-    assert student["kept"] == pytest.approx(0.7 / 0.8)
-    assert student["ms_per_text"] == 0.375 and student["speedup"] == pytest.approx((16 + 32) / 2)
-    assert (student["parameters"], student["bytes"], student["seeds"]) == (1000, 4_000_000, 2)
+    teacher, student = model_scores(CONTEXT, [TEACHER, *STUDENTS])
+    assert teacher.accuracy.mean == 0.8 and teacher.accuracy_distinct.mean == 1.0
+    assert teacher.retained == Estimate(1.0, None)
+    assert teacher.macro_f1.mean == pytest.approx((0.8 + 0.8) / 2)
+    assert student.accuracy.mean == pytest.approx((0.8 + 0.6) / 2)
+    assert student.accuracy.sd == pytest.approx(np.std([0.8, 0.6], ddof=1))
+    assert student.retained is not None and student.retained.mean == pytest.approx(0.7 / 0.8)
+    assert student.ms_per_text.mean == 0.375
+    assert student.speedup is not None and student.speedup.mean == pytest.approx((16 + 32) / 2)
+    assert (student.parameters, student.bytes, student.seeds) == (1000, 4_000_000, 2)
 
 
-def test_of_several_teachers_the_mean_is_the_measure() -> None:
+def test_several_teachers_are_compared_with_by_their_mean() -> None:
     second = outcome("teacher", [0, 0, 0, 0, 0], 2, ms=4.0)
-    teacher, student = rows_of([TEACHER, second, STUDENTS[0]], GOLD, FIRST, 2)
+    teacher, student = (row.to_json() for row in model_scores(CONTEXT, [TEACHER, second, STUDENTS[0]]))
     assert teacher["accuracy"] == pytest.approx(0.6) and teacher["seeds"] == 2
     assert student["kept"] == pytest.approx(0.8 / 0.6) and student["speedup"] == pytest.approx(6 / 0.5)
 
 
-def test_without_a_teacher_nothing_is_kept() -> None:
-    (row,) = rows_of(STUDENTS[:1], GOLD, FIRST, 2)
+def test_without_a_teacher_nothing_is_retained() -> None:
+    rows = model_scores(CONTEXT, STUDENTS[:1])
+    (row,) = (row.to_json() for row in rows)
     assert row["kept"] is None and row["speedup"] is None and "accuracy_sd" not in row
-    assert cells([row])[1][4] == "-"
+    assert lines(rows)[1][4] == "-"
 
 
-def test_a_gpu_gets_columns_of_its_own() -> None:
+def test_the_rows_in_report_json() -> None:
+    teacher, student = (row.to_json() for row in model_scores(CONTEXT, [TEACHER, *STUDENTS]))
+    figures = ["accuracy", "accuracy_distinct", "macro_f1"]
+    assert list(teacher) == ["name", *figures, "parameters", "bytes", "ms_per_text", "kept", "speedup", "seeds"]
+    with_sd = [part for key in figures for part in (key, f"{key}_sd")]
+    timed = [part for key in ("ms_per_text", "kept", "speedup") for part in (key, f"{key}_sd")]
+    assert list(student) == ["name", *with_sd, "parameters", "bytes", *timed, "seeds"]
+
+
+def test_a_gpu_has_columns_of_its_own() -> None:
     timed = [outcome("teacher", [0] * 5, ms=8, gpu=1.0), outcome("student", [0] * 5, ms=2, gpu=0.1)]
-    rows = rows_of(timed, GOLD, FIRST, 2)
-    assert rows[1]["ms_per_text_gpu"] == 0.1 and rows[1]["speedup_gpu"] == pytest.approx(10)
-    assert (
-        "ms per text (GPU)" in cells(rows)[0] and "ms per text (GPU)" not in cells(rows_of(STUDENTS, GOLD, FIRST, 2))[0]
-    )
+    rows = model_scores(CONTEXT, timed)
+    student = rows[1].to_json()
+    assert student["ms_per_text_gpu"] == 0.1 and student["speedup_gpu"] == pytest.approx(10)
+    assert "ms per text (GPU)" in lines(rows)[0]
+    assert "ms per text (GPU)" not in lines(model_scores(CONTEXT, STUDENTS))[0]
 
 
 def test_tables() -> None:
-    rows = rows_of([TEACHER, *STUDENTS], GOLD, FIRST, 2)
-    assert (
-        markdown_table(rows)
-        .splitlines()[2]
-        .startswith("| teacher | 0.8000 | 1.0000 | 0.8000 | 100.0 % | 1,000 | 4 MB |")
-    )
-    assert "0.7000 ±0.1414" in markdown_table(rows)
-    assert all(display_width(line) <= 80 for line in terminal(rows, {}, []).splitlines())
+    table = lines(model_scores(CONTEXT, [TEACHER, *STUDENTS]))
+    markdown = markdown_table(table)
+    assert markdown.splitlines()[2].startswith("| teacher | 0.8000 | 1.0000 | 0.8000 | 100.0 % | 1,000 | 4 MB |")
+    assert "0.7000 ±0.1414" in markdown
+    assert all(display_width(line) <= 80 for line in text_table(transposed(table)))
 
 
 def test_chinese_takes_two_columns() -> None:
@@ -96,26 +124,12 @@ def test_chinese_takes_two_columns() -> None:
 
 
 def test_write(tmp_path: Path) -> None:
-    data = dict.fromkeys(COUNTS, 7)
-    report = Report(
-        name="titles",
-        texts=list("abcde"),
-        gold=GOLD,
-        first_of_text=FIRST,
-        labels=("体育", "财经"),
-        outcomes=[TEACHER, *STUDENTS],
-        data=data,
-        settings={"run": {}},
-        versions={"python": "3"},
-        timing="Time: …",
-        missing=["Not there: x"],
-    )
-    text, files = write(report, tmp_path)
+    text, files = write(REPORT, tmp_path)
     assert [path.name for path in files] == ["report.json", "report.md", "report.html", "confusion.png", "curves.png"]
     assert text.count("precision    recall  f1-score   support") == 2 and "distilled student, seed 1" in text
     assert "Not there: x" in text and "0.8000" in text
     content = json.loads(files[0].read_text("utf-8"))
-    assert content["data"]["leaks"] == 7 and len(content["rows"]) == 2
+    assert content["data"]["leaks"] == 7 and len(content["rows"]) == 2 and content["linear_svc"] == {}
 
 
 def test_labels_without_a_font_become_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

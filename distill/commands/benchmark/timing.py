@@ -12,7 +12,7 @@ import torch
 from distill.errors import UserError
 from distill.evaluation.timing import Predict, Process, Task, fresh_process, in_turns, one_by_one
 from distill.progress import progress
-from distill.reporting.speed import Measured
+from distill.reporting.speed import Measurement
 
 PROCESS_TEXTS = 256
 
@@ -60,7 +60,7 @@ class Candidate:
 
 def measure(
     candidates: Sequence[Candidate], texts: Sequence[str], gold: Sequence[str]
-) -> tuple[list[Measured], list[str]]:
+) -> tuple[list[Measurement], list[str]]:
     """A row a candidate and number of threads, and a line for each fresh process that failed.
 
     All take turns. ``gold`` are the names of the labels of ``texts``.
@@ -90,7 +90,7 @@ def _with_threads(predict: Predict, threads: int) -> Predict:
 
 def _timed(
     pairs: Sequence[tuple[Candidate, int]], opened: dict[tuple[str, int], Predict], texts: Sequence[str]
-) -> list[Measured]:
+) -> list[Measurement]:
     """Rows without what only labels and fresh processes tell."""
     tasks = {
         (one.name, count): Task(opened[one.name, count], spaced(texts, one.effort.texts), one.effort.rounds)
@@ -101,7 +101,7 @@ def _timed(
         key = one.name, count
         few = tasks[key].texts
         singles = one_by_one(opened[key], few, one.effort.singles) if count == 1 else ()
-        rows.append(Measured(one.name, count, one.batch, len(few), seconds[key], singles, bytes=one.bytes))
+        rows.append(Measurement(one.name, count, one.batch, len(few), seconds[key], singles, bytes=one.bytes))
     return rows
 
 
@@ -110,7 +110,7 @@ def spaced(texts: Sequence[str], most: int) -> Sequence[str]:
     return [texts[place * len(texts) // most] for place in range(most)] if len(texts) > most else texts
 
 
-def _judged(row: Measured, one: Candidate, labels: Mapping[str, Sequence[str]], gold: Sequence[str]) -> Measured:
+def _judged(row: Measurement, one: Candidate, labels: Mapping[str, Sequence[str]], gold: Sequence[str]) -> Measurement:
     own, like = labels.get(one.name), labels.get(one.like)
     return dataclasses.replace(row, accuracy=_same(own, gold), labels_equal=_same(own, like))
 
@@ -135,7 +135,7 @@ def _processes(candidates: Sequence[Candidate], texts: Sequence[str]) -> tuple[d
     return found, failed
 
 
-def _with_process(row: Measured, process: Process | None) -> Measured:
+def _with_process(row: Measurement, process: Process | None) -> Measurement:
     """The process has one thread."""
     if process is None or row.threads > 1:
         return row

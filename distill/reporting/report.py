@@ -1,0 +1,141 @@
+"""Writes the report: report.json, report.md, report.html and its plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.reporting import accuracy_speed_plot, comparison, plots, summary, tables
+from distill.reporting.html import Drawing, settings_sections, write_page
+from distill.reporting.mistakes import confident_mistakes, confusion_matrices, shown_labels
+from distill.reporting.results import TEACHER, EvaluationContext, Outcome, first_seeds
+from distill.reporting.summary import ModelScores, Report, Summary, summarise
+from distill.storage.atomic import write_file, write_json
+
+
+def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
+    """Write all files of the report; returns the report for a terminal and the files."""
+    context, summarised = report.context, summarise(report)
+    content = {
+        "warning": report.warning,
+        "rows": [row.to_json() for row in summarised.rows],
+        "linear_svc": report.linear.to_json() if report.linear else {},
+        "data": context.data,
+        "settings": context.settings,
+        "timing": context.timing,
+    }
+    files = [
+        write_json(folder / "report.json", content),
+        write_file(folder / "report.md", summary.markdown(summarised)),
+        write_html(report, summarised, folder / "report.html"),
+        plots.draw_confusions(report.outcomes, context.gold, context.labels, folder / "confusion.png"),
+        plots.draw_curves(report.outcomes, folder / "curves.png"),
+    ]
+    return summary.terminal(summarised), files
+
+
+@dataclass(frozen=True)
+class Highlight:
+    """One of the figures at the top of the page, with what it measures."""
+
+    figure: str
+    meaning: str
+
+
+def write_html(report: Report, summarised: Summary, path: Path) -> Path:
+    """Write the page: what report.md says, and more plots, confusions and mistakes."""
+    models, context = first_seeds(report.outcomes), report.context
+    content = {
+        "title": f"Report: {report.name}",
+        "data": summarised.data,
+        "warning": summarised.warning,
+        "remarks": summarised.remarks,
+        "timing": summarised.timing,
+        "highlights": _highlights(summarised.rows),
+        "table": tables.transposed(summary.lines(summarised.rows)),  # one model per column, to fit a phone
+        "details": summarised.details,
+        "speed": _speed(summarised.rows),
+        "comparison": comparison.page_part(report.comparison) if report.comparison else None,
+        "curves": [_curve(report.outcomes, key) for key in plots.CURVES],
+        "diagrams": [_diagram(model, context) for model in models],
+        "doubts": report.doubts,
+        "settings": settings_sections(context.settings, versions=report.versions, data_counts=context.data),
+        **_confusions(models, context),
+        **_mistakes(models, context),
+    }
+    return write_page(path, "report.html.jinja", content)
+
+
+def _highlights(rows: Sequence[ModelScores]) -> list[Highlight]:
+    """What the last of the models reaches, and how it compares with its teacher."""
+    row, size = rows[-1], tables.file_size(rows[-1].bytes)
+    accuracy = Highlight(tables.percent(1)(row.accuracy.mean), f"of the test texts are right by the {row.title}")
+    if row.name == TEACHER or row.retained is None or row.speedup is None:
+        return [accuracy, Highlight(size, "on disk")]
+    return [
+        accuracy,
+        Highlight(tables.percent(1)(row.retained.mean), "of its teacher's accuracy"),
+        Highlight(_times(row.speedup.mean), "as fast as its teacher, on the processor"),
+        Highlight(size, f"on disk, its teacher {tables.file_size(rows[0].bytes)}"),
+    ]
+
+
+def _times(factor: float) -> str:
+    """A factor with at least two significant digits: a student may be slower than a tiny teacher."""
+    return f"{factor:,.0f} ×" if factor >= 10 else f"{factor:.2g} ×"
+
+
+def _speed(rows: Sequence[ModelScores]) -> Drawing:
+    with plots.new_figure(1, 4.8, 3.6) as (figure, (axes,)):
+        for row in rows:
+            axes.errorbar(
+                1000 / row.ms_per_text.mean,
+                row.accuracy.mean,
+                yerr=row.accuracy.sd,
+                color=plots.COLOURS[row.name],
+                label=row.title,
+                linestyle="",
+                marker="o",
+                capsize=2.5,
+            )
+        accuracy_speed_plot.label_axes(axes, "texts per second (log scale)", "accuracy on test", (1.0,))
+        axes.legend(frameon=False)
+        return Drawing.of(figure, "Accuracy against speed on the processor, from raw text to label.")
+
+
+def _curve(outcomes: Sequence[Outcome], key: str) -> Drawing:
+    with plots.new_figure(1, 4.8, 3.4) as (figure, (axes,)):
+        plots.draw_curve(axes, outcomes, key)
+        return Drawing.of(figure, f"{plots.CURVES[key].capitalize()} over the epochs, a line a trained model.")
+
+
+def _diagram(model: Outcome, context: EvaluationContext) -> Drawing:
+    with plots.new_figure(1, 3.6, 3.4) as (figure, (axes,)):
+        errors = " → ".join(f"{error:.3f}" for error in plots.draw_reliability(axes, model, context.gold))
+        temperature = f"temperature {model.temperature:.3f}" if model.temperature != 1 else "not calibrated"
+        caption = f"{model.title}: ECE {errors}, {temperature}. A larger point stands for more texts."
+        return Drawing.of(figure, caption)
+
+
+def _confusions(models: Sequence[Outcome], context: EvaluationContext) -> dict[str, Any]:
+    classes = len(context.labels)
+    indices = shown_labels(models, context.gold, classes)
+    subset = f"Of {classes} labels the {len(indices)} with most mistakes." if len(indices) < classes else ""
+    return {
+        "names": [context.labels[index] for index in indices],
+        "matrices": confusion_matrices(models, context.gold, classes),
+        "label_subset": subset,
+    }
+
+
+def _mistakes(models: Sequence[Outcome], context: EvaluationContext) -> dict[str, Any]:
+    """The mistakes of the last of the models, beside the teacher's predictions."""
+    model = models[-1]
+    reference = models[0] if models[0].name == TEACHER != model.name else None
+    return {
+        "mistaken": model.title,
+        "reference": reference.title if reference else None,
+        "mistakes": confident_mistakes(model, reference, context),
+    }
