@@ -35,7 +35,7 @@ from distill.models.inference import PREDICTION_BATCH, predict_logits  # noqa: E
 from distill.models.pretrained import resolve  # noqa: E402
 from distill.text.batching import Batch  # noqa: E402
 from distill.training.losses import labels_only  # noqa: E402
-from distill.training.optimizer import WARM_UP, WEIGHT_DECAY  # noqa: E402
+from distill.training.optimizer import WARM_UP_SHARE, WEIGHT_DECAY  # noqa: E402
 from distill.training.trainer import Schedule, Split, TrainingJob, fit  # noqa: E402
 
 SEED = 42  # the first
@@ -80,7 +80,7 @@ def ours(task: Task) -> dict[str, float]:
             Split(inputs[0], labels_of(train)),
             Split(inputs[1], labels_of(few)),
             labels_only(settings.label_smoothing),
-            Schedule(settings.epochs, settings.batch_size, averaging=settings.averaging),
+            Schedule(settings.epochs, settings.batch_size, ema_decay=settings.averaging),
             task.seed,
             "ours",
         )
@@ -106,7 +106,7 @@ def trainers(task: Task, *, as_ours: bool) -> dict[str, float]:
         options = {
             "per_device_train_batch_size": settings.batch_size,
             "per_device_eval_batch_size": PREDICTION_BATCH,
-            "warmup_steps": WARM_UP,
+            "warmup_steps": WARM_UP_SHARE,
         }
         optimizer = torch.optim.AdamW(model.parameter_groups(settings), weight_decay=WEIGHT_DECAY, fused=True)
 

@@ -13,9 +13,9 @@ from typing import Any, TextIO
 from distill.config import Settings
 from distill.config.argparse import PATH, parser, settings_from
 from distill.config.toml import text_of
-from distill.errors import UserError, need
+from distill.errors import UserError, require_package
 from distill.progress import reminders
-from distill.training.distributed import is_first
+from distill.training.distributed import is_main_process
 
 __all__ = ["main", "parser", "settings_from"]
 
@@ -94,7 +94,7 @@ def completion(shell: str) -> str:
     Raises:
         UserError: shtab, which writes it, is not installed.
     """
-    need("shtab", "--completion", "pip install shtab")
+    require_package("shtab", "--completion", "pip install shtab")
     import shtab
 
     made = parser()
@@ -108,7 +108,7 @@ def completion(shell: str) -> str:
 def _run(settings: Settings) -> None:
     """Do what the mode says; of several processes the first one alone speaks."""
     reminders.clear()
-    mode, speaks = settings.run.mode, is_first()
+    mode, speaks = settings.run.mode, is_main_process()
     _log_to(mode)
     if mode in ANSWERING and not speaks:
         return
@@ -128,7 +128,7 @@ def _run(settings: Settings) -> None:
 
 def _log_to(mode: str) -> None:
     logger = logging.getLogger("distill")
-    logger.setLevel(logging.INFO if is_first() else logging.ERROR)
+    logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     logger.handlers = [_Handler(mode)]
 
 
@@ -165,7 +165,7 @@ def _command(settings: Settings) -> Callable[[Settings], list[Path]]:
     from distill.training import tensorboard
 
     if settings.run.tensorboard:
-        tensorboard.check()
+        tensorboard.require_tensorboard()
     return commands.run
 
 

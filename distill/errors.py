@@ -25,7 +25,7 @@ class UserError(Exception):
         return f"{where}{self.what}{hint}"
 
 
-def need(package: str, asked: str, hint: str, where: object = None) -> None:
+def require_package(package: str, asked: str, hint: str, where: object = None) -> None:
     """Refuse what was asked for before any of it is done, where its package is not installed.
 
     Raises:
@@ -35,7 +35,7 @@ def need(package: str, asked: str, hint: str, where: object = None) -> None:
         raise UserError(f"{asked} needs the package {package}", where, hint)
 
 
-def need_texts(texts: Iterable[object]) -> None:
+def require_texts(texts: Iterable[object]) -> None:
     """Refuse one text, which would be read as a list of its characters, and whatever is no text.
 
     Raises:
@@ -45,7 +45,7 @@ def need_texts(texts: Iterable[object]) -> None:
         raise UserError("texts must be a list of strings", None, 'predict(["…", "…"])')
 
 
-def joined(faults: list[str], most: int = 5) -> str:
+def join_faults(faults: list[str], most: int = 5) -> str:
     """Several faults on one line: the first few, and how many more there are."""
     shown = "; ".join(faults[:most])
     more = len(faults) - most

@@ -18,7 +18,7 @@ def remind(message: str) -> None:
         log.warning("%s", message)
 
 
-def bar(what: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:
+def progress_bar(what: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:
     """A bar with ``update``, to be used in a ``with``; it appears after a second, on a terminal, where messages do."""
     from tqdm import tqdm
 
@@ -26,7 +26,7 @@ def bar(what: str, total: int, unit: str, items: Iterable[Any] | None = None) ->
     return tqdm(items, what, total, unit=f" {unit}", delay=1.0, disable=hidden, dynamic_ncols=True, smoothing=0.1)
 
 
-def progress(items: Iterable[Item], what: str, total: int, unit: str = "texts") -> Iterable[Item]:
+def with_progress_bar(items: Iterable[Item], what: str, total: int, unit: str = "texts") -> Iterable[Item]:
     """``items`` behind a bar."""
-    shown: Iterable[Item] = bar(what, total, unit, items)
+    shown: Iterable[Item] = progress_bar(what, total, unit, items)
     return shown

@@ -36,12 +36,12 @@ def run(settings: Settings) -> list[Path]:
         "benchmark": benchmark,
     }
     begun = Run(settings)
-    kept = [begun.keep_settings()] if distributed.is_first() and settings.run.mode not in READING else []
-    if distributed.are_several():
-        distributed.begin()
+    kept = [begun.keep_settings()] if distributed.is_main_process() and settings.run.mode not in READING else []
+    if distributed.is_multi_process():
+        distributed.init_process_group()
         _together(begun)
-        distributed.end()
-    return kept + pipelines[settings.run.mode](begun) if distributed.is_first() else []
+        distributed.destroy_process_group()
+    return kept + pipelines[settings.run.mode](begun) if distributed.is_main_process() else []
 
 
 def with_chosen(settings: Settings) -> Settings:

@@ -33,7 +33,7 @@ def linear_weight(run: Run, teachers: Sequence[Path]) -> float:
     asked = run.settings.transfer.linear_weight
     if asked != FROM_DATA or not teachers:
         return asked if teachers else 0.0
-    if defaults.keeps_last(run.data):
+    if defaults.keeps_last_weights(run.data):
         log.info("students imitate the teacher's logits + %g x LinearSVC's scores", USUAL_WEIGHT)
         return USUAL_WEIGHT
     dev, gold = run.data.dev, labels_of(run.data.dev).numpy()

@@ -25,7 +25,7 @@ from distill.reporting.comparison import COMPARISON, ComparisonRecord, read_reco
 from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
 from distill.reporting.summary import LinearResult, Report
-from distill.storage.fingerprints import made_from, versions
+from distill.storage.fingerprints import package_versions, read_provenance
 
 Key = tuple[str, int]  # kind of model, seed
 MAKE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}
@@ -39,12 +39,12 @@ def test(run: Run) -> list[Path]:
     _check(run, folders)
     teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
     context = evaluation_context(run)
-    provenance = {kind: made_from(path) for (kind, _), path in reversed(folders.items())}
+    provenance = {kind: read_provenance(path) for (kind, _), path in reversed(folders.items())}
     report = Report(
         name=run.folder.root.resolve().name,
         context=dataclasses.replace(context, settings={**context.settings, "made_from": provenance}),
         outcomes=_outcomes(run, folders, context.texts),
-        versions=versions(),
+        versions=package_versions(),
         linear=_linear_result(run, context, folders),
         warning=why_not_to_follow(run, teachers) if teachers else "",
         missing=[
@@ -86,7 +86,9 @@ def _outcomes(run: Run, folders: dict[Key, Path], texts: Sequence[str]) -> list[
 def _linear_result(run: Run, context: EvaluationContext, folders: dict[Key, Path]) -> LinearResult:
     """The linear baseline on test, and the weight of its scores in what the students imitate."""
     weights = [
-        (made_from(path) or {}).get("linear weight") or 0.0 for (kind, _), path in folders.items() if kind == DISTILLED
+        (read_provenance(path) or {}).get("linear weight") or 0.0
+        for (kind, _), path in folders.items()
+        if kind == DISTILLED
     ]
     return LinearResult(context.scores(run.linear.predict(context.texts)), max(weights, default=0.0))
 
@@ -128,7 +130,7 @@ def _trained(run: Run) -> dict[Key, Path]:
         alike = None
         for place in itertools.count():
             folder = run.folder.model(kind, place)
-            record = made_from(folder)
+            record = read_provenance(folder)
             if record is None:
                 break
             seed = record.pop("seed")
@@ -146,7 +148,7 @@ def _check(run: Run, folders: dict[Key, Path]) -> None:
     for (kind, _), folder in folders.items():
         if not (kind == TEACHER and run.settings.transfer.teacher):  # of which teachers_of has warned
             run.check_same_data(folder, "all")
-        taught_by = (made_from(folder) or {}).get("teacher") or []
+        taught_by = (read_provenance(folder) or {}).get("teacher") or []
         if kind == DISTILLED and teachers and taught_by != identities[: len(taught_by)]:
             raise UserError("it was taught by another teacher", folder, f"{COMMAND} train_student, or --teacher FOLDER")
 

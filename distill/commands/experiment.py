@@ -34,15 +34,15 @@ from distill.evaluation.baselines.linear_svm import LinearBaseline
 from distill.export import model_card
 from distill.export.model_card import Card
 from distill.models.pretrained import Pretrained, resolve
-from distill.progress import log, progress
+from distill.progress import log, with_progress_bar
 from distill.storage.atomic import write_folder, write_json
-from distill.storage.fingerprints import MADE_FROM, differences, versions
-from distill.storage.run_folder import RunFolder, clean
+from distill.storage.fingerprints import PROVENANCE_FILE, package_versions, provenance_differences
+from distill.storage.run_folder import RunFolder, remove_leftovers
 from distill.text.segmentation import Segmenter
 from distill.text.word_vectors import VectorFile, VectorReader, find_vectors
 from distill.training import defaults, distributed
-from distill.training.tensorboard import watcher
-from distill.training.trainer import Evaluation, ignore, write_log
+from distill.training.tensorboard import evaluation_writer
+from distill.training.trainer import Evaluation, ignore_evaluation, write_log
 
 COMMAND = "python distill.py --mode"
 TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"
@@ -55,9 +55,9 @@ class Run:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.folder = RunFolder.of(settings)
-        if distributed.is_first():
-            clean(self.folder.root)
+        self.folder = RunFolder.from_settings(settings)
+        if distributed.is_main_process():
+            remove_leftovers(self.folder.root)
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         self.segmenter = Segmenter(Path(settings.data.user_dict) if settings.data.user_dict else None)
@@ -73,7 +73,7 @@ class Run:
         """Write config.json: what this run was asked for, with what, on what."""
         record = {
             "settings": dataclasses.asdict(self.settings),
-            "versions": versions(),
+            "versions": package_versions(),
             "data": {"fingerprint": self.data.fingerprint, **self.data.counts},
         }
         return write_json(self.folder.config, record)
@@ -126,7 +126,7 @@ class Run:
     def segmented(self, examples: Sequence[Example]) -> list[list[str]]:
         """The words of texts; each is cut once a run."""
         new = [example for example in examples if example.id not in self._words]
-        for example in progress(new, "jieba", len(new)) if new else ():
+        for example in with_progress_bar(new, "jieba", len(new)) if new else ():
             self._words[example.id] = self.segmenter.segment(example.text)
         return [self._words[example.id] for example in examples]
 
@@ -156,7 +156,7 @@ class Run:
     @functools.cached_property
     def pretrained(self) -> Pretrained:
         """The teacher's pretrained weights."""
-        with distributed.first_goes_first():  # bundled weights are written as a checkpoint the first time
+        with distributed.main_process_first():  # bundled weights are written as a checkpoint the first time
             found = resolve(self.settings.teacher.model)
         log.info("teacher's weights: %s, %s", found.source, found.why)
         return found
@@ -169,7 +169,7 @@ class Run:
 
     def student_settings(self, architecture: str = "", *, taught: bool) -> StudentSettings:
         """A student's settings with what follows from the network and the data, and whether a teacher teaches it."""
-        return defaults.student_settings(self.settings.student, self.data, architecture, taught=taught)
+        return defaults.student_settings(self.settings.student, self.data, architecture, has_teacher=taught)
 
     @functools.cached_property
     def transfer_settings(self) -> TransferSettings:
@@ -208,12 +208,12 @@ class Run:
     def watch(self, folder: Path) -> Callable[[Evaluation], None]:
         """What is done with every evaluation of the model that is to be kept in ``folder``."""
         name = str(folder.relative_to(self.folder.root))
-        watched = self.settings.run.tensorboard and distributed.is_first()
-        return watcher(self.folder.tensorboard / name) if watched else ignore
+        watched = self.settings.run.tensorboard and distributed.is_main_process()
+        return evaluation_writer(self.folder.tensorboard / name) if watched else ignore_evaluation
 
     def is_current(self, folder: Path, made_from: dict[str, Any]) -> bool:
         """Whether a folder was made from just this, and a word about it either way."""
-        changed = differences(folder, made_from)
+        changed = provenance_differences(folder, made_from)
         if not changed:
             log.info("%s: kept, it was trained with the same data and settings", folder)
         elif folder.exists():
@@ -222,7 +222,7 @@ class Run:
 
     def check_same_data(self, folder: Path, command: str) -> None:
         """Refuse a model that was trained on other data: it may have seen what is dev or test here."""
-        if differences(folder, {"data": self.data.fingerprint}):
+        if provenance_differences(folder, {"data": self.data.fingerprint}):
             raise UserError(
                 "it was trained on other data, or split with another seed",
                 folder,
@@ -243,7 +243,7 @@ def row_folders(run: Run, name: str) -> tuple[Path, ...]:
 
 def kept_accuracy(run: Run, accuracies: Sequence[float]) -> float:
     """The dev accuracy of the weights that were kept, of those of all evaluations."""
-    return accuracies[-1] if defaults.keeps_last(run.data) else max(accuracies)
+    return accuracies[-1] if defaults.keeps_last_weights(run.data) else max(accuracies)
 
 
 def train_seconds(folder: Path) -> float:
@@ -258,7 +258,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 def size_of(folder: Path) -> int:
     """Bytes of what is needed to run a model."""
-    beside = (LOG, MADE_FROM, model_card.FILE)
+    beside = (LOG, PROVENANCE_FILE, model_card.FILE)
     return sum(path.stat().st_size for path in folder.iterdir() if path.name not in beside)
 
 
@@ -276,11 +276,11 @@ def keep_model(
 
     Of several processes, which have the same model, the first writes and the others wait.
     """
-    if distributed.place() == 0:
+    if distributed.rank() == 0:
         with write_folder(folder) as temporary:
             save(temporary)
             write_log(temporary / LOG, evaluations)
-            write_json(temporary / MADE_FROM, made_from)
+            write_json(temporary / PROVENANCE_FILE, made_from)
             model_card.write(temporary, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(temporary))
-    distributed.wait()
+    distributed.barrier()
     log.info("%s: dev accuracy %.4f", name, dev_accuracy)

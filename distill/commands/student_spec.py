@@ -12,7 +12,7 @@ from distill.commands.experiment import Run
 from distill.commands.train_teacher import fingerprint_of, identity
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.data import Example
-from distill.storage.fingerprints import fingerprint_file, fingerprint_lines
+from distill.storage.fingerprints import fingerprint_file, fingerprint_texts
 from distill.training import defaults
 
 
@@ -59,7 +59,7 @@ class StudentSpec:
         vectors = run.vectors(self.student.vectors)
         asked = [example.text for example in run.data.test] if self.student.architecture == "textgcn" else []
         return {
-            **({"graph": fingerprint_lines(asked)} if asked else {}),
+            **({"graph": fingerprint_texts(asked)} if asked else {}),
             "data": run.data.fingerprint,
             "settings": {key: value for key, value in dataclasses.asdict(self.student).items() if key != "vectors"},
             "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},

@@ -29,7 +29,7 @@ def objective_of(run: Run, teachers: Sequence[Path]) -> ObjectiveSettings:
         return settings
     if reason:
         return dataclasses.replace(settings, hard_weight=LABELS_WEIGHT, logits_weight=LOGITS_WEIGHT)
-    few = defaults.few_labels(run.data, run.settings.student.architecture)
+    few = defaults.has_few_labels(run.data, run.settings.student.architecture)
     chosen = dataclasses.replace(settings, objective=WITH_HINT) if few else settings
     weights = "+".join(f"{term}:{weight:g}" for term, weight in chosen.weights.items())
     log.info("objective: %s%s", weights, ", as there are few labels" if few else "")

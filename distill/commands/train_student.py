@@ -81,7 +81,7 @@ class _StudentTrainer:
             run, spec, self.texts
         )
         self.train = Split(encode(self.texts), labels_of(self.texts), *self._taught())
-        self.train = dataclasses.replace(self.train, chances=self._chances())
+        self.train = dataclasses.replace(self.train, sampling_weights=self._chances())
         dev = [example for example in run.data.dev if example.label != spec.left_out]
         self.dev = Split(encode(dev), labels_of(dev))
 
@@ -131,9 +131,9 @@ class _StudentTrainer:
         schedule = Schedule(
             epochs,
             settings.batch_size,
-            every=max(1, epochs // EVALUATIONS),
-            averaging=settings.averaging,
-            keep_last=defaults.keeps_last(data),
+            epochs_per_evaluation=max(1, epochs // EVALUATIONS),
+            ema_decay=settings.averaging,
+            keep_last=defaults.keeps_last_weights(data),
         )
         groups = registry.parameter_groups(model, settings)
         hints = [parameter for parameter in distillation.parameters() if parameter.requires_grad]

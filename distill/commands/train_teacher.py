@@ -23,11 +23,11 @@ from distill.models.inference import best_device, predict_logits
 from distill.models.predictor import TextClassifier, load
 from distill.progress import log
 from distill.reporting.label_noise import label_noise, suspects
-from distill.storage.fingerprints import differences, fingerprint_file, fingerprint_lines
+from distill.storage.fingerprints import fingerprint_file, fingerprint_texts, provenance_differences
 from distill.training import defaults, distributed, masked_language
 from distill.training.losses import Distillation, Objective, labels_only
 from distill.training.regularisation import Regularisation
-from distill.training.teacher_cache import Asker, Cache
+from distill.training.teacher_cache import TeacherCache, TeacherFunction
 from distill.training.trainer import Evaluation, Schedule, Split, TrainingJob, fit
 
 EVALUATIONS = 2  # an epoch
@@ -85,7 +85,7 @@ class _FineTuned:
 def _is_worse_than_linear(run: Run, trained: _FineTuned) -> bool:
     """What the first of several processes finds."""
     below = torch.tensor([is_below(trained.right, run.linear.dev_right)])
-    return bool(distributed.from_first(below.long()).item())
+    return bool(distributed.broadcast_from_main(below.long()).item())
 
 
 def _trained_longer(run: Run, trained: _FineTuned, seed: int, folder: Path, taught_by: tuple[Path, ...]) -> _FineTuned:
@@ -113,8 +113,8 @@ def _fine_tuned(
         settings.epochs,
         settings.batch_size,
         EVALUATIONS,
-        averaging=settings.averaging,
-        keep_last=defaults.keeps_last(run.data),
+        ema_decay=settings.averaging,
+        keep_last=defaults.keeps_last_weights(run.data),
     )
     with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in texts)) as inputs:
         train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, texts, strict=True))
@@ -171,7 +171,7 @@ def _there(run: Run, folders: Sequence[Path], given: str = "") -> tuple[Path, ..
             raise UserError("there is no trained teacher", folder, f"{given} FOLDER" if given else hint)
         if not given:
             run.check_same_data(folder, "train_teacher")
-        elif differences(folder, {"data": run.data.fingerprint}):
+        elif provenance_differences(folder, {"data": run.data.fingerprint}):
             log.warning("%s: trained on other data or another split, so it may know texts of dev or test", folder)
     return tuple(folders)
 
@@ -195,7 +195,10 @@ def label(run: Run) -> list[Path]:
         )
     ]
     log.info("labels that the teacher doubts: %d", len(found))
-    return [*(run.folder.answers(folder, "logits") for folder in folders), label_noise(run.folder.label_noise, found)]
+    return [
+        *(run.folder.teacher_cache(folder, "logits") for folder in folders),
+        label_noise(run.folder.label_noise, found),
+    ]
 
 
 def ask_teachers(run: Run, objectives: str) -> None:
@@ -214,14 +217,14 @@ def ask_teachers(run: Run, objectives: str) -> None:
 
 def logits_of(run: Run, folders: Sequence[Path], examples: Sequence[Example]) -> Tensor:
     """Mean logits of some teachers, shape (texts, classes), from the cache where it is current."""
-    return torch.stack([_logits_cache(run, folder).answers(examples) for folder in folders]).mean(0)
+    return torch.stack([_logits_cache(run, folder).outputs(examples) for folder in folders]).mean(0)
 
 
-def _logits_cache(run: Run, folder: Path) -> Cache:
-    def open_teacher() -> Asker:
+def _logits_cache(run: Run, folder: Path) -> TeacherCache:
+    def open_teacher() -> TeacherFunction:
         return open_teacher_of(run, folder).logits
 
-    return Cache(run.folder.answers(folder, "logits"), _made_by_with_labels(run, folder), open_teacher)
+    return TeacherCache(run.folder.teacher_cache(folder, "logits"), _made_by_with_labels(run, folder), open_teacher)
 
 
 def open_teacher_of(run: Run, folder: Path) -> TextClassifier:
@@ -251,7 +254,7 @@ def layers_of(run: Run, folder: Path, examples: Sequence[Example], last: bool = 
     if last:
         vectors = _logits_and_vectors(run, folder, examples)[1][:, None]
     else:
-        vectors = _vectors_cache(run, folder).answers(examples).float()
+        vectors = _vectors_cache(run, folder).outputs(examples).float()
     return (vectors - vectors.mean(0)) / vectors.std(0, correction=0).clamp(min=1e-6)
 
 
@@ -267,21 +270,23 @@ def _logits_and_vectors(run: Run, folder: Path, examples: Sequence[Example]) -> 
     The logits go into their own cache too, so that nobody asks for them again.
     """
 
-    def open_teacher() -> Asker:
+    def open_teacher() -> TeacherFunction:
         return open_teacher_of(run, folder).logits_and_vectors
 
     made_by = _made_by_with_labels(run, folder)
-    cache = Cache(run.folder.answers(folder, "logits+vectors"), made_by, open_teacher, "teacher logits and vectors")
-    rows, classes = cache.answers(examples).float(), len(run.data.labels)
+    cache = TeacherCache(
+        run.folder.teacher_cache(folder, "logits+vectors"), made_by, open_teacher, "teacher logits and vectors"
+    )
+    rows, classes = cache.outputs(examples).float(), len(run.data.labels)
     _logits_cache(run, folder).add(examples, rows[:, :classes])
     return rows[:, :classes], rows[:, classes:]
 
 
-def _vectors_cache(run: Run, folder: Path) -> Cache:
-    def open_teacher() -> Asker:
+def _vectors_cache(run: Run, folder: Path) -> TeacherCache:
+    def open_teacher() -> TeacherFunction:
         return load(folder, run.segmenter).vectors
 
-    return Cache(run.folder.answers(folder, "vectors"), _made_by(folder), open_teacher, "teacher vectors")
+    return TeacherCache(run.folder.teacher_cache(folder, "vectors"), _made_by(folder), open_teacher, "teacher vectors")
 
 
 def _made_by(folder: Path) -> dict[str, str]:
@@ -295,7 +300,7 @@ def _made_by_with_labels(run: Run, folder: Path) -> dict[str, str]:
 
 def fingerprint_of(examples: Sequence[Example]) -> str | None:
     """Of the texts, in their order; None of no texts."""
-    return fingerprint_lines(example.text for example in examples) if examples else None
+    return fingerprint_texts(example.text for example in examples) if examples else None
 
 
 def identity(folder: Path) -> dict[str, str]:

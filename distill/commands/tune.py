@@ -12,10 +12,10 @@ from distill.commands.experiment import Run, history, kept_accuracy
 from distill.commands.student_spec import StudentSpec
 from distill.commands.train_student import spec_of, train_seeds
 from distill.config import flag_of
-from distill.errors import need
+from distill.errors import require_package
 from distill.progress import log
 from distill.storage.atomic import write_json
-from distill.storage.fingerprints import fingerprint_lines
+from distill.storage.fingerprints import fingerprint_texts
 
 STUDY = "study.log"
 
@@ -44,7 +44,7 @@ def tune(run: Run) -> list[Path]:
 
 
 def _optuna() -> Any:
-    need("optuna", "--mode tune", "pip install -r requirements-tune.txt")
+    require_package("optuna", "--mode tune", "pip install -r requirements-tune.txt")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -54,7 +54,7 @@ def _optuna() -> Any:
 def _fingerprint(run: Run, spec: StudentSpec) -> str:
     """Of everything but what is tried: trials that do not compare are kept apart, in studies of other names."""
     made_from = spec.made_from(run)
-    return fingerprint_lines([json.dumps([made_from, run.settings.run.seeds, run.settings.run.seed], sort_keys=True)])
+    return fingerprint_texts([json.dumps([made_from, run.settings.run.seeds, run.settings.run.seed], sort_keys=True)])
 
 
 def _dev_accuracy(run: Run, spec: StudentSpec, trial: Any) -> float:

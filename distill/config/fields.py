@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from distill.errors import UserError, joined
+from distill.errors import UserError, join_faults
 
 FROM_DATA = -1
 
@@ -51,7 +51,7 @@ class Checked:
             if _is_broken(value):
                 faults.append(f"--{flag_of(field)} is {value!r}, text in UTF-8 without NUL is needed")
         if faults:
-            raise UserError(joined(faults), "settings", "python distill.py --help")
+            raise UserError(join_faults(faults), "settings", "python distill.py --help")
 
 
 def _is_broken(value: Any) -> bool:

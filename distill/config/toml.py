@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import SECTIONS, Settings, flag_of
-from distill.errors import UserError, joined
+from distill.errors import UserError, join_faults
 
 Field = dataclasses.Field[Any]
 KINDS = {
@@ -51,7 +51,9 @@ def read(path: Path) -> dict[str, Any]:
         if (fault := _fault(name, value, settings))
     ]
     if faults:
-        raise UserError(joined(faults), path, "the names are those of python distill.py --help, without the dashes")
+        raise UserError(
+            join_faults(faults), path, "the names are those of python distill.py --help, without the dashes"
+        )
     return {
         f"{section}.{field.name}": _as(field, given[name])
         for name, (section, field) in settings.items()

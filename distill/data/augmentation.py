@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from distill.config import TransferSettings
 from distill.errors import UserError
-from distill.progress import progress
+from distill.progress import with_progress_bar
 from distill.text.segmentation import MASKED, Segmenter
 
 LONGEST_NGRAM = 5  # words
@@ -60,11 +60,11 @@ def augmented(texts: Sequence[str], settings: TransferSettings, seed: int, segme
         )
     if not settings.augment:
         return []
-    tagged = [segmenter.tag(text) for text in progress(texts, "parts of speech", len(texts))]
+    tagged = [segmenter.tag(text) for text in with_progress_bar(texts, "parts of speech", len(texts))]
     unigrams, choose = Unigrams(tagged), random.Random(seed)
     known = {*texts, *(_join([word for word, _ in text]) for text in tagged)}
     copies: dict[str, None] = {}  # a set that keeps its order
-    for text in progress(tagged, "altered copies", len(tagged)):
+    for text in with_progress_bar(tagged, "altered copies", len(tagged)):
         for _ in range(settings.augment):
             copy = _join(_altered(text, unigrams, settings, choose))
             if copy not in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from distill.storage.fingerprints import fingerprint_lines
+from distill.storage.fingerprints import fingerprint_texts
 
 UNLABELLED = -100  # the label of a text that has none: PyTorch's ignore_index, which no cross-entropy counts
 
@@ -33,7 +33,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """Of what models are trained and selected on: train and dev texts with their labels' names."""
         parts = (f"{split}\t{e.text}\t{self.labels[e.label]}" for split, e in self._seen())
-        return fingerprint_lines((*self.labels, *parts))
+        return fingerprint_texts((*self.labels, *parts))
 
     def _seen(self) -> list[tuple[str, Example]]:
         return [("train", e) for e in self.train] + [("dev", e) for e in self.dev]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.readers import Row, read_text
-from distill.errors import UserError, joined
+from distill.errors import UserError, join_faults
 
 CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")
@@ -101,5 +101,5 @@ def label_indices(labels: Labels, rows: Sequence[Row], path: Path) -> list[int]:
     ]
     if faults:
         known = ", ".join(labels.names[:20])
-        raise UserError(joined(faults), path, f"use one of the train labels ({known}), or delete these rows")
+        raise UserError(join_faults(faults), path, f"use one of the train labels ({known}), or delete these rows")
     return [index for index in indices if index is not None]

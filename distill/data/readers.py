@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.errors import UserError, joined
+from distill.errors import UserError, join_faults
 
 TEXT_COLUMNS = (
     *("text", "text_a", "sentence", "title", "content", "review", "headline"),
@@ -54,7 +54,7 @@ def read_rows(path: Path, columns: Columns) -> list[Row]:
         raise UserError("the file is empty", path, "put at least one row with text and label into it")
     faults = [f"{row.place} has no {what}" for row in rows if (what := _missing(row))]
     if faults:
-        raise UserError(joined(faults), path, "fill or delete these rows")
+        raise UserError(join_faults(faults), path, "fill or delete these rows")
     return rows
 
 

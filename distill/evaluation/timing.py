@@ -18,7 +18,7 @@ from subprocess import PIPE
 from typing import IO, Any, TypeVar
 
 from distill.errors import UserError
-from distill.progress import progress
+from distill.progress import with_progress_bar
 
 Key = TypeVar("Key")
 Predict = Callable[[Sequence[str]], Any]  # labels, in some sequence
@@ -69,7 +69,7 @@ def in_turns(
     most = max((task.rounds for task in tasks.values()), default=0)
     turns = [key for place in range(most) for key, task in tasks.items() if place * task.rounds % most < task.rounds]
     found: dict[Key, list[float]] = {key: [] for key in tasks}
-    for key in progress(turns, "timing", len(turns), "runs"):
+    for key in with_progress_bar(turns, "timing", len(turns), "runs"):
         found[key].append(_seconds(tasks[key], passes[key], clock))
     return {key: tuple(seconds) for key, seconds in found.items()}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from distill.progress import bar
+from distill.progress import progress_bar
 from distill.text.batching import Batch, PackedIds, sorted_by_length
 
 PREDICTION_BATCH = 128
@@ -38,7 +38,10 @@ def predict(
     device = next(model.parameters()).device
     model.eval()
     places_of, answers = [], []
-    with torch.inference_mode(), bar(what, len(wanted), "texts") if what else contextlib.nullcontext() as shown:
+    with (
+        torch.inference_mode(),
+        progress_bar(what, len(wanted), "texts") if what else contextlib.nullcontext() as shown,
+    ):
         for places in sorted_by_length(inputs.lengths[wanted], size):
             answers.append(ask(inputs.batch(wanted[places]).to(device)).cpu())
             places_of.append(places)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.errors import need_texts
+from distill.errors import require_texts
 from distill.models.inference import best_device, predict, predict_logits
 from distill.models.registry import CARD as STUDENT_CARD
 from distill.models.registry import load_student_parts
@@ -42,7 +42,7 @@ class TextClassifier:
 
     def logits(self, texts: Sequence[str], what: str = "") -> Tensor:
         """Logits in input order, shape (texts, classes); with a progress bar if ``what`` names it."""
-        need_texts(texts)
+        require_texts(texts)
         if not len(texts):
             return torch.empty(0, len(self.labels))
         logits = predict_logits(self.model, self.input.encode(texts), what)

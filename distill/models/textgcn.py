@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from distill.config import StudentSettings
 from distill.data.examples import example_id
-from distill.errors import UserError, joined
+from distill.errors import UserError, join_faults
 from distill.models.student import NetworkConfig, Student
 from distill.text.batching import Batch, ModelOutput, PackedIds
 
@@ -46,7 +46,7 @@ class Documents:
         unknown = [repr(text[:SHOWN]) for text, number in zip(texts, numbers, strict=True) if number < 0]
         if unknown:
             raise UserError(
-                f"textgcn knows only the texts of its graph, not {joined(unknown)}",
+                f"textgcn knows only the texts of its graph, not {join_faults(unknown)}",
                 None,
                 "another student or teacher, such as --student bilstm",
             )

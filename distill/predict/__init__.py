@@ -12,8 +12,8 @@ from distill.predict.local import Labeller
 from distill.predict.plan import FileJob, plan_jobs
 from distill.progress import log
 from distill.runtime.bundle import AGAIN, CARD
-from distill.storage.locks import alone
-from distill.storage.run_folder import bundle_of
+from distill.storage.locks import exclusive_lock
+from distill.storage.run_folder import bundle_folder
 
 __all__ = ["predict"]
 
@@ -24,7 +24,7 @@ def predict(settings: Settings) -> list[Path]:
     Raises:
         UserError: there is no bundle, an input or output cannot be used, or a row is bad and --strict is given.
     """
-    bundle = bundle_of(settings)
+    bundle = bundle_folder(settings)
     if not (bundle / CARD).is_file():
         raise UserError("there is no bundle here", bundle, f"{AGAIN}, or --bundle FOLDER")
     started = time.perf_counter()
@@ -48,7 +48,7 @@ def _here(jobs: list[FileJob], bundle: Path, settings: Settings) -> tuple[Counts
         if job.output is None:
             labeller.to_stream(job)
         else:
-            with alone(job.output):
+            with exclusive_lock(job.output):
                 done.append(labeller.to_file(job, job.output))
     for parts in done:
         parts.remove()

@@ -19,8 +19,8 @@ from typing import Any
 from distill.predict.plan import bad_file, stamp
 from distill.predict.rows import Bad, Format, Position
 from distill.progress import log
-from distill.storage.atomic import ASIDE, write_folder, write_json
-from distill.storage.fingerprints import MADE_FROM, differences
+from distill.storage.atomic import TEMPORARY_SUFFIX, write_folder, write_json
+from distill.storage.fingerprints import PROVENANCE_FILE, provenance_differences
 
 PART_ROWS = 2**16  # a kill costs the work on one part at most
 PART_CHARACTERS = 2**24  # of its texts
@@ -64,12 +64,12 @@ class Parts:
         self.counts = Counts()
         self.position: Position | None = None  # where the input goes on
         self._done: list[Path] = []
-        faults = differences(self.folder, wanted) or self._lost()
+        faults = provenance_differences(self.folder, wanted) or self._lost()
         if faults:
             if self.folder.exists():
                 log.info("%s: begun anew: %s", output, ", ".join(faults))
                 self.remove()
-            write_json(self.folder / MADE_FROM, wanted)
+            write_json(self.folder / PROVENANCE_FILE, wanted)
         if not self.are_joined:
             self._find_done()
 
@@ -85,7 +85,7 @@ class Parts:
 
     def remove(self) -> None:
         """Forget the parts; the record goes first, so that nobody takes for whole what a kill leaves."""
-        (self.folder / MADE_FROM).unlink(missing_ok=True)
+        (self.folder / PROVENANCE_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
     def _lost(self) -> list[str]:
@@ -96,7 +96,7 @@ class Parts:
         return [] if self.output.is_file() and recorded == stamp(self.output) else ["output changed"]
 
     def _find_done(self) -> None:
-        for left in self.folder.glob(f".*{ASIDE}"):
+        for left in self.folder.glob(f".*{TEMPORARY_SUFFIX}"):
             shutil.rmtree(left)
         self._done = sorted(self.folder.glob("[0-9]*"))
         for part in self._done:

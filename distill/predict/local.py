@@ -19,7 +19,7 @@ from distill.predict.checkpoint import Counts, Labelled, Parts, bad_lines
 from distill.predict.inputs import opened
 from distill.predict.plan import FileJob
 from distill.predict.rows import Chunk, Format, Position, Wanted, ask
-from distill.progress import bar
+from distill.progress import progress_bar
 from distill.runtime import Runtime
 from distill.runtime.bundle import CARD
 from distill.storage.fingerprints import fingerprint_file
@@ -72,7 +72,7 @@ class Labeller:
     def _results(self, form: Format, start: Position | None, name: str) -> Iterator[Labelled]:
         """What is left of an input, labelled, behind a progress bar."""
         unit, scale = form.unit
-        with bar(name, form.size // scale, unit) as shown:
+        with progress_bar(name, form.size // scale, unit) as shown:
             shown.initial = shown.n = start.offset // scale if start else 0
             for result in self._in_order(form, form.chunks(start), name):
                 self.counts += result.counts

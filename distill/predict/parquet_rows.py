@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.readers import TEXT_COLUMNS, cell_text, find_column
-from distill.errors import UserError, need
+from distill.errors import UserError, require_package
 from distill.predict.rows import BYTES, NO_TEXT, PREDICTED, ROWS, Answers, Bad, Chunk, Position, Wanted
 
 BUFFER = 2**20  # bytes of a column that are read ahead
@@ -24,7 +24,7 @@ def check_pyarrow(path: object) -> None:
     Raises:
         UserError: there is no pyarrow.
     """
-    need("pyarrow", "Parquet", "pip install pyarrow, or convert it to jsonl", path)
+    require_package("pyarrow", "Parquet", "pip install pyarrow, or convert it to jsonl", path)
 
 
 class ParquetRows:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import PredictSettings, Settings
-from distill.errors import UserError, need
+from distill.errors import UserError, require_package
 from distill.predict.checkpoint import Counts
 from distill.predict.parquet_rows import text_column, texts_of, with_answers
 from distill.predict.plan import check_named, find_files
@@ -60,7 +60,7 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     Raises:
         UserError: there is no ray, an input is no Parquet, the output is there already, or a row is bad and --strict.
     """
-    need("ray", "--engine ray", "pip install -r requirements-ray.txt")
+    require_package("ray", "--engine ray", "pip install -r requirements-ray.txt")
     predict = settings.predict
     check_named(predict)
     sources, output = [source for given in predict.input for source in _sources(given)], predict.output

@@ -7,7 +7,7 @@ from pathlib import Path
 from distill.config import Settings
 from distill.progress import log
 from distill.runtime import Runtime
-from distill.storage.run_folder import bundle_of
+from distill.storage.run_folder import bundle_folder
 
 
 def serve(settings: Settings) -> list[Path]:
@@ -20,7 +20,7 @@ def serve(settings: Settings) -> list[Path]:
     from distill.serve.server import address, listen, run
     from distill.serve.teacher import teacher_of
 
-    folder = bundle_of(settings)
+    folder = bundle_folder(settings)
     runtime = Runtime(folder)
     teacher = teacher_of(settings, runtime.labels)
     app = create_app(runtime, settings.serve, teacher, model=_name(folder))

@@ -54,7 +54,7 @@ def teacher_of(settings: Settings, labels: Sequence[str]) -> LazyTeacher | None:
     Raises:
         UserError: it is asked for and cannot answer.
     """
-    folder = RunFolder.of(settings).model("teacher")
+    folder = RunFolder.from_settings(settings).model("teacher")
     if settings.serve.with_teacher == "no":
         return None
     lack = _lack(folder, labels)

@@ -13,7 +13,7 @@ from typing import Any
 
 from distill.errors import UserError, is_disk_full
 
-ASIDE = ".distill-aside"
+TEMPORARY_SUFFIX = ".distill-aside"
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def write_file(path: Path, content: bytes | str) -> Path:
     payload = content.encode("utf-8") if isinstance(content, str) else content
     with _space_checked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
         try:
             temporary.write_bytes(payload)
             temporary.replace(path)
@@ -53,12 +53,12 @@ def write_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; it replaces ``path`` only when the block ends well."""
     with _space_checked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX, dir=path.parent))
         try:
             yield temporary
             temporary.chmod(0o755)
             if path.exists():
-                old = temporary.with_name(f"{temporary.name}.old{ASIDE}")
+                old = temporary.with_name(f"{temporary.name}.old{TEMPORARY_SUFFIX}")
                 path.replace(old)
                 temporary.replace(path)
                 shutil.rmtree(old)

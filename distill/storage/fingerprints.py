@@ -10,11 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-MADE_FROM = "made_from.json"
+PROVENANCE_FILE = "made_from.json"
 PACKAGES = ("torch", "transformers", "gensim", "jieba", "scikit-learn", "numpy")
 
 
-def fingerprint_lines(lines: Iterable[str]) -> str:
+def fingerprint_texts(lines: Iterable[str]) -> str:
     """Fingerprint of texts in their order; a text's end is unambiguous."""
     digest = hashlib.sha256()
     for line in lines:
@@ -29,26 +29,26 @@ def fingerprint_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def made_from(folder: Path) -> dict[str, Any] | None:
+def read_provenance(folder: Path) -> dict[str, Any] | None:
     """The record of what a folder was made from; None where it is missing or broken."""
     try:
-        recorded = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
+        recorded = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     return recorded if isinstance(recorded, dict) else None
 
 
-def differences(folder: Path, wanted: dict[str, Any]) -> list[str]:
+def provenance_differences(folder: Path, wanted: dict[str, Any]) -> list[str]:
     """Names of the things that ``folder`` was not made from, as asked for now; [] when it is current.
 
     Only the keys of ``wanted`` are compared, so a caller may ask about some of them.
     """
-    recorded = made_from(folder)
+    recorded = read_provenance(folder)
     if recorded is None:
-        return ["its record is broken" if (folder / MADE_FROM).exists() else "it is not there"]
+        return ["its record is broken" if (folder / PROVENANCE_FILE).exists() else "it is not there"]
     return [f"{key} changed" for key, value in wanted.items() if recorded.get(key) != value]
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run's figures."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}

@@ -12,7 +12,7 @@ from distill.progress import log
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Within the block only this process writes ``path``. The lock is the system's: a killed process leaves none.
 
     Raises:

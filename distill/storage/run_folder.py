@@ -9,8 +9,8 @@ from typing import Self
 
 from distill.config import Settings
 from distill.errors import UserError
-from distill.storage.atomic import ASIDE
-from distill.storage.fingerprints import fingerprint_lines
+from distill.storage.atomic import TEMPORARY_SUFFIX
+from distill.storage.fingerprints import fingerprint_texts
 
 DEMO = "demo"  # the run of the embedded reviews
 
@@ -22,7 +22,7 @@ class RunFolder:
     root: Path
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """The folder of a run: ``--run``, or runs/ and the name of the data's folder.
 
         Raises:
@@ -33,10 +33,10 @@ class RunFolder:
             raise UserError("a run's folder is needed, this is a file", root, "--run FOLDER")
         return cls(root)
 
-    def answers(self, teacher: Path, what: str) -> Path:
+    def teacher_cache(self, teacher: Path, what: str) -> Path:
         """Folder where a teacher's answers are kept; of a teacher from elsewhere its whole path counts."""
         own = teacher.parent.resolve() == self.root.resolve()
-        name = teacher.name if own else f"{teacher.resolve().name}-{fingerprint_lines([str(teacher.resolve())])[:8]}"
+        name = teacher.name if own else f"{teacher.resolve().name}-{fingerprint_texts([str(teacher.resolve())])[:8]}"
         return self.root / "cache" / f"{name}.{what}"
 
     @property
@@ -84,15 +84,15 @@ class RunFolder:
         return self.root / "benchmark"
 
 
-def bundle_of(settings: Settings) -> Path:
+def bundle_folder(settings: Settings) -> Path:
     """The bundle that is used: that of ``--bundle``, or the run's own."""
-    return Path(settings.predict.bundle) if settings.predict.bundle else RunFolder.of(settings).bundle
+    return Path(settings.predict.bundle) if settings.predict.bundle else RunFolder.from_settings(settings).bundle
 
 
-def clean(root: Path) -> None:
+def remove_leftovers(root: Path) -> None:
     """Remove the temporary files that killed processes left in a run's folder, and nothing else."""
     for folder in (root, *(root / name for name in ("cache", "report", "compare", "tune", "benchmark"))):
-        for left in [*folder.glob(f".*{ASIDE}"), *folder.glob(f"*/.*{ASIDE}")]:
+        for left in [*folder.glob(f".*{TEMPORARY_SUFFIX}"), *folder.glob(f"*/.*{TEMPORARY_SUFFIX}")]:
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:

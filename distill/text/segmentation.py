@@ -14,7 +14,7 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.progress import log
-from distill.storage.fingerprints import fingerprint_lines
+from distill.storage.fingerprints import fingerprint_texts
 
 MASKED = "[UNK]"  # stands for a word that neither student nor teacher may see (Tang et al. 2019, masking)
 ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space within a word: segmentation splits there
@@ -204,4 +204,4 @@ def _read_user_dict(path: Path) -> tuple[list[Entry], str]:
         if match:
             word, frequency, tag = match.groups()
             entries.append((word, int(frequency) if frequency else None, tag and tag.strip()))
-    return entries, fingerprint_lines(lines)
+    return entries, fingerprint_texts(lines)

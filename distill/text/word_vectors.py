@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.progress import progress
+from distill.progress import with_progress_bar
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -132,7 +132,7 @@ def _rows(
     start = file.read(CHUNK)
     rows, numbers = (_text_rows, _text_numbers) if _is_text(start) else (_binary_rows, _binary_numbers)
     seen = 0
-    shown = progress(rows(file, start, path, width), "word vectors", count, "rows")
+    shown = with_progress_bar(rows(file, start, path, width), "word vectors", count, "rows")
     for seen, (word, raw) in enumerate(shown, 1):
         if word in wanted:
             yield word, numbers(raw, f"{path}:{seen + 1}")

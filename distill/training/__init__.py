@@ -1,1 +1,1 @@
-"""Training: objectives, optimizer, the loop that selects on dev, and the cache of the teacher's answers."""
+"""Training: losses, optimizers, the training loop with selection on dev, and the cache of teacher outputs."""

@@ -1,6 +1,6 @@
-"""Settings that follow the data: what a number becomes that is not given, and why.
+"""Defaults that depend on the data: how a setting that the user did not give (``FROM_DATA``) gets its value.
 
-benchmarks/LOG.md says on which texts each rule was chosen; benchmarks/suite.py tries them on five data sets.
+benchmarks/LOG.md records the experiments behind each rule; benchmarks/suite.py repeats them on five data sets.
 """
 
 from __future__ import annotations
@@ -15,42 +15,56 @@ from distill.progress import log
 
 S = TypeVar("S", TeacherSettings, StudentSettings, TransferSettings)
 
-FEW_DEV = 200  # texts: with fewer, the difference between two states of a model on dev is chance
-TEACHER_STEPS, TEACHER_EPOCHS = 1_100, (2, 8)  # aimed at; at least and at most
+# Selection: with fewer dev texts than this, the difference between two checkpoints on dev is chance.
+MIN_DEV_FOR_SELECTION = 200
+
+# Epochs follow from a number of training steps, within (minimum, maximum) epochs: models need about the same number of
+# steps on every data set, so small data sets get more epochs.
+TEACHER_STEPS, TEACHER_EPOCHS = 1_100, (2, 8)
 STUDENT_STEPS, STUDENT_EPOCHS = 1_500, (8, 60)
-GENERAL_STEPS = 2_000  # at least, of a student that sees general texts
-GENERAL_READ = 18  # and so many texts, general ones among them, for each of its own
-SHORT, LONG = 64, 256  # tokens read of a text: at least, and at most, as time grows with them
-READ_WHOLE = 0.98  # share of the texts
-GENERAL_UP_TO = 30_000  # train texts, with which words and sentences of the language still help
-GENERAL_SHARE, GENERAL_SHARE_WITH_FEW = 0.3, 0.5
-FEW_TRAIN = 4_000  # texts, with which a hint helps too
-DICTIONARY, GENERAL_WORDS, GENERAL_SENTENCES = 20_000, 20_000, 20_000
-ENOUGH_UNLABELLED = 5_000  # texts of the user's own, with which general ones are not needed
-TEACHER_VECTORS_RATE = 2e-3
-FROM_TEACHER, GRAPH = "teacher", "textgcn"  # of --vectors; the student that knows the texts of its graph alone
-FRAME = 10  # word pieces beside the text's: a prefix, and the tokenizer's own
+# With general texts a student takes at least this many steps, and reads at least this many texts per text of the task.
+STEPS_WITH_GENERAL_TEXTS = 2_000
+TEXTS_READ_PER_TASK_TEXT = 18
+
+# Truncation: the length that holds this share of the texts, within bounds, as time and memory grow with the length.
+SHARE_OF_WHOLE_TEXTS = 0.98
+MIN_LENGTH, MAX_LENGTH = 64, 256  # tokens
+PREFIX_AND_SPECIAL_PIECES = 10  # word pieces that the teacher's input has besides the text
+
+# General Chinese: with up to so many train texts, word vectors from the teacher and general texts improve a student.
+MAX_TRAIN_FOR_GENERAL = 30_000
+GENERAL_WORDS, GENERAL_SENTENCES = 20_000, 20_000
+DICTIONARY = 20_000  # frequent words that a student with the teacher's word vectors knows
+MIN_UNLABELLED = 5_000  # unlabelled texts of the user's own that make general texts unnecessary
+TEACHER_VECTORS_RATE = 2e-3  # learning rate of word vectors that come from the teacher
+
+# Few labels: with up to so many train texts, a hint helps too, and more of an epoch should be general texts.
+MAX_TRAIN_FOR_FEW_LABELS = 4_000
+GENERAL_SHARE, GENERAL_SHARE_WITH_FEW_LABELS = 0.3, 0.5
+
+FROM_TEACHER = "teacher"  # a value, or the part before "+", of --vectors
+GRAPH = "textgcn"  # the student that can only label texts of its graph, so general texts are of no use to it
 
 
-def teacher_settings(settings: TeacherSettings, data: Dataset, extra: int = 0) -> TeacherSettings:
-    """The teacher's settings with every number filled in; one line says what was chosen.
+def teacher_settings(settings: TeacherSettings, data: Dataset, extra_texts: int = 0) -> TeacherSettings:
+    """Fill in the teacher's batch size, epochs and maximum length, and log them in one line.
 
-    ``extra`` texts beside train are such that other teachers have labelled.
+    ``extra_texts`` is the number of texts besides train that other teachers have labelled for it.
     """
-    texts = min(settings.most or len(data.train), len(data.train)) + extra
-    batch = settings.batch_size if settings.batch_size != FROM_DATA else (32 if texts >= 1_000 else 16)
-    steps = math.ceil(texts / batch)
-    chosen = {
-        "batch_size": batch,
-        "epochs": _within(round(TEACHER_STEPS / steps), TEACHER_EPOCHS),
-        "max_length": _rounded(_length(data.train) + FRAME),
+    texts = min(settings.most or len(data.train), len(data.train)) + extra_texts
+    batch_size = settings.batch_size if settings.batch_size != FROM_DATA else (32 if texts >= 1_000 else 16)
+    steps_per_epoch = math.ceil(texts / batch_size)
+    defaults = {
+        "batch_size": batch_size,
+        "epochs": _clamp(round(TEACHER_STEPS / steps_per_epoch), TEACHER_EPOCHS),
+        "max_length": _length_limit(_covering_length(data.train) + PREFIX_AND_SPECIAL_PIECES),
     }
-    filled = _filled(settings, chosen)
-    longer = sum(len(example.text) + FRAME > filled.max_length for example in data.train)
+    filled = _fill(settings, defaults)
+    longer = sum(len(example.text) + PREFIX_AND_SPECIAL_PIECES > filled.max_length for example in data.train)
     log.info(
-        "teacher: at most %d epochs of %d steps of %d texts; at most %d word pieces of a text%s",
+        "teacher: at most %d epochs of %d steps, batch size %d; texts are truncated to %d word pieces%s",
         filled.epochs,
-        steps,
+        steps_per_epoch,
         filled.batch_size,
         filled.max_length,
         f" ({longer} of {len(data.train)} texts have more characters than that)" if longer else "",
@@ -58,87 +72,99 @@ def teacher_settings(settings: TeacherSettings, data: Dataset, extra: int = 0) -
     return filled
 
 
-def few_labels(data: Dataset, architecture: str) -> bool:
-    """Whether there are so few labelled texts that a student needs all that its teacher can tell."""
-    return len(data.train) <= FEW_TRAIN and architecture != GRAPH
+def has_few_labels(data: Dataset, architecture: str) -> bool:
+    """Whether labels are so few that a student should learn from the teacher's vectors (a hint) as well."""
+    return len(data.train) <= MAX_TRAIN_FOR_FEW_LABELS and architecture != GRAPH
 
 
-def learns_general(data: Dataset, architecture: str) -> bool:
-    """Whether a student gets the teacher's vectors of words and, without texts of the user's own, general ones."""
-    return len(data.train) <= GENERAL_UP_TO and architecture != GRAPH
+def uses_general_texts(data: Dataset, architecture: str) -> bool:
+    """Whether a student gets word vectors from the teacher and, unless unlabelled texts abound, general texts."""
+    return len(data.train) <= MAX_TRAIN_FOR_GENERAL and architecture != GRAPH
 
 
 def student_settings(
-    settings: StudentSettings, data: Dataset, architecture: str = "", *, taught: bool
+    settings: StudentSettings, data: Dataset, architecture: str = "", *, has_teacher: bool
 ) -> StudentSettings:
-    """The settings of a student of some architecture with every number but its epochs filled in.
+    """Fill in a student's settings, all but its epochs (see :func:`student_epochs`).
 
-    ``taught`` says whether a teacher's logits teach it: the student alone gets no vectors from a teacher either.
+    Args:
+        settings: what the user gave.
+        data: decides the maximum length and whether the teacher's word vectors are used by default.
+        architecture: the network; empty: that of ``settings``.
+        has_teacher: whether the student learns from a teacher's logits. Without, it gets no word vectors from a
+            teacher either, so that the student alone is a fair baseline.
     """
     architecture = architecture or settings.architecture
     vectors = settings.vectors.removeprefix(FROM_TEACHER).removeprefix("+") or "auto"
-    if taught and architecture != GRAPH:
-        by_default = settings.vectors == "auto" and learns_general(data, architecture)
+    if has_teacher and architecture != GRAPH:
+        by_default = settings.vectors == "auto" and uses_general_texts(data, architecture)
         vectors = f"{FROM_TEACHER}+auto" if by_default else settings.vectors
     from_teacher = vectors.startswith(FROM_TEACHER)
-    chosen = {
-        "max_length": _rounded(_length(data.train)),
+    defaults = {
+        "max_length": _length_limit(_covering_length(data.train)),
         "dictionary": DICTIONARY if from_teacher else 0,
         **({"vector_learning_rate": TEACHER_VECTORS_RATE} if from_teacher else {}),
     }
-    return _filled(dataclasses.replace(settings, vectors=vectors), chosen).suited(architecture)
+    return _fill(dataclasses.replace(settings, vectors=vectors), defaults).suited(architecture)
 
 
 def transfer_settings(
     settings: TransferSettings, data: Dataset, student: StudentSettings, unlabelled: int
 ) -> TransferSettings:
-    """What the teacher labels beside the user's texts, of which ``unlabelled`` have no label.
+    """Fill in how much general Chinese the teacher labels, and log it in one line.
 
-    Where these are few, they are words and sentences of the language; one line says so.
+    General texts stand in for unlabelled texts of the task: they are used when ``unlabelled``, the number of texts that
+    the user gave without labels, is small.
     """
-    wanted = learns_general(data, student.architecture) and unlabelled < ENOUGH_UNLABELLED
-    share = GENERAL_SHARE_WITH_FEW if few_labels(data, student.architecture) else GENERAL_SHARE
-    general = {"general_words": GENERAL_WORDS * wanted, "general_sentences": GENERAL_SENTENCES * wanted}
-    filled = _filled(settings, {**general, "general_share": share})
-    if wanted and filled.general_words + filled.general_sentences:
+    is_needed = uses_general_texts(data, student.architecture) and unlabelled < MIN_UNLABELLED
+    few_labels = has_few_labels(data, student.architecture)
+    defaults = {
+        "general_words": GENERAL_WORDS * is_needed,
+        "general_sentences": GENERAL_SENTENCES * is_needed,
+        "general_share": GENERAL_SHARE_WITH_FEW_LABELS if few_labels else GENERAL_SHARE,
+    }
+    filled = _fill(settings, defaults)
+    if is_needed and filled.general_words + filled.general_sentences:
         log.info(
-            "the teacher labels %d words and %d sentences of general Chinese too; some thousand texts of your own "
-            "without labels (--unlabeled FILE) would help more than anything else",
+            "the teacher also labels %d words and %d sentences of general Chinese; a few thousand unlabelled texts of "
+            "your own (--unlabeled FILE) would help more than anything else",
             filled.general_words,
             filled.general_sentences,
         )
     return filled
 
 
-def student_epochs(settings: StudentSettings, texts: int, general: int = 0) -> int:
-    """Passes over a transfer set of so many texts, ``general`` ones among them."""
+def student_epochs(settings: StudentSettings, texts: int, general_texts: int = 0) -> int:
+    """Passes over a transfer set of ``texts`` texts, of which ``general_texts`` are general Chinese."""
     if settings.epochs != FROM_DATA:
         return settings.epochs
-    if general:
-        read = max(GENERAL_STEPS * settings.batch_size, GENERAL_READ * (texts - general))
-        return max(1, round(read / texts))
-    return _within(round(STUDENT_STEPS * settings.batch_size / texts), STUDENT_EPOCHS)
+    if general_texts:
+        task_texts = texts - general_texts
+        texts_read = max(STEPS_WITH_GENERAL_TEXTS * settings.batch_size, TEXTS_READ_PER_TASK_TEXT * task_texts)
+        return max(1, round(texts_read / texts))
+    return _clamp(round(STUDENT_STEPS * settings.batch_size / texts), STUDENT_EPOCHS)
 
 
-def keeps_last(data: Dataset) -> bool:
-    """Whether a model is kept as it is after the last step: dev is too small to choose by."""
-    return len(data.dev) < FEW_DEV
+def keeps_last_weights(data: Dataset) -> bool:
+    """Whether to keep the weights of the last step, because dev is too small to select the best ones."""
+    return len(data.dev) < MIN_DEV_FOR_SELECTION
 
 
-def _filled(settings: S, chosen: dict[str, Any]) -> S:
-    missing = {name: value for name, value in chosen.items() if getattr(settings, name) == FROM_DATA}
+def _fill(settings: S, defaults: dict[str, Any]) -> S:
+    missing = {name: value for name, value in defaults.items() if getattr(settings, name) == FROM_DATA}
     return dataclasses.replace(settings, **missing)
 
 
-def _within(number: int, bounds: tuple[int, int]) -> int:
+def _clamp(number: int, bounds: tuple[int, int]) -> int:
     return min(max(number, bounds[0]), bounds[1])
 
 
-def _length(texts: tuple[Example, ...]) -> int:
-    """Characters that most texts have at most; a token has one or more."""
+def _covering_length(texts: tuple[Example, ...]) -> int:
+    """The number of characters that nearly all texts stay within; a token has one character or more."""
     lengths = sorted(len(example.text) for example in texts)
-    return lengths[math.ceil(READ_WHOLE * len(lengths)) - 1]
+    return lengths[math.ceil(SHARE_OF_WHOLE_TEXTS * len(lengths)) - 1]
 
 
-def _rounded(length: int) -> int:
-    return _within(math.ceil(length / 8) * 8, (SHORT, LONG))
+def _length_limit(length: int) -> int:
+    """``length`` rounded up to a multiple of 8, within the bounds."""
+    return _clamp(math.ceil(length / 8) * 8, (MIN_LENGTH, MAX_LENGTH))

@@ -1,4 +1,8 @@
-"""Objectives: what training makes small. Each term is a plain function of student and teacher; one sum weighs them."""
+"""Training objectives: one plain function per loss term, and the weighted sum of the terms.
+
+Notation: batch size B, number of classes C, student logits z_S and teacher logits z_T of shape (B, C), temperature τ.
+Every loss is a scalar, in nats where it is a cross-entropy or a divergence.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +19,20 @@ from distill.text.batching import ModelOutput
 
 @dataclass(frozen=True)
 class Targets:
-    """What is known of a batch.
+    """What a batch is trained towards.
 
-    Shapes: ``labels`` (batch,), ``UNLABELLED`` where there is none; ``logits`` (batch, classes) of the teacher;
-    ``layers`` (batch, layers, width), its standardised vectors, the last layer last.
+    Shapes: ``labels`` (B,), ``UNLABELLED`` where a text has no label; ``teacher_logits`` (B, C); ``teacher_layers``
+    (B, layers, width), the teacher's standardised text vectors per layer, the last layer last.
     """
 
     labels: Tensor
-    logits: Tensor | None = None
-    layers: Tensor | None = None
+    teacher_logits: Tensor | None = None
+    teacher_layers: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss to go down on, and its unweighted parts for the log (scalars)."""
+    """The scalar to minimise, and its unweighted terms by name for the log."""
 
     total: Tensor
     parts: dict[str, Tensor]
@@ -38,17 +42,20 @@ Objective = Callable[[ModelOutput, Targets], Loss]
 
 
 def labels_only(label_smoothing: float = 0.0) -> Objective:
-    """Cross-entropy with the labels, for the teacher."""
+    """Return an objective that is cross-entropy with the labels; it trains the teacher."""
 
-    def objective(answer: ModelOutput, targets: Targets) -> Loss:
-        hard = cross_entropy(answer.logits, targets.labels, label_smoothing)
+    def objective(output: ModelOutput, targets: Targets) -> Loss:
+        hard = cross_entropy(output.logits, targets.labels, label_smoothing)
         return Loss(hard, {"labels": hard})
 
     return objective
 
 
 def cross_entropy(student_logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of the labelled texts; 0 for a batch without any."""
+    """Cross-entropy with the hard targets, averaged over the labelled texts; 0 if the batch has none.
+
+    Shapes: ``student_logits`` (B, C), ``labels`` (B,), where ``UNLABELLED`` marks texts that are left out.
+    """
     total = F.cross_entropy(
         student_logits, labels, ignore_index=UNLABELLED, reduction="sum", label_smoothing=label_smoothing
     )
@@ -56,74 +63,91 @@ def cross_entropy(student_logits: Tensor, labels: Tensor, label_smoothing: float
 
 
 def logits_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Mean squared error between logits over batch and classes, Tang et al. 2019 (arXiv 1903.12136, eq. 4)."""
+    """Squared error between the raw logits, ``mean((z_S − z_T)²)`` over B · C; no temperature.
+
+    Tang et al. 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks", arXiv 1903.12136,
+    eq. 4.
+    """
     return F.mse_loss(student_logits, teacher_logits)
 
 
-def soft_targets(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """``τ² · KL(softmax(teacher / τ) ‖ softmax(student / τ))``, mean over the batch, Hinton et al. 2015.
+def soft_target_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Forward divergence ``τ² · KL(softmax(z_T / τ) ‖ softmax(z_S / τ))``: sum over C, mean over B.
 
-    arXiv 1503.02531, section 2: the factor τ² keeps the gradient's size when τ changes.
+    Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2. The
+    gradient of the divergence shrinks as 1/τ²; the factor τ² undoes that, so a weight means the same at every τ. This
+    is the only line that applies τ² to a divergence.
     """
     student, teacher = _log_softmax(student_logits, temperature), _log_softmax(teacher_logits, temperature)
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def soft_reverse(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """``τ² · KL(student ‖ teacher)``: pays for mass where the teacher has none, and not for a class left out."""
-    return soft_targets(teacher_logits, student_logits, temperature)
+def soft_target_reverse_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Reverse divergence ``τ² · KL(softmax(z_S / τ) ‖ softmax(z_T / τ))``: sum over C, mean over B.
+
+    It is mode-seeking: probability that the student puts where the teacher has none is expensive; leaving out a class
+    that the teacher finds likely is cheap.
+    """
+    return soft_target_kl(teacher_logits, student_logits, temperature)
 
 
-def soft_symmetric(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """The mean of both directions (half of Jeffreys' divergence)."""
-    forward = soft_targets(student_logits, teacher_logits, temperature)
-    return (forward + soft_reverse(student_logits, teacher_logits, temperature)) / 2
+def soft_target_symmetric_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """The mean of forward and reverse divergence, half of Jeffreys' divergence; τ² is in both."""
+    forward = soft_target_kl(student_logits, teacher_logits, temperature)
+    return (forward + soft_target_reverse_kl(student_logits, teacher_logits, temperature)) / 2
 
 
 def dist(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """``τ² · ((1 − correlation of a text's classes) + (1 − correlation of a class's texts))``, DIST, Huang et al. 2022.
+    """Correlation loss ``τ² · (mean_b(1 − ρ(p_S[b, :], p_T[b, :])) + mean_c(1 − ρ(p_S[:, c], p_T[:, c])))``.
 
-    arXiv 2205.10536, eq. 8 to 11: Pearson correlations between student and teacher, of the rows and of the columns of
-    the softened probabilities, each a mean.
+    Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher" (DIST), arXiv 2205.10536, eq. 8 to 11. ρ is
+    Pearson's correlation and p = softmax(z / τ): the first term compares the classes of each text (inter-class), the
+    second one the texts of each class (intra-class).
     """
     student, teacher = (logits / temperature for logits in (student_logits, teacher_logits))
     student, teacher = student.softmax(1), teacher.softmax(1)
-    between = 1 - _correlation(student, teacher).mean()
-    within = 1 - _correlation(student.T, teacher.T).mean()
-    return temperature**2 * (between + within)
+    inter_class = 1 - _correlation(student, teacher).mean()
+    intra_class = 1 - _correlation(student.T, teacher.T).mean()
+    return temperature**2 * (inter_class + intra_class)
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation of each row, (rows, places), (rows, places) -> (rows,)."""
+    """Pearson's correlation of corresponding rows: (rows, columns), (rows, columns) -> (rows,)."""
     first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
     return F.cosine_similarity(first, second, dim=1, eps=1e-8)
 
 
-def mutual(student_logits: Tensor, peer_logits: Tensor) -> Tensor:
-    """``KL(peer ‖ student)``, the peer not moved by it, Zhang et al. 2018 (arXiv 1706.00384, eq. 2)."""
-    return soft_targets(student_logits, peer_logits.detach(), 1.0)
+def mutual_learning(student_logits: Tensor, peer_logits: Tensor) -> Tensor:
+    """``KL(softmax(z_peer) ‖ softmax(z_S))`` with τ = 1: sum over C, mean over B; no gradient reaches the peer.
+
+    Zhang et al. 2018, "Deep Mutual Learning", arXiv 1706.00384, eq. 2.
+    """
+    return soft_target_kl(student_logits, peer_logits.detach(), 1.0)
 
 
 def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
     return F.log_softmax(logits / temperature, dim=1)
 
 
-WITH_LOGITS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "logits": lambda student, teacher, _: logits_mse(student, teacher),
-    "soft": soft_targets,
-    "soft_reverse": soft_reverse,
-    "soft_symmetric": soft_symmetric,
+# The terms of --objective that compare logits: (student_logits, teacher_logits, temperature) -> scalar.
+LOGIT_TERMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "logits": lambda student_logits, teacher_logits, _: logits_mse(student_logits, teacher_logits),
+    "soft": soft_target_kl,
+    "soft_reverse": soft_target_reverse_kl,
+    "soft_symmetric": soft_target_symmetric_kl,
     "dist": dist,
 }
 
 
 class Hint(nn.Module):
-    """The student's vector, projected, imitates the teacher's: FitNets, Romero et al. 2015 (arXiv 1412.6550, eq. 3).
+    """Squared error between the student's text vector, linearly projected, and the teacher's text vectors.
+
+    Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", arXiv 1412.6550, eq. 3.
 
     Args:
-        width: of the student's vector.
-        layers: teacher layers imitated, counted from the last; several are weighed by learned weights.
-        teacher_width: of the teacher's vectors.
+        width: width of the student's vector.
+        layers: how many teacher layers to imitate, counted from the last; each has its own projection.
+        teacher_width: width of the teacher's vectors.
     """
 
     def __init__(self, width: int, layers: int, teacher_width: int) -> None:
@@ -131,27 +155,32 @@ class Hint(nn.Module):
         self.projections = nn.ModuleList(nn.Linear(width, teacher_width) for _ in range(layers))
         self.uncertainties = nn.Parameter(torch.zeros(layers), requires_grad=layers > 1)
 
-    def forward(self, vector: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted loss and the plain mean squared error, of (batch, width) and (batch, layers, teacher width).
+    def forward(self, vector: Tensor, teacher_layers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted loss, and the plain mean squared error for the log.
 
-        Each layer's error ``e`` weighs ``exp(−s)``, with ``s`` learned and paid for: ``Σ (exp(−s) e + s) / layers``,
-        the uncertainty weights of Kendall et al. 2018 (arXiv 1705.07115, eq. 7), since weights that are merely
-        normalised would all go to the layer that is easiest to imitate.
+        With e_i the mean squared error of layer i over B and the teacher's width, and s_i learned (0 and fixed for a
+        single layer), the loss is ``mean_i(exp(−s_i) · e_i + s_i)``: the uncertainty weights of Kendall et al. 2018,
+        arXiv 1705.07115, eq. 7. Weights that are merely normalised would all go to the layer that is easiest to
+        imitate.
+
+        Shapes: ``vector`` (B, width), ``teacher_layers`` (B, layers or more, teacher width), the last layer last.
         """
-        own = layers[:, -len(self.projections) :]
-        errors = torch.stack([F.mse_loss(project(vector), own[:, i]) for i, project in enumerate(self.projections)])
+        imitated = teacher_layers[:, -len(self.projections) :]
+        errors = torch.stack(
+            [F.mse_loss(project(vector), imitated[:, i]) for i, project in enumerate(self.projections)]
+        )
         weighted = torch.exp(-self.uncertainties) * errors + self.uncertainties
         return weighted.mean(), errors.mean()
 
 
 class Distillation(nn.Module):
-    """The weighted sum of an objective's terms; a module, as hints have projections that are trained along.
+    """The objective of a student: the weighted sum of its terms. A module, because hints have trainable projections.
 
     Args:
-        weights: weight of every term by its name (see ``ObjectiveSettings.weights``); 0 leaves the term out.
-        temperature: of soft targets and dist.
-        width: of the student's vector.
-        teacher_layers: (layers, width) of the teacher's vectors, for hints.
+        weights: weight of every term by its name (see ``ObjectiveSettings.weights``); a term of weight 0 is left out.
+        temperature: τ of the soft targets and of ``dist``.
+        width: width of the student's vector, for hints.
+        teacher_layers: number and width of the teacher's layers, for hints.
     """
 
     def __init__(
@@ -160,40 +189,52 @@ class Distillation(nn.Module):
         super().__init__()
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.temperature = temperature
-        counts = {"hint": 1, "hint_layers": teacher_layers[0]}
+        layers_by_term = {"hint": 1, "hint_layers": teacher_layers[0]}
         self.hints = nn.ModuleDict(
-            {name: Hint(width, count, teacher_layers[1]) for name, count in counts.items() if name in self.weights}
+            {
+                name: Hint(width, count, teacher_layers[1])
+                for name, count in layers_by_term.items()
+                if name in self.weights
+            }
         )
 
-    def forward(self, answer: ModelOutput, targets: Targets) -> Loss:
-        """The loss of one student, or of two that learn together."""
-        own = self._one(answer, targets)
-        if answer.peer is None:
-            return own
-        peers = mutual(answer.logits, answer.peer.logits) + mutual(answer.peer.logits, answer.logits)
-        total = own.total + self._one(answer.peer, targets).total + self.weights["mutual"] * peers
-        return Loss(total, {**own.parts, "mutual": peers})
+    def forward(self, output: ModelOutput, targets: Targets) -> Loss:
+        """The loss of one student, or the sum for two mutual students (``output.peer``).
 
-    def _one(self, answer: ModelOutput, targets: Targets) -> Loss:
-        total, parts = answer.logits.new_zeros(()), {}
+        Of two students, ``parts`` holds the terms of the first and the sum of both mutual divergences.
+
+        Raises:
+            ValueError: a term needs teacher outputs that ``targets`` lacks.
+        """
+        student = self._single_student(output, targets)
+        if output.peer is None:
+            return student
+        first, second = output.logits, output.peer.logits
+        divergences = mutual_learning(first, second) + mutual_learning(second, first)
+        peer = self._single_student(output.peer, targets)
+        total = student.total + peer.total + self.weights["mutual"] * divergences
+        return Loss(total, {**student.parts, "mutual": divergences})
+
+    def _single_student(self, output: ModelOutput, targets: Targets) -> Loss:
+        total, parts = output.logits.new_zeros(()), {}
         for name, weight in self.weights.items():
             if name == "mutual":
                 continue
-            term, parts[name] = self._term(name, answer, targets)
+            term, parts[name] = self._term(name, output, targets)
             total = total + weight * term
         return Loss(total, parts)
 
-    def _term(self, name: str, answer: ModelOutput, targets: Targets) -> tuple[Tensor, Tensor]:
-        """What is made small, and what is logged."""
+    def _term(self, name: str, output: ModelOutput, targets: Targets) -> tuple[Tensor, Tensor]:
+        """The term to minimise and its value for the log; they differ for hints only."""
         if name == "labels":
-            hard = cross_entropy(answer.logits, targets.labels)
+            hard = cross_entropy(output.logits, targets.labels)
             return hard, hard
         if name in self.hints:
-            if targets.layers is None:
+            if targets.teacher_layers is None:
                 raise ValueError(f"{name}: the teacher's vectors are needed")
-            loss: tuple[Tensor, Tensor] = self.hints[name](answer.vector, targets.layers)
+            loss: tuple[Tensor, Tensor] = self.hints[name](output.vector, targets.teacher_layers)
             return loss
-        if targets.logits is None:
+        if targets.teacher_logits is None:
             raise ValueError(f"{name}: teacher_logits are needed")
-        term = WITH_LOGITS[name](answer.logits, targets.logits, self.temperature)
+        term = LOGIT_TERMS[name](output.logits, targets.teacher_logits, self.temperature)
         return term, term

@@ -1,7 +1,7 @@
-"""Further pretraining of a teacher's encoder: it fills in masked word pieces of the task's own texts, labelled or not.
+"""Further pretraining of a teacher's encoder on the task's own texts: predict masked word pieces, labels not needed.
 
-Task-adaptive pretraining, Gururangan et al. 2020 (arXiv 2004.10964), with the masking of BERT, Devlin et al. 2019
-(arXiv 1810.04805, section 3.1).
+Task-adaptive pretraining: Gururangan et al. 2020, "Don't Stop Pretraining", arXiv 2004.10964. The masking is BERT's:
+Devlin et al. 2019, arXiv 1810.04805, section 3.1.
 """
 
 from __future__ import annotations
@@ -16,89 +16,105 @@ from torch import Tensor, nn
 from distill.config import TeacherSettings
 from distill.models.inference import best_device
 from distill.models.teacher import Teacher, Wordpieces, used_rows
-from distill.progress import bar, log
+from distill.progress import log, progress_bar
 from distill.text.batching import Batch, PackedIds, shuffled
 from distill.training import distributed
-from distill.training.optimizer import Descent
+from distill.training.optimizer import ScheduledOptimizers
 
-CHANCE = 0.15  # of a word piece to be guessed
-MASKED, RANDOM = 0.8, 0.1  # shares of these that are hidden, or replaced by another; the rest stay as they are
-WHAT = "masked word pieces"
+MASKING_RATE = 0.15  # share of the word pieces that the encoder has to predict
+MASK_SHARE, RANDOM_SHARE = 0.8, 0.1  # of these: replaced by [MASK], or by a random word piece; the others stay visible
+NAME = "masked word pieces"
 
 
 def pretrain(teacher: Teacher, pieces: Wordpieces, texts: list[str], settings: TeacherSettings, seed: int) -> float:
-    """Train the encoder in place for ``settings.pretrain`` epochs; returns the mean loss of the last one, in nats.
+    """Train the encoder in place for ``settings.pretrain`` epochs; the classifier on top is not touched.
 
-    The classifier on top takes no part. Of several processes each does all of it, and they go on with the first's
-    weights.
+    In a group of processes, each trains on all texts; at the end all take the weights of rank 0.
+
+    Returns:
+        The mean loss of the last epoch, in nats per predicted word piece.
     """
-    ids, frame = pieces.encode(texts), pieces.encode([""])
+    ids, special = pieces.encode(texts), pieces.encode([""])
     tokenizer = pieces.tokenizer
     mask_id = tokenizer.unk_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
     loss = math.nan
-    with used_rows(teacher, ids, frame, PackedIds([[mask_id]], ids.pad_id)) as (own, around, mask):
+    with used_rows(teacher, ids, special, PackedIds([[mask_id]], ids.pad_id)) as (inputs, never_masked, mask):
         torch.manual_seed(seed)
-        model = _Guesser(teacher, int(mask.flat[0]), around.flat.long()).to(best_device()).train()
-        groups = [*teacher.parameter_groups(settings)[1:], {"params": model.own(), "lr": settings.head_learning_rate}]
-        for loss in _epochs(model, groups, own, settings, seed):
-            log.info("%s: loss %.3f", WHAT, loss)
+        model = _MaskedLanguageModel(teacher, int(mask.flat[0]), never_masked.flat.long()).to(best_device()).train()
+        head = {"params": model.head_parameters(), "lr": settings.head_learning_rate}
+        groups = [*teacher.parameter_groups(settings)[1:], head]
+        for loss in _epochs(model, groups, inputs, settings, seed):
+            log.info("%s: loss %.3f", NAME, loss)
         for parameter in teacher.parameters():
-            distributed.from_first(parameter.data)
+            distributed.broadcast_from_main(parameter.data)
     return loss
 
 
 def _epochs(
-    model: _Guesser, groups: list[dict[str, Any]], ids: PackedIds, settings: TeacherSettings, seed: int
+    model: _MaskedLanguageModel, groups: list[dict[str, Any]], inputs: PackedIds, settings: TeacherSettings, seed: int
 ) -> Iterator[float]:
     """Train, and yield the mean loss of every epoch."""
     generator = torch.Generator().manual_seed(seed)
-    epoch_steps = math.ceil(len(ids) / settings.batch_size)
-    steps = settings.pretrain * epoch_steps
-    descent = Descent(groups, steps)
-    with bar(WHAT, steps, "steps") as shown:
+    steps_per_epoch = math.ceil(len(inputs) / settings.batch_size)
+    total_steps = settings.pretrain * steps_per_epoch
+    optimizers = ScheduledOptimizers(groups, total_steps)
+    with progress_bar(NAME, total_steps, "steps") as bar:
         for _ in range(settings.pretrain):
             total = torch.zeros((), device=best_device())
-            for rows in shuffled(ids.lengths, settings.batch_size, generator):
-                loss = model(ids.batch(rows), generator)
-                descent.zero_grad()
+            for rows in shuffled(inputs.lengths, settings.batch_size, generator):
+                loss = model(inputs.batch(rows), generator)
+                optimizers.zero_grad()
                 loss.backward()
-                descent.step()
+                optimizers.step()
                 total += loss.detach()
-                shown.update()
-            yield float(total) / epoch_steps
+                bar.update()
+            yield float(total) / steps_per_epoch
 
 
-class _Guesser(nn.Module):
-    """The encoder with a new head over its own word pieces' vectors, as in BERT."""
+class _MaskedLanguageModel(nn.Module):
+    """The teacher's encoder with BERT's prediction head; the output weights are tied to the word-piece embeddings.
 
-    def __init__(self, teacher: Teacher, mask_id: int, never: Tensor) -> None:
+    Args:
+        teacher: its encoder is trained.
+        mask_id: id of [MASK] among the used word pieces.
+        never_masked: ids (pieces,) of special word pieces and of the prompt prefix, which are the same in every text.
+    """
+
+    def __init__(self, teacher: Teacher, mask_id: int, never_masked: Tensor) -> None:
         super().__init__()
         self.teacher = teacher
         self.mask_id = mask_id
-        self.never = never  # special pieces and the prefix: they are the same in every text
+        self.never_masked = never_masked
         rows, width = teacher.embedding_table().shape
         self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(rows))
 
-    def own(self) -> list[nn.Parameter]:
-        """The head's parameters."""
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters that are not the teacher's."""
         return [*self.transform.parameters(), self.bias]
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Mean cross-entropy of the word pieces that are to be guessed, in nats; 0 where chance picked none."""
-        table = self.teacher.embedding_table()
-        ids, chosen = hidden(batch, self.mask_id, self.never, len(table), generator)
-        states = self.teacher.states(Batch(ids, batch.lengths).to(table.device))
-        guessed = self.transform(states[chosen.to(table.device)]) @ table.T + self.bias
-        total: Tensor = nn.functional.cross_entropy(guessed, batch.ids[chosen].to(table.device), reduction="sum")
-        return total / max(1, len(guessed))
+        """Mask some word pieces and return the mean cross-entropy of predicting them, in nats; 0 if none was picked."""
+        table = self.teacher.embedding_table()  # (rows, width)
+        ids, picked = mask_tokens(batch, self.mask_id, self.never_masked, len(table), generator)
+        states = self.teacher.states(Batch(ids, batch.lengths).to(table.device))  # (batch, longest, width)
+        logits = self.transform(states[picked.to(table.device)]) @ table.T + self.bias  # (picked, rows)
+        total: Tensor = nn.functional.cross_entropy(logits, batch.ids[picked].to(table.device), reduction="sum")
+        return total / max(1, len(logits))
 
 
-def hidden(batch: Batch, mask_id: int, never: Tensor, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Ids with some of them hidden, and which ones, both (batch, longest); those in ``never`` are left alone."""
+def mask_tokens(
+    batch: Batch, mask_id: int, never_masked: Tensor, vocabulary_size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Pick word pieces at random and hide most of them.
+
+    Returns:
+        The new ids, and a boolean mask of the picked word pieces, both (batch, longest). Padding and the ids in
+        ``never_masked`` are not picked.
+    """
     chance = torch.rand(batch.ids.shape, generator=generator)
-    chosen = batch.mask & ~torch.isin(batch.ids, never) & (chance < CHANCE)
+    picked = batch.mask & ~torch.isin(batch.ids, never_masked) & (chance < MASKING_RATE)
     kind = torch.rand(batch.ids.shape, generator=generator)
-    others = torch.randint(rows, batch.ids.shape, generator=generator)
-    ids = torch.where(chosen & (kind < MASKED), mask_id, batch.ids)
-    return torch.where(chosen & (kind >= 1 - RANDOM), others, ids), chosen
+    random_ids = torch.randint(vocabulary_size, batch.ids.shape, generator=generator)
+    ids = torch.where(picked & (kind < MASK_SHARE), mask_id, batch.ids)
+    return torch.where(picked & (kind >= 1 - RANDOM_SHARE), random_ids, ids), picked

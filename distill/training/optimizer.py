@@ -1,4 +1,4 @@
-"""AdamW that pays for the rows of a table that a batch used, not for the whole table; and one gradient norm for all."""
+"""AdamW with row-wise updates for embedding tables, learning-rate schedule, gradient clipping, weight averaging."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from torch import Tensor, nn
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 WEIGHT_DECAY = 0.01
-WARM_UP = 0.1  # share of the steps
-LARGEST_GRADIENT = 1.0
+WARM_UP_SHARE = 0.1  # of the steps
+MAX_GRADIENT_NORM = 1.0
 
 
 class RowAdamW(torch.optim.Optimizer):
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) for embedding tables with sparse gradients.
+    """AdamW for embedding tables with sparse gradients: a step updates only the rows that its batch used.
 
-    A row's moments, its weight and its weight decay change only in steps whose batch used the row, as in
-    ``torch.optim.SparseAdam``. Dense AdamW moves a row for a dozen steps more, by momentum alone; a table's learning
-    rate is chosen for this optimizer. Bias correction counts the optimizer's steps.
+    Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", arXiv 1711.05101. As in
+    ``torch.optim.SparseAdam``, the moments, the weights and the weight decay of a row change only in steps that use
+    the row. (Dense AdamW keeps moving an unused row for a dozen steps, by momentum alone, so the two need different
+    learning rates.) Bias correction counts the optimizer's steps, not the row's.
 
     Args:
         groups: parameter groups as for any optimizer; every gradient must be sparse (``nn.Embedding(sparse=True)``).
-        weight_decay: of the rows that a step uses.
+        weight_decay: decoupled decay of the rows that a step uses.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], weight_decay: float) -> None:
@@ -33,7 +34,7 @@ class RowAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update the rows that the coalesced gradients name (see :func:`coalesce`)."""
+        """Update the rows in the gradients, which must be coalesced (:func:`coalesce_sparse_gradients`)."""
         self.steps += 1
         first, second = (1 - beta**self.steps for beta in BETAS)
         for group in self.param_groups:
@@ -51,28 +52,30 @@ class RowAdamW(torch.optim.Optimizer):
         square = state["square"].index_select(0, rows).mul_(BETAS[1]).addcmul_(values, values, value=1 - BETAS[1])
         state["mean"].index_copy_(0, rows, mean)
         state["square"].index_copy_(0, rows, square)
-        size = square.div_(corrections[1]).sqrt_().add_(EPSILON)
-        weights = table.index_select(0, rows).mul_(1 - rate * decay).addcdiv_(mean, size, value=-rate / corrections[0])
-        table.index_copy_(0, rows, weights)
+        denominator = square.div_(corrections[1]).sqrt_().add_(EPSILON)
+        weights = table.index_select(0, rows).mul_(1 - rate * decay)
+        table.index_copy_(0, rows, weights.addcdiv_(mean, denominator, value=-rate / corrections[0]))
 
 
-def optimizers(groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
-    """AdamW for the groups of tables that are used row by row (marked ``by_rows``), and for all others."""
+def build_optimizers(groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+    """RowAdamW for the groups that are marked ``by_rows`` (embedding tables), AdamW for all others."""
     tables = [group for group in groups if group.get("by_rows")]
     others = [group for group in groups if not group.get("by_rows")]
-    made: list[torch.optim.Optimizer] = [RowAdamW(tables, WEIGHT_DECAY)] if tables else []
-    return [*made, torch.optim.AdamW(others, weight_decay=WEIGHT_DECAY, fused=True)] if others else made
+    optimizers: list[torch.optim.Optimizer] = [RowAdamW(tables, WEIGHT_DECAY)] if tables else []
+    return [*optimizers, torch.optim.AdamW(others, weight_decay=WEIGHT_DECAY, fused=True)] if others else optimizers
 
 
-class Descent:
-    """The optimizers of parameter ``groups`` and their learning rates, which rise and fall over so many ``steps``.
+class ScheduledOptimizers:
+    """The optimizers of all parameter groups, stepped together with one gradient norm and one schedule.
 
-    The rates in ``groups`` are peaks of a linear warm-up and decay.
+    Args:
+        groups: parameter groups; ``lr`` is the peak of a linear warm-up and decay, ``by_rows`` marks embedding tables.
+        steps: length of the schedule in training steps.
     """
 
     def __init__(self, groups: list[dict[str, Any]], steps: int) -> None:
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self._optimizers = optimizers(groups)
+        self._optimizers = build_optimizers(groups)
         self._schedulers = [
             torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, steps))
             for optimizer in self._optimizers
@@ -80,56 +83,60 @@ class Descent:
 
     @property
     def learning_rate(self) -> float:
-        """Of the first of the last optimizer's groups."""
+        """Current learning rate, for the log: that of the last optimizer's first group."""
         return float(self._schedulers[-1].get_last_lr()[0])
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Drop all gradients."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        """One step down the gradients, clipped together."""
-        coalesce(self.parameters)
-        clip(self.parameters, LARGEST_GRADIENT)
+        """Clip the gradients by their common norm, update the parameters and advance the schedule."""
+        coalesce_sparse_gradients(self.parameters)
+        clip_gradients(self.parameters, MAX_GRADIENT_NORM)
         for optimizer, scheduler in zip(self._optimizers, self._schedulers, strict=True):
             optimizer.step()
             scheduler.step()
 
 
-def coalesce(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every sparse gradient one entry a row, the sum of its entries."""
+def coalesce_sparse_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Sum the entries of every sparse gradient that belong to the same row, so that each row occurs once."""
     for parameter in parameters:
         gradient: Any = parameter.grad
         if gradient is not None and gradient.is_sparse and not gradient.is_coalesced():
-            # PyTorch's own coalesce sorts the entries; numbering the rows is quicker
-            rows, places = gradient._indices()[0].unique(return_inverse=True)
+            # Faster than Tensor.coalesce(), which sorts all entries.
+            rows, row_of_entry = gradient._indices()[0].unique(return_inverse=True)
             values = gradient._values()
-            sums = values.new_zeros(len(rows), values.shape[1]).index_add_(0, places, values)
+            sums = values.new_zeros(len(rows), values.shape[1]).index_add_(0, row_of_entry, values)
             parameter.grad = torch.sparse_coo_tensor(
                 rows[None], sums, gradient.shape, is_coalesced=True, check_invariants=False
             )
 
 
-def clip(parameters: Iterable[nn.Parameter], largest: float) -> None:
-    """Shrink all gradients together to the norm ``largest`` where theirs is larger; sparse ones must be coalesced."""
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
+    """Scale all gradients, dense and coalesced sparse ones, so that their common L2 norm is at most ``max_norm``."""
     gradients: list[Any] = [parameter.grad for parameter in parameters if parameter.grad is not None]
     values = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
     norm = nn.utils.get_total_norm(values)
-    torch._foreach_mul_(values, (largest / (norm + 1e-6)).clamp(max=1.0))
+    torch._foreach_mul_(values, (max_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
-def running_mean(model: nn.Module, share: float) -> torch.optim.swa_utils.AveragedModel:
-    """A copy whose weights follow the model's: each step ``share`` of the old, less in the first steps."""
+def weight_ema(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
+    """Return a copy of ``model`` that keeps an exponential moving average (EMA) of its weights.
 
-    def update(means: Any, weights: Any, count: Any) -> None:
-        young = (1 + int(count)) / (10 + int(count))
-        torch._foreach_lerp_(means, weights, 1 - min(share, young))
+    After n updates, the next one is ``ema = d · ema + (1 − d) · weights`` with ``d = min(decay, (1 + n) / (10 + n))``:
+    the smaller decay of the first updates lets the initial weights fade quickly.
+    """
+
+    def update(averages: Any, weights: Any, updates: Any) -> None:
+        early_decay = (1 + int(updates)) / (10 + int(updates))
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, early_decay))
 
     return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.no_grad()(update))
 
 
 def warm_up_and_decay(step: int, steps: int) -> float:
-    """Share of the peak learning rate: linear from near 0 to 1 in the first tenth, then linear to 0."""
-    warm = max(1, round(WARM_UP * steps))
-    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+    """Factor of the peak learning rate at ``step``: linear from near 0 to 1 over the first tenth, then linear to 0."""
+    warm_up = max(1, round(WARM_UP_SHARE * steps))
+    return (step + 1) / warm_up if step < warm_up else max(0.0, (steps - step) / max(1, steps - warm_up))

@@ -1,4 +1,4 @@
-"""What a teacher's training may add to its loss: agreement with itself under dropout, and adversarial word pieces."""
+"""Two regularisers for the teacher: R-Drop (consistency under dropout) and FGM (adversarial embeddings)."""
 
 from __future__ import annotations
 
@@ -10,54 +10,56 @@ import torch
 from torch import Tensor, nn
 
 from distill.text.batching import ModelOutput
-from distill.training.losses import Loss, soft_symmetric
+from distill.training.losses import Loss, soft_target_symmetric_kl
 
 
 @dataclass(frozen=True)
 class Regularisation:
-    """How much of each; 0: none.
+    """Strength of each regulariser; 0 turns it off.
 
-    ``r_drop`` is the weight of :func:`disagreement`, ``adversarial`` the length of the step that makes the embeddings
-    of a batch worse (see :func:`perturbed`).
+    ``r_drop`` is the weight of :func:`r_drop_divergence`, ``adversarial`` the length ε of the step in
+    :func:`adversarial_embeddings`.
     """
 
     r_drop: float = 0.0
     adversarial: float = 0.0
 
 
-NOTHING = Regularisation()
+NO_REGULARISATION = Regularisation()
 
 
-def disagreement(first: Tensor, second: Tensor) -> Tensor:
-    """``(KL(p ‖ q) + KL(q ‖ p)) / 2`` of two logits (batch, classes), mean over the batch; R-Drop, Liang et al. 2021.
+def r_drop_divergence(first_logits: Tensor, second_logits: Tensor) -> Tensor:
+    """``(KL(p ‖ q) + KL(q ‖ p)) / 2`` of two forward passes with different dropout: sum over C, mean over B.
 
-    arXiv 2106.14448, eq. 2: the same texts twice through the network, each time with other dropout.
+    Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", arXiv 2106.14448, eq. 2. Both logits have
+    shape (B, C).
     """
-    return soft_symmetric(first, second, 1.0)
+    return soft_target_symmetric_kl(first_logits, second_logits, 1.0)
 
 
-def twice(ask: Callable[[], ModelOutput], loss_of: Callable[[ModelOutput], Loss], weight: float) -> Loss:
-    """The mean loss of two passes, and ``weight`` times their disagreement (R-Drop)."""
-    answers = ask(), ask()
-    first, second = (loss_of(answer) for answer in answers)
-    apart = disagreement(answers[0].logits, answers[1].logits)
+def r_drop_loss(forward: Callable[[], ModelOutput], objective: Callable[[ModelOutput], Loss], weight: float) -> Loss:
+    """Call ``forward`` twice; return the mean of both losses plus ``weight`` times their divergence."""
+    outputs = forward(), forward()
+    first, second = (objective(output) for output in outputs)
+    divergence = r_drop_divergence(outputs[0].logits, outputs[1].logits)
     parts = {name: (part + second.parts[name]) / 2 for name, part in first.parts.items()}
-    return Loss((first.total + second.total) / 2 + weight * apart, {**parts, "r_drop": apart})
+    return Loss((first.total + second.total) / 2 + weight * divergence, {**parts, "r_drop": divergence})
 
 
 @contextlib.contextmanager
-def perturbed(table: nn.Parameter, length: float) -> Iterator[None]:
-    """Within the block ``table`` is a step of ``length`` further along its gradient, where the loss is higher.
+def adversarial_embeddings(table: nn.Parameter, epsilon: float) -> Iterator[None]:
+    """Move an embedding table by ``ε · g / ‖g‖`` within the block, where g is its gradient; restore it afterwards.
 
-    The fast gradient method on word embeddings, Miyato et al. 2017 (arXiv 1605.07725, eq. 5): ``r = ε g / ‖g‖``. The
-    gradient of the loss within the block is to be added to the one outside. Without a gradient nothing moves.
+    The fast gradient method on word embeddings: Miyato et al. 2017, "Adversarial Training Methods for Semi-Supervised
+    Text Classification", arXiv 1605.07725, eq. 5. The caller adds the gradient of the loss within the block to the
+    gradient from before. A table without a gradient is not moved.
     """
-    kept = table.detach().clone()
+    original = table.detach().clone()
     if table.grad is not None:
         with torch.no_grad():
-            table.add_(table.grad, alpha=length / max(float(table.grad.norm()), 1e-12))
+            table.add_(table.grad, alpha=epsilon / max(float(table.grad.norm()), 1e-12))
     try:
         yield
     finally:
         with torch.no_grad():
-            table.copy_(kept)
+            table.copy_(original)

@@ -1,8 +1,9 @@
-"""The transfer set: texts that the teacher answers once, its answers kept in shards, joined by example id.
+"""The cache of a teacher's outputs (logits or vectors): every text is computed once, and outputs join by example id.
 
-``folder/manifest.json`` says what made them, ``folder/shard-00000.safetensors`` and so on hold int64 ``ids`` (texts,)
-and ``rows`` (texts, ...). Each file is written atomically, so a killed run loses one shard at most. Of several
-processes each asks its own teacher for its share of the texts and writes shards of its own.
+A cache folder holds ``manifest.json``, which records what produced the outputs, and shards
+``shard-00000.safetensors``, … with the tensors ``ids`` (texts,) int64 and ``rows`` (texts, ...). Each file is written
+atomically, so a killed run loses one shard at most. In a group of processes, each loads its own teacher, computes its
+share of the missing texts and writes its own shards.
 """
 
 from __future__ import annotations
@@ -25,113 +26,117 @@ from distill.storage.atomic import write_file, write_json
 from distill.training import distributed
 
 VERSION = 2
-SHARD = 16_384  # texts a file at most: what a killed run may lose
+SHARD_SIZE = 16_384  # texts per file at most, and so the work that a killed run may lose
 MANIFEST = "manifest.json"
-Asker = Callable[[Sequence[str], str], Tensor]
+TeacherFunction = Callable[[Sequence[str], str], Tensor]  # (texts, name of the progress bar) -> (texts, ...)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of answers; its rows stay on disk."""
+    """One file of outputs: its ids in memory, its rows on disk."""
 
     path: Path
     ids: Tensor  # (texts,)
 
 
 @dataclass(frozen=True)
-class Cache:
-    """What one teacher says of texts.
+class TeacherCache:
+    """The outputs of one teacher, computed when they are first needed.
 
-    The same command goes on where a killed one stopped, and a transfer set that grew asks for its new texts only.
+    A command that was killed continues after its last complete shard, and a transfer set that grew computes its new
+    texts only.
 
     Args:
-        folder: where the answers are kept.
-        made_by: names everything that decides an answer: weights, word pieces, precision. Answers made by something
-            else are removed, the reason said.
-        open_teacher: called only if texts are missing; gives the function (texts, what the bar says) -> (texts, ...).
-        name: of the answers, in messages.
+        folder: the cache folder.
+        provenance: everything that decides an output (weights, word pieces, precision), by name; the manifest's
+            "made_by". If the folder was produced by something else, its shards are removed and the reason is logged.
+        load_teacher: returns the teacher as a function; called only if texts are missing.
+        name: of the outputs, in messages.
     """
 
     folder: Path
-    made_by: dict[str, str]
-    open_teacher: Callable[[], Asker]
+    provenance: dict[str, str]
+    load_teacher: Callable[[], TeacherFunction]
     name: str = "teacher logits"
 
-    def answers(self, examples: Sequence[Example]) -> Tensor:
-        """Of ``examples`` in any order, shape (examples, ...) and dtype as the teacher gave them."""
+    def outputs(self, examples: Sequence[Example]) -> Tensor:
+        """The outputs of ``examples``, which may repeat, shape (examples, ...) and dtype as the teacher gave them."""
         self.fill(examples)
-        return _join(_shards(self.folder, self.name), _example_ids(examples))
+        return _join(_read_shards(self.folder, self.name), _example_ids(examples))
 
     def add(self, examples: Sequence[Example], rows: Tensor) -> None:
-        """Keep answers (examples, ...) that are known already, of examples that have none; the first process does."""
-        if distributed.place() == 0:
-            number, *marks = self._missing(examples).tolist()
-            new = torch.tensor(marks, dtype=torch.bool).nonzero().flatten()
-            for part, places in enumerate(torch.split(new, SHARD) if len(new) else ()):
-                self._write(number + part, _example_ids(examples)[places], rows[places])
-        distributed.wait()
+        """Store outputs (examples, ...) computed elsewhere, where the cache lacks them; only rank 0 writes."""
+        if distributed.rank() == 0:
+            next_shard, *is_missing = self._missing(examples).tolist()
+            missing = torch.tensor(is_missing, dtype=torch.bool).nonzero().flatten()
+            for part, indices in enumerate(torch.split(missing, SHARD_SIZE) if len(missing) else ()):
+                self._write(next_shard + part, _example_ids(examples)[indices], rows[indices])
+        distributed.barrier()
 
     def fill(self, examples: Sequence[Example]) -> None:
-        """Let the teacher answer what is missing, a repeated id once; each process asks its share."""
-        found = torch.zeros(1 + len(examples), dtype=torch.int64)
-        if distributed.place() == 0:  # alone: another process might look when shards of this call are there already
-            found = self._missing(examples)
-        number, *marks = distributed.from_first(found).tolist()
-        places = [place for place, mark in enumerate(marks) if mark]
-        missing = {examples[place].id: examples[place].text for place in places}
-        if not missing:
-            log.info("%s: kept (%s)", self.name, self.folder)
+        """Compute the missing outputs, those of a repeated id once; every process computes its share."""
+        next_shard_and_missing = torch.zeros(1 + len(examples), dtype=torch.int64)
+        if distributed.rank() == 0:  # only there: a later process might already see shards that this call wrote
+            next_shard_and_missing = self._missing(examples)
+        next_shard, *is_missing = distributed.broadcast_from_main(next_shard_and_missing).tolist()
+        missing = [example for example, absent in zip(examples, is_missing, strict=True) if absent]
+        text_by_id = {example.id: example.text for example in missing}
+        if not text_by_id:
+            log.info("%s: complete in the cache (%s)", self.name, self.folder)
             return
-        log.info("%s: %d texts to label, %d kept", self.name, len(missing), len(examples) - len(places))
-        began = time.perf_counter()
-        self._ask(missing, number)
-        distributed.wait()
-        seconds = max(time.perf_counter() - began, 1e-9)
-        log.info("%s: %d texts labelled, %.0f texts/s", self.name, len(missing), len(missing) / seconds)
+        log.info("%s: %d texts to label, %d in the cache", self.name, len(text_by_id), len(examples) - len(missing))
+        started = time.perf_counter()
+        self._compute(text_by_id, next_shard)
+        distributed.barrier()
+        seconds = max(time.perf_counter() - started, 1e-9)
+        log.info("%s: %d texts labelled, %.0f texts/s", self.name, len(text_by_id), len(text_by_id) / seconds)
 
     def _missing(self, examples: Sequence[Example]) -> Tensor:
-        """The next shard's number, then 1 for every example without an answer, else 0; what is stale or broken goes."""
-        _remove_stale(self.folder, self.made_by, self.name)
-        shards = _shards(self.folder, self.name)
-        number = max((int(shard.path.stem.removeprefix("shard-")) + 1 for shard in shards), default=0)
-        marks = torch.isin(_example_ids(examples), _ids(shards), invert=True)
-        return torch.cat([torch.tensor([number]), marks.long()])
+        """The next shard's number, followed by 1 for every example without an output and 0 for the others.
 
-    def _ask(self, missing: dict[int, str], number: int) -> None:
-        """This process's share of ``missing`` (id to text), a shard at a time; each is kept as soon as it is done."""
-        place, every = distributed.place(), distributed.count()
-        ids, texts = list(missing)[place::every], list(missing.values())[place::every]
+        Stale and broken shards are removed first. Shape (1 + examples,), so that one broadcast sends all of it.
+        """
+        _remove_stale_shards(self.folder, self.provenance, self.name)
+        shards = _read_shards(self.folder, self.name)
+        next_shard = max((int(shard.path.stem.removeprefix("shard-")) + 1 for shard in shards), default=0)
+        is_missing = torch.isin(_example_ids(examples), _ids_of(shards), invert=True)
+        return torch.cat([torch.tensor([next_shard]), is_missing.long()])
+
+    def _compute(self, text_by_id: dict[int, str], next_shard: int) -> None:
+        """Compute this process's share, every world_size-th text starting at rank, and write it shard by shard."""
+        rank, world_size = distributed.rank(), distributed.world_size()
+        ids, texts = list(text_by_id)[rank::world_size], list(text_by_id.values())[rank::world_size]
         if not ids:
             return
-        ask, starts = self.open_teacher(), range(0, len(ids), SHARD)
+        teacher, starts = self.load_teacher(), range(0, len(ids), SHARD_SIZE)
         for part, start in enumerate(starts):
-            what = "teacher labels" + (f", part {part + 1} of {len(starts)}" if len(starts) > 1 else "")
-            rows = ask(texts[start : start + SHARD], what).cpu()
-            ids_of_rows = torch.tensor(ids[start : start + SHARD])
-            if len(rows) != len(ids_of_rows):
-                raise ValueError(f"{len(ids_of_rows)} texts were asked, {len(rows)} rows came back")
-            self._write(number + part * every + place, ids_of_rows, rows)
+            bar_name = "teacher labels" + (f", part {part + 1} of {len(starts)}" if len(starts) > 1 else "")
+            rows = teacher(texts[start : start + SHARD_SIZE], bar_name).cpu()
+            shard_ids = torch.tensor(ids[start : start + SHARD_SIZE])
+            if len(rows) != len(shard_ids):
+                raise ValueError(f"the teacher got {len(shard_ids)} texts and returned {len(rows)} rows")
+            self._write(next_shard + part * world_size + rank, shard_ids, rows)
 
     def _write(self, number: int, ids: Tensor, rows: Tensor) -> None:
         write_file(self.folder / f"shard-{number:05}.safetensors", save({"ids": ids, "rows": rows.contiguous()}))
 
 
-def _remove_stale(folder: Path, made_by: dict[str, str], name: str) -> None:
-    """Leave in ``folder`` a manifest of ``made_by`` and only shards made by it; say why shards had to go."""
-    manifest = {"version": VERSION, "made_by": made_by}
-    stale = _difference(folder / MANIFEST, manifest)
-    if not stale:
+def _remove_stale_shards(folder: Path, provenance: dict[str, str], name: str) -> None:
+    """Leave a manifest with ``provenance`` in ``folder``, and only shards that belong to it; log why others went."""
+    manifest = {"version": VERSION, "made_by": provenance}
+    reason = _stale_reason(folder / MANIFEST, manifest)
+    if not reason:
         return
-    shards = _paths(folder)
+    shards = _shard_paths(folder)
     if shards:
-        log.info("%s: the cache is %s, computed again", name, stale)
-    for path in shards:  # before the manifest: shards must never lie beside the manifest of others
+        log.info("%s: the cache is %s, computed again", name, reason)
+    for path in shards:  # before the manifest is written, which must never describe other shards
         path.unlink()
     write_json(folder / MANIFEST, manifest)
 
 
-def _difference(path: Path, wanted: dict[str, Any]) -> str:
-    """Why the manifest at ``path`` is not the one that is wanted; empty if it is."""
+def _stale_reason(path: Path, wanted: dict[str, Any]) -> str:
+    """How the manifest at ``path`` differs from the wanted one; empty if it does not."""
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
         version, made_by = recorded["version"], dict(recorded["made_by"])
@@ -142,19 +147,19 @@ def _difference(path: Path, wanted: dict[str, Any]) -> str:
     return f"stale ({', '.join(changed)} changed)" if changed else ""
 
 
-def _paths(folder: Path) -> list[Path]:
+def _shard_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("shard-*.safetensors"))
 
 
-def _shards(folder: Path, name: str) -> list[Shard]:
-    """The shards of the cache; a broken one is said and removed."""
+def _read_shards(folder: Path, name: str) -> list[Shard]:
+    """All shards of a cache; broken ones are logged and removed."""
     shards = []
-    for path in _paths(folder):
+    for path in _shard_paths(folder):
         try:
             with safe_open(path, "pt") as file:
-                ids, rows = file.get_tensor("ids"), file.get_slice("rows").get_shape()
-            if ids.dtype != torch.int64 or ids.shape != (rows[0],):
-                raise ValueError("ids and rows do not belong together")
+                ids, shape = file.get_tensor("ids"), file.get_slice("rows").get_shape()
+            if ids.dtype != torch.int64 or ids.shape != (shape[0],):
+                raise ValueError("ids and rows do not match")
         except (SafetensorError, ValueError, IndexError):
             log.info("%s: %s is broken, computed again", name, path)
             path.unlink()
@@ -167,23 +172,23 @@ def _example_ids(examples: Sequence[Example]) -> Tensor:
     return torch.tensor([example.id for example in examples], dtype=torch.int64)
 
 
-def _ids(shards: Sequence[Shard]) -> Tensor:
+def _ids_of(shards: Sequence[Shard]) -> Tensor:
     return torch.cat([torch.empty(0, dtype=torch.int64), *(shard.ids for shard in shards)])
 
 
 def _join(shards: Sequence[Shard], ids: Tensor) -> Tensor:
-    """The rows in the order of ``ids`` (examples,); beside them one shard at a time is in memory."""
-    held, order = _ids(shards).sort()
-    # places: where a row stands if the shards lie end to end, ascending; wanted: the example that wants it
-    places, wanted = order[torch.searchsorted(held, ids)].sort()
-    ends = torch.tensor([len(shard.ids) for shard in shards], dtype=torch.int64).cumsum(0)
-    cuts = [0, *torch.searchsorted(places, ends).tolist()]
+    """The rows of ``ids`` (examples,), in that order, shape (examples, ...); only one shard at a time is in memory."""
+    sorted_ids, order = _ids_of(shards).sort()
+    # positions: of the needed rows in the concatenation of all shards, ascending; targets: the example of each
+    positions, targets = order[torch.searchsorted(sorted_ids, ids)].sort()
+    shard_ends = torch.tensor([len(shard.ids) for shard in shards], dtype=torch.int64).cumsum(0)
+    bounds = [0, *torch.searchsorted(positions, shard_ends).tolist()]  # of each shard's part of positions
     joined = torch.empty(0)
-    for shard, end, begin, stop in zip(shards, ends.tolist(), cuts, cuts[1:], strict=False):
-        if begin == stop:
+    for shard, shard_end, begin, end in zip(shards, shard_ends.tolist(), bounds, bounds[1:], strict=False):
+        if begin == end:
             continue
         rows = load_file(shard.path)["rows"]
         if not begin:
             joined = rows.new_empty(len(ids), *rows.shape[1:])
-        joined[wanted[begin:stop]] = rows[places[begin:stop] - (end - len(rows))]
+        joined[targets[begin:end]] = rows[positions[begin:end] - (shard_end - len(rows))]
     return joined

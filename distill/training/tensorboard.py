@@ -1,46 +1,46 @@
-"""Training curves for TensorBoard, where it is installed; the only module that imports it."""
+"""Training curves for TensorBoard, an optional package; the only module that imports it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from distill.errors import need
+from distill.errors import require_package
 from distill.training.trainer import Evaluation
 
 
-def check() -> None:
-    """Refuse --tensorboard where it cannot be done, before a training starts.
+def require_tensorboard() -> None:
+    """Check that TensorBoard is installed, before any training starts.
 
     Raises:
         UserError: the package tensorboard is not installed.
     """
-    need("tensorboard", "--tensorboard", "pip install -r requirements-track.txt")
+    require_package("tensorboard", "--tensorboard", "pip install -r requirements-track.txt")
 
 
-def watcher(folder: Path) -> Callable[[Evaluation], None]:
-    """Write every evaluation into ``folder`` as it comes; curves of an earlier training there are removed.
+def evaluation_writer(folder: Path) -> Callable[[Evaluation], None]:
+    """Return a function that writes each evaluation into ``folder``; delete the curves of an earlier training there.
 
     Raises:
         UserError: the package tensorboard is not installed.
     """
-    check()
+    require_tensorboard()
     from torch.utils.tensorboard import SummaryWriter
 
     for earlier in folder.glob("events.out.tfevents.*"):
-        earlier.unlink()  # TensorBoard would draw both trainings as one zigzag
+        earlier.unlink()  # TensorBoard would join both trainings into one zigzag curve
     writer = SummaryWriter(folder)
 
     def write(evaluation: Evaluation) -> None:
         for name, value in scalars(evaluation).items():
             writer.add_scalar(name, value, evaluation.step)
-        writer.flush()  # evaluations are rare, and nobody says when training ends
+        writer.flush()  # at once: evaluations are rare, and nothing here learns when training ends
 
     return write
 
 
 def scalars(evaluation: Evaluation) -> dict[str, float]:
-    """The curves that an evaluation adds a point to."""
+    """The points that one evaluation adds, by the name of their curve."""
     return {
         "dev/accuracy": evaluation.dev_accuracy,
         "dev/loss": evaluation.dev_loss,

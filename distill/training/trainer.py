@@ -1,4 +1,4 @@
-"""Training: one ``fit`` for teacher and student, selected on dev."""
+"""The training loop: one ``fit`` for teacher and student, which selects the weights on dev."""
 
 from __future__ import annotations
 
@@ -15,67 +15,78 @@ import torch
 from torch import Tensor, nn
 
 from distill.models.inference import best_device, predict
-from distill.progress import bar, log
+from distill.progress import log, progress_bar
 from distill.storage.atomic import write_file
 from distill.text.batching import Batch, PackedIds, drawn, shuffled
 from distill.training import distributed
 from distill.training.losses import Loss, Objective, Targets
-from distill.training.optimizer import Descent, running_mean
-from distill.training.regularisation import NOTHING, Regularisation, perturbed, twice
+from distill.training.optimizer import ScheduledOptimizers, weight_ema
+from distill.training.regularisation import (
+    NO_REGULARISATION,
+    Regularisation,
+    adversarial_embeddings,
+    r_drop_loss,
+)
 
-TIMED = 20  # steps, after which it is said how long all will take
+STEPS_BEFORE_ESTIMATE = 20  # the total time is estimated, and logged, after this many steps
 
 
 @dataclass(frozen=True)
 class Split:
-    """Texts with what they teach.
+    """The encoded texts of train or dev, with their targets.
 
-    Shapes: ``labels`` (texts,), ``UNLABELLED`` where there is none; ``teacher_logits`` (texts, classes) and
-    ``teacher_layers`` (texts, layers, width), where a teacher teaches. With ``chances`` (texts,) an epoch draws as many
-    texts as there are, each in proportion to its chance; without, every text comes once.
+    Shapes: ``labels`` (texts,), ``UNLABELLED`` where a text has none; ``teacher_logits`` (texts, classes);
+    ``teacher_layers`` (texts, layers, width). With ``sampling_weights`` (texts,) an epoch draws as many texts as there
+    are, with replacement and in proportion to their weights; without, it uses every text once.
     """
 
     inputs: PackedIds
     labels: Tensor
     teacher_logits: Tensor | None = None
     teacher_layers: Tensor | None = None
-    chances: Tensor | None = None
+    sampling_weights: Tensor | None = None
 
     def targets(self, rows: Tensor, device: torch.device) -> Targets:
-        """What the texts at ``rows`` teach."""
-        taught = (self.teacher_logits, self.teacher_layers)
-        soft = (None if of_texts is None else of_texts[rows].to(device) for of_texts in taught)
-        return Targets(self.labels[rows].to(device), *soft)
+        """The targets of the texts at ``rows`` (batch,)."""
+        optional = (self.teacher_logits, self.teacher_layers)
+        teacher_outputs = (None if tensor is None else tensor[rows].to(device) for tensor in optional)
+        return Targets(self.labels[rows].to(device), *teacher_outputs)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in what steps a model is trained; dev is asked ``evaluations`` times an epoch.
+    """How long a model is trained, how often it is evaluated on dev, and which weights are kept.
 
-    With ``keep_last`` the weights of the last step are kept and nothing is chosen: that of a few dev texts is chance.
-    With ``every`` above 1 dev is asked after every so many epochs instead, and after the last one: an epoch of few
-    texts takes less time than dev does.
-    Training stops after ``patience`` evaluations without a better one; by default a half of all, and four at least.
-    ``averaging`` is the EMA decay of the weights' running mean, which is evaluated and kept (Polyak and
-    Juditsky 1992); 0 keeps the weights themselves. In the first steps it is smaller, so that the start is forgotten.
+    Attributes:
+        epochs: passes over train, at most.
+        batch_size: texts per training step.
+        evaluations_per_epoch: evaluations on dev per epoch.
+        epochs_per_evaluation: above 1, dev is evaluated after every so many epochs and after the last one instead. For
+            few texts, where an evaluation takes longer than an epoch.
+        keep_last: keep the weights of the last step instead of the best ones. For a dev set so small that its best
+            evaluation is chance.
+        patience: stop after this many evaluations without an improvement; 0 means half of all evaluations, at least 4.
+        ema_decay: evaluate and keep an exponential moving average of the weights with this decay (Polyak and Juditsky
+            1992; see :func:`~distill.training.optimizer.weight_ema`); 0 keeps the weights themselves.
     """
 
     epochs: int
     batch_size: int
-    evaluations: int = 1
-    every: int = 1
+    evaluations_per_epoch: int = 1
+    epochs_per_evaluation: int = 1
     keep_last: bool = False
     patience: int = 0
-    averaging: float = 0.0
+    ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.patience:
-            object.__setattr__(self, "patience", max(4, self.epochs * self.evaluations // self.every // 2))
+            evaluations = self.epochs * self.evaluations_per_epoch // self.epochs_per_evaluation
+            object.__setattr__(self, "patience", max(4, evaluations // 2))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One line of log.jsonl: losses are means since the evaluation before."""
+    """One evaluation on dev, a line of log.jsonl; ``train_loss`` holds means since the previous evaluation."""
 
     step: int
     epoch: float
@@ -86,15 +97,16 @@ class Evaluation:
     seconds: float
 
 
-def ignore(_: Evaluation) -> None:
-    """Nothing is done with an evaluation."""
+def ignore_evaluation(_: Evaluation) -> None:
+    """Do nothing with an evaluation."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What a model is to learn and how; ``what`` names it on the progress bar, ``watch`` gets every evaluation.
+    """Everything ``fit`` needs besides the model and its parameter groups.
 
-    ``added`` is for teachers: adversarial training asks the model for its ``embedding_table()``.
+    ``name`` labels the progress bar and the messages; ``on_evaluation`` is called with every evaluation.
+    ``regularisation`` is for teachers: the adversarial kind needs a model with ``embedding_table()``.
     """
 
     train: Split
@@ -102,150 +114,175 @@ class TrainingJob:
     objective: Objective
     schedule: Schedule
     seed: int
-    what: str
-    watch: Callable[[Evaluation], None] = ignore
-    added: Regularisation = NOTHING
+    name: str
+    on_evaluation: Callable[[Evaluation], None] = ignore_evaluation
+    regularisation: Regularisation = NO_REGULARISATION
 
 
-def fit(model: nn.Module, groups: list[dict[str, Any]], job: TrainingJob) -> list[Evaluation]:
-    """Train ``model`` in place and leave it with the weights that were best on dev, or with the last.
+def fit(model: nn.Module, parameter_groups: list[dict[str, Any]], job: TrainingJob) -> list[Evaluation]:
+    """Train ``model`` in place with AdamW and load the weights that were best on dev, or the last ones.
 
-    AdamW; the learning rates in ``groups`` are peaks of a linear warm-up and decay. Returns the evaluations.
+    Of two evaluations the one with the higher accuracy is better, at equal accuracy the one with the lower
+    cross-entropy. The learning rate ``lr`` of a parameter group is the peak of a linear warm-up and decay.
 
-    A group of processes trains one model: each computes its share of every batch, and gradients, weights and
-    evaluations are the same in all. That is what one process does, but for dropout and rounding, where the objective is
-    a mean over the batch's texts, as :func:`distill.training.losses.labels_only` is.
+    In a group of processes, each computes the gradients of its share of every batch; gradients, weights and
+    evaluations are the same in all. If the objective is a mean over the batch's texts, as
+    :func:`~distill.training.losses.labels_only` is, the result is that of one process, apart from dropout and rounding.
+
+    Returns:
+        All evaluations, in order.
     """
-    fitting = _Fitting(model, groups, job)
-    with bar(job.what, fitting.steps, "steps") as shown:
-        for step, rows in enumerate(fitting.batches(), 1):
-            fitting.step(rows)
-            shown.update()
-            if step == TIMED:
-                fitting.say_how_long(step)
-            if fitting.is_time_to_evaluate(step):
-                fitting.evaluate(step)
-                shown.set_postfix_str(f"dev {fitting.evaluations[-1].dev_accuracy:.4f}")
-                if fitting.is_out_of_patience():
-                    log.info("%s: stopped, dev is no better for %d evaluations", job.what, job.schedule.patience)
+    training = _Training(model, parameter_groups, job)
+    with progress_bar(job.name, training.total_steps, "steps") as bar:
+        for step, rows in enumerate(training.batches(), 1):
+            training.train_step(rows)
+            bar.update()
+            if step == STEPS_BEFORE_ESTIMATE:
+                training.log_estimated_time(step)
+            if training.is_evaluation_step(step):
+                training.evaluate(step)
+                bar.set_postfix_str(f"dev {training.evaluations[-1].dev_accuracy:.4f}")
+                if training.is_out_of_patience():
+                    log.info(
+                        "%s: stopped early, no better dev result in %d evaluations", job.name, job.schedule.patience
+                    )
                     break
-    model.load_state_dict(fitting.best_weights)
-    return fitting.evaluations
+    model.load_state_dict(training.best_weights)
+    return training.evaluations
 
 
-class _Fitting:
+class _Training:
     """The state of one ``fit``."""
 
-    def __init__(self, model: nn.Module, groups: list[dict[str, Any]], job: TrainingJob) -> None:
-        torch.manual_seed(job.seed + distributed.place())  # of dropout: each process drops others
-        self.generator = torch.Generator().manual_seed(job.seed)
+    def __init__(self, model: nn.Module, parameter_groups: list[dict[str, Any]], job: TrainingJob) -> None:
+        torch.manual_seed(job.seed + distributed.rank())  # for dropout, which differs between the processes
+        self.generator = torch.Generator().manual_seed(job.seed)  # for the order of the texts, the same in all
         self.device = best_device()
         self.model: Any = model.to(self.device).train()
-        self.averaged = running_mean(model, job.schedule.averaging) if job.schedule.averaging else None
+        self.ema = weight_ema(model, job.schedule.ema_decay) if job.schedule.ema_decay else None
         self.objective = job.objective.to(self.device) if isinstance(job.objective, nn.Module) else job.objective
         self.job = job
-        self.epoch_steps = math.ceil(len(job.train.inputs) / job.schedule.batch_size)
-        self.steps = job.schedule.epochs * self.epoch_steps
-        self.descent = Descent(groups, self.steps)
+        self.steps_per_epoch = math.ceil(len(job.train.inputs) / job.schedule.batch_size)
+        self.total_steps = job.schedule.epochs * self.steps_per_epoch
+        self.optimizers = ScheduledOptimizers(parameter_groups, self.total_steps)
         self.evaluations: list[Evaluation] = []
-        self.sums: dict[str, Tensor] = {}
-        self.summed = 0
-        self.best, self.best_at = (-1.0, 0.0), 0
+        self.loss_sums: dict[str, Tensor] = {}  # since the last evaluation
+        self.summed_steps = 0
+        self.best_score, self.best_evaluation = (-1.0, 0.0), 0
         self.best_weights: dict[str, Any] = {}
         self.started = time.perf_counter()
 
     def batches(self) -> Iterator[Tensor]:
+        """The rows of every training step's batch, over all epochs."""
+        train, batch_size = self.job.train, self.job.schedule.batch_size
         for _ in range(self.job.schedule.epochs):
-            rows = drawn(self.job.train.chances, self.generator)
-            yield from shuffled(self.job.train.inputs.lengths, self.job.schedule.batch_size, self.generator, rows)
+            rows = drawn(train.sampling_weights, self.generator)
+            yield from shuffled(train.inputs.lengths, batch_size, self.generator, rows)
 
-    def step(self, rows: Tensor) -> None:
-        own, count = _share(rows)
-        weight = count / len(rows)  # the sum over the processes is then the mean over the batch
-        batch = self.job.train.inputs.batch(own).to(self.device)
-        loss = self.loss(batch, targets := self.job.train.targets(own, self.device))
-        self.descent.zero_grad()
+    def train_step(self, rows: Tensor) -> None:
+        """Update the weights with the batch at ``rows`` (batch,)."""
+        own_rows, counted = _own_share(rows)
+        weight = counted / len(rows)  # makes the sum over the processes the mean over the whole batch
+        batch = self.job.train.inputs.batch(own_rows).to(self.device)
+        loss = self.loss(batch, targets := self.job.train.targets(own_rows, self.device))
+        self.optimizers.zero_grad()
         _backward(weight * loss.total)
-        if self.job.added.adversarial:
-            with perturbed(self.model.embedding_table(), self.job.added.adversarial):
+        if epsilon := self.job.regularisation.adversarial:
+            with adversarial_embeddings(self.model.embedding_table(), epsilon):
                 _backward(weight * self.loss(batch, targets).total)
-        distributed.total_gradients(self.descent.parameters)
-        self.descent.step()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.model)
+        distributed.all_reduce_gradients(self.optimizers.parameters)
+        self.optimizers.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
         for name, part in loss.parts.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + weight * part.detach()
-        self.summed += 1
+            self.loss_sums[name] = (
+                self.loss_sums.get(name, torch.zeros((), device=self.device)) + weight * part.detach()
+            )
+        self.summed_steps += 1
 
     def loss(self, batch: Batch, targets: Targets) -> Loss:
-        if weight := self.job.added.r_drop:
-            return twice(lambda: self.model.answer(batch), lambda answer: self.objective(answer, targets), weight)
+        """The loss of one batch, with R-Drop where it is on."""
+        if weight := self.job.regularisation.r_drop:
+            return r_drop_loss(lambda: self.model.answer(batch), lambda output: self.objective(output, targets), weight)
         return self.objective(self.model.answer(batch), targets)
 
-    def say_how_long(self, step: int) -> None:
-        """What all steps will take at this rate, where that is minutes; dev is not counted."""
-        if (minutes := (time.perf_counter() - self.started) / step * self.steps / 60) > 1:
-            log.info("%s: %d steps at most, about %.0f minutes on this machine", self.job.what, self.steps, minutes)
+    def log_estimated_time(self, step: int) -> None:
+        """Log how long all steps will take at the present rate, evaluations excluded, if more than a minute."""
+        if (minutes := (time.perf_counter() - self.started) / step * self.total_steps / 60) > 1:
+            log.info(
+                "%s: at most %d steps, about %.0f minutes on this machine", self.job.name, self.total_steps, minutes
+            )
 
-    def is_time_to_evaluate(self, step: int) -> bool:
-        """At the last step of every ``evaluations``-th part of an epoch, or of every ``every``-th epoch."""
-        parts, every = self.job.schedule.evaluations, self.job.schedule.every
-        if every > 1:
-            return step % (every * self.epoch_steps) == 0 or step == self.steps
-        in_epoch = (step - 1) % self.epoch_steps + 1
-        return in_epoch * parts // self.epoch_steps > (in_epoch - 1) * parts // self.epoch_steps
+    def is_evaluation_step(self, step: int) -> bool:
+        """Whether dev is evaluated after ``step`` (from 1); it always is after the last step."""
+        schedule = self.job.schedule
+        if schedule.epochs_per_evaluation > 1:
+            return step % (schedule.epochs_per_evaluation * self.steps_per_epoch) == 0 or step == self.total_steps
+        step_in_epoch = (step - 1) % self.steps_per_epoch + 1
+        completed, completed_before = (
+            count * schedule.evaluations_per_epoch // self.steps_per_epoch
+            for count in (step_in_epoch, step_in_epoch - 1)
+        )
+        return completed > completed_before
 
     def evaluate(self, step: int) -> None:
-        kept = self.model if self.averaged is None else self.averaged.module
-        accuracy, loss = _accuracy_and_loss(kept, self.job.dev)
+        """Evaluate on dev, record it, and keep a copy of the weights if they are the best so far (or the last)."""
+        evaluated = self.model if self.ema is None else self.ema.module
+        accuracy, loss = _accuracy_and_loss(evaluated, self.job.dev)
         self.model.train()
         evaluation = Evaluation(
             step=step,
-            epoch=round(step / self.epoch_steps, 3),
+            epoch=round(step / self.steps_per_epoch, 3),
             dev_accuracy=accuracy,
             dev_loss=loss,
-            train_loss={name: (distributed.total(own) / self.summed).item() for name, own in self.sums.items()},
-            learning_rate=self.descent.learning_rate,
+            train_loss={
+                name: (distributed.all_reduce_sum(total) / self.summed_steps).item()
+                for name, total in self.loss_sums.items()
+            },
+            learning_rate=self.optimizers.learning_rate,
             seconds=round(time.perf_counter() - self.started, 2),
         )
         self.evaluations.append(evaluation)
-        self.job.watch(evaluation)
-        self.sums, self.summed = {}, 0
-        rank = (accuracy, -loss)  # of equally accurate weights the surer ones
-        if rank > self.best or self.job.schedule.keep_last:
-            self.best, self.best_at = rank, len(self.evaluations)
-            if step == self.steps or not self.job.schedule.keep_last:
-                self.best_weights = copy.deepcopy(kept.state_dict())
+        self.job.on_evaluation(evaluation)
+        self.loss_sums, self.summed_steps = {}, 0
+        score = (accuracy, -loss)  # equal accuracy: the lower loss is better
+        keep_last = self.job.schedule.keep_last
+        if score > self.best_score or keep_last:
+            self.best_score, self.best_evaluation = score, len(self.evaluations)
+            if step == self.total_steps or not keep_last:
+                self.best_weights = copy.deepcopy(evaluated.state_dict())
 
     def is_out_of_patience(self) -> bool:
-        return len(self.evaluations) - self.best_at >= self.job.schedule.patience
+        """Whether the last ``patience`` evaluations brought no improvement."""
+        return len(self.evaluations) - self.best_evaluation >= self.job.schedule.patience
 
 
 def _backward(loss: Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def _share(rows: Tensor) -> tuple[Tensor, int]:
-    """This process's part of some rows, and of how many it counts; where none is left over the first row, for nothing.
+def _own_share(rows: Tensor) -> tuple[Tensor, int]:
+    """This process's share of ``rows``, and how many of them count.
 
-    So that every process has gradients of the same parameters.
+    A process without a share computes the first row with a count of 0, so that all have gradients of the same
+    parameters.
     """
-    own = distributed.share(rows)
-    return (own, len(own)) if len(own) else (rows[:1], 0)
+    share = distributed.rows_of_this_rank(rows)
+    return (share, len(share)) if len(share) else (rows[:1], 0)
 
 
 def _accuracy_and_loss(model: nn.Module, dev: Split) -> list[float]:
-    """Accuracy and mean cross-entropy on dev, of which each process asks its share; the same bits in each."""
-    rows, count = _share(torch.arange(len(dev.inputs)))
-    own = predict(model, model, dev.inputs, rows=rows).float()
-    logits = own.new_zeros(len(dev.inputs), own.shape[1])
-    logits[rows[:count]] = own[:count]
-    distributed.total(logits)
+    """Accuracy and mean cross-entropy on dev; each process predicts its share, and all return the same bits."""
+    rows, counted = _own_share(torch.arange(len(dev.inputs)))
+    own_logits = predict(model, model, dev.inputs, rows=rows).float()
+    logits = own_logits.new_zeros(len(dev.inputs), own_logits.shape[1])
+    logits[rows[:counted]] = own_logits[:counted]
+    distributed.all_reduce_sum(logits)
     accuracy = (logits.argmax(1) == dev.labels).double().mean()
-    figures = torch.stack([accuracy, nn.functional.cross_entropy(logits, dev.labels).double()])
-    return distributed.from_first(figures).tolist()  # processors may round the loss otherwise, and all decide by it
+    metrics = torch.stack([accuracy, nn.functional.cross_entropy(logits, dev.labels).double()])
+    return distributed.broadcast_from_main(metrics).tolist()  # CPUs may round the loss differently; all decide by it
 
 
 def write_log(path: Path, evaluations: Sequence[Evaluation]) -> None:
-    """``log.jsonl``: one evaluation a line."""
+    """Write ``log.jsonl``: one evaluation per line."""
     write_file(path, "".join(json.dumps(asdict(evaluation)) + "\n" for evaluation in evaluations))

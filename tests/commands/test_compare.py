@@ -18,7 +18,7 @@ from distill.commands.student_spec import StudentSpec
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.config.argparse import parser, settings_from
 from distill.data import Example
-from distill.storage.fingerprints import made_from
+from distill.storage.fingerprints import read_provenance
 
 QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
 PROMISED = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}
@@ -86,7 +86,7 @@ def test_a_student_is_compared_with_the_one_alone_that_got_as_many_steps(compare
     accuracy = [row["accuracy"] for row in (more, rows["bilstm, alone, as many steps"])]
     assert more["gain"] == pytest.approx(accuracy[0] - accuracy[1])  # type: ignore[operator]
     assert rows["bilstm, logits"]["against"] == "bilstm, alone"
-    record = made_from(compared[0] / "compare" / "bilstm_alone_as_many_steps" / "seed.42")
+    record = read_provenance(compared[0] / "compare" / "bilstm_alone_as_many_steps" / "seed.42")
     assert record is not None and record["epochs"] == 4 and record["teacher"] is None  # 8 steps for 6
 
 
@@ -114,7 +114,7 @@ def test_the_same_comparison_trains_nothing_again(
     folder, flags = compared
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
     text = out_of(capsys, [*flags[:-2], "--objectives", "logits"])  # fewer rows: all of them are there
-    assert ": dev accuracy" not in text and "teacher logits: kept" in text
+    assert ": dev accuracy" not in text and "teacher logits: complete in the cache" in text
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
@@ -185,7 +185,7 @@ def test_a_teacher_from_elsewhere_and_a_student_that_teaches(
     teacher, student = str(finished_run / "teacher"), str(finished_run / "student")
     out_of(capsys, [*flags, "--teacher", student, "--objective", "hint"])
     assert load_student(tmp_path / "student").model.config.cell == "gru"
-    record = made_from(tmp_path / "student")
+    record = read_provenance(tmp_path / "student")
     assert record is not None and list(record["teacher"][0]) == [
         "student.json",
         "student.safetensors",
@@ -303,8 +303,8 @@ def test_labelling_grows_with_the_transfer_set(
     finished_run: Path, tiny_flags: list[str], unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [*tiny_flags, "--run", str(tmp_path), "--teacher", str(finished_run / "teacher"), "--mode", "label"]
-    assert "81 texts to label, 0 kept" in out_of(capsys, flags)
-    assert "40 texts to label, 81 kept" in out_of(capsys, [*flags, "--unlabeled", str(unlabelled)])
+    assert "81 texts to label, 0 in the cache" in out_of(capsys, flags)
+    assert "40 texts to label, 81 in the cache" in out_of(capsys, [*flags, "--unlabeled", str(unlabelled)])
 
 
 def test_the_budget_counts_steps() -> None:

@@ -99,7 +99,7 @@ def test_stratified_sampling_draws_every_class_equally_often(tmp_path: Path) -> 
     run = Run(Settings(run=RunSettings(run=str(tmp_path / "run")), data=data, student=student))
     spec = StudentSpec(run.student_settings(taught=False), run.settings.alone().objective)
     trainer = _StudentTrainer(run, spec)
-    chances = trainer.train.chances
+    chances = trainer.train.sampling_weights
     assert chances is not None
     of_classes = torch.zeros(3, dtype=torch.float64).index_add_(0, trainer.train.labels, chances)
     assert torch.allclose(of_classes, of_classes.mean().expand(3))
@@ -150,7 +150,9 @@ def test_texts_are_read_whole_up_to_a_bound(length: int, read: int, caplog: pyte
 def test_what_is_given_stays() -> None:
     given = TeacherSettings(epochs=3, batch_size=7, max_length=99)
     assert defaults.teacher_settings(given, dataset(100, 20)) == given
-    student = defaults.student_settings(StudentSettings(max_length=9, vectors="bundled"), dataset(100, 20), taught=True)
+    student = defaults.student_settings(
+        StudentSettings(max_length=9, vectors="bundled"), dataset(100, 20), has_teacher=True
+    )
     assert (student.max_length, student.vectors, student.dictionary) == (9, "bundled", 0)
     assert defaults.student_epochs(StudentSettings(epochs=3), 10) == 3
 
@@ -160,7 +162,7 @@ def test_what_is_given_stays() -> None:
     [(500, True, "teacher+auto"), (500, False, "auto"), (30_000, True, "teacher+auto"), (30_001, True, "auto")],
 )
 def test_the_teacher_makes_vectors_where_texts_are_few(texts: int, taught: bool, vectors: str) -> None:
-    student = defaults.student_settings(StudentSettings(), dataset(texts, 20), taught=taught)
+    student = defaults.student_settings(StudentSettings(), dataset(texts, 20), has_teacher=taught)
     assert student.vectors == vectors and (student.dictionary > 0) == (vectors != "auto")
 
 
@@ -195,7 +197,9 @@ def test_a_student_that_reads_general_texts_reads_its_own_often_enough(own: int,
 
 
 def test_few_dev_texts_choose_nothing() -> None:
-    assert defaults.keeps_last(dataset(2_000, 20, dev=199)) and not defaults.keeps_last(dataset(2_000, 20, dev=200))
+    assert defaults.keeps_last_weights(dataset(2_000, 20, dev=199)) and not defaults.keeps_last_weights(
+        dataset(2_000, 20, dev=200)
+    )
 
 
 # Whom to follow

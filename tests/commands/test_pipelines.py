@@ -82,7 +82,7 @@ def test_the_same_command_keeps_what_is_finished(
     before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*.safetensors")}
     text = out_of(capsys, [*tiny_flags, "--run", str(finished_run), "--seeds", "2"])
     assert text.count("kept, it was trained with the same data and settings") == 5
-    assert "teacher logits: kept" in text
+    assert "teacher logits: complete in the cache" in text
     assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*.safetensors")}
 
 
@@ -115,7 +115,7 @@ def test_modes_one_by_one(tiny_flags: list[str], tmp_path: Path, capsys: pytest.
     assert "Not there: teacher; python distill.py --mode train_teacher" in text and "student alone" in text
     assert "teacher: dev accuracy" in out_of(capsys, [*flags, "train_teacher"])
     out_of(capsys, [*flags, "label"])
-    assert "teacher logits: kept" in out_of(capsys, [*flags, "train_student"])
+    assert "teacher logits: complete in the cache" in out_of(capsys, [*flags, "train_student"])
     assert "distilled student" in out_of(capsys, [*flags, "test"])
 
 

@@ -26,8 +26,8 @@ from distill.config import PredictSettings, RunSettings, Settings
 from distill.errors import UserError
 from distill.predict import checkpoint, local, parquet_rows, text_rows
 from distill.predict.rows import Answers
-from distill.storage.atomic import ASIDE
-from distill.storage.locks import alone
+from distill.storage.atomic import TEMPORARY_SUFFIX
+from distill.storage.locks import exclusive_lock
 
 ROOT = Path(__file__).parents[2]
 COUNT = 400
@@ -123,7 +123,7 @@ def test_what_is_done_is_not_asked_again(small: Path, tmp_path: Path, caplog: py
     assert killed(small, source, output, 20)
     done = len(list(output.parent.glob(".out.jsonl.distill-parts/0*"))) * 48
     assert done >= 48 * 3
-    left = output.with_name(".out.jsonl.distill-parts") / f".000009.x{ASIDE}"
+    left = output.with_name(".out.jsonl.distill-parts") / f".000009.x{TEMPORARY_SUFFIX}"
     left.mkdir()
     checkpoint.Parts(output, "", {})
     assert not left.exists()
@@ -137,7 +137,7 @@ def test_what_is_done_is_not_asked_again(small: Path, tmp_path: Path, caplog: py
 def test_two_processes_do_not_write_one_output(small: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
-    with alone(output), pytest.raises(UserError, match=r"another process is writing this.*--output"):
+    with exclusive_lock(output), pytest.raises(UserError, match=r"another process is writing this.*--output"):
         label(small, source, output)
     assert not list(output.parent.iterdir())
     assert killed(small, source, output, 20)  # its lock dies with it

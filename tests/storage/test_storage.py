@@ -8,10 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.errors import UserError, joined
+from distill.errors import UserError, join_faults
 from distill.storage.atomic import write_file, write_folder, write_json
-from distill.storage.fingerprints import MADE_FROM, differences, fingerprint_file, fingerprint_lines, versions
-from distill.storage.run_folder import RunFolder, clean
+from distill.storage.fingerprints import (
+    PROVENANCE_FILE,
+    fingerprint_file,
+    fingerprint_texts,
+    package_versions,
+    provenance_differences,
+)
+from distill.storage.run_folder import RunFolder, remove_leftovers
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
@@ -57,23 +63,23 @@ def test_clean_removes_what_killed_writers_left(tmp_path: Path) -> None:
     (tmp_path / ".report.json.12.distill-aside").write_text("half")
     (tmp_path / "teacher").mkdir()
     (tmp_path / ".mine.old").write_text("a user's own file")
-    clean(tmp_path)
+    remove_leftovers(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"teacher", ".mine.old"}
 
 
 def test_differences_name_what_changed(tmp_path: Path) -> None:
-    assert differences(tmp_path, {"seed": 1}) == ["it is not there"]
-    write_json(tmp_path / MADE_FROM, {"seed": 1, "data": "x", "settings": {"lr": 0.1}})
-    assert differences(tmp_path, {"seed": 1, "settings": {"lr": 0.1}}) == []
-    assert differences(tmp_path, {"seed": 2, "data": "x", "new": 1}) == ["seed changed", "new changed"]
+    assert provenance_differences(tmp_path, {"seed": 1}) == ["it is not there"]
+    write_json(tmp_path / PROVENANCE_FILE, {"seed": 1, "data": "x", "settings": {"lr": 0.1}})
+    assert provenance_differences(tmp_path, {"seed": 1, "settings": {"lr": 0.1}}) == []
+    assert provenance_differences(tmp_path, {"seed": 2, "data": "x", "new": 1}) == ["seed changed", "new changed"]
     for broken in ("{", "[]"):
-        (tmp_path / MADE_FROM).write_text(broken)
-        assert differences(tmp_path, {"seed": 1}) == ["its record is broken"]
+        (tmp_path / PROVENANCE_FILE).write_text(broken)
+        assert provenance_differences(tmp_path, {"seed": 1}) == ["its record is broken"]
 
 
 @given(st.lists(st.text()), st.lists(st.text()))
 def test_fingerprints_of_lines_differ_when_the_lines_do(first: list[str], second: list[str]) -> None:
-    assert (fingerprint_lines(first) == fingerprint_lines(second)) == (first == second)
+    assert (fingerprint_texts(first) == fingerprint_texts(second)) == (first == second)
 
 
 def test_fingerprint_of_a_file(tmp_path: Path) -> None:
@@ -85,12 +91,12 @@ def test_layout() -> None:
     folder = RunFolder(Path("runs/demo"))
     assert folder.model("student") == Path("runs/demo/student")
     assert folder.model("student_alone", 2) == Path("runs/demo/student_alone.3")
-    assert folder.answers(Path("runs/demo/teacher"), "logits") == Path("runs/demo/cache/teacher.logits")
-    elsewhere = [folder.answers(Path(f"runs/{name}/teacher"), "logits").name for name in ("a", "b")]
+    assert folder.teacher_cache(Path("runs/demo/teacher"), "logits") == Path("runs/demo/cache/teacher.logits")
+    elsewhere = [folder.teacher_cache(Path(f"runs/{name}/teacher"), "logits").name for name in ("a", "b")]
     assert elsewhere[0].startswith("teacher-") and elsewhere[0] != elsewhere[1]
 
 
 def test_versions_and_joined() -> None:
-    assert {"python", "torch", "jieba"} <= versions().keys()
-    assert joined(["a", "b"]) == "a; b"
-    assert joined([str(n) for n in range(7)]) == "0; 1; 2; 3; 4; and 2 more like it"
+    assert {"python", "torch", "jieba"} <= package_versions().keys()
+    assert join_faults(["a", "b"]) == "a; b"
+    assert join_faults([str(n) for n in range(7)]) == "0; 1; 2; 3; 4; and 2 more like it"

@@ -54,9 +54,9 @@ def member(pipe: Any, environment: dict[str, str], work: Callable[..., Any], giv
     os.environ.update(environment)
     torch.set_num_threads(1)
     try:
-        distributed.begin()
+        distributed.init_process_group()
         answer = work(*given)
-        distributed.end()
+        distributed.destroy_process_group()
     except Exception as error:
         answer = error
     pipe.send(answer)
@@ -67,13 +67,13 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")  # without a group this says nothing
     values, parameter = torch.arange(5.0), nn.Parameter(torch.ones(2))
     parameter.grad = torch.ones(2)
-    assert distributed.is_first() and not distributed.are_several()
-    assert (distributed.place(), distributed.count()) == (0, 1)
-    for same in (distributed.share, distributed.total, distributed.from_first):
+    assert distributed.is_main_process() and not distributed.is_multi_process()
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
+    for same in (distributed.rows_of_this_rank, distributed.all_reduce_sum, distributed.broadcast_from_main):
         assert same(values).equal(torch.arange(5.0))
-    distributed.total_gradients([parameter])
-    distributed.wait()
-    with distributed.first_goes_first():
+    distributed.all_reduce_gradients([parameter])
+    distributed.barrier()
+    with distributed.main_process_first():
         assert parameter.grad.tolist() == [1, 1]
 
 
@@ -83,11 +83,12 @@ def test_who_is_first_is_read_from_the_environment(
 ) -> None:
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", world)
-    assert distributed.is_first() is first and distributed.are_several() is (world != "1")
+    assert distributed.is_main_process() is first and distributed.is_multi_process() is (world != "1")
 
 
 def test_it_is_known_without_pytorch() -> None:
-    code = "import sys; from distill.training.distributed import is_first; is_first(); print('torch' in sys.modules)"
+    module = "distill.training.distributed"
+    code = f"import sys, {module} as d; d.is_main_process(); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
 
@@ -96,31 +97,31 @@ def test_half_a_launcher_is_a_fault_with_a_way_out(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match=r"RANK expected, but not set -> accelerate launch or torchrun"):
-        distributed.begin()
+    with pytest.raises(UserError, match=r"RANK expected, but not set -> start them with accelerate launch or torchrun"):
+        distributed.init_process_group()
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    distributed._take_gpu(1)
+    distributed._select_gpu(1)
     assert taken == [1]
-    with pytest.raises(UserError, match="this machine has 2 GPUs, and more processes"):
-        distributed._take_gpu(2)
+    with pytest.raises(UserError, match="more processes than GPUs: this machine has 2"):
+        distributed._select_gpu(2)
 
 
 def shares_and_sums() -> dict[str, Any]:
-    place = distributed.place()
+    place = distributed.rank()
     used, unused = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(1))
     used.grad = torch.full((2, 3), float(place + 1))
-    distributed.total_gradients([unused, used])
+    distributed.all_reduce_gradients([unused, used])
     return {
-        "place": (place, distributed.count(), distributed.is_first()),
-        "share": distributed.share(torch.arange(7)).tolist(),
-        "total": distributed.total(torch.tensor([place, 1])).tolist(),
-        "first": distributed.from_first(torch.tensor([place + 5])).tolist(),
-        "nothing": distributed.from_first(torch.empty(0)).tolist(),
+        "place": (place, distributed.world_size(), distributed.is_main_process()),
+        "share": distributed.rows_of_this_rank(torch.arange(7)).tolist(),
+        "total": distributed.all_reduce_sum(torch.tensor([place, 1])).tolist(),
+        "first": distributed.broadcast_from_main(torch.tensor([place + 5])).tolist(),
+        "nothing": distributed.broadcast_from_main(torch.empty(0)).tolist(),
         "gradients": (used.grad.unique().tolist(), unused.grad),
     }
 
@@ -135,11 +136,11 @@ def test_a_group_of_three() -> None:
 
 
 def first_then_others(folder: Path) -> int:
-    with distributed.first_goes_first():
-        if distributed.is_first():
+    with distributed.main_process_first():
+        if distributed.is_main_process():
             time.sleep(0.3)
         there = len(list(folder.iterdir()))
-        (folder / str(distributed.place())).touch()
+        (folder / str(distributed.rank())).touch()
     return there
 
 
@@ -149,14 +150,14 @@ def test_the_first_goes_first(tmp_path: Path) -> None:
 
 
 def second_stops() -> None:
-    if distributed.place() == 1:
+    if distributed.rank() == 1:
         raise UserError("this one fails")
-    distributed.wait()
+    distributed.barrier()
 
 
 def test_a_process_that_stops_does_not_leave_the_others_hanging() -> None:
     faults = in_group(2, second_stops)
     assert [str(fault) for fault in faults] == [
-        "another process of this command has stopped -> its own message says why",
+        "another process of this command has stopped -> see the message of that process",
         "this one fails",
     ]

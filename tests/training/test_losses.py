@@ -11,7 +11,15 @@ from torch import Tensor
 
 from distill.data import UNLABELLED
 from distill.text.batching import ModelOutput
-from distill.training.losses import WITH_LOGITS, Distillation, Hint, Targets, cross_entropy, labels_only, mutual
+from distill.training.losses import (
+    LOGIT_TERMS,
+    Distillation,
+    Hint,
+    Targets,
+    cross_entropy,
+    labels_only,
+    mutual_learning,
+)
 
 STUDENT = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
 TEACHER = torch.tensor([[1.5, 1.0, 0.5], [0.0, 1.0, 2.0]])
@@ -46,16 +54,16 @@ def test_equal_distributions_give_loss_zero_and_gradient_zero() -> None:
     taught = torch.eye(2) / 2
     for name in SOFT:
         student = taught.log().clamp(min=-30).requires_grad_()
-        loss = WITH_LOGITS[name](student, taught.log().clamp(min=-30), 1.0)
+        loss = LOGIT_TERMS[name](student, taught.log().clamp(min=-30), 1.0)
         loss.backward()  # type: ignore[no-untyped-call]
         assert loss.item() == pytest.approx(0, abs=1e-7) and student.grad is not None
         assert student.grad.abs().max() < 1e-7, name
 
 
-@pytest.mark.parametrize("name", sorted(WITH_LOGITS))
+@pytest.mark.parametrize("name", sorted(LOGIT_TERMS))
 def test_a_student_like_its_teacher_has_nothing_to_learn_from_it(name: str) -> None:
     student = TEACHER.clone().requires_grad_()
-    loss = WITH_LOGITS[name](student, TEACHER, 2.0)
+    loss = LOGIT_TERMS[name](student, TEACHER, 2.0)
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == pytest.approx(0, abs=1e-5) and student.grad is not None
     assert student.grad.abs().max() < 1e-5
@@ -67,7 +75,7 @@ def test_the_square_of_the_temperature_keeps_the_gradients_size() -> None:
     norms = []
     for temperature in (1.0, 5.0, 20.0):
         student = begun.clone().requires_grad_()
-        WITH_LOGITS["soft"](student, teacher, temperature).backward()  # type: ignore[no-untyped-call]
+        LOGIT_TERMS["soft"](student, teacher, temperature).backward()  # type: ignore[no-untyped-call]
         assert student.grad is not None
         norms.append(student.grad.norm().item())
     assert max(norms) / min(norms) < 3
@@ -76,7 +84,7 @@ def test_the_square_of_the_temperature_keeps_the_gradients_size() -> None:
 def test_at_high_temperature_soft_targets_match_centred_logits() -> None:
     """Hinton et al. 2015, section 2.1: the gradient tends to (student - teacher) / classes, logits centred."""
     student = STUDENT.clone().requires_grad_()
-    WITH_LOGITS["soft"](student, TEACHER, 1e3).backward()  # type: ignore[no-untyped-call]
+    LOGIT_TERMS["soft"](student, TEACHER, 1e3).backward()  # type: ignore[no-untyped-call]
     centred = (logits - logits.mean(1, keepdim=True) for logits in (STUDENT, TEACHER))
     own, teacher = centred
     assert student.grad is not None and torch.allclose(student.grad, (own - teacher) / 3 / 2, atol=1e-2)
@@ -90,12 +98,12 @@ def test_dist_is_one_minus_the_correlations() -> None:
 
 
 def test_dist_of_a_batch_of_one_text_is_finite() -> None:
-    assert torch.isfinite(WITH_LOGITS["dist"](STUDENT[:1], TEACHER[:1], 1.0))
+    assert torch.isfinite(LOGIT_TERMS["dist"](STUDENT[:1], TEACHER[:1], 1.0))
 
 
 def test_mutual_moves_the_student_and_not_its_peer() -> None:
     student, peer = STUDENT.clone().requires_grad_(), TEACHER.clone().requires_grad_()
-    mutual(student, peer).backward()  # type: ignore[no-untyped-call]
+    mutual_learning(student, peer).backward()  # type: ignore[no-untyped-call]
     assert student.grad is not None and student.grad.abs().max() > 0 and peer.grad is None
 
 
@@ -103,7 +111,9 @@ def test_two_students_learn_from_the_teacher_and_each_other() -> None:
     peer = torch.zeros(2, 3)
     both = Distillation({"logits": 2.0, "mutual": 0.5}, 2.0, 2)(answer(peer=peer), Targets(LABELS, TEACHER))
     apart = 2 * F.mse_loss(STUDENT, TEACHER) + 2 * F.mse_loss(peer, TEACHER)
-    assert both.total.item() == pytest.approx((apart + 0.5 * (mutual(STUDENT, peer) + mutual(peer, STUDENT))).item())
+    assert both.total.item() == pytest.approx(
+        (apart + 0.5 * (mutual_learning(STUDENT, peer) + mutual_learning(peer, STUDENT))).item()
+    )
 
 
 @given(a=st.floats(0, 5), t=st.floats(0, 5), s=st.floats(0, 5))
@@ -113,7 +123,7 @@ def test_total_is_the_weighted_sum_of_the_parts(a: float, t: float, s: float) ->
     parts = {
         "labels": F.cross_entropy(STUDENT, LABELS),
         "logits": F.mse_loss(STUDENT, TEACHER),
-        "soft": WITH_LOGITS["soft"](STUDENT, TEACHER, 2.0),
+        "soft": LOGIT_TERMS["soft"](STUDENT, TEACHER, 2.0),
     }
     expected = sum(weights[name] * part.item() for name, part in parts.items())
     assert loss.total.item() == pytest.approx(expected, abs=1e-5)

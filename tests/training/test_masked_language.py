@@ -11,7 +11,7 @@ import torch
 from distill.config import TeacherSettings
 from distill.models.teacher import build
 from distill.text.batching import Batch
-from distill.training.masked_language import CHANCE, hidden, pretrain
+from distill.training.masked_language import MASKING_RATE, mask_tokens, pretrain
 
 TEXTS = ["球队今天公布新消息", "基金怎么看", "手机出了问题", "芯片又上了头条"] * 8
 SETTINGS = TeacherSettings(pretrain=30, batch_size=8, learning_rate=5e-3, dropout=0.0)
@@ -21,9 +21,9 @@ def test_as_many_pieces_are_hidden_as_told_and_no_special_ones() -> None:
     ids = torch.randint(5, 50, (400, 30), generator=torch.Generator().manual_seed(1))
     ids[:, 0] = 2
     batch = Batch(ids, torch.full((400,), 25))
-    seen, chosen = hidden(batch, 4, torch.tensor([2, 3]), 50, torch.Generator().manual_seed(0))
+    seen, chosen = mask_tokens(batch, 4, torch.tensor([2, 3]), 50, torch.Generator().manual_seed(0))
     assert not chosen[:, 0].any() and not chosen[:, 25:].any()  # special ones, and padding
-    assert abs(chosen.sum().item() / (400 * 24) - CHANCE) < 0.01
+    assert abs(chosen.sum().item() / (400 * 24) - MASKING_RATE) < 0.01
     assert (seen[~chosen] == ids[~chosen]).all()
     of_chosen = seen[chosen]
     assert abs((of_chosen == 4).float().mean().item() - 0.8) < 0.03

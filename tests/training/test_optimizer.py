@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distill.training.optimizer import RowAdamW, clip, coalesce
+from distill.training.optimizer import RowAdamW, clip_gradients, coalesce_sparse_gradients
 
 
 def table(sparse: bool = True) -> nn.Embedding:
@@ -17,7 +17,7 @@ def backward(embedding: nn.Embedding, step: int, ids: Tensor) -> None:
     """A loss whose gradients differ from step to step."""
     embedding.zero_grad(set_to_none=True)
     ((embedding(ids) - step) ** 3).sum().backward()
-    coalesce([embedding.weight])
+    coalesce_sparse_gradients([embedding.weight])
 
 
 def test_where_every_row_is_used_it_is_adamw() -> None:
@@ -54,7 +54,7 @@ def test_weight_decay_shrinks_used_rows_alone() -> None:
     optimizer = RowAdamW([{"params": [embedding.weight], "lr": 0.5}], weight_decay=0.1)
     before = embedding.weight.detach().clone()
     (0 * embedding(torch.tensor([2]))).sum().backward()
-    coalesce([embedding.weight])
+    coalesce_sparse_gradients([embedding.weight])
     optimizer.step()
     assert torch.allclose(embedding.weight[2], before[2] * (1 - 0.5 * 0.1))
     assert torch.equal(embedding.weight[[0, 1, 3, 4, 5, 6]], before[[0, 1, 3, 4, 5, 6]])
@@ -67,8 +67,8 @@ def test_sparse_and_dense_gradients_are_clipped_by_one_norm() -> None:
             layer.weight.fill_(1.0)
         layer(embedding(torch.tensor([1, 1, 4]))).sum().backward()
         parameters = [embedding.weight, *layer.parameters()]
-        coalesce(parameters)
-        clip(parameters, 0.5) if sparse else nn.utils.clip_grad_norm_(parameters, 0.5)
+        coalesce_sparse_gradients(parameters)
+        clip_gradients(parameters, 0.5) if sparse else nn.utils.clip_grad_norm_(parameters, 0.5)
         gradient = embedding.weight.grad
         assert gradient is not None
         assert layer.weight.grad is not None
@@ -83,5 +83,5 @@ def test_a_small_gradient_is_left_as_it_is() -> None:
     (1e-3 * layer(torch.ones(1, 2))).sum().backward()
     assert layer.weight.grad is not None
     before = layer.weight.grad.clone()
-    clip(layer.parameters(), 1.0)
+    clip_gradients(layer.parameters(), 1.0)
     assert torch.equal(layer.weight.grad, before)

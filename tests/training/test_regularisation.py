@@ -9,24 +9,24 @@ from torch import nn
 
 from distill.text.batching import ModelOutput
 from distill.training.losses import Targets, labels_only
-from distill.training.regularisation import Regularisation, disagreement, perturbed, twice
+from distill.training.regularisation import Regularisation, adversarial_embeddings, r_drop_divergence, r_drop_loss
 from distill.training.trainer import fit
 
 
 def test_disagreement_is_the_symmetric_divergence() -> None:
     p, q = torch.tensor([[0.7, 0.3], [0.5, 0.5]]), torch.tensor([[0.4, 0.6], [0.5, 0.5]])
     expected = ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2 / 2  # two directions, two texts
-    assert disagreement(p.log(), q.log()).item() == pytest.approx(expected.item(), abs=1e-6)
-    assert disagreement(p.log(), p.log() + 3).item() == pytest.approx(0, abs=1e-7)
+    assert r_drop_divergence(p.log(), q.log()).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert r_drop_divergence(p.log(), p.log() + 3).item() == pytest.approx(0, abs=1e-7)
 
 
 def test_two_passes_weigh_alike_and_their_disagreement_as_told() -> None:
     logits = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
     passes = iter(ModelOutput(own, own) for own in logits)
     targets = Targets(torch.tensor([0]))
-    loss = twice(lambda: next(passes), lambda answer: labels_only()(answer, targets), 3.0)
+    loss = r_drop_loss(lambda: next(passes), lambda answer: labels_only()(answer, targets), 3.0)
     alone = [labels_only()(ModelOutput(own, own), targets).total.item() for own in logits]
-    apart = disagreement(*logits).item()
+    apart = r_drop_divergence(*logits).item()
     assert loss.total.item() == pytest.approx(sum(alone) / 2 + 3 * apart)
     assert loss.parts["r_drop"].item() == pytest.approx(apart) and loss.parts["labels"].item() == pytest.approx(
         sum(alone) / 2
@@ -37,7 +37,7 @@ def test_a_table_is_perturbed_along_its_gradient_and_put_back() -> None:
     table = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     table.grad = torch.tensor([[0.0, 3.0], [4.0, 0.0]])
     before = table.detach().clone()
-    with pytest.raises(RuntimeError, match="within"), perturbed(table, 0.5):
+    with pytest.raises(RuntimeError, match="within"), adversarial_embeddings(table, 0.5):
         assert torch.allclose(table - before, torch.tensor([[0.0, 0.3], [0.4, 0.0]]), atol=1e-6)
         raise RuntimeError("within")
     assert torch.equal(table, before)
@@ -51,7 +51,7 @@ def test_training_with_either_learns_and_differs(added: Regularisation) -> None:
 
     plain, other = Model(0.3), Model(0.3)
     fit(plain, groups(plain), job())
-    evaluations = fit(other, groups(other), job(added=added))
+    evaluations = fit(other, groups(other), job(regularisation=added))
     assert evaluations[-1].dev_accuracy == 1.0 and len(LABELS)
     assert not torch.allclose(plain.table.weight, other.table.weight)
     assert ("r_drop" in evaluations[0].train_loss) == bool(added.r_drop)

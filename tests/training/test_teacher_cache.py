@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distill.data import Example, example_id
 from distill.training import distributed, teacher_cache
-from distill.training.teacher_cache import Cache
+from distill.training.teacher_cache import TeacherCache
 
 EXAMPLES = [Example(example_id(text), text, 0) for text in "甲乙丙丁戊"]
 MADE_BY = {"weights": "abc", "precision": "fp32"}
@@ -32,7 +32,7 @@ class Fake:
     def rows(self, texts: Sequence[str]) -> Tensor:
         return torch.tensor([[float(ord(text)), 1.0] for text in texts])
 
-    def open(self) -> teacher_cache.Asker:
+    def open(self) -> teacher_cache.TeacherFunction:
         self.opened += 1
 
         def ask(texts: Sequence[str], what: str) -> Tensor:
@@ -57,13 +57,13 @@ class Hints(Fake):
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Fake:
-    monkeypatch.setattr(teacher_cache, "SHARD", 2)
+    monkeypatch.setattr(teacher_cache, "SHARD_SIZE", 2)
     caplog.set_level("INFO", "distill")
     return Fake()
 
 
 def ask(fake: Fake, examples: Sequence[Example], folder: Path, **changes: str) -> Tensor:
-    return Cache(folder, {**MADE_BY, **changes}, fake.open).answers(examples)
+    return TeacherCache(folder, {**MADE_BY, **changes}, fake.open).outputs(examples)
 
 
 def test_texts_are_asked_once(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -78,9 +78,9 @@ def test_texts_are_asked_once(fake: Fake, tmp_path: Path, caplog: pytest.LogCapt
     assert told == [
         "teacher logits: 5 texts to label",
         "teacher logits: 5 texts labelled",
-        f"teacher logits: kept ({folder})",
+        f"teacher logits: complete in the cache ({folder})",
     ]
-    assert caplog.messages[0].endswith(", 0 kept") and caplog.messages[1].endswith(" texts/s")
+    assert caplog.messages[0].endswith(", 0 in the cache") and caplog.messages[1].endswith(" texts/s")
 
 
 def test_answers_are_joined_by_id_not_by_place(fake: Fake, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_where_it_stopped(fake: Fake, tmp_path: Path, caplo
     again = Fake()
     assert ask(again, EXAMPLES, tmp_path).equal(again.expected(EXAMPLES))
     assert again.asked == ["丙", "丁", "戊"]
-    assert "teacher logits: 3 texts to label, 2 kept" in caplog.text
+    assert "teacher logits: 3 texts to label, 2 in the cache" in caplog.text
 
 
 def test_a_transfer_set_that_grew_asks_for_the_new_texts_only(fake: Fake, tmp_path: Path) -> None:
@@ -198,18 +198,18 @@ def test_a_broken_shard_is_made_anew(how: str, fake: Fake, tmp_path: Path, caplo
 
 
 def test_a_teacher_that_loses_texts_is_a_fault(fake: Fake, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="2 texts were asked, 1 rows came back"):
-        Cache(tmp_path, MADE_BY, lambda: lambda texts, what: fake.rows(texts[:1])).answers(EXAMPLES)
+    with pytest.raises(ValueError, match="the teacher got 2 texts and returned 1 rows"):
+        TeacherCache(tmp_path, MADE_BY, lambda: lambda texts, what: fake.rows(texts[:1])).outputs(EXAMPLES)
     assert not list(tmp_path.glob("shard-*"))
 
 
 def fill(folder: Path, examples: Sequence[Example], fails_after: int) -> list[str]:
     """What this process was asked; of several the second one fails."""
-    teacher_cache.SHARD = 2
+    teacher_cache.SHARD_SIZE = 2
     fake = Fake()
-    fake.fails_after = fails_after if distributed.place() else 99
+    fake.fails_after = fails_after if distributed.rank() else 99
     with contextlib.suppress(KeyboardInterrupt):
-        Cache(folder, MADE_BY, fake.open).fill(examples)
+        TeacherCache(folder, MADE_BY, fake.open).fill(examples)
     return fake.asked
 
 
@@ -233,5 +233,5 @@ def test_what_several_began_one_goes_on_with(fake: Fake, tmp_path: Path) -> None
 
 
 def test_messages_name_the_answers(fake: Fake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Cache(tmp_path, MADE_BY, fake.open, "hints").answers(EXAMPLES)
+    TeacherCache(tmp_path, MADE_BY, fake.open, "hints").outputs(EXAMPLES)
     assert all(message.startswith("hints: ") for message in caplog.messages)

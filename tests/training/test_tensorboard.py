@@ -30,7 +30,7 @@ def evaluation(step: int) -> Evaluation:
 
 def test_every_scalar_stands_at_its_step(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-track.txt")
-    write = tensorboard.watcher(tmp_path / "student")
+    write = tensorboard.evaluation_writer(tmp_path / "student")
     for step in (10, 20):
         write(evaluation(step))
     found = curves(tmp_path / "student")  # while the training goes on
@@ -45,8 +45,8 @@ def test_every_scalar_stands_at_its_step(tmp_path: Path) -> None:
 
 def test_a_second_training_replaces_the_curves(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-track.txt")
-    tensorboard.watcher(tmp_path)(evaluation(10))
-    tensorboard.watcher(tmp_path)(evaluation(5))
+    tensorboard.evaluation_writer(tmp_path)(evaluation(10))
+    tensorboard.evaluation_writer(tmp_path)(evaluation(5))
     assert [step for step, _ in curves(tmp_path)["dev/loss"]] == [5]
 
 
@@ -69,4 +69,4 @@ def test_the_missing_package_is_said_before_anything_is_done(
     said = "error: --tensorboard needs the package tensorboard -> pip install -r requirements-track.txt\n"
     assert capsys.readouterr().err == said and not (tmp_path / "run").exists()
     with pytest.raises(UserError, match="needs the package tensorboard"):
-        tensorboard.watcher(tmp_path)
+        tensorboard.evaluation_writer(tmp_path)

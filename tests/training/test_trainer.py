@@ -49,7 +49,7 @@ def job(**changes: object) -> TrainingJob:
         "objective": labels_only(),
         "schedule": Schedule(5, 8),
         "seed": 1,
-        "what": "test",
+        "name": "test",
     }
     return TrainingJob(**{**settings, **changes})  # type: ignore[arg-type]
 
@@ -125,7 +125,7 @@ def test_the_running_mean_of_the_weights_is_what_is_kept() -> None:
         seen.append(model.table.weight.detach().clone())
         return labels_only()(answer, targets)
 
-    schedule = Schedule(3, 16, averaging=0.5)
+    schedule = Schedule(3, 16, ema_decay=0.5)
     fit(model, groups(model), job(objective=watching, schedule=schedule, train=Split(IDS, LABELS)))
     kept, mean = model.table.weight.detach(), seen[1]
     plain = Lookup()
@@ -157,7 +157,7 @@ def fitted(averaging: float, dropout: float = 0.0) -> tuple[list[list[float]], l
     ids = PackedIds([[place % 5 + 1] * (place % 3 + 1) for place in range(65)], 0)
     labels = torch.arange(65) * 7 // 3 % 4
     dev = Split(PackedIds([[1], [3]], 0), torch.tensor([1, 2]))
-    schedule = Schedule(2, 9, 2, patience=99, averaging=averaging)
+    schedule = Schedule(2, 9, 2, patience=99, ema_decay=averaging)
     evaluations = fit(
         model, groups(model), job(train=Split(ids, labels), dev=dev, objective=watching, schedule=schedule)
     )
@@ -208,7 +208,7 @@ def test_texts_are_drawn_by_their_chances() -> None:
 
     model = Lookup()
     labels = torch.arange(64) % 64
-    fit(model, groups(model), job(train=Split(IDS, labels % 4, chances=chances), objective=watching))
+    fit(model, groups(model), job(train=Split(IDS, labels % 4, sampling_weights=chances), objective=watching))
     model, drawn_all = Lookup(), set(drawn)
     assert drawn_all == {0, 1, 2, 3} and len(drawn) == 5 * 64
 

@@ -22,7 +22,7 @@ from distill.export.bundle import export_bundle
 from distill.models.inference import PREDICTION_BATCH
 from distill.models.predictor import load
 from distill.models.teacher import has_fast_bf16
-from distill.storage.fingerprints import fingerprint_lines
+from distill.storage.fingerprints import fingerprint_texts
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 TEACHER, YARDSTICK = "teacher, fp32", f"{BERT}, fp32"
@@ -198,5 +198,5 @@ def segmenter(bench: Bench, folder: Path) -> Candidate:
 
 def _shipped(bench: Bench, folder: Path) -> Path:
     """A student's bundle, made once."""
-    target = bench.folder / fingerprint_lines([str(folder)])
+    target = bench.folder / fingerprint_texts([str(folder)])
     return target if target.exists() else export_bundle(folder, target, segmenter=bench.run.segmenter)

@@ -20,7 +20,7 @@ from distill.evaluation import timing
 from distill.models.predictor import load_student
 from distill.progress import log
 from distill.reporting.speed import Speed, write
-from distill.storage.fingerprints import differences, versions
+from distill.storage.fingerprints import package_versions, provenance_differences
 
 THREADS = (1, 2)
 OPTIONAL = ("onnxruntime", "fasttext", "fasttext-wheel")
@@ -59,7 +59,7 @@ def _checked(run: Run, folder: Path) -> list[str]:
     load_student(folder, run.segmenter)
     if not run.settings.export.student_folder:
         run.check_same_data(folder, "train_student")
-    elif differences(folder, {"data": run.data.fingerprint}):
+    elif provenance_differences(folder, {"data": run.data.fingerprint}):
         return [f"{folder.name}: trained on other data or another split, so it may know texts of test."]
     return []
 
@@ -90,7 +90,7 @@ def _hint(error: UserError) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = versions()
+    found = package_versions()
     for name in OPTIONAL:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)

@@ -11,7 +11,7 @@ import torch
 
 from distill.errors import UserError
 from distill.evaluation.timing import Predict, Process, Task, fresh_process, in_turns, one_by_one
-from distill.progress import progress
+from distill.progress import with_progress_bar
 from distill.reporting.speed import Measurement
 
 PROCESS_TEXTS = 256
@@ -69,7 +69,7 @@ def measure(
     opened = {(one.name, count): _with_threads(one.open(count), count) for one, count in pairs}
     labels = {
         one.name: [str(label) for label in opened[one.name, max(one.threads)](texts)]
-        for one in progress(candidates, "labels", len(candidates), "models")
+        for one in with_progress_bar(candidates, "labels", len(candidates), "models")
         if one.gives_labels
     }
     found = _timed(pairs, opened, texts)
@@ -97,7 +97,7 @@ def _timed(
         for one, count in pairs
     }
     seconds, rows = in_turns(tasks), []
-    for one, count in progress(pairs, "single texts", len(pairs), "models"):
+    for one, count in with_progress_bar(pairs, "single texts", len(pairs), "models"):
         key = one.name, count
         few = tasks[key].texts
         singles = one_by_one(opened[key], few, one.effort.singles) if count == 1 else ()
@@ -126,7 +126,7 @@ def _processes(candidates: Sequence[Candidate], texts: Sequence[str]) -> tuple[d
     """What each takes that a fresh process can load, one after the other."""
     found, failed = {}, []
     loadable = [one for one in candidates if one.child]
-    for one in progress(loadable, "fresh processes", len(loadable), "models"):
+    for one in with_progress_bar(loadable, "fresh processes", len(loadable), "models"):
         code, *arguments = one.child
         try:
             found[one.name] = fresh_process(code, arguments, texts)

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
 from distill.errors import UserError
-from distill.progress import log, progress
+from distill.progress import log, with_progress_bar
 from distill.text.segmentation import Segmenter
 
 CS = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -70,7 +70,7 @@ class LinearBaseline:
         self._characters.fit(texts)
         features, dev = self._features(texts, segmented), self._features(dev_texts, dev_segmented)
         self.dev_accuracy = -1.0
-        for c in progress(CS, "floor", len(CS), "models"):
+        for c in with_progress_bar(CS, "floor", len(CS), "models"):
             svm = LinearSVC(C=c, random_state=0).fit(features, labels)
             right = svm.predict(dev) == np.asarray(dev_labels)
             if right.mean() > self.dev_accuracy:
@@ -105,7 +105,7 @@ class LinearBaseline:
         shuffled = np.random.default_rng(0).permutation(len(gold))
         fold = np.empty(len(gold), np.int64)
         fold[shuffled[np.argsort(gold[shuffled], kind="stable")]] = np.arange(len(gold)) % FOLDS
-        for number in progress(range(FOLDS), "LinearSVC, held out", FOLDS, "models"):
+        for number in with_progress_bar(range(FOLDS), "LinearSVC, held out", FOLDS, "models"):
             seen, unseen = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             if len(unseen) and len(np.unique(gold[seen])) > 1:
                 svm = LinearSVC(C=self.c, random_state=0).fit(features[seen], gold[seen])

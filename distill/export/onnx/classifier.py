@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from distill.errors import UserError, need_texts
+from distill.errors import UserError, require_texts
 from distill.export.onnx.tensors import SIGNATURES
 from distill.models.inference import PREDICTION_BATCH
 from distill.models.registry import VOCABULARY, Words
@@ -95,7 +95,7 @@ class OnnxClassifier:
         Raises:
             UserError: a text is no string.
         """
-        need_texts(texts)
+        require_texts(texts)
         packed = self._input.encode(texts)
         logits = np.empty((len(texts), len(self.labels)), np.float32)
         for rows in sorted_by_length(packed.lengths, self._batch_size) if len(texts) else ():

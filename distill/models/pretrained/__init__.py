@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distill.errors import UserError
 from distill.storage.atomic import write_folder
-from distill.storage.fingerprints import fingerprint_file, fingerprint_lines
+from distill.storage.fingerprints import fingerprint_file, fingerprint_texts
 
 FOLDER = Path("bert_pretrain")
 BUNDLED = "multilingual-e5-small"
@@ -72,7 +72,7 @@ def _folder(path: Path, why: str) -> Pretrained:
         raise UserError(f"no checkpoint: {', '.join(missing)} missing, there is {there}", path, hint)
     decisive = {path / name for name in ("config.json", *TOKENIZERS, PROMPTS)} | set(path.glob("model*.safetensors"))
     prints = [fingerprint_file(file) for file in sorted(decisive) if file.is_file()]
-    return Pretrained(str(path), fingerprint_lines(prints), why)
+    return Pretrained(str(path), fingerprint_texts(prints), why)
 
 
 def _bundled(folder: Path, why: str) -> Pretrained:

@@ -24,7 +24,7 @@ from safetensors.numpy import save
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from distill.errors import UserError
-from distill.progress import progress
+from distill.progress import with_progress_bar
 from distill.storage.atomic import write_file, write_json
 
 FILE = "e5-small-q4.bin"
@@ -120,7 +120,7 @@ def _read_pieces(reader: _Reader) -> Iterator[tuple[str, float]]:
 
 def _read_tensors(reader: _Reader, hidden: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
     (count,) = reader.take("i")
-    for _ in progress(range(count), "bundled weights", count, "tensors"):
+    for _ in with_progress_bar(range(count), "bundled weights", count, "tensors"):
         (length,) = reader.take("H")
         name = reader.bytes(length).decode("ascii")
         _kind, elements, offset, size = reader.take("BIQQ")
