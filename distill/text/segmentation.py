@@ -107,9 +107,13 @@ class Segmenter:
 
     def frequent_words(self, count: int) -> list[str]:
         """The ``count`` most frequent words of the dictionary, lowercased."""
+        return self._words_by_frequency[:count] if count else []
+
+    @functools.cached_property
+    def _words_by_frequency(self) -> list[str]:
         frequencies = self._tokenizer.FREQ
         ranked = sorted((word for word, n in frequencies.items() if n), key=lambda word: (-frequencies[word], word))
-        return list(dict.fromkeys(word.lower() for word in ranked))[:count]
+        return list(dict.fromkeys(word.lower() for word in ranked))
 
     @property
     def tables(self) -> JiebaTables:

@@ -87,7 +87,8 @@ def test_the_same_command_keeps_what_is_finished(
 
 
 def test_the_same_seed_gives_the_same_weights(finished_run: Path, tiny_flags: list[str], tmp_path: Path) -> None:
-    assert main([*tiny_flags, "--run", str(tmp_path / "again")]) == 0
+    for mode in ("train_teacher", "label", "train_student"):
+        assert main([*tiny_flags, "--run", str(tmp_path / "again"), "--mode", mode]) == 0
     for name in ("teacher/model.safetensors", "teacher/head.safetensors", "student/student.safetensors"):
         first, second = load_file(finished_run / name), load_file(tmp_path / "again" / name)
         assert all(first[key].equal(second[key]) for key in first), name
@@ -152,13 +153,18 @@ def test_test_finds_all_seeds_and_what_they_were_made_from(
 
 def test_sentence_input_cut_and_frozen_teacher(tiny_flags: list[str], tmp_path: Path) -> None:
     flags = ["--student_input", "sentence", "--teacher_layers", "1", "--freeze", "embeddings", "--teacher_texts", "40"]
-    assert main([*tiny_flags, *flags, "--run", str(tmp_path), "--teacher_pooling", "cls"]) == 0
+    for mode in ("train_teacher", "train_student"):
+        assert main([*tiny_flags, *flags, "--run", str(tmp_path), "--teacher_pooling", "cls", "--mode", mode]) == 0
     assert AutoModel.from_pretrained(tmp_path / "teacher").config.num_hidden_layers == 1
     assert load_student(tmp_path / "student").model.config.sentence
 
 
 def test_ctrl_c_keeps_what_is_finished(
-    tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished_run: Path,
+    tiny_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from distill.models.registry import save_student
 
@@ -167,10 +173,14 @@ def test_ctrl_c_keeps_what_is_finished(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("distill.commands.train_student.registry.save_student", interrupted)
-    assert "the same command goes on from there" in out_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=130)
+    for folder in ("teacher", "cache"):
+        shutil.copytree(finished_run / folder, tmp_path / folder)
+    flags = [*tiny_flags, "--run", str(tmp_path)]
+    assert "the same command goes on from there" in out_of(capsys, flags, code=130)
     assert {path.name for path in tmp_path.iterdir()} == {"teacher", "cache", "config.json", "report"}
     monkeypatch.undo()
-    assert "teacher: kept" in out_of(capsys, [*tiny_flags, "--run", str(tmp_path)])
+    text = out_of(capsys, [*flags, "--mode", "train_student"])
+    assert "teacher logits: kept" in text and "student, seed 42: dev accuracy" in text
 
 
 def test_a_full_disk_leaves_nothing_half_written(
