@@ -1,4 +1,4 @@
-"""The command line: what a command does, messages, exit codes. The only module that prints."""
+"""The command line: parses flags, runs a mode, and sets messages and exit codes. The only module that prints."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from distill.config import Settings
+from distill.config import MODES, Settings
 from distill.config.argparse import PATH, parser, settings_from
+from distill.config.modes import Mode, load_function
 from distill.config.toml import text_of
 from distill.errors import UserError, require_package
 from distill.progress import reminders
@@ -19,15 +20,12 @@ from distill.training.distributed import is_main_process
 
 __all__ = ["main", "parser", "settings_from"]
 
-ANSWERING = ("predict", "serve")  # modes whose standard output is for answers alone: messages go to standard error
-FOLLOWING = ("all", "train_teacher", "label", "train_student", "compare")  # modes whose settings follow the data
-NEEDS = {"predict": "requirements-serve.txt", "serve": "requirements-serve.txt"}  # of modes that do not need everything
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command line.
 
-    Returns 0; 2 for an error that the user can fix; 130 after Ctrl-C; 141 when the reader of a pipe has gone.
+    Returns the exit code: 0 for success, 2 for an error that the user can fix, 130 after Ctrl-C, 141 when the reader
+    of a pipe has closed it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -62,7 +60,7 @@ def _fault(error: Exception) -> UserError | None:
 
 
 def _do(typed: dict[str, Any]) -> None:
-    """What the flags ask for: a shell's completion, a settings file, or a mode."""
+    """Do what the flags ask for: print a completion script, write a settings file, or run a mode."""
     if "completion" in typed:
         print(completion(typed["completion"]))
         return
@@ -74,102 +72,95 @@ def _do(typed: dict[str, Any]) -> None:
 
 
 def _save_config(path: Path, settings: Settings) -> None:
-    """Write the settings, with what is chosen from the data where the mode chooses."""
+    """Write a settings file; numbers that the mode chooses from the data are written too."""
     from distill.storage.atomic import write_file
 
+    mode = MODES[settings.run.mode]
     if path.is_dir():
         raise UserError("a file is needed, this is a folder", path, "--save_config FILE")
-    if settings.run.mode in FOLLOWING:
-        from distill.commands import with_chosen
+    if mode.chooses_settings:
+        from distill.commands import with_chosen_settings
 
-        _log_to(settings.run.mode)
-        settings = with_chosen(settings)
+        _log_as(mode)
+        settings = with_chosen_settings(settings)
     write_file(path, text_of(settings))
     print(f"written: {path}; use it with: python distill.py --config {path}")
 
 
 def completion(shell: str) -> str:
-    """The script that completes ``distill`` in a shell: flags, their choices, and files where a path is wanted.
+    """The script that completes ``distill`` in a shell: flags, their choices, and files where a path is expected.
 
     Raises:
-        UserError: shtab, which writes it, is not installed.
+        UserError: the package shtab, which writes the script, is not installed.
     """
     require_package("shtab", "--completion", "pip install shtab")
     import shtab
 
-    made = parser()
-    made.prog = "distill"
-    for action in made._actions:
+    distill = parser()
+    distill.prog = "distill"
+    for action in distill._actions:
         if action.metavar == PATH:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
-    return str(shtab.complete(made, shell))
+    return str(shtab.complete(distill, shell))
 
 
 def _run(settings: Settings) -> None:
-    """Do what the mode says; of several processes the first one alone speaks."""
+    """Run the mode and print what it wrote; in a launch of several processes only the first one prints."""
     reminders.clear()
-    mode, speaks = settings.run.mode, is_main_process()
-    _log_to(mode)
-    if mode in ANSWERING and not speaks:
+    mode, prints = MODES[settings.run.mode], is_main_process()
+    _log_as(mode)
+    if mode.answers_on_stdout and not prints:
         return
     try:
-        files = _command(settings)(settings)
+        written = _function(mode)(settings)
     except ModuleNotFoundError as error:
         package = (error.name or "distill").partition(".")[0]
-        if package == "distill":  # the user cannot fix a missing module of ours
+        if package == "distill":  # a bug of ours, which the user cannot fix
             raise
-        hint = f"pip install -r {NEEDS.get(mode, 'requirements.txt')}"
-        raise UserError(f"--mode {mode} needs the package {package}", None, hint) from error
-    if files and speaks:
-        print("\n".join(["\nwritten:", *(f"  {path}" for path in _all_files(files))]), file=_stream(mode))
-    if reminders and speaks:
+        what = f"--mode {settings.run.mode} needs the package {package}"
+        raise UserError(what, None, f"pip install -r {mode.requirements}") from error
+    if written and prints:
+        print("\n".join(["\nwritten:", *(f"  {path}" for path in _files_in(written))]), file=_stream(mode))
+    if reminders and prints:
         print("\n".join(["", *(f"warning: {reminder}" for reminder in reminders)]), file=_stream(mode))
 
 
-def _log_to(mode: str) -> None:
+def _function(mode: Mode) -> Callable[[Settings], list[Path]]:
+    """The function that runs a mode with the settings; importing it here keeps ``--help`` fast."""
+    if not mode.takes_run:
+        return load_function(mode.function)
+    from distill import commands
+
+    return commands.run
+
+
+def _stream(mode: Mode) -> TextIO:
+    return sys.stderr if mode.answers_on_stdout else sys.stdout
+
+
+def _log_as(mode: Mode) -> None:
     logger = logging.getLogger("distill")
     logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     logger.handlers = [_Handler(mode)]
 
 
 class _Handler(logging.Handler):
-    """Prints messages above a running progress bar."""
+    """Prints log messages above a running progress bar, to the stream that the mode leaves for them."""
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: Mode) -> None:
         super().__init__()
         self.mode = mode
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        stream = _stream(self.mode)
+        stream = _stream(self.mode)  # looked up every time: callers may redirect sys.stdout
         tqdm.write(self.format(record), file=stream)
         stream.flush()
 
 
-def _stream(mode: str) -> TextIO:
-    return sys.stderr if mode in ANSWERING else sys.stdout
-
-
-def _command(settings: Settings) -> Callable[[Settings], list[Path]]:
-    """What a mode does; imported when it is asked for, as PyTorch takes seconds that the others need not wait."""
-    if settings.run.mode == "predict":
-        from distill.predict import predict
-
-        return predict
-    if settings.run.mode == "serve":
-        from distill.serve import serve
-
-        return serve
-    from distill import commands
-    from distill.training import tensorboard
-
-    if settings.run.tensorboard:
-        tensorboard.require_tensorboard()
-    return commands.run
-
-
-def _all_files(paths: Sequence[Path]) -> list[Path]:
+def _files_in(paths: Sequence[Path]) -> list[Path]:
+    """The files among ``paths`` and in the folders among them, each once."""
     files = [
         file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if file.is_file()
     ]

@@ -26,14 +26,14 @@ def with_tables(page: str) -> str:
 
 def _modes() -> str:
     rows = [
-        [f"`{name}`", mode.does, ", ".join(f"[{section}](#{section})" for section in mode.uses)]
+        [f"`{name}`", mode.summary, ", ".join(f"[{section}](#{section})" for section in mode.sections)]
         for name, mode in MODES.items()
     ]
     return _table(["mode", "does", "uses"], rows)
 
 
 def _section(group: argparse._ArgumentGroup) -> str:
-    used_by = [name for name, mode in MODES.items() if group.title in mode.uses]
+    used_by = [name for name, mode in MODES.items() if group.title in mode.sections]
     by = ", ".join(f"`{name}`" for name in used_by) or "every mode"
     return f"## {group.title}\n\n{group.description} Used by {by}.\n\n{_flags(group)}"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from distill.cli import completion, main, parser, settings_from
-from distill.config import Settings
+from distill.config import MODES, Settings
 from distill.progress import log
 
 ROOT = Path(__file__).parent.parent
@@ -134,8 +134,8 @@ def test_the_settings_file_and_back(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def replace_command(monkeypatch: pytest.MonkeyPatch, mode: str, does: Callable[[Settings], list[Path]]) -> None:
     """Let a mode do something else."""
-    places = {"predict": "distill.predict.predict", "serve": "distill.serve.serve"}
-    monkeypatch.setattr(places.get(mode, "distill.commands.run"), does)
+    entry = MODES[mode]
+    monkeypatch.setattr("distill.commands.run" if entry.takes_run else entry.function.replace(":", "."), does)
 
 
 def speaks(path: Path) -> Callable[[Settings], list[Path]]:

@@ -1,80 +1,45 @@
-"""One pipeline per mode, from data to report."""
+"""The modes that work on a run's data and models; :func:`run` starts the one that the settings name."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
-from distill.commands.benchmark.table import benchmark
-from distill.commands.compare import compare
-from distill.commands.evaluate import test
-from distill.commands.experiment import Run
-from distill.commands.export import export
-from distill.commands.train_student import train_students
-from distill.commands.train_teacher import ask_teachers, label, train_teacher
-from distill.commands.tune import tune
-from distill.config import Settings
+from distill.commands.experiment import Run, prepare
+from distill.config import MODES, Settings
+from distill.config.modes import load_function
 from distill.training import defaults, distributed
-
-READING = ("test", "export", "benchmark")  # modes that train nothing, so config.json stays as it is
 
 
 def run(settings: Settings) -> list[Path]:
-    """Do what ``--mode`` says; returns the files and folders that were written or found current.
+    """Run the mode of ``--mode``; return the files and folders that it wrote or that were up to date.
 
-    Of several processes all train the teachers and ask them; then the first goes on alone, and finds that done.
+    In a launch of several processes all of them do the mode's shared part. Then the first process alone runs the mode,
+    and finds that part done.
     """
-    pipelines = {
-        "all": everything,
-        "train_teacher": train_teacher,
-        "label": label,
-        "train_student": train_students,
-        "test": test,
-        "compare": compare,
-        "tune": tune,
-        "export": export,
-        "benchmark": benchmark,
-    }
-    begun = Run(settings)
-    kept = [begun.keep_settings()] if distributed.is_main_process() and settings.run.mode not in READING else []
+    mode, opened = MODES[settings.run.mode], Run(settings)
+    prepare(opened)
+    written = [opened.write_config()] if distributed.is_main_process() and mode.trains else []
     if distributed.is_multi_process():
         distributed.init_process_group()
-        _together(begun)
+        if mode.shared:
+            load_function(mode.shared)(opened)
         distributed.destroy_process_group()
-    return kept + pipelines[settings.run.mode](begun) if distributed.is_main_process() else []
+    return written + load_function(mode.function)(opened) if distributed.is_main_process() else []
 
 
-def with_chosen(settings: Settings) -> Settings:
-    """The settings with every number that follows from the data; of a student the epochs too, if no texts are added."""
-    run = Run(settings)
+def with_chosen_settings(settings: Settings) -> Settings:
+    """Replace every number that is left at -1 by the one chosen from the data.
+
+    The student's epochs are chosen too, unless texts are added, whose number is known only after reading them.
+    """
+    opened = Run(settings)
+    prepare(opened)
     taught = not settings.objective.is_alone
-    transfer = run.transfer_settings if taught else settings.transfer
-    student = run.student_settings(taught=taught)
+    transfer = opened.transfer_settings if taught else settings.transfer
+    student = opened.student_settings(taught=taught)
     if not settings.transfer.unlabeled and not settings.transfer.augment:
         general = transfer.general_words + transfer.general_sentences if taught else 0
-        epochs = defaults.student_epochs(student, len(run.data.train) + general, general)
+        epochs = defaults.student_epochs(student, len(opened.data.train) + general, general)
         student = dataclasses.replace(student, epochs=epochs)
-    return dataclasses.replace(settings, teacher=run.teacher_settings, transfer=transfer, student=student)
-
-
-def _together(run: Run) -> None:
-    """What is worth several processes: the teachers' training and answers, as the mode needs them."""
-    mode, objective, compare = run.settings.run.mode, run.settings.objective, run.settings.compare
-    asks = mode in ("label", "compare") or (mode in ("all", "train_student", "tune") and objective.needs_teacher)
-    if asks:
-        _ = run.extra  # faults in it show before the teacher is trained
-    if mode in ("all", "train_teacher", "compare") and not run.settings.transfer.teacher:
-        train_teacher(run)
-    if asks:
-        ask_teachers(run, compare.objectives if mode == "compare" else objective.objective)
-
-
-def everything(run: Run) -> list[Path]:
-    """Teacher, its logits, student alone, distilled student, report; what is finished and current is kept."""
-    _ = run.extra  # faults in it show before the teacher is trained
-    files = [] if run.settings.transfer.teacher else train_teacher(run)
-    if not run.settings.objective.is_alone:
-        files += label(run)
-        files += train_students(run, alone=True)
-    files += train_students(run)
-    return files + test(run)
+    return dataclasses.replace(settings, teacher=opened.teacher_settings, transfer=transfer, student=student)

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.commands.distillation_targets import linear_weight
+from distill.commands.distillation import choose_linear_weight
 from distill.commands.evaluate_comparison import Entry, evaluate_comparison, transfer_name
 from distill.commands.experiment import Run, row_folders
 from distill.commands.held_out_class import class_left_out, without_class
+from distill.commands.label import label
 from distill.commands.student_spec import StudentSpec
+from distill.commands.teachers import cache_outputs, teacher_folders
 from distill.commands.train_student import train_seeds
-from distill.commands.train_teacher import label, teachers_of, train_teacher
+from distill.commands.train_teacher import train_teacher
 from distill.config import ARCHITECTURES, ObjectiveSettings
 from distill.config.objectives import LABELS
 from distill.errors import UserError
@@ -40,6 +42,14 @@ def compare(run: Run) -> list[Path]:
     return files + written
 
 
+def prepare_teachers(run: Run) -> None:
+    """Train the teachers and cache the outputs that the objectives need: the part that several processes share."""
+    _ = run.extra  # read the texts without labels first: an error in them should show before hours of training
+    if not run.settings.transfer.teacher:
+        train_teacher(run)
+    cache_outputs(run, run.settings.compare.objectives)
+
+
 def _students(run: Run) -> list[str]:
     names = [name.strip() for name in run.settings.compare.students.split(",") if name.strip()]
     unknown = [name for name in names if name not in ARCHITECTURES]
@@ -60,13 +70,13 @@ def _objectives(run: Run) -> list[ObjectiveSettings]:
 
 def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSettings]) -> list[Entry]:
     """The rows: every student alone and by every objective; the first objective with more texts and more teachers."""
-    teachers, alone, first = teachers_of(run), run.settings.alone().objective, objectives[0]
+    teachers, alone, first = teacher_folders(run), run.settings.alone().objective, objectives[0]
     several = f", {len(teachers)} teachers"
     entries: list[Entry] = []
 
     @functools.cache
     def weight(teachers: tuple[Path, ...]) -> float:
-        return linear_weight(run, teachers)
+        return choose_linear_weight(run, teachers)
 
     def add(student: str, what: str, objective: ObjectiveSettings, against: str = "", **spec: Any) -> str:
         taught = bool(spec.get("teachers"))

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.commands.distillation import teacher_warning
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, labels_of, size_of
 from distill.commands.model_cards import add_results
-from distill.commands.teacher_check import why_not_to_follow
-from distill.commands.train_teacher import identity, open_teacher_of, teachers_of
+from distill.commands.teachers import model_fingerprints, open_teacher, teacher_folders
 from distill.data import Example
 from distill.errors import UserError
 from distill.evaluation import timing
@@ -46,7 +46,7 @@ def test(run: Run) -> list[Path]:
         outcomes=_outcomes(run, folders, context.texts),
         versions=package_versions(),
         linear=_linear_result(run, context, folders),
-        warning=why_not_to_follow(run, teachers) if teachers else "",
+        warning=teacher_warning(run, teachers) if teachers else "",
         missing=[
             f"Not there: {kind}; {COMMAND} {command}"
             for kind, command in MAKE.items()
@@ -63,7 +63,7 @@ def test(run: Run) -> list[Path]:
 def _outcomes(run: Run, folders: dict[Key, Path], texts: Sequence[str]) -> list[Outcome]:
     """What every model says of the test texts, and how fast."""
     models = {
-        key: open_teacher_of(run, path) if key[0] == TEACHER else load_student(path, run.segmenter)
+        key: open_teacher(run, path) if key[0] == TEACHER else load_student(path, run.segmenter)
         for key, path in folders.items()
     }
     logits = {key: model.logits(texts, f"test, {key[0]}").numpy() for key, model in models.items()}
@@ -117,7 +117,7 @@ def _cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
 def _teachers(run: Run) -> dict[Key, Path]:
     """Folders of the teachers of --teacher."""
     given = run.settings.transfer.teacher
-    return {(TEACHER, place): folder for place, folder in enumerate(teachers_of(run))} if given else {}
+    return {(TEACHER, place): folder for place, folder in enumerate(teacher_folders(run))} if given else {}
 
 
 def _trained(run: Run) -> dict[Key, Path]:
@@ -144,9 +144,9 @@ def _trained(run: Run) -> dict[Key, Path]:
 def _check(run: Run, folders: dict[Key, Path]) -> None:
     """Refuse models of other data, and students of other teachers than the run's own (or those of --teacher)."""
     teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
-    identities = [identity(folder) for folder in teachers]
+    identities = [model_fingerprints(folder) for folder in teachers]
     for (kind, _), folder in folders.items():
-        if not (kind == TEACHER and run.settings.transfer.teacher):  # of which teachers_of has warned
+        if not (kind == TEACHER and run.settings.transfer.teacher):  # of which teacher_folders has warned
             run.check_same_data(folder, "all")
         taught_by = (read_provenance(folder) or {}).get("teacher") or []
         if kind == DISTILLED and teachers and taught_by != identities[: len(taught_by)]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill.commands.evaluate import evaluation_context
 from distill.commands.experiment import Run, train_seconds
 from distill.commands.student_spec import StudentSpec
-from distill.commands.train_teacher import open_teacher_of, teachers_of
+from distill.commands.teachers import open_teacher, teacher_folders
 from distill.evaluation import timing
 from distill.evaluation.metrics import expected_calibration_error, softmax
 from distill.evaluation.timing import Predict
@@ -66,7 +66,7 @@ class _Models:
     def __init__(self, run: Run, entries: Sequence[Entry]) -> None:
         self.run = run
         self.context = evaluation_context(run)
-        self.teachers = {folder: open_teacher_of(run, folder).to(CPU) for folder in teachers_of(run)}
+        self.teachers = {folder: open_teacher(run, folder).to(CPU) for folder in teacher_folders(run)}
         self.students = {
             entry.name: [load_student(folder, run.segmenter) for folder in entry.folders] for entry in entries
         }

@@ -1,4 +1,4 @@
-"""What several stages of a run need, each made once and when first asked for."""
+"""What the commands share: the data, texts, weights and folder of a run, and how its models are saved."""
 
 from __future__ import annotations
 
@@ -36,41 +36,28 @@ from distill.export.model_card import Card
 from distill.models.pretrained import Pretrained, resolve
 from distill.progress import log, with_progress_bar
 from distill.storage.atomic import write_folder, write_json
-from distill.storage.fingerprints import PROVENANCE_FILE, package_versions, provenance_differences
+from distill.storage.fingerprints import PROVENANCE_FILE, fingerprint_texts, package_versions, provenance_differences
 from distill.storage.run_folder import RunFolder, remove_leftovers
 from distill.text.segmentation import Segmenter
-from distill.text.word_vectors import VectorFile, VectorReader, find_vectors
-from distill.training import defaults, distributed
-from distill.training.tensorboard import evaluation_writer
+from distill.text.word_vectors import VectorReader, find_vectors
+from distill.training import defaults, distributed, tensorboard
 from distill.training.trainer import Evaluation, ignore_evaluation, write_log
 
 COMMAND = "python distill.py --mode"
-TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"
-SENTENCE = 36  # characters of a general sentence at most: about a headline
-LOG = "log.jsonl"  # of a model's training, in its folder
+TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"  # kinds of models, and names of their folders
+MAX_SENTENCE_LENGTH = 36  # characters of a general sentence: about as long as a headline
+LOG = "log.jsonl"  # the evaluations of a model's training, in its folder
 
 
 class Run:
-    """Settings, folder, and the data and weights that the settings name."""
+    """The settings of a run, its folder, and what the settings name, each read or computed on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = RunFolder.from_settings(settings)
-        if distributed.is_main_process():
-            remove_leftovers(self.folder.root)
-        if settings.run.threads:
-            torch.set_num_threads(settings.run.threads)
-        self.segmenter = Segmenter(Path(settings.data.user_dict) if settings.data.user_dict else None)
 
-    @functools.cached_property
-    def data(self) -> Dataset:
-        """The checked data; what the checks found is said."""
-        dataset = load(self.settings.data, self.settings.run.seed)
-        log.info("data: %s", ", ".join(f"{count} {name}" for name, count in dataset.counts.items()))
-        return dataset
-
-    def keep_settings(self) -> Path:
-        """Write config.json: what this run was asked for, with what, on what."""
+    def write_config(self) -> Path:
+        """Write config.json: the settings, the versions of the packages, and the data's fingerprint and counts."""
         record = {
             "settings": dataclasses.asdict(self.settings),
             "versions": package_versions(),
@@ -78,108 +65,118 @@ class Run:
         }
         return write_json(self.folder.config, record)
 
+    # Texts
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """Train, dev and test after the checks for leaks and duplicates; logs what the checks found."""
+        dataset = load(self.settings.data, self.settings.run.seed)
+        log.info("data: %s", ", ".join(f"{count} {name}" for name, count in dataset.counts.items()))
+        return dataset
+
     @functools.cached_property
     def unlabelled(self) -> tuple[Example, ...]:
-        """The texts of --unlabeled that are new."""
+        """The texts of --unlabeled that are not in train, dev or test."""
         paths = [Path(path) for path in self.settings.transfer.unlabeled]
         if not paths:
             return ()
-        found, counts = read_unlabelled(paths, Columns(self.settings.data.text_column), self.data)
+        examples, counts = read_unlabelled(paths, Columns(self.settings.data.text_column), self.data)
         self.data.counts.update(counts)
         log.info("unlabelled texts: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
-        return tuple(found)
+        return tuple(examples)
 
     @functools.cached_property
     def extra(self) -> tuple[Example, ...]:
-        """The texts without labels: those of --unlabeled, and altered copies of train."""
+        """The texts without labels: those of --unlabeled, and the altered copies of train texts."""
         settings, data = self.settings.transfer, self.data
         if not settings.augment:
             return self.unlabelled
         copies = augmented([example.text for example in data.train], settings, self.settings.run.seed, self.segmenter)
         examples = [Example(example_id(text), text, UNLABELLED) for text in copies]
-        new, known = without_leaks(examples, (*data.dev, *data.test, *self.unlabelled))
+        new, dropped = without_leaks(examples, (*data.dev, *data.test, *self.unlabelled))
         data.counts["augmented"] = len(new)
-        log.info("augmented: %d copies, %d more are texts of dev, test or the unlabelled ones", len(new), known)
+        log.info("augmented: %d copies; dropped %d that equal a dev, test or unlabelled text", len(new), dropped)
         return (*self.unlabelled, *new)
 
     @functools.cached_property
     def general(self) -> tuple[Example, ...]:
-        """Words of jieba's dictionary and sentences of news, that the teacher labels where there are few texts."""
+        """Frequent words and news sentences that the teacher labels too when there are few texts."""
         settings, longest = self.transfer_settings, max(len(example.text) for example in self.data.train)
         texts = self.segmenter.frequent_words(settings.general_words)
         if settings.general_sentences:
-            sentences = read_sentences(min(longest, SENTENCE))
+            sentences = read_sentences(min(longest, MAX_SENTENCE_LENGTH))
             random.Random(self.settings.run.seed).shuffle(sentences)
             texts += sentences[: settings.general_sentences]
-        found = {text_id: Example(text_id, text, UNLABELLED) for text in texts if (text_id := example_id(text))}
-        return tuple(without_leaks(list(found.values()), (*self.transfer_set, *self.data.dev, *self.data.test))[0])
+        by_id = {text_id: Example(text_id, text, UNLABELLED) for text in texts if (text_id := example_id(text))}
+        return tuple(without_leaks(list(by_id.values()), (*self.transfer_set, *self.data.dev, *self.data.test))[0])
 
     @property
     def transfer_set(self) -> tuple[Example, ...]:
-        """What teachers label: train first, then the user's texts without labels, and altered copies."""
+        """The texts that teachers label: train first, then the unlabelled texts and the altered copies."""
         return (*self.data.train, *self.extra)
 
     @functools.cached_property
-    def _words(self) -> dict[int, list[str]]:
-        return {}
+    def segmenter(self) -> Segmenter:
+        """The word segmenter, with the user's dictionary."""
+        return Segmenter(Path(self.settings.data.user_dict) if self.settings.data.user_dict else None)
 
     def segmented(self, examples: Sequence[Example]) -> list[list[str]]:
-        """The words of texts; each is cut once a run."""
-        new = [example for example in examples if example.id not in self._words]
+        """The words of each text; a text is segmented once per run."""
+        new = [example for example in examples if example.id not in self._words_by_id]
         for example in with_progress_bar(new, "jieba", len(new)) if new else ():
-            self._words[example.id] = self.segmenter.segment(example.text)
-        return [self._words[example.id] for example in examples]
-
-    def vectors(self, asked: str) -> VectorFile | None:
-        """The file of pretrained word vectors behind --vectors; None where the teacher alone makes them."""
-        if asked == defaults.FROM_TEACHER:
-            return None
-        asked = asked.removeprefix(f"{defaults.FROM_TEACHER}+")
-        if asked not in self._vector_files:
-            self._vector_files[asked] = found = find_vectors(asked)
-            log.info("word vectors: %s, %s", found.path.name, found.why)
-        return self._vector_files[asked]
-
-    def vector_reader(self, asked: str) -> VectorReader | None:
-        """What reads the file behind --vectors, once for all students; None where the teacher alone makes vectors."""
-        file = self.vectors(asked)
-        return self._vector_readers.setdefault(file.path, VectorReader(file.path)) if file else None
+            self._words_by_id[example.id] = self.segmenter.segment(example.text)
+        return [self._words_by_id[example.id] for example in examples]
 
     @functools.cached_property
-    def _vector_readers(self) -> dict[Path, VectorReader]:
+    def _words_by_id(self) -> dict[int, list[str]]:
         return {}
 
-    @functools.cached_property
-    def _vector_files(self) -> dict[str, VectorFile]:
-        return {}
-
-    @functools.cached_property
-    def pretrained(self) -> Pretrained:
-        """The teacher's pretrained weights."""
-        with distributed.main_process_first():  # bundled weights are written as a checkpoint the first time
-            found = resolve(self.settings.teacher.model)
-        log.info("teacher's weights: %s, %s", found.source, found.why)
-        return found
+    # Settings, with every -1 replaced by a number chosen from the data; the choice is logged
 
     @functools.cached_property
     def teacher_settings(self) -> TeacherSettings:
-        """The teacher's settings with what follows from the data; what was chosen is said."""
+        """The teacher's settings."""
         settings = self.settings.teacher
         return defaults.teacher_settings(settings, self.data, len(self.extra) if settings.taught_by else 0)
 
     def student_settings(self, architecture: str = "", *, taught: bool) -> StudentSettings:
-        """A student's settings with what follows from the network and the data, and whether a teacher teaches it."""
+        """A student's settings; they depend on its network and on whether it has a teacher."""
         return defaults.student_settings(self.settings.student, self.data, architecture, has_teacher=taught)
 
     @functools.cached_property
     def transfer_settings(self) -> TransferSettings:
-        """What the teacher labels, with what follows from the data; what was chosen is said."""
+        """The settings of the transfer set."""
         settings = self.settings
         return defaults.transfer_settings(settings.transfer, self.data, settings.student, len(self.unlabelled))
 
+    # Pretrained weights and the linear baseline
+
+    @functools.cached_property
+    def pretrained(self) -> Pretrained:
+        """The teacher's pretrained weights."""
+        with distributed.main_process_first():  # the first process unpacks bundled weights into a checkpoint
+            pretrained = resolve(self.settings.teacher.model)
+        log.info("teacher's weights: %s, %s", pretrained.source, pretrained.why)
+        return pretrained
+
+    def vectors(self, name: str) -> VectorReader | None:
+        """The word vectors that --vectors names, opened once per run; None if all vectors come from the teacher."""
+        if name == defaults.FROM_TEACHER:
+            return None
+        name = name.removeprefix(f"{defaults.FROM_TEACHER}+")
+        if name not in self._vector_readers:
+            file = find_vectors(name)
+            log.info("word vectors: %s, %s", file.path.name, file.why)
+            self._vector_readers[name] = VectorReader(file.path)
+        return self._vector_readers[name]
+
+    @functools.cached_property
+    def _vector_readers(self) -> dict[str, VectorReader]:
+        return {}
+
     @functools.cached_property
     def linear(self) -> LinearBaseline:
-        """The linear model that everything is measured against, its C chosen on dev."""
+        """The linear baseline, its C chosen on dev."""
         train, dev = self.data.train, self.data.dev
         return LinearBaseline(self.segmenter).fit(
             [example.text for example in train],
@@ -191,11 +188,14 @@ class Run:
         )
 
     def linear_scores(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """The linear model's scores (texts, classes); those of train texts by models that have not seen them."""
+        """The linear baseline's scores, shape (texts, classes); train texts are scored by models fitted without them.
+
+        That is cross-fitting: a score that has seen its label would tell the student nothing but the label.
+        """
         held_out, classes = self._held_out_scores, len(self.data.labels)
         new = [example for example in examples if example.id not in held_out]
-        found = self.linear.scores([example.text for example in new], self.segmented(new), classes)
-        scores = {**held_out, **{example.id: row for example, row in zip(new, found, strict=True)}}
+        rows = self.linear.scores([example.text for example in new], self.segmented(new), classes)
+        scores = {**held_out, **{example.id: row for example, row in zip(new, rows, strict=True)}}
         return np.stack([scores[example.id] for example in examples])
 
     @functools.cached_property
@@ -205,15 +205,17 @@ class Run:
         scores = self.linear.held_out_scores(texts, self.segmented(train), labels, len(self.data.labels))
         return {example.id: row for example, row in zip(train, scores, strict=True)}
 
+    # Folders of models
+
     def watch(self, folder: Path) -> Callable[[Evaluation], None]:
-        """What is done with every evaluation of the model that is to be kept in ``folder``."""
+        """The function to call with every evaluation of the model that is saved to ``folder``."""
         name = str(folder.relative_to(self.folder.root))
         watched = self.settings.run.tensorboard and distributed.is_main_process()
-        return evaluation_writer(self.folder.tensorboard / name) if watched else ignore_evaluation
+        return tensorboard.evaluation_writer(self.folder.tensorboard / name) if watched else ignore_evaluation
 
-    def is_current(self, folder: Path, made_from: dict[str, Any]) -> bool:
-        """Whether a folder was made from just this, and a word about it either way."""
-        changed = provenance_differences(folder, made_from)
+    def is_current(self, folder: Path, provenance: dict[str, Any]) -> bool:
+        """Whether a model was made from exactly this data and these settings; logs the answer."""
+        changed = provenance_differences(folder, provenance)
         if not changed:
             log.info("%s: kept, it was trained with the same data and settings", folder)
         elif folder.exists():
@@ -221,13 +223,33 @@ class Run:
         return not changed
 
     def check_same_data(self, folder: Path, command: str) -> None:
-        """Refuse a model that was trained on other data: it may have seen what is dev or test here."""
+        """Refuse a model that was trained on other data or another split: it may have seen texts of dev or test."""
         if provenance_differences(folder, {"data": self.data.fingerprint}):
             raise UserError(
-                "it was trained on other data, or split with another seed",
+                "this model was trained on other data, or split with another seed",
                 folder,
-                f"give the same --data and --seed, or {COMMAND} {command}",
+                f"use the same --data and --seed, or train it again: {COMMAND} {command}",
             )
+
+
+def prepare(run: Run) -> None:
+    """Get the process ready for a command: check what can fail early, set PyTorch's threads, clean the run's folder.
+
+    Raises:
+        UserError: --tensorboard is on and its package is not installed, or the user's dictionary is invalid.
+    """
+    _ = run.segmenter  # read the user's dictionary now
+    if run.settings.run.tensorboard:
+        tensorboard.require_tensorboard()
+    if run.settings.run.threads:
+        torch.set_num_threads(run.settings.run.threads)
+    if distributed.is_main_process():
+        remove_leftovers(run.folder.root)  # temporary files of killed processes
+
+
+def fingerprint_examples(examples: Sequence[Example]) -> str | None:
+    """Fingerprint of the texts in their order; None if there are none."""
+    return fingerprint_texts(example.text for example in examples) if examples else None
 
 
 def labels_of(split: Sequence[Example]) -> Tensor:
@@ -236,51 +258,51 @@ def labels_of(split: Sequence[Example]) -> Tensor:
 
 
 def row_folders(run: Run, name: str) -> tuple[Path, ...]:
-    """Where the students of a comparison's row are kept, one a seed."""
+    """Folders of the students in one row of a comparison, one per seed."""
     row, first = run.folder.compare / re.sub(r"[^\w+.-]+", "_", name), run.settings.run.seed
     return tuple(row / f"seed.{seed}" for seed in range(first, first + run.settings.run.seeds))
 
 
-def kept_accuracy(run: Run, accuracies: Sequence[float]) -> float:
-    """The dev accuracy of the weights that were kept, of those of all evaluations."""
+def saved_accuracy(run: Run, accuracies: Sequence[float]) -> float:
+    """The dev accuracy of the weights that were saved, given those of all evaluations."""
     return accuracies[-1] if defaults.keeps_last_weights(run.data) else max(accuracies)
 
 
 def train_seconds(folder: Path) -> float:
-    """How long a model was trained, its evaluations included."""
+    """Duration of a model's training, evaluations included."""
     return float(history(folder)[-1]["seconds"])
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a trained model's log."""
+    """The evaluations in a trained model's log."""
     return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of what is needed to run a model."""
-    beside = (LOG, PROVENANCE_FILE, model_card.FILE)
-    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in beside)
+    """Bytes of the files that are needed to run a model."""
+    not_needed = (LOG, PROVENANCE_FILE, model_card.FILE)
+    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in not_needed)
 
 
-def keep_model(
+def save_model(
     name: str,
     folder: Path,
     save: Callable[[Path], None],
     evaluations: Sequence[Evaluation],
-    made_from: dict[str, Any],
+    provenance: dict[str, Any],
     *,
     dev_accuracy: float,
     card: Card,
 ) -> None:
-    """Write a trained model's folder: what ``save`` writes into it, its log, card, and what it was made from.
+    """Write a trained model's folder atomically: the files that ``save`` writes, its log, card and provenance.
 
-    Of several processes, which have the same model, the first writes and the others wait.
+    In a launch of several processes all hold the same model: the first writes it, and the others wait.
     """
     if distributed.rank() == 0:
         with write_folder(folder) as temporary:
             save(temporary)
             write_log(temporary / LOG, evaluations)
-            write_json(temporary / PROVENANCE_FILE, made_from)
+            write_json(temporary / PROVENANCE_FILE, provenance)
             model_card.write(temporary, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(temporary))
     distributed.barrier()
     log.info("%s: dev accuracy %.4f", name, dev_accuracy)

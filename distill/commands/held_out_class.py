@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from distill.commands.experiment import Run, labels_of, row_folders
 from distill.commands.student_spec import StudentSpec
+from distill.commands.teachers import teacher_folders
 from distill.commands.train_student import train_seeds
-from distill.commands.train_teacher import teachers_of
 from distill.config import StudentSettings
 from distill.errors import UserError
 from distill.evaluation.metrics import mean_and_sd
@@ -27,7 +27,7 @@ def without_class(run: Run, place: int, student: StudentSettings) -> list[HeldOu
     rows also of the texts without labels, among which there are some of that class. "With its bias set on dev": the
     class's logit is raised until it is predicted on dev as often as it occurs there.
     """
-    teachers = teachers_of(run)
+    teachers = teacher_folders(run)
     alone, objective = (
         run.settings.alone().objective,
         dataclasses.replace(run.settings.objective, objective="logits:1", hard_weight=0.0),

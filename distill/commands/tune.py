@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from distill.commands.experiment import Run, history, kept_accuracy
+from distill.commands.experiment import Run, history, saved_accuracy
 from distill.commands.student_spec import StudentSpec
 from distill.commands.train_student import spec_of, train_seeds
 from distill.config import flag_of
@@ -53,8 +53,8 @@ def _optuna() -> Any:
 
 def _fingerprint(run: Run, spec: StudentSpec) -> str:
     """Of everything but what is tried: trials that do not compare are kept apart, in studies of other names."""
-    made_from = spec.made_from(run)
-    return fingerprint_texts([json.dumps([made_from, run.settings.run.seeds, run.settings.run.seed], sort_keys=True)])
+    provenance = spec.provenance(run)
+    return fingerprint_texts([json.dumps([provenance, run.settings.run.seeds, run.settings.run.seed], sort_keys=True)])
 
 
 def _dev_accuracy(run: Run, spec: StudentSpec, trial: Any) -> float:
@@ -62,7 +62,9 @@ def _dev_accuracy(run: Run, spec: StudentSpec, trial: Any) -> float:
     student = dataclasses.replace(spec.student, **_suggested(spec, trial))
     folders = [run.folder.root / "tune" / f"student.{place + 1}" for place in range(run.settings.run.seeds)]
     train_seeds(run, dataclasses.replace(spec, student=student), folders)
-    accuracy: float = mean(kept_accuracy(run, [line["dev_accuracy"] for line in history(folder)]) for folder in folders)
+    accuracy: float = mean(
+        saved_accuracy(run, [line["dev_accuracy"] for line in history(folder)]) for folder in folders
+    )
     log.info("tune, trial %d: dev %.4f with %s", trial.number, accuracy, _flags(run, trial.params))
     return accuracy
 

@@ -115,7 +115,7 @@ class CompareSettings(Checked):
 class RunSettings(Checked):
     """What to do, where to keep it, and the seed of all random choices."""
 
-    mode: str = option("all", "what to do", choices=tuple(MODES))
+    mode: str = option("all", "what to do", choices=MODES)
     run: str = option("", "folder of this run; empty: runs/ and the data folder's name, or runs/demo", path=True)
     seed: int = option(42, "the one seed of every random choice", low=0, high=4e9)
     seeds: int = option(1, "students of each kind, trained with seeds SEED, SEED+1, …", low=1)

@@ -35,7 +35,7 @@ def parser() -> Parser:
     made = Parser(
         prog="distill.py",
         usage="python distill.py [--mode MODE] [--config PATH] [flags]",
-        description="\n".join([ABOUT, "", "modes:", *(f"  {name:<15}{mode.does}" for name, mode in MODES.items())]),
+        description="\n".join([ABOUT, "", "modes:", *(f"  {name:<15}{mode.summary}" for name, mode in MODES.items())]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ def option(
     flag: str = "",
     low: float = -math.inf,
     high: float = math.inf,
-    choices: tuple[str, ...] = (),
+    choices: Collection[str] = (),
     path: bool = False,
 ) -> Any:
     """A settings field: its default, a sentence, its flag if not the field's name, and what values it allows.

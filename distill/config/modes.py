@@ -1,43 +1,131 @@
-"""What the command can do: its modes, and which sections of the settings each of them uses."""
+"""The registry of modes: everything that the program knows about a mode is in its one entry in ``MODES``."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Mode:
-    """What a mode does, in a sentence, and the sections it uses besides ``run``."""
+    """A mode of the command line.
 
-    does: str
-    uses: tuple[str, ...]
+    Functions are named ``module:function``. They are imported when the mode runs, because PyTorch takes seconds to
+    import and ``--help`` does not need it.
+
+    Args:
+        summary: one sentence for ``--help``; its subject is the mode.
+        sections: sections of the settings that the mode uses besides ``run``.
+        function: runs the mode; returns the files and folders that it wrote or that were up to date.
+        takes_run: whether ``function`` takes a :class:`distill.commands.experiment.Run` (the settings with their data
+            and models); otherwise it takes the settings alone.
+        shared: in a launch of several processes, the part of the work that all of them do together before the first
+            process runs ``function`` alone; takes a ``Run``. Empty: there is none.
+        trains: whether the mode trains models or labels texts, so that config.json records its settings.
+        chooses_settings: whether settings that are left at -1 are chosen from the data; ``--save_config`` then writes
+            the chosen numbers.
+        answers_on_stdout: whether standard output is for results alone; messages then go to standard error.
+        requirements: file that installs the mode's packages.
+    """
+
+    summary: str
+    sections: tuple[str, ...]
+    function: str
+    takes_run: bool = True
+    shared: str = ""
+    trains: bool = False
+    chooses_settings: bool = False
+    answers_on_stdout: bool = False
+    requirements: str = "requirements.txt"
 
 
 MODES = {
     "all": Mode(
-        "teacher, its logits, student alone, distilled student and report in turn; what is finished is kept",
+        "trains the teacher, the student alone and the distilled student, and writes the report; keeps finished stages",
         ("data", "teacher", "transfer", "student", "objective"),
+        "distill.commands.all_stages:run_all_stages",
+        shared="distill.commands.all_stages:prepare_teachers",
+        trains=True,
+        chooses_settings=True,
     ),
     "train_teacher": Mode(
-        "fine-tunes the teacher on the labels and keeps the weights that were best on dev", ("data", "teacher")
+        "fine-tunes the teacher on the labels and keeps the weights that are best on dev",
+        ("data", "teacher"),
+        "distill.commands.train_teacher:train_teacher",
+        shared="distill.commands.train_teacher:train_teacher",
+        trains=True,
+        chooses_settings=True,
     ),
     "label": Mode(
-        "asks the teacher for its logits of the transfer set, and lists the labels that it doubts", ("data", "transfer")
+        "computes the teacher's logits for the transfer set and lists the labels that the teacher doubts",
+        ("data", "transfer"),
+        "distill.commands.label:label",
+        shared="distill.commands.teachers:cache_outputs",
+        trains=True,
+        chooses_settings=True,
     ),
     "train_student": Mode(
-        "distils the student; with --a 1 --T 0 it learns from the labels alone",
+        "trains the student to imitate the teacher; with --a 1 --T 0 it learns from the labels alone",
         ("data", "transfer", "student", "objective"),
+        "distill.commands.train_student:train_students",
+        shared="distill.commands.teachers:cache_needed_outputs",
+        trains=True,
+        chooses_settings=True,
     ),
-    "test": Mode("opens test once, for everything that is trained, and writes the report", ("data", "transfer")),
+    "test": Mode(
+        "evaluates every trained model on test once and writes the report",
+        ("data", "transfer"),
+        "distill.commands.evaluate:test",
+    ),
     "compare": Mode(
-        "trains objectives x students x seeds, and writes one table of what they reach on test",
+        "trains every combination of objectives, students and seeds and writes one table of their test results",
         ("data", "teacher", "transfer", "student", "objective", "compare"),
+        "distill.commands.compare:compare",
+        shared="distill.commands.compare:prepare_teachers",
+        trains=True,
+        chooses_settings=True,
     ),
     "tune": Mode(
-        "searches a student's settings on dev, by Optuna", ("data", "transfer", "student", "objective", "compare")
+        "searches the student's settings with Optuna, by accuracy on dev",
+        ("data", "transfer", "student", "objective", "compare"),
+        "distill.commands.tune:tune",
+        shared="distill.commands.teachers:cache_needed_outputs",
+        trains=True,
     ),
-    "export": Mode("writes the student as a bundle that runs without PyTorch, or as ONNX files", ("data", "export")),
-    "benchmark": Mode("times every model from raw text to label, in one table", ("data", "export")),
-    "predict": Mode("labels files of any size through a bundle, row by row in their order", ("data", "predict")),
-    "serve": Mode("answers over HTTP through a bundle, and shows a page to try it", ("data", "predict", "serve")),
+    "export": Mode(
+        "writes the student as a bundle that runs without PyTorch, or as ONNX files",
+        ("data", "export"),
+        "distill.commands.export:export",
+    ),
+    "benchmark": Mode(
+        "measures the speed of every model from raw text to label and writes one table",
+        ("data", "export"),
+        "distill.commands.benchmark.table:benchmark",
+    ),
+    "predict": Mode(
+        "labels files of any size with a bundle and keeps the order of their rows",
+        ("data", "predict"),
+        "distill.predict:predict",
+        takes_run=False,
+        answers_on_stdout=True,
+        requirements="requirements-serve.txt",
+    ),
+    "serve": Mode(
+        "serves a bundle over HTTP, with a web page to try it",
+        ("data", "predict", "serve"),
+        "distill.serve:serve",
+        takes_run=False,
+        answers_on_stdout=True,
+        requirements="requirements-serve.txt",
+    ),
 }
+
+
+def load_function(reference: str) -> Callable[[Any], list[Path]]:
+    """Import the function that a reference ``module:function`` names."""
+    module, _, name = reference.partition(":")
+    function: Callable[[Any], list[Path]] = getattr(importlib.import_module(module), name)
+    return function

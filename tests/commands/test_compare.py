@@ -148,7 +148,7 @@ def test_objectives_make_different_students(compared: tuple[Path, list[str]]) ->
         (["--leave_out", "娱乐"], "--leave_out '娱乐' is no class of the data"),
         (["--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--mode", "all", "--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["--teacher", "a", "--teacher", "a/../a"], "a teacher is named twice"),
+        (["--teacher", "a", "--teacher", "a/../a"], "the same teacher is named twice"),
     ],
 )
 def test_faults_show_before_anything_is_trained(
@@ -170,7 +170,7 @@ def test_labels_that_the_teacher_doubts_are_listed(
     out_of(capsys, sure)
     flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "label"]
     text = out_of(capsys, [*flags, "--teacher", str(tmp_path / "sure" / "teacher")])
-    assert "trained on other data or another split, so it may know texts of dev or test" in text
+    assert "trained on other data or another split; it may have seen texts of dev or test" in text
     with (tmp_path / "run" / "report" / "label_noise.csv").open(encoding="utf-8-sig", newline="") as file:
         found = list(csv.DictReader(file))
     row = next(row for row in found if row["text"] == rows[0]["text"])
@@ -202,7 +202,7 @@ def test_a_teacher_from_elsewhere_and_a_student_that_teaches(
     missing = out_of(capsys, [*flags, "--teacher", str(tmp_path / "nowhere")], code=2)
     assert "nowhere: there is no trained teacher" in missing
     own = out_of(capsys, [*flags, "--teacher", str(tmp_path / "student")], code=2)
-    assert "a student cannot teach those that take its place -> --run with another folder" in own
+    assert "this student cannot be the teacher: the run would overwrite it -> choose another folder with --run" in own
 
 
 def test_a_teacher_of_other_labels_is_refused_by_name(
@@ -215,7 +215,7 @@ def test_a_teacher_of_other_labels_is_refused_by_name(
         (data / name).write_text(text, encoding="utf-8")
     flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "train_student"]
     text = out_of(capsys, [*flags, "--teacher", str(finished_run / "teacher")], code=2)
-    assert "it lacks 娱乐, and has 财经 besides" in text
+    assert "the teacher's labels are not those of the data; missing: 娱乐; not in the data: 财经" in text
     assert not (tmp_path / "run" / "student").exists()
 
 
@@ -223,7 +223,7 @@ def test_a_teacher_whose_labels_stand_in_another_order_teaches_the_right_classes
     finished_run: Path, tiny_flags: list[str], title_folder: Path, tmp_path: Path
 ) -> None:
     from distill.commands.experiment import Run
-    from distill.commands.train_teacher import logits_of
+    from distill.commands.teachers import teacher_logits
     from distill.config import DataSettings, RunSettings, Settings
 
     data = tmp_path / "data"
@@ -232,7 +232,7 @@ def test_a_teacher_whose_labels_stand_in_another_order_teaches_the_right_classes
     logits = {}
     for name, folder in (("as trained", title_folder), ("turned", data)):
         run = Run(Settings(RunSettings(run=str(tmp_path / name)), DataSettings(str(folder))))
-        taught = logits_of(run, [finished_run / "teacher"], run.data.test)
+        taught = teacher_logits(run, [finished_run / "teacher"], run.data.test)
         logits[name] = taught[:, [run.data.labels.index(label) for label in ("体育", "财经", "科技")]]
     assert logits["as trained"].equal(logits["turned"])
     rows = []

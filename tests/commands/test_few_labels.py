@@ -84,7 +84,7 @@ def test_general_texts_have_their_share_of_an_epoch(tiny_flags: list[str], title
     spec = StudentSpec(
         run.student_settings("average", taught=False), run.settings.alone().objective, general=run.general
     )
-    chances = _StudentTrainer(run, spec)._chances()
+    chances = _StudentTrainer(run, spec)._sampling_weights()
     assert chances is not None and len(run.general) == 30
     assert float(chances[-30:].sum()) == pytest.approx(0.25) and float(chances.sum()) == pytest.approx(1)
 

@@ -51,9 +51,9 @@ def test_a_teacher_that_would_teach_its_own_place_is_refused(
     shutil.copytree(finished_run / "teacher", tmp_path / "teacher")
     itself = [*tiny_flags, "--mode", "train_teacher", "--run", str(tmp_path), "--teacher_taught_by"]
     assert main([*itself, str(tmp_path / "teacher")]) == 2
-    assert "a teacher cannot teach the one that takes its place" in capsys.readouterr().err
+    assert "a teacher cannot teach itself: the run would overwrite it" in capsys.readouterr().err
     assert main([*itself, str(tmp_path / "nowhere")]) == 2
     assert "there is no trained teacher" in capsys.readouterr().err
     twice = [str(finished_run / "teacher"), "--teacher_taught_by", str(finished_run / "teacher")]
     assert main([*itself, *twice]) == 2
-    assert "--teacher_taught_by: a teacher is named twice" in capsys.readouterr().err
+    assert "--teacher_taught_by: the same teacher is named twice" in capsys.readouterr().err

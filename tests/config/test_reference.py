@@ -41,11 +41,11 @@ def test_every_flag_and_every_default_is_there() -> None:
 
 
 def test_modes_heed_sections_that_there_are() -> None:
-    used = {section for mode in MODES.values() for section in mode.uses}
+    used = {section for mode in MODES.values() for section in mode.sections}
     assert used == set(SECTIONS) - {"run"}
     for name, mode in MODES.items():
         row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))
-        assert mode.does in row and all(f"[{section}](#{section})" in row for section in mode.uses)
+        assert mode.summary in row and all(f"[{section}](#{section})" in row for section in mode.sections)
 
 
 def test_links_lead_to_headings() -> None:

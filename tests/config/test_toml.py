@@ -36,7 +36,7 @@ def values_of(field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
     """All that a field allows."""
     low, high = (None if math.isinf(end) else end for end in (field.metadata["low"], field.metadata["high"]))
     if field.metadata["choices"]:
-        return st.sampled_from(field.metadata["choices"])
+        return st.sampled_from(tuple(field.metadata["choices"]))
     kinds: dict[type, Any] = {
         bool: st.booleans,
         str: lambda: TEXTS,

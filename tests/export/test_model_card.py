@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from distill.cli import main
 from distill.commands.experiment import size_of
 from distill.commands.model_cards import card_of
-from distill.commands.train_teacher import identity
+from distill.commands.teachers import model_fingerprints
 from distill.export import model_card
 from distill.export.model_card import FILE, Card
 
@@ -152,9 +152,9 @@ def test_no_path_of_this_machine_is_in_a_card(finished_run: Path) -> None:
 def test_a_card_is_no_part_of_the_model(finished_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "student"
     shutil.copytree(finished_run / "student", folder)
-    size, known = size_of(folder), identity(folder)
+    size, known = size_of(folder), model_fingerprints(folder)
     (folder / FILE).write_text("x" * 999, encoding="utf-8")
-    assert (size_of(folder), identity(folder)) == (size, known)
+    assert (size_of(folder), model_fingerprints(folder)) == (size, known)
 
 
 def test_a_bundle_says_what_its_student_says(finished_run: Path, tiny_flags: list[str], tmp_path: Path) -> None:

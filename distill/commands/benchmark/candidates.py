@@ -13,7 +13,7 @@ import torch
 from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, Candidate, Effort
 from distill.commands.experiment import Run, size_of
 from distill.commands.export import trained_students
-from distill.commands.train_teacher import teachers_of
+from distill.commands.teachers import teacher_folders
 from distill.errors import UserError
 from distill.evaluation.baselines.bert_base import BATCH, bert_base
 from distill.evaluation.baselines.bert_base import NAME as BERT
@@ -120,7 +120,7 @@ def teacher(bench: Bench, name: str, device: torch.device = CPU, bf16: bool | No
     if bf16 and not has_fast_bf16(device):
         raise UserError("this processor does not multiply bfloat16, so it would be slower than fp32")
     threads, like = bench.threads if device == CPU else (1,), "" if name == TEACHER else TEACHER
-    folder = teachers_of(bench.run)[0]
+    folder = teacher_folders(bench.run)[0]
     return in_torch(bench.run, name, folder, effort=SLOW, threads=threads, device=device, bf16=bf16, like=like)
 
 
@@ -128,7 +128,7 @@ def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
     """The first teacher in onnxruntime."""
     from distill.export.onnx import OnnxClassifier, export_teacher
 
-    files = export_teacher(teachers_of(bench.run)[0], bench.folder / name, int8=int8)
+    files = export_teacher(teacher_folders(bench.run)[0], bench.folder / name, int8=int8)
     path = next(file for file in files if file.suffix == ".onnx")
     return Candidate(
         name=name,

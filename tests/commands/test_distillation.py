@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from distill.cli import main
-from distill.commands import distillation_targets
-from distill.commands.distillation_targets import USUAL_WEIGHT, WEIGHTS, linear_weight, targets_of
+from distill.commands import distillation
+from distill.commands.distillation import DEFAULT_LINEAR_WEIGHT, LINEAR_WEIGHTS, choose_linear_weight, target_logits
 from distill.commands.experiment import Run
 from distill.commands.student_spec import StudentSpec
+from distill.commands.teachers import teacher_logits
 from distill.commands.train_student import _StudentTrainer
-from distill.commands.train_teacher import logits_of
 from distill.config import FROM_DATA, RunSettings, Settings, TransferSettings
 from distill.data import Example
 from distill.training import defaults
@@ -29,7 +29,7 @@ TEACHERS = (Path("teacher"),)
 
 
 def run_of(scores: Tensor, gold: Tensor, asked: float = FROM_DATA) -> Any:
-    """What :mod:`distill.commands.distillation_targets` reads of a run."""
+    """What :mod:`distill.commands.distillation` reads of a run."""
     examples = tuple(Example(place, str(place), int(label)) for place, label in enumerate(gold))
     return SimpleNamespace(
         settings=Settings(transfer=TransferSettings(linear_weight=asked)),
@@ -47,43 +47,43 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     found = {"gold": gold, "noise": torch.randn(TEXTS, CLASSES, generator=generator)}
     found |= {name: right + torch.randn(TEXTS, CLASSES, generator=generator) for name in ("logits", "scores")}
     monkeypatch.setattr(
-        distillation_targets, "logits_of", lambda run, teachers, texts: found["logits"][[t.id for t in texts]]
+        distillation, "teacher_logits", lambda run, teachers, texts: found["logits"][[t.id for t in texts]]
     )
     return found
 
 
 def test_the_weight_is_that_of_the_better_evidence(drawn: dict[str, Tensor]) -> None:
-    both = linear_weight(run_of(drawn["scores"], drawn["gold"]), TEACHERS)
+    both = choose_linear_weight(run_of(drawn["scores"], drawn["gold"]), TEACHERS)
     assert both == 1.0  # the two kinds are equally good
-    assert linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == 0.0
+    assert choose_linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == 0.0
     better, drawn["logits"] = drawn["logits"], drawn["noise"]
-    assert linear_weight(run_of(better, drawn["gold"]), TEACHERS) == max(WEIGHTS)
+    assert choose_linear_weight(run_of(better, drawn["gold"]), TEACHERS) == max(LINEAR_WEIGHTS)
 
 
 def test_a_weight_can_be_given_and_without_teachers_there_is_none(drawn: dict[str, Tensor]) -> None:
     run = run_of(drawn["scores"], drawn["gold"], asked=7.0)
-    assert linear_weight(run, TEACHERS) == 7.0 and linear_weight(run, ()) == 0.0
+    assert choose_linear_weight(run, TEACHERS) == 7.0 and choose_linear_weight(run, ()) == 0.0
 
 
 def test_few_dev_texts_do_not_choose(drawn: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "FEW_DEV", TEXTS + 1)
-    assert linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == USUAL_WEIGHT
+    assert choose_linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == DEFAULT_LINEAR_WEIGHT
 
 
 def test_targets_have_the_spread_of_the_logits(drawn: dict[str, Tensor]) -> None:
     run = run_of(drawn["scores"], drawn["gold"])
-    targets = targets_of(run, TEACHERS, run.data.dev, 3.0)
+    targets = target_logits(run, TEACHERS, run.data.dev, 3.0)
     assert float(targets.std()) == pytest.approx(float(drawn["logits"].std()))
     sums = drawn["logits"] + 3 * drawn["scores"]
     assert torch.allclose(targets / targets.std(), sums / sums.std(), atol=1e-5)
-    assert torch.equal(targets_of(run, TEACHERS, run.data.dev, 0.0), drawn["logits"])
+    assert torch.equal(target_logits(run, TEACHERS, run.data.dev, 0.0), drawn["logits"])
 
 
 def test_a_run_says_weighs_and_records_it(
     tiny_flags: list[str], finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made_from = json.loads((finished_run / "student" / "made_from.json").read_text(encoding="utf-8"))
-    assert made_from["linear weight"] == USUAL_WEIGHT  # it has 9 dev texts
+    assert made_from["linear weight"] == DEFAULT_LINEAR_WEIGHT  # it has 9 dev texts
     flags = [*tiny_flags, "--run", str(finished_run), "--seeds", "2", "--mode", "train_student"]
     assert main(flags) == 0
     output = capsys.readouterr().out
@@ -111,5 +111,5 @@ def test_train_texts_are_scored_by_models_that_have_not_seen_them(
         run.student_settings("average", taught=False), run.settings.objective, teachers, linear_weight=2.0
     )
     taught = _StudentTrainer(run, spec).train.teacher_logits
-    assert taught is not None and torch.equal(taught, targets_of(run, teachers, train, 2.0))
-    assert not torch.allclose(taught, logits_of(run, teachers, train), atol=0.01)
+    assert taught is not None and torch.equal(taught, target_logits(run, teachers, train, 2.0))
+    assert not torch.allclose(taught, teacher_logits(run, teachers, train), atol=0.01)

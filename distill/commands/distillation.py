@@ -1,0 +1,110 @@
+"""What students imitate: the objective, and logits of the teachers combined with the linear baseline's scores.
+
+Teacher and linear baseline make different errors: the encoder knows the language, the linear model has counted the
+words and characters of every labelled text. The weighted sum of their logits is a product of experts (Hinton 2002,
+Neural Computation 14:8). A train text's scores come from a model that was fitted without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distill.commands.experiment import Run, labels_of
+from distill.commands.teachers import teacher_logits
+from distill.config import FROM_DATA, ObjectiveSettings
+from distill.config.objectives import LOGITS
+from distill.data import Example
+from distill.evaluation.metrics import calibration_temperature, is_below, negative_log_likelihood
+from distill.progress import log, remind
+from distill.training import defaults
+
+LINEAR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+DEFAULT_LINEAR_WEIGHT = 2.0  # when dev is too small to choose on, see benchmarks/LOG.md
+WITH_HINT = "logits+hint:0.2"  # the objective when labels are few, see benchmarks/LOG.md
+LABELS_WEIGHT, LOGITS_WEIGHT = 1.0, 0.1  # when the teacher is worse than the linear baseline: learn mostly from labels
+
+
+def choose_objective(run: Run, teachers: Sequence[Path]) -> ObjectiveSettings:
+    """The objective of the settings; if it is left at its default, one that suits the data and the teachers.
+
+    With few labels a hint is added. A teacher that is worse than the linear baseline on dev gets little weight.
+    """
+    settings = run.settings.objective
+    warning = teacher_warning(run, teachers) if teachers else ""
+    if not teachers or settings.objective != LOGITS or settings.hard_weight != FROM_DATA:
+        return settings
+    if warning:
+        return dataclasses.replace(settings, hard_weight=LABELS_WEIGHT, logits_weight=LOGITS_WEIGHT)
+    few = defaults.has_few_labels(run.data, run.settings.student.architecture)
+    chosen = dataclasses.replace(settings, objective=WITH_HINT) if few else settings
+    weights = "+".join(f"{term}:{weight:g}" for term, weight in chosen.weights.items())
+    log.info("objective: %s%s", weights, ", because there are few labels" if few else "")
+    return chosen
+
+
+def teacher_warning(run: Run, teachers: Sequence[Path]) -> str:
+    """Compare the teachers with the linear baseline on dev.
+
+    Returns a warning if they are significantly worse, otherwise ``""``. The warning is repeated when the command ends.
+    """
+    gold = labels_of(run.data.dev).numpy()
+    right = teacher_logits(run, teachers, run.data.dev).argmax(1).numpy() == gold
+    if not is_below(right, run.linear.dev_right):
+        return ""
+    warning = (
+        f"The teacher is worse than a linear model: dev accuracy {right.mean():.4f}, "
+        f"LinearSVC {run.linear.dev_accuracy:.4f}. "
+        "Train it longer (--teacher_epochs 10), use another one (--teacher_model), or use LinearSVC."
+    )
+    remind(warning)
+    return warning
+
+
+def choose_linear_weight(run: Run, teachers: Sequence[Path]) -> float:
+    """Weight of the linear baseline's scores: ``--linear_weight``, or the one with the lowest loss on dev.
+
+    The loss is the negative log-likelihood, each weight calibrated with its own temperature.
+    """
+    if not teachers:
+        return 0.0
+    if run.settings.transfer.linear_weight != FROM_DATA:
+        return run.settings.transfer.linear_weight
+    if defaults.keeps_last_weights(run.data):
+        log.info("students imitate the teacher's logits + %g x LinearSVC's scores", DEFAULT_LINEAR_WEIGHT)
+        return DEFAULT_LINEAR_WEIGHT
+    dev, gold = run.data.dev, labels_of(run.data.dev).numpy()
+    logits, scores = teacher_logits(run, teachers, dev), torch.from_numpy(run.linear_scores(dev))
+    losses, accuracies = {}, {}
+    for weight in LINEAR_WEIGHTS:
+        combined = _combined(logits, scores, weight).numpy()
+        losses[weight] = negative_log_likelihood(combined, gold, calibration_temperature(combined, gold))
+        accuracies[weight] = (combined.argmax(1) == gold).mean()
+    best = min(LINEAR_WEIGHTS, key=losses.__getitem__)
+    log.info(
+        "students imitate the teacher's logits + %g x LinearSVC's scores: dev accuracy %.4f, loss %.4f; "
+        "the teacher alone has %.4f, %.4f",
+        best,
+        accuracies[best],
+        losses[best],
+        accuracies[0.0],
+        losses[0.0],
+    )
+    return best
+
+
+def target_logits(run: Run, teachers: Sequence[Path], examples: Sequence[Example], linear_weight: float) -> Tensor:
+    """The logits to imitate, shape (texts, classes), with the standard deviation of the teachers' logits."""
+    logits = teacher_logits(run, teachers, examples)
+    if not linear_weight:
+        return logits
+    return _combined(logits, torch.from_numpy(run.linear_scores(examples)), linear_weight)
+
+
+def _combined(logits: Tensor, scores: Tensor, weight: float) -> Tensor:
+    combined = logits + weight * scores
+    return combined * (logits.std() / combined.std().clamp(min=1e-6))
