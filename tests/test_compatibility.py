@@ -1,4 +1,4 @@
-"""Models of earlier versions load, and answer as they did: tests/fixtures was made with commit 0fdc662."""
+"""Models of earlier versions load and predict as they did; tests/fixtures was written by commit 0fdc662."""
 
 from __future__ import annotations
 

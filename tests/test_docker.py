@@ -1,7 +1,7 @@
-"""The Dockerfile without Docker: linted, and its steps run one by one, every absolute path moved into a folder.
+"""The Dockerfile without Docker: hadolint, then its steps one by one, with absolute paths moved into a folder.
 
-The quick test passes over the steps that need root or a package registry, and takes this Python's packages; the slow
-one installs into a virtual environment of its own, which shows that requirements-serve.txt names all that is needed.
+The quick test skips the steps that need root or a package registry and uses this Python's packages. The slow test
+installs into a new virtual environment, which proves that requirements-serve.txt is complete.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ ROOT = Path(__file__).parent.parent
 DOCKERFILE = ROOT / "Dockerfile"
 NEEDS_ROOT = ("apt-get", "useradd")
 NEEDS_A_REGISTRY = ("python -m venv", "pip install")
-PLACES = re.compile(r"(?<![\w.$}])/(opt|app|bundle|data)\b")  # absolute paths that the Dockerfile names
+ABSOLUTE = re.compile(r"(?<![\w.$}])/(opt|app|bundle|data)\b")  # absolute paths in the Dockerfile
 
 
 def instructions() -> list[tuple[str, str]]:
-    """(instruction, its arguments) in order, continued lines joined, comments left out."""
+    """(instruction, arguments) in order; continued lines are joined, comments removed."""
     text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     lines = re.sub(r"\s*\\\n\s*", " ", text).splitlines()
     return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines) if name]
@@ -41,17 +41,17 @@ def instructions() -> list[tuple[str, str]]:
 
 @dataclass
 class Image:
-    """What a build leaves: a folder in place of /, the environment, and the instructions that say how it is started."""
+    """A build's result: a folder that stands for /, the environment, and the instructions that start the container."""
 
     root: Path
     environment: dict[str, str]
     started: dict[str, list[str]] = field(default_factory=dict)
 
     def moved(self, text: str) -> str:
-        return PLACES.sub(rf"{self.root}/\1", text)
+        return ABSOLUTE.sub(rf"{self.root}/\1", text)
 
-    def path(self, place: str, working: str = "/") -> Path:
-        return self.root / os.path.normpath(f"{working}/{place}" if not place.startswith("/") else place).lstrip("/")
+    def path(self, path: str, working: str = "/") -> Path:
+        return self.root / os.path.normpath(f"{working}/{path}" if not path.startswith("/") else path).lstrip("/")
 
     def command(self, *names: str) -> list[str]:
         return [self.moved(word) for name in names for word in self.started[name]]
@@ -84,32 +84,32 @@ def build(folder: Path, with_registry: bool) -> Image:
 
 
 def copy(image: Image, stages: dict[str, Image], rest: str, working: str) -> None:
-    """COPY: the files of the build's context, or those of another stage."""
-    given, *words = rest.split() if rest.startswith("--from=") else ["", *rest.split()]
+    """COPY: files of the build context or of another stage."""
+    stage, *words = rest.split() if rest.startswith("--from=") else ["", *rest.split()]
     *sources, target = words
-    here = image.path(target, working)
+    destination = image.path(target, working)
     for source in sources:
-        found = stages[given.removeprefix("--from=")].path(source) if given else ROOT / source
-        if found.is_dir():
+        path = stages[stage.removeprefix("--from=")].path(source) if stage else ROOT / source
+        if path.is_dir():
             shutil.copytree(
-                found, here, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+                path, destination, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
             )
         else:
-            shutil.copy(found, here / found.name if here.is_dir() else here)
+            shutil.copy(path, destination / path.name if destination.is_dir() else destination)
 
 
 def run(image: Image, step: str, folder: Path, with_registry: bool) -> None:
-    """RUN, but for steps that cannot run here, which are printed."""
+    """RUN, except for steps that cannot run here; those are printed."""
     needs = "root" if step.startswith(NEEDS_ROOT) else "a registry" if step.startswith(NEEDS_A_REGISTRY) else ""
     if needs == "root" or (needs and not with_registry):
         print(f"not run, as it needs {needs}: {step}")
         return
-    image.path("/opt").mkdir(exist_ok=True)  # which every Debian has
+    image.path("/opt").mkdir(exist_ok=True)  # every Debian has it
     subprocess.run(["/bin/sh", "-c", image.moved(step)], check=True, cwd=folder, env=image.environment)
 
 
 def this_python(folder: Path) -> Path:
-    """A folder for PATH whose ``python`` is the one that runs the tests."""
+    """A folder for PATH with a ``python`` that is the one running the tests."""
     python = folder / "bin" / "python"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -126,7 +126,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["steps", "registry"])
 def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Image:
     if not shutil.which("gcc"):
-        pytest.skip("the image's kernels need gcc, which is not here")
+        pytest.skip("the image's kernels need gcc")
     folder = tmp_path_factory.mktemp("image")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(this_python(folder)), prepend=os.pathsep)
@@ -137,7 +137,7 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def service(image: Image) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The container's command on a free port, with a compiler that fails."""
+    """The container's command on a free port, with a compiler that always fails."""
     port = free_port()
     command = [*image.command("ENTRYPOINT", "CMD"), "--port", str(port)]
     process = subprocess.Popen(command, cwd=image.path("/data"), env=image.environment | {"CC": "false"})
@@ -147,21 +147,21 @@ def service(image: Image) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 
 
 def health(image: Image, port: int) -> int:
-    """What the image's HEALTHCHECK says: 0, healthy."""
+    """Exit status of the image's HEALTHCHECK: 0 means healthy."""
     command = [word.replace("8000", str(port)) for word in image.command("HEALTHCHECK")]
     return subprocess.run(command, env=image.environment, capture_output=True, check=False).returncode
 
 
 def test_the_image_serves_a_bundle_and_stops(image: Image, service: tuple[subprocess.Popen[bytes], int]) -> None:
     process, port = service
-    ends = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while health(image, port):
-        assert process.poll() is None and time.monotonic() < ends
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     body = json.dumps({"text": "球队今天公布新消息"}).encode()
     request = Request(f"http://127.0.0.1:{port}/predict", body, {"Content-Type": "application/json"})
-    with urlopen(request, timeout=5) as answer:  # noqa: S310
-        assert json.load(answer)["label"] == "体育"
+    with urlopen(request, timeout=5) as response:  # noqa: S310
+        assert json.load(response)["label"] == "体育"
     process.terminate()
     assert process.wait(20) == 0
     assert health(image, port)
@@ -177,7 +177,7 @@ def test_the_image_labels_a_file(image: Image) -> None:
     assert header == "text,predicted,probability" and row.startswith("球队今天公布新消息,体育,")
 
 
-def test_the_kernels_can_be_read_by_all_and_serve_other_processors(
+def test_the_kernels_are_readable_by_all_and_run_on_other_processors(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = image.path("/opt/kernels")
@@ -192,21 +192,21 @@ def test_the_kernels_can_be_read_by_all_and_serve_other_processors(
     native.library.cache_clear()
 
 
-def test_both_stages_have_one_environment() -> None:
-    told = [rest.split(" PYTHON")[0] for name, rest in instructions() if name in ("FROM", "ARG", "ENV")]
-    assert told[0].removesuffix(" AS builder") == told[3] and told[1:3] == told[4:6]
+def test_both_stages_share_one_environment() -> None:
+    lines = [rest.split(" PYTHON")[0] for name, rest in instructions() if name in ("FROM", "ARG", "ENV")]
+    assert lines[0].removesuffix(" AS builder") == lines[3] and lines[1:3] == lines[4:6]
 
 
-def test_the_context_holds_what_is_copied_and_no_more() -> None:
+def test_the_build_context_is_exactly_what_is_copied() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = [rest.split()[:-1] for name, rest in instructions() if name == "COPY" and "--from" not in rest]
     assert {source for sources in copied for source in sources} == allowed
     assert all((ROOT / name).exists() for name in allowed)
 
 
-def test_nobody_is_root() -> None:
+def test_the_container_does_not_run_as_root() -> None:
     names = [name for name, _ in instructions()]
-    assert names.index("USER") > max(place for place, name in enumerate(names) if name in ("RUN", "COPY"))
+    assert names.index("USER") > max(index for index, name in enumerate(names) if name in ("RUN", "COPY"))
     assert dict(instructions())["USER"].isdigit()
 
 

@@ -1,4 +1,4 @@
-"""The documents say what is so."""
+"""Tables, commands, links and the package picture in the documents match the program."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def text(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", READMES)
-def test_the_table_is_that_of_the_report(name: str) -> None:
+def test_tables_match_their_json_files(name: str) -> None:
     spec = importlib.util.spec_from_file_location("update_readme", ROOT / "benchmarks" / "update_readme.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -37,10 +37,10 @@ def test_the_table_is_that_of_the_report(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READMES)
-def test_commands_can_be_typed(name: str) -> None:
+def test_commands_parse(name: str) -> None:
     commands = re.findall(r"(?:^|`)python distill\.py([^`#\n]*)", text(name), re.MULTILINE)
-    named = {mode for command in commands for mode in re.findall(r"--mode (\w+)", command)}
-    assert named == set(MODES)
+    modes = {mode for command in commands for mode in re.findall(r"--mode (\w+)", command)}
+    assert modes == set(MODES)
     for command in commands:
         arguments = command.replace("FOLDER", "x").replace("目录", "x").split()
         parser().parse_args(arguments)
@@ -55,7 +55,7 @@ def test_both_readmes_have_the_same_code() -> None:
     assert english == chinese
 
 
-def test_the_picture_of_the_packages_is_the_tested_one() -> None:
+def test_the_package_picture_matches_the_layer_test() -> None:
     picture = text("docs/architecture.md").split("```\n__main__\n")[1].split("```")[0]
     drawn = [
         {package.strip(" /") for package in line.split("|")} for line in f"__main__\n{picture}".strip().splitlines()
@@ -64,7 +64,7 @@ def test_the_picture_of_the_packages_is_the_tested_one() -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_resolve(name: str) -> None:
     for target, _, heading in re.findall(r"\]\((?!http)([^)#]*)(#([^)]+))?\)", text(name)):
         path = (ROOT / name).parent / target if target else ROOT / name
         assert path.exists(), target
@@ -72,9 +72,9 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def headings(path: Path) -> set[str]:
-    """A document's headings as addresses: what is no letter, digit or hyphen is left out, blanks become hyphens."""
-    found = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+    """A document's headings as anchors: letters, digits and hyphens stay, spaces become hyphens."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_both_readmes_link_the_same_documents() -> None:

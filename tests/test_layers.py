@@ -1,4 +1,4 @@
-"""Packages import one way, modules within a package have no cycles, and a heavy library has one place each."""
+"""Packages import one way, modules within a package have no cycles, and each heavy library is imported in one place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "distill"
-LAYERS = (  # the highest first, as in docs/architecture.md: a package imports from strictly lower lines only
+LAYERS = (  # highest first, as in docs/architecture.md; a package imports from strictly lower lines only
     ("__main__",),
     ("cli",),
     ("commands", "serve"),
@@ -25,7 +25,7 @@ LAYERS = (  # the highest first, as in docs/architecture.md: a package imports f
     ("config", "runtime"),
     ("errors", "progress"),
 )
-ONLY_IN = {  # a third-party package -> where it may be imported
+ONLY_IN = {  # third-party package -> the only modules or packages that may import it
     "jieba": {"text.segmentation"},
     "gensim": {"text.word_vectors"},
     "transformers": {"models.teacher", "evaluation.baselines.bert_base"},
@@ -41,70 +41,71 @@ ONLY_IN = {  # a third-party package -> where it may be imported
     "shtab": {"cli"},
     "jinja2": {"reporting.html", "export.model_card"},
 }
-WITHOUT_TORCH = {  # so that --help, the checks of the data and the runtime start at once
+WITHOUT_TORCH = {  # these must start quickly: --help, the data checks, the runtime
     *("cli", "errors", "progress", "config", "storage", "runtime", "data", "reporting", "predict"),
     *("text.segmentation", "text.ngrams", "text.word_vectors", "text.teacher_vectors", "models.pretrained"),
     *("evaluation.metrics", "evaluation.baselines.linear_svm", "evaluation.baselines.fasttext"),
     *("export.model_card", "export.hub", "training.defaults"),
 }
-OF_THE_RUNTIME = {"numpy", "distill.errors", "distill.runtime", *sys.stdlib_module_names}
+RUNTIME_IMPORTS = {"numpy", "distill.errors", "distill.runtime", *sys.stdlib_module_names}
 
 
 def name_of(path: Path) -> str:
-    """The module's dotted name below distill; a package's __init__ has the package's."""
+    """A module's dotted name below distill; for a package's __init__, the name of the package."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def is_in(module: str, places: set[str]) -> bool:
-    """Whether a module is one of ``places``, or within one that is a package."""
-    return any(module == place or module.startswith(f"{place}.") for place in places)
+def is_in(module: str, names: set[str]) -> bool:
+    """Whether a module is one of ``names`` or lies in a package that is."""
+    return any(module == name or module.startswith(f"{name}.") for name in names)
 
 
 SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"}
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names of the modules that a file imports, or imports names from."""
+    """Dotted names of the modules that a file imports, or from which it imports names."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
-            of_module = {f"{node.module}.{name.name}" for name in node.names}
-            modules = {name for name in of_module if name.removeprefix("distill.") in SOURCES}
+            imported = {f"{node.module}.{name.name}" for name in node.names}
+            modules = {name for name in imported if name.removeprefix("distill.") in SOURCES}
             yield from modules
-            if of_module - modules:
+            if imported - modules:
                 yield str(node.module)
 
 
-def test_every_package_has_its_line() -> None:
+def test_every_package_is_listed() -> None:
     assert {name.split(".")[0] for name in SOURCES} == {package for line in LAYERS for package in line}
 
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_imports_go_down(module: str) -> None:
-    height = {package: -place for place, line in enumerate(LAYERS) for package in line}
-    own = module.split(".", maxsplit=1)[0]
+    height = {package: -depth for depth, line in enumerate(LAYERS) for package in line}
+    package = module.split(".", maxsplit=1)[0]
     for name in imports(SOURCES[module]):
         top = name.split(".")[0]
         if name.startswith("distill."):
             other = name.split(".")[1]
-            assert other == own or height[other] < height[own], f"{module} imports {name}"
+            assert other == package or height[other] < height[package], f"{module} imports {name}"
         assert is_in(module, ONLY_IN.get(top, {module})), f"{module} imports {top}"
-        assert top != "torch" or not is_in(module, WITHOUT_TORCH), f"{module} must do without torch"
+        assert top != "torch" or not is_in(module, WITHOUT_TORCH), f"{module} must not import torch"
 
 
 @pytest.mark.parametrize("package", sorted({name.split(".")[0] for name in SOURCES}))
 def test_no_cycles_within_a_package(package: str) -> None:
-    own = {name: path for name, path in SOURCES.items() if is_in(name, {package})}
+    modules = {name: path for name, path in SOURCES.items() if is_in(name, {package})}
     graph = {
-        name: {found.removeprefix("distill.") for found in imports(path)} & own.keys() for name, path in own.items()
+        name: {imported.removeprefix("distill.") for imported in imports(path)} & modules.keys()
+        for name, path in modules.items()
     }
     TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if is_in(name, {"runtime"})])
-def test_the_runtime_needs_numpy_alone(module: str) -> None:
+def test_the_runtime_imports_only_numpy(module: str) -> None:
     for name in imports(SOURCES[module]):
-        assert {name, name.split(".")[0], ".".join(name.split(".")[:2])} & OF_THE_RUNTIME, name
+        assert {name, name.split(".")[0], ".".join(name.split(".")[:2])} & RUNTIME_IMPORTS, name

@@ -1,4 +1,4 @@
-"""Real data and real weights: skipped, or marked slow, where they are absent or take long."""
+"""Real data, skipped where they are absent, and real weights, marked slow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distill.data import load
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the data for measuring is not beside this checkout")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the benchmark data (../shared/data) are absent")
 
 
 @needs_shared
@@ -37,10 +37,10 @@ def test_headlines15_reads_clues_lines() -> None:
 
 @pytest.mark.slow
 def test_the_bundled_teacher_learns_the_sample(tmp_path: Path) -> None:
-    """As a user types it, in a process of its own: bundled weights, the repository's 300 headlines."""
+    """The command as a user types it, in its own process: bundled weights and the 300 headlines of data/sample."""
     flags = ["--data", "data/sample", "--teacher_epochs", "4", "--student_epochs", "20", "--student_batch", "16"]
-    fewer = ["--general_words", "3000", "--general_sentences", "3000", "--dictionary", "3000"]  # to label
-    command = [sys.executable, "distill.py", *flags, *fewer, "--run", str(tmp_path)]
+    few_general_texts = ["--general_words", "3000", "--general_sentences", "3000", "--dictionary", "3000"]
+    command = [sys.executable, "distill.py", *flags, *few_general_texts, "--run", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600)
     rows = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
     accuracy = {row["name"]: row["accuracy"] for row in rows}

@@ -1,7 +1,8 @@
-"""Every command of README.md and docs/tutorial.md is run, in the order in which it stands there, in an empty folder.
+"""Run every command of README.md and docs/tutorial.md in order in an empty folder.
 
-Training is made small by flags that stand before those of the document; a toy teacher, toy vectors and toy texts lie
-where the commands look for them. What needs a registry, root or Docker is looked at instead, and the reason is printed.
+Flags placed before those of the document make training small; a toy teacher, toy vectors and toy texts lie where the
+commands look for them. A command that needs a registry, root or Docker is checked without running it, and the reason is
+printed.
 """
 
 from __future__ import annotations
@@ -44,112 +45,112 @@ TINY = shlex.split(
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a document: a line of a shell (continued ones joined, no comments), or a block of Python."""
+    """One command of a document: a shell line (continuation lines joined, comments removed) or a Python block."""
 
     language: str
     text: str
 
 
 def commands(document: str) -> list[Command]:
-    """The commands of a document's blocks, and of the first column of its tables, in order."""
+    """The commands of a document in order: its code blocks and the first column of its tables."""
     found = []
-    for language, block, of_table in BLOCK.findall((ROOT / document).read_text(encoding="utf-8")):
+    for language, block, table_cell in BLOCK.findall((ROOT / document).read_text(encoding="utf-8")):
         if language == "python":
             found.append(Command(language, block))
             continue
-        lines = (of_table or block).replace("\\\n", " ").splitlines()
+        lines = (table_cell or block).replace("\\\n", " ").splitlines()
         found += [Command("bash", text) for line in lines if (text := re.sub(r"(^|\s)#\s.*", "", line).strip())]
     return found
 
 
 @dataclass
 class Reader:
-    """Somebody who types one command after the other in a folder of their own."""
+    """A reader who types one command after the other in a new folder."""
 
     folder: Path
     services: list[subprocess.Popen[bytes]] = field(default_factory=list)
     port: int = 0
 
-    def types(self, command: Command) -> None:
-        """Run a command, or look at what cannot be run here."""
+    def type(self, command: Command) -> None:
+        """Run a command, or only check it if it cannot run here."""
         if command.language == "python":
             exec(command.text, {})  # noqa: S102 (the document's own)
             return
         text = command.text
         print(f"$ {text}")
-        reason, look = next((found for begins, found in LOOKED_AT.items() if re.match(begins, text)), ("", None))
-        if look:
+        reason, check = next((entry for start, entry in CHECKED_ONLY.items() if re.match(start, text)), ("", None))
+        if check:
             print(f"not run, {reason}")
-            look(shlex.split(text))
+            check(shlex.split(text))
         elif "--mode serve" in text:
-            self.serves(self.arguments(text))
+            self.serve(self.arguments(text))
         elif text.startswith("python distill.py") and "|" not in text:
-            self.distills(self.arguments(text))
+            self.distill(self.arguments(text))
         else:
             self.shell(text)
 
     def arguments(self, text: str) -> list[str]:
-        """What stands behind the program's name, with the small settings first: the document's own win."""
-        given = shlex.split(text)[2:]
-        return given if "--config" in given else [*TINY, *given]
+        """The command's arguments after the flags that make training small; the document's own flags override those."""
+        arguments = shlex.split(text)[2:]
+        return arguments if "--config" in arguments else [*TINY, *arguments]
 
-    def distills(self, arguments: list[str]) -> None:
-        """The command, in this process, as a new one takes seconds to import PyTorch."""
+    def distill(self, arguments: list[str]) -> None:
+        """Run the command in this process: a new one would take seconds to import PyTorch."""
         try:
             assert main(arguments) == 0, arguments
         except SystemExit as ended:  # --help
             assert not ended.code
 
     def shell(self, text: str) -> None:
-        """Any other line, by bash; what the service answers is looked at."""
+        """Run any other line with bash; check the service's predictions."""
         text = re.sub(r"\bcurl ", "curl --silent --show-error --fail ", text).replace(SERVED, f"127.0.0.1:{self.port}")
         command = [BASH, "-euo", "pipefail", "-c", text]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (text, done.stderr)
         print(done.stdout)
         if text.startswith("curl") and "/predict" in text:
-            answer = json.loads(done.stdout)
-            assert all(each["label"] for each in answer.get("predictions", [answer]))
+            response = json.loads(done.stdout)
+            assert all(prediction["label"] for prediction in response.get("predictions", [response]))
 
-    def serves(self, arguments: list[str]) -> None:
-        """Start a service on a free port, and wait until it is ready."""
+    def serve(self, arguments: list[str]) -> None:
+        """Start a service on a free port and wait until it is ready."""
         self.port = free_port()
         command = [sys.executable, "distill.py", *arguments, "--port", str(self.port)]
         self.services.append(subprocess.Popen(command, cwd=self.folder))
-        ends = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while not self.is_ready():
-            assert self.services[-1].poll() is None and time.monotonic() < ends, arguments
+            assert self.services[-1].poll() is None and time.monotonic() < deadline, arguments
             time.sleep(0.1)
 
     def is_ready(self) -> bool:
-        """Whether the service answers."""
+        """Whether the service is ready."""
         try:
-            with urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=1) as answer:
-                return bool(answer.status == 200)
+            with urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=1) as response:
+                return bool(response.status == 200)
         except URLError:
             return False
 
-    def leaves(self) -> None:
-        """Stop the services, as Ctrl-C does."""
+    def stop_services(self) -> None:
+        """Stop the services as Ctrl-C does."""
         for service in self.services:
             service.terminate()
             assert service.wait(30) == 0
 
 
 def _requirements(words: list[str]) -> None:
-    """``pip install -r FILE …``: the files are there. What they pin is looked at in test_docs."""
+    """``pip install -r FILE …``: the files exist. test_docs checks their pins."""
     files = [word for word in words if word.endswith(".txt")]
     assert words[:2] == ["pip", "install"] and files and all((ROOT / name).is_file() for name in files)
 
 
 def _target(words: list[str]) -> None:
-    """``make TARGET``: make knows it."""
+    """``make TARGET``: the target exists."""
     make = shutil.which("make") or pytest.skip("make is not installed")
     subprocess.run([make, "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
 
 
 def _image(words: list[str]) -> None:
-    """``docker …``: one image everywhere, and a command that the program understands."""
+    """``docker …``: always the same image, and arguments that the program accepts."""
     assert IMAGE in words and words[1] in ("build", "run")
     if words[1] == "build":
         assert words[-1] == "." and (ROOT / "Dockerfile").is_file()
@@ -158,12 +159,12 @@ def _image(words: list[str]) -> None:
         assert any(word.endswith("/bundle:/bundle:ro") for word in words)
 
 
-LOOKED_AT: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+CHECKED_ONLY: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "pip ": ("it needs a package registry", _requirements),
-    "make ": ("it makes a virtual environment from a package registry", _target),
+    "make ": ("it creates a virtual environment from a package registry", _target),
     "docker ": ("it needs Docker; tests/test_docker.py runs the steps of the image", _image),
-    r"python3\.11 -m venv \.venv$": ("this Python is one", lambda words: None),
-    r"\. \.venv/bin/activate$": ("this Python is one", lambda words: None),
+    r"python3\.11 -m venv \.venv$": ("the tests run in one", lambda words: None),
+    r"\. \.venv/bin/activate$": ("the tests run in one", lambda words: None),
 }
 
 
@@ -171,7 +172,7 @@ LOOKED_AT: dict[str, tuple[str, Callable[[list[str]], None]]] = {
 def reader(
     tmp_path: Path, tiny_bert: Path, toy_vectors: Path, title_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Reader]:
-    """A reader in a folder with what the documents presuppose."""
+    """A reader in a folder that contains what the documents assume."""
     for name in ("distill.py", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("bert_pretrain", "bert-base-chinese", "path/to/checkpoint"):
@@ -193,17 +194,17 @@ def reader(
 
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("document", [pytest.param("README.md", marks=pytest.mark.slow), "docs/tutorial.md"])
-def test_every_command_can_be_typed_in_turn(document: str, reader: Reader) -> None:
-    typed = commands(document)
-    assert len(typed) > 15
-    for command in typed:
-        reader.types(command)
-    reader.leaves()
+def test_every_command_runs_in_order(document: str, reader: Reader) -> None:
+    found = commands(document)
+    assert len(found) > 15
+    for command in found:
+        reader.type(command)
+    reader.stop_services()
 
 
 def test_commands_are_found() -> None:
     tutorial = [command.text for command in commands("docs/tutorial.md")]
-    begins = {text.split()[0] for text in tutorial}
-    assert {"pip", "python", "curl", "docker", "mkdir"} <= begins
-    assert any("--user" in text and text.endswith("labelled.csv") for text in tutorial), "continued lines are joined"
+    programs = {text.split()[0] for text in tutorial}
+    assert {"pip", "python", "curl", "docker", "mkdir"} <= programs
+    assert any("--user" in text and text.endswith("labelled.csv") for text in tutorial), "continuation lines are joined"
     assert not any("# " in command.text for command in commands("README.md") if command.language == "bash")
