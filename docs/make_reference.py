@@ -1,4 +1,4 @@
-"""Puts the modes and flags, as the command itself knows them, into docs/reference.md."""
+"""Write the tables of modes and flags in docs/reference.md from the registry of modes and the parser."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ sys.path.insert(0, str(ROOT))
 from distill.config import MODES  # noqa: E402
 from distill.config.argparse import parser  # noqa: E402
 
-PLACE = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def with_tables(page: str) -> str:
-    """The page's text with the tables as they should be."""
-    of_command, *sections = parser()._action_groups[1:]  # the first is argparse's own, and empty
+    """The page with its tables replaced by current ones."""
+    of_command, *sections = parser()._action_groups[1:]  # the first group is argparse's own, and empty
     tables = {"modes": _modes(), "command": _flags(of_command), "flags": "\n\n".join(map(_section, sections))}
-    return PLACE.sub(lambda place: f"{place[1]}{tables[place[2]]}\n{place[3]}", page)
+    return MARKED.sub(lambda match: f"{match[1]}{tables[match[2]]}\n{match[3]}", page)
 
 
 def _modes() -> str:
@@ -29,7 +29,7 @@ def _modes() -> str:
         [f"`{name}`", mode.summary, ", ".join(f"[{section}](#{section})" for section in mode.sections)]
         for name, mode in MODES.items()
     ]
-    return _table(["mode", "does", "uses"], rows)
+    return _table(["mode", "what it does", "sections it uses"], rows)
 
 
 def _section(group: argparse._ArgumentGroup) -> str:
@@ -39,18 +39,17 @@ def _section(group: argparse._ArgumentGroup) -> str:
 
 
 def _flags(group: argparse._ArgumentGroup) -> str:
-    return _table(["flag", "meaning"], [[_shown(action), _meaning(action)] for action in group._group_actions])
+    return _table(["flag", "meaning"], [[_names(action), _meaning(action)] for action in group._group_actions])
 
 
-def _shown(action: argparse.Action) -> str:
-    """A flag and what it takes, as in ``--help``."""
-    taken = "" if action.nargs == 0 else f" {action.metavar or '{' + ','.join(action.choices or ()) + '}'}"
-    return ", ".join(f"`{name}{taken}`" for name in action.option_strings)
+def _names(action: argparse.Action) -> str:
+    """A flag's names and its value, as in ``--help``."""
+    value = "" if action.nargs == 0 else f" {action.metavar or '{' + ','.join(action.choices or ()) + '}'}"
+    return ", ".join(f"`{name}{value}`" for name in action.option_strings)
 
 
 def _meaning(action: argparse.Action) -> str:
-    several = "; may come several times" if isinstance(action, argparse._AppendAction) else ""
-    return str(action.help).replace("%%", "%").replace("|", "\\|") + several
+    return str(action.help).replace("%%", "%").replace("|", "\\|")
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -49,10 +49,10 @@ def test_bad_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert "invalid int value: 'many'" in fault(capsys, "--seeds", "many")
     assert "all weights of the objective are 0" in fault(capsys, "--a", "0", "--T", "0")
     assert "--a is nan" in fault(capsys, "--a", "nan")
-    assert "--student_dropout is 1.5, 0 to 0.9 is needed" in fault(capsys, "--student_dropout", "1.5")
+    assert "--student_dropout is 1.5, must be between 0 and 0.9" in fault(capsys, "--student_dropout", "1.5")
     assert "unrecognized arguments" in fault(capsys, "")
     both = fault(capsys, "--student_hidden", "0", "--min_count", "-1")
-    assert "--student_hidden is 0, at least 1 is needed; --min_count is -1" in both
+    assert "--student_hidden is 0, must be at least 1; --min_count is -1" in both
 
 
 def test_errors_have_one_line_and_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

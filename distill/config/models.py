@@ -1,4 +1,4 @@
-"""Settings of the two networks, teacher and student, and of how each is trained."""
+"""Settings of the teacher and the student: their networks and their training."""
 
 from __future__ import annotations
 
@@ -42,110 +42,141 @@ SUITED = {
 
 @dataclass(frozen=True)
 class TeacherSettings(Checked):
-    """The encoder that is fine-tuned, and how."""
+    """The pretrained encoder and its fine-tuning."""
 
     model: str = option(
-        "auto", "auto, bundled, a folder, or a Hub id such as bert-base-chinese", flag="teacher_model", path=True
+        "auto",
+        "pretrained encoder: a folder, a Hub id such as bert-base-chinese, bundled, or auto (the checkpoint in "
+        "bert_pretrain/, otherwise bundled)",
+        flag="teacher_model",
+        path=True,
     )
-    layers: int = option(0, "encoder layers kept, from the first; 0: all", flag="teacher_layers", low=0)
+    layers: int = option(
+        0, "number of encoder layers to keep, counted from the first; 0: all", flag="teacher_layers", low=0
+    )
     freeze: str = option(
         "",
-        "comma-separated beginnings of parameter names left untrained, as in embeddings,encoder.layer.0",
+        "prefixes of the parameters that are not trained, separated by commas, e.g. embeddings,encoder.layer.0",
         flag="freeze",
     )
-    pooling: str = option("mean", "how word pieces become one vector", flag="teacher_pooling", choices=POOLINGS)
-    max_length: int = option(
-        FROM_DATA, "word pieces read of a text, which is truncated there", flag="teacher_max_length", low=4
+    pooling: str = option(
+        "mean",
+        "vector of a text: the mean of its word pieces' vectors, or the vector of [CLS]",
+        flag="teacher_pooling",
+        choices=POOLINGS,
     )
-    epochs: int = option(FROM_DATA, "passes over train at most", flag="teacher_epochs", low=1)
-    learning_rate: float = option(2e-4, "peak learning rate of the last layer", flag="teacher_lr", low=0, high=10)
+    max_length: int = option(
+        FROM_DATA,
+        "maximum number of word pieces per text; longer texts are truncated",
+        flag="teacher_max_length",
+        low=4,
+    )
+    epochs: int = option(
+        FROM_DATA,
+        "maximum number of epochs; training may stop earlier, when dev no longer improves",
+        flag="teacher_epochs",
+        low=1,
+    )
+    learning_rate: float = option(
+        2e-4, "peak learning rate of the encoder's last layer", flag="teacher_lr", low=0, high=10
+    )
     head_learning_rate: float = option(
         1e-3, "peak learning rate of the classifier", flag="teacher_head_lr", low=0, high=10
     )
     layer_decay: float = option(
-        0.9, "each layer's learning rate is this times that of the layer above", flag="layer_decay", low=0, high=1
+        0.9,
+        "factor by which each layer's learning rate is smaller than that of the layer above",
+        flag="layer_decay",
+        low=0,
+        high=1,
     )
     averaging: float = option(
         0.995,
-        "EMA decay of the weights that are evaluated and kept; 0: the weights themselves",
+        "decay of the exponential moving average of the weights, which is evaluated and saved; 0: no averaging",
         flag="teacher_averaging",
         low=0,
         high=0.9999,
     )
-    batch_size: int = option(FROM_DATA, "texts in a training step", flag="teacher_batch", low=1)
+    batch_size: int = option(FROM_DATA, "number of texts per training step", flag="teacher_batch", low=1)
     dropout: float = option(
-        0.1, "dropout within the encoder and before the classifier", flag="teacher_dropout", low=0, high=0.9
+        0.1, "dropout in the encoder and before the classifier", flag="teacher_dropout", low=0, high=0.9
     )
     label_smoothing: float = option(
-        0.05, "share of a label's weight spread over all classes", flag="label_smoothing", low=0, high=0.9
+        0.05, "share of a label's probability that is spread over all classes", flag="label_smoothing", low=0, high=0.9
     )
     r_drop: float = option(
-        0.0, "weight of the disagreement of two passes with other dropout (R-Drop); doubles the time", low=0, high=100
+        0.0,
+        "weight of R-Drop, the disagreement of two passes with different dropout; 0: off; doubles the training time",
+        low=0,
+        high=100,
     )
     adversarial: float = option(
         0.0,
-        "length of an adversarial step of the word pieces' vectors (FGM), as in 0.5; doubles the time",
+        "length of the adversarial step on word-piece embeddings (FGM), e.g. 0.5; 0: off; doubles the training time",
         low=0,
         high=100,
     )
     pretrain: int = option(
         0,
-        "epochs in which the encoder first guesses masked word pieces of train and unlabelled texts",
+        "epochs of masked-language-model pretraining on train and unlabelled texts before fine-tuning",
         flag="teacher_pretrain",
         low=0,
     )
     taught_by: tuple[str, ...] = option(
         (),
-        "folder of a teacher whose logits this one learns too, also those of unlabelled texts; several: their mean",
+        "folder of a trained teacher whose logits this one also learns, on unlabelled texts too; several teach by "
+        "their mean logits",
         flag="teacher_taught_by",
         path=True,
     )
-    most: int = option(0, "train on about this many texts, a stratified choice; 0: all", flag="teacher_texts", low=0)
+    most: int = option(0, "number of train texts to use, as a stratified sample; 0: all", flag="teacher_texts", low=0)
 
 
 @dataclass(frozen=True)
 class StudentSettings(Checked):
-    """The network over word vectors, and how it is trained."""
+    """The student's network over word vectors and its training."""
 
-    architecture: str = option("bilstm", "the network", flag="student", choices=ARCHITECTURES)
+    architecture: str = option("bilstm", "network of the student", flag="student", choices=ARCHITECTURES)
     input: str = option(
         "word",
-        "bilstm: every word is a time step; or (sentence) the mean of the word vectors is the only one",
+        "bilstm: input of the LSTM; word: the word vectors in turn; sentence: only their mean",
         flag="student_input",
         choices=STUDENT_INPUTS,
     )
-    cell: str = option("lstm", "bilstm: its recurrent cell", flag="cell", choices=CELLS)
+    cell: str = option("lstm", "bilstm: type of recurrent cell", flag="cell", choices=CELLS)
     vectors: str = option(
         "auto",
-        "word vectors: auto, bundled, a word2vec file (.gz and .bz2 too), teacher (made by it), or teacher+ and one of "
-        "the others",
+        "word vectors: a word2vec file (also .gz or .bz2), bundled, auto (the file in embeddings/, otherwise bundled), "
+        "teacher (computed by the teacher), or teacher+ and one of the others (both, joined)",
         flag="vectors",
         path=True,
     )
     teacher_width: int = option(
-        50, "numbers of a word's vector that come from the teacher, by PCA", flag="vector_width", low=1, high=4096
+        50, "dimensions of the word vectors that the teacher computes, after PCA", flag="vector_width", low=1, high=4096
     )
     dictionary: int = option(
-        FROM_DATA, "frequent words of jieba's dictionary that a student with the teacher's vectors knows", low=0
+        FROM_DATA,
+        "number of frequent words from jieba's dictionary that are added to the vocabulary, with the teacher's vectors",
+        low=0,
     )
     hidden: int = option(
         FROM_DATA,
-        "units of the LSTM in each direction, filters of a width, or units of a hidden layer",
+        "units of the LSTM per direction (bilstm), filters per width (textcnn), or units of the hidden layer",
         flag="student_hidden",
         low=1,
     )
     ngrams: int = option(
         FROM_DATA,
-        "rows of the table of hashed character n-grams (1 to 3) that stands beside the words, 0: none",
+        "size of the hashed character n-gram table (n = 1 to 3); 0: none",
         flag="ngrams",
         low=0,
         high=2**24,
     )
     max_length: int = option(
-        FROM_DATA, "words read of a text, which is truncated there", flag="student_max_length", low=1
+        FROM_DATA, "maximum number of words per text; longer texts are truncated", flag="student_max_length", low=1
     )
     min_count: int = option(
-        2, "a word must occur this often in the transfer set to get a vector of its own", flag="min_count", low=1
+        2, "minimum number of occurrences in the transfer set for a word to get its own vector", flag="min_count", low=1
     )
     dropout: float = option(
         float(FROM_DATA),
@@ -156,35 +187,44 @@ class StudentSettings(Checked):
     )
     word_dropout: float = option(
         float(FROM_DATA),
-        "noise: share of the words that are unknown in a training step",
+        "share of the words that are replaced by the unknown word in a training step",
         flag="word_dropout",
         low=0,
         high=0.9,
     )
     vector_noise: float = option(
         0.0,
-        "noise: standard deviation of what is added to word vectors in a training step",
+        "standard deviation of the noise that is added to word vectors in a training step",
         flag="vector_noise",
         low=0,
         high=10,
     )
-    epochs: int = option(FROM_DATA, "passes over the transfer set at most", flag="student_epochs", low=1)
+    epochs: int = option(
+        FROM_DATA,
+        "maximum number of epochs over the transfer set; training may stop earlier, when dev no longer improves",
+        flag="student_epochs",
+        low=1,
+    )
     learning_rate: float = option(
-        float(FROM_DATA), "peak learning rate of all but the word vectors", flag="student_lr", low=0, high=10
+        float(FROM_DATA),
+        "peak learning rate of all parameters except the word vectors",
+        flag="student_lr",
+        low=0,
+        high=10,
     )
     vector_learning_rate: float = option(
         float(FROM_DATA), "peak learning rate of the word vectors", flag="vector_lr", low=0, high=10
     )
     averaging: float = option(
         0.0,
-        "EMA decay of the weights that are evaluated and kept; 0: the weights themselves",
+        "decay of the exponential moving average of the weights, which is evaluated and saved; 0: no averaging",
         flag="student_averaging",
         low=0,
         high=0.9999,
     )
-    batch_size: int = option(FROM_DATA, "texts in a training step", flag="student_batch", low=1)
+    batch_size: int = option(FROM_DATA, "number of texts per training step", flag="student_batch", low=1)
     sampling: str = option(
-        "uniform", "uniform: every text once an epoch; stratified: every class equally often", choices=SAMPLINGS
+        "uniform", "uniform: every text once per epoch; stratified: every class equally often", choices=SAMPLINGS
     )
 
     def suited(self, architecture: str = "") -> StudentSettings:

@@ -44,7 +44,7 @@ class Mode:
 
 MODES = {
     "all": Mode(
-        "trains the teacher, the student alone and the distilled student, and writes the report; keeps finished stages",
+        "runs every stage from the teacher to the report; finished stages are kept",
         ("data", "teacher", "transfer", "student", "objective"),
         "distill.commands.all_stages:run_all_stages",
         shared="distill.commands.all_stages:prepare_teachers",
@@ -60,7 +60,7 @@ MODES = {
         chooses_settings=True,
     ),
     "label": Mode(
-        "computes the teacher's logits for the transfer set and lists the labels that the teacher doubts",
+        "computes the teacher's logits for the transfer set; lists the labels that the teacher doubts",
         ("data", "transfer"),
         "distill.commands.label:label",
         shared="distill.commands.teachers:cache_outputs",
@@ -81,7 +81,7 @@ MODES = {
         "distill.commands.evaluate:test",
     ),
     "compare": Mode(
-        "trains every combination of objectives, students and seeds and writes one table of their test results",
+        "trains every combination of student, objective and seed; writes one table of test results",
         ("data", "teacher", "transfer", "student", "objective", "compare"),
         "distill.commands.compare:compare",
         shared="distill.commands.compare:prepare_teachers",
@@ -101,12 +101,12 @@ MODES = {
         "distill.commands.export:export",
     ),
     "benchmark": Mode(
-        "measures the speed of every model from raw text to label and writes one table",
+        "measures every model's speed, from raw text to label; writes one table",
         ("data", "export"),
         "distill.commands.benchmark.table:benchmark",
     ),
     "predict": Mode(
-        "labels files of any size with a bundle and keeps the order of their rows",
+        "labels files of any size with a bundle; the rows keep their order",
         ("data", "predict"),
         "distill.predict:predict",
         takes_run=False,

@@ -1,4 +1,4 @@
-"""What a student is taught by: the objective's terms and their weights, read from ``--objective``."""
+"""The objective of a student: the terms of its loss and their weights, parsed from ``--objective``."""
 
 from __future__ import annotations
 
@@ -19,29 +19,27 @@ EXAMPLE = "--objective logits, soft, hint, mutual, dist, or several as in logits
 
 @dataclass(frozen=True)
 class ObjectiveSettings(Checked):
-    """What the student learns from: a weighted sum of terms; --a and --T are the reference repo's names of weights."""
+    """The student's loss, a weighted sum of terms; --a and --T are the reference repository's names of two weights."""
 
     objective: str = option(
         LOGITS,
-        "what the student learns from, a sum of TERM or TERM:WEIGHT joined by +; terms: " + ", ".join(TERMS),
+        "terms of the loss: TERM or TERM:WEIGHT, several joined by +, e.g. logits+hint:0.5; terms: " + ", ".join(TERMS),
     )
     hard_weight: float = option(
         float(FROM_DATA),
-        "weight of the cross-entropy with the labels (with soft targets Hinton's alpha)",
+        "weight of the cross-entropy with the labels; with soft targets, Hinton's alpha",
         flag="a",
         low=0,
         high=1e6,
     )
     logits_weight: float = option(
         1.0,
-        "weight of the mean squared error with the teacher's logits; --a 1 --T 0 trains the student alone",
+        "weight of the mean squared error with the teacher's logits; --a 1 --T 0 trains the student without a teacher",
         flag="T",
         low=0,
         high=1e6,
     )
-    temperature: float = option(
-        2.0, "what logits are divided by before the softmax, in soft targets and dist", low=1e-3, high=1e3
-    )
+    temperature: float = option(2.0, "temperature of the softmax in soft targets and dist", low=1e-3, high=1e3)
 
     def __post_init__(self) -> None:
         super().__post_init__()

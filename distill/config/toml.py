@@ -1,4 +1,4 @@
-"""The settings file: TOML, flat, with the names of the flags."""
+"""The settings file: flat TOML that uses the flags' names."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from distill.config import SECTIONS, Settings, flag_of
 from distill.errors import UserError, join_faults
 
 Field = dataclasses.Field[Any]
-KINDS = {
+TYPE_NAMES = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
     str: "a text in quotes",
     tuple: "a list of texts in quotes",
 }
-BITS = 1024  # of a whole number that can be meant; one of 4,300 digits Python cannot even write
-LARGEST = 2**53  # whole numbers up to here are exact as floats
+MAX_BITS = 1024  # of an integer; Python refuses to format one of more than 4,300 digits
+MAX_EXACT_INT = 2**53  # integers up to here are exact as floats
 
 
 def _by_flag() -> dict[str, tuple[str, Field]]:
-    """Every setting by its flag: its section and its field."""
+    """All settings: flag -> (section, field)."""
     return {
         flag_of(field): (section, field) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)
     }
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The values in a settings file, by ``SECTION.FIELD``; ranges are checked where settings are made.
+    """Read a settings file; returns its values by ``SECTION.FIELD``. The settings classes check their ranges.
 
     Raises:
-        UserError: it is no TOML, or names what is no setting, or a value is of another kind.
+        UserError: the file is not TOML, a name is unknown, or a value has the wrong type.
     """
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
         given = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # of TOML and of UTF-8; lists in lists in lists
-        raise UserError(f"this is no TOML: {error}", path, "lines such as student_epochs = 8") from error
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8; deeply nested lists
+        raise UserError(f"invalid TOML: {error}", path, "write lines such as student_epochs = 8") from error
     settings = _by_flag()
     faults = [
         f"line {_line_of(name, text)}: {fault}"
@@ -51,48 +51,50 @@ def read(path: Path) -> dict[str, Any]:
         if (fault := _fault(name, value, settings))
     ]
     if faults:
-        raise UserError(
-            join_faults(faults), path, "the names are those of python distill.py --help, without the dashes"
-        )
+        raise UserError(join_faults(faults), path, "use the names of python distill.py --help, without the dashes")
     return {
-        f"{section}.{field.name}": _as(field, given[name])
+        f"{section}.{field.name}": _converted(field, given[name])
         for name, (section, field) in settings.items()
         if name in given
     }
 
 
 def _fault(name: str, value: Any, settings: dict[str, tuple[str, Field]]) -> str:
-    """What is wrong with a line; empty where nothing is."""
+    """The error in a line, or ""."""
     if isinstance(value, dict):
-        return f"{name!r} begins a table; write names alone, without tables and dots"
+        return f"{name!r} starts a table; write plain names, without tables and dots"
     if name not in settings:
         near = difflib.get_close_matches(name, settings, 1)
-        return f"{name!r} is no setting" + (f", did you mean {near[0]}?" if near else "")
-    if isinstance(value, int) and value.bit_length() > BITS:
+        return f"unknown setting {name!r}" + (f", did you mean {near[0]}?" if near else "")
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
         return f"{name} is too large"
     _, field = settings[name]
-    return "" if _as(field, value) is not None else f"{name} is {value!r}, {KINDS[type(field.default)]} is needed"
+    return (
+        ""
+        if _converted(field, value) is not None
+        else f"{name} is {value!r}, must be {TYPE_NAMES[type(field.default)]}"
+    )
 
 
-def _as(field: Field, value: Any) -> Any:
-    """A value of a file as the field's kind; None where it is of another."""
-    kind = type(field.default)
-    if kind is tuple:
+def _converted(field: Field, value: Any) -> Any:
+    """A file's value as the field's type; None if it has another type."""
+    expected = type(field.default)
+    if expected is tuple:
         return tuple(value) if isinstance(value, list) and all(isinstance(text, str) for text in value) else None
-    if kind is float and type(value) is int and abs(value) <= LARGEST:
+    if expected is float and type(value) is int and abs(value) <= MAX_EXACT_INT:
         return float(value)
-    return value if type(value) is kind else None
+    return value if type(value) is expected else None
 
 
 def _line_of(name: str, text: str) -> int:
-    """Where a name stands first at the beginning of a line."""
-    begins = re.compile(rf"[\s\[\"']*{re.escape(name)}\b")
-    return next((number for number, line in enumerate(text.split("\n"), 1) if begins.match(line)), 1)
+    """The number of the first line that starts with a name."""
+    pattern = re.compile(rf"[\s\[\"']*{re.escape(name)}\b")
+    return next((number for number, line in enumerate(text.split("\n"), 1) if pattern.match(line)), 1)
 
 
 def text_of(settings: Settings) -> str:
-    """The file of what differs from the defaults, each with its sentence above; :func:`read` gives it back."""
-    lines = ["# Settings of distill; use them with: python distill.py --config FILE"]
+    """The settings that differ from their defaults, as a settings file with a comment above each."""
+    lines = ["# Settings of distill. Use them with: python distill.py --config FILE"]
     for flag, (section, field) in _by_flag().items():
         value = getattr(getattr(settings, section), field.name)
         if value != field.default:
@@ -101,5 +103,5 @@ def text_of(settings: Settings) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value in TOML: just as in JSON, but for one character that JSON leaves as it is."""
+    """A value in TOML, which is JSON except that TOML also escapes DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -66,7 +66,7 @@ def test_a_weight_can_be_given_and_without_teachers_there_is_none(drawn: dict[st
 
 
 def test_few_dev_texts_do_not_choose(drawn: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(defaults, "FEW_DEV", TEXTS + 1)
+    monkeypatch.setattr(defaults, "MIN_DEV_FOR_SELECTION", TEXTS + 1)
     assert choose_linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == DEFAULT_LINEAR_WEIGHT
 
 

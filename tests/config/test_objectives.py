@@ -46,9 +46,9 @@ def test_weights(settings: dict[str, float], weights: dict[str, float]) -> None:
         ({"objective": "soft:much"}, "soft weighs much"),
         ({"objective": "soft", "hard_weight": 1.5}, "soft weighs -0.5 (1 - a)"),
         ({"objective": "soft+soft"}, "names a term twice"),
-        ({"temperature": 0.0}, "--temperature is 0.0, 0.001 to 1000 is needed"),
-        ({"temperature": -2.0}, "--temperature is -2.0, 0.001 to 1000 is needed"),
-        ({"temperature": float("nan")}, "--temperature is nan, 0.001 to 1000 is needed"),
+        ({"temperature": 0.0}, "--temperature is 0.0, must be between 0.001 and 1000"),
+        ({"temperature": -2.0}, "--temperature is -2.0, must be between 0.001 and 1000"),
+        ({"temperature": float("nan")}, "--temperature is nan, must be between 0.001 and 1000"),
     ],
 )
 def test_refused(settings: dict[str, float], message: str) -> None:

@@ -34,10 +34,10 @@ def test_the_tables_are_those_of_the_command(made: ModuleType) -> None:
 def test_every_flag_and_every_default_is_there() -> None:
     for action in parser()._actions:
         assert all(f"`{name}" in PAGE for name in action.option_strings)
-    assert "| `--teacher_lr FLOAT` | peak learning rate of the last layer (default: 0.0002) |" in PAGE
-    assert "| `--cell {lstm,gru}` | bilstm: its recurrent cell (default: lstm) |" in PAGE
-    assert "| `--strict`, `--no-strict` | stop at the first bad row" in PAGE
-    assert re.search(r"`--unlabeled PATH` \| .*; may come several times \|", PAGE)
+    assert "| `--teacher_lr FLOAT` | peak learning rate of the encoder's last layer (default: 0.0002) |" in PAGE
+    assert "| `--cell {lstm,gru}` | bilstm: type of recurrent cell (default: lstm) |" in PAGE
+    assert "| `--strict`, `--no-strict` | stop at the first invalid row" in PAGE
+    assert re.search(r"`--unlabeled PATH` \| .*; can be repeated \|", PAGE)
 
 
 def test_modes_heed_sections_that_there_are() -> None:

@@ -81,14 +81,13 @@ def test_only_what_differs_is_written_with_its_sentence() -> None:
         "# what to do",
         'mode = "compare"',
         "",
-        "# file of unlabelled texts (txt: one a line, jsonl, csv, tsv, parquet)",
+        "# file of unlabelled texts: txt (one text per line), jsonl, csv, tsv or parquet",
         'unlabeled = ["一.txt", "a\\"b"]',
         "",
-        "# weight of the cross-entropy with the labels (with soft targets Hinton's alpha); -1: follows the network and "
-        "the data",
+        "# weight of the cross-entropy with the labels; with soft targets, Hinton's alpha; -1: chosen automatically",
         "a = 0.5",
         "",
-        "# stop at the first bad row, instead of writing it into a file of its own",
+        "# stop at the first invalid row instead of writing it to a separate file",
         "strict = true",
     ]
 
@@ -115,27 +114,27 @@ def test_flags_win(tmp_path: Path) -> None:
     [
         (
             "# student_epoch\n\nstudent_epoch = 3\n",
-            "line 3: 'student_epoch' is no setting, did you mean student_epochs?",
+            "line 3: unknown setting 'student_epoch', did you mean student_epochs?",
         ),
-        ("zzzz = 3\n", "line 1: 'zzzz' is no setting -> the names are those of"),
-        ("seeds = 2\n[student]\nepochs = 8\n", "line 2: 'student' begins a table; write names alone"),
-        ("student.epochs = 8\n", "line 1: 'student' begins a table"),
-        ("\nseeds = true\n", "line 2: seeds is True, a whole number is needed"),
-        ("seeds = 2.0\n", "seeds is 2.0, a whole number is needed"),
-        ('a = "1"\n', "a is '1', a number is needed"),
-        ("a = true\n", "a is True, a number is needed"),
+        ("zzzz = 3\n", "line 1: unknown setting 'zzzz' -> use the names of"),
+        ("seeds = 2\n[student]\nepochs = 8\n", "line 2: 'student' starts a table; write plain names"),
+        ("student.epochs = 8\n", "line 1: 'student' starts a table"),
+        ("\nseeds = true\n", "line 2: seeds is True, must be a whole number"),
+        ("seeds = 2.0\n", "seeds is 2.0, must be a whole number"),
+        ('a = "1"\n', "a is '1', must be a number"),
+        ("a = true\n", "a is True, must be a number"),
         (f"a = 1{'0' * 400}\n", "line 1: a is too large"),
         (f"seeds = 0x{'f' * 5000}\n", "line 1: seeds is too large"),
-        (f"a = {2**60}\n", f"a is {2**60}, a number is needed"),
-        ("strict = 1\n", "strict is 1, true or false is needed"),
-        ("data = 1\n", "data is 1, a text in quotes is needed"),
-        ('unlabeled = "x"\n', "unlabeled is 'x', a list of texts in quotes is needed"),
-        ("unlabeled = [1]\n", "unlabeled is [1], a list of texts in quotes is needed"),
-        ("zzzz = 3\nseeds = 2.0\n", "line 1: 'zzzz' is no setting; line 2: seeds is 2.0"),
-        ("config = 'x'\n", "'config' is no setting"),
-        ("seeds = 2\nseeds = \n", "this is no TOML: Invalid value (at line 2, column 9)"),
-        ("seeds = 2\nseeds = 3\n", "this is no TOML: Cannot overwrite a value"),
-        (f"seeds = {'[' * 9999}{']' * 9999}", "this is no TOML: maximum recursion depth exceeded"),
+        (f"a = {2**60}\n", f"a is {2**60}, must be a number"),
+        ("strict = 1\n", "strict is 1, must be true or false"),
+        ("data = 1\n", "data is 1, must be a text in quotes"),
+        ('unlabeled = "x"\n', "unlabeled is 'x', must be a list of texts in quotes"),
+        ("unlabeled = [1]\n", "unlabeled is [1], must be a list of texts in quotes"),
+        ("zzzz = 3\nseeds = 2.0\n", "line 1: unknown setting 'zzzz'; line 2: seeds is 2.0"),
+        ("config = 'x'\n", "unknown setting 'config'"),
+        ("seeds = 2\nseeds = \n", "invalid TOML: Invalid value (at line 2, column 9)"),
+        ("seeds = 2\nseeds = 3\n", "invalid TOML: Cannot overwrite a value"),
+        (f"seeds = {'[' * 9999}{']' * 9999}", "invalid TOML: maximum recursion depth exceeded"),
     ],
 )
 def test_what_cannot_be_meant(tmp_path: Path, text: str, message: str) -> None:
@@ -149,27 +148,27 @@ def test_what_cannot_be_meant(tmp_path: Path, text: str, message: str) -> None:
 def test_what_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes("data = '中'".encode("gb18030"))
-    with pytest.raises(UserError, match="this is no TOML: 'utf-8' codec can't decode"):
+    with pytest.raises(UserError, match="invalid TOML: 'utf-8' codec can't decode"):
         read(path)
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "none.toml")
 
 
 def test_ranges_hold_in_the_file_too(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--student_dropout is 1.5, 0 to 0.9 is needed"):
+    with pytest.raises(UserError, match=r"--student_dropout is 1.5, must be between 0 and 0.9"):
         settings("--config", written(tmp_path, "student_dropout = 1.5\n"))
-    with pytest.raises(UserError, match="--mode is 'train', one of all, train_teacher"):
+    with pytest.raises(UserError, match="--mode is 'train', must be one of all, train_teacher"):
         settings("--config", written(tmp_path, "mode = 'train'\n"))
-    with pytest.raises(UserError, match=r"--wait is inf, 0.001 to 3600 is needed"):
+    with pytest.raises(UserError, match=r"--wait is inf, must be between 0.001 and 3600"):
         settings("--config", written(tmp_path, "wait = inf\n"))
-    with pytest.raises(UserError, match=r"--seed is 9{20}, 0 to 4e\+09 is needed"):  # what generators can take
+    with pytest.raises(UserError, match=r"--seed is 9{20}, must be between 0 and 4e\+09"):  # what generators can take
         settings("--config", written(tmp_path, f"seed = {'9' * 20}\n"))
-    with pytest.raises(UserError, match=r"--data is 'a\\x00b', text in UTF-8 without NUL is needed"):
+    with pytest.raises(UserError, match=r"--data is 'a\\x00b', must be UTF-8 text without NUL characters"):
         settings("--config", written(tmp_path, 'data = "a\\u0000b"\n'))
 
 
 def test_bytes_that_are_no_text_are_refused_before_a_file_must_hold_them() -> None:
-    with pytest.raises(UserError, match=r"--data is 'x\\udcff', text in UTF-8 without NUL is needed"):
+    with pytest.raises(UserError, match=r"--data is 'x\\udcff', must be UTF-8 text without NUL characters"):
         settings("--data", "x\udcff")
     with pytest.raises(UserError, match="--unlabeled is"):
         settings("--unlabeled", "y", "--unlabeled", "x\udcff")
