@@ -43,7 +43,7 @@ from distill.export.bundle import bundle_arrays  # noqa: E402
 from distill.models.bilstm import BiLSTM, BiLSTMConfig  # noqa: E402
 from distill.reporting.tables import three_digits  # noqa: E402
 from distill.runtime import networks  # noqa: E402
-from distill.runtime.layers import lanes  # noqa: E402
+from distill.runtime.native import lanes  # noqa: E402
 
 SEED, BATCH = 42, 256
 SIZES = BiLSTMConfig(words=20_000, width=100, hidden=128, classes=5)
@@ -124,11 +124,11 @@ def variants(model: BiLSTM, threads: int, folder: Path) -> list[Variant]:
 
 def shipped(model: BiLSTM) -> Run:
     """What a bundle runs."""
-    student = networks.student(*bundle_arrays(model))
+    student = networks.StudentNetwork(*bundle_arrays(model))
 
     def run(batch: Texts) -> Any:
         rows, starts = np.empty(0, np.int32), np.zeros(len(batch.ids) + 1, np.int64)
-        return student.logits(networks.encoded(batch.ids, batch.lengths, rows, starts))
+        return student.logits(networks.encoded_texts(batch.ids, batch.lengths, rows, starts))
 
     return run
 

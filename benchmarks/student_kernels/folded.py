@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from distill.export.bundle import bundle_arrays
 from distill.models.bilstm import BiLSTM
 from distill.runtime import native
-from distill.runtime.layers import LINE, lanes, pointer
+from distill.runtime.arrays import CACHE_LINE
+from distill.runtime.native import lanes
 from distill.runtime.recurrent import DIRECTIONS
+from distill.runtime.structs import address
 
 Floats = NDArray[np.float32]
 END = np.float32(7.90531110763549805)
@@ -183,10 +185,15 @@ def in_c_floats(net: Folded, folder: Path) -> Run:
     return run
 
 
+def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
+    """The address of an array's data, as an argument of a C function."""
+    return ctypes.c_void_p(address(array))
+
+
 def in_lines(array: Floats) -> Floats:
     """A copy that begins at a cache line."""
-    room = np.empty(array.size + LINE // 4, np.float32)
-    first = -room.ctypes.data % LINE // 4
+    room = np.empty(array.size + CACHE_LINE // 4, np.float32)
+    first = -room.ctypes.data % CACHE_LINE // 4
     copied = room[first : first + array.size].reshape(array.shape)
     copied[:] = array
     return copied

@@ -1,4 +1,4 @@
-"""The student without PyTorch: a bundle in, labels out. Needs numpy and, once on a machine, a C compiler."""
+"""The student without PyTorch: loads a bundle and classifies texts. Needs numpy and, once per machine, a C compiler."""
 
 from __future__ import annotations
 
@@ -13,38 +13,40 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.runtime.bundle import AGAIN, read_bundle
-from distill.runtime.layers import check, pointer
-from distill.runtime.lexicon import Lexicon, Ngrams
-from distill.runtime.native import library
-from distill.runtime.networks import student
-from distill.runtime.texts import beginnings, pack
+from distill.runtime.native import check_status, library
+from distill.runtime.networks import StudentNetwork
+from distill.runtime.ngrams import NgramRows
+from distill.runtime.packing import pack, pack_beginnings
+from distill.runtime.segmentation import NativeSegmenter
+from distill.runtime.structs import address
 
 __all__ = ["Runtime", "load"]
 
-SHARD = 256  # texts that a thread takes at a time at most: few enough for the cache, many enough to be of like lengths
-LEAST = 64  # and at least
+# Texts that a thread processes at a time: few enough for the cache, many enough to find texts of similar lengths.
+MAX_SHARD, MIN_SHARD = 256, 64
 
 
 class Runtime:
-    """A student from its bundle; its methods may be called from several threads at once.
+    """A student loaded from its bundle. Threads may share it.
 
     Args:
         folder: the bundle, as ``--mode export`` wrote it.
-        threads: over which many texts are spread; 0: one a core.
+        threads: that share the texts of a call; 0: one per core.
 
     Raises:
-        UserError: the folder is no bundle, a damaged one, or one of a newer format; there is no C compiler.
+        UserError: the folder is not a bundle, or the bundle is damaged or of a newer format; there is no C compiler.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         bundle = read_bundle(Path(folder))
         self.labels: tuple[str, ...] = tuple(bundle.card["labels"])
         self.temperature = float(bundle.card["temperature"])
-        self._most, self._read = int(bundle.card["max_length"]), int(bundle.card["ngram_characters"])
+        self._max_length = int(bundle.card["max_length"])
+        self._ngram_characters = int(bundle.card["ngram_characters"])
         try:
-            self._lexicon = Lexicon(bundle.arrays)
-            self._ngrams = Ngrams(bundle.arrays["ngrams.row_of"]) if self._read else None
-            self._student = student(bundle.card["network"], bundle.arrays)
+            self._segmenter = NativeSegmenter(bundle.arrays)
+            self._ngram_rows = NgramRows(bundle.arrays["ngrams.row_of"]) if self._ngram_characters else None
+            self._network = StudentNetwork(bundle.card["network"], bundle.arrays)
         except (KeyError, ValueError, IndexError) as error:
             raise UserError(f"this bundle is broken: {error!r}", folder, AGAIN) from error
         self._threads = threads or os.cpu_count() or 1
@@ -54,19 +56,19 @@ class Runtime:
         """Logits in the order of the texts, shape (texts, classes).
 
         Raises:
-            UserError: a text is no string.
+            UserError: a text is not a string.
         """
-        if len(texts) <= SHARD:
-            return self._logits(texts, 0)
-        rounds = -(-len(texts) // (SHARD * self._threads))  # of shards of one size: no thread waits for another's last
-        size = max(LEAST, -(-len(texts) // (rounds * self._threads)))
+        if len(texts) <= MAX_SHARD:
+            return self._shard_logits(texts, 0)
+        rounds = -(-len(texts) // (MAX_SHARD * self._threads))  # shards of one size: no thread waits for a longer one
+        size = max(MIN_SHARD, -(-len(texts) // (rounds * self._threads)))
         firsts = range(0, len(texts), size)
         shards = [texts[first : first + size] for first in firsts]
-        return np.concatenate(list((self._pool.map if self._pool else map)(self._logits, shards, firsts)))
+        return np.concatenate(list((self._pool.map if self._pool else map)(self._shard_logits, shards, firsts)))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of every text."""
-        return [self.labels[place] for place in self.logits(texts).argmax(axis=1).tolist()]
+        return [self.labels[index] for index in self.logits(texts).argmax(axis=1).tolist()]
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
@@ -75,25 +77,26 @@ class Runtime:
         return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
     def cut(self, texts: Sequence[str]) -> list[list[str]]:
-        """The words that the student sees of every text, before unknown ones fall into their characters."""
-        return self._lexicon.cut_all(texts)
+        """The words of every text, before those outside the vocabulary are replaced by their characters."""
+        return self._segmenter.segment(texts)
 
-    def _logits(self, texts: Sequence[str], first: int) -> NDArray[np.float32]:
+    def _shard_logits(self, texts: Sequence[str], first: int) -> NDArray[np.float32]:
+        """Logits of some texts; ``first`` is the index of the first of them among the caller's texts."""
         packed = pack(texts, first)
-        read = beginnings(texts, packed, self._read) if self._ngrams else packed
-        found = self._student.room(len(texts))
-        check(
-            library().distill_classify(
-                self._lexicon.struct,
-                self._ngrams.struct if self._ngrams else None,
-                ctypes.byref(self._student),
+        ngram_texts = pack_beginnings(texts, packed, self._ngram_characters) if self._ngram_rows else packed
+        logits = self._network.logits_buffer(len(texts))
+        check_status(
+            library().distill_logits_of_texts(
+                self._segmenter.struct,
+                self._ngram_rows.struct if self._ngram_rows else None,
+                self._network.struct,
                 ctypes.byref(packed.struct),
-                ctypes.byref(read.struct),
-                self._most,
-                pointer(found),
+                ctypes.byref(ngram_texts.struct),
+                self._max_length,
+                address(logits),
             )
         )
-        return found[:, : len(self.labels)]
+        return logits[:, : len(self.labels)]
 
 
 load = Runtime

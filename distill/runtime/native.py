@@ -1,6 +1,6 @@
-"""The C kernels: compiled once for the machine that they run on, kept in a cache, loaded by ctypes.
+"""The C kernels: compiled once on each machine for its processor, cached, and loaded through ctypes.
 
-``DISTILL_MARCH`` names a family of processors instead, as in x86-64-v3: the library then serves every one of them.
+``DISTILL_MARCH`` (the compiler's ``-march``, such as x86-64-v3) compiles for a family of processors instead.
 """
 
 from __future__ import annotations
@@ -18,33 +18,104 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distill.errors import UserError
+from distill.runtime.constants import KERNELS
+from distill.runtime.structs import MIRRORS, EncodedTexts, Int32, Int64, Lexicon, NgramTable, Student, Texts, layout
 
-KERNELS = Path(__file__).parent / "kernels"
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno")
-LINKED = ("-lm",)
+LIBRARIES = ("-lm",)
+
+Array = ctypes.c_void_p  # the address of an array
+LexiconPointer, NgramTablePointer = ctypes.POINTER(Lexicon), ctypes.POINTER(NgramTable)
+StudentPointer, TextsPointer, EncodedPointer = map(ctypes.POINTER, (Student, Texts, EncodedTexts))
+ARGUMENTS = {  # of every exported function, in the order of its C definition; all return a status but distill_lanes
+    "distill_lanes": (),
+    "distill_build_trie": (Array, Int64, Int64, Array, Array, Array, Int64, Array),
+    "distill_segment": (LexiconPointer, TextsPointer, Array, Array),
+    "distill_encode": (LexiconPointer, TextsPointer, Int64, Array, Array),
+    "distill_ngram_rows": (NgramTablePointer, TextsPointer, Array, Array),
+    "distill_logits_of_ids": (StudentPointer, EncodedPointer, Array),
+    "distill_logits_of_texts": (
+        *(LexiconPointer, NgramTablePointer, StudentPointer, TextsPointer, TextsPointer),
+        *(Int32, Array),
+    ),
+}
+FORWARD_PASS = (ctypes.c_void_p, EncodedPointer, Array)  # arguments of a network's function; see kernels/network.h
+
+
+class _FieldOffset(ctypes.Structure):
+    """See kernels/layout.h."""
+
+    _fields_ = (("field", ctypes.c_char_p), ("offset", Int64))
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels; the first call on a machine compiles them, which takes a second or two.
+    """The compiled kernels; the first call on a machine compiles them, which takes some seconds.
 
     Raises:
-        UserError: there is no C compiler, or it fails.
+        UserError: there is no C compiler, it fails, or the cache folder cannot be written.
+        RuntimeError: a struct differs between C and Python (a fault of this program).
     """
-    sources = sorted(KERNELS.glob("*.c"))
     digest = hashlib.sha256(" ".join(_flags()).encode() + _processor())
     for source in sorted(KERNELS.iterdir()):
         digest.update(source.read_bytes())
     path = cache_folder() / f"kernels-{digest.hexdigest()[:16]}.so"
     if not path.exists():
-        build(sources, path)
-    return ctypes.CDLL(str(path))
+        build(sorted(KERNELS.glob("*.c")), path)
+    loaded = ctypes.CDLL(str(path))
+    for name, mirror in MIRRORS.items():
+        _check_layout(loaded, name, mirror)
+    for name, arguments in ARGUMENTS.items():
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = arguments, ctypes.c_int32
+    return loaded
+
+
+def forward_pass(name: str) -> ctypes._CFuncPtr:
+    """The function of a network: ``(network, encoded texts, pooled) -> status``; see kernels/network.h."""
+    function = getattr(library(), name)
+    function.argtypes, function.restype = FORWARD_PASS, ctypes.c_int32
+    return function  # type: ignore[no-any-return]
+
+
+def lanes() -> int:
+    """Lanes of 32 bits in a vector of the compiled kernels."""
+    return int(library().distill_lanes())
+
+
+def check_status(status: int) -> None:
+    """Raise an error for the status that a kernel returned: 0 is success, anything else a lack of memory."""
+    if status:
+        raise UserError("there is no memory left for these texts", None, "give fewer or shorter texts at once")
+
+
+def _check_layout(loaded: ctypes.CDLL, name: str, mirror: type[ctypes.Structure]) -> None:
+    in_c, in_python = _layout_in_c(loaded, name), layout(mirror)
+    if in_c != in_python:
+        raise RuntimeError(
+            f"struct {name} differs between distill/runtime/kernels and its ctypes mirror {mirror.__module__}."
+            f"{mirror.__name__}: offsets (and size) in C {in_c}, in Python {in_python}"
+        )
+
+
+def _layout_in_c(loaded: ctypes.CDLL, name: str) -> dict[str, int]:
+    """What EXPORT_LAYOUT (kernels/layout.h) exported for a struct; empty if nothing."""
+    try:
+        first = _FieldOffset.in_dll(loaded, f"distill_layout_{name}")
+    except ValueError:
+        return {}
+    entries, offsets = ctypes.cast(ctypes.pointer(first), ctypes.POINTER(_FieldOffset)), {}
+    for entry in entries:
+        offsets[(entry.field or b"").decode()] = int(entry.offset)
+        if entry.field is None:
+            break
+    return offsets
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: ``DISTILL_CACHE``, or ``distill`` in the user's cache folder."""
-    given = os.environ.get("DISTILL_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill"
+    """The folder of compiled kernels: ``DISTILL_CACHE``, or ``distill`` in the user's cache folder."""
+    chosen = os.environ.get("DISTILL_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill"
 
 
 def _flags() -> tuple[str, ...]:
@@ -52,17 +123,21 @@ def _flags() -> tuple[str, ...]:
 
 
 def _processor() -> bytes:
-    """What the processor can do: a home folder may be shared by machines of several kinds."""
+    """The processor's model and features: machines of several kinds may share a home folder."""
     if os.environ.get("DISTILL_MARCH"):
         return b""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else []
-    told = [line for line in lines if line.startswith((b"flags", b"Features", b"model name"))]
-    return b"".join(told[:2]) + f"{platform.machine()} {platform.processor()}".encode()
+    features = [line for line in lines if line.startswith((b"flags", b"Features", b"model name"))]
+    return b"".join(features[:2]) + f"{platform.machine()} {platform.processor()}".encode()
 
 
 def build(sources: list[Path], path: Path) -> None:
-    """Compile C sources into a library, written atomically."""
+    """Compile C sources into a shared library, written atomically.
+
+    Raises:
+        UserError: there is no C compiler, it fails, or the library's folder cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = Path(tempfile.mkdtemp(dir=path.parent))
@@ -70,22 +145,22 @@ def build(sources: list[Path], path: Path) -> None:
         hint = "set DISTILL_CACHE to a folder that can be written"
         raise UserError(f"compiled kernels cannot be kept here: {error.strerror}", path.parent, hint) from error
     try:
-        command = [*_compiler(), *_flags(), "-o", str(temporary / path.name), *map(str, sources), *LINKED]
+        command = [*_compiler(), *_flags(), "-o", str(temporary / path.name), *map(str, sources), *LIBRARIES]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own sources)
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["it said nothing"])[0]
-            raise UserError(f"the C compiler failed: {said}", " ".join(command[:2]), "CC=gcc, or another compiler")
+            message = (done.stderr.strip().splitlines() or ["it printed no message"])[0]
+            raise UserError(f"the C compiler failed: {message}", " ".join(command[:2]), "CC=gcc, or another compiler")
         (temporary / path.name).replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _compiler() -> list[str]:
-    given = os.environ.get("CC", "").split()
-    found = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
-    if given or found:
-        return given or [found]
+    chosen = os.environ.get("CC", "").split()
+    installed = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
+    if chosen or installed:
+        return chosen or [installed]
     if find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "cc"]
     hint = "apt install gcc, or pip install ziglang"
-    raise UserError("the student's kernels need a C compiler once on each machine, there is none", "PATH", hint)
+    raise UserError("the student's kernels need a C compiler once on each machine, and there is none", "PATH", hint)

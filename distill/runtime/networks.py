@@ -1,4 +1,8 @@
-"""A bundle's network as the kernels take it: one struct for all students; see kernels/classify.c."""
+"""The registry of networks, and the network of a bundle with its classifier; see kernels/student.c.
+
+A new network is a module like ``average`` (which fills in the struct of a kernel like ``kernels/average.c``) and a line
+in ``NETWORKS``.
+"""
 
 from __future__ import annotations
 
@@ -9,73 +13,71 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.runtime.layers import Arrays, Dense, Floats, Struct, check, dense, lanes, padded, pointer
-from distill.runtime.native import library
-from distill.runtime.pooled import average, convolutions
+from distill.runtime.arrays import Arrays, Floats, pad_axis
+from distill.runtime.average import average
+from distill.runtime.dense import dense_layer
+from distill.runtime.native import check_status, forward_pass, lanes, library
 from distill.runtime.recurrent import recurrent
+from distill.runtime.structs import EncodedTexts, Student, address
+from distill.runtime.textcnn import textcnn
 
-KINDS = {"bilstm": recurrent, "textcnn": convolutions, "average": average}  # in the order of kernels/classify.c
-
-
-class Encoded(Struct):
-    """Texts as ids; see kernels/networks.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("ids", "lengths", "rows", "starts")),
-        ("texts", ctypes.c_int64),
-        ("longest", ctypes.c_int32),
-    )
+NETWORKS = {"bilstm": recurrent, "textcnn": textcnn, "average": average}  # by the architecture in a bundle's card
 
 
-def encoded(
-    ids: NDArray[np.int32], lengths: NDArray[np.int32], rows: NDArray[np.int32], starts: NDArray[np.int64]
-) -> Encoded:
-    """Texts as ids.
+def encoded_texts(
+    ids: NDArray[np.int32], lengths: NDArray[np.int32], ngram_rows: NDArray[np.int32], ngram_starts: NDArray[np.int64]
+) -> EncodedTexts:
+    """Texts as ids, for the kernels.
 
     Args:
-        ids: of the words, shape (texts, longest).
-        lengths: how many of them count, shape (texts,).
-        rows: of all texts' n-grams, shape (n-grams,).
-        starts: where each text's begin, shape (texts + 1,).
+        ids: of the words, shape (texts, max_length).
+        lengths: how many ids of each text are used, shape (texts,).
+        ngram_rows: of all texts' n-grams, shape (n-grams,).
+        ngram_starts: where each text's rows begin, shape (texts + 1,).
     """
-    return Encoded(ids=ids, lengths=lengths, rows=rows, starts=starts, texts=len(ids), longest=ids.shape[1])
-
-
-class NativeStudent(Struct):
-    """See kernels/classify.c."""
-
-    _fields_ = (
-        ("kind", ctypes.c_int32),
-        ("width", ctypes.c_int32),
-        ("network", ctypes.c_void_p),
-        ("layer", Dense),
-        ("classifier", Dense),
-        ("says", ctypes.c_void_p),
-        ("classes", ctypes.c_int32),
+    return EncodedTexts(
+        ids=ids,
+        lengths=lengths,
+        ngram_rows=ngram_rows,
+        ngram_starts=ngram_starts,
+        count=len(ids),
+        max_length=ids.shape[1],
     )
 
-    def logits(self, texts: Encoded) -> Floats:
+
+class StudentNetwork:
+    """A student's network and classifier: ids in, logits out. Threads may share it.
+
+    Args:
+        card: the ``network`` of a bundle's card.
+        arrays: the bundle's arrays.
+    """
+
+    def __init__(self, card: Mapping[str, Any], arrays: Arrays) -> None:
+        network = NETWORKS[card["architecture"]](card, arrays)
+        weight, ngram_logits = arrays["classifier.weight"], arrays.get("ngrams.says")
+        self.classes = weight.shape[1]
+        parts = pad_axis(weight.reshape(-1, network.part_features, self.classes), 1, 2 * lanes())
+        self._classifier = dense_layer(parts.reshape(-1, self.classes), arrays["classifier.bias"])
+        forward = forward_pass(network.forward_pass)
+        self._student = Student(
+            forward=ctypes.cast(forward, ctypes.c_void_p).value,
+            network=ctypes.addressof(network.struct),
+            pooled_width=network.width,
+            sorts_texts=network.sorts_texts,
+            hidden=network.hidden,
+            classifier=self._classifier,
+            classes=self.classes,
+            **({} if ngram_logits is None else {"ngram_logits": np.ascontiguousarray(ngram_logits, np.float32)}),
+        ).keep_alive(network)
+        self.struct = ctypes.byref(self._student)
+
+    def logits(self, texts: EncodedTexts) -> Floats:
         """Logits, shape (texts, classes)."""
-        found = self.room(texts.texts)
-        check(library().distill_logits(ctypes.byref(self), ctypes.byref(texts), pointer(found)))
-        return found[:, : self.classes]
+        logits = self.logits_buffer(texts.count)
+        check_status(library().distill_logits_of_ids(self.struct, ctypes.byref(texts), address(logits)))
+        return logits[:, : self.classes]
 
-    def room(self, texts: int) -> Floats:
-        """An array for logits; its last columns, beyond the classes, are padding."""
-        return np.empty((texts, self.classifier.out), np.float32)
-
-
-def student(card: Mapping[str, Any], arrays: Arrays) -> NativeStudent:
-    """The student of a bundle's card."""
-    made = KINDS[card["architecture"]](card, arrays)
-    weight, says = arrays["classifier.weight"], arrays.get("ngrams.says")
-    parts = padded(weight.reshape(-1, made.features, weight.shape[1]), 1, 2 * lanes())
-    return NativeStudent(
-        kind=list(KINDS).index(card["architecture"]),
-        width=made.width,
-        network=ctypes.addressof(made.struct),
-        layer=made.layer,
-        classifier=dense(parts.reshape(-1, weight.shape[1]), arrays["classifier.bias"]),
-        classes=weight.shape[1],
-        **({} if says is None else {"says": np.ascontiguousarray(says, dtype=np.float32)}),
-    ).keeping(made.struct)
+    def logits_buffer(self, texts: int) -> Floats:
+        """An uninitialised array for logits; its columns beyond the classes are padding."""
+        return np.empty((texts, self._classifier.out), np.float32)

@@ -1,45 +1,47 @@
-"""biLSTM and biGRU as kernels/recurrent.c computes them."""
+"""The biLSTM and biGRU students as kernels/recurrent.c computes them; the quantisation is described there."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.runtime.layers import Arrays, Floats, Made, Struct, aligned, lanes, numbers, padded
-from distill.runtime.texts import address
+from distill.runtime.arrays import Arrays, Floats, aligned_zeros, dequantise, max_row_norm, pad_axis
+from distill.runtime.constants import STATE_GROUP, STATE_ONE
+from distill.runtime.native import lanes
+from distill.runtime.pooling import PoolingNetwork
+from distill.runtime.structs import Int32, Pointer, Struct, address
 
-STATE_ONE = 127  # a state of 1 as an integer, as in kernels/recurrent.c
-GROUP = 16  # states whose products are summed in 16 bits, likewise
-SUM = 2**15 - GROUP // 2 * STATE_ONE  # of a group's products; weights that are rounded up take the rest
-DIRECTIONS = ("ahead", "back")
-
-
-BOTH = ctypes.c_void_p * 2  # directions
-OF_DIRECTION = ("input", "bias", "folded_scale", "recurrent", "rest", "recurrent_scale", "recurrent_bias")
+DIRECTIONS = ("ahead", "back")  # forward and backward, as in the names of a bundle's arrays
+PER_DIRECTION = (
+    *("input_weights", "bias", "projection_scale"),
+    *("recurrent_weights", "zero_point", "recurrent_scale", "recurrent_bias"),
+)
+MAX_GROUP_SUM = 2**15 - STATE_GROUP // 2 * STATE_ONE  # of 16 bits; the rest is for weights that are rounded up
+MAX_I16 = 2**15 - 1
+TINY = 1e-12  # the least scale: a column may be all zeros
 
 
 class Recurrent(Struct):
-    """See kernels/networks.h."""
+    """Weights of both directions, and the projections of words; see kernels/recurrent.c."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("gates", "units", "width", "sentence")),
-        ("vectors", ctypes.c_void_p),
-        *((name, BOTH) for name in OF_DIRECTION),
-        ("folded", ctypes.c_void_p),
-        ("known", ctypes.c_void_p),
+        *((name, Int32) for name in ("gates", "units", "width", "sentence")),
+        ("vectors", Pointer),
+        *((name, Pointer * 2) for name in PER_DIRECTION),
+        ("projections", Pointer),
+        ("is_cached", Pointer),
     )
 
 
-def recurrent(card: Mapping[str, Any], arrays: Arrays) -> Made:
-    """BiLSTM or biGRU of a bundle."""
+def recurrent(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
+    """The biLSTM or biGRU of a bundle."""
     gates, hidden = (3 if card["cell"] == "gru" else 4), int(card["hidden"])
-    vectors = numbers(arrays["words"], arrays["words.scale"])
-    longest = float(np.sqrt((vectors**2).sum(1).max()))
-    directions = [_Direction(arrays, name, gates, hidden, longest) for name in DIRECTIONS]
+    vectors = dequantise(arrays["words"], arrays["words.scale"])
+    norm = max_row_norm(vectors)
+    directions = [_Direction(arrays, name, gates, hidden, norm) for name in DIRECTIONS]
     units = directions[0].units
     struct = Recurrent(
         gates=gates,
@@ -47,52 +49,62 @@ def recurrent(card: Mapping[str, Any], arrays: Arrays) -> Made:
         width=vectors.shape[1],
         sentence=bool(card["sentence"]),
         vectors=vectors,
-        **{name: (ctypes.c_void_p * 2)(*(address(getattr(one, name)) for one in directions)) for name in OF_DIRECTION},
-        folded=aligned(len(vectors), 2, gates * units),
-        known=np.zeros(len(vectors), np.uint8),
-    )
-    return Made(struct.keeping(directions), width=4 * units, features=hidden)
+        **{name: (Pointer * 2)(*(address(getattr(one, name)) for one in directions)) for name in PER_DIRECTION},
+        projections=aligned_zeros(len(vectors), 2, gates * units, dtype=np.int16),
+        is_cached=np.zeros(len(vectors), np.uint8),
+    ).keep_alive(directions)
+    return PoolingNetwork("distill_recurrent", struct, 4 * units, part_features=hidden, sorts_texts=True)
 
 
 class _Direction:
-    """One direction's weights: blocks of units, gates side by side, recurrent weights in seven bits and a sign.
+    """The weights of one direction, in the kernel's order of columns: blocks of LANES units with gates side by side.
 
-    A sigmoid is made of tanh of half of what goes in, so the weights of those gates are halved here.
+    The weights of sigmoid gates are halved, as sigmoid(x) = (1 + tanh(x / 2)) / 2.
     """
 
-    def __init__(self, arrays: Arrays, name: str, gates: int, hidden: int, longest: float) -> None:
-        block = 2 * lanes()  # whole vectors for the classifier too
-        self.units = -(-hidden // block) * block
+    def __init__(self, arrays: Arrays, name: str, gates: int, hidden: int, max_norm: float) -> None:
+        self._gates, self._hidden, self._block = gates, hidden, 2 * lanes()  # whole vectors for the classifier too
+        self.units = -(-hidden // self._block) * self._block
+        self._quantise_input(arrays[f"input.{name}"], arrays[f"bias.{name}"], max_norm)
+        recurrent_factor = 0.5 if gates == 3 else 1  # a GRU multiplies it by the reset gate, a sigmoid
+        self.recurrent_bias = self._columns(arrays[f"recurrent_bias.{name}"], recurrent_factor)
+        recurrent = self._columns(arrays[f"recurrent.{name}"], recurrent_factor)
+        self._quantise_recurrent(pad_axis(recurrent, 0, self._block))
 
-        def blocks(array: NDArray[Any], new: float) -> Floats:
-            """(…, gates x hidden) -> (…, columns), the gates of one block of units side by side."""
-            share = np.array([0.5, 0.5, new, 0.5][:gates])[:, None]
-            split = padded(array.reshape(*array.shape[:-1], gates, hidden) * share, -1, block)
-            split = split.reshape(*array.shape[:-1], gates, -1, lanes()).swapaxes(-3, -2)
-            return np.ascontiguousarray(split.reshape(*array.shape[:-1], -1), dtype=np.float32)
+    def _columns(self, array: NDArray[Any], new_factor: float) -> Floats:
+        """(…, gates x hidden) -> (…, columns); the third gate (LSTM's cell, GRU's new) is multiplied by the factor."""
+        factors = np.array([0.5, 0.5, new_factor, 0.5][: self._gates])[:, None]
+        leading = array.shape[:-1]
+        scaled = pad_axis(array.reshape(*leading, self._gates, self._hidden) * factors, -1, self._block)
+        blocks = scaled.reshape(*leading, self._gates, -1, lanes()).swapaxes(-3, -2)
+        return np.ascontiguousarray(blocks.reshape(*leading, -1), dtype=np.float32)
 
-        weight, bias = blocks(arrays[f"input.{name}"], 1), blocks(arrays[f"bias.{name}"], 1)
-        bound = longest * np.sqrt((weight**2).sum(0)) + np.abs(bias)  # Cauchy-Schwarz: no word's share is larger
-        self.folded_scale = np.maximum(bound / 32767, 1e-12).astype(np.float32)
-        self.input, self.bias = weight / self.folded_scale, bias / self.folded_scale
-        new = 0.5 if gates == 3 else 1  # a GRU's is multiplied with the reset gate, a sigmoid, first
-        self.recurrent_bias = blocks(arrays[f"recurrent_bias.{name}"], new)
-        recurrent = padded(blocks(arrays[f"recurrent.{name}"], new), 0, block)  # (units, columns)
-        scale = np.maximum(_scale(recurrent), 1e-12)
+    def _quantise_input(self, weights: NDArray[Any], bias: NDArray[Any], max_norm: float) -> None:
+        """Scales with which the projections of all words fit 16 bits, and the weights divided by them."""
+        input_weights, input_bias = self._columns(weights, 1), self._columns(bias, 1)
+        bounds = max_norm * np.sqrt((input_weights**2).sum(0)) + np.abs(input_bias)  # Cauchy-Schwarz, for any word
+        self.projection_scale = np.maximum(bounds / MAX_I16, TINY).astype(np.float32)
+        self.input_weights, self.bias = input_weights / self.projection_scale, input_bias / self.projection_scale
+
+    def _quantise_recurrent(self, weights: Floats) -> None:
+        """Weights (units, columns) in 8 bits, with their scales and the zero-point correction."""
+        scale = np.maximum(_weight_scale(weights), TINY)
         self.recurrent_scale = (scale / STATE_ONE).astype(np.float32)
-        whole = np.rint(recurrent / scale).astype(np.int8)
-        self.rest = -STATE_ONE * whole.sum(0, dtype=np.int32)
-        fours = whole.reshape(self.units // 4, 4, -1, gates, lanes())  # (k / 4, 4, blocks, gates, lanes)
+        quantised = np.rint(weights / scale).astype(np.int8)
+        self.zero_point = -STATE_ONE * quantised.sum(0, dtype=np.int32)
+        fours = quantised.reshape(self.units // 4, 4, -1, self._gates, lanes())  # (units / 4, 4, blocks, gates, lanes)
         fours = fours.transpose(2, 0, 3, 4, 1)
-        self.recurrent = aligned(*fours.shape, dtype=np.int8)
-        self.recurrent[...] = fours
+        self.recurrent_weights = aligned_zeros(*fours.shape, dtype=np.int8)
+        self.recurrent_weights[...] = fours
 
 
-def _scale(weights: Floats) -> Floats:
-    """Of each column of (units, columns): the smallest with which no sum of a group is too large, and so no weight.
+def _weight_scale(weights: Floats) -> Floats:
+    """The smallest scale of each column of (units, columns) with which no 16-bit sum of a group overflows.
 
-    A lane sums pairs of products, those of every other pair of a group's states; states are 0 to 2 ``STATE_ONE``.
+    A 16-bit accumulator adds up every other pair of a group's products. A state is 0 to 2 ``STATE_ONE``, so the sum is
+    largest where all states with positive weights, or all with negative ones, are at their maximum.
     """
-    groups = weights.reshape(-1, GROUP // 4, 2, 2, weights.shape[-1])
-    most = np.maximum(groups.clip(0, None).sum((1, 3)), -groups.clip(None, 0).sum((1, 3)))  # (groups, lanes, columns)
-    return np.asarray(most.max((0, 1)) * 2 * STATE_ONE / SUM)
+    groups = weights.reshape(-1, STATE_GROUP // 4, 2, 2, weights.shape[-1])
+    positive, negative = groups.clip(0, None).sum((1, 3)), -groups.clip(None, 0).sum((1, 3))
+    max_sums = np.maximum(positive, negative)  # (groups, accumulators, columns)
+    return np.asarray(max_sums.max((0, 1)) * 2 * STATE_ONE / MAX_GROUP_SUM)

@@ -1,4 +1,4 @@
-"""The kernels say what PyTorch says, for every network, whatever its sizes and the lengths of the texts."""
+"""The kernels' logits equal PyTorch's, for every network, its sizes, and texts of any length."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from distill.models import registry
 from distill.models.inference import predict_logits
 from distill.models.registry import Student
 from distill.runtime import networks
-from distill.runtime.networks import Encoded
+from distill.runtime.networks import StudentNetwork
+from distill.runtime.structs import EncodedTexts
 from distill.text.batching import PackedIds
 
-WORDS, WIDTH, CLASSES, LONGEST, BUCKETS = 60, 10, 3, 9, 64
+WORDS, WIDTH, CLASSES, MAX_LENGTH, BUCKETS = 60, 10, 3, 9, 64
 
 
-def student(hidden: int, ngrams: int, **chosen: Any) -> Student:
-    """A network with random weights, large enough that gates and filters differ."""
+def student(hidden: int, ngrams: int, **config: Any) -> Student:
+    """A student with random weights, large enough that gates and filters differ."""
     torch.manual_seed(0)
     vectors = np.random.default_rng(0).standard_normal((WORDS, WIDTH)).astype(np.float32)
     words = ["<pad>", "<unk>", *(f"w{i}" for i in range(WORDS - 2))]
-    made = registry.build(StudentSettings(hidden=hidden, ngrams=ngrams, **chosen), vectors, words, CLASSES)
-    finished = registry.finish(made).eval()
+    model = registry.build(StudentSettings(hidden=hidden, ngrams=ngrams, **config), vectors, words, CLASSES)
+    finished = registry.finish(model).eval()
     assert isinstance(finished, Student)
     with torch.no_grad():
         for parameter in finished.parameters():
@@ -40,26 +41,26 @@ def student(hidden: int, ngrams: int, **chosen: Any) -> Student:
     return finished
 
 
-def encoded(words: list[list[int]], ngrams: list[list[int]]) -> Encoded:
-    ids = np.zeros((len(words), LONGEST), np.int32)
+def encoded(words: list[list[int]], ngrams: list[list[int]]) -> EncodedTexts:
+    ids = np.zeros((len(words), MAX_LENGTH), np.int32)
     for row, text in zip(ids, words, strict=True):
         row[: len(text)] = text
     lengths = np.array([len(text) for text in words], np.int32)
     starts = np.cumsum([0, *(len(text) for text in ngrams)]).astype(np.int64)
-    return networks.encoded(ids, lengths, np.array([row for text in ngrams for row in text], np.int32), starts)
+    return networks.encoded_texts(ids, lengths, np.array([row for text in ngrams for row in text], np.int32), starts)
 
 
 def texts(count: int, with_ngrams: bool) -> tuple[list[list[int]], list[list[int]]]:
-    """Random texts of all lengths; some have no n-gram that is known."""
+    """Random texts of all lengths; some have no n-grams."""
     random = np.random.default_rng(count)
-    words = [random.integers(1, WORDS, random.integers(1, LONGEST + 1)).tolist() for _ in range(count)]
+    words = [random.integers(1, WORDS, random.integers(1, MAX_LENGTH + 1)).tolist() for _ in range(count)]
     ngrams = [random.integers(1, BUCKETS, random.integers(0, 12) * with_ngrams).tolist() for _ in range(count)]
     return words, ngrams
 
 
 def in_pytorch(model: Student, words: list[list[int]], ngrams: list[list[int]]) -> NDArray[np.float32]:
-    beside = PackedIds([text or [0] for text in ngrams], 0) if model.ngrams else None
-    return predict_logits(model, PackedIds(words, 0, beside), "").numpy()
+    ngram_ids = PackedIds([text or [0] for text in ngrams], 0) if model.ngrams else None
+    return predict_logits(model, PackedIds(words, 0, ngram_ids), "").numpy()
 
 
 @pytest.mark.parametrize("ngrams", [0, BUCKETS])
@@ -67,39 +68,39 @@ def in_pytorch(model: Student, words: list[list[int]], ngrams: list[list[int]]) 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_are_those_of_pytorch(name: str, hidden: int, ngrams: int) -> None:
     model = student(hidden, ngrams, **NETWORKS[name])
-    words, beside = texts(70, bool(ngrams))
-    wanted = in_pytorch(model, words, beside)
-    found = networks.student(*bundle_arrays(model)).logits(encoded(words, beside))
-    near = 2e-2 if NETWORKS[name]["architecture"] == "bilstm" else 2e-3  # states of a recurrent one have eight bits
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=near * np.abs(wanted).max())
+    words, ngram_rows = texts(70, bool(ngrams))
+    expected = in_pytorch(model, words, ngram_rows)
+    logits = StudentNetwork(*bundle_arrays(model)).logits(encoded(words, ngram_rows))
+    tolerance = 2e-2 if NETWORKS[name]["architecture"] == "bilstm" else 2e-3  # recurrent states have eight bits
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.fixture(scope="module")
-def lstm() -> networks.Student:
-    return networks.student(*bundle_arrays(student(12, BUCKETS, **NETWORKS["lstm"])))
+def lstm() -> StudentNetwork:
+    return StudentNetwork(*bundle_arrays(student(12, BUCKETS, **NETWORKS["lstm"])))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_a_text_has_its_logits_whatever_its_neighbours(lstm: networks.Student, data: st.DataObject) -> None:
-    words, beside = texts(data.draw(st.integers(1, 60)), with_ngrams=True)
+def test_logits_do_not_depend_on_neighbours(lstm: StudentNetwork, data: st.DataObject) -> None:
+    words, ngram_rows = texts(data.draw(st.integers(1, 60)), with_ngrams=True)
     order = data.draw(st.permutations(range(len(words))))
-    together = lstm.logits(encoded([words[i] for i in order], [beside[i] for i in order]))
-    alone = np.concatenate([lstm.logits(encoded([words[i]], [beside[i]])) for i in order])
+    together = lstm.logits(encoded([words[i] for i in order], [ngram_rows[i] for i in order]))
+    alone = np.concatenate([lstm.logits(encoded([words[i]], [ngram_rows[i]])) for i in order])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("weight", [0.02, -0.02])
-def test_equal_weights_leave_no_sum_wrong(weight: float) -> None:
-    """As all are as large as the largest, the sums of products are as large as they can be."""
+def test_accumulators_do_not_overflow(weight: float) -> None:
+    """With equal weights the sums of products are as large as they can be."""
     model = student(40, 0, **NETWORKS["lstm"])
     with torch.no_grad():
         for name, parameter in model.lstm.named_parameters():  # type: ignore[union-attr]
             parameter.fill_(weight if "hh" in name else 1.0)
-    words, beside = texts(20, with_ngrams=False)
-    found = networks.student(*bundle_arrays(model)).logits(encoded(words, beside))
-    np.testing.assert_allclose(found, in_pytorch(model, words, beside), atol=2e-2)
+    words, ngram_rows = texts(20, with_ngrams=False)
+    logits = StudentNetwork(*bundle_arrays(model)).logits(encoded(words, ngram_rows))
+    np.testing.assert_allclose(logits, in_pytorch(model, words, ngram_rows), atol=2e-2)
 
 
-def test_a_student_of_no_texts_says_nothing(lstm: networks.Student) -> None:
+def test_no_texts(lstm: StudentNetwork) -> None:
     assert lstm.logits(encoded([], [])).shape == (0, CLASSES)

@@ -22,7 +22,7 @@ from distill.errors import UserError
 from distill.export.bundle import export_bundle
 from distill.models.registry import Documents, save_student
 from distill.models.textgcn import GraphTable, GraphTableConfig
-from distill.runtime import SHARD, Runtime, load
+from distill.runtime import MAX_SHARD, Runtime, load
 from distill.runtime.bundle import ARRAYS, CARD, checksum
 
 ODD = ["", " \t", "🙂🙂", "球队\x00公布", "\ud800今天", "İΣ ΑΣ", "[UNK]股票[UNK]", "i-pace 3-1 1.5t", "基" * 5000]
@@ -55,7 +55,7 @@ def test_every_text_has_a_label(runtime: Runtime, texts: list[str]) -> None:
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_many_texts_keep_their_order(bundle: Path, threads: int) -> None:
     several = load(bundle, threads)
-    texts = (TITLES * (3 * SHARD // len(TITLES) + 1))[: 2 * SHARD + 17]
+    texts = (TITLES * (3 * MAX_SHARD // len(TITLES) + 1))[: 2 * MAX_SHARD + 17]
     alone = {text: several.logits([text])[0] for text in TITLES}
     np.testing.assert_allclose(several.logits(texts), np.stack([alone[text] for text in texts]), rtol=0, atol=1e-5)
 
@@ -79,17 +79,17 @@ def test_words_are_those_of_training(runtime: Runtime) -> None:
     assert cut == [["i", "-", "pace", "今天", "公布", "新", "消息"], [], ["3", "-", "1"]]
 
 
-@pytest.mark.parametrize("wrong", ["一个字符串", "串" * (SHARD + 1)])
+@pytest.mark.parametrize("wrong", ["一个字符串", "串" * (MAX_SHARD + 1)])
 def test_one_string_is_no_list(runtime: Runtime, wrong: str) -> None:
-    with pytest.raises(UserError, match="a list of them is needed"):
+    with pytest.raises(UserError, match="a list of strings is needed"):
         runtime.predict(wrong)
 
 
-@pytest.mark.parametrize("place", [1, SHARD + 3])
+@pytest.mark.parametrize("place", [1, MAX_SHARD + 3])
 def test_the_text_that_is_none_is_named(runtime: Runtime, place: int) -> None:
-    texts: list[str] = ["好"] * (SHARD + 9)
+    texts: list[str] = ["好"] * (MAX_SHARD + 9)
     texts[place] = None  # type: ignore[call-overload]
-    with pytest.raises(UserError, match="no string but NoneType") as error:
+    with pytest.raises(UserError, match="not a string but NoneType") as error:
         runtime.predict(texts)
     assert error.value.where == f"text {place}"
 

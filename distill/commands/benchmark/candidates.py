@@ -80,7 +80,7 @@ def bundle(bench: Bench, name: str, folder: Path) -> Candidate:
     return Candidate(
         name=f"{name}, bundle",
         open=lambda threads: runtime.load(shipped, threads=threads).predict,
-        batch=runtime.SHARD,
+        batch=runtime.MAX_SHARD,
         threads=bench.threads,
         like=f"{name}, PyTorch",
         child=(BUNDLE, str(shipped)),

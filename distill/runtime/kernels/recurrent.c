@@ -1,268 +1,332 @@
-/* biLSTM and biGRU: maximum and mean of the states of each text, for texts of any lengths and without padding.
+/* Bidirectional LSTM and GRU, pooled over a text's words by maximum and mean. recurrent_reference.c is the
+ * specification: the same function in plain float32. This file computes it in integers and without padding.
  *
- * A word's product with the input weights depends on the word alone, so it is made once a word, when the word is first
- * met, and kept in 16 bits ("folded"). What is left of a step is the recurrent product, in 8-bit integers. Columns stand
- * in blocks of LANES units with their gates side by side, so that a block's gates meet in registers.
+ * One step of one direction, for a text with the previous state h and cell c:
+ *
+ *   gates   = projection[word] * projection_scale + (W h) * recurrent_scale      one value per column, gates x units
+ *   LSTM:     c = sigmoid(forget) c + sigmoid(input) tanh(cell),  h = sigmoid(output) tanh(c)
+ *   GRU:      n = tanh(new + sigmoid(reset) ((W h)_new + recurrent_bias)),  h = (1 - z) n + z h,  z = sigmoid(update)
+ *
+ * Input projections. A word's product with the input weights depends on the word alone. It is computed when the word
+ * first occurs, bias included, and stored as 16-bit integers in a table with one row per word (`projections`).
+ *
+ * Recurrent product. States are stored as unsigned bytes, u = round((h + 1) * STATE_ONE), and weights as signed bytes w
+ * with one scale per column, so W h = recurrent_scale * (sum of u w - STATE_ONE * sum of w). The last term is the
+ * zero-point correction, with which the accumulators start. Products of STATE_GROUP states are summed in 16 bits (or in
+ * 32 where the processor can), then added to 32-bit accumulators. Cells, GRU states and pooling are float32.
+ *
+ * Sigmoids. sigmoid(x) = (1 + tanh(x / 2)) / 2, and the 1/2 of the argument is part of the scales. tanh is a fraction
+ * (vectors.h), so that each step takes two divisions.
+ *
+ * Layout. A block is LANES units of one direction. The columns of a block are its gates side by side: column
+ * (block * gates + gate) * LANES + lane. A block's gates thus meet in registers, where the step is finished.
+ *
+ * Tiles. Texts are sorted by falling length and processed in tiles of TILE texts whose states fit the cache. The texts
+ * of a tile that have ended are always its last ones, so a step simply processes fewer texts.
  */
-#include "networks.h"
+#include "constants.h"
+#include "layout.h"
+#include "network.h"
 #include "vectors.h"
 #include <stdlib.h>
 
-#define ROWS GRU_ROWS /* the larger of the two */
-#define STATE_ONE 127.0f /* a state of 1 as an integer; what is kept is the state plus 1 */
-#define GROUP 16         /* states whose products are summed in 16 bits */
-
 typedef struct {
-    uint8_t *before, *after; /* states as integers [TILE][units] */
-    float *cell;             /* LSTM's cell, GRU's state [units / LANES][TILE][LANES]: what a block needs is together */
-    float *most, *sum;       /* over the steps, likewise */
-    const int16_t *row[TILE], *next[TILE]; /* of the folded table, for this step and the one after */
+    int32_t gates;                      /* 4: LSTM's input, forget, cell, output; 3: GRU's reset, update, new */
+    int32_t units;                      /* of a direction, padded with weights of 0 to a multiple of 2 LANES */
+    int32_t width;                      /* of a word vector */
+    int32_t sentence;                   /* the mean of the words is the only step */
+    const float *vectors;               /* [words][width] */
+    const float *input_weights[2];      /* forward, backward: [width][columns], divided by projection_scale */
+    const float *bias[2];               /* [columns], likewise */
+    const float *projection_scale[2];   /* [columns] */
+    const int8_t *recurrent_weights[2]; /* [units / LANES][units / 4][gates][LANES][4] */
+    const int32_t *zero_point[2];       /* [columns]: -STATE_ONE * the sum of a column's weights */
+    const float *recurrent_scale[2];    /* [columns] */
+    const float *recurrent_bias[2];     /* [columns]: of GRU's new gate, else 0 */
+    int16_t *projections;               /* [words][2][columns] */
+    uint8_t *is_cached;                 /* [words]: whether the word's row of `projections` is computed */
+} Recurrent;
+
+EXPORT_LAYOUT(Recurrent, FIELD(Recurrent, gates), FIELD(Recurrent, units), FIELD(Recurrent, width),
+              FIELD(Recurrent, sentence), FIELD(Recurrent, vectors), FIELD(Recurrent, input_weights),
+              FIELD(Recurrent, bias), FIELD(Recurrent, projection_scale), FIELD(Recurrent, recurrent_weights),
+              FIELD(Recurrent, zero_point), FIELD(Recurrent, recurrent_scale), FIELD(Recurrent, recurrent_bias),
+              FIELD(Recurrent, projections), FIELD(Recurrent, is_cached));
+
+#define MAX_ROWS GRU_ROWS   /* the larger of GRU_ROWS and LSTM_ROWS */
+#define PROJECTION_BLOCK 64 /* columns of a projection that are summed at a time */
+
+/* Working memory for the texts of a tile. */
+typedef struct {
+    uint8_t *states, *next_states; /* 8-bit states [TILE][units], before and after the step */
+    float *cell;                   /* LSTM's cell or GRU's state [units / LANES][TILE][LANES], contiguous in a block */
+    float *max, *sum;              /* of the states over the steps, in the same layout */
+    const int16_t *projection[TILE], *next_projection[TILE]; /* rows of `projections` for this and the next step */
 } Tile;
 
-static void fold(const Recurrent *net, int32_t word) {
+/* Compute the word's row of `projections` in both directions. */
+static void cache_projection(const Recurrent *net, int32_t word) {
     const int32_t columns = net->gates * net->units;
     const float *vector = net->vectors + (int64_t)word * net->width;
-    float sums[64];
+    float sums[PROJECTION_BLOCK];
     for (int direction = 0; direction < 2; direction++) {
-        int16_t *target = net->folded + ((int64_t)word * 2 + direction) * columns;
-        for (int32_t first = 0; first < columns; first += 64) {
-            const int32_t count = columns - first < 64 ? columns - first : 64;
+        int16_t *target = net->projections + ((int64_t)word * 2 + direction) * columns;
+        for (int32_t first = 0; first < columns; first += PROJECTION_BLOCK) {
+            const int32_t count = columns - first < PROJECTION_BLOCK ? columns - first : PROJECTION_BLOCK;
             memcpy(sums, net->bias[direction] + first, sizeof(float) * count);
             for (int32_t k = 0; k < net->width; k++) {
-                const float *weights = net->input[direction] + (int64_t)k * columns + first;
+                const float *weights = net->input_weights[direction] + (int64_t)k * columns + first;
                 for (int32_t j = 0; j < count; j++) sums[j] += vector[k] * weights[j];
             }
             for (int32_t j = 0; j < count; j++) target[first + j] = (int16_t)__builtin_rintf(sums[j]);
         }
     }
-    __atomic_store_n(&net->known[word], 1, __ATOMIC_RELEASE); /* another thread may write the same numbers: harmless */
+    __atomic_store_n(&net->is_cached[word], 1, __ATOMIC_RELEASE); /* two threads may write the same numbers: harmless */
 }
 
-INLINE const int16_t *folded_row(const Recurrent *net, int32_t word, int direction) {
-    if (!__atomic_load_n(&net->known[word], __ATOMIC_ACQUIRE)) fold(net, word);
-    return net->folded + ((int64_t)word * 2 + direction) * net->gates * net->units;
+INLINE const int16_t *projection_row(const Recurrent *net, int32_t word, int direction) {
+    if (!__atomic_load_n(&net->is_cached[word], __ATOMIC_ACQUIRE)) cache_projection(net, word);
+    return net->projections + ((int64_t)word * 2 + direction) * net->gates * net->units;
 }
 
-/* recurrent products of `rows` texts with the gates of one block of units */
-INLINE void products(const uint8_t *states, int32_t units, const int8_t *weights, const int32_t *rest, const int rows,
-                     const int gates, Ints found[ROWS][4]) {
+/* sums[row][gate] = zero-point correction + dot product of the text's state and the weights, for `rows` texts and the
+ * gates of one block. `rows` and `gates` are compile-time constants. */
+INLINE void recurrent_product(const uint8_t *states, int32_t units, const int8_t *weights, const int32_t *zero_point,
+                              const int rows, const int gates, I32 sums[MAX_ROWS][4]) {
     UNROLLED for (int row = 0; row < rows; row++)
-        UNROLLED for (int gate = 0; gate < gates; gate++) found[row][gate] = ints(rest + gate * LANES);
-    for (int32_t group = 0; group < units; group += GROUP) {
-        Sums sums[ROWS][4] = {};
-        UNROLLED for (int32_t k = group; k < group + GROUP; k += 4, weights += gates * 4 * LANES) {
-            Bytes columns[4];
-            if (rows == 1) __builtin_prefetch(weights + 1024), __builtin_prefetch(weights + 1088); /* it waits for them */
+        UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] = load_i32(zero_point + gate * LANES);
+    for (int32_t group = 0; group < units; group += STATE_GROUP) {
+        Accumulator group_sums[MAX_ROWS][4] = {};
+        UNROLLED for (int32_t k = group; k < group + STATE_GROUP; k += 4, weights += gates * 4 * LANES) {
+            I8x4 columns[4];
+            if (rows == 1) __builtin_prefetch(weights + 1024), __builtin_prefetch(weights + 1088); /* memory-bound */
             UNROLLED for (int gate = 0; gate < gates; gate++) {
                 memcpy(&columns[gate], weights + gate * 4 * LANES, sizeof columns[gate]);
-                IN_REGISTER(columns[gate]); /* read once for all rows: loads are what is short */
+                IN_REGISTER(columns[gate]); /* load once for all rows: the load ports are the bottleneck */
             }
             UNROLLED for (int row = 0; row < rows; row++) {
-                int32_t four;
-                memcpy(&four, states + row * units + k, sizeof four);
-                const Bytes state = (Bytes)((Ints){} + four);
+                int32_t four_states;
+                memcpy(&four_states, states + row * units + k, sizeof four_states);
+                const I8x4 state = (I8x4)((I32){} + four_states);
                 UNROLLED for (int gate = 0; gate < gates; gate++) {
-                    sums[row][gate] = dot(sums[row][gate], state, columns[gate]);
-                    IN_REGISTER(sums[row][gate]); /* now: products that wait to be added would fill the registers */
+                    group_sums[row][gate] = dot_u8_i8(group_sums[row][gate], state, columns[gate]);
+                    IN_REGISTER(group_sums[row][gate]); /* add now: pending products would fill the registers */
                 }
             }
         }
-        __asm__("" ::: "memory"); /* `found` from memory: it does not fit the registers beside the sums */
+        __asm__("" ::: "memory"); /* keep `sums` in memory: they do not fit the registers next to group_sums */
         UNROLLED for (int row = 0; row < rows; row++)
-            UNROLLED for (int gate = 0; gate < gates; gate++) found[row][gate] += total(sums[row][gate]);
+            UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] += lane_sums(group_sums[row][gate]);
     }
 }
 
-/* each in a function of its own: where the compiler puts them into others it runs out of registers, and sums in memory
- * take half as long again */
-#define PRODUCTS(name, rows, gates)                                                                                 \
+/* Instances that are not inlined: within their callers the compiler would run out of registers, and accumulators in
+ * memory make a step half as slow again. */
+#define RECURRENT_PRODUCT(name, rows, gates)                                                                        \
     static __attribute__((noinline)) void name(const uint8_t *states, int32_t units, const int8_t *weights,         \
-                                               const int32_t *rest, Ints found[ROWS][4]) {                          \
-        products(states, units, weights, rest, rows, gates, found);                                                 \
+                                               const int32_t *zero_point, I32 sums[MAX_ROWS][4]) {                  \
+        recurrent_product(states, units, weights, zero_point, rows, gates, sums);                                   \
     }
-PRODUCTS(lstm_products, LSTM_ROWS, 4)
-PRODUCTS(lstm_product, 1, 4)
-PRODUCTS(gru_products, GRU_ROWS, 3)
-PRODUCTS(gru_product, 1, 3)
+RECURRENT_PRODUCT(lstm_product, LSTM_ROWS, 4)
+RECURRENT_PRODUCT(lstm_product_single, 1, 4)
+RECURRENT_PRODUCT(gru_product, GRU_ROWS, 3)
+RECURRENT_PRODUCT(gru_product_single, 1, 3)
 
-/* What goes into a sigmoid comes halved, by its scale, as sigmoids are made of tanh; what a GRU's reset gate is
- * multiplied with comes halved too, for the 2 under a sigmoid. */
-INLINE Floats lstm(const Floats gate[4], float *cell) {
-    const Fraction in = tanh_of(gate[0]), forget = tanh_of(gate[1]), new = tanh_of(gate[2]), out = tanh_of(gate[3]);
-    const Floats both = in.under * new.under;
-    const Floats state = (opened(forget) * floats(cell) * both + opened(in) * new.over * forget.under)
-        / (forget.under * (both + both));
-    keep(cell, state);
-    const Fraction squashed = tanh_of(state);
-    return opened(out) * squashed.over / (out.under * (squashed.under + squashed.under));
+/* The next state of LANES units; updates the cell. Arguments of sigmoids are already halved. */
+INLINE F32 lstm_cell(const F32 gate[4], float *cell) {
+    const Fraction input = tanh_fraction(gate[0]), forget = tanh_fraction(gate[1]);
+    const Fraction candidate = tanh_fraction(gate[2]), output = tanh_fraction(gate[3]);
+    const F32 common = input.denominator * candidate.denominator;
+    const F32 next_cell = (sigmoid_numerator(forget) * load_f32(cell) * common
+                           + sigmoid_numerator(input) * candidate.numerator * forget.denominator)
+        / (forget.denominator * (common + common));
+    store_f32(cell, next_cell);
+    const Fraction squashed = tanh_fraction(next_cell);
+    return sigmoid_numerator(output) * squashed.numerator
+        / (output.denominator * (squashed.denominator + squashed.denominator));
 }
 
-INLINE Floats gru(const Floats gate[4], Floats recurrent_new, float *state) {
-    const Fraction reset = tanh_of(gate[0]), update = tanh_of(gate[1]);
-    const Fraction new = tanh_of(gate[2] + recurrent_new * opened(reset) / reset.under);
-    const Floats next = ((update.under - update.over) * new.over + opened(update) * new.under * floats(state))
-        / (update.under * (new.under + new.under));
-    keep(state, next);
-    return next;
+/* Likewise for a GRU. recurrent_new, which the reset gate is multiplied with, is halved too, for the sigmoid's 1/2. */
+INLINE F32 gru_cell(const F32 gate[4], F32 recurrent_new, float *state) {
+    const Fraction reset = tanh_fraction(gate[0]), update = tanh_fraction(gate[1]);
+    const Fraction candidate =
+        tanh_fraction(gate[2] + recurrent_new * sigmoid_numerator(reset) / reset.denominator);
+    const F32 next_state = ((update.denominator - update.numerator) * candidate.numerator
+                            + sigmoid_numerator(update) * candidate.denominator * load_f32(state))
+        / (update.denominator * (candidate.denominator + candidate.denominator));
+    store_f32(state, next_state);
+    return next_state;
 }
 
-/* recurrent products of one step of `rows` texts from `first` on, one block of units */
-INLINE void block_products(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
-                           const int rows, const int gates, Ints sums[ROWS][4]) {
+/* Recurrent product of one block, for `rows` texts from `first` on. */
+INLINE void block_product(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
+                          const int rows, const int gates, I32 sums[MAX_ROWS][4]) {
     const int32_t units = net->units, column = block * gates * LANES;
-    (gates == 4 ? (rows == 1 ? lstm_product : lstm_products) : (rows == 1 ? gru_product : gru_products))(
-        tile->before + first * units, units, net->recurrent[direction] + (int64_t)column * units,
-        net->rest[direction] + column, sums);
+    (gates == 4 ? (rows == 1 ? lstm_product_single : lstm_product)
+                : (rows == 1 ? gru_product_single : gru_product))(
+        tile->states + first * units, units, net->recurrent_weights[direction] + (int64_t)column * units,
+        net->zero_point[direction] + column, sums);
 }
 
-/* what the step makes of them */
+/* Gates, next state and pooling of one block, from its recurrent product. */
 INLINE void block_gates(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
-                        const int rows, const int gates, Ints sums[ROWS][4]) {
+                        const int rows, const int gates, I32 sums[MAX_ROWS][4]) {
     const int32_t column = block * gates * LANES;
     UNROLLED for (int row = 0; row < rows; row++) {
-        const int64_t place = ((int64_t)block * TILE + first + row) * LANES;
-        Floats gate[4], product = {};
-        __builtin_prefetch(tile->next[first + row] + column); /* a row lies anywhere in a table larger than the caches */
+        const int64_t offset = ((int64_t)block * TILE + first + row) * LANES;
+        F32 gate[4], product = {};
+        __builtin_prefetch(tile->next_projection[first + row] + column); /* the table is larger than the caches */
         UNROLLED for (int g = 0; g < gates; g++) {
-            const int32_t at = column + g * LANES;
-            gate[g] = shorts_as_floats(tile->row[first + row] + at) * floats(net->folded_scale[direction] + at);
-            product = __builtin_convertvector(sums[row][g], Floats) * floats(net->recurrent_scale[direction] + at);
+            const int32_t j = column + g * LANES;
+            const F32 projection = load_i16_as_f32(tile->projection[first + row] + j);
+            gate[g] = projection * load_f32(net->projection_scale[direction] + j);
+            product = __builtin_convertvector(sums[row][g], F32) * load_f32(net->recurrent_scale[direction] + j);
             if (gates == 4 || g < 2) gate[g] += product;
         }
-        const Floats state = gates == 4 ? lstm(gate, tile->cell + place)
-            : gru(gate, product + floats(net->recurrent_bias[direction] + column + 2 * LANES), tile->cell + place);
-        keep(tile->most + place, most(floats(tile->most + place), state));
-        keep(tile->sum + place, floats(tile->sum + place) + state);
-        const Few whole = rounded_bytes(state * STATE_ONE + STATE_ONE);
-        memcpy(tile->after + (first + row) * net->units + block * LANES, &whole, sizeof whole);
+        const F32 state = gates == 4
+            ? lstm_cell(gate, tile->cell + offset)
+            : gru_cell(gate, product + load_f32(net->recurrent_bias[direction] + column + 2 * LANES),
+                       tile->cell + offset);
+        store_f32(tile->max + offset, max_f32(load_f32(tile->max + offset), state));
+        store_f32(tile->sum + offset, load_f32(tile->sum + offset) + state);
+        const U8 rounded = round_to_u8(state * STATE_ONE + STATE_ONE);
+        memcpy(tile->next_states + (first + row) * net->units + block * LANES, &rounded, sizeof rounded);
     }
 }
 
-/* both, one after the other; before the first step all states are 0, and so are the sums */
+/* One step of one block. Before the first step all states are 0, and so is the product. */
 INLINE void block_step(const Recurrent *net, const Tile *tile, int direction, int32_t block, int32_t first,
-                       int is_first_step, const int rows, const int gates, Ints sums[ROWS][4]) {
-    if (!is_first_step) block_products(net, tile, direction, block, first, rows, gates, sums);
+                       int is_first_step, const int rows, const int gates, I32 sums[MAX_ROWS][4]) {
+    if (!is_first_step) block_product(net, tile, direction, block, first, rows, gates, sums);
     block_gates(net, tile, direction, block, first, rows, gates, sums);
 }
 
-/* one step of a single text: its gates wait for one another, those of several blocks do not */
-INLINE void single_step(const Recurrent *net, const Tile *tile, int direction, int is_first, const int gates) {
+/* One step of a single text. The gates of a block depend on one another, so four blocks are interleaved. */
+INLINE void single_step(const Recurrent *net, const Tile *tile, int direction, int is_first_step, const int gates) {
     for (int32_t block = 0; block < net->units / LANES; block += 4) {
-        const int32_t some = net->units / LANES - block < 4 ? net->units / LANES - block : 4;
-        Ints sums[4][ROWS][4] = {};
-        for (int32_t i = 0; i < some && !is_first; i++)
-            block_products(net, tile, direction, block + i, 0, 1, gates, sums[i]);
-        for (int32_t i = 0; i < some; i++) block_gates(net, tile, direction, block + i, 0, 1, gates, sums[i]);
+        const int32_t blocks = net->units / LANES - block < 4 ? net->units / LANES - block : 4;
+        I32 sums[4][MAX_ROWS][4] = {};
+        for (int32_t i = 0; i < blocks && !is_first_step; i++)
+            block_product(net, tile, direction, block + i, 0, 1, gates, sums[i]);
+        for (int32_t i = 0; i < blocks; i++) block_gates(net, tile, direction, block + i, 0, 1, gates, sums[i]);
     }
 }
 
-/* one step of all texts */
-INLINE void step(const Recurrent *net, const Tile *tile, int direction, int32_t texts, int is_first, const int gates) {
+/* One step of the first `texts` texts of a tile. */
+INLINE void tile_step(const Recurrent *net, const Tile *tile, int direction, int32_t texts, int is_first_step,
+                      const int gates) {
     const int rows = gates == 4 ? LSTM_ROWS : GRU_ROWS;
     if (texts == 1) {
-        single_step(net, tile, direction, is_first, gates);
+        single_step(net, tile, direction, is_first_step, gates);
         return;
     }
     for (int32_t block = 0; block < net->units / LANES; block++) {
-        Ints sums[ROWS][4] = {};
+        I32 sums[MAX_ROWS][4] = {};
         int32_t first = 0;
         for (; first + rows <= texts; first += rows)
-            block_step(net, tile, direction, block, first, is_first, rows, gates, sums);
-        for (; first < texts; first++) block_step(net, tile, direction, block, first, is_first, 1, gates, sums);
+            block_step(net, tile, direction, block, first, is_first_step, rows, gates, sums);
+        for (; first < texts; first++) block_step(net, tile, direction, block, first, is_first_step, 1, gates, sums);
     }
 }
 
-/* the states of a tile's texts, longest first, in one direction, pooled into `most` and `sum` */
-static void walk(const Recurrent *net, Tile *tile, int direction, const int32_t *const *words, const int32_t *lengths,
-                 int32_t texts, const int16_t *means) {
+/* Run one direction over a tile's texts, longest first; leaves maximum and sum of the states in the tile. mean_rows are
+ * the texts' rows in sentence mode, else a null pointer. */
+static void run_direction(const Recurrent *net, Tile *tile, int direction, const int32_t *const *words,
+                          const int32_t *lengths, int32_t texts, const int16_t *mean_rows) {
     for (int32_t i = 0; i < texts; i++) {
-        tile->next[i] = means ? means + (2 * i + direction) * net->gates * net->units
-            : folded_row(net, words[i][direction ? lengths[i] - 1 : 0], direction);
-        for (int32_t j = 0; j < net->gates * net->units; j += 32) __builtin_prefetch(tile->next[i] + j);
+        tile->next_projection[i] = mean_rows ? mean_rows + (2 * i + direction) * net->gates * net->units
+            : projection_row(net, words[i][direction ? lengths[i] - 1 : 0], direction);
+        for (int32_t j = 0; j < net->gates * net->units; j += 32) __builtin_prefetch(tile->next_projection[i] + j);
     }
-    const int64_t numbers = (int64_t)TILE * net->units;
-    memset(tile->cell, 0, sizeof(float) * numbers);
-    memset(tile->sum, 0, sizeof(float) * numbers);
-    for (int64_t i = 0; i < numbers; i++) tile->most[i] = -2.0f; /* states lie between -1 and 1 */
-    for (int32_t place = 0; texts; place++) {
-        while (texts && lengths[texts - 1] <= place) texts--;
+    const int64_t size = (int64_t)TILE * net->units;
+    memset(tile->cell, 0, sizeof(float) * size);
+    memset(tile->sum, 0, sizeof(float) * size);
+    for (int64_t i = 0; i < size; i++) tile->max[i] = -2.0f; /* below every state: they lie between -1 and 1 */
+    for (int32_t step = 0; texts; step++) {
+        while (texts && lengths[texts - 1] <= step) texts--;
         for (int32_t i = 0; i < texts; i++) {
-            tile->row[i] = tile->next[i];
-            if (place + 1 < lengths[i])
-                tile->next[i] = folded_row(net, words[i][direction ? lengths[i] - 2 - place : place + 1], direction);
+            tile->projection[i] = tile->next_projection[i];
+            if (step + 1 < lengths[i])
+                tile->next_projection[i] =
+                    projection_row(net, words[i][direction ? lengths[i] - 2 - step : step + 1], direction);
         }
-        if (net->gates == 4) step(net, tile, direction, texts, place == 0, 4);
-        else step(net, tile, direction, texts, place == 0, 3);
-        uint8_t *swap = tile->before;
-        tile->before = tile->after, tile->after = swap;
+        if (net->gates == 4) tile_step(net, tile, direction, texts, step == 0, 4);
+        else tile_step(net, tile, direction, texts, step == 0, 3);
+        uint8_t *swap = tile->states;
+        tile->states = tile->next_states, tile->next_states = swap;
     }
 }
 
-/* the mean of a text's folded rows, in one row: what the network sees of it with `sentence` */
-static void mean_row(const Recurrent *net, const int32_t *words, int32_t length, int16_t *row) {
-    const int32_t columns = 2 * net->gates * net->units; /* of both directions, which lie side by side */
-    for (int32_t i = 0; i < length; i++) folded_row(net, words[i], 0);
+/* Sentence mode: the mean of the words' projections, rounded to 16 bits, in both directions. */
+static void mean_projection(const Recurrent *net, const int32_t *words, int32_t length, int16_t *row) {
+    const int32_t columns = 2 * net->gates * net->units; /* both directions lie side by side */
+    for (int32_t i = 0; i < length; i++) projection_row(net, words[i], 0);
     for (int32_t j = 0; j < columns; j += LANES) {
-        Floats sum = {};
-        for (int32_t i = 0; i < length; i++) sum += shorts_as_floats(net->folded + (int64_t)words[i] * columns + j);
-        const Shorts whole = rounded(sum / (float)length);
-        memcpy(row + j, &whole, sizeof whole);
+        F32 sum = {};
+        for (int32_t i = 0; i < length; i++) sum += load_i16_as_f32(net->projections + (int64_t)words[i] * columns + j);
+        const I16 rounded = round_to_i16(sum / (float)length);
+        memcpy(row + j, &rounded, sizeof rounded);
     }
 }
 
-/* texts in order of falling length: counting sort */
-static void longest_first(const int32_t *lengths, int64_t texts, int32_t longest, int64_t *starts, int64_t *order) {
-    memset(starts, 0, sizeof(int64_t) * (longest + 1));
-    for (int64_t i = 0; i < texts; i++) starts[longest - lengths[i]]++;
-    for (int64_t at = 0, i = 0; i <= longest; i++) {
+/* Indices of the texts by falling length: a counting sort. starts [max_length + 1] is working memory. */
+static void sort_by_length(const int32_t *lengths, int64_t texts, int32_t max_length, int64_t *starts, int64_t *order) {
+    memset(starts, 0, sizeof(int64_t) * (max_length + 1));
+    for (int64_t i = 0; i < texts; i++) starts[max_length - lengths[i]]++;
+    for (int64_t start = 0, i = 0; i <= max_length; i++) {
         const int64_t count = starts[i];
-        starts[i] = at;
-        at += count;
+        starts[i] = start;
+        start += count;
     }
-    for (int64_t i = 0; i < texts; i++) order[starts[longest - lengths[i]]++] = i;
+    for (int64_t i = 0; i < texts; i++) order[starts[max_length - lengths[i]]++] = i;
 }
 
-/* one tile: maximum and mean of the states, [maximum ahead, maximum back, mean ahead, mean back][units] a text */
-static void pool(const Recurrent *net, Tile *tile, const Encoded *all, const int64_t *order, int32_t texts,
-                 int16_t *means, float *pooled) {
+/* Pool one tile of texts, given by their indices, into [max forward, max backward, mean forward, mean backward][units]
+ * per text. mean_rows [TILE][2][columns] is working memory for sentence mode. */
+static void pool_tile(const Recurrent *net, Tile *tile, const EncodedTexts *texts, const int64_t *order, int32_t count,
+                      int16_t *mean_rows, float *pooled) {
     const int32_t *words[TILE];
     int32_t steps[TILE];
     const int32_t units = net->units, columns = net->gates * units;
-    for (int32_t i = 0; i < texts; i++) {
-        const int32_t length = all->lengths[order[i]];
-        words[i] = all->ids + order[i] * all->longest;
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t length = texts->lengths[order[i]];
+        words[i] = texts->ids + order[i] * texts->max_length;
         steps[i] = net->sentence ? 1 : length;
-        if (net->sentence) mean_row(net, words[i], length, means + (int64_t)i * 2 * columns);
+        if (net->sentence) mean_projection(net, words[i], length, mean_rows + (int64_t)i * 2 * columns);
     }
     for (int direction = 0; direction < 2; direction++) {
-        walk(net, tile, direction, words, steps, texts, net->sentence ? means : NULL);
-        for (int32_t i = 0; i < texts; i++) {
+        run_direction(net, tile, direction, words, steps, count, net->sentence ? mean_rows : NULL);
+        for (int32_t i = 0; i < count; i++) {
             float *target = pooled + order[i] * 4 * units + direction * units;
             for (int32_t j = 0; j < units; j += LANES, target += LANES) {
-                const int64_t place = (int64_t)j * TILE + i * LANES;
-                keep(target, floats(tile->most + place));
-                keep(target + 2 * units, floats(tile->sum + place) / (float)steps[i]);
+                const int64_t offset = (int64_t)j * TILE + i * LANES;
+                store_f32(target, load_f32(tile->max + offset));
+                store_f32(target + 2 * units, load_f32(tile->sum + offset) / (float)steps[i]);
             }
         }
     }
 }
 
-/* pooled [texts][4 units] */
-int recurrent(const Recurrent *net, const Encoded *texts, float *pooled) {
-    const int64_t numbers = (int64_t)TILE * net->units, columns = (int64_t)net->gates * net->units;
-    int64_t *order = malloc(sizeof(int64_t) * (texts->texts + texts->longest + 1));
-    float *states = aligned_alloc(64, sizeof(float) * numbers * 3 + sizeof(int16_t) * TILE * 2 * columns + numbers * 2);
-    if (order && states) {
-        int16_t *means = (int16_t *)(states + 3 * numbers);
-        uint8_t *whole = (uint8_t *)(means + TILE * 2 * columns);
-        Tile tile = {whole, whole + numbers, states, states + numbers, states + 2 * numbers, {0}, {0}};
-        longest_first(texts->lengths, texts->texts, texts->longest, order + texts->texts, order);
-        for (int64_t first = 0; first < texts->texts; first += TILE) {
-            const int64_t left = texts->texts - first;
-            pool(net, &tile, texts, order + first, left < TILE ? left : TILE, means, pooled);
+/* pooled [texts][max forward, max backward, mean forward, mean backward][units]; zeros for a text without words */
+int distill_recurrent(const void *network, const EncodedTexts *texts, float *pooled) {
+    const Recurrent *net = network;
+    const int64_t size = (int64_t)TILE * net->units, columns = (int64_t)net->gates * net->units;
+    int64_t *order = malloc(sizeof(int64_t) * (texts->count + texts->max_length + 1));
+    float *buffer = aligned_alloc(64, sizeof(float) * size * 3 + sizeof(int16_t) * TILE * 2 * columns + size * 2);
+    if (order && buffer) {
+        int16_t *mean_rows = (int16_t *)(buffer + 3 * size);
+        uint8_t *states = (uint8_t *)(mean_rows + TILE * 2 * columns);
+        Tile tile = {states, states + size, buffer, buffer + size, buffer + 2 * size, {0}, {0}};
+        sort_by_length(texts->lengths, texts->count, texts->max_length, order + texts->count, order);
+        int64_t count = texts->count;
+        for (; count && !texts->lengths[order[count - 1]]; count--)
+            memset(pooled + order[count - 1] * 4 * net->units, 0, sizeof(float) * 4 * net->units);
+        for (int64_t first = 0; first < count; first += TILE) {
+            const int64_t left = count - first;
+            pool_tile(net, &tile, texts, order + first, left < TILE ? left : TILE, mean_rows, pooled);
         }
     }
-    const int failed = !order || !states;
-    free(order), free(states);
-    return failed;
+    const int status = order && buffer ? OK : NO_MEMORY;
+    free(order), free(buffer);
+    return status;
 }

@@ -1,4 +1,9 @@
-/* Vectors as wide as the machine's, by GCC's vector extensions; intrinsics only where C has no word for it. */
+/* SIMD vectors of the machine's width: GCC's vector extensions, and intrinsics where C has no operator.
+ *
+ * A vector has LANES lanes of 32 bits: 16 with AVX-512BW, else 8 (two registers of SSE or NEON each). Types are named
+ * after their elements: F32 and I32 fill the lanes, I16 and U8 hold LANES numbers of fewer bits, and I8x4 holds four
+ * 8-bit numbers in each lane.
+ */
 #ifndef DISTILL_VECTORS_H
 #define DISTILL_VECTORS_H
 
@@ -9,18 +14,21 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__AVX512BW__) || defined(SIXTEEN_LANES) /* the latter for tests, on processors without any of these */
+/* LSTM_ROWS and GRU_ROWS: texts of one step whose accumulators fit the registers next to one column of weights, that is
+ * rows x gates + gates registers. TILE: texts whose states stay in the cache together, a multiple of both. */
+#if defined(__AVX512BW__) || defined(SIXTEEN_LANES) /* the latter tests this layout on other processors */
 #define LANES 16
-#define LSTM_ROWS 6 /* texts whose sums fit the registers beside a column of weights: 6 x 4 gates + 4 of 32 registers */
+#define LSTM_ROWS 6 /* 6 x 4 + 4 of 32 registers */
 #define GRU_ROWS 8  /* 8 x 3 + 3 */
-#define TILE 48     /* texts whose states are in the cache together: a multiple of both */
+#define TILE 48
 #else
 #define LANES 8
-#define LSTM_ROWS 2 /* 2 x 4 + 4 of 16 */
+#define LSTM_ROWS 2 /* 2 x 4 + 4 of 16 registers */
 #define GRU_ROWS 3  /* 3 x 3 + 3 */
 #define TILE 18
 #endif
 
+/* Make the compiler hold a vector in a register at this point, instead of loading it again or computing it later. */
 #if defined(__AVX2__)
 #define IN_REGISTER(vector) __asm__("" : "+x"(vector))
 #else
@@ -28,79 +36,82 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLLED _Pragma("GCC unroll 8") /* so that sums in arrays become registers */
+#define UNROLLED _Pragma("GCC unroll 8") /* so that arrays of accumulators become registers */
 
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-typedef int16_t Shorts __attribute__((vector_size(2 * LANES)));
-typedef int16_t Pairs __attribute__((vector_size(4 * LANES)));
-typedef int8_t Bytes __attribute__((vector_size(4 * LANES)));
-typedef uint8_t Few __attribute__((vector_size(LANES)));
+typedef float F32 __attribute__((vector_size(4 * LANES)));
+typedef int32_t I32 __attribute__((vector_size(4 * LANES)));
+typedef int16_t I16 __attribute__((vector_size(2 * LANES)));
+typedef int16_t I16x2 __attribute__((vector_size(4 * LANES)));
+typedef int8_t I8x4 __attribute__((vector_size(4 * LANES)));
+typedef uint8_t U8 __attribute__((vector_size(LANES)));
 
-INLINE Floats floats(const float *at) {
-    Floats value;
-    memcpy(&value, at, sizeof value);
+INLINE F32 load_f32(const float *source) {
+    F32 value;
+    memcpy(&value, source, sizeof value);
     return value;
 }
 
-INLINE Floats shorts_as_floats(const int16_t *at) {
-    Shorts value;
-    memcpy(&value, at, sizeof value);
-    return __builtin_convertvector(__builtin_convertvector(value, Ints), Floats); /* in one step GCC halves the vector */
-}
-
-/* in its low bits the nearest integer, of a number within 2^15: plus 1.5 * 2^23 these are a float's */
-INLINE Ints nearest(Floats value) { return (Ints)(value + 12582912.0f); }
-
-INLINE Shorts rounded(Floats value) { return __builtin_convertvector(nearest(value), Shorts); }
-
-INLINE Few rounded_bytes(Floats value) { return __builtin_convertvector(nearest(value) & 255, Few); }
-
-INLINE Ints ints(const int32_t *at) {
-    Ints value;
-    memcpy(&value, at, sizeof value);
+INLINE I32 load_i32(const int32_t *source) {
+    I32 value;
+    memcpy(&value, source, sizeof value);
     return value;
 }
 
-INLINE void keep(float *at, Floats value) { memcpy(at, &value, sizeof value); }
+INLINE F32 load_i16_as_f32(const int16_t *source) {
+    I16 value;
+    memcpy(&value, source, sizeof value);
+    return __builtin_convertvector(__builtin_convertvector(value, I32), F32); /* in one step GCC splits the vector */
+}
 
-INLINE Floats least(Floats a, Floats b) {
+INLINE void store_f32(float *target, F32 value) { memcpy(target, &value, sizeof value); }
+
+/* Round to the nearest integer, ties to even, for |value| < 2^15. Adding 1.5 * 2^23 leaves the integer in the low bits
+ * of the float; the bits above it must be discarded. */
+INLINE I32 round_low_bits(F32 value) { return (I32)(value + 12582912.0f); }
+
+INLINE I16 round_to_i16(F32 value) { return __builtin_convertvector(round_low_bits(value), I16); }
+
+INLINE U8 round_to_u8(F32 value) { return __builtin_convertvector(round_low_bits(value) & 255, U8); }
+
+INLINE F32 min_f32(F32 a, F32 b) {
 #if defined(__AVX512BW__)
     return _mm512_min_ps(a, b);
 #elif defined(__AVX2__)
     return _mm256_min_ps(a, b);
 #else
-    Ints first = a < b;
-    return (Floats)(((Ints)a & first) | ((Ints)b & ~first));
+    I32 is_less = a < b;
+    return (F32)(((I32)a & is_less) | ((I32)b & ~is_less));
 #endif
 }
 
-INLINE Floats most(Floats a, Floats b) {
+INLINE F32 max_f32(F32 a, F32 b) {
 #if defined(__AVX512BW__)
     return _mm512_max_ps(a, b);
 #elif defined(__AVX2__)
     return _mm256_max_ps(a, b);
 #else
-    Ints first = a > b;
-    return (Floats)(((Ints)a & first) | ((Ints)b & ~first));
+    I32 is_greater = a > b;
+    return (F32)(((I32)a & is_greater) | ((I32)b & ~is_greater));
 #endif
 }
 
-/* Sums of products of four states, unsigned, and four weights a lane: what recurrent products spend their time with.
- * Without VNNI a lane holds two sums of 16 bits, which `total` joins; the weights' scale sees that none overflows. */
+/* Accumulators of the 8-bit dot products, on which the recurrent networks spend most of their time. Without VNNI, AVX
+ * accumulates in 16 bits, two partial sums per lane; the weights' scale ensures that no sum of STATE_GROUP products
+ * overflows (_weight_scale in distill/runtime/recurrent.py). */
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
-typedef Pairs Sums;
+typedef I16x2 Accumulator;
 #else
-typedef Ints Sums;
+typedef I32 Accumulator;
 #endif
 
-INLINE Sums dot(Sums sums, Bytes states, Bytes weights) {
+/* In every lane, add the dot product of four unsigned states and four signed weights. */
+INLINE Accumulator dot_u8_i8(Accumulator sums, I8x4 states, I8x4 weights) {
 #if defined(__AVX512VNNI__)
-    return (Sums)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)states, (__m512i)weights);
+    return (Accumulator)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)states, (__m512i)weights);
 #elif defined(__AVX512BW__)
-    return sums + (Sums)_mm512_maddubs_epi16((__m512i)states, (__m512i)weights);
+    return sums + (Accumulator)_mm512_maddubs_epi16((__m512i)states, (__m512i)weights);
 #elif defined(__AVX2__)
-    return sums + (Sums)_mm256_maddubs_epi16((__m256i)states, (__m256i)weights);
+    return sums + (Accumulator)_mm256_maddubs_epi16((__m256i)states, (__m256i)weights);
 #else
     for (int lane = 0; lane < LANES; lane++)
         for (int k = 4 * lane; k < 4 * lane + 4; k++) sums[lane] += (int32_t)(uint8_t)states[k] * weights[k];
@@ -108,33 +119,34 @@ INLINE Sums dot(Sums sums, Bytes states, Bytes weights) {
 #endif
 }
 
-INLINE Ints total(Sums sums) {
+/* The horizontal sum of each lane: its partial sums in one 32-bit integer. */
+INLINE I32 lane_sums(Accumulator sums) {
 #if defined(__AVX512BW__) && !defined(__AVX512VNNI__)
-    return (Ints)_mm512_madd_epi16((__m512i)sums, _mm512_set1_epi16(1));
+    return (I32)_mm512_madd_epi16((__m512i)sums, _mm512_set1_epi16(1));
 #elif defined(__AVX2__) && !defined(__AVX512VNNI__)
-    return (Ints)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1));
+    return (I32)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1));
 #else
     return sums;
 #endif
 }
 
-/* tanh(x) = over / under; kept apart, as a product of several needs one division only.
- * x p(x^2) / q(x^2), by least squares weighted anew until the largest error on [0, 4.2] was least: within 5e-4 of tanh
- * everywhere, an eighth of what rounding a state to eight bits takes. */
+/* tanh(x) = numerator / denominator. A product of several of these then needs a single division. */
 typedef struct {
-    Floats over, under;
+    F32 numerator, denominator;
 } Fraction;
 
-INLINE Fraction tanh_of(Floats x) {
-    const Floats end = (Floats){} + 4.2f;
-    x = most(least(x, end), -end);
-    const Floats s = x * x;
-    const Floats over = s * 8.01409493e-02f + 9.98490661e-01f;
-    const Floats under = (s * 6.14609121e-03f + 4.09690232e-01f) * s + 1.0f;
-    return (Fraction){over * x, under};
+/* tanh as x p(x^2) / q(x^2) on [-4.2, 4.2], clamped outside. The coefficients are a minimax fit, by least squares with
+ * iteratively adjusted weights. The error is below 5e-4 everywhere, an eighth of the rounding of a state to 8 bits. */
+INLINE Fraction tanh_fraction(F32 x) {
+    const F32 limit = (F32){} + 4.2f;
+    x = max_f32(min_f32(x, limit), -limit);
+    const F32 square = x * x;
+    const F32 numerator = square * 8.01409493e-02f + 9.98490661e-01f;
+    const F32 denominator = (square * 6.14609121e-03f + 4.09690232e-01f) * square + 1.0f;
+    return (Fraction){numerator * x, denominator};
 }
 
-/* sigmoid(2x) = (1 + tanh(x)) / 2: this over 2 * under */
-INLINE Floats opened(Fraction tanh) { return tanh.under + tanh.over; }
+/* sigmoid(2x) = (1 + tanh(x)) / 2 = sigmoid_numerator(tanh(x)) / (2 * denominator) */
+INLINE F32 sigmoid_numerator(Fraction tanh) { return tanh.denominator + tanh.numerator; }
 
 #endif

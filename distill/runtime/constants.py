@@ -1,0 +1,23 @@
+"""Integer constants that the C kernels and Python share, read from ``kernels/constants.h``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+KERNELS = Path(__file__).parent / "kernels"
+
+
+def read_constants(header: str) -> dict[str, int]:
+    """All ``#define NAME integer`` of a C header."""
+    return {name: int(value, 0) for name, value in re.findall(r"^#define (\w+) (\w+)", header, re.MULTILINE)}
+
+
+_DEFINED = read_constants((KERNELS / "constants.h").read_text(encoding="utf-8"))
+STATE_ONE = _DEFINED["STATE_ONE"]
+STATE_GROUP = _DEFINED["STATE_GROUP"]
+HAN = range(_DEFINED["HAN_FIRST"], _DEFINED["HAN_LAST"] + 1)  # code points
+SCORE_MASK = _DEFINED["SCORE_MASK"]
+FORCE_SPLIT = _DEFINED["FORCE_SPLIT"]
+NGRAM_BITS = _DEFINED["NGRAM_BITS"]
+NGRAM_BOUNDARY = _DEFINED["NGRAM_BOUNDARY"]

@@ -1,0 +1,16 @@
+/* Integer constants that C and Python share. distill/runtime/constants.py reads this file, so each is written once:
+ * keep every line in the form `#define NAME integer` with a comment after it. */
+#ifndef DISTILL_CONSTANTS_H
+#define DISTILL_CONSTANTS_H
+
+#define STATE_ONE 127           /* 8-bit form of a recurrent state s in [-1, 1]: round((s + 1) * STATE_ONE), 0 to 254 */
+#define STATE_GROUP 16          /* states whose products with the weights are accumulated in 16 bits */
+#define HAN_FIRST 0x4E00        /* first Han character that jieba segments with its hidden Markov model */
+#define HAN_LAST 0x9FD5         /* the last one */
+#define SCORE_MASK 0x3FFF       /* bits of a trie node's entry: index of a word's score, 0 if jieba does not know it */
+#define HAS_CHILDREN 0x4000     /* bit of an entry: longer words begin with this one; set when the trie is built */
+#define FORCE_SPLIT 0x8000      /* bit of an entry: the hidden Markov model must not form this word */
+#define NGRAM_BITS 21           /* bits of one character in an n-gram's key: a code point + 1 */
+#define NGRAM_BOUNDARY 0x110001 /* key of the boundary sign at both ends of a text; above every code point + 1 */
+
+#endif

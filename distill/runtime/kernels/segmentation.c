@@ -1,0 +1,158 @@
+/* Word segmentation and word ids: jieba.cut(text, HMM=True) of jieba 0.42.1, bit for bit, then a vocabulary's ids.
+ *
+ * A text is split into blocks of characters that jieba segments; every other character is a word by itself. In a block,
+ * all dictionary words form a directed acyclic graph, and dynamic programming from right to left finds the route with
+ * the largest sum of log-probabilities (in doubles, added in jieba's order, so that ties are broken as in jieba).
+ * Neighbouring words of one character are then segmented again by the hidden Markov model (hmm.c), unless together
+ * they are a word of the dictionary.
+ */
+#include "hmm.h"
+#include "layout.h"
+#include <stdlib.h>
+
+EXPORT_LAYOUT(Texts, FIELD(Texts, points), FIELD(Texts, starts), FIELD(Texts, count));
+EXPORT_LAYOUT(TrieNode, FIELD(TrieNode, parent), FIELD(TrieNode, character), FIELD(TrieNode, entry));
+EXPORT_LAYOUT(Trie, FIELD(Trie, node_by_char), FIELD(Trie, nodes), FIELD(Trie, char_count), FIELD(Trie, hash_bits));
+EXPORT_LAYOUT(Lexicon, FIELD(Lexicon, trie), FIELD(Lexicon, ids), FIELD(Lexicon, scores), FIELD(Lexicon, start),
+              FIELD(Lexicon, transitions), FIELD(Lexicon, emissions));
+
+/* [\u4E00-\u9FD5a-zA-Z0-9+#&\._%\-]: the characters of a block. */
+static inline int is_block_char(uint32_t point) {
+    if (point >= 0x80) return is_han(point);
+    return is_ascii_alphanumeric(point) || (point - '#' < 12 && (0x0D0D >> (point - '#') & 1)) || point == '_';
+}
+
+/* From right to left, the best word to take at each position: the one with the largest sum of scores, among equal ones
+ * the longest. */
+static void find_best_route(const Lexicon *lexicon, const Segmentation *text, int64_t begin, int64_t end) {
+    const Trie *trie = &lexicon->trie;
+    const uint16_t *chars = text->chars;
+    for (int64_t i = begin; i + 1 < end; i++) prefetch_child(trie, chars[i], chars[i + 1]);
+    for (int64_t i = begin; i + 1 < end; i++) {
+        text->route_nodes[i] = find_child(trie, chars[i], chars[i + 1]);
+        if (i + 2 < end) prefetch_child(trie, text->route_nodes[i], chars[i + 2]);
+    }
+    text->route_nodes[end - 1] = 0;
+    text->route_scores[end] = 0;
+    for (int64_t i = end - 1; i >= begin; i--) {
+        uint32_t node = text->route_nodes[i], best_node = chars[i];
+        double best_score = lexicon->scores[trie->nodes[best_node].entry & SCORE_MASK] + text->route_scores[i + 1];
+        int64_t best_end = i + 1;
+        for (int64_t next = i + 2; node; node = next < end ? find_child(trie, node, chars[next]) : 0, next++) {
+            const uint16_t index = trie->nodes[node].entry & SCORE_MASK;
+            const double score = lexicon->scores[index] + text->route_scores[next];
+            if (index && score >= best_score) best_score = score, best_end = next, best_node = node;
+        }
+        text->route_scores[i] = best_score;
+        text->route_ends[i] = best_end;
+        text->route_nodes[i] = best_node;
+    }
+}
+
+/* Append neighbouring words of one character each. If there are several, and together they are no word of the
+ * dictionary, the hidden Markov model segments them. */
+static void append_singles(const Lexicon *lexicon, Segmentation *text, int64_t begin, int64_t end) {
+    const Trie *trie = &lexicon->trie;
+    const int is_word = end - begin > 1 && trie->nodes[find_word(trie, text->chars, begin, end)].entry & SCORE_MASK;
+    if (end - begin > 1 && !is_word)
+        segment_by_hmm(lexicon, text, begin, end);
+    else
+        for (; begin < end; begin++) append_word(lexicon, text, begin, begin + 1);
+}
+
+static void segment_block(const Lexicon *lexicon, Segmentation *text, int64_t begin, int64_t end) {
+    find_best_route(lexicon, text, begin, end);
+    int64_t singles = begin;
+    for (int64_t i = begin; i < end; i = text->route_ends[i]) {
+        if (text->route_ends[i] - i == 1) continue;
+        append_singles(lexicon, text, singles, i);
+        singles = text->route_ends[i];
+        text->words[text->word_count++] = (Word){i, singles, text->route_nodes[i]};
+    }
+    append_singles(lexicon, text, singles, end);
+}
+
+/* The words of a text without white space. Stops after the block in which there are `max_words`. */
+static void segment_text(const Lexicon *lexicon, Segmentation *text, int64_t length, int64_t max_words) {
+    const uint32_t *points = text->points;
+    text->word_count = 0;
+    for (int64_t begin = 0, end; begin < length && text->word_count < max_words; begin = end) {
+        for (end = begin; end < length && is_block_char(points[end]); end++)
+            text->chars[end] = lexicon->trie.node_by_char[points[end]];
+        if (end > begin) {
+            segment_block(lexicon, text, begin, end);
+            continue;
+        }
+        end = begin + (is_mask(points + begin, length - begin) ? MASK_LENGTH : 1);
+        for (int64_t i = begin; i < end; i++) text->chars[i] = lexicon->trie.node_by_char[points[i]];
+        if (!is_space(points[begin])) append_word(lexicon, text, begin, end);
+    }
+}
+
+/* Allocate the working memory for the longest text in one block, which the caller frees; 0 without memory. */
+static void *allocate(Segmentation *text, const Texts *texts) {
+    const int64_t size = max_text_length(texts) + 1;
+    if (size > INT32_MAX) return 0;
+    char *buffer = malloc(size * (sizeof(double) + sizeof(Word) + 2 * sizeof(int32_t) + sizeof(uint16_t) + 1));
+    if (!buffer) return 0;
+    text->route_scores = (double *)buffer;
+    text->words = (Word *)(text->route_scores + size);
+    text->route_nodes = (uint32_t *)(text->words + size);
+    text->route_ends = (int32_t *)(text->route_nodes + size);
+    text->chars = (uint16_t *)(text->route_ends + size);
+    text->states = (uint8_t *)(text->chars + size);
+    return buffer;
+}
+
+/* Begin and end of each word in texts->points. spans [points][2] is filled from the front; counts [texts]. */
+int distill_segment(const Lexicon *lexicon, const Texts *texts, int64_t *spans, int64_t *counts) {
+    Segmentation text;
+    void *buffer = allocate(&text, texts);
+    if (!buffer) return NO_MEMORY;
+    for (int64_t i = 0; i < texts->count; i++) {
+        const int64_t start = texts->starts[i];
+        text.points = texts->points + start;
+        segment_text(lexicon, &text, texts->starts[i + 1] - start, INT64_MAX);
+        counts[i] = text.word_count;
+        for (int64_t word = 0; word < text.word_count; word++) {
+            *spans++ = start + text.words[word].begin;
+            *spans++ = start + text.words[word].end;
+        }
+    }
+    free(buffer);
+    return OK;
+}
+
+/* Write the ids of a segmented text and return their number. A word outside the vocabulary is replaced by its
+ * characters; id 1 (unknown) stands for "[UNK]", for an unknown character, and for a text without words. */
+static int32_t write_ids(const Lexicon *lexicon, const Segmentation *text, int64_t max_length, int32_t *ids) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < text->word_count && count < max_length; i++) {
+        const Word word = text->words[i];
+        const int32_t id = lexicon->ids[word.node];
+        if (id || is_mask(text->points + word.begin, word.end - word.begin)) {
+            ids[count++] = id ? id : 1;
+            continue;
+        }
+        for (int64_t j = word.begin; j < word.end && count < max_length; j++) {
+            const int32_t char_id = lexicon->ids[text->chars[j]];
+            ids[count++] = char_id ? char_id : 1;
+        }
+    }
+    if (!count) ids[count++] = 1;
+    return count;
+}
+
+/* Ids of each text, truncated to max_length (at least 1): ids [texts][max_length], lengths [texts]. */
+int distill_encode(const Lexicon *lexicon, const Texts *texts, int64_t max_length, int32_t *ids, int32_t *lengths) {
+    Segmentation text;
+    void *buffer = allocate(&text, texts);
+    if (!buffer) return NO_MEMORY;
+    for (int64_t i = 0; i < texts->count; i++) {
+        text.points = texts->points + texts->starts[i];
+        segment_text(lexicon, &text, texts->starts[i + 1] - texts->starts[i], max_length);
+        lengths[i] = write_ids(lexicon, &text, max_length, ids + i * max_length);
+    }
+    free(buffer);
+    return OK;
+}

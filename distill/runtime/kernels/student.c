@@ -1,0 +1,92 @@
+/* A whole student, from texts to logits in one call, outside Python's lock:
+ *
+ *   ids = encode(segment(text)),  pooled = network(ids),
+ *   logits = classifier(hidden(pooled)) + mean over the text's n-grams of ngram_logits[row]
+ *
+ * with the hidden layer (and its ReLU) and the n-gram logits only where the student has them.
+ */
+#include "dense.h"
+#include "layout.h"
+#include "network.h"
+#include "ngrams.h"
+#include "segmentation.h"
+#include "vectors.h"
+#include <stdlib.h>
+
+typedef struct {
+    ForwardPass *forward;
+    const void *network;  /* its struct */
+    int32_t pooled_width; /* of the network's output */
+    int32_t sorts_texts;  /* the network sorts its texts by length, so it gets all of them at once */
+    Dense hidden;         /* its weight is a null pointer if the student has no hidden layer */
+    Dense classifier;
+    const float *ngram_logits; /* [rows][classes]: what an n-gram contributes to each logit; may be a null pointer */
+    int32_t classes;           /* the first columns of the classifier; those beyond are padding */
+} Student;
+
+EXPORT_LAYOUT(EncodedTexts, FIELD(EncodedTexts, ids), FIELD(EncodedTexts, lengths), FIELD(EncodedTexts, ngram_rows),
+              FIELD(EncodedTexts, ngram_starts), FIELD(EncodedTexts, count), FIELD(EncodedTexts, max_length));
+EXPORT_LAYOUT(Student, FIELD(Student, forward), FIELD(Student, network), FIELD(Student, pooled_width),
+              FIELD(Student, sorts_texts), FIELD(Student, hidden), FIELD(Student, classifier),
+              FIELD(Student, ngram_logits), FIELD(Student, classes));
+
+#define BATCH 64 /* texts whose pooled vectors stay in the cache until their logits are computed */
+
+int32_t distill_lanes(void) { return LANES; }
+
+/* Add the mean of a text's n-gram logits; the text may have no n-grams. */
+static void add_ngram_logits(const Student *student, const int32_t *rows, int64_t count, float *logits) {
+    const float weight = count ? 1.0f / count : 0.0f;
+    for (int64_t i = 0; i < count; i++) {
+        const float *row = student->ngram_logits + (int64_t)rows[i] * student->classes;
+        for (int32_t j = 0; j < student->classes; j++) logits[j] += weight * row[j];
+    }
+}
+
+/* buffer [texts][pooled_width + hidden.out] */
+static int batch_logits(const Student *student, const EncodedTexts *texts, float *buffer, float *logits) {
+    const float *features = buffer;
+    int32_t width = student->pooled_width;
+    const int status = student->forward(student->network, texts, buffer);
+    if (student->hidden.weight) {
+        dense_layer(&student->hidden, features, texts->count, width, 1, buffer + texts->count * width);
+        features = buffer + texts->count * width, width = student->hidden.out;
+    }
+    dense_layer(&student->classifier, features, texts->count, width, 0, logits);
+    for (int64_t i = 0; student->ngram_logits && i < texts->count; i++)
+        add_ngram_logits(student, texts->ngram_rows + texts->ngram_starts[i],
+                         texts->ngram_starts[i + 1] - texts->ngram_starts[i], logits + i * student->classifier.out);
+    return status;
+}
+
+/* Logits of encoded texts: [texts][classifier.out]. */
+int distill_logits_of_ids(const Student *student, const EncodedTexts *texts, float *logits) {
+    const int64_t batch = !student->sorts_texts && texts->count > BATCH ? BATCH : texts->count;
+    float *buffer = malloc(sizeof(float) * (batch * (student->pooled_width + student->hidden.out) + 1));
+    int status = buffer ? OK : NO_MEMORY;
+    for (int64_t first = 0; !status && first < texts->count; first += batch) {
+        const int64_t left = texts->count - first;
+        const EncodedTexts part = {texts->ids + first * texts->max_length, texts->lengths + first, texts->ngram_rows,
+                                   texts->ngram_starts + first, left < batch ? left : batch, texts->max_length};
+        status = batch_logits(student, &part, buffer, logits + first * student->classifier.out);
+    }
+    free(buffer);
+    return status;
+}
+
+/* Logits of texts: [texts][classifier.out]. The first max_length ids of a text are used. The n-grams are those of
+ * ngram_texts, the beginnings of the texts; ngram_table is a null pointer if the student has none. */
+int distill_logits_of_texts(const Lexicon *lexicon, const NgramTable *ngram_table, const Student *student,
+                            const Texts *texts, const Texts *ngram_texts, int32_t max_length, float *logits) {
+    const int64_t count = texts->count, ids = count * max_length, max_rows = 3 * ngram_texts->starts[count] + count;
+    int64_t *buffer = malloc(sizeof(int64_t) * (count + 1) + sizeof(int32_t) * (ids + count + max_rows));
+    if (!buffer) return NO_MEMORY;
+    int32_t *integers = (int32_t *)(buffer + count + 1);
+    EncodedTexts encoded = {integers, integers + ids, integers + ids + count, buffer, count, max_length};
+    int status = distill_encode(lexicon, texts, max_length, encoded.ids, encoded.lengths);
+    if (!status && ngram_table)
+        status = distill_ngram_rows(ngram_table, ngram_texts, encoded.ngram_rows, encoded.ngram_starts);
+    if (!status) status = distill_logits_of_ids(student, &encoded, logits);
+    free(buffer);
+    return status;
+}

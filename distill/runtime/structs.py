@@ -1,0 +1,120 @@
+"""ctypes mirrors of the C kernels' structs; when the library is loaded, each is compared with its original.
+
+Here are the structs that exported functions take. A network's own struct is in the network's module.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIRRORS: dict[str, type[ctypes.Structure]] = {}  # every mirror under its name in C
+Int32, Int64, Pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+
+
+def address(array: NDArray[Any]) -> int:
+    """The address of an array's data; several times faster than ``array.ctypes``."""
+    return int(array.__array_interface__["data"][0])
+
+
+class Struct(ctypes.Structure):
+    """A C struct of numbers, pointers and structs. A subclass has the name and the fields of the struct in C.
+
+    An array is given for a pointer; the struct keeps it alive.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        MIRRORS[cls.__name__] = cls
+
+    def __init__(self, **values: Any) -> None:
+        self._referenced: list[Any] = list(values.values())
+        super().__init__(
+            **{name: address(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+        )
+
+    def keep_alive(self, *objects: object) -> Self:
+        """This struct, which from now on also keeps objects alive that its pointers lead to."""
+        self._referenced += objects
+        return self
+
+
+class Texts(Struct):
+    """Concatenated texts as code points; see kernels/common.h."""
+
+    _fields_ = (("points", Pointer), ("starts", Pointer), ("count", Int64))
+
+
+class TrieNode(Struct):
+    """A node of the trie; see kernels/trie.h."""
+
+    _fields_ = (("parent", ctypes.c_uint32), ("character", ctypes.c_uint16), ("entry", ctypes.c_uint16))
+
+
+class Trie(Struct):
+    """A trie as a hash table; see kernels/trie.h."""
+
+    _fields_ = (("node_by_char", Pointer), ("nodes", Pointer), ("char_count", Int64), ("hash_bits", Int64))
+
+
+class Lexicon(Struct):
+    """Dictionary, hidden Markov model and vocabulary; see kernels/segmentation.h."""
+
+    _fields_ = (
+        ("trie", Trie),
+        ("ids", Pointer),
+        ("scores", Pointer),
+        ("start", Pointer),
+        ("transitions", Pointer),
+        ("emissions", Pointer),
+    )
+
+
+class NgramTable(Struct):
+    """Buckets of hashed n-grams; see kernels/ngrams.h."""
+
+    _fields_ = (("row_by_bucket", Pointer), ("bucket_count", Int64))
+
+
+class EncodedTexts(Struct):
+    """Texts as ids of words and rows of n-grams; see kernels/network.h."""
+
+    _fields_ = (
+        ("ids", Pointer),
+        ("lengths", Pointer),
+        ("ngram_rows", Pointer),
+        ("ngram_starts", Pointer),
+        ("count", Int64),
+        ("max_length", Int32),
+    )
+
+
+class Dense(Struct):
+    """A dense layer; see kernels/dense.h."""
+
+    _fields_ = (("weight", Pointer), ("bias", Pointer), ("out", Int32))
+
+
+class Student(Struct):
+    """A network and its classifier; see kernels/student.c."""
+
+    _fields_ = (
+        ("forward", Pointer),
+        ("network", Pointer),
+        ("pooled_width", Int32),
+        ("sorts_texts", Int32),
+        ("hidden", Dense),
+        ("classifier", Dense),
+        ("ngram_logits", Pointer),
+        ("classes", Int32),
+    )
+
+
+def layout(mirror: type[ctypes.Structure]) -> dict[str, int]:
+    """The offset of every field of a mirror, and its size under ``""``, in bytes."""
+    fields: Sequence[Any] = mirror._fields_
+    return {name: getattr(mirror, name).offset for name, *_ in fields} | {"": ctypes.sizeof(mirror)}

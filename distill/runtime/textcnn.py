@@ -1,0 +1,48 @@
+"""The convolutional student as kernels/textcnn.c computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from distill.runtime.arrays import Arrays, aligned_zeros, dequantise, max_row_norm, pad_axis
+from distill.runtime.native import lanes
+from distill.runtime.pooling import PoolingNetwork
+from distill.runtime.structs import Int32, Pointer, Struct
+
+MAX_SUM = 32000  # of a filter's taps in 16-bit integers, with room for their rounding
+
+
+class TextCNN(Struct):
+    """Filters and the projections of words; see kernels/textcnn.c."""
+
+    _fields_ = (
+        *((name, Int32) for name in ("max_span", "filters", "width")),
+        *((name, Pointer) for name in ("vectors", "taps", "scale", "bias", "projections", "is_cached")),
+    )
+
+
+def textcnn(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
+    """Convolutions as sums of the words' projections at each tap of a filter."""
+    max_span, hidden, block = int(card["spans"]), int(card["hidden"]), 2 * lanes()
+    vectors = dequantise(arrays["words"], arrays["words.scale"])
+    width, filters = vectors.shape[1], -(-hidden // block) * block
+    taps = pad_axis(arrays["taps"].reshape(width, -1, hidden), 2, block).astype(np.float32)
+    bounds = max_row_norm(vectors) * np.sqrt((taps**2).sum(0))  # (taps, filters): Cauchy-Schwarz, for any word
+    ends = np.cumsum(range(max_span + 1))
+    scale = np.stack([bounds[ends[s] : ends[s + 1]].sum(0) for s in range(max_span)]) / MAX_SUM
+    scale = np.maximum(scale, 1e-12).astype(np.float32)
+    struct = TextCNN(
+        max_span=max_span,
+        filters=filters,
+        width=width,
+        vectors=vectors,
+        taps=np.ascontiguousarray(taps / np.repeat(scale, np.arange(1, max_span + 1), axis=0)),
+        scale=scale,
+        bias=np.ascontiguousarray(pad_axis(arrays["taps.bias"].reshape(max_span, hidden), 1, block)),
+        projections=aligned_zeros(len(vectors), taps.shape[1], filters, dtype=np.int16),
+        is_cached=np.zeros(len(vectors), np.uint8),
+    )
+    return PoolingNetwork("distill_textcnn", struct, max_span * filters, part_features=hidden)

@@ -1,0 +1,65 @@
+"""Packed texts: lowercased as in training, truncated before lowercasing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.errors import UserError
+from distill.runtime.packing import CONTEXT_LOWERED, MASKED, PackedTexts, pack, pack_beginnings, unpack
+from distill.text import segmentation
+
+PIECES = st.sampled_from(
+    [MASKED, "[UN", "K]", "[unk]", *CONTEXT_LOWERED, "ΑΣ", "北京", "iPhone 手机", "１２", " \n", "\u3000", "😀", "\0"]
+)
+ANY = st.text(st.characters(exclude_categories=()), max_size=12)  # surrogates included
+TEXTS = st.lists(st.lists(PIECES | ANY, max_size=5).map("".join), max_size=5)
+
+
+def lowered(text: str) -> str:
+    return MASKED.join(part.lower() for part in text.split(MASKED))
+
+
+def unpacked(packed: PackedTexts) -> list[str]:
+    joined = unpack(packed)
+    return [joined[begin:end] for begin, end in zip(packed.starts[:-1], packed.starts[1:], strict=True)]
+
+
+def test_masked_word_is_the_same_in_training() -> None:
+    assert MASKED == segmentation.MASKED
+
+
+@given(TEXTS)
+def test_texts_come_back_in_lower_case(texts: list[str]) -> None:
+    packed = pack(texts)
+    assert packed.points.dtype == np.uint32 and packed.starts.dtype == np.int64 and len(packed) == len(texts)
+    assert unpacked(packed) == [lowered(text) for text in texts]
+
+
+def test_only_two_characters_cannot_be_lowercased_alone() -> None:
+    """All others become one character, whatever their neighbours are, and never white space."""
+    longer = [chr(point) for point in range(0x110000) if len(chr(point).lower()) != 1]
+    assert longer == ["\u0130"] and set(CONTEXT_LOWERED) == {"\u0130", "\u03a3"}
+    assert not any(char.isspace() for char in map(chr, range(0x110000)) if char.lower() != char)
+
+
+@given(TEXTS, st.integers(1, 12))
+def test_beginnings_are_counted_in_the_raw_text(texts: list[str], max_characters: int) -> None:
+    packed = pack_beginnings(texts, pack(texts), max_characters)
+    assert unpacked(packed) == [lowered(text[:max_characters]) for text in texts]
+
+
+def test_short_texts_are_packed_once() -> None:
+    packed = pack(["北京", "iPhone"])
+    assert pack_beginnings(["北京", "iPhone"], packed, 6) is packed
+
+
+def test_a_text_that_is_not_a_string() -> None:
+    with pytest.raises(UserError, match="not a string but NoneType: None") as error:
+        pack(["北京", None, 3])  # type: ignore[list-item]
+    assert error.value.where == "text 1"
+    with pytest.raises(UserError, match="one string was given"):
+        pack("北京")
+    assert len(pack([])) == 0 and len(pack(["", ""])) == 2
