@@ -16,10 +16,22 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from distill.errors import UserError
 from distill.runtime.constants import KERNELS
-from distill.runtime.structs import MIRRORS, EncodedTexts, Int32, Int64, Lexicon, NgramTable, Student, Texts, layout
+from distill.runtime.structs import (
+    MIRRORS,
+    EncodedTexts,
+    Int32,
+    Int64,
+    Layout,
+    Lexicon,
+    NgramTable,
+    Student,
+    Texts,
+    layout,
+)
 
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno")
 LIBRARIES = ("-lm",)
@@ -42,10 +54,10 @@ ARGUMENTS = {  # of every exported function, in the order of its C definition; a
 FORWARD_PASS = (ctypes.c_void_p, EncodedPointer, Array)  # arguments of a network's function; see kernels/network.h
 
 
-class _FieldOffset(ctypes.Structure):
+class _FieldLayout(ctypes.Structure):
     """See kernels/layout.h."""
 
-    _fields_ = (("field", ctypes.c_char_p), ("offset", Int64))
+    _fields_ = (("name", ctypes.c_char_p), ("offset", Int64), ("size", Int64))
 
 
 @functools.cache
@@ -71,11 +83,11 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def forward_pass(name: str) -> ctypes._CFuncPtr:
+def forward_pass(name: str) -> Any:
     """The function of a network: ``(network, encoded texts, pooled) -> status``; see kernels/network.h."""
     function = getattr(library(), name)
     function.argtypes, function.restype = FORWARD_PASS, ctypes.c_int32
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def lanes() -> int:
@@ -94,22 +106,20 @@ def _check_layout(loaded: ctypes.CDLL, name: str, mirror: type[ctypes.Structure]
     if in_c != in_python:
         raise RuntimeError(
             f"struct {name} differs between distill/runtime/kernels and its ctypes mirror {mirror.__module__}."
-            f"{mirror.__name__}: offsets (and size) in C {in_c}, in Python {in_python}"
+            f"{mirror.__name__}: (offset, size) of its fields are {in_c} in C, {in_python} in Python"
         )
 
 
-def _layout_in_c(loaded: ctypes.CDLL, name: str) -> dict[str, int]:
-    """What EXPORT_LAYOUT (kernels/layout.h) exported for a struct; empty if nothing."""
+def _layout_in_c(loaded: ctypes.CDLL, name: str) -> Layout:
+    """The layout that EXPORT_LAYOUT (kernels/layout.h) exports; empty if there is none."""
     try:
-        first = _FieldOffset.in_dll(loaded, f"distill_layout_{name}")
+        entries = ctypes.pointer(_FieldLayout.in_dll(loaded, f"distill_layout_{name}"))
     except ValueError:
         return {}
-    entries, offsets = ctypes.cast(ctypes.pointer(first), ctypes.POINTER(_FieldOffset)), {}
-    for entry in entries:
-        offsets[(entry.field or b"").decode()] = int(entry.offset)
-        if entry.field is None:
-            break
-    return offsets
+    fields: Layout = {}
+    while field := entries[len(fields)].name:
+        fields[field.decode()] = entries[len(fields)].offset, entries[len(fields)].size
+    return fields | {"": (0, entries[len(fields)].size)}
 
 
 def cache_folder() -> Path:

@@ -6,12 +6,12 @@ Here are the structs that exported functions take. A network's own struct is in 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+Layout = dict[str, tuple[int, int]]  # offset and size in bytes of every field, and of the whole struct under ""
 MIRRORS: dict[str, type[ctypes.Structure]] = {}  # every mirror under its name in C
 Int32, Int64, Pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 
@@ -114,7 +114,7 @@ class Student(Struct):
     )
 
 
-def layout(mirror: type[ctypes.Structure]) -> dict[str, int]:
-    """The offset of every field of a mirror, and its size under ``""``, in bytes."""
-    fields: Sequence[Any] = mirror._fields_
-    return {name: getattr(mirror, name).offset for name, *_ in fields} | {"": ctypes.sizeof(mirror)}
+def layout(mirror: type[ctypes.Structure]) -> Layout:
+    """The layout of a mirror."""
+    fields = ((name, getattr(mirror, name)) for name, *_ in mirror._fields_)
+    return {name: (field.offset, field.size) for name, field in fields} | {"": (0, ctypes.sizeof(mirror))}

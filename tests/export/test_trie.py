@@ -18,9 +18,10 @@ from distill.cli import main
 from distill.commands.experiment import Run
 from distill.config import DataSettings, RunSettings, Settings
 from distill.errors import UserError
-from distill.export.trie import SPLIT, lexicon_arrays
-from distill.runtime.lexicon import Lexicon
-from distill.runtime.texts import Packed, pack
+from distill.export.trie import lexicon_arrays
+from distill.runtime.constants import FORCE_SPLIT
+from distill.runtime.packing import PackedTexts, pack
+from distill.runtime.segmentation import NativeSegmenter
 from distill.text import segmentation
 from distill.text.segmentation import MASKED, Segmenter
 from distill.text.vocabulary import Vocabulary, build_vocabulary
@@ -103,8 +104,8 @@ def arrays(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
 
 
 @pytest.fixture(scope="module")
-def lexicon(arrays: dict[str, NDArray[Any]]) -> Lexicon:
-    return Lexicon(arrays)
+def lexicon(arrays: dict[str, NDArray[Any]]) -> NativeSegmenter:
+    return NativeSegmenter(arrays)
 
 
 @pytest.fixture
@@ -118,10 +119,14 @@ def mine(tmp_path: Path) -> Path:
 
 
 def check(
-    lexicon: Lexicon, vocabulary: Vocabulary, texts: list[str], most: int, segment: Callable[[str], list[str]] = segment
+    lexicon: NativeSegmenter,
+    vocabulary: Vocabulary,
+    texts: list[str],
+    most: int,
+    segment: Callable[[str], list[str]] = segment,
 ) -> None:
     cut = [segment(text) for text in texts]
-    assert [lexicon.cut(text) for text in texts] == cut
+    assert lexicon.segment(texts) == cut
     ids, lengths = lexicon.encode(pack(texts), most)
     assert ids.dtype == lengths.dtype == np.int32 and ids.shape == (len(texts), most)
     assert [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)] == [
@@ -133,12 +138,12 @@ def check(
 @settings(deadline=None)  # jieba takes its time over some
 @given(texts=st.lists(TEXTS, max_size=4), most=st.integers(1, 12))
 def test_any_text_is_cut_and_numbered_as_in_training(
-    lexicon: Lexicon, vocabulary: Vocabulary, texts: list[str], most: int
+    lexicon: NativeSegmenter, vocabulary: Vocabulary, texts: list[str], most: int
 ) -> None:
     check(lexicon, vocabulary, texts, most)
 
 
-def test_every_character_alone_and_between_words(lexicon: Lexicon) -> None:
+def test_every_character_alone_and_between_words(lexicon: NativeSegmenter) -> None:
     points = [
         *range(0x500),
         *range(0x1F00, 0x2100),
@@ -152,32 +157,32 @@ def test_every_character_alone_and_between_words(lexicon: Lexicon) -> None:
         0x10FFFF,
     ]
     texts = [f"{chr(point)}北{chr(point)}京1{chr(point)}.5" for point in points]
-    assert [lexicon.cut(text) for text in texts] == [segment(text) for text in texts]
+    assert lexicon.segment(texts) == [segment(text) for text in texts]
 
 
-def test_words_of_the_dictionary(lexicon: Lexicon, vocabulary: Vocabulary) -> None:
+def test_words_of_the_dictionary(lexicon: NativeSegmenter, vocabulary: Vocabulary) -> None:
     """Neighbours that do not belong together, and words that are rarer than their characters side by side."""
     chosen = random.Random(0).sample([word for word, count in SEGMENTER.tables.frequencies.items() if count], 6000)
     texts = ["".join(chosen[place : place + 3]) for place in range(0, len(chosen), 3)]
     check(lexicon, vocabulary, [*texts, *chosen[:2000]], 20)
 
 
-def test_long_texts(lexicon: Lexicon, vocabulary: Vocabulary) -> None:
+def test_long_texts(lexicon: NativeSegmenter, vocabulary: Vocabulary) -> None:
     check(lexicon, vocabulary, ["".join(PLAIN) * 50, "龘" * 800, "a1+" * 3000, MASKED * 500, " " * 3000, ""], 64)
     million = "他来到了网易杭研大厦" * 100_000
-    found = lexicon.cut(million)
+    found = lexicon.segment([million])[0]
     assert found == segment("他来到了网易杭研大厦") * 100_000
 
 
-def test_more_memory_than_there_is_is_an_error_not_a_crash(lexicon: Lexicon) -> None:
-    endless = Packed(np.empty(0, np.uint32), np.array([0, 2**60]))
+def test_more_memory_than_there_is_is_an_error_not_a_crash(lexicon: NativeSegmenter) -> None:
+    endless = PackedTexts(np.empty(0, np.uint32), np.array([0, 2**60]))
     with pytest.raises(UserError, match="no memory"):
         lexicon.encode(endless, 4)
     with pytest.raises(UserError, match="no memory"):
         lexicon.spans(endless)
 
 
-def test_every_beginning_of_a_word_is_in_the_dictionary(lexicon: Lexicon) -> None:
+def test_every_beginning_of_a_word_is_in_the_dictionary(lexicon: NativeSegmenter) -> None:
     """So words that only the vocabulary has, with all that they begin with, hang below what jieba would walk."""
     known = SEGMENTER.tables.frequencies
     assert all(word[:-1] in known for word in known if len(word) > 1)
@@ -191,8 +196,8 @@ def test_a_broken_trie_is_refused(arrays: dict[str, NDArray[Any]]) -> None:
     for name, value in (("children", 9), ("weights", 0x3FFF)):
         broken = arrays[f"lexicon.{name}"].copy()
         broken[-1] = value
-        with pytest.raises(ValueError, match="broken"):
-            Lexicon({**arrays, f"lexicon.{name}": broken})
+        with pytest.raises(ValueError, match="lexicon"):
+            NativeSegmenter({**arrays, f"lexicon.{name}": broken})
 
 
 def test_a_dictionary_of_the_user(mine: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -203,9 +208,9 @@ def test_a_dictionary_of_the_user(mine: Path, tmp_path: Path, vocabulary: Vocabu
     assert segment("小米su7") == ["小米su7"] and segment("中国杭研") == [*"中国杭研"]
     assert segment("龘靐乧") == ["龘靐", "乧"]  # both ways score the same, to the bit
     arrays = lexicon_arrays(vocabulary, tables)
-    assert (arrays["lexicon.weights"] & SPLIT > 0).sum() == len(tables.split) == 2
+    assert (arrays["lexicon.weights"] & FORCE_SPLIT > 0).sum() == len(tables.split) == 2
     check(
-        Lexicon(arrays),
+        NativeSegmenter(arrays),
         vocabulary,
         ["云计算平台和I-PACE电动车", "小米SU7到了", "中国杭研大厦", "龘靐乧", *PLAIN, *ODD],
         20,
@@ -273,9 +278,9 @@ def test_all_real_texts() -> None:
     texts = shared_texts()
     cut = [segment(text) for text in texts]
     vocabulary = build_vocabulary(cut, 2)
-    lexicon = Lexicon(lexicon_arrays(vocabulary, SEGMENTER.tables))
+    lexicon = NativeSegmenter(lexicon_arrays(vocabulary, SEGMENTER.tables))
     ids, lengths = lexicon.encode(pack(texts), 64)
-    wrong = [text for text, found in zip(texts, cut, strict=True) if lexicon.cut(text) != found]
+    wrong = [text for text, found in zip(texts, cut, strict=True) if lexicon.segment([text])[0] != found]
     misnumbered = [
         text
         for text, found, row, length in zip(texts, cut, ids, lengths, strict=True)

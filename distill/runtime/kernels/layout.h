@@ -7,13 +7,13 @@
 #include <stdint.h>
 
 typedef struct {
-    const char *field;
-    int64_t offset;
-} FieldOffset;
+    const char *name;
+    int64_t offset, size; /* in bytes */
+} FieldLayout;
 
-#define FIELD(type, field) {#field, offsetof(type, field)}
+#define FIELD(type, field) {#field, offsetof(type, field), sizeof(((type *)0)->field)}
 
-/* Define distill_layout_TYPE: the offset of every field, then the size of the struct under a null name. */
-#define EXPORT_LAYOUT(type, ...) const FieldOffset distill_layout_##type[] = {__VA_ARGS__, {0, sizeof(type)}}
+/* Define distill_layout_TYPE: every field, then the whole struct under a null name. */
+#define EXPORT_LAYOUT(type, ...) const FieldLayout distill_layout_##type[] = {__VA_ARGS__, {0, 0, sizeof(type)}}
 
 #endif

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from test_packing import TEXTS
 
 from distill.errors import UserError
 from distill.runtime.ngrams import NgramRows
 from distill.runtime.packing import PackedTexts, pack
 from distill.text.ngrams import ngram_ids
-from test_packing import TEXTS
 
 
 @functools.cache
