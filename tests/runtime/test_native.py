@@ -19,12 +19,18 @@ from distill.runtime import constants, native, structs
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of an empty cache; no library is loaded yet."""
+def unloaded() -> Iterator[None]:
+    """No library is loaded yet."""
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unloaded: None) -> Path:
+    """The folder of an empty cache, and no library is loaded yet."""
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
-    native.library.cache_clear()
-    yield tmp_path / "cache"
-    native.library.cache_clear()
+    return tmp_path / "cache"
 
 
 def test_kernels_are_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,17 +87,15 @@ FAULTY_MIRRORS = {
 }
 
 
-@pytest.mark.usefixtures("fresh")
+@pytest.mark.usefixtures("unloaded")
 @pytest.mark.parametrize("fault", FAULTY_MIRRORS)
 def test_a_struct_that_differs_from_c_is_refused(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    native.library()
-    native.library.cache_clear()
     monkeypatch.setitem(structs.MIRRORS, "Texts", FAULTY_MIRRORS[fault])
     with pytest.raises(RuntimeError, match=r"struct Texts differs between .*kernels and its ctypes mirror"):
         native.library()
 
 
-@pytest.mark.usefixtures("fresh")
+@pytest.mark.usefixtures("unloaded")
 def test_a_struct_that_c_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(structs.MIRRORS, "Transformer", mirror("Transformer", ("heads", structs.Int32)))
     with pytest.raises(RuntimeError, match=r"struct Transformer differs .* are {} in C"):

@@ -193,7 +193,7 @@ def test_a_student_of_another_dictionary_is_not_shipped(finished_run: Path, tmp_
     card = json.loads((folder / "student.json").read_text("utf-8"))
     card["segmenter"]["dictionary"] = "0123"
     (folder / "student.json").write_text(json.dumps(card), "utf-8")
-    with pytest.raises(UserError, match=r"were cut by .*0123") as error:
+    with pytest.raises(UserError, match=r"were segmented by .*0123") as error:
         export_bundle(folder, tmp_path / "bundle")
     assert "--user_dict" in error.value.hint and not (tmp_path / "bundle").exists()
 
