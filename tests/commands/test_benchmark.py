@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarking import LITTLE, TINY, hurried
+from benchmarking import QUICK, TINY, hurried
 from transformers import BertConfig
 
 from distill.cli import parser, settings_from
@@ -138,10 +138,10 @@ def test_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     set_to = torch.get_num_threads()
     log: list[tuple[int, int]] = []
     candidates = [
-        Candidate("torch", fixed(str.upper), 1, LITTLE, bytes=7),
-        Candidate("bundle", fixed(lambda text: "B", log), 2, LITTLE, (1, 2), like="torch", child=("predict = len",)),
-        Candidate("jieba", fixed(str), 1, LITTLE, gives_labels=False, child=("1 / 0",)),
-        Candidate("lost", fixed(str.upper), 1, LITTLE, like="what was left out"),
+        Candidate("torch", fixed(str.upper), 1, QUICK, bytes=7),
+        Candidate("bundle", fixed(lambda text: "B", log), 2, QUICK, (1, 2), like="torch", child=("predict = len",)),
+        Candidate("jieba", fixed(str), 1, QUICK, gives_labels=False, child=("1 / 0",)),
+        Candidate("lost", fixed(str.upper), 1, QUICK, like="what was left out"),
     ]
     rows, failed = measure(candidates, ["a", "b", "b", "c"], ["A", "A", "B", "B"])
     torch.set_num_threads(set_to)
