@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow coverage lint types browser clean
 
@@ -8,13 +10,13 @@ demo: $(VENV)/demo.installed  ## teacher, students and report on the embedded re
 	$(BIN)/python distill.py --teacher_epochs 2 --vectors bundled --general_words 0 --general_sentences 0
 
 test: lint types  ## lint, types, tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) $(PARALLEL)
 
 test-slow: $(VENV)/test.installed  ## the tests marked slow, with the real weights
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 coverage: $(VENV)/test.installed  ## the tests again, twice as slow, and which lines they run
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST) $(PARALLEL) --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
