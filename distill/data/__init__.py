@@ -9,8 +9,10 @@ from distill.config import DataSettings
 from distill.data.checks import stratified_split, without_leaks, without_repeats
 from distill.data.demo import LABELS, read_reviews, read_sentences
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text_key
+from distill.data.formats import FORMATS
+from distill.data.formats.records import Columns
 from distill.data.labels import find_labels, label_indices
-from distill.data.readers import SUFFIXES, Columns, read_rows
+from distill.data.readers import read_rows
 from distill.data.unlabelled import read_unlabelled
 from distill.errors import UserError
 
@@ -64,7 +66,7 @@ def _folder_files(folder: Path, named: Collection[str]) -> dict[str, Path]:
     for split, names in SPLIT_NAMES.items():
         if split in named:
             continue
-        paths = [path for name in names for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+        paths = [path for name in names for suffix in FORMATS if (path := folder / f"{name}{suffix}").is_file()]
         if len(paths) > 1:
             raise UserError(f"two files for {split}: {paths[0].name}, {paths[1].name}", folder, f"--{split}_file FILE")
         if paths:

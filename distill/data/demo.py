@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distill.data.examples import Example, example_id
-from distill.data.readers import read_text
+from distill.data.formats.encodings import read_text
 from distill.errors import UserError
 
 LABELS = ("negative", "positive")

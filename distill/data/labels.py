@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.data.readers import Row, read_text
+from distill.data.formats.encodings import read_text
+from distill.data.formats.records import Row
 from distill.errors import UserError, join_faults
 
 CLASS_FILES = ("class.txt", "labels.txt")
@@ -95,7 +96,7 @@ def label_indices(labels: Labels, rows: Sequence[Row], path: Path) -> list[int]:
     """
     indices = [labels.index(row) for row in rows]
     faults = [
-        f"{row.place} has unknown label {row.label_name or row.label!r}"
+        f"{row.location} has unknown label {row.label_name or row.label!r}"
         for row, index in zip(rows, indices, strict=True)
         if index is None
     ]

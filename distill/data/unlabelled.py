@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id
-from distill.data.readers import Columns, stream_rows
+from distill.data.formats.records import Columns
+from distill.data.readers import stream_rows
 from distill.errors import UserError
 
 LEFT, REPEATS = "unlabelled", "unlabelled_repeats"

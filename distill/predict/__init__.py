@@ -1,4 +1,4 @@
-"""Files of any size through a bundle: rows in, the same rows with labels out."""
+"""``--mode predict``: files of any size are labelled by a bundle; the rows stay as they are, labels are added."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["predict"]
 
 
 def predict(settings: Settings) -> list[Path]:
-    """Label what ``--input`` names; returns the files that were written.
+    """Label the files of ``--input``; returns the files that were written.
 
     Raises:
         UserError: there is no bundle, an input or output cannot be used, or a row is bad and --strict is given.
@@ -33,28 +33,28 @@ def predict(settings: Settings) -> list[Path]:
 
         counts, files = label(bundle, settings)
     else:
-        counts, files = _here(plan_jobs(settings.predict), bundle, settings)
+        counts, files = _label_locally(plan_jobs(settings.predict), bundle, settings)
     seconds = time.perf_counter() - started
     rate = f"{counts.rows / seconds:,.0f}"
-    log.info("%s rows, %s, %.1f s, %s rows/s", f"{counts.rows:,}", counted(counts.bad, "bad row"), seconds, rate)
+    log.info("%s rows, %s, %.1f s, %s rows/s", f"{counts.rows:,}", _counted(counts.bad, "bad row"), seconds, rate)
     return files
 
 
-def _here(jobs: list[FileJob], bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
-    """One input after the other; what a resumed job had done is not counted."""
+def _label_locally(jobs: list[FileJob], bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
+    """Label one input after the other. The counts leave out what an earlier, interrupted run had done."""
     labeller = Labeller(bundle, settings)
-    done = []
+    finished = []
     for job in jobs:
         if job.output is None:
             labeller.to_stream(job)
         else:
             with exclusive_lock(job.output):
-                done.append(labeller.to_file(job, job.output))
-    for parts in done:
+                finished.append(labeller.to_file(job, job.output))
+    for parts in finished:
         parts.remove()
-    return labeller.counts, [file for parts in done for file in parts.files]
+    return labeller.counts, [file for parts in finished for file in parts.files]
 
 
-def counted(count: int, what: str) -> str:
+def _counted(count: int, noun: str) -> str:
     """``no bad row``, ``1 bad row``, ``2 bad rows``."""
-    return f"{f'{count:,}' if count else 'no'} {what}{'s' * (count > 1)}"
+    return f"{f'{count:,}' if count else 'no'} {noun}{'s' * (count > 1)}"

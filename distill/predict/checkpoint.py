@@ -1,9 +1,9 @@
-"""What is done of an output, in a folder beside it: parts, each complete or absent.
+"""Resuming: the finished parts of an output, each complete or absent.
 
-``.OUTPUT.distill-parts/`` holds ``made_from.json`` (input, bundle, settings), and for every part a folder ``000000``
-with ``rows`` (in the output's format), ``bad.jsonl`` and ``part.json`` (counts, and where the input goes on). After a
-kill the next run goes on behind the last part. When all is done the parts are joined, and ``done.json`` stands for them
-until the last file of the job is done.
+The folder ``.OUTPUT.distill-parts/`` next to an output contains ``made_from.json`` (input, bundle, settings) and per
+part a folder ``000000`` with ``rows`` (in the output's format), ``bad.jsonl`` and ``part.json`` (counts, and the
+position in the input after the part). After a kill, the next run continues after the last part. In the end the parts
+are joined, and ``done.json`` replaces them until all files of the job are finished.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from distill.predict.plan import bad_file, stamp
-from distill.predict.rows import Bad, Format, Position
+from distill.data.formats.labelling import BadRow, Position, RowFile
+from distill.predict.plan import bad_rows_file, file_state
 from distill.progress import log
 from distill.storage.atomic import TEMPORARY_SUFFIX, write_folder, write_json
 from distill.storage.fingerprints import PROVENANCE_FILE, provenance_differences
 
-PART_ROWS = 2**16  # a kill costs the work on one part at most
+PART_ROWS = 2**16  # a kill loses the work on one part at most
 PART_CHARACTERS = 2**24  # of its texts
-ROWS, BAD_ROWS, CARD, DONE, WHOLE = "rows", "bad.jsonl", "part.json", "done.json", "whole"
+ROWS, BAD_ROWS, CARD, DONE, JOINED = "rows", "bad.jsonl", "part.json", "done.json", "whole"
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows were written, and how many were bad (of a Parquet file both, as such a row stays)."""
+    """How many rows were written and how many were bad. A bad row of a Parquet file counts as both: it is kept."""
 
     rows: int = 0
     bad: int = 0
@@ -40,12 +40,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A chunk of the output; ``characters`` are those of its texts."""
+    """A labelled chunk; ``characters`` is the length of its texts, ``end`` the position in the input after it."""
 
     rows: Any
     characters: int
     counts: Counts
-    bad: list[Bad]
+    bad: list[BadRow]
     end: Position
 
 
@@ -53,98 +53,98 @@ class Parts:
     """The parts of one output.
 
     Args:
-        output: the file that they become.
+        output: the file that they are joined into.
         name: of the input, for messages and the list of bad rows.
-        wanted: what the output follows from; parts that were made from something else are removed.
+        made_from: everything that the output depends on; parts made from something else are removed.
     """
 
-    def __init__(self, output: Path, name: str, wanted: dict[str, Any]) -> None:
+    def __init__(self, output: Path, name: str, made_from: dict[str, Any]) -> None:
         self.output, self.name = output, name
         self.folder = output.with_name(f".{output.name}.distill-parts")
         self.counts = Counts()
-        self.position: Position | None = None  # where the input goes on
-        self._done: list[Path] = []
-        faults = provenance_differences(self.folder, wanted) or self._lost()
-        if faults:
+        self.position: Position | None = None  # in the input, after the last part
+        self._finished: list[Path] = []
+        reasons = provenance_differences(self.folder, made_from) or self._output_changes()
+        if reasons:
             if self.folder.exists():
-                log.info("%s: begun anew: %s", output, ", ".join(faults))
+                log.info("%s: starting over: %s", output, ", ".join(reasons))
                 self.remove()
-            write_json(self.folder / PROVENANCE_FILE, wanted)
+            write_json(self.folder / PROVENANCE_FILE, made_from)
         if not self.are_joined:
-            self._find_done()
+            self._load_finished()
 
     @property
     def are_joined(self) -> bool:
-        """Whether the output is finished."""
+        """Whether the output is complete."""
         return (self.folder / DONE).exists()
 
     @property
     def files(self) -> list[Path]:
-        """The output, and the bad rows where there are some."""
-        return [self.output, *([bad_file(self.output)] if bad_file(self.output).exists() else [])]
+        """The output, and the file of bad rows if there is one."""
+        return [self.output, *([bad_rows_file(self.output)] if bad_rows_file(self.output).exists() else [])]
 
     def remove(self) -> None:
-        """Forget the parts; the record goes first, so that nobody takes for whole what a kill leaves."""
+        """Remove the parts. made_from.json goes first: what a kill leaves behind is then not taken for complete."""
         (self.folder / PROVENANCE_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
-    def _lost(self) -> list[str]:
-        """What happened to a finished output."""
+    def _output_changes(self) -> list[str]:
+        """Why a complete output has to be made again: it was changed or removed since."""
         if not self.are_joined:
             return []
         recorded = json.loads((self.folder / DONE).read_text("utf-8"))
-        return [] if self.output.is_file() and recorded == stamp(self.output) else ["output changed"]
+        return [] if self.output.is_file() and recorded == file_state(self.output) else ["output changed"]
 
-    def _find_done(self) -> None:
-        for left in self.folder.glob(f".*{TEMPORARY_SUFFIX}"):
-            shutil.rmtree(left)
-        self._done = sorted(self.folder.glob("[0-9]*"))
-        for part in self._done:
+    def _load_finished(self) -> None:
+        for temporary in self.folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            shutil.rmtree(temporary)
+        self._finished = sorted(self.folder.glob("[0-9]*"))
+        for part in self._finished:
             card = json.loads((part / CARD).read_text("utf-8"))
             self.counts, self.position = self.counts + Counts(**card["counts"]), Position(**card["end"])
-        if self._done:
-            log.info("%s: %s rows were done, it goes on from there", self.output, f"{self.counts.rows:,}")
+        if self._finished:
+            log.info("%s: resuming after %s rows that are done", self.output, f"{self.counts.rows:,}")
 
-    def write(self, results: Iterator[Labelled], form: Format) -> bool:
-        """Write one more part; False: there was nothing left."""
+    def write(self, results: Iterator[Labelled], rows: RowFile) -> bool:
+        """Write the next part; False: there was nothing left."""
         first = next(results, None)
         if first is None:
             return False
-        path, counts, characters = self.folder / f"{len(self._done):06}", Counts(), 0
+        path, counts, characters = self.folder / f"{len(self._finished):06}", Counts(), 0
         with write_folder(path) as temporary:
-            with form.writer(temporary / ROWS) as write, (temporary / BAD_ROWS).open("wb") as bad:
-                for piece in chain([first], results):
-                    write(piece.rows)
-                    bad.write(bad_lines(self.name, piece.bad))
-                    counts += piece.counts
-                    characters += piece.characters
+            with rows.writer(temporary / ROWS) as write, (temporary / BAD_ROWS).open("wb") as bad:
+                for result in chain([first], results):
+                    write(result.rows)
+                    bad.write(bad_row_lines(self.name, result.bad))
+                    counts += result.counts
+                    characters += result.characters
                     if counts.rows + counts.bad >= PART_ROWS or characters >= PART_CHARACTERS:
                         break
-            write_json(temporary / CARD, {"counts": asdict(counts), "end": piece.end._asdict()})
-        self._done.append(path)
+            write_json(temporary / CARD, {"counts": asdict(counts), "end": result.end._asdict()})
+        self._finished.append(path)
         self.counts += counts
         return True
 
-    def join(self, form: Format) -> None:
-        """Make the output of the parts."""
-        whole = self.folder / WHOLE
-        with write_folder(whole) as temporary:
-            with form.writer(temporary / ROWS) as write:
-                for piece in chain(form.head(), *(form.pieces(part / ROWS) for part in self._done)):
+    def join(self, rows: RowFile) -> None:
+        """Join the parts into the output."""
+        joined = self.folder / JOINED
+        with write_folder(joined) as temporary:
+            with rows.writer(temporary / ROWS) as write:
+                for piece in chain(rows.header(), *(rows.pieces(part / ROWS) for part in self._finished)):
                     write(piece)
             with (temporary / BAD_ROWS).open("wb") as bad:
-                for part in self._done:
+                for part in self._finished:
                     bad.write((part / BAD_ROWS).read_bytes())
-        bad_file(self.output).unlink(missing_ok=True)
+        bad_rows_file(self.output).unlink(missing_ok=True)
         if self.counts.bad:
-            (whole / BAD_ROWS).replace(bad_file(self.output))
-        (whole / ROWS).replace(self.output)
-        write_json(self.folder / DONE, stamp(self.output))
-        for path in (*self._done, whole):
+            (joined / BAD_ROWS).replace(bad_rows_file(self.output))
+        (joined / ROWS).replace(self.output)
+        write_json(self.folder / DONE, file_state(self.output))
+        for path in (*self._finished, joined):
             shutil.rmtree(path)
 
 
-def bad_lines(name: str, bad: list[Bad]) -> bytes:
+def bad_row_lines(name: str, bad: list[BadRow]) -> bytes:
     """Bad rows as JSON lines."""
     rows = ({"file": name, "line": row.line, "why": row.why, "raw": row.raw} for row in bad)
     return "".join([json.dumps(row, ensure_ascii=False) + "\n" for row in rows]).encode()

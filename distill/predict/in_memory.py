@@ -1,16 +1,14 @@
-"""One file in memory through a student: what the service does with an upload."""
+"""Label a file in memory, as the service does with an upload."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 from typing import BinaryIO
 
-from distill.errors import UserError
+from distill.data.formats import FORMATS, TEXT_SUFFIXES, suffix_of
+from distill.data.formats.labelling import OutputSpec, Predictions
+from distill.data.formats.text_lines import Lines
 from distill.predict.checkpoint import Counts
-from distill.predict.line_formats import KINDS
-from distill.predict.lines import Lines
-from distill.predict.rows import Wanted, ask
-from distill.predict.text_rows import TextRows
 from distill.runtime import Runtime
 
 
@@ -21,23 +19,21 @@ def label_stream(
 
     Args:
         runtime: the student.
-        source: the file, at its beginning; it is read twice.
-        out: takes the labelled rows, in UTF-8.
-        name: the file's, for messages; its suffix tells the format: txt, csv, tsv, jsonl or json lines.
-        text_column: the texts' column; empty: found among the usual names.
+        source: the file, positioned at its beginning; it is read twice.
+        out: receives the labelled rows in UTF-8.
+        name: of the file, for messages; its suffix decides the format, which must be a text format.
+        text_column: the column of texts; empty: the first of the usual names.
         probabilities: whether to write the probability of every label.
 
     Raises:
-        UserError: the format is another, or there is no column of texts.
+        UserError: it is another format, or there is no column of texts.
     """
-    suffix = PurePath(name).suffix.lower()
-    if suffix not in KINDS:
-        raise UserError(f"unknown kind of file {suffix!r}", name, f"save it as {', '.join(KINDS)}")
-    lines = Lines.of_file(source, name)
-    form = TextRows(lines, KINDS[suffix](lines, Wanted(runtime.labels, probabilities, text_column)), 0)
-    out.writelines(form.head())
+    suffix = suffix_of(PurePath(name), TEXT_SUFFIXES)
+    lines, spec = Lines.from_file(source, name), OutputSpec(runtime.labels, probabilities, text_column)
+    rows = FORMATS[suffix].text_rows(lines, spec)
+    out.writelines(rows.header())
     counts = Counts()
-    for chunk in form.chunks(None):
-        out.write(form.labelled(chunk, ask(runtime, chunk.texts)))
+    for chunk in rows.chunks(None):
+        out.write(rows.add_labels(chunk, Predictions.of(runtime.predict_proba(chunk.texts))))
         counts += Counts(len(chunk.rows), len(chunk.bad))
     return counts

@@ -1,24 +1,27 @@
-"""``--engine local``: the rows of files through a bundle, in this machine's threads.
+"""``--engine local``: label the rows of files with a bundle, in threads of this process.
 
-The main thread reads and writes in order; threads ask the student, whose kernels run outside Python's lock. A few
-chunks are on their way at a time, so memory does not grow with the input.
+The main thread reads and writes in order; other threads predict, and the kernels release the GIL. Only a few chunks are
+in flight at a time, so memory does not grow with the input.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from distill.config import Settings
+from distill.data.formats import FORMATS
+from distill.data.formats.labelling import Chunk, OutputSpec, Position, Predictions, RowFile
+from distill.data.formats.text_lines import Lines
 from distill.errors import UserError
-from distill.predict.checkpoint import Counts, Labelled, Parts, bad_lines
-from distill.predict.inputs import opened
-from distill.predict.plan import FileJob
-from distill.predict.rows import Chunk, Format, Position, Wanted, ask
+from distill.predict.checkpoint import Counts, Labelled, Parts, bad_row_lines
+from distill.predict.plan import FileJob, file_state
 from distill.progress import progress_bar
 from distill.runtime import Runtime
 from distill.runtime.bundle import CARD
@@ -26,78 +29,101 @@ from distill.storage.fingerprints import fingerprint_file
 
 
 class Labeller:
-    """A student, the threads that ask it, and what is wanted of it; ``counts`` is what it labelled.
+    """A student and the threads that run it; ``counts`` is what it has labelled so far.
 
     Raises:
-        UserError: the bundle is none, or damaged.
+        UserError: the folder is not a bundle, or it is damaged.
     """
 
     def __init__(self, bundle: Path, settings: Settings) -> None:
         self.counts = Counts()
         self._runtime = Runtime(bundle)
-        self._wanted = Wanted(self._runtime.labels, settings.predict.probabilities, settings.data.text_column)
+        self._spec = OutputSpec(self._runtime.labels, settings.predict.probabilities, settings.data.text_column)
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
-        self._bundle = fingerprint_file(bundle / CARD)  # the card holds the checksum of the rest
+        self._bundle = fingerprint_file(bundle / CARD)  # the card contains the other files' checksums
 
     def to_file(self, job: FileJob, output: Path) -> Parts:
-        """Label one input, from where an earlier run stopped; the parts are still there, to be removed.
+        """Label one input, from where an earlier run stopped. The finished parts are left for the caller to remove.
 
         Raises:
             UserError: the input cannot be read, or a row is bad and --strict is given.
         """
-        with opened(job, self._wanted) as (form, source):
+        with _open_input(job, self._spec) as (rows, source):
             parts = Parts(output, job.name, {"input": source, **self._made_from(job)})
             if not parts.are_joined:
-                results = self._results(form, parts.position, job.name)
-                while parts.write(results, form):
+                results = self._results(rows, parts.position, job.name)
+                while parts.write(results, rows):
                     pass
-                parts.join(form)
+                parts.join(rows)
         return parts
 
     def to_stream(self, job: FileJob) -> None:
-        """Label one input to standard output, and say on standard error which rows are bad."""
-        with opened(job, self._wanted) as (form, _):
-            for piece in form.head():
+        """Label one input to standard output; bad rows are reported on standard error."""
+        with _open_input(job, self._spec) as (rows, _):
+            for piece in rows.header():
                 sys.stdout.buffer.write(piece)
-            for result in self._results(form, None, job.name):
+            for result in self._results(rows, None, job.name):
                 sys.stdout.buffer.write(result.rows)
-                sys.stderr.write(bad_lines(job.name, result.bad).decode())
+                sys.stderr.write(bad_row_lines(job.name, result.bad).decode())
             sys.stdout.buffer.flush()
 
     def _made_from(self, job: FileJob) -> dict[str, object]:
-        wanted = self._wanted
-        settings = {"text_column": wanted.text_column, "probabilities": wanted.probabilities, "strict": self._strict}
+        spec = self._spec
+        settings = {"text_column": spec.text_column, "probabilities": spec.probabilities, "strict": self._strict}
         return {"bundle": self._bundle, "format": job.suffix, "settings": settings}
 
-    def _results(self, form: Format, start: Position | None, name: str) -> Iterator[Labelled]:
-        """What is left of an input, labelled, behind a progress bar."""
-        unit, scale = form.unit
-        with progress_bar(name, form.size // scale, unit) as shown:
+    def _results(self, rows: RowFile, start: Position | None, name: str) -> Iterator[Labelled]:
+        """Labelled chunks from ``start`` to the end, with a progress bar."""
+        unit, scale = rows.unit
+        with progress_bar(name, rows.size // scale, unit) as shown:
             shown.initial = shown.n = start.offset // scale if start else 0
-            for result in self._in_order(form, form.chunks(start), name):
+            for result in self._in_order(rows, rows.chunks(start), name):
                 self.counts += result.counts
                 shown.set_postfix_str(f"{self.counts.rows:,} rows", refresh=False)
                 shown.update(result.end.offset // scale - shown.n)
                 yield result
 
-    def _in_order(self, form: Format, chunks: Iterator[Chunk], name: str) -> Iterator[Labelled]:
-        """Chunks with their answers, in their order; two for every thread are on their way."""
+    def _in_order(self, rows: RowFile, chunks: Iterator[Chunk], name: str) -> Iterator[Labelled]:
+        """Labelled chunks in input order; at most two per thread are in flight."""
         waiting: deque[Future[Labelled]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             for chunk in chunks:
                 if self._strict and chunk.bad:
-                    raise _strict(chunk, name)
-                waiting.append(pool.submit(self._labelled, form, chunk))
+                    raise _bad_row_error(chunk, name)
+                waiting.append(pool.submit(self._label, rows, chunk))
                 if len(waiting) > 2 * self._threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
-    def _labelled(self, form: Format, chunk: Chunk) -> Labelled:
-        rows = form.labelled(chunk, ask(self._runtime, chunk.texts))
-        return Labelled(rows, sum(map(len, chunk.texts)), Counts(len(chunk.rows), len(chunk.bad)), chunk.bad, chunk.end)
+    def _label(self, rows: RowFile, chunk: Chunk) -> Labelled:
+        labelled = rows.add_labels(chunk, Predictions.of(self._runtime.predict_proba(chunk.texts)))
+        counts = Counts(len(chunk.rows), len(chunk.bad))
+        return Labelled(labelled, sum(map(len, chunk.texts)), counts, chunk.bad, chunk.end)
 
 
-def _strict(chunk: Chunk, name: str) -> UserError:
-    bad = chunk.bad[0]
-    return UserError(bad.why, f"{name}:{bad.line}", "repair or delete that row, or leave out --strict")
+def _bad_row_error(chunk: Chunk, name: str) -> UserError:
+    row = chunk.bad[0]
+    return UserError(row.why, f"{name}:{row.line}", "repair or delete that row, or leave out --strict")
+
+
+@contextlib.contextmanager
+def _open_input(job: FileJob, spec: OutputSpec) -> Iterator[tuple[RowFile, dict[str, Any]]]:
+    """An open input and its identity: path, size and modification time, or a fingerprint of standard input's beginning.
+
+    Raises:
+        UserError: it has no column of texts, or another format or encoding than its name says.
+    """
+    file_format = FORMATS[job.suffix]
+    if job.source is None:
+        lines, beginning = Lines.from_stream(sys.stdin.buffer, job.name)
+        yield file_format.text_rows(lines, spec), {"beginning": beginning}
+        return
+    identity: dict[str, Any] = {"path": str(job.source.resolve()), **file_state(job.source)}
+    if file_format.open_rows:
+        with file_format.open_rows(job.source, spec) as rows:
+            yield rows, identity
+        return
+    with job.source.open("rb") as file:
+        lines = Lines.from_file(file, job.name)
+        yield file_format.text_rows(lines, spec, identity["size"]), identity

@@ -1,4 +1,4 @@
-"""Which file is read, and which is written for it."""
+"""Which input files are labelled, and which output file each of them gets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config import PredictSettings
-from distill.data.readers import SUFFIXES
+from distill.data.formats import FORMATS, suffix_of
 from distill.errors import UserError
 
 STREAM = "-"
-BAD = ".bad.jsonl"
-NAMED_OUTPUT = "--output FILE or FOLDER, or --output - for standard output"
-NAMED_INPUT = "--input FILE, FOLDER or 'PATTERN', or --input - for standard input"
+BAD_ROWS_SUFFIX = ".bad.jsonl"
+OUTPUT_HINT = "--output FILE or FOLDER, or --output - for standard output"
+INPUT_HINT = "--input FILE, FOLDER or 'PATTERN', or --input - for standard input"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class FileJob:
 
     source: Path | None
     output: Path | None
-    suffix: str  # tells the format of both
+    suffix: str  # decides the format of both
 
     @property
     def name(self) -> str:
@@ -31,108 +31,108 @@ class FileJob:
         return str(self.source or "standard input")
 
 
-def bad_file(output: Path) -> Path:
-    """Where the bad rows of an output's input are written."""
-    return output.with_name(output.name + BAD)
+def bad_rows_file(output: Path) -> Path:
+    """The file for the bad rows of an output's input."""
+    return output.with_name(output.name + BAD_ROWS_SUFFIX)
 
 
-def stamp(path: Path) -> dict[str, int]:
-    """What changes when somebody writes to a file."""
-    about = path.stat()
-    return {"size": about.st_size, "mtime_ns": about.st_mtime_ns}
+def file_state(path: Path) -> dict[str, int]:
+    """Size and modification time, which change when the file is written to."""
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def plan_jobs(settings: PredictSettings) -> list[FileJob]:
-    """What is to be done, one file after the other.
+    """One job per input file.
 
     Raises:
-        UserError: inputs or output are not named or not there, two inputs have one output, or an input is an output.
+        UserError: inputs or output are not named or do not exist, two inputs share an output, or an output is an input.
     """
     check_named(settings)
-    jobs = [_one(settings)] if _is_one(settings) else _several(settings)
-    _check(jobs)
+    jobs = [_single_job(settings)] if _is_single(settings) else _folder_jobs(settings)
+    _check_outputs(jobs)
     return jobs
 
 
 def check_named(settings: PredictSettings) -> None:
-    """Inputs and output must be named.
+    """Require --input and --output.
 
     Raises:
-        UserError: they are not.
+        UserError: one is missing.
     """
     if not settings.input:
-        raise UserError("there is nothing to label", "--input", NAMED_INPUT)
+        raise UserError("there is nothing to label", "--input", INPUT_HINT)
     if not settings.output:
-        raise UserError("it is not said where to write", "--output", NAMED_OUTPUT)
+        raise UserError("no output is named", "--output", OUTPUT_HINT)
 
 
-def _is_one(settings: PredictSettings) -> bool:
+def _is_single(settings: PredictSettings) -> bool:
+    """Whether the input is one file or standard input, rather than several files, a folder or a pattern."""
     if STREAM in settings.input and len(settings.input) > 1:
-        raise UserError("standard input comes alone", "--input", "name files, or - and nothing else")
+        raise UserError("standard input cannot be combined with files", "--input", "name files, or - and nothing else")
     (first, *others) = settings.input
     return not others and (first == STREAM or Path(first).is_file())
 
 
-def _one(settings: PredictSettings) -> FileJob:
-    """A file or standard input into a file, a folder that is there, or standard output."""
+def _single_job(settings: PredictSettings) -> FileJob:
+    """A file or standard input into a file, an existing folder, or standard output."""
     (given,) = settings.input
     source = None if given == STREAM else Path(given)
-    suffix = _suffix(source) if source else f".{settings.input_format}"
+    suffix = suffix_of(source) if source else f".{settings.input_format}"
     if settings.output == STREAM:
-        if suffix == ".parquet":
-            raise UserError("Parquet is not written to standard output", "--output", "--output FILE")
+        if not FORMATS[suffix].line_format:
+            raise UserError(f"{suffix} files cannot be written to standard output", "--output", "--output FILE")
         return FileJob(source, None, suffix)
     output = Path(settings.output)
     if output.is_dir() or settings.output.endswith("/"):
         if source is None:
-            raise UserError("what standard input holds needs a file's name, this is a folder", output, "--output FILE")
+            raise UserError("labelled standard input needs a file name, this is a folder", output, "--output FILE")
         output = output / source.name
     other = output.suffix.lower()
-    if other in SUFFIXES and other.replace("jsonl", "json") != suffix.replace("jsonl", "json"):
-        what = f"the output is of the input's format, {suffix}, and this name says {other}"
+    if other in FORMATS and not FORMATS[other].has_same_output(FORMATS[suffix]):
+        what = f"the output has the format of the input, {suffix}, but its name ends with {other}"
         raise UserError(what, output, f"--output {output.with_suffix(suffix)}")
     return FileJob(source, output, suffix)
 
 
-def _several(settings: PredictSettings) -> list[FileJob]:
-    """Files, folders and patterns into a folder: the same names, in the same folders."""
+def _folder_jobs(settings: PredictSettings) -> list[FileJob]:
+    """Files, folders and patterns into a folder: the same names in the same subfolders."""
     output = Path(settings.output)
-    found = [find_files(given) for given in settings.input]
-    if settings.output == STREAM or output.is_file() or (output.suffix.lower() in SUFFIXES and not output.is_dir()):
+    inputs = [find_files(given) for given in settings.input]
+    if settings.output == STREAM or output.is_file() or (output.suffix.lower() in FORMATS and not output.is_dir()):
         raise UserError("several files need a folder for their outputs", settings.output, "--output FOLDER")
     jobs = []
-    for base, files in found:
+    for base, files in inputs:
         if base and output.resolve().is_relative_to(base.resolve()):
-            raise UserError("the output would lie among the inputs", output, f"--output FOLDER outside of {base}")
-        jobs += [
-            FileJob(file, output / (file.relative_to(base) if base else file.name), _suffix(file)) for file in files
-        ]
+            raise UserError("the output would be inside an input folder", output, f"--output FOLDER outside of {base}")
+        for file in files:
+            jobs.append(FileJob(file, output / (file.relative_to(base) if base else file.name), suffix_of(file)))
     return jobs
 
 
 def find_files(given: str) -> tuple[Path | None, list[Path]]:
-    """The folder that an input names (None: a file), and its files in the order of their names.
+    """The folder that a folder or pattern refers to (None for a file), and its files of known formats, sorted.
 
     Raises:
-        UserError: there is none of a known format.
+        UserError: there is no such file.
     """
     path = Path(given)
     if path.is_file():
         return None, [path]
     if path.is_dir():
-        base, found = path, [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
+        base, paths = path, [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
     else:
-        base, found = _fixed(path), [Path(name) for name in glob.glob(given, recursive=True)]  # noqa: PTH207 (it may be absolute)
-    files = sorted(file for file in found if file.is_file() and file.suffix.lower() in SUFFIXES and not _is_bad(file))
+        base, paths = _fixed_folder(path), [Path(name) for name in glob.glob(given, recursive=True)]  # noqa: PTH207 (the pattern may be absolute)
+    files = sorted(file for file in paths if file.is_file() and file.suffix.lower() in FORMATS and not _is_bad(file))
     if not files:
-        raise UserError(f"there is no file of {', '.join(SUFFIXES)} here", given, NAMED_INPUT)
+        raise UserError(f"there is no file of {', '.join(FORMATS)} here", given, INPUT_HINT)
     return base, files
 
 
-def _fixed(pattern: Path) -> Path:
+def _fixed_folder(pattern: Path) -> Path:
     """The folder before a pattern's first wildcard."""
     parts = pattern.parts
-    wild = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    wild = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     return Path(*parts[:wild])
 
 
@@ -141,26 +141,19 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _is_bad(path: Path) -> bool:
-    return path.name.endswith(BAD)
+    return path.name.endswith(BAD_ROWS_SUFFIX)
 
 
-def _suffix(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(f"unknown kind of file {suffix!r}", path, f"rename or convert it to {', '.join(SUFFIXES)}")
-    return suffix
-
-
-def _check(jobs: Sequence[FileJob]) -> None:
-    """No file is written twice, or over an input."""
+def _check_outputs(jobs: Sequence[FileJob]) -> None:
+    """No file may be written twice, or overwrite an input."""
     inputs = {job.source.resolve() for job in jobs if job.source}
     written: dict[Path, FileJob] = {}
     for job in jobs:
         if job.output is None:
             continue
-        for path in (job.output, bad_file(job.output)):
+        for path in (job.output, bad_rows_file(job.output)):
             if path.resolve() in inputs:
-                raise UserError("this input would be written over", path, "--output another file or folder")
+                raise UserError("this input would be overwritten", path, "--output another file or folder")
             if path.resolve() in written:
                 both = f"{written[path.resolve()].name} and {job.name}"
                 raise UserError(f"two inputs would be written into one file: {both}", path, "label them one by one")

@@ -1,7 +1,7 @@
-"""``--engine ray``: Parquet in, Parquet out, one predictor a core of a Ray cluster; the only module that imports ray.
+"""``--engine ray``: Parquet in, Parquet out, one predictor per core of a Ray cluster; the only module that imports ray.
 
-The cluster is the one that ``RAY_ADDRESS`` names, or one on this machine for as long as the job takes. The bundle goes
-to the predictors through Ray, so that it need not lie on every machine.
+The cluster is the one at ``RAY_ADDRESS``, or one that runs on this machine while the job does. Ray sends the bundle to
+the predictors, so it need not exist on every machine.
 """
 
 from __future__ import annotations
@@ -15,77 +15,78 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import PredictSettings, Settings
+from distill.data.formats.labelling import CHUNK_ROWS, NO_TEXT, PREDICTED, OutputSpec, Predictions
+from distill.data.formats.parquet import text_column, texts_of, with_labels
 from distill.errors import UserError, require_package
 from distill.predict.checkpoint import Counts
-from distill.predict.parquet_rows import text_column, texts_of, with_answers
 from distill.predict.plan import check_named, find_files
-from distill.predict.rows import NO_TEXT, PREDICTED, ROWS, Wanted, ask
 from distill.runtime import Runtime
 from distill.storage.atomic import write_folder
 
-PREDICTOR, READER = 0.75, 0.25  # cores that Ray books: beside a predictor on every core files are read and written
+PREDICTOR, READER = 0.75, 0.25  # shares of a core: next to a predictor on every core, files are read and written
 BAD_ROW = "distill: a row is bad"
 
 
 class Predictor:
-    """A student in one of Ray's workers."""
+    """A student in a Ray worker."""
 
-    def __init__(self, bundle: Any, column: str, wanted: Wanted, strict: bool) -> None:
+    def __init__(self, bundle: Any, column: str, spec: OutputSpec, strict: bool) -> None:
         import ray
 
-        with tempfile.TemporaryDirectory() as folder:  # the runtime keeps the files mapped
+        with tempfile.TemporaryDirectory() as folder:  # may be removed afterwards: the runtime has mapped the files
             for name, content in ray.get(bundle).items():
                 Path(folder, name).write_bytes(content)
             self._runtime = Runtime(folder)
-        self._column, self._wanted, self._strict = column, wanted, strict
+        self._column, self._spec, self._strict = column, spec, strict
 
     def __call__(self, table: Any) -> Any:
-        """A table with the answers.
+        """A table with its labels.
 
         Raises:
-            ValueError: a row has no text, and --strict is given; what Ray makes of it says so.
+            ValueError: a row has no text and --strict is given. Ray's own error will contain this message.
         """
         texts = texts_of(table, self._column)
         if self._strict and not all(texts):
             raise ValueError(BAD_ROW)
-        return with_answers(table, texts, ask(self._runtime, texts), self._wanted)
+        return with_labels(table, texts, Predictions.of(self._runtime.predict_proba(texts)), self._spec)
 
 
 def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     """Label Parquet files into a folder of Parquet files, in the order of the inputs.
 
     Returns:
-        How many rows there are and how many have no text, and the output where it lies on a disk.
+        The numbers of all rows and of those without text, and the output unless it is a remote address.
 
     Raises:
-        UserError: there is no ray, an input is no Parquet, the output is there already, or a row is bad and --strict.
+        UserError: ray is not installed, an input is not Parquet, the output exists, or a row is bad and --strict is
+            given.
     """
     require_package("ray", "--engine ray", "pip install -r requirements-ray.txt")
     predict = settings.predict
     check_named(predict)
     sources, output = [source for given in predict.input for source in _sources(given)], predict.output
-    wanted = Wanted(Runtime(bundle).labels, predict.probabilities, settings.data.text_column)
+    spec = OutputSpec(Runtime(bundle).labels, predict.probabilities, settings.data.text_column)
     target = contextlib.nullcontext(output) if _is_address(output) else _new_folder(Path(output))
-    with target as folder, _cluster(settings.run.threads), _strictly():
-        _write(sources, folder, bundle, wanted, predict)
+    with target as folder, _cluster(settings.run.threads), _bad_row_error():
+        _write(sources, folder, bundle, spec, predict)
     return _count(output), [] if _is_address(output) else [Path(output)]
 
 
-def _write(sources: list[str], output: str, bundle: Path, wanted: Wanted, settings: PredictSettings) -> None:
+def _write(sources: list[str], output: str, bundle: Path, spec: OutputSpec, settings: PredictSettings) -> None:
     import ray
 
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
-    context.use_datasource_v2 = False  # the new one books a whole core, and its threads fail where aiohttp is missing
+    context.use_datasource_v2 = False  # V2 reserves a whole core, and its threads fail without aiohttp
     context.enable_progress_bars = sys.stderr.isatty()
     cores = int(ray.cluster_resources()["CPU"])
     rows = ray.data.read_parquet(sources, partitioning=None, num_cpus=READER)
-    column = text_column(rows.schema().base_schema, wanted, sources[0])
+    column = text_column(rows.schema().base_schema, spec, sources[0])
     files = ray.put({path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()})
     labelled = rows.map_batches(
         Predictor,
-        fn_constructor_args=(files, column, wanted, settings.strict),
-        batch_size=ROWS,
+        fn_constructor_args=(files, column, spec, settings.strict),
+        batch_size=CHUNK_ROWS,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=min(settings.workers or cores, cores)),
         num_cpus=PREDICTOR,
@@ -103,22 +104,22 @@ def _sources(given: str) -> list[str]:
     _, files = find_files(given)
     for file in files:
         if file.suffix.lower() != ".parquet":
-            raise UserError("--engine ray reads Parquet alone", file, "--engine local, or convert it")
+            raise UserError("--engine ray reads only Parquet", file, "--engine local, or convert it")
     return [str(file.resolve()) for file in files]
 
 
 @contextlib.contextmanager
 def _new_folder(output: Path) -> Iterator[str]:
-    """The output's folder, there whole or not at all; nothing of somebody else's is replaced."""
+    """A new folder for the output, written atomically; existing files are never replaced."""
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise UserError("--engine ray writes a new folder, this is there already", output, "--output another folder")
-    with write_folder(output.resolve()) as aside:
-        yield str(aside)
+        raise UserError("--engine ray writes a new folder, and this one exists", output, "--output another folder")
+    with write_folder(output.resolve()) as temporary:
+        yield str(temporary)
 
 
 @contextlib.contextmanager
 def _cluster(cores: int) -> Iterator[None]:
-    """A connection to the cluster, or the one that there is; nothing is sent to Ray's makers."""
+    """A connection to the cluster; one that exists is used. Ray's usage reports are switched off."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
@@ -126,8 +127,8 @@ def _cluster(cores: int) -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS", "local")
-    own = {"num_cpus": cores or None, "include_dashboard": False}
-    ray.init(address, logging_level="WARNING", log_to_driver=False, **(own if address == "local" else {}))
+    local = {"num_cpus": cores or None, "include_dashboard": False}
+    ray.init(address, logging_level="WARNING", log_to_driver=False, **(local if address == "local" else {}))
     try:
         yield
     finally:
@@ -135,8 +136,8 @@ def _cluster(cores: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _strictly() -> Iterator[None]:
-    """What a predictor says of a bad row, without Ray's words around it."""
+def _bad_row_error() -> Iterator[None]:
+    """Replace Ray's error around a bad row by one line."""
     try:
         yield
     except Exception as error:
@@ -150,5 +151,5 @@ def _count(output: str) -> Counts:
 
     written = dataset.dataset(output, format="parquet")
     if PREDICTED not in written.schema.names:
-        return Counts()  # of no row
+        return Counts()  # there were no rows
     return Counts(written.count_rows(), written.count_rows(filter=dataset.field(PREDICTED).is_null()))

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.data.readers import Columns, Row, read_rows, read_text
+from distill.data.formats.encodings import read_text
+from distill.data.formats.records import Columns, Row
+from distill.data.readers import read_rows
 from distill.errors import UserError
 
 PAIRS = [("球队今天夺冠", "体育"), ("基金，为什么涨", "财经"), ('他说"好"', "体育")]

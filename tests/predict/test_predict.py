@@ -17,8 +17,9 @@ from conftest import titles
 
 from distill.cli import main
 from distill.config import PredictSettings
+from distill.data.formats import parquet, text_lines
 from distill.errors import UserError
-from distill.predict import checkpoint, parquet_rows, text_rows
+from distill.predict import checkpoint
 from distill.predict.plan import plan_jobs
 from distill.runtime import Runtime
 
@@ -30,8 +31,8 @@ SUFFIXES = ("txt", "csv", "tsv", "jsonl", "parquet")
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 16 rows, parts of 40: every file has several."""
-    monkeypatch.setattr(text_rows, "ROWS", 16)
-    monkeypatch.setattr(parquet_rows, "ROWS", 16)
+    monkeypatch.setattr(text_lines, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(parquet, "CHUNK_ROWS", 16)
     monkeypatch.setattr(checkpoint, "PART_ROWS", 40)
 
 
@@ -200,7 +201,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     code = """if True:
         import sys
         import numpy as np
-        from distill.predict import local, plan, rows
+        from distill.predict import local, plan
 
         class Stub:
             labels = ("a", "b")
@@ -233,20 +234,20 @@ def test_there_must_be_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 REFUSED = {
     "nothing to read": ([], "b.txt", "nothing to label"),
-    "nothing to write": (["a.txt"], "", "not said where to write"),
-    "a pipe among files": (["-", "a.txt"], "out", "standard input comes alone"),
+    "nothing to write": (["a.txt"], "", "no output is named"),
+    "a pipe among files": (["-", "a.txt"], "out", "standard input cannot be combined with files"),
     "no such file": (["none.csv"], "b.csv", "no file of .json"),
     "an unknown kind": (["a.md"], "b.md", "unknown kind of file '.md'"),
-    "another kind": (["a.csv"], "b.jsonl", "of the input's format, .csv, and this name says .jsonl"),
-    "the input itself": (["a.csv"], "a.csv", "this input would be written over"),
-    "its own folder": (["a.csv"], ".", "this input would be written over"),
-    "bad rows over an input": (["a.csv.bad.jsonl", "a.csv"], "out/..", "this input would be written over"),
+    "another kind": (["a.csv"], "b.jsonl", "the format of the input, .csv, but its name ends with .jsonl"),
+    "the input itself": (["a.csv"], "a.csv", "this input would be overwritten"),
+    "its own folder": (["a.csv"], ".", "this input would be overwritten"),
+    "bad rows over an input": (["a.csv.bad.jsonl", "a.csv"], "out/..", "this input would be overwritten"),
     "files into a file": (["a.csv", "a.txt"], "b.csv", "several files need a folder"),
     "files into a pipe": (["a.csv", "a.txt"], "-", "several files need a folder"),
     "one name twice": (["a.csv", "in/a.csv"], "out", "two inputs would be written into one file: a.csv and in/a.csv"),
-    "among the inputs": (["in"], "in/out", "would lie among the inputs"),
-    "a pipe into a folder": (["-"], "in", "needs a file's name"),
-    "Parquet into a pipe": (["a.parquet"], "-", "not written to standard output"),
+    "among the inputs": (["in"], "in/out", "would be inside an input folder"),
+    "a pipe into a folder": (["-"], "in", "needs a file name"),
+    "Parquet into a pipe": (["a.parquet"], "-", ".parquet files cannot be written to standard output"),
 }
 
 

@@ -62,7 +62,7 @@ def test_both_engines_say_the_same(
     for name in ours.schema.names[3:]:
         np.testing.assert_allclose(theirs[name].to_numpy(), ours[name].to_numpy(), atol=1e-5)
     assert predict(bundle, *flags, tmp_path / "ray", "--engine", "ray") == 2
-    assert "writes a new folder, this is there already" in capsys.readouterr().err
+    assert "writes a new folder, and this one exists" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -77,4 +77,4 @@ def test_strict(bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.Captur
 def test_it_reads_parquet_alone(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text("text\na\n")
     assert predict(bundle, "--input", tmp_path / "a.csv", "--output", tmp_path / "out", "--engine", "ray") == 2
-    assert "--engine ray reads Parquet alone -> --engine local, or convert it" in capsys.readouterr().err
+    assert "--engine ray reads only Parquet -> --engine local, or convert it" in capsys.readouterr().err

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 from distill import predict
 from distill.config import PredictSettings, RunSettings, Settings
+from distill.data.formats import parquet, text_lines
+from distill.data.formats.labelling import Predictions
 from distill.errors import UserError
-from distill.predict import checkpoint, local, parquet_rows, text_rows
-from distill.predict.rows import Answers
+from distill.predict import checkpoint, local
 from distill.storage.atomic import TEMPORARY_SUFFIX
 from distill.storage.locks import exclusive_lock
 
@@ -57,8 +58,8 @@ class Stub:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    for module in (text_rows, parquet_rows):
-        monkeypatch.setattr(module, "ROWS", 16)
+    for module in (text_lines, parquet):
+        monkeypatch.setattr(module, "CHUNK_ROWS", 16)
     monkeypatch.setattr(checkpoint, "PART_ROWS", 48)
     monkeypatch.setattr(local, "Runtime", Stub)
     Stub.left, Stub.asked = 10**9, 0
@@ -131,7 +132,7 @@ def test_what_is_done_is_not_asked_again(small: Path, tmp_path: Path, caplog: py
     with caplog.at_level("INFO"):
         label(small, source, output)
     assert Stub.asked == COUNT - 8 - done and is_whole(output)
-    assert f"{done} rows were done, it goes on from there" in caplog.text
+    assert f"resuming after {done} rows that are done" in caplog.text
 
 
 def test_two_processes_do_not_write_one_output(small: Path, tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_what_changed_is_begun_anew(what: str, small: Path, tmp_path: Path, capl
         source.write_text(rows(COUNT - 50))
     with caplog.at_level("INFO"):
         label(small, source, output, **more)
-    assert f"begun anew: {why}" in caplog.text
+    assert f"starting over: {why}" in caplog.text
     assert is_whole(output, COUNT - 50 if what == "the input" else COUNT)
 
 
@@ -224,7 +225,9 @@ def test_a_kill_while_the_parts_are_joined(
 
     with monkeypatch.context() as patch:
         broken = SimpleNamespace(rmtree=lambda part: fail((part / checkpoint.CARD).unlink()))
-        name, value = {"rows": ("stamp", fail), "bad rows": ("bad_file", fail), "done": ("shutil", broken)}[step]
+        name, value = {"rows": ("file_state", fail), "bad rows": ("bad_rows_file", fail), "done": ("shutil", broken)}[
+            step
+        ]
         patch.setattr(checkpoint, name, value)
         with pytest.raises(Killed):
             label(small, source, output)
@@ -275,9 +278,10 @@ COMMAND = """if True:
     import sys, time
     sys.path[:0] = ["tests", "tests/predict"]
     import test_resuming as this
-    from distill.predict import checkpoint, local, text_rows
+    from distill.data.formats import text_lines
+    from distill.predict import checkpoint, local
     from pathlib import Path
-    text_rows.ROWS, checkpoint.PART_ROWS, local.Runtime = 16, 48, this.Stub
+    text_lines.CHUNK_ROWS, checkpoint.PART_ROWS, local.Runtime = 16, 48, this.Stub
     answer = this.Stub.predict_proba
     this.Stub.predict_proba = lambda self, texts: (time.sleep(0.02), answer(self, texts))[1]
     print("begun", flush=True)
@@ -308,8 +312,6 @@ def test_killed_by_the_system_at_random_moments(small: Path, tmp_path: Path) -> 
     assert is_whole(output, 4 * COUNT)
 
 
-def test_answers_are_those_of_the_texts() -> None:
-    found = local.ask(Stub(Path()), ["字", "字字"])  # type: ignore[arg-type]
-    assert (
-        isinstance(found, Answers) and found.classes.tolist() == [1, 0] and found.probability.tolist() == [0.75, 0.75]
-    )
+def test_predictions_are_those_of_the_texts() -> None:
+    predictions = Predictions.of(Stub(Path()).predict_proba(["字", "字字"]))
+    assert predictions.classes.tolist() == [1, 0] and predictions.probability.tolist() == [0.75, 0.75]

@@ -6,19 +6,29 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.data.formats import FORMATS, FileFormat, tables, text_lines
+from distill.data.formats.encodings import sample_encoding
+from distill.data.formats.labelling import (
+    PREDICTED,
+    PROBABILITIES,
+    PROBABILITY,
+    BadRow,
+    OutputSpec,
+    Position,
+    Predictions,
+)
+from distill.data.formats.records import Columns
+from distill.data.formats.text_lines import Lines, TextRows
+from distill.data.readers import read_rows
 from distill.errors import UserError
-from distill.predict import lines as lines_module
-from distill.predict import text_rows
-from distill.predict.line_formats import KINDS
-from distill.predict.lines import Lines, find_encoding
-from distill.predict.rows import PREDICTED, PROBABILITIES, PROBABILITY, Answers, Bad, Position, Wanted
-from distill.predict.text_rows import TextRows
 
 BOM = "\ufeff"
 WRITTEN = {PREDICTED, PROBABILITY, PROBABILITIES}  # hypothesis tries the words that stand in the program
@@ -31,25 +41,23 @@ CHINESE = st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5), min
 )
 
 
-def opened(content: bytes, suffix: str, wanted: Wanted) -> TextRows:
-    lines = Lines.of_file(io.BytesIO(content), "a" + suffix)
-    return TextRows(lines, KINDS[suffix](lines, wanted), len(content))
+def opened(content: bytes, suffix: str, spec: OutputSpec) -> TextRows:
+    lines = Lines.from_file(io.BytesIO(content), "a" + suffix)
+    return FORMATS[suffix].text_rows(lines, spec, len(content))
 
 
-def answers(count: int) -> Answers:
+def predictions(count: int) -> Predictions:
     """The second label, at three quarters."""
-    return Answers(
-        np.ones(count, np.int64), np.full(count, 0.75, "f4"), np.tile(np.array([[0.25, 0.75]], "f4"), (count, 1))
-    )
+    return Predictions.of(np.tile(np.array([[0.25, 0.75]], "f4"), (count, 1)))
 
 
 def labelled(
     content: bytes, suffix: str, *, all_of_them: bool = False, column: str = "", start: Position | None = None
-) -> tuple[str, list[str], list[Bad]]:
+) -> tuple[str, list[str], list[BadRow]]:
     """The output, the texts and the bad rows of a file."""
-    form = opened(content, suffix, Wanted(LABELS, all_of_them, column))
+    form = opened(content, suffix, OutputSpec(LABELS, all_of_them, column))
     chunks = list(form.chunks(start))
-    written = b"".join([*form.head(), *(form.labelled(chunk, answers(len(chunk.texts))) for chunk in chunks)])
+    written = b"".join([*form.header(), *(form.add_labels(chunk, predictions(len(chunk.texts))) for chunk in chunks)])
     texts = [text for chunk in chunks for text in chunk.texts]
     return written.decode(), texts, [bad for chunk in chunks for bad in chunk.bad]
 
@@ -115,23 +123,23 @@ def test_reading_goes_on_from_every_place(data: st.DataObject, suffix: str) -> N
         ".tsv": table([["text"], *([text] for text in texts)], "\t", "\n"),
         ".jsonl": "\n".join(json.dumps({"text": text}) for text in texts),
     }[suffix].encode()
-    wanted = Wanted(LABELS, False)
+    wanted = OutputSpec(LABELS, False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_rows, "ROWS", data.draw(st.integers(1, 3)))
+        patch.setattr(text_lines, "CHUNK_ROWS", data.draw(st.integers(1, 3)))
         whole = list(opened(content, suffix, wanted).chunks(None))
         for place, chunk in enumerate(whole):
             rest = list(opened(content, suffix, wanted).chunks(chunk.end))
             assert rest == whole[place + 1 :]
-            stream, _ = Lines.of_stream(io.BytesIO(content), "standard input")
-            assert list(TextRows(stream, KINDS[suffix](stream, wanted), 0).chunks(chunk.end)) == rest
+            stream, _ = Lines.from_stream(io.BytesIO(content), "standard input")
+            assert list(FORMATS[suffix].text_rows(stream, wanted).chunks(chunk.end)) == rest
 
 
 BAD_ROWS = {
     "broken JSON": (".jsonl", b'{"text": "\xe5\xa5\xbd"}\n{"text": \n{"text": "b"}', 2, "broken JSON", '{"text": ', 2),
-    "no object": (".jsonl", b'{"text": "a"}\n["text"]\n', 2, "no JSON object", '["text"]', 1),
+    "no object": (".jsonl", b'{"text": "a"}\n["text"]\n', 2, "not a JSON object", '["text"]', 1),
     "no text": (".jsonl", b'{"text": "a"}\n{"text": null}\n{"id": 1}', 2, "no text", '{"text": null}', 1),
     "a list": (".jsonl", b'{"text": "a"}\n{"text": ["b"]}', 2, "no text", '{"text": ["b"]}', 1),
-    "the new name": (".jsonl", b'{"text": "a"}\n{"text": "b", "predicted": 1}', 2, "has predicted already", "", 1),
+    "the new name": (".jsonl", b'{"text": "a"}\n{"text": "b", "predicted": 1}', 2, "it already has predicted", "", 1),
     "a cell more": (".csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2", "2,b,c", 2),
     "a cell less": (".tsv", b"id\ttext\n1\n2\tb\n", 2, "1 cells where the header has 2", "1", 1),
     "an empty cell": (".csv", b'id,text\n1,""\n2,b\n', 2, "no text", '1,""', 1),
@@ -162,14 +170,13 @@ def test_a_bad_row_is_told_and_the_others_are_labelled(name: str) -> None:
 
 
 def test_a_line_that_is_too_long_is_one_bad_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines_module, "LONGEST", 16)
+    monkeypatch.setattr(text_lines, "MAX_LINE", 16)
     content = b"short\n" + b"x" * 100 + b"\nlast\n"
     _, texts, bad = labelled(content, ".txt")
     assert texts == ["short", "last"] and [(row.line, row.raw) for row in bad] == [(2, "x" * 16)]
-    stream, _ = Lines.of_stream(io.BytesIO(content), "standard input")
-    assert [
-        chunk.texts for chunk in TextRows(stream, KINDS[".txt"](stream, Wanted(LABELS, False)), 0).chunks(None)
-    ] == [texts]
+    stream, _ = Lines.from_stream(io.BytesIO(content), "standard input")
+    rows = FORMATS[".txt"].text_rows(stream, OutputSpec(LABELS, False))
+    assert [chunk.texts for chunk in rows.chunks(None)] == [texts]
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl"])
@@ -188,7 +195,7 @@ def test_a_header_alone() -> None:
 
 REFUSED = {
     "no column": (".csv", b"a,b\n1,2\n", "no column a text column"),
-    "a new column's name": (".csv", b"text,predicted\na,b\n", "there is a column predicted already"),
+    "a new column's name": (".csv", b"text,predicted\na,b\n", "there is already a column predicted"),
     "twice": (".tsv", b"text\ttext\na\tb\n", "two columns of one name"),
     "a broken header": (".csv", b'"text\na\n', "broken header: broken table"),
     "no column in JSON": (".jsonl", b'{"a": 1}\n', "no column a text column"),
@@ -208,7 +215,38 @@ def test_a_file_that_is_refused(name: str) -> None:
 
 def test_the_encoding_is_what_most_lines_say() -> None:
     """Neither one broken line before the Chinese, nor Chinese that is good UTF-8 by chance, turns the file."""
-    assert find_encoding([b"caf\xe9x\n", *["球队今天\n".encode()] * 9], "a") == "utf-8"
+    assert sample_encoding([b"caf\xe9x\n", *["球队今天\n".encode()] * 9], "a") == "utf-8"
     by_chance = "楼".encode("gb18030")
-    assert by_chance.decode("utf-8") and find_encoding([by_chance, *["球队".encode("gb18030")] * 9], "a") == "gb18030"
-    assert find_encoding([b"ascii\n"] * 5000 + ["球队".encode("gb18030")], "a") == "gb18030"
+    assert by_chance.decode("utf-8") and sample_encoding([by_chance, *["球队".encode("gb18030")] * 9], "a") == "gb18030"
+    assert sample_encoding([b"ascii\n"] * 5000 + ["球队".encode("gb18030")], "a") == "gb18030"
+
+
+def test_a_format_is_one_line_of_the_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Training and --mode predict both know it from then on."""
+    semicolons = FileFormat(partial(tables.read, delimiter=";"), partial(tables.Table, delimiter=";"))
+    monkeypatch.setitem(FORMATS, ".ssv", semicolons)
+    (tmp_path / "a.ssv").write_text("label;text\n1;球队，赢了\n", "utf-8")
+    assert [(row.text, row.label) for row in read_rows(tmp_path / "a.ssv", Columns())] == [("球队，赢了", "1")]
+    written, texts, bad = labelled((tmp_path / "a.ssv").read_bytes(), ".ssv")
+    assert texts == ["球队，赢了"] and not bad
+    assert written == 'label;text;predicted;probability\n1;球队，赢了;"a,""b""\t%s";0.75000\n'
+
+
+def test_labelling_parquet_leaves_pyarrows_allocator_as_it_was(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": ["好"], "predicted": ["a"]}), tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_text("text")
+    before = pyarrow.default_memory_pool().backend_name
+    open_rows = FORMATS[".parquet"].open_rows
+    assert open_rows
+    for name, fault in (("a", "already a column predicted"), ("b", "not a Parquet file")):
+        with pytest.raises(UserError, match=fault), open_rows(tmp_path / f"{name}.parquet", OutputSpec(LABELS, False)):
+            pass
+        assert pyarrow.default_memory_pool().backend_name == before
+    parquet.write_table(pyarrow.table({"text": ["好"]}), tmp_path / "a.parquet")
+    with open_rows(tmp_path / "a.parquet", OutputSpec(LABELS, False)) as rows:
+        assert pyarrow.default_memory_pool().backend_name == "system"
+        assert [chunk.texts for chunk in rows.chunks(None)] == [["好"]]
+    assert pyarrow.default_memory_pool().backend_name == before

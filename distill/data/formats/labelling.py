@@ -1,0 +1,113 @@
+"""What ``--mode predict`` needs of every format: chunks of rows to read, and the same rows with labels to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.errors import UserError
+
+CHUNK_ROWS = 2048  # maximum: enough for the kernels, few enough for the memory
+CHUNK_BYTES = 2**20  # approximate maximum
+PREDICTED, PROBABILITY, PROBABILITIES = "predicted", "probability", "probabilities"
+NO_TEXT = "there is no text"
+
+
+class Position(NamedTuple):
+    """How much of an input has been read: bytes and lines. For Parquet both count rows."""
+
+    offset: int
+    line: int
+
+
+class RowError(Exception):
+    """A row cannot be labelled; the message says why."""
+
+
+class BadRow(NamedTuple):
+    """A row that was not labelled."""
+
+    line: int
+    why: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows in the form of their format, their texts, the bad rows among them, and the position after them."""
+
+    rows: Any
+    texts: list[str]
+    bad: list[BadRow]
+    end: Position
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted classes (texts,), their probabilities (texts,), and all probabilities (texts, classes)."""
+
+    classes: NDArray[np.int64]
+    probability: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, probabilities: NDArray[np.float32]) -> Self:
+        """From the probabilities of all classes."""
+        return cls(probabilities.argmax(axis=1), probabilities.max(axis=1), probabilities)
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What is added to each row: one of ``labels`` and its probability, or all ``probabilities``.
+
+    ``text_column`` names the input's column of texts; empty: the first of the usual names.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: bool
+    text_column: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of a table's new columns."""
+        per_label = [f"{PROBABILITY}_{label}" for label in self.labels] if self.probabilities else []
+        return (PREDICTED, PROBABILITY, *per_label)
+
+    def check_names(self, names: Collection[str], where: object) -> None:
+        """Refuse a table that already has a column with the name of a new one.
+
+        Raises:
+            UserError: it has.
+        """
+        both = [name for name in self.columns if name in names]
+        if both:
+            what = f"there is already a column {', '.join(both)}, and the output needs this name"
+            raise UserError(what, where, "rename or remove that column")
+
+
+class RowFile(Protocol):
+    """An open input, and how its rows are written with their labels."""
+
+    size: int  # in the unit of Position.offset; 0: unknown
+    unit: tuple[str, int]  # of the progress bar, and how much of Position.offset one unit is
+
+    def chunks(self, start: Position | None) -> Iterator[Chunk]:
+        """The rows from ``start`` on; None: from the first row."""
+
+    def add_labels(self, chunk: Chunk, predictions: Predictions) -> Any:
+        """The chunk's rows with their labels, in the form that ``writer`` takes; called from several threads."""
+
+    def header(self) -> Iterable[Any]:
+        """What precedes all rows, in the form that ``writer`` takes."""
+
+    def writer(self, path: Path) -> AbstractContextManager[Callable[[Any], object]]:
+        """Open an output; the function writes what ``add_labels``, ``header`` or ``pieces`` return."""
+
+    def pieces(self, path: Path) -> Iterator[Any]:
+        """The content of a written output, in pieces that ``writer`` takes."""
