@@ -1,4 +1,4 @@
-"""What a benchmark found, as everybody reads it: a table in Markdown and on the screen, all figures as JSON."""
+"""Publish the result of a benchmark: a table in Markdown and on the screen, and all figures as JSON."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from distill.reporting.tables import markdown_table
 
 
-def publish(target: Path, table: list[list[str]], said: str, found: dict[str, Any]) -> None:
-    """Write ``target`` with the suffixes md (table, and below it what is said) and json (what was found), and print."""
-    text = f"{markdown_table(table)}\n\n{said}\n"
+def publish(target: Path, table: list[list[str]], note: str, figures: dict[str, Any]) -> None:
+    """Write ``target`` as .md (the table with the note below it) and as .json (the figures), and print the table."""
+    text = f"{markdown_table(table)}\n\n{note}\n"
     target.parent.mkdir(exist_ok=True)
     target.with_suffix(".md").write_text(text, encoding="utf-8")
-    target.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    target.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(text)

@@ -1,10 +1,10 @@
-"""The service under load: single texts from wrk, for a minute, with the memory of the service each second.
+"""Measure the service under load: wrk sends single texts for a minute, and its memory is read every second.
 
 python benchmarks/service.py --bundle runs/news/bundle --texts ../shared/data/unlabeled_headlines.txt
 
-wrk (Debian: apt install wrk) runs on the same machine. Every request is another text of the file. The service is a new
-process; before the clock starts it answers every text once, as a word's share in the network is computed and kept when
-the word is first met. Writes benchmarks/service/service.json and .md. Linux only (memory is read from /proc).
+wrk (Debian: apt install wrk) runs on the same machine. Every request has the next text of the file. The service is a
+fresh process. Before the measurement it labels every text once, because a word's input projection is computed when the
+word first occurs and then kept. Writes benchmarks/service/service.json and .md. Linux only (memory is read from /proc).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from published import publish  # noqa: E402
 
 from distill.evaluation.timing import processor  # noqa: E402
 
-CHUNK = 1000  # texts of a request while the service warms up
+CHUNK = 1000  # texts per request during warm-up
 PERCENTILES = (50, 90, 99, 99.9)
 SCRIPT = """
 local bodies, at = {}, 0
@@ -46,19 +46,19 @@ function request()
 end
 function done(summary, latency)
   local e = summary.errors
-  local said = string.format('"requests":%d,"microseconds":%d,"errors":%d,"max":%d', summary.requests,
+  local figures = string.format('"requests":%d,"microseconds":%d,"errors":%d,"max":%d', summary.requests,
     summary.duration, e.connect + e.read + e.write + e.status + e.timeout, latency.max)
   for _, p in ipairs({50, 90, 99, 99.9}) do
-    said = said .. string.format(',"%g":%d', p, latency:percentile(p))
+    figures = figures .. string.format(',"%g":%d', p, latency:percentile(p))
   end
-  print("JSON{" .. said .. "}")
+  print("JSON{" .. figures .. "}")
 end
 """
 
 
 @contextlib.contextmanager
 def service(bundle: Path) -> Iterator[tuple[int, str]]:
-    """The process of a fresh service and its address; it is stopped in the end, and must say that it ended well."""
+    """Start a fresh service and yield its process id and address; at the end, stop it and check its exit code."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     flags = ["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]
@@ -85,32 +85,32 @@ def _wait(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> No
 
 
 def memory(pid: int) -> float:
-    """Resident memory of a process, MB."""
+    """Return the resident memory of a process in MB."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
 
 def sampled(pid: int, stop: threading.Event) -> list[float]:
-    """Memory of each second until ``stop``, MB; the list grows meanwhile."""
-    found = [memory(pid)]
+    """Return a list of the memory in MB that grows by one value per second until ``stop`` is set."""
+    samples = [memory(pid)]
 
     def sample() -> None:
         while not stop.wait(1):
-            found.append(memory(pid))
+            samples.append(memory(pid))
 
     threading.Thread(target=sample, daemon=True).start()
-    return found
+    return samples
 
 
 def warm_up(url: str, texts: list[str]) -> None:
-    """Have every text answered once."""
+    """Label every text once."""
     for first in range(0, len(texts), CHUNK):
         body = json.dumps({"texts": texts[first : first + CHUNK]}).encode()
         urlopen(Request(f"{url}/predict", body)).read()  # noqa: S310
 
 
 def load(url: str, texts: list[str], seconds: int, connections: int) -> dict[str, float]:
-    """What wrk measures; times in microseconds."""
+    """Run wrk and return what it measures; times in microseconds."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise SystemExit("wrk is not installed -> apt install wrk")
@@ -124,33 +124,33 @@ def load(url: str, texts: list[str], seconds: int, connections: int) -> dict[str
     return dict(json.loads(done.stdout.rpartition("JSON")[2]))
 
 
-def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """A row of figures."""
-    lines = given.texts.read_text(encoding="utf-8").splitlines()
-    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))[: given.most]
-    with service(given.bundle) as (pid, url):
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure one row of the table."""
+    lines = arguments.texts.read_text(encoding="utf-8").splitlines()
+    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))[: arguments.most]
+    with service(arguments.bundle) as (pid, url):
         started = memory(pid)
         warm_up(url, texts)
         stop = threading.Event()
         samples = sampled(pid, stop)
-        found = load(url, texts, given.seconds, given.connections)
+        latency = load(url, texts, arguments.seconds, arguments.connections)
         stop.set()
     return {
         "texts": len(texts),
-        "connections": given.connections,
-        "seconds": found["microseconds"] / 1e6,
-        "requests": found["requests"],
-        "requests_per_s": 1e6 * found["requests"] / found["microseconds"],
-        **{f"p{percent:g}_ms": found[f"{percent:g}"] / 1000 for percent in PERCENTILES},
-        "max_ms": found["max"] / 1000,
-        "errors": found["errors"],
+        "connections": arguments.connections,
+        "seconds": latency["microseconds"] / 1e6,
+        "requests": latency["requests"],
+        "requests_per_s": 1e6 * latency["requests"] / latency["microseconds"],
+        **{f"p{percent:g}_ms": latency[f"{percent:g}"] / 1000 for percent in PERCENTILES},
+        "max_ms": latency["max"] / 1000,
+        "errors": latency["errors"],
         "memory_mb": {"fresh": started, "start": samples[0], "middle": samples[len(samples) // 2], "end": samples[-1]},
         "memory_each_second_mb": samples,
     }
 
 
 def write(row: dict[str, Any]) -> None:
-    """The table and the figures."""
+    """Write the table and the figures."""
     cells = {
         "requests/s": f"{row['requests_per_s']:,.0f}",
         **{f"p{percent:g}, ms": f"{row[f'p{percent:g}_ms']:.1f}" for percent in PERCENTILES},
@@ -158,23 +158,23 @@ def write(row: dict[str, Any]) -> None:
         "errors": f"{row['errors']:,}",
         **{f"memory, {when}, MB": f"{value:.0f}" for when, value in row["memory_mb"].items()},
     }
-    said = (
+    note = (
         f"{row['requests']:,} requests of one text in {row['seconds']:.0f} s over {row['connections']} connections, "
-        f"{row['texts']:,} texts in turn; wrk on the same {len(os.sched_getaffinity(0))} cores, {processor()}. "
-        "Memory: fresh, then after every text was answered once: at start, middle and end of the load."
+        f"cycling through {row['texts']:,} texts; wrk on the same {len(os.sched_getaffinity(0))} cores, {processor()}. "
+        "Memory: of the fresh process; then, after every text was labelled once, at start, middle and end of the load."
     )
-    found = {"processor": processor(), **row}
-    publish(HERE / "service" / "service", [list(cells), list(cells.values())], said, found)
+    figures = {"processor": processor(), **row}
+    publish(HERE / "service" / "service", [list(cells), list(cells.values())], note, figures)
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the student's bundle")
-    parser.add_argument("--texts", type=Path, required=True, help="texts, one a line")
-    parser.add_argument("--most", type=int, default=20_000, help="texts that are used at most")
-    parser.add_argument("--seconds", type=int, default=60, help="how long")
-    parser.add_argument("--connections", type=int, default=32, help="requests that are under way at a time")
+    parser.add_argument("--texts", type=Path, required=True, help="file of texts, one per line")
+    parser.add_argument("--most", type=int, default=20_000, help="maximum number of texts to use")
+    parser.add_argument("--seconds", type=int, default=60, help="duration of the load")
+    parser.add_argument("--connections", type=int, default=32, help="concurrent requests")
     write(measure(parser.parse_args()))
 
 

@@ -1,9 +1,9 @@
-"""The kernels that were tried for the student's biLSTM, from word ids to logits: how fast, how exact, how large.
+"""Measure the kernels that were tried for the student's biLSTM, from word ids to logits: speed, exactness and size.
 
 python benchmarks/student_kernels.py
 
-A biLSTM of 128 units a direction with random weights. Writes kernels.json and kernels.md into student_kernels/, where
-its README.md says how it measures; the kernels are in libraries.py, folded.py and fp32.c there.
+The biLSTM has 128 units in each direction and random weights. Writes kernels.json and kernels.md to student_kernels/.
+The README.md there describes the method; the kernels are in libraries.py, folded.py and fp32.c.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from distill.runtime.native import lanes  # noqa: E402
 
 SEED, BATCH = 42, 256
 SIZES = BiLSTMConfig(words=20_000, width=100, hidden=128, classes=5)
-DEVIATIONS = {"embedding.weight": 1.0, "classifier.weight": 0.3}  # of random weights; of all others 0.1
+DEVIATIONS = {"embedding.weight": 1.0, "classifier.weight": 0.3}  # of the random weights; 0.1 for all others
 FOLDED_NUMBERS = SIZES.words * 8 * SIZES.hidden
 TITLES = (
     *("kernel", "precision", "µs per text", "lowest to highest", "times PyTorch", "largest error of a logit"),
@@ -57,7 +57,7 @@ TITLES = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A kernel in a precision, what it needs, and the type that its folded inputs are kept in ("": it folds none)."""
+    """A kernel in a precision, its requirement, and the type of its folded inputs (empty if it has none)."""
 
     kernel: str
     precision: str
@@ -67,41 +67,41 @@ class Variant:
 
     @property
     def folded_mb(self) -> float:
-        """Megabytes (10^6) of folded inputs once every word is known."""
+        """Megabytes (10^6 bytes) of the folded inputs when they contain every word."""
         return FOLDED_NUMBERS * np.dtype(self.folded).itemsize / 1e6 if self.folded else 0.0
 
 
 def random_batches(count: int) -> list[Texts]:
-    """Texts of 2 to 30 words, about 13, the words by Zipf's law; sorted, the longest first, and cut in batches."""
+    """Return batches of texts of 2 to 30 words, about 13, from a Zipf distribution; the longest texts come first."""
     random = np.random.default_rng(SEED)
     lengths = np.sort(random.normal(13, 4, count).round().clip(2, LONGEST).astype(np.int32))[::-1].copy()
     ids = np.exp(random.uniform(np.log(2), np.log(SIZES.words), (count, LONGEST))).astype(np.int32)
     ids[np.arange(LONGEST) >= lengths[:, None]] = 0
-    cuts = range(BATCH, count, BATCH)
+    boundaries = range(BATCH, count, BATCH)
     return [
-        Texts(np.ascontiguousarray(part[:, : own[0]]), own)
-        for part, own in zip(np.split(ids, cuts), np.split(lengths, cuts), strict=True)
+        Texts(np.ascontiguousarray(part[:, : part_lengths[0]]), part_lengths)
+        for part, part_lengths in zip(np.split(ids, boundaries), np.split(lengths, boundaries), strict=True)
     ]
 
 
 def random_student(batches: Sequence[Texts]) -> BiLSTM:
-    """Weights that leave the gates half open and spread the logits over some units; no class is rare."""
+    """Return a student whose weights leave the gates half open and spread the logits; no class is rare."""
     torch.manual_seed(SEED)
     model = BiLSTM(SIZES).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.normal_(0, DEVIATIONS.get(name, 0.1))
-        model.classifier.bias.sub_(torch.from_numpy(answers(partial(in_torch, model), batches).mean(0)))
+        model.classifier.bias.sub_(torch.from_numpy(all_logits(partial(in_torch, model), batches).mean(0)))
     return model
 
 
-def answers(run: Run, batches: Sequence[Texts]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Logits of all texts, (texts, classes)."""
+def all_logits(run: Run, batches: Sequence[Texts]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the logits of all texts, shape (texts, classes)."""
     return np.concatenate([run(batch) for batch in batches])
 
 
 def variants(model: BiLSTM, threads: int, folder: Path) -> list[Variant]:
-    """All rows of the table; the first is what the others are compared with."""
+    """Return all rows of the table; the others are compared with the first."""
     folded, onnx = fold(model), onnx_file(model, folder)
     kinds = ("float32", "float16", "int16", "int8")
     return [
@@ -118,12 +118,12 @@ def variants(model: BiLSTM, threads: int, folder: Path) -> list[Variant]:
         *(Variant("numpy", f"fp32, folded in {kind}", "numpy", in_numpy(folded, kind), kind) for kind in kinds),
         Variant("numba", "fp32", "numba", in_numba(folded), "float32"),
         Variant("C", "fp32", "C compiler", in_c_floats(folded, folder), "float32"),
-        Variant("**C, as it ships**", "int8, folded in int16", "C compiler", shipped(model), "int16"),
+        Variant("**C, in use**", "int8, folded in int16", "C compiler", in_bundle(model), "int16"),
     ]
 
 
-def shipped(model: BiLSTM) -> Run:
-    """What a bundle runs."""
+def in_bundle(model: BiLSTM) -> Run:
+    """Return the kernel that a bundle runs."""
     student = networks.StudentNetwork(*bundle_arrays(model))
 
     def run(batch: Texts) -> Any:
@@ -134,11 +134,11 @@ def shipped(model: BiLSTM) -> Run:
 
 
 def measured(rows: Sequence[Variant], batches: Sequence[Texts], rounds: int) -> list[dict[str, Any]]:
-    """What the table says of every variant."""
-    texts: Any = range(sum(len(batch.ids) for batch in batches))  # the stopwatch counts them
-    logits = [answers(row.run, batches) for row in rows]
+    """Measure every variant and return the rows of the table."""
+    texts: Any = range(sum(len(batch.ids) for batch in batches))  # the timer only needs their number
+    logits = [all_logits(row.run, batches) for row in rows]
     tasks = {
-        place: Task(lambda _, run=row.run: answers(run, batches), texts, rounds)  # type: ignore[arg-type,misc]
+        place: Task(lambda _, run=row.run: all_logits(run, batches), texts, rounds)  # type: ignore[arg-type,misc]
         for place, row in enumerate(rows)
     }
     seconds = in_turns(tasks)
@@ -161,7 +161,7 @@ def measured(rows: Sequence[Variant], batches: Sequence[Texts], rounds: int) -> 
 
 
 def write(rows: Sequence[dict[str, Any]], machine: dict[str, Any]) -> None:
-    """The table and the figures."""
+    """Write the table and the figures."""
     body = [
         [
             row["kernel"],
@@ -176,26 +176,28 @@ def write(rows: Sequence[dict[str, Any]], machine: dict[str, Any]) -> None:
         ]
         for row in rows
     ]
-    taken = ", ".join(f"{name} {value}" for name, value in machine.items())
-    said = f"The largest logit is {three_digits(rows[0]['largest_logit'])}. Measured with {taken}."
+    conditions = ", ".join(f"{name} {value}" for name, value in machine.items())
+    note = f"The largest logit is {three_digits(rows[0]['largest_logit'])}. Measured with {conditions}."
     found = {"machine": machine, "rows": rows}
-    publish(HERE / "student_kernels" / "kernels", [list(TITLES), *body], said, found)
+    publish(HERE / "student_kernels" / "kernels", [list(TITLES), *body], note, found)
 
 
 def main() -> None:
-    """Read the options, measure, write."""
+    """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=3599)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch, onnxruntime and numpy's BLAS; loops have 1")
-    given = parser.parse_args()
-    warnings.simplefilter("ignore")  # PyTorch's: its quantisation is deprecated
-    logging.disable(logging.WARNING)  # onnxruntime's: a graph could be prepared for quantisation
-    torch.set_num_threads(given.threads)
-    batches = random_batches(given.texts)
-    with threadpool_limits(given.threads), tempfile.TemporaryDirectory() as folder:
-        rows = measured(variants(random_student(batches), given.threads, Path(folder)), batches, given.rounds)
-    machine = {**vars(given), "processor": processor(), "vectors": f"of {32 * lanes()} bits"}
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of PyTorch, onnxruntime and numpy's BLAS; the loops use 1"
+    )
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # of PyTorch: its quantisation is deprecated
+    logging.disable(logging.WARNING)  # of onnxruntime: it advises to prepare a graph for quantisation
+    torch.set_num_threads(arguments.threads)
+    batches = random_batches(arguments.texts)
+    with threadpool_limits(arguments.threads), tempfile.TemporaryDirectory() as folder:
+        rows = measured(variants(random_student(batches), arguments.threads, Path(folder)), batches, arguments.rounds)
+    machine = {**vars(arguments), "processor": processor(), "vectors": f"of {32 * lanes()} bits"}
     machine |= {"PyTorch for": torch.backends.cpu.get_cpu_capability(), "Python": platform.python_version()}
     machine |= {module.__name__: module.__version__ for module in (torch, onnxruntime, np, numba)}
     write(rows, machine)

@@ -1,12 +1,12 @@
-"""The suite that defaults are chosen on, and judged by: five data sets, whole and in draws of a few texts a class.
+"""The suite on which defaults are chosen and judged: five data sets, whole and in samples of a few texts per class.
 
 python benchmarks/suite.py --shared ../shared/data --on dev --only tnews5-100 headlines15-100
 python benchmarks/suite.py --shared ../shared/data --on test --seeds 3 --draws 3
 
 Every case is one run of ``python distill.py`` with its defaults. With ``--on dev`` the run's test file is a stratified
 tenth of the data set's train texts, so that test stays closed while something is chosen; with ``--on test`` it is the
-data set's own. What is finished is kept: the same command goes on where it was stopped. Flags after ``--`` go to every
-run, which then has a folder of its own. Writes OUT/ON.json and .md; with ``--keep`` benchmarks/suite/ gets them too.
+data set's own. Finished runs are kept: the same command continues where it was stopped. Flags after ``--`` are passed
+to every run, which then has a separate folder. Writes OUT/ON.json and .md; ``--keep`` also writes benchmarks/suite/.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from distill.config import DataSettings  # noqa: E402
 from distill.data import Dataset, Example, load  # noqa: E402
 
 SETS = ("tnews5", "headlines15", "chnsenticorp", "waimai_10k", "reviews")  # the last one is the embedded default
-SIZES = (50, 100, 300, 1000)  # texts a class
-HEADLINES = ("tnews5", "headlines15")  # what the unlabelled headlines are like
+SIZES = (50, 100, 300, 1000)  # texts per class
+HEADLINES = ("tnews5", "headlines15")  # data sets that the unlabelled headlines suit
 WITH_UNLABELLED = "+unlabelled"
 SPLIT_SEED = 42
 MODELS = {"teacher": "teacher", "student_alone": "alone", "student": "distilled"}
@@ -44,7 +44,7 @@ MODELS = {"teacher": "teacher", "student_alone": "alone", "student": "distilled"
 
 @dataclass(frozen=True)
 class Case:
-    """A data set, whole (``size`` 0) or so many texts a class of it, with the unlabelled headlines or without."""
+    """A data set, whole (``size`` 0) or ``size`` texts per class of it, with or without the unlabelled headlines."""
 
     source: str
     size: int = 0
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As it stands in the table and behind --only."""
+        """The name in the table and after --only."""
         return self.source + f"-{self.size}" * bool(self.size) + WITH_UNLABELLED * self.unlabelled
 
 
@@ -63,46 +63,46 @@ CASES = [
 ]
 
 
-def data_of(case: Case, draw: int, asked: argparse.Namespace) -> Path:
-    """The folder of a case's train and test texts, written the first time."""
-    folder: Path = asked.out / asked.on / "data" / f"{case.source}-{case.size or 'whole'}.{draw}"
+def data_folder(case: Case, draw: int, options: argparse.Namespace) -> Path:
+    """Return the folder with a case's train and test texts, and write it if it does not exist."""
+    folder: Path = options.out / options.on / "data" / f"{case.source}-{case.size or 'whole'}.{draw}"
     if (folder / "test.jsonl").exists():
         return folder
-    data = load(DataSettings(data="" if case.source == SETS[-1] else str(asked.shared / case.source)), SPLIT_SEED)
+    data = load(DataSettings(data="" if case.source == SETS[-1] else str(options.shared / case.source)), SPLIT_SEED)
     train, held_out = list(data.train), data.dev
-    if asked.on == "test":
+    if options.on == "test":
         train, held_out = [*train, *data.dev], data.test
-    chosen = drawn(train, case.size, draw) if case.size else train
+    chosen = sample(train, case.size, draw) if case.size else train
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "train.jsonl", chosen, data)
     write(folder / "test.jsonl", held_out, data)
     return folder
 
 
-def drawn(train: Sequence[Example], size: int, draw: int) -> list[Example]:
-    """So many texts of every class, or all that it has."""
+def sample(train: Sequence[Example], size: int, draw: int) -> list[Example]:
+    """Return ``size`` texts of every class, or all of a class that has fewer."""
     by_class: dict[int, list[Example]] = defaultdict(list)
     for example in train:
         by_class[example.label].append(example)
-    choose = random.Random(1000 * size + draw)
-    return [example for _, group in sorted(by_class.items()) for example in choose.sample(group, min(size, len(group)))]
+    rng = random.Random(1000 * size + draw)
+    return [example for _, group in sorted(by_class.items()) for example in rng.sample(group, min(size, len(group)))]
 
 
 def write(path: Path, examples: Sequence[Example], data: Dataset) -> None:
-    """JSON lines of text and label."""
+    """Write texts and labels as JSON lines."""
     lines = (json.dumps({"text": e.text, "label": data.labels[e.label]}, ensure_ascii=False) for e in examples)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def report_of(case: Case, draw: int, asked: argparse.Namespace) -> dict[str, Any]:
-    """What the run of a case reports; what of it is finished is kept."""
-    variant = "default" if not asked.flags else hashlib.sha256(" ".join(asked.flags).encode()).hexdigest()[:8]
-    folder = asked.out / asked.on / variant / f"{case.name}.{draw}"
-    flags = ["--data", data_of(case, draw, asked), "--run", folder, "--seeds", asked.seeds, *asked.flags]
+def run_case(case: Case, draw: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Run a case and return its report; stages that are finished are kept."""
+    variant = "default" if not options.flags else hashlib.sha256(" ".join(options.flags).encode()).hexdigest()[:8]
+    folder = options.out / options.on / variant / f"{case.name}.{draw}"
+    flags = ["--data", data_folder(case, draw, options), "--run", folder, "--seeds", options.seeds, *options.flags]
     if case.unlabelled:
         other = HEADLINES[1 - HEADLINES.index(case.source)]
-        flags += ["--unlabeled", asked.shared / "unlabeled_headlines.txt"]
-        flags += ["--unlabeled", data_of(Case(other), 1, asked) / "train.jsonl"]
+        flags += ["--unlabeled", options.shared / "unlabeled_headlines.txt"]
+        flags += ["--unlabeled", data_folder(Case(other), 1, options) / "train.jsonl"]
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with (folder / "output.txt").open("a", encoding="utf-8") as output:
@@ -112,8 +112,8 @@ def report_of(case: Case, draw: int, asked: argparse.Namespace) -> dict[str, Any
     return report | {"seconds": time.perf_counter() - started}
 
 
-def row_of(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the draws, each a mean over the seeds; of a single draw the standard deviation over its seeds."""
+def summarise(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Average over the draws, each a mean over its seeds; a single draw gets the standard deviation over its seeds."""
     accuracies = {
         name: [row["accuracy"] for report in reports for row in report["rows"] if row["name"] == model]
         for model, name in MODELS.items()
@@ -131,8 +131,8 @@ def row_of(case: Case, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def table_of(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """The rows for reading."""
+def format_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Format the rows as a table."""
     header = ["", "train", "teacher", "LinearSVC", "alone", "distilled", "kept", "- alone", "- LinearSVC", "draws"]
     return [header, *(list(_cells(row)) for row in rows)]
 
@@ -148,26 +148,26 @@ def _cells(row: dict[str, Any]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Run the cases that are asked for, and print one table after each."""
-    typed = sys.argv[1:]
-    cut = typed.index("--") if "--" in typed else len(typed)
+    """Run the selected cases and print the table after each."""
+    arguments = sys.argv[1:]
+    separator = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/suite"))
     parser.add_argument("--on", choices=("dev", "test"), default="dev")
     parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], default=[c.name for c in CASES])
     parser.add_argument("--seeds", type=int, default=1, help="students of each kind")
-    parser.add_argument("--draws", type=int, default=1, help="draws of each of the small cases")
-    parser.add_argument("--keep", action="store_true", help="write the table into benchmarks/suite/ too")
-    asked = parser.parse_args(typed[:cut])
-    asked.flags = typed[cut + 1 :]
+    parser.add_argument("--draws", type=int, default=1, help="draws of each small case")
+    parser.add_argument("--keep", action="store_true", help="also write the table to benchmarks/suite/")
+    options = parser.parse_args(arguments[:separator])
+    options.flags = arguments[separator + 1 :]
     rows: list[dict[str, Any]] = []
-    for case in (case for case in CASES if case.name in asked.only):
-        draws = range(1, 1 + (asked.draws if case.size else 1))
-        rows.append(row_of(case, [report_of(case, draw, asked) for draw in draws]))
-        said = f"python benchmarks/suite.py {' '.join(typed)}"
-        for target in [asked.out / asked.on, *([HERE / "suite" / asked.on] if asked.keep else [])]:
-            publish(target, table_of(rows), said, {"command": said, "rows": rows})
+    for case in (case for case in CASES if case.name in options.only):
+        draws = range(1, 1 + (options.draws if case.size else 1))
+        rows.append(summarise(case, [run_case(case, draw, options) for draw in draws]))
+        command = f"python benchmarks/suite.py {' '.join(arguments)}"
+        for target in [options.out / options.on, *([HERE / "suite" / options.on] if options.keep else [])]:
+            publish(target, format_table(rows), command, {"command": command, "rows": rows})
 
 
 if __name__ == "__main__":

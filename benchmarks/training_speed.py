@@ -1,11 +1,11 @@
-"""The teacher's training and labelling against ``transformers.Trainer``, on the same texts, in one run.
+"""Compare the teacher's training and labelling with ``transformers.Trainer``, on the same texts, in one run.
 
 python benchmarks/training_speed.py --data ../shared/data/tnews5 --texts 1600 --seeds 4
 
-By turns, seed after seed, three train the bundled weights for one epoch: the Trainer with its defaults (batches of 8, a
-rate of 5e-5 that decays), the Trainer with this program's batches of 32, rates, weight decay and warm-up, and this
-program. Both Trainers work in float32 on random batches padded to their longest text. The Trainer wants the package
-accelerate. Writes benchmarks/training_speed/training_speed.json and .md.
+For each seed in turn, three programs train the bundled weights for one epoch: the Trainer with its defaults (batches of
+8, a learning rate of 5e-5 that decays), the Trainer with this program's batches of 32, learning rates, weight decay and
+warm-up, and this program. Both Trainers use float32 and random batches padded to their longest text. The Trainer needs
+the package accelerate. Writes benchmarks/training_speed/training_speed.json and .md.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from distill.training.losses import labels_only  # noqa: E402
 from distill.training.optimizer import WARM_UP_SHARE, WEIGHT_DECAY  # noqa: E402
 from distill.training.trainer import Schedule, Split, TrainingJob, fit  # noqa: E402
 
-SEED = 42  # the first
+SEED = 42  # the first seed
 TRAINER = "transformers.Trainer, its defaults"
-SET_TRAINER = "transformers.Trainer, our batches and rates"
+TUNED_TRAINER = "transformers.Trainer, our batches and rates"
 OURS = "this program"
 
 
 class ForTrainer(torch.nn.Module):
-    """Our teacher with the signature that the Trainer wants: the same network, pooling and loss."""
+    """Our teacher with the signature that the Trainer expects: the same network, pooling and loss."""
 
     def __init__(self, model: teacher.Teacher, smoothing: float) -> None:
         super().__init__()
@@ -53,14 +53,14 @@ class ForTrainer(torch.nn.Module):
         self.teacher, self.loss = model, torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
 
     def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None) -> dict[str, Any]:
-        """Logits (batch, classes), and the loss where there are labels."""
+        """Return logits (batch, classes), and the loss if labels are arguments."""
         logits = self.teacher(Batch(input_ids, attention_mask.sum(1)))
         return {"logits": logits} if labels is None else {"loss": self.loss(logits, labels), "logits": logits}
 
 
 @dataclass(frozen=True)
 class Task:
-    """What both do once."""
+    """One comparison: data, seed and settings."""
 
     train: list[Example]
     dev: list[Example]
@@ -69,16 +69,16 @@ class Task:
     settings: TeacherSettings = field(default_factory=lambda: TeacherSettings(epochs=1, batch_size=32, max_length=64))
 
 
-def ours(task: Task) -> dict[str, float]:
-    """One epoch and dev's labels by this program."""
+def run_ours(task: Task) -> dict[str, float]:
+    """Train for one epoch and label dev with this program."""
     train, dev, settings = task.train, task.dev, task.settings
     torch.manual_seed(task.seed)
     model, pieces = teacher.build(resolve(settings.model).source, settings, task.classes)
-    few = dev[:1]  # fit evaluates, which the Trainer does not; the last weights are kept either way
-    with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in (train, few))) as inputs:
+    dev_sample = dev[:1]  # fit evaluates on dev and the Trainer does not; both keep the last weights
+    with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in (train, dev_sample))) as inputs:
         job = TrainingJob(
             Split(inputs[0], labels_of(train)),
-            Split(inputs[1], labels_of(few)),
+            Split(inputs[1], labels_of(dev_sample)),
             labels_only(settings.label_smoothing),
             Schedule(settings.epochs, settings.batch_size, ema_decay=settings.averaging),
             task.seed,
@@ -93,8 +93,8 @@ def ours(task: Task) -> dict[str, float]:
     return figures(seconds, labelling, logits, task)
 
 
-def trainers(task: Task, *, as_ours: bool) -> dict[str, float]:
-    """One epoch and dev's labels by the Trainer: with batches and rates as ours, or with its defaults."""
+def run_trainer(task: Task, *, our_settings: bool) -> dict[str, float]:
+    """Train for one epoch and label dev with the Trainer, with our batches and learning rates or with its defaults."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     settings = task.settings
@@ -102,7 +102,7 @@ def trainers(task: Task, *, as_ours: bool) -> dict[str, float]:
     model, pieces = teacher.build(resolve(settings.model).source, settings, task.classes)
     options: dict[str, Any] = {}
     optimizer = None
-    if as_ours:
+    if our_settings:
         options = {
             "per_device_train_batch_size": settings.batch_size,
             "per_device_eval_batch_size": PREDICTION_BATCH,
@@ -147,7 +147,7 @@ def trainers(task: Task, *, as_ours: bool) -> dict[str, float]:
 
 
 def figures(training: float, labelling: float, logits: torch.Tensor, task: Task) -> dict[str, float]:
-    """Of one seed, the times in seconds."""
+    """Return the figures of one seed; the times are in seconds."""
     return {
         "train_texts_per_s": len(task.train) / training,
         "label_texts_per_s": len(task.dev) / labelling,
@@ -156,26 +156,30 @@ def figures(training: float, labelling: float, logits: torch.Tensor, task: Task)
 
 
 def mean(seeds: list[dict[str, float]]) -> dict[str, Any]:
-    """Means over the seeds, and every seed's accuracy."""
+    """Average over the seeds, and keep the accuracy of each."""
     means = {name: fmean(seed[name] for seed in seeds) for name in seeds[0]}
     return {**means, "dev_accuracies": [seed["dev_accuracy"] for seed in seeds]}
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="", help="folder of the data; empty: the embedded reviews")
-    parser.add_argument("--texts", type=int, default=2000, help="train texts, a stratified choice")
-    parser.add_argument("--seeds", type=int, default=3, help="42 and those after it")
+    parser.add_argument("--data", default="", help="data folder; empty: the embedded reviews")
+    parser.add_argument("--texts", type=int, default=2000, help="train texts, a stratified sample")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 42 on")
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: one per core")
-    given = parser.parse_args()
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    data = load(DataSettings(data=given.data), SEED)
-    _, chosen = stratified_split(list(data.train), SEED, min(1.0, given.texts / len(data.train)))
-    tasks = [Task(chosen, list(data.dev), len(data.labels), SEED + place) for place in range(given.seeds)]
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    data = load(DataSettings(data=arguments.data), SEED)
+    _, chosen = stratified_split(list(data.train), SEED, min(1.0, arguments.texts / len(data.train)))
+    tasks = [Task(chosen, list(data.dev), len(data.labels), SEED + place) for place in range(arguments.seeds)]
     rounds = [
-        {TRAINER: trainers(task, as_ours=False), SET_TRAINER: trainers(task, as_ours=True), OURS: ours(task)}
+        {
+            TRAINER: run_trainer(task, our_settings=False),
+            TUNED_TRAINER: run_trainer(task, our_settings=True),
+            OURS: run_ours(task),
+        }
         for task in tasks
     ]
     write(
@@ -186,24 +190,26 @@ def main() -> None:
             "torch": torch.__version__,
             "texts": len(chosen),
             "dev_texts": len(data.dev),
-            "seeds": given.seeds,
+            "seeds": arguments.seeds,
         },
     )
 
 
 def write(rows: dict[str, dict[str, Any]], machine: dict[str, Any]) -> None:
-    """The table and the figures."""
-    table = [["", "train, texts/s", "ours is", "label, texts/s", "ours is", "dev accuracy"]]
+    """Write the table and the figures."""
+    table = [
+        ["", "train, texts/s", "speed-up by this program", "label, texts/s", "speed-up by this program", "dev accuracy"]
+    ]
     for name, row in rows.items():
         rates = [(row[rate], rows[OURS][rate] / row[rate]) for rate in ("train_texts_per_s", "label_texts_per_s")]
         cells = [cell for rate, times in rates for cell in (f"{rate:.1f}", f"{times:.2f} ×")]
         each = ", ".join(f"{accuracy:.4f}" for accuracy in row["dev_accuracies"])
         table.append([name, *cells, f"{row['dev_accuracy']:.4f} ({each})"])
-    said = (
-        f"{machine['texts']} texts, {machine['dev_texts']} of dev; means of {machine['seeds']} seeds; threads: "
-        f"{machine['threads']}; PyTorch {machine['torch']}, {machine['processor']}."
+    note = (
+        f"{machine['texts']} train texts, {machine['dev_texts']} dev texts; means of {machine['seeds']} seeds; "
+        f"threads: {machine['threads']}; PyTorch {machine['torch']}, {machine['processor']}."
     )
-    publish(HERE / "training_speed" / "training_speed", table, said, {"machine": machine, "rows": rows})
+    publish(HERE / "training_speed" / "training_speed", table, note, {"machine": machine, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Puts the tables of benchmarks/*/*.json into README.md and README.zh.md."""
+"""Write the tables of benchmarks/*/*.json into README.md and README.zh.md."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from distill.reporting.results import from_json  # noqa: E402
 from distill.reporting.speed import SpeedRow  # noqa: E402
 from distill.reporting.tables import markdown_table  # noqa: E402
 
-PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def with_tables(readme: str) -> str:
-    """The README's text with the tables as they should be."""
+    """Return the README with its tables generated from the JSON files."""
 
     def table(match: re.Match[str]) -> str:
         rows = json.loads((ROOT / match[2]).read_text(encoding="utf-8"))["rows"]
@@ -30,7 +30,7 @@ def with_tables(readme: str) -> str:
             lines = comparison.short_lines([from_json(ComparisonRow, row) for row in rows])
         return f"{match[1]}{markdown_table(lines)}\n{match[3]}"
 
-    return PLACE.sub(table, readme)
+    return TABLE.sub(table, readme)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Kernels that take a word's product with the input weights from a table: numpy, numba, C with floats."""
+"""Kernels that read the input projection of a word from a table: numpy, numba, floating-point C."""
 
 from __future__ import annotations
 
@@ -22,15 +22,23 @@ from distill.runtime.structs import address
 
 Floats = NDArray[np.float32]
 END = np.float32(7.90531110763549805)
-OVER = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05)
-OVER = tuple(np.float32([*OVER, 6.37261928875436e-04, 4.89352455891786e-03]))
-UNDER = tuple(np.float32([1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03]))
+NUMERATOR = tuple(
+    np.float32(
+        [
+            *(-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08),
+            *(1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
+        ]
+    )
+)
+DENOMINATOR = tuple(
+    np.float32([1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03])
+)
 MOST_ROWS = 6  # of vectors.h's ROWS
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Word ids (texts, longest), of which lengths (texts,) count; longest text first."""
+    """Padded word ids (texts, longest) and lengths (texts,); the longest text comes first."""
 
     ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
@@ -41,9 +49,9 @@ Run = Callable[[Texts], Floats]  # logits (texts, classes)
 
 @dataclass(frozen=True)
 class Folded:
-    """A student whose inputs are folded.
+    """A student with precomputed input projections.
 
-    ``table`` (words, 2, 4 x hidden) holds every word's share of the gates in both directions, biases within;
+    ``table`` (words, 2, 4 x hidden) holds every word's contribution to the gates in both directions, biases included;
     ``recurrent`` is (2, hidden, 4 x hidden).
     """
 
@@ -54,30 +62,30 @@ class Folded:
 
     @property
     def hidden(self) -> int:
-        """Units of a direction."""
+        """Units in each direction."""
         return int(self.recurrent.shape[1])
 
     def logits(self, pooled: Floats) -> Floats:
-        """The classifier over maximum and mean of both directions, given in any shape of (texts, 4 x hidden)."""
+        """Apply the classifier to maximum and mean of both directions, (texts, 4 x hidden) in any shape."""
         return pooled.reshape(len(pooled), -1) @ self.classifier + self.bias
 
 
 def fold(model: BiLSTM) -> Folded:
-    """Fold a student and halve what sigmoids see, so that one tanh does for all gates.
+    """Precompute the input projections of a student, and halve the sigmoid inputs so that all gates use tanh.
 
-    For sigmoid(x) = (1 + tanh(x / 2)) / 2.
+    This uses sigmoid(x) = (1 + tanh(x / 2)) / 2.
     """
     _, arrays = bundle_arrays(model)
     half = np.repeat(np.float32([0.5, 0.5, 1, 0.5]), model.config.hidden)
     vectors = model.state_dict()["embedding.weight"].numpy()
-    shares = [vectors @ arrays[f"input.{name}"] + arrays[f"bias.{name}"] for name in DIRECTIONS]
+    projections = [vectors @ arrays[f"input.{name}"] + arrays[f"bias.{name}"] for name in DIRECTIONS]
     recurrent = np.stack([arrays[f"recurrent.{name}"] for name in DIRECTIONS])
-    kept = [np.ascontiguousarray(array * half) for array in (np.stack(shares, axis=1), recurrent)]
-    return Folded(*kept, arrays["classifier.weight"], arrays["classifier.bias"])
+    halved = [np.ascontiguousarray(array * half) for array in (np.stack(projections, axis=1), recurrent)]
+    return Folded(*halved, arrays["classifier.weight"], arrays["classifier.bias"])
 
 
-def stored(table: Floats, kind: str) -> tuple[NDArray[Any], Floats]:
-    """A table in another type, and what its numbers are multiplied with, (2, 4 x hidden)."""
+def quantised(table: Floats, kind: str) -> tuple[NDArray[Any], Floats]:
+    """Return a table in another type, and the scale of its columns, (2, 4 x hidden)."""
     if kind.startswith("float"):
         return table.astype(kind), np.ones(table.shape[1:], np.float32)
     scale = np.abs(table).max(0) / np.iinfo(kind).max
@@ -85,31 +93,31 @@ def stored(table: Floats, kind: str) -> tuple[NDArray[Any], Floats]:
 
 
 def in_numpy(net: Folded, kind: str) -> Run:
-    """A matrix product a step over the texts that still have words; ``kind`` is the type of the table."""
-    table, scale = stored(net.table, kind)
+    """Use one matrix product per step, over the texts that still have words; ``kind`` is the type of the table."""
+    table, scale = quantised(net.table, kind)
 
     def walk(batch: Texts, direction: int) -> tuple[Floats, Floats]:
-        """Maximum and sum of a direction's states, both (texts, hidden)."""
+        """Return maximum and sum of the states of one direction, both (texts, hidden)."""
         state, cell, total = np.zeros((3, len(batch.ids), net.hidden), np.float32)
-        most = np.full_like(total, -2)
+        maximum = np.full_like(total, -2)
         for step in range(batch.lengths[0]):
             alive = int((batch.lengths > step).sum())
-            places = batch.lengths[:alive] - 1 - step if direction else step
-            gates = table[batch.ids[np.arange(alive), places], direction]
+            positions = batch.lengths[:alive] - 1 - step if direction else step
+            gates = table[batch.ids[np.arange(alive), positions], direction]
             if kind != "float32":
                 gates = gates * scale[direction]
             gates += state[:alive] @ net.recurrent[direction]
             into, forget, new, out = np.tanh(gates, out=gates).reshape(alive, 4, -1).swapaxes(0, 1)
             cell = (forget * 0.5 + 0.5) * cell[:alive] + (into * 0.5 + 0.5) * new
             state = np.tanh(cell) * (out * 0.5 + 0.5)
-            np.maximum(most[:alive], state, out=most[:alive])
+            np.maximum(maximum[:alive], state, out=maximum[:alive])
             total[:alive] += state
-        return most, total
+        return maximum, total
 
     def run(batch: Texts) -> Floats:
-        (most, total), (back_most, back_total) = walk(batch, 0), walk(batch, 1)
+        (maximum, total), (back_maximum, back_total) = walk(batch, 0), walk(batch, 1)
         return net.logits(
-            np.hstack([most, back_most, *(part / batch.lengths[:, None] for part in (total, back_total))])
+            np.hstack([maximum, back_maximum, *(part / batch.lengths[:, None] for part in (total, back_total))])
         )
 
     return run
@@ -117,28 +125,28 @@ def in_numpy(net: Folded, kind: str) -> Run:
 
 @numba.njit(fastmath=True, inline="always")  # type: ignore[untyped-decorator]
 def quick_tanh(x: Any) -> Any:
-    """A finer fraction than that of vectors.h: numba calls np.tanh number by number, this it makes of vectors."""
+    """A more exact fraction than that of vectors.h. numba calls np.tanh for each number, but it vectorises this."""
     x = max(min(x, END), -END)
-    square, over, under = x * x, np.float32(0), np.float32(0)
-    for factor in OVER:
-        over = over * square + factor
-    for factor in UNDER:
-        under = under * square + factor
-    return over * x / under
+    square, numerator, denominator = x * x, np.float32(0), np.float32(0)
+    for factor in NUMERATOR:
+        numerator = numerator * square + factor
+    for factor in DENOMINATOR:
+        denominator = denominator * square + factor
+    return numerator * x / denominator
 
 
 @numba.njit(fastmath=True)  # type: ignore[untyped-decorator]
 def looped(table: Floats, recurrent: Floats, ids: Any, lengths: Any, pooled: Floats) -> None:
-    """Text by text, word by word: ``pooled`` (texts, 2, 2, hidden) becomes maximum and mean of both directions."""
+    """Write maximum and mean of both directions to ``pooled`` (texts, 2, 2, hidden), one text and word at a time."""
     hidden, half = recurrent.shape[1], np.float32(0.5)
     gates, state, cell = np.empty(4 * hidden, np.float32), np.empty(hidden, np.float32), np.empty(hidden, np.float32)
     for text in range(len(ids)):
         for direction in range(2):
-            most, total = pooled[text, 0, direction], pooled[text, 1, direction]
-            state[:], cell[:], most[:], total[:] = 0, 0, -2, 0
+            maximum, total = pooled[text, 0, direction], pooled[text, 1, direction]
+            state[:], cell[:], maximum[:], total[:] = 0, 0, -2, 0
             for step in range(lengths[text]):
-                place = lengths[text] - 1 - step if direction else step
-                gates[:] = table[ids[text, place], direction]
+                position = lengths[text] - 1 - step if direction else step
+                gates[:] = table[ids[text, position], direction]
                 for k in range(hidden):
                     for j in range(4 * hidden):
                         gates[j] += state[k] * recurrent[direction, k, j]
@@ -148,14 +156,14 @@ def looped(table: Floats, recurrent: Floats, ids: Any, lengths: Any, pooled: Flo
                     kept = (half + half * gates[hidden + j]) * cell[j]
                     cell[j] = kept + (half + half * gates[j]) * gates[2 * hidden + j]
                     state[j] = (half + half * gates[3 * hidden + j]) * quick_tanh(cell[j])
-                    most[j] = max(most[j], state[j])
+                    maximum[j] = max(maximum[j], state[j])
                     total[j] += state[j]
             for j in range(hidden):
                 total[j] /= lengths[text]
 
 
 def in_numba(net: Folded) -> Run:
-    """The loop above; its first call compiles."""
+    """Use the loop above; its first call compiles."""
 
     def run(batch: Texts) -> Floats:
         pooled = np.empty((len(batch.ids), 2, 2, net.hidden), np.float32)
@@ -166,20 +174,20 @@ def in_numba(net: Folded) -> Run:
 
 
 def in_c_floats(net: Folded, folder: Path) -> Run:
-    """The loops of fp32.c, compiled into a folder as what ships is."""
+    """Use the loops of fp32.c, compiled like the kernels in use."""
     path = folder / "fp32.so"
     native.build([Path(__file__).with_name("fp32.c")], path)
     function = ctypes.CDLL(str(path)).float_recurrent
     blocks = net.recurrent.reshape(2, net.hidden, 4, -1, lanes()).transpose(0, 3, 1, 2, 4)
     table, weights = in_lines(net.table), in_lines(blocks)
-    room = in_lines(np.zeros((5, 8 * MOST_ROWS, net.hidden), np.float32))
+    buffer = in_lines(np.zeros((5, 8 * MOST_ROWS, net.hidden), np.float32))
 
     def run(batch: Texts) -> Floats:
         pooled = np.empty((len(batch.ids), 4 * net.hidden), np.float32)
         texts, longest = batch.ids.shape
         ids, lengths = pointer(batch.ids), pointer(batch.lengths)
         sizes = net.hidden, ids, lengths, texts, longest
-        function(pointer(table), pointer(weights), *sizes, pointer(room), pointer(pooled))
+        function(pointer(table), pointer(weights), *sizes, pointer(buffer), pointer(pooled))
         return net.logits(pooled)
 
     return run
@@ -191,9 +199,9 @@ def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
 
 
 def in_lines(array: Floats) -> Floats:
-    """A copy that begins at a cache line."""
-    room = np.empty(array.size + CACHE_LINE // 4, np.float32)
-    first = -room.ctypes.data % CACHE_LINE // 4
-    copied = room[first : first + array.size].reshape(array.shape)
-    copied[:] = array
-    return copied
+    """Return a copy that begins at a cache line."""
+    buffer = np.empty(array.size + CACHE_LINE // 4, np.float32)
+    first = -buffer.ctypes.data % CACHE_LINE // 4
+    copy = buffer[first : first + array.size].reshape(array.shape)
+    copy[:] = array
+    return copy
