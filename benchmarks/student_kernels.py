@@ -39,7 +39,7 @@ from distill.evaluation.timing import (  # noqa: E402
     in_turns,
     processor,
 )
-from distill.export.bundle import bundle_arrays  # noqa: E402
+from distill.export.bundle import network_arrays  # noqa: E402
 from distill.models.bilstm import BiLSTM, BiLSTMConfig  # noqa: E402
 from distill.reporting.tables import three_digits  # noqa: E402
 from distill.runtime import networks  # noqa: E402
@@ -124,7 +124,7 @@ def variants(model: BiLSTM, threads: int, folder: Path) -> list[Variant]:
 
 def in_bundle(model: BiLSTM) -> Run:
     """Return the kernel that a bundle runs."""
-    student = networks.StudentNetwork(*bundle_arrays(model))
+    student = networks.StudentNetwork(*network_arrays(model))
 
     def run(batch: Texts) -> Any:
         rows, starts = np.empty(0, np.int32), np.zeros(len(batch.ids) + 1, np.int64)

@@ -8,13 +8,13 @@ __version__ = "0.1.0"
 __all__ = ["load_student", "load_teacher"]
 
 if TYPE_CHECKING:
-    from distill.models.predictor import load_student, load_teacher
+    from distill.models.text_classifier import load_student, load_teacher
 
 
 def __getattr__(name: str) -> Any:
-    """Load the library's functions when they are asked for: PyTorch takes a second that ``--help`` need not wait."""
+    """Import the library's functions on first use, so that ``--help`` does not wait for PyTorch."""
     if name in __all__:
-        from distill.models import predictor
+        from distill.models import text_classifier
 
-        return getattr(predictor, name)
+        return getattr(text_classifier, name)
     raise AttributeError(f"module 'distill' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Write the tables of modes and flags in docs/reference.md from the registry of modes and the parser."""
+"""Write the tables that are generated from the code: modes and flags in reference.md, arrays in runtime.md."""
 
 from __future__ import annotations
 
@@ -8,20 +8,40 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-REFERENCE = ROOT / "docs" / "reference.md"
+PAGES = [ROOT / "docs" / name for name in ("reference.md", "runtime.md")]
 sys.path.insert(0, str(ROOT))
 
 from distill.config import MODES  # noqa: E402
 from distill.config.argparse import parser  # noqa: E402
+from distill.runtime import schema  # noqa: E402
 
 MARKED = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def with_tables(page: str) -> str:
     """The page with its tables replaced by current ones."""
-    of_command, *sections = parser()._action_groups[1:]  # the first group is argparse's own, and empty
-    tables = {"modes": _modes(), "command": _flags(of_command), "flags": "\n\n".join(map(_section, sections))}
+    of_command, *sections = parser()._action_groups[1:]  # the first is argparse's own, and empty
+    tables = {
+        "modes": _modes(),
+        "command": _flags(of_command),
+        "flags": "\n\n".join(map(_section, sections)),
+        "arrays": _arrays(),
+    }
     return MARKED.sub(lambda match: f"{match[1]}{tables[match[2]]}\n{match[3]}", page)
+
+
+def _arrays() -> str:
+    """The arrays of a bundle, and below them the sizes in their shapes."""
+    groups = {"every bundle": (*schema.WORDS, *schema.LEXICON, schema.CLASSIFIER_BIAS), "n-grams": (schema.ROW_OF,)}
+    for architecture, (network, ngrams) in schema.NETWORK_ARRAYS.items():
+        groups |= {f"`{architecture}`": network, f"`{architecture}`, n-grams": ngrams}
+    rows = [
+        [f"`{spec.name}`", spec.dtype, f"({', '.join(spec.shape)})", spec.meaning, group]
+        for group, specs in groups.items()
+        for spec in specs
+    ]
+    sizes = [[f"`{name}`", meaning] for name, meaning in schema.SIZES.items()]
+    return f"{_table(['array', 'type', 'shape', 'holds', 'present in'], rows)}\n\n{_table(['size', 'is'], sizes)}"
 
 
 def _modes() -> str:
@@ -58,4 +78,5 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    REFERENCE.write_text(with_tables(REFERENCE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.export.bundle import bundle_arrays
+from distill.export.bundle import network_arrays
 from distill.models.bilstm import BiLSTM
 from distill.runtime import native
 from distill.runtime.arrays import CACHE_LINE
@@ -75,7 +75,7 @@ def fold(model: BiLSTM) -> Folded:
 
     This uses sigmoid(x) = (1 + tanh(x / 2)) / 2.
     """
-    _, arrays = bundle_arrays(model)
+    _, arrays = network_arrays(model)
     half = np.repeat(np.float32([0.5, 0.5, 1, 0.5]), model.config.hidden)
     vectors = model.state_dict()["embedding.weight"].numpy()
     projections = [vectors @ arrays[f"input.{name}"] + arrays[f"bias.{name}"] for name in DIRECTIONS]

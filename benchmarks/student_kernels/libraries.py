@@ -14,7 +14,8 @@ from onnxruntime.quantization import quantize_dynamic
 
 from distill.export.onnx import export_student
 from distill.models.bilstm import BiLSTM
-from distill.models.registry import Words, save_student
+from distill.models.checkpoint import save_student
+from distill.models.tokenizer import WordTokenizer
 from distill.text.batching import Batch
 from distill.text.vocabulary import PAD, UNKNOWN, Vocabulary
 
@@ -39,7 +40,7 @@ def quantised_torch(model: BiLSTM) -> Run:
 
 def onnx_file(model: BiLSTM, folder: Path) -> Path:
     """Write the student as --format onnx does; its words and labels have placeholder names."""
-    words = Words(Vocabulary((PAD, UNKNOWN, *(f"w{place}" for place in range(2, model.config.words)))), LONGEST)
+    words = WordTokenizer(Vocabulary((PAD, UNKNOWN, *(f"w{place}" for place in range(2, model.config.words)))), LONGEST)
     save_student(folder / "student", model, words, [str(label) for label in range(model.config.classes)])
     export_student(folder / "student", folder / "onnx")
     return folder / "onnx" / "student.onnx"

@@ -17,11 +17,10 @@ from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import cache_outputs, teacher_folders
 from distill.commands.train_student import train_seeds
 from distill.commands.train_teacher import train_teacher
-from distill.config import ARCHITECTURES, ObjectiveSettings
+from distill.config import STUDENTS, ObjectiveSettings
 from distill.config.objectives import LABELS
 from distill.errors import UserError
 from distill.progress import log
-from distill.training import defaults
 
 
 def compare(run: Run) -> list[Path]:
@@ -52,9 +51,9 @@ def prepare_teachers(run: Run) -> None:
 
 def _students(run: Run) -> list[str]:
     names = [name.strip() for name in run.settings.compare.students.split(",") if name.strip()]
-    unknown = [name for name in names if name not in ARCHITECTURES]
+    unknown = [name for name in names if name not in STUDENTS]
     if unknown or not names:
-        what = f"--students: {', '.join(unknown) or 'nothing'} is none of {', '.join(ARCHITECTURES)}"
+        what = f"--students: {', '.join(unknown) or 'nothing'} is none of {', '.join(STUDENTS)}"
         raise UserError(what, "settings", "--students bilstm,average")
     return list(dict.fromkeys(names))
 
@@ -86,7 +85,7 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
             spec=StudentSpec(
                 run.student_settings(student, taught=taught),
                 objective,
-                general=run.general if taught and student != defaults.GRAPH else (),
+                general=run.general if taught and not STUDENTS[student].transductive else (),
                 linear_weight=weight(spec.get("teachers", ())),
                 **spec,
             ),
@@ -97,7 +96,7 @@ def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSe
         return entry.name
 
     for student in students:
-        base, general = add(student, "alone", alone), 0 if student == defaults.GRAPH else len(run.general)
+        base, general = add(student, "alone", alone), 0 if STUDENTS[student].transductive else len(run.general)
         if general:
             texts = len(run.data.train) + general
             base = add(student, "alone, as many steps", alone, budget=texts, general_budget=general)

@@ -18,8 +18,8 @@ from distill.commands.teachers import model_fingerprints, open_teacher, teacher_
 from distill.data import Example
 from distill.errors import UserError
 from distill.evaluation import timing
-from distill.models.predictor import TextClassifier, load_student
 from distill.models.teacher import has_fast_bf16
+from distill.models.text_classifier import TextClassifier, load_student
 from distill.progress import log
 from distill.reporting.comparison import COMPARISON, ComparisonRecord, read_record
 from distill.reporting.report import write

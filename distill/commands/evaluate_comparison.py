@@ -17,7 +17,7 @@ from distill.commands.teachers import open_teacher, teacher_folders
 from distill.evaluation import timing
 from distill.evaluation.metrics import expected_calibration_error, softmax
 from distill.evaluation.timing import Predict
-from distill.models.predictor import TextClassifier, load_student
+from distill.models.text_classifier import TextClassifier, load_student
 from distill.reporting.comparison import LINEAR, TEACHER, Comparison, HeldOutClassRow, ModelResult, write
 
 CPU = torch.device("cpu")  # everything is timed on it

@@ -12,11 +12,10 @@ from distill.commands.model_cards import bundle_card
 from distill.errors import UserError
 from distill.export import hub
 from distill.export.bundle import export_bundle
-from distill.models.predictor import load_student
-from distill.models.registry import CARD
-from distill.models.teacher import CARD as TEACHER_CARD
+from distill.models.text_classifier import load_student
 from distill.progress import log
 from distill.runtime.bundle import read_bundle
+from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD
 from distill.text.vocabulary import Vocabulary
 
 
@@ -47,11 +46,11 @@ def _bundle(run: Run, student: Path) -> Path:
 def _say_what_pruning_costs(run: Run, student: Path, bundle: Path) -> None:
     """Dev accuracy with the words of the bundle and with all of them, where some did not fit."""
     model, count = load_student(student, run.segmenter), len(read_bundle(bundle).arrays["words"])
-    words: Any = model.input
+    words: Any = model.tokenizer
     every = words.vocabulary.words
     if count == len(every):
         return
-    fewer = dataclasses.replace(model, input=dataclasses.replace(words, vocabulary=Vocabulary(every[:count])))
+    fewer = dataclasses.replace(model, tokenizer=dataclasses.replace(words, vocabulary=Vocabulary(every[:count])))
     texts, gold = [example.text for example in run.data.dev], labels_of(run.data.dev)
     accuracies = [float((one.logits(texts).argmax(1) == gold).double().mean()) for one in (fewer, model)]
     size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
@@ -67,7 +66,7 @@ def trained_students(run: Run) -> list[Path]:
     """
     given = [Path(folder) for folder in run.settings.export.student_folder]
     own = [run.folder.model(kind) for kind in (DISTILLED, ALONE)]
-    found = given or [folder for folder in own if (folder / CARD).is_file()][:1]
+    found = given or [folder for folder in own if (folder / STUDENT_CARD).is_file()][:1]
     if not found:
         raise UserError("no student is trained yet", run.folder.root, f"{COMMAND} train_student, or --student_folder")
     return found

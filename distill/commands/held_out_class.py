@@ -15,7 +15,7 @@ from distill.commands.train_student import train_seeds
 from distill.config import StudentSettings
 from distill.errors import UserError
 from distill.evaluation.metrics import mean_and_sd
-from distill.models.predictor import load_student
+from distill.models.text_classifier import load_student
 from distill.progress import log
 from distill.reporting.comparison import HeldOutClassRow
 

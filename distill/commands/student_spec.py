@@ -10,7 +10,7 @@ from typing import Any
 
 from distill.commands.experiment import Run, fingerprint_examples
 from distill.commands.teachers import model_fingerprints
-from distill.config import ObjectiveSettings, StudentSettings
+from distill.config import STUDENTS, ObjectiveSettings, StudentSettings
 from distill.data import Example
 from distill.storage.fingerprints import fingerprint_file, fingerprint_texts
 from distill.training import defaults
@@ -63,7 +63,7 @@ class StudentSpec:
     def provenance(self, run: Run) -> dict[str, Any]:
         """The record that is saved with the student; it decides whether a saved student is up to date."""
         vectors = run.vectors(self.student.vectors)
-        is_graph = self.student.architecture == defaults.GRAPH
+        is_graph = STUDENTS[self.student.architecture].transductive
         graph = {"graph": fingerprint_texts(example.text for example in run.data.test)} if is_graph else {}
         return {
             **graph,  # it holds the texts of test too

@@ -13,11 +13,12 @@ from torch import Tensor
 from distill.commands.experiment import COMMAND, DISTILLED, LOG, TEACHER, Run
 from distill.data import UNLABELLED, Example, example_id
 from distill.errors import UserError
-from distill.models import registry, teacher
+from distill.models import teacher
 from distill.models.inference import best_device
-from distill.models.predictor import TextClassifier, load
+from distill.models.text_classifier import TextClassifier, load
 from distill.progress import log
 from distill.storage.fingerprints import fingerprint_file, provenance_differences
+from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, TEACHER_CARD, TEACHER_HEAD, VOCABULARY
 from distill.training.teacher_cache import TeacherCache, TeacherFunction
 
 
@@ -70,7 +71,7 @@ def open_teacher(run: Run, folder: Path) -> TextClassifier:
     if (missing, extra) != ("none", "none"):
         what = f"the teacher's labels are not those of the data; missing: {missing}; not in the data: {extra}"
         raise UserError(what, folder, "--teacher FOLDER with a model that was trained on these labels")
-    return classifier.in_order([classifier.labels.index(label) for label in run.data.labels])
+    return classifier.reordered([classifier.labels.index(label) for label in run.data.labels])
 
 
 def cache_needed_outputs(run: Run) -> None:
@@ -136,8 +137,8 @@ def teacher_word_vectors(run: Run, folder: Path, words: Sequence[str]) -> NDArra
 
 def model_fingerprints(folder: Path) -> dict[str, str]:
     """Fingerprints of the files that determine a model's logits, by file name."""
-    of_teacher = ("model.safetensors", teacher.HEAD, teacher.CARD, "tokenizer.json")
-    names = (*of_teacher, registry.CARD, registry.WEIGHTS, registry.VOCABULARY)
+    of_teacher = ("model.safetensors", TEACHER_HEAD, TEACHER_CARD, "tokenizer.json")
+    names = (*of_teacher, STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY)
     return {name: fingerprint_file(folder / name) for name in names if (folder / name).exists()}
 
 

@@ -16,12 +16,16 @@ from distill.commands.experiment import ALONE, DISTILLED, Run, labels_of, save_m
 from distill.commands.model_cards import student_card
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import hint_targets, teacher_folders, teacher_word_vectors
+from distill.config import STUDENTS
 from distill.data import UNLABELLED, Example
 from distill.evaluation.metrics import calibration_temperature
 from distill.models import registry, textgcn
+from distill.models.checkpoint import save_student
 from distill.models.inference import predict_logits
-from distill.models.mutual import Pair
-from distill.models.registry import Documents, Student, Words
+from distill.models.mutual_learning import MutualStudents
+from distill.models.student import Student
+from distill.models.textgcn import DocumentIndex
+from distill.models.tokenizer import WordTokenizer
 from distill.progress import log
 from distill.text import word_vectors
 from distill.text.batching import PackedIds
@@ -78,10 +82,10 @@ class _StudentTrainer:
     def __init__(self, run: Run, spec: StudentSpec) -> None:
         self.run, self.spec = run, spec
         self.texts = spec.texts(run)
-        prepare_input = _graph_input if spec.student.architecture == defaults.GRAPH else _word_input
+        prepare_input = _graph_input if STUDENTS[spec.student.architecture].transductive else _word_input
         self.build: Build
-        self.input: Words | Documents
-        self.build, encode, self.input = prepare_input(run, spec, self.texts)
+        self.tokenizer: WordTokenizer | DocumentIndex
+        self.build, encode, self.tokenizer = prepare_input(run, spec, self.texts)
         self.train = Split(encode(self.texts), labels_of(self.texts), *self._targets())
         self.train = dataclasses.replace(self.train, sampling_weights=self._sampling_weights())
         dev = [example for example in run.data.dev if example.label != spec.left_out]
@@ -126,7 +130,7 @@ class _StudentTrainer:
         name = str(folder.relative_to(self.run.folder.root))
         model: Any = self.build(seed, self.train.inputs)
         if self.spec.objective.weights.get("mutual"):
-            model = Pair(model, self.build(seed + PEER_SEED_OFFSET, self.train.inputs))
+            model = MutualStudents(model, self.build(seed + PEER_SEED_OFFSET, self.train.inputs))
         distillation = self._distillation(model.classifier.in_features)
         schedule = self._schedule()
         groups = registry.parameter_groups(model, self.spec.student)
@@ -134,14 +138,14 @@ class _StudentTrainer:
         groups += [{"params": projections, "lr": self.spec.student.learning_rate}] if projections else []
         job = TrainingJob(self.train, self.dev, distillation, schedule, seed, name, self.run.watch(folder))
         evaluations = fit(model, groups, job)
-        student = registry.finish(model)
+        student = model.for_inference()
         dev_logits = predict_logits(student, self.dev.inputs).numpy()
         temperature = calibration_temperature(dev_logits, self.dev.labels.numpy())
         labels = self.run.data.labels
         save_model(
             f"{name}, seed {seed}",
             folder,
-            lambda temporary: registry.save_student(temporary, student, self.input, labels, temperature),
+            lambda temporary: save_student(temporary, student, self.tokenizer, labels, temperature),
             evaluations,
             provenance,
             dev_accuracy=saved_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
@@ -169,12 +173,12 @@ Build = Callable[[int, PackedIds], Student]  # (seed, encoded train texts) -> a 
 Encode = Callable[[Sequence[Example]], PackedIds]
 
 
-def _word_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[Build, Encode, Words]:
+def _word_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[Build, Encode, WordTokenizer]:
     """Vocabulary and word vectors for the networks over words."""
     settings = spec.student
     dictionary = run.segmenter.frequent_words(settings.dictionary) if spec.from_teacher else ()
     vocabulary = build_vocabulary(run.segmented(texts), settings.min_count, dictionary)
-    words = Words(vocabulary, settings.max_length, registry.ngram_rows(settings), run.segmenter)
+    words = WordTokenizer(vocabulary, settings.max_length, registry.ngram_buckets(settings), run.segmenter)
     vectors = _vectors(run, spec, vocabulary)
 
     def build(seed: int, train: PackedIds) -> Student:
@@ -205,7 +209,7 @@ def _vectors(run: Run, spec: StudentSpec, vocabulary: Vocabulary) -> Callable[[i
     return lambda seed: matrix
 
 
-def _graph_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[Build, Encode, Documents]:
+def _graph_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[Build, Encode, DocumentIndex]:
     """The graph of all texts for textgcn; of dev and test it holds the texts but not the labels."""
     nodes = (*texts, *run.data.train, *run.data.dev, *run.data.test)
 
@@ -214,5 +218,5 @@ def _graph_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple
         ids = [example.id for example in nodes]
         return textgcn.build(spec.student, ids, run.segmented(nodes), len(run.data.labels))[0]
 
-    documents = Documents(tuple(dict.fromkeys(example.id for example in nodes)))
+    documents = DocumentIndex(tuple(dict.fromkeys(example.id for example in nodes)))
     return build, lambda examples: documents.encode([example.text for example in examples]), documents

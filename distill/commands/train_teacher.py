@@ -68,7 +68,7 @@ class _Trained:
     """A trained teacher, the number of texts it was trained on, and which dev texts (texts,) it gets right."""
 
     model: teacher.Teacher
-    pieces: teacher.Wordpieces
+    pieces: teacher.WordpieceTokenizer
     evaluations: Sequence[Evaluation]
     texts: int
     right: NDArray[np.bool_]

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from distill.config.fields import FROM_DATA, Checked, flag_of, option
 from distill.config.inference import ExportSettings, PredictSettings, ServeSettings
-from distill.config.models import ARCHITECTURES, SUITED, StudentSettings, TeacherSettings
+from distill.config.models import StudentSettings, TeacherSettings
 from distill.config.modes import MODES
 from distill.config.objectives import LOGITS, ObjectiveSettings
+from distill.config.students import STUDENTS
 
 __all__ = [
-    "ARCHITECTURES",
     "FROM_DATA",
     "MODES",
     "SECTIONS",
-    "SUITED",
+    "STUDENTS",
     "Checked",
     "CompareSettings",
     "DataSettings",

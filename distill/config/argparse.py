@@ -59,7 +59,7 @@ def parser() -> Parser:
 
 def _arguments(field: dataclasses.Field[Any]) -> dict[str, Any]:
     """Keyword arguments of ``add_argument``: a bool becomes a switch, a tuple a flag that can be repeated."""
-    default, choices = field.default, field.metadata["choices"] or None
+    default, choices = field.default, tuple(field.metadata["choices"]) or None
     is_repeatable = isinstance(default, tuple)
     suffix = "; can be repeated" if is_repeatable else ""
     suffix += "" if default is False or default in ("", ()) else f" (default: {default})"

@@ -6,38 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 
 from distill.config.fields import FROM_DATA, Checked, option
+from distill.config.students import STUDENTS
 
-ARCHITECTURES = ("bilstm", "textcnn", "average", "textgcn")
 STUDENT_INPUTS = ("word", "sentence")
 CELLS = ("lstm", "gru")
 POOLINGS = ("mean", "cls")
 SAMPLINGS = ("uniform", "stratified")
-_OVER_WORDS: dict[str, float] = {
-    "hidden": 128,
-    "ngrams": 2**18,
-    "dropout": 0.2,
-    "word_dropout": 0.3,
-    "learning_rate": 2e-3,
-    "vector_learning_rate": 1e-2,
-    "batch_size": 64,
-}
-_OVER_A_GRAPH: dict[str, float] = {  # Yao et al. 2019; an epoch is one step
-    "hidden": 200,
-    "ngrams": 0,
-    "dropout": 0.5,
-    "word_dropout": 0.0,
-    "epochs": 200,
-    "learning_rate": 2e-2,
-    "vector_learning_rate": 2e-2,
-    "batch_size": 2**24,
-}
-# found on dev, see benchmarks/LOG.md; epochs over words depend on the number of texts (distill.training.defaults)
-SUITED = {
-    "bilstm": _OVER_WORDS,
-    "textcnn": _OVER_WORDS,
-    "average": _OVER_WORDS,
-    "textgcn": _OVER_A_GRAPH,
-}
 
 
 @dataclass(frozen=True)
@@ -136,7 +110,7 @@ class TeacherSettings(Checked):
 class StudentSettings(Checked):
     """The student's network over word vectors and its training."""
 
-    architecture: str = option("bilstm", "network of the student", flag="student", choices=ARCHITECTURES)
+    architecture: str = option("bilstm", "network of the student", flag="student", choices=STUDENTS)
     input: str = option(
         "word",
         "bilstm: input of the LSTM; word: the word vectors in turn; sentence: only their mean",
@@ -227,8 +201,12 @@ class StudentSettings(Checked):
         "uniform", "uniform: every text once per epoch; stratified: every class equally often", choices=SAMPLINGS
     )
 
-    def suited(self, architecture: str = "") -> StudentSettings:
-        """These settings for an architecture, with what suits it in the place of a -1, unless that follows the data."""
+    def with_defaults(self, architecture: str = "") -> StudentSettings:
+        """The settings for an architecture (by default their own), with its defaults for fields at ``FROM_DATA``.
+
+        The epochs of a network over words stay open: they depend on the number of texts.
+        """
         architecture = architecture or self.architecture
-        chosen = {name: value for name, value in SUITED[architecture].items() if getattr(self, name) == FROM_DATA}
-        return dataclasses.replace(self, architecture=architecture, **chosen)  # type: ignore[arg-type]
+        defaults = STUDENTS[architecture].defaults
+        open_fields = {name: value for name, value in defaults.items() if getattr(self, name) == FROM_DATA}
+        return dataclasses.replace(self, architecture=architecture, **open_fields)  # type: ignore[arg-type]

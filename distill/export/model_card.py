@@ -1,4 +1,4 @@
-"""A model's README.md: what it is, what it was made from, what it reaches; its head is the Hub's metadata."""
+"""A model's card, its README.md: what the model is, its training data, its results. The front matter is for the Hub."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from distill.storage.atomic import write_file
 
 FILE = "README.md"
 TEMPLATE = "model_card.md.jinja"
-OWN = "distill"  # the key in the head that holds the card's facts
+FACTS_KEY = "distill"  # of the front matter; holds the card's fields
 RULE = "---\n"
-RESULTS = re.compile(r"^## Results$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # the section that test changes
+RESULTS = re.compile(r"^## Results$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # the section that is updated
 
 
 @dataclass(frozen=True)
 class Card:
-    """The facts of a model; what is not known is empty.
+    """The facts about a model; what is unknown is empty.
 
     Args:
         kind: "teacher", "student" or "bundle".
-        network: "bilstm" and so on; of a teacher the name of its pretrained weights.
-        labels: every one that it may give.
+        network: a student's architecture, or the name of a teacher's pretrained weights.
+        labels: the classes.
         data: name of the data set.
-        texts: how many it learnt from and was selected on: "train", "without labels", "general", "dev".
-        objective: what it was taught by, as in ``--objective``.
+        texts: number of training and dev texts: "train", "without labels", "general", "dev".
+        objective: the training objective, as in ``--objective``.
         taught_by: the teachers' pretrained weights.
-        dev_accuracy: of the evaluation that was kept.
-        test: "accuracy", "accuracy_distinct" and "macro_f1", once test was opened.
-        head: further metadata, as a person put it in: "license".
+        dev_accuracy: accuracy of the saved weights on dev.
+        test: "accuracy", "accuracy_distinct" and "macro_f1", after the evaluation on test.
+        head: metadata that a person has added to the front matter, such as "license".
     """
 
     kind: str
@@ -49,18 +49,23 @@ class Card:
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """The model's name."""
         return " ".join(filter(None, (self.data, self.network, self.kind)))
 
 
 def write(folder: Path, card: Card, size: int) -> Path:
-    """Write a card into the folder of its model, which has ``size`` bytes; of one that is there only head and results.
+    """Write the card into its model's folder. In an existing card only front matter and results are replaced.
 
-    So what a person wrote into it stays.
+    What a person has written into it therefore stays.
+
+    Args:
+        folder: the model's.
+        card: the facts.
+        size: of the folder, in bytes.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(  # noqa: S701 - Markdown, which knows no tags of ours
+    environment = Environment(  # noqa: S701 - Markdown, not HTML
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     head = yaml.safe_dump(_head(card), allow_unicode=True, sort_keys=False)
@@ -72,10 +77,12 @@ def write(folder: Path, card: Card, size: int) -> Path:
 
 
 def read(folder: Path) -> Card | None:
-    """The card in a model's folder; None where there is none of ours."""
+    """The card in a model's folder; None if there is none that :func:`write` wrote."""
     try:
         head = yaml.safe_load(_parts(folder)[0])
-        facts: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in head.pop(OWN).items()}
+        facts: Any = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in head.pop(FACTS_KEY).items()
+        }
         card = Card(**facts)
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError):
         return None
@@ -83,7 +90,7 @@ def read(folder: Path) -> Card | None:
 
 
 def _parts(folder: Path) -> tuple[str, str]:
-    """Head and body of a README.md; empty where there is none."""
+    """Front matter and body of a README.md; empty if there is none."""
     path = folder / FILE
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     head, _, body = text.removeprefix(RULE).partition(f"\n{RULE}")
@@ -91,7 +98,7 @@ def _parts(folder: Path) -> tuple[str, str]:
 
 
 def _head(card: Card) -> dict[str, Any]:
-    """The Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts that :func:`read` reads."""
+    """The front matter: the Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts for :func:`read`."""
     facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
     del facts["head"]
     return {
@@ -102,7 +109,7 @@ def _head(card: Card) -> dict[str, Any]:
         "metrics": ["accuracy", "f1"],
         **({"model-index": [{"name": card.name, "results": [_result(card)]}]} if card.test else {}),
         **card.head,
-        OWN: facts,
+        FACTS_KEY: facts,
     }
 
 

@@ -1,4 +1,4 @@
-"""The folder that a trained student is kept in: json, safetensors and a list of words; nothing is pickled."""
+"""A trained student's folder: a JSON card, safetensors weights and, for students over words, the vocabulary."""
 
 from __future__ import annotations
 
@@ -6,60 +6,50 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
 
 from distill.errors import UserError
-from distill.models.average import Average
-from distill.models.bilstm import BiLSTM, BiLSTMConfig
-from distill.models.encoders import Words
-from distill.models.student import NetworkConfig
-from distill.models.textcnn import TextCNN, TextCNNConfig
-from distill.models.textgcn import Documents, GraphTable, GraphTableConfig
+from distill.models.registry import architecture_of, student_class
+from distill.models.student import SavedStudent, Student
+from distill.models.tokenizer import TextTokenizer, WordTokenizer
 from distill.storage.atomic import write_file, write_json
+from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, TRAIN_STUDENT
 from distill.text.segmentation import Segmenter
-from distill.text.vocabulary import Vocabulary
 
-SAVED: dict[str, tuple[type[Any], type[Any]]] = {  # network and config of each architecture, as they are kept
-    "bilstm": (BiLSTM, BiLSTMConfig),
-    "textcnn": (TextCNN, TextCNNConfig),
-    "average": (Average, NetworkConfig),
-    "textgcn": (GraphTable, GraphTableConfig),
-}
-CARD, WEIGHTS, VOCABULARY = "student.json", "student.safetensors", "vocabulary.txt"
-AGAIN = "python distill.py --mode train_student"
-FAULTS = (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+LOAD_ERRORS = (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+
+
+class SavableTokenizer(TextTokenizer, Protocol):
+    """A tokenizer that writes its files into the student's folder."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write files, if there are any; returns entries for the card."""
+        ...
 
 
 def save_student(
-    folder: Path,
-    model: nn.Module,
-    input: Words | Documents,  # noqa: A002
-    labels: Sequence[str],
-    temperature: float = 1.0,
+    folder: Path, model: SavedStudent, tokenizer: SavableTokenizer, labels: Sequence[str], temperature: float = 1.0
 ) -> None:
-    """Write json + safetensors, and the vocabulary where there is one."""
-    config: Any = model.config
-    card: dict[str, Any] = {
-        "architecture": next(name for name, (network, _) in SAVED.items() if type(model) is network),
-        "config": asdict(config),
+    """Write a student as :meth:`Student.for_inference` returns it; ``temperature`` calibrates its probabilities."""
+    card = {
+        "architecture": architecture_of(model),
+        "config": asdict(model.config),
         "labels": list(labels),
         "temperature": temperature,
+        **tokenizer.save(folder),
     }
-    if isinstance(input, Words):
-        card |= {"max_length": input.max_length, "segmenter": input.segmenter.identity}
-        input.vocabulary.save(folder / VOCABULARY)
-    write_json(folder / CARD, card)
-    write_file(folder / WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}))
+    write_json(folder / STUDENT_CARD, card)
+    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_file(folder / STUDENT_WEIGHTS, save(weights))
 
 
 def load_student_parts(
     folder: Path, segmenter: Segmenter | None = None
-) -> tuple[nn.Module, Words | Documents, tuple[str, ...], float]:
-    """Model, input, labels and temperature as :func:`save_student` wrote them.
+) -> tuple[SavedStudent, TextTokenizer, tuple[str, ...], float]:
+    """Model, tokenizer, labels and calibration temperature as :func:`save_student` wrote them.
 
     Args:
         folder: the student's.
@@ -69,29 +59,37 @@ def load_student_parts(
         UserError: the folder holds no student, or a broken one.
     """
     try:
-        card = _card(folder)
-        network, config = SAVED[card["architecture"]]
-        model: nn.Module = network(config(**card["config"]))
-        model.load_state_dict(load_file(folder / WEIGHTS))
-        input = _input(folder, card, model, segmenter or Segmenter())  # noqa: A001
-        return model.eval(), input, tuple(card["labels"]), float(card.get("temperature", 1.0))
-    except FAULTS as error:
-        raise UserError(f"this student is broken: {error}", folder, AGAIN) from error
+        card = _read_card(folder)
+        network = student_class(card["architecture"])
+        model = network(network.config_class(**card["config"]))
+        model.load_state_dict(load_file(folder / STUDENT_WEIGHTS))
+        tokenizer = model.load_tokenizer(folder, card, segmenter or Segmenter())
+        return model.eval(), tokenizer, tuple(card["labels"]), float(card.get("temperature", 1.0))
+    except LOAD_ERRORS as error:
+        raise UserError(f"this student is broken: {error}", folder, TRAIN_STUDENT) from error
 
 
-def _card(folder: Path) -> dict[str, Any]:
-    """The card, once every file that belongs to its architecture is there."""
-    path = folder / CARD
+def load_word_student(
+    folder: Path, segmenter: Segmenter | None = None
+) -> tuple[Student, WordTokenizer, tuple[str, ...], float]:
+    """Like :func:`load_student_parts`, for a student that labels any text.
+
+    Raises:
+        UserError: the folder holds no student, a broken one, or one that labels only the texts of its graph.
+    """
+    model, tokenizer, labels, temperature = load_student_parts(folder, segmenter)
+    if not isinstance(model, Student) or not isinstance(tokenizer, WordTokenizer):
+        what = f"a {architecture_of(model)} labels only the texts of its graph, so it cannot be exported"
+        raise UserError(what, folder, "another student, such as --student bilstm, distilled from it: --teacher FOLDER")
+    return model, tokenizer, labels, temperature
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """The card, if every file that its architecture needs is there."""
+    path = folder / STUDENT_CARD
     card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    needed = [CARD, WEIGHTS, *([] if card.get("architecture") == "textgcn" else [VOCABULARY])]
-    missing = [name for name in needed if not (folder / name).is_file()]
+    network = student_class(card["architecture"]) if card else Student
+    missing = [name for name in (STUDENT_CARD, STUDENT_WEIGHTS, *network.files) if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"no student: {', '.join(missing)} missing", folder, AGAIN)
+        raise UserError(f"no student: {', '.join(missing)} missing", folder, TRAIN_STUDENT)
     return card
-
-
-def _input(folder: Path, card: dict[str, Any], model: nn.Module, segmenter: Segmenter) -> Words | Documents:
-    if isinstance(model, GraphTable):
-        return Documents(tuple(model.documents.tolist()))
-    segmenter.warn_of_mismatch(folder, card["segmenter"])
-    return Words(Vocabulary.load(folder / VOCABULARY), card["max_length"], card["config"].get("ngrams", 0), segmenter)

@@ -1,4 +1,4 @@
-"""What models say of many texts: batches of like lengths, in input order."""
+"""Run a model over many texts, in batches of similar length; results come in input order."""
 
 from __future__ import annotations
 
@@ -15,39 +15,51 @@ PREDICTION_BATCH = 128
 
 
 def best_device() -> torch.device:
-    """CUDA when present (of several processes each has its own GPU there), else the processor."""
+    """CUDA if there is a GPU (with several processes, the process's own), else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def predict_logits(model: nn.Module, inputs: PackedIds, what: str = "", batch_size: int = PREDICTION_BATCH) -> Tensor:
-    """Logits of every text in input order, shape (texts, classes), float32, on the CPU; ``what`` names a bar."""
+    """Logits in input order, shape (texts, classes), float32, on the CPU; ``what`` labels a progress bar."""
     return predict(model, model, inputs, what, batch_size).float()
 
 
 def predict(
     model: nn.Module,
-    ask: Callable[[Batch], Tensor],
+    compute: Callable[[Batch], Tensor],
     inputs: PackedIds,
     what: str = "",
-    size: int = PREDICTION_BATCH,
+    batch_size: int = PREDICTION_BATCH,
     *,
     rows: Tensor | None = None,
 ) -> Tensor:
-    """``ask`` of every batch of ``size`` texts, in input order or that of ``rows``, on the CPU; it asks ``model``."""
-    wanted = torch.arange(len(inputs)) if rows is None else rows
+    """Apply ``compute`` to all texts in batches, with ``model`` in evaluation mode and without gradients.
+
+    Args:
+        model: decides the device of the batches.
+        compute: results of a batch, shape (batch, ...); uses ``model``.
+        inputs: the texts.
+        what: label of a progress bar; empty: no bar.
+        batch_size: texts in a batch.
+        rows: which texts, in which order; None: all.
+
+    Returns:
+        Results in input order or that of ``rows``, on the CPU.
+    """
+    selected = torch.arange(len(inputs)) if rows is None else rows
     device = next(model.parameters()).device
     model.eval()
-    places_of, answers = [], []
+    positions, results = [], []
     with (
         torch.inference_mode(),
-        progress_bar(what, len(wanted), "texts") if what else contextlib.nullcontext() as shown,
+        progress_bar(what, len(selected), "texts") if what else contextlib.nullcontext() as shown,
     ):
-        for places in sorted_by_length(inputs.lengths[wanted], size):
-            answers.append(ask(inputs.batch(wanted[places]).to(device)).cpu())
-            places_of.append(places)
+        for chosen in sorted_by_length(inputs.lengths[selected], batch_size):
+            results.append(compute(inputs.batch(selected[chosen]).to(device)).cpu())
+            positions.append(chosen)
             if shown is not None:
-                shown.update(len(places))
-    if not places_of:
+                shown.update(len(chosen))
+    if not positions:
         raise ValueError("no texts to predict")
-    answer = torch.cat(answers)
-    return torch.empty_like(answer).index_copy_(0, torch.cat(places_of), answer)
+    result = torch.cat(results)
+    return torch.empty_like(result).index_copy_(0, torch.cat(positions), result)

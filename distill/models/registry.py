@@ -1,46 +1,49 @@
-"""Students: one file an architecture, what makes and finishes one, and the folder that a trained one is kept in."""
+"""Students by the name of their architecture: their classes, new networks, learning rates.
+
+The table of architectures is :data:`distill.config.students.STUDENTS`; a new student is one more line there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from distill.config import StudentSettings
-from distill.models.average import Average
-from distill.models.bilstm import BiLSTM, BiLSTMConfig
+from distill.config import STUDENTS, StudentSettings
 from distill.models.char_embedding import ComposedEmbedding
-from distill.models.checkpoint import CARD, VOCABULARY, WEIGHTS, load_student_parts, save_student
-from distill.models.encoders import Words
+from distill.models.mutual_learning import MutualStudents
 from distill.models.ngram_embedding import rows_of_buckets
-from distill.models.student import NetworkConfig, Student
-from distill.models.textcnn import TextCNN, TextCNNConfig
-from distill.models.textgcn import Documents
+from distill.models.student import SavedStudent, Student
 from distill.text.batching import PackedIds
 
-__all__ = [
-    "CARD",
-    "VOCABULARY",
-    "WEIGHTS",
-    "Documents",
-    "Student",
-    "Words",
-    "build",
-    "finish",
-    "load_student_parts",
-    "ngram_rows",
-    "parameter_groups",
-    "save_student",
-]
+
+def student_class(architecture: str) -> type[SavedStudent]:
+    """The class of a saved student; its module is imported here.
+
+    Raises:
+        KeyError: there is no such architecture.
+    """
+    module, _, name = STUDENTS[architecture].network.partition(":")
+    network: type[SavedStudent] = getattr(import_module(module), name)
+    return network
 
 
-def ngram_rows(settings: StudentSettings) -> int:
-    """Buckets that n-grams are hashed into, 0 for none: the settings' number, or (-1) what suits the network."""
-    ngrams = 0 if settings.architecture == "textgcn" else settings.suited().ngrams
-    return max(2, ngrams) if ngrams else 0  # the first is padding's
+def architecture_of(model: SavedStudent) -> str:
+    """The name under which a student's class is registered."""
+    network = f"{type(model).__module__}:{type(model).__name__}"
+    return next(name for name, kind in STUDENTS.items() if kind.network == network)
+
+
+def ngram_buckets(settings: StudentSettings) -> int:
+    """Buckets that n-grams are hashed into; 0: no n-grams."""
+    if STUDENTS[settings.architecture].transductive:
+        return 0
+    buckets = settings.with_defaults().ngrams
+    return max(2, buckets) if buckets else 0  # the first bucket is for padding
 
 
 def build(
@@ -50,61 +53,49 @@ def build(
     classes: int,
     train: PackedIds | None = None,
 ) -> Student:
-    """A new student over words for training (of textgcn see :func:`distill.models.textgcn.build`).
+    """A new student over word vectors (for textgcn see :func:`distill.models.textgcn.build`).
 
     Args:
-        settings: of the student.
+        settings: the student's.
         rows: pretrained vectors of ``words``, shape (words, width).
-        words: the vocabulary's words.
+        words: the vocabulary.
         classes: number of classes.
-        train: the training texts as :class:`Words` made them: only the n-grams that are frequent there get a vector.
-            Without it all buckets have one.
+        train: the training texts as a :class:`WordTokenizer` encodes them. Only n-grams that are frequent in them get
+            a vector; without them every bucket gets one.
     """
-    settings = settings.suited()
-    buckets = ngram_rows(settings)
+    network = student_class(settings.architecture)
+    if not issubclass(network, Student):
+        raise ValueError(f"{settings.architecture} is not built over words")
+    settings = settings.with_defaults()
+    buckets = ngram_buckets(settings)
     row_of = rows_of_buckets(buckets, train.beside if train else None) if buckets else None
-    sizes: dict[str, Any] = {
-        "words": rows.shape[0],
-        "width": rows.shape[1],
-        "hidden": settings.hidden,
-        "classes": classes,
-        "dropout": settings.dropout,
-        "word_dropout": settings.word_dropout,
-        "vector_noise": settings.vector_noise,
-        "ngrams": buckets,
-        "ngram_rows": 0 if row_of is None else int(row_of.max()) + 1,
-    }
-    student = _network(settings, sizes)
+    config = network.config_class(
+        words=rows.shape[0],
+        width=rows.shape[1],
+        hidden=settings.hidden,
+        classes=classes,
+        dropout=settings.dropout,
+        word_dropout=settings.word_dropout,
+        vector_noise=settings.vector_noise,
+        ngrams=buckets,
+        ngram_rows=0 if row_of is None else int(row_of.max()) + 1,
+        **network.config_options(settings),
+    )
+    student = network(config)
     student.embedding = ComposedEmbedding(rows, words)
     if student.ngrams is not None and row_of is not None:
         student.ngrams.row_of.copy_(row_of)
     return student
 
 
-def _network(settings: StudentSettings, sizes: dict[str, Any]) -> Student:
-    match settings.architecture:
-        case "bilstm":
-            return BiLSTM(BiLSTMConfig(**sizes, sentence=settings.input == "sentence", cell=settings.cell))
-        case "textcnn":
-            return TextCNN(TextCNNConfig(**sizes))
-        case "average":
-            return Average(NetworkConfig(**sizes))
-    raise ValueError(f"{settings.architecture} is not built over words")
-
-
-def parameter_groups(student: Student, settings: StudentSettings) -> list[dict[str, Any]]:
-    """Parameters with their learning rates: a word's or n-gram's vector is in few batches and takes larger steps."""
-    settings = settings.suited()
+def parameter_groups(student: Student | MutualStudents, settings: StudentSettings) -> list[dict[str, Any]]:
+    """Parameters with their learning rates. A word's or n-gram's vector is in few batches, so it takes larger steps."""
+    settings = settings.with_defaults()
     vectors = student.vector_parameters()
-    known = {id(parameter) for parameter in vectors}
-    others = [parameter for parameter in student.parameters() if id(parameter) not in known]
+    vector_ids = {id(parameter) for parameter in vectors}
+    others = [parameter for parameter in student.parameters() if id(parameter) not in vector_ids]
     by_rows = any(isinstance(module, nn.Embedding) and module.sparse for module in student.modules())
     return [
         {"params": vectors, "lr": settings.vector_learning_rate, "by_rows": by_rows},
         {"params": others, "lr": settings.learning_rate},
     ]
-
-
-def finish(student: Student) -> nn.Module:
-    """The trained student as it is saved: word vectors in one table, or textgcn's logits; all logits stay the same."""
-    return student.finished()

@@ -1,24 +1,43 @@
-"""What the students have in common: word vectors with noise, hashed n-grams beside them, a classifier."""
+"""The base classes of the students: word vectors with noise, hashed n-grams, a linear classifier."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distill.config import StudentSettings
+from distill.errors import UserError
 from distill.models.char_embedding import ComposedEmbedding
 from distill.models.ngram_embedding import NgramVectors
+from distill.models.tokenizer import TextTokenizer, WordTokenizer
+from distill.storage.run_folder import VOCABULARY
 from distill.text.batching import Batch, ModelOutput
+from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import UNKNOWN_ID
+
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes of a network: ``words`` rows of ``width`` numbers, ``hidden`` units, ``classes`` outputs.
+class StudentConfig:
+    """Sizes and noise of a network over word vectors.
 
-    ``word_dropout`` and ``vector_noise`` act in training only. ``ngrams`` is the number of buckets that n-grams are
-    hashed into (0: no n-grams), ``ngram_rows`` the rows of their vectors (the first is padding's).
+    Args:
+        words: rows of the word embedding.
+        width: numbers in a word's or an n-gram's vector.
+        hidden: units; each architecture says which.
+        classes: outputs.
+        dropout: on the word vectors and before the classifier.
+        word_dropout: share of the words that are unknown in a training step.
+        vector_noise: standard deviation of the noise on word vectors in a training step.
+        ngrams: buckets that n-grams are hashed into; 0: no n-grams.
+        ngram_rows: rows of the n-gram embedding, the first for padding.
     """
 
     words: int
@@ -32,36 +51,65 @@ class NetworkConfig:
     ngram_rows: int = 0
 
 
-class Student(nn.Module):
-    """Base of the networks; one of them says how words become the text's vector (:meth:`vector`)."""
+class SavedStudent(nn.Module):
+    """A trained student as :mod:`distill.models.checkpoint` saves it: config, weights, and what its tokenizer needs."""
 
+    config_class: ClassVar[type[Any]]
+    files: ClassVar[tuple[str, ...]] = ()  # files that the tokenizer adds to the student's folder
+    config: Any
+
+    def output(self, batch: Batch) -> ModelOutput:
+        """Logits (batch, classes), and the vector that they were computed from."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, shape (batch, classes). They do not depend on the other texts of the batch."""
+        return self.output(batch).logits
+
+    def load_tokenizer(self, folder: Path, card: Mapping[str, Any], segmenter: Segmenter) -> TextTokenizer:
+        """Read the tokenizer from the student's folder."""
+        raise NotImplementedError
+
+
+class Student(SavedStudent):
+    """Base class of the networks over word vectors.
+
+    A subclass sets ``classifier`` and implements :meth:`vector`. If its config has fields of its own, it sets
+    ``config_class`` and overrides :meth:`config_options`. If it has a counterpart in :mod:`distill.runtime`, it
+    implements :meth:`bundle_network`.
+    """
+
+    config_class: ClassVar[type[StudentConfig]] = StudentConfig
+    files = (VOCABULARY,)
+    config: StudentConfig
     classifier: nn.Linear
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding: nn.Module = nn.Embedding(config.words, config.width, padding_idx=0)
         self.ngrams = NgramVectors(config.ngrams, config.ngram_rows, config.width) if config.ngrams else None
         self.dropout = nn.Dropout(config.dropout)
 
+    @classmethod
+    def config_options(cls, settings: StudentSettings) -> dict[str, Any]:
+        """Values of the config's fields that :class:`StudentConfig` does not have."""
+        return {}
+
     def vector(self, batch: Batch) -> Tensor:
-        """What the classifier sees of each text, shape (batch, width of the vector)."""
+        """The classifier's input, shape (batch, features)."""
         raise NotImplementedError
 
-    def answer(self, batch: Batch) -> ModelOutput:
-        """Logits (batch, classes) and the vector they were made from."""
+    def output(self, batch: Batch) -> ModelOutput:
+        """Logits (batch, classes), and the vector that they were computed from."""
         vector = self.vector(batch)
         return ModelOutput(self.classifier(self.dropout(vector)), vector)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits, shape (batch, classes). A text's logits do not depend on the rest of its batch."""
-        return self.answer(batch).logits
-
-    def embedded(self, batch: Batch) -> Tensor:
-        """Word vectors, shape (batch, words, width); in training some words are unknown, numbers noisy or dropped."""
+    def embed(self, batch: Batch) -> Tensor:
+        """Word vectors, shape (batch, words, width); in training with word dropout, noise and dropout."""
         ids = batch.ids
         if self.training and self.config.word_dropout:
-            ids = ids.masked_fill(self._chosen(ids), UNKNOWN_ID)
+            ids = ids.masked_fill(self._dropped_words(ids), UNKNOWN_ID)
         vectors: Tensor = self.embedding(ids)
         if self.training and self.config.vector_noise:
             vectors = vectors + self.config.vector_noise * torch.randn_like(vectors)
@@ -69,44 +117,60 @@ class Student(nn.Module):
         return dropped
 
     def ngram_pools(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean and maximum of the n-grams' vectors, both (batch, width); word dropout takes n-grams away too."""
-        table, ngrams = self._ngrams(batch)
-        return table.mean_and_maximum(ngrams, self._dropped(ngrams))
+        """Mean and maximum of the n-grams' vectors, both (batch, width); word dropout leaves out n-grams too."""
+        embedding, ngrams = self._ngrams(batch)
+        return embedding.mean_and_maximum(ngrams, self._dropped_ngrams(ngrams))
 
-    def with_ngrams(self, vector: Tensor, batch: Batch) -> Tensor:
-        """The text's vector, and after it the mean of its n-grams' vectors where the student has n-grams."""
+    def append_ngrams(self, vector: Tensor, batch: Batch) -> Tensor:
+        """Append the mean of the n-grams' vectors, if the student has n-grams: (batch, features + width)."""
         if self.ngrams is None:
             return vector
-        table, ngrams = self._ngrams(batch)
-        return torch.cat([vector, table.mean(ngrams, self._dropped(ngrams))], dim=1)
+        embedding, ngrams = self._ngrams(batch)
+        return torch.cat([vector, embedding.mean(ngrams, self._dropped_ngrams(ngrams))], dim=1)
 
     def _ngrams(self, batch: Batch) -> tuple[NgramVectors, Batch]:
         if self.ngrams is None or batch.beside is None:
-            raise ValueError("n-grams are needed: Words(vocabulary, max_length, ngrams)")
+            raise ValueError("n-grams are needed: WordTokenizer(vocabulary, max_length, ngram_buckets)")
         return self.ngrams, batch.beside
 
-    def _dropped(self, batch: Batch) -> Tensor | None:
-        return self._chosen(batch.ids) if self.training and self.config.word_dropout else None
+    def _dropped_ngrams(self, batch: Batch) -> Tensor | None:
+        return self._dropped_words(batch.ids) if self.training and self.config.word_dropout else None
+
+    def _dropped_words(self, ids: Tensor) -> Tensor:
+        return torch.rand(ids.shape, device=ids.device) < self.config.word_dropout
 
     @property
-    def ngram_width(self) -> int:
-        """What :meth:`with_ngrams` adds to a vector's width."""
+    def ngram_features(self) -> int:
+        """Width that :meth:`append_ngrams` adds; the classifier's last inputs."""
         return self.config.width if self.config.ngrams else 0
 
     def vector_parameters(self) -> list[nn.Parameter]:
-        """The word and n-gram vectors, which train at a learning rate of their own."""
+        """The word and n-gram vectors, which have a learning rate of their own."""
         return [*self.embedding.parameters(), *(self.ngrams.parameters() if self.ngrams else ())]
 
-    def finished(self) -> nn.Module:
-        """The network as it is saved and asked: word vectors folded into one table, the logits the same."""
+    def for_inference(self) -> SavedStudent:
+        """The network as it is saved: word vectors folded into one table. The logits stay the same."""
         if isinstance(self.embedding, ComposedEmbedding):
-            self.embedding = self.embedding.folded()
+            self.embedding = self.embedding.fold()
         return self
 
-    def _chosen(self, ids: Tensor) -> Tensor:
-        return torch.rand(ids.shape, device=ids.device) < self.config.word_dropout
+    def load_tokenizer(self, folder: Path, card: Mapping[str, Any], segmenter: Segmenter) -> WordTokenizer:
+        """Read the vocabulary and the card's entries; see :meth:`WordTokenizer.load`."""
+        return WordTokenizer.load(folder, card, self.config.ngrams, segmenter)
+
+    def bundle_network(self) -> tuple[dict[str, Any], Arrays]:
+        """Entries of a bundle's card, and the arrays between word vectors and classifier.
+
+        :mod:`distill.runtime.schema` describes the arrays. Word vectors, classifier and n-grams are exported for every
+        student (:mod:`distill.export.bundle`).
+
+        Raises:
+            UserError: the runtime cannot compute this network.
+        """
+        what = f"the runtime has no network for {type(self).__name__}, so it cannot be exported as a bundle"
+        raise UserError(what, None, "--format onnx, or another --student")
 
 
 def masked_max(values: Tensor, mask: Tensor) -> Tensor:
-    """Maximum over the places where ``mask`` is true: (batch, places, width), (batch, places) -> (batch, width)."""
+    """Maximum over the positions where ``mask`` is true: (batch, length, width), (batch, length) -> (batch, width)."""
     return values.masked_fill(~mask[..., None], float("-inf")).amax(1)

@@ -11,7 +11,7 @@ from distill.predict.checkpoint import Counts
 from distill.predict.local import Labeller
 from distill.predict.plan import FileJob, plan_jobs
 from distill.progress import log
-from distill.runtime.bundle import AGAIN, CARD
+from distill.runtime.bundle import BUNDLE_CARD, EXPORT
 from distill.storage.locks import exclusive_lock
 from distill.storage.run_folder import bundle_folder
 
@@ -25,8 +25,8 @@ def predict(settings: Settings) -> list[Path]:
         UserError: there is no bundle, an input or output cannot be used, or a row is bad and --strict is given.
     """
     bundle = bundle_folder(settings)
-    if not (bundle / CARD).is_file():
-        raise UserError("there is no bundle here", bundle, f"{AGAIN}, or --bundle FOLDER")
+    if not (bundle / BUNDLE_CARD).is_file():
+        raise UserError("there is no bundle here", bundle, f"{EXPORT}, or --bundle FOLDER")
     started = time.perf_counter()
     if settings.predict.engine == "ray":
         from distill.predict.ray_engine import label

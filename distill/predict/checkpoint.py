@@ -24,7 +24,7 @@ from distill.storage.fingerprints import PROVENANCE_FILE, provenance_differences
 
 PART_ROWS = 2**16  # a kill loses the work on one part at most
 PART_CHARACTERS = 2**24  # of its texts
-ROWS, BAD_ROWS, CARD, DONE, JOINED = "rows", "bad.jsonl", "part.json", "done.json", "whole"
+ROWS, BAD_ROWS, PART_CARD, DONE, JOINED = "rows", "bad.jsonl", "part.json", "done.json", "whole"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Parts:
             shutil.rmtree(temporary)
         self._finished = sorted(self.folder.glob("[0-9]*"))
         for part in self._finished:
-            card = json.loads((part / CARD).read_text("utf-8"))
+            card = json.loads((part / PART_CARD).read_text("utf-8"))
             self.counts, self.position = self.counts + Counts(**card["counts"]), Position(**card["end"])
         if self._finished:
             log.info("%s: resuming after %s rows that are done", self.output, f"{self.counts.rows:,}")
@@ -120,7 +120,7 @@ class Parts:
                     characters += result.characters
                     if counts.rows + counts.bad >= PART_ROWS or characters >= PART_CHARACTERS:
                         break
-            write_json(temporary / CARD, {"counts": asdict(counts), "end": result.end._asdict()})
+            write_json(temporary / PART_CARD, {"counts": asdict(counts), "end": result.end._asdict()})
         self._finished.append(path)
         self.counts += counts
         return True

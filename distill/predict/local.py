@@ -24,7 +24,7 @@ from distill.predict.checkpoint import Counts, Labelled, Parts, bad_row_lines
 from distill.predict.plan import FileJob, file_state
 from distill.progress import progress_bar
 from distill.runtime import Runtime
-from distill.runtime.bundle import CARD
+from distill.runtime.bundle import BUNDLE_CARD
 from distill.storage.fingerprints import fingerprint_file
 
 
@@ -40,7 +40,7 @@ class Labeller:
         self._runtime = Runtime(bundle)
         self._spec = OutputSpec(self._runtime.labels, settings.predict.probabilities, settings.data.text_column)
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
-        self._bundle = fingerprint_file(bundle / CARD)  # the card contains the other files' checksums
+        self._bundle = fingerprint_file(bundle / BUNDLE_CARD)  # the card contains the other files' checksums
 
     def to_file(self, job: FileJob, output: Path) -> Parts:
         """Label one input, from where an earlier run stopped. The finished parts are left for the caller to remove.

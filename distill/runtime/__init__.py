@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.runtime.bundle import AGAIN, read_bundle
+from distill.runtime.bundle import EXPORT, read_bundle
 from distill.runtime.native import check_status, library
 from distill.runtime.networks import StudentNetwork
 from distill.runtime.ngrams import NgramRows
@@ -48,7 +48,7 @@ class Runtime:
             self._ngram_rows = NgramRows(bundle.arrays["ngrams.row_of"]) if self._ngram_characters else None
             self._network = StudentNetwork(bundle.card["network"], bundle.arrays)
         except (KeyError, ValueError, IndexError) as error:
-            raise UserError(f"this bundle is broken: {error!r}", folder, AGAIN) from error
+            raise UserError(f"this bundle is broken: {error!r}", folder, EXPORT) from error
         self._threads = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 

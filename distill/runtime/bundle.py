@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
+from distill.runtime import schema
 
-CARD, ARRAYS = "bundle.json", "bundle.safetensors"
+BUNDLE_CARD, BUNDLE_ARRAYS = "bundle.json", "bundle.safetensors"
 FORMAT = 1
-AGAIN = "python distill.py --mode export"
+EXPORT = "python distill.py --mode export"
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
 TYPES |= {"U16": "<u2", "U32": "<u4"}
 
@@ -40,36 +41,39 @@ def read_bundle(folder: Path) -> Bundle:
     """A bundle's content.
 
     Raises:
-        UserError: the folder is no bundle, of a newer format, or damaged: a file is missing or not as it was written.
+        UserError: the folder is no bundle, of a newer format, or damaged: a file is missing or not as it was written,
+            or its arrays do not match the schema.
     """
     card = _card(folder)
     for name, wanted in card["files"].items():
         path = folder / name
         if not path.is_file():
-            raise UserError("this file of the bundle is missing", path, f"copy the whole folder again, or {AGAIN}")
+            raise UserError("this file of the bundle is missing", path, f"copy the whole folder again, or {EXPORT}")
         if checksum(path) != wanted:
-            raise UserError("this file is not as it was exported (SHA-256)", path, f"copy it again, or {AGAIN}")
+            raise UserError("this file is not as it was exported (SHA-256)", path, f"copy it again, or {EXPORT}")
     try:
-        return Bundle(card, read_arrays(folder / ARRAYS))
+        arrays = read_arrays(folder / BUNDLE_ARRAYS)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"this file is no safetensors file: {error}", folder / ARRAYS, AGAIN) from error
+        raise UserError(f"this file is no safetensors file: {error}", folder / BUNDLE_ARRAYS, EXPORT) from error
+    schema.check(card, arrays, folder, EXPORT)
+    return Bundle(card, arrays)
 
 
 def _card(folder: Path) -> dict[str, Any]:
-    path = folder / CARD
+    path = folder / BUNDLE_CARD
     if not path.is_file():
-        raise UserError(f"no bundle: there is no {CARD}", folder, AGAIN)
+        raise UserError(f"no bundle: there is no {BUNDLE_CARD}", folder, EXPORT)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         newer = card["format"] > FORMAT
         complete = {"files", "network", "labels", "temperature", "max_length", "ngram_characters"} <= set(card)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"this card cannot be read: {error}", path, AGAIN) from error
+        raise UserError(f"this card cannot be read: {error}", path, EXPORT) from error
     if newer:
         what = f"a bundle of format {card['format']}, this program reads up to {FORMAT}"
         raise UserError(what, path, "install a newer version of this program")
-    if not complete or ARRAYS not in card["files"]:
-        raise UserError("this card is not complete", path, AGAIN)
+    if not complete or BUNDLE_ARRAYS not in card["files"]:
+        raise UserError("this card is not complete", path, EXPORT)
     return dict(card)
 
 

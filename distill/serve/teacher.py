@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from distill.config import Settings
 from distill.errors import UserError
-from distill.storage.run_folder import RunFolder
+from distill.storage.run_folder import TEACHER_CARD, TRAIN_TEACHER, RunFolder
 
 if TYPE_CHECKING:
-    from distill.models.predictor import TextClassifier
-
-CARD = "teacher.json"  # as distill.models.teacher has it, which imports PyTorch
+    from distill.models.text_classifier import TextClassifier
 
 
 class LazyTeacher:
@@ -30,7 +28,7 @@ class LazyTeacher:
 
     @functools.cached_property
     def _classifier(self) -> TextClassifier:
-        from distill.models.predictor import load_teacher
+        from distill.models.text_classifier import load_teacher
 
         return load_teacher(self.folder)
 
@@ -66,10 +64,10 @@ def teacher_of(settings: Settings, labels: Sequence[str]) -> LazyTeacher | None:
 def _lack(folder: Path, labels: Sequence[str]) -> tuple[str, str] | None:
     """Why the teacher cannot answer, and what to do; None when it can."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = json.loads((folder / TEACHER_CARD).read_text(encoding="utf-8"))
         known = set(card["labels"])
     except (OSError, ValueError, KeyError, TypeError):
-        return "there is no trained teacher", "python distill.py --mode train_teacher, or --run FOLDER"
+        return "there is no trained teacher", f"{TRAIN_TEACHER}, or --run FOLDER"
     if known != set(labels):
         return "this teacher has other labels than the student", "--run FOLDER of the student's own run"
     if importlib.util.find_spec("torch") is None:

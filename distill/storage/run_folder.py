@@ -13,6 +13,12 @@ from distill.storage.atomic import TEMPORARY_SUFFIX
 from distill.storage.fingerprints import fingerprint_texts
 
 DEMO = "demo"  # the run of the embedded reviews
+# files in a model's folder; named here so that code without PyTorch can look for them
+TEACHER_CARD, TEACHER_HEAD = "teacher.json", "head.safetensors"
+STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY = "student.json", "student.safetensors", "vocabulary.txt"
+# commands that write them, for messages
+TRAIN_TEACHER = "python distill.py --mode train_teacher"
+TRAIN_STUDENT = "python distill.py --mode train_student"
 
 
 @dataclass(frozen=True)

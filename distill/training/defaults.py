@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Any, TypeVar
 
-from distill.config import FROM_DATA, StudentSettings, TeacherSettings, TransferSettings
+from distill.config import FROM_DATA, STUDENTS, StudentSettings, TeacherSettings, TransferSettings
 from distill.data import Dataset, Example
 from distill.progress import log
 
@@ -43,7 +43,6 @@ MAX_TRAIN_FOR_FEW_LABELS = 4_000
 GENERAL_SHARE, GENERAL_SHARE_WITH_FEW_LABELS = 0.3, 0.5
 
 FROM_TEACHER = "teacher"  # a value, or the part before "+", of --vectors
-GRAPH = "textgcn"  # the student that can only label texts of its graph, so general texts are of no use to it
 
 
 def teacher_settings(settings: TeacherSettings, data: Dataset, extra_texts: int = 0) -> TeacherSettings:
@@ -74,12 +73,12 @@ def teacher_settings(settings: TeacherSettings, data: Dataset, extra_texts: int 
 
 def has_few_labels(data: Dataset, architecture: str) -> bool:
     """Whether labels are so few that a student should learn from the teacher's vectors (a hint) as well."""
-    return len(data.train) <= MAX_TRAIN_FOR_FEW_LABELS and architecture != GRAPH
+    return len(data.train) <= MAX_TRAIN_FOR_FEW_LABELS and not STUDENTS[architecture].transductive
 
 
 def uses_general_texts(data: Dataset, architecture: str) -> bool:
     """Whether a student gets word vectors from the teacher and, unless unlabelled texts abound, general texts."""
-    return len(data.train) <= MAX_TRAIN_FOR_GENERAL and architecture != GRAPH
+    return len(data.train) <= MAX_TRAIN_FOR_GENERAL and not STUDENTS[architecture].transductive
 
 
 def student_settings(
@@ -96,7 +95,7 @@ def student_settings(
     """
     architecture = architecture or settings.architecture
     vectors = settings.vectors.removeprefix(FROM_TEACHER).removeprefix("+") or "auto"
-    if has_teacher and architecture != GRAPH:
+    if has_teacher and not STUDENTS[architecture].transductive:
         by_default = settings.vectors == "auto" and uses_general_texts(data, architecture)
         vectors = f"{FROM_TEACHER}+auto" if by_default else settings.vectors
     from_teacher = vectors.startswith(FROM_TEACHER)
@@ -105,7 +104,7 @@ def student_settings(
         "dictionary": DICTIONARY if from_teacher else 0,
         **({"vector_learning_rate": TEACHER_VECTORS_RATE} if from_teacher else {}),
     }
-    return _fill(dataclasses.replace(settings, vectors=vectors), defaults).suited(architecture)
+    return _fill(dataclasses.replace(settings, vectors=vectors), defaults).with_defaults(architecture)
 
 
 def transfer_settings(

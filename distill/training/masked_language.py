@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from distill.config import TeacherSettings
 from distill.models.inference import best_device
-from distill.models.teacher import Teacher, Wordpieces, used_rows
+from distill.models.teacher import Teacher, WordpieceTokenizer, used_rows
 from distill.progress import log, progress_bar
 from distill.text.batching import Batch, PackedIds, shuffled
 from distill.training import distributed
@@ -26,7 +26,9 @@ MASK_SHARE, RANDOM_SHARE = 0.8, 0.1  # of these: replaced by [MASK], or by a ran
 NAME = "masked word pieces"
 
 
-def pretrain(teacher: Teacher, pieces: Wordpieces, texts: list[str], settings: TeacherSettings, seed: int) -> float:
+def pretrain(
+    teacher: Teacher, pieces: WordpieceTokenizer, texts: list[str], settings: TeacherSettings, seed: int
+) -> float:
     """Train the encoder in place for ``settings.pretrain`` epochs; the classifier on top is not touched.
 
     In a group of processes, each trains on all texts; at the end all take the weights of rank 0.

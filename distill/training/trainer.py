@@ -203,8 +203,8 @@ class _Training:
     def loss(self, batch: Batch, targets: Targets) -> Loss:
         """The loss of one batch, with R-Drop where it is on."""
         if weight := self.job.regularisation.r_drop:
-            return r_drop_loss(lambda: self.model.answer(batch), lambda output: self.objective(output, targets), weight)
-        return self.objective(self.model.answer(batch), targets)
+            return r_drop_loss(lambda: self.model.output(batch), lambda output: self.objective(output, targets), weight)
+        return self.objective(self.model.output(batch), targets)
 
     def log_estimated_time(self, step: int) -> None:
         """Log how long all steps will take at the present rate, evaluations excluded, if more than a minute."""

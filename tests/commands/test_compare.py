@@ -309,13 +309,13 @@ def test_labelling_grows_with_the_transfer_set(
 
 def test_the_budget_counts_steps() -> None:
     def epochs(batch_size: int, budget: int) -> int:
-        settings = StudentSettings(epochs=8, batch_size=batch_size).suited()
+        settings = StudentSettings(epochs=8, batch_size=batch_size).with_defaults()
         return StudentSpec(settings, ObjectiveSettings(), budget=budget).epochs(100)
 
     assert epochs(10, 350) == 28 and epochs(10, 0) == 8
     assert epochs(1000, 350) == 8  # an epoch is one step with either
-    taught = StudentSpec(StudentSettings().suited(), ObjectiveSettings(), general=(Example(0, "", 0),) * 40_000)
-    alone = StudentSpec(StudentSettings().suited(), ObjectiveSettings(), budget=50_000, general_budget=40_000)
+    taught = StudentSpec(StudentSettings().with_defaults(), ObjectiveSettings(), general=(Example(0, "", 0),) * 40_000)
+    alone = StudentSpec(StudentSettings().with_defaults(), ObjectiveSettings(), budget=50_000, general_budget=40_000)
     assert alone.epochs(10_000) * 157 == pytest.approx(taught.epochs(50_000) * 782, rel=0.05)  # batches of 64
 
 

@@ -22,7 +22,7 @@ from distill.config import RunSettings, Settings, StudentSettings, TeacherSettin
 from distill.data import Dataset, Example, example_id, read_sentences
 from distill.evaluation.metrics import is_below
 from distill.export.bundle import export_bundle
-from distill.models.predictor import load_student
+from distill.models.text_classifier import load_student
 from distill.runtime.bundle import read_bundle
 from distill.text.segmentation import Segmenter
 from distill.text.teacher_vectors import SPREAD, reduced
@@ -42,7 +42,7 @@ def few(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str], toy_vec
 
 
 def test_the_student_knows_words_that_no_text_holds(few: Path) -> None:
-    student: Any = load_student(few / "student").input
+    student: Any = load_student(few / "student").tokenizer
     words = student.vocabulary.words
     assert set(Segmenter().frequent_words(60)) <= set(words)
     word = next(word for word in Segmenter().frequent_words(60) if len(word) > 1)
@@ -257,8 +257,8 @@ def test_a_bundle_loses_its_rarest_words_beyond_a_size(few: Path, tmp_path: Path
     from distill.runtime import load
 
     student: Any = load_student(few / "student")
-    fewer = Vocabulary(student.input.vocabulary.words[:count])
-    expected = dataclasses.replace(student, input=dataclasses.replace(student.input, vocabulary=fewer))
+    fewer = Vocabulary(student.tokenizer.vocabulary.words[:count])
+    expected = dataclasses.replace(student, tokenizer=dataclasses.replace(student.tokenizer, vocabulary=fewer))
     texts = ["银行股票大跌", "没有这些问题", "教练和球队"]
     assert np.allclose(load(pruned).logits(texts), expected.logits(texts).numpy(), atol=0.1)
 

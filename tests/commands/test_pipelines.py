@@ -166,13 +166,13 @@ def test_ctrl_c_keeps_what_is_finished(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from distill.models.registry import save_student
+    from distill.models.checkpoint import save_student
 
     def interrupted(folder: Path, *arguments: object) -> None:
         save_student(folder, *arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distill.commands.train_student.registry.save_student", interrupted)
+    monkeypatch.setattr("distill.commands.train_student.save_student", interrupted)
     for folder in ("teacher", "cache"):
         shutil.copytree(finished_run / folder, tmp_path / folder)
     flags = [*tiny_flags, "--run", str(tmp_path)]
@@ -180,7 +180,7 @@ def test_ctrl_c_keeps_what_is_finished(
     assert {path.name for path in tmp_path.iterdir()} == {"teacher", "cache", "config.json", "report"}
     monkeypatch.undo()
     text = out_of(capsys, [*flags, "--mode", "train_student"])
-    assert "teacher logits: kept" in text and "student, seed 42: dev accuracy" in text
+    assert "teacher logits: complete in the cache" in text and "student, seed 42: dev accuracy" in text
 
 
 def test_a_full_disk_leaves_nothing_half_written(

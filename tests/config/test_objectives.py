@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill.config import ARCHITECTURES, ObjectiveSettings, StudentSettings
+from distill.config import STUDENTS, ObjectiveSettings, StudentSettings
 from distill.errors import UserError
 
 
@@ -66,11 +66,12 @@ def test_who_needs_a_teacher() -> None:
     assert ObjectiveSettings("logits+hint_layers").hints and not ObjectiveSettings("logits+hint:0").hints
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_what_suits_a_network_takes_the_place_of_minus_one_only(architecture: str) -> None:
-    suited = StudentSettings(hidden=7, dropout=0.0).suited(architecture)
-    assert (suited.architecture, suited.hidden, suited.dropout) == (architecture, 7, 0.0)
-    assert suited.learning_rate > 0 and suited.vector_learning_rate > 0 and suited.batch_size > 0 and suited.ngrams >= 0
+@pytest.mark.parametrize("architecture", STUDENTS)
+def test_the_defaults_of_an_architecture_replace_minus_one_only(architecture: str) -> None:
+    settings = StudentSettings(hidden=7, dropout=0.0).with_defaults(architecture)
+    assert (settings.architecture, settings.hidden, settings.dropout) == (architecture, 7, 0.0)
+    assert settings.learning_rate > 0 and settings.vector_learning_rate > 0
+    assert settings.batch_size > 0 and settings.ngrams >= 0
 
 
 def test_zero_epochs_are_refused() -> None:

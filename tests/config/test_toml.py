@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from distill.config import SECTIONS, SUITED, Settings, TransferSettings
+from distill.config import SECTIONS, STUDENTS, Settings, TransferSettings
 from distill.config.argparse import parser, settings_from
 from distill.config.toml import read, text_of
 from distill.errors import UserError
@@ -106,7 +106,7 @@ def test_flags_win(tmp_path: Path) -> None:
     assert (made.student.epochs, made.run.seeds, made.predict.strict) == (5, 2, False)
     assert made.transfer.unlabeled == ("y",)
     same = settings("--config", path, "--seeds", "1")  # also where the flag is what it would be anyway
-    assert same.run.seeds == 1 and same.student.suited().hidden == SUITED["bilstm"]["hidden"]
+    assert same.run.seeds == 1 and same.student.with_defaults().hidden == STUDENTS["bilstm"].defaults["hidden"]
 
 
 @pytest.mark.parametrize(

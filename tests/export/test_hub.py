@@ -1,4 +1,4 @@
-"""``--push_to_hub`` against a stand-in for the Hub: what arrives there, and what the user is told when it does not."""
+"""``--push_to_hub`` against a local server in place of the Hub: the uploaded files, and messages about failures."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ ROOT = Path(__file__).parents[2]
 PUSH = "import pathlib, sys; from distill.export.hub import push; print(push(pathlib.Path(sys.argv[1]), sys.argv[2]))"
 
 
-class StandIn(ThreadingHTTPServer):
-    """The calls of the Hub that a push makes. ``lfs`` names endings that go the way of large files."""
+class FakeHub(ThreadingHTTPServer):
+    """Answers the requests of an upload. Files whose names end with one of ``lfs`` are uploaded as large files."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.lfs: tuple[str, ...] = ()
-        self.status = 0  # what creating a repository answers, if not 200
-        self.is_there = False
+        self.status = 0  # of the response to creating a repository; 0: success
+        self.exists = False
         self.files: dict[str, bytes] = {}
         self.objects: dict[str, bytes] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.created: dict[str, Any] = {}
         self.tokens: set[str | None] = set()
 
@@ -43,48 +43,48 @@ class StandIn(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class Answers(BaseHTTPRequestHandler):
-    server: StandIn
+class Handler(BaseHTTPRequestHandler):
+    server: FakeHub
 
     def log_message(self, *_: object) -> None:
         pass
 
     def do_GET(self) -> None:
-        self.answer({"error": "not there"}, 404)
+        self.respond({"error": "not there"}, 404)
 
     def do_PUT(self) -> None:
         self.server.objects[self.path.rpartition("/")[2]] = self.content()
-        self.answer({})
+        self.respond({})
 
     def do_POST(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         self.server.tokens.add(self.headers.get("Authorization"))
         content = self.content()
         if self.path.endswith("/api/repos/create"):
             self.create(json.loads(content))
         elif self.path.endswith("/api/validate-yaml"):
-            self.answer({"errors": [], "warnings": []})
+            self.respond({"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
-            self.answer({"files": [self.way_of(file["path"]) for file in json.loads(content)["files"]]})
+            self.respond({"files": [self.upload_mode(file["path"]) for file in json.loads(content)["files"]]})
         elif self.path.endswith("/info/lfs/objects/batch"):
-            self.answer(
-                {"transfer": "basic", "objects": [self.place_of(one) for one in json.loads(content)["objects"]]}
+            self.respond(
+                {"transfer": "basic", "objects": [self.upload_action(one) for one in json.loads(content)["objects"]]}
             )
         elif "/commit/" in self.path:
             self.commit([json.loads(line) for line in content.splitlines()])
         else:
-            self.answer({"error": f"unknown: {self.path}"}, 404)
+            self.respond({"error": f"unknown: {self.path}"}, 404)
 
-    def create(self, asked: dict[str, Any]) -> None:
-        self.server.created = asked
-        address = {"url": f"{self.server.address}/{asked['organization']}/{asked['name']}"}
-        self.answer(address, self.server.status or (409 if self.server.is_there else 200))
+    def create(self, request: dict[str, Any]) -> None:
+        self.server.created = request
+        address = {"url": f"{self.server.address}/{request['organization']}/{request['name']}"}
+        self.respond(address, self.server.status or (409 if self.server.exists else 200))
 
-    def way_of(self, path: str) -> dict[str, Any]:
-        way = "lfs" if self.server.lfs and path.endswith(self.server.lfs) else "regular"
-        return {"path": path, "uploadMode": way, "shouldIgnore": False, "oid": None}
+    def upload_mode(self, path: str) -> dict[str, Any]:
+        mode = "lfs" if self.server.lfs and path.endswith(self.server.lfs) else "regular"
+        return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": None}
 
-    def place_of(self, one: dict[str, Any]) -> dict[str, Any]:
+    def upload_action(self, one: dict[str, Any]) -> dict[str, Any]:
         return one | {"actions": {"upload": {"href": f"{self.server.address}/objects/{one['oid']}"}}}
 
     def commit(self, lines: list[dict[str, Any]]) -> None:
@@ -94,7 +94,7 @@ class Answers(BaseHTTPRequestHandler):
                 self.server.files[value["path"]] = base64.b64decode(value["content"])
             if line["key"] == "lfsFile":
                 self.server.files[value["path"]] = self.server.objects[value["oid"]]
-        self.answer({"commitUrl": f"{self.server.address}/user/name/commit/1", "commitOid": "1" * 40})
+        self.respond({"commitUrl": f"{self.server.address}/user/name/commit/1", "commitOid": "1" * 40})
 
     def content(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -105,7 +105,7 @@ class Answers(BaseHTTPRequestHandler):
             self.rfile.readline()
         return b"".join(parts)
 
-    def answer(self, content: dict[str, Any], status: int = 200) -> None:
+    def respond(self, content: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -115,8 +115,8 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def stand_in() -> Iterator[StandIn]:
-    server = StandIn()
+def fake_hub() -> Iterator[FakeHub]:
+    server = FakeHub()
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -127,58 +127,60 @@ def stand_in() -> Iterator[StandIn]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "bundle"
-    made.mkdir()
-    (made / "README.md").write_text("---\nlanguage: zh\n---\n# 标题\n", encoding="utf-8")
-    (made / "bundle.json").write_text("{}", encoding="utf-8")
-    (made / "bundle.safetensors").write_bytes(bytes(range(256)) * 40)
-    return made
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\nlanguage: zh\n---\n# 标题\n", encoding="utf-8")
+    (folder / "bundle.json").write_text("{}", encoding="utf-8")
+    (folder / "bundle.safetensors").write_bytes(bytes(range(256)) * 40)
+    return folder
 
 
-def surroundings(address: str, home: Path, **more: str) -> dict[str, str]:
-    """Of a process of its own, as huggingface_hub reads its settings when it is imported."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    own = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_TOKEN": "hf_test", "PYTHONPATH": str(ROOT)}
-    return {**kept, **own, "HF_HUB_DISABLE_XET": "1", **more}
+def environment(address: str, home: Path, **more: str) -> dict[str, str]:
+    """For a separate process, because huggingface_hub reads its settings when it is imported."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_TOKEN": "hf_test", "PYTHONPATH": str(ROOT)}
+    return {**inherited, **settings, "HF_HUB_DISABLE_XET": "1", **more}
 
 
 def push(folder: Path, address: str, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", PUSH, str(folder), "user/name"]
-    return subprocess.run(command, capture_output=True, text=True, env=surroundings(address, home, **more), check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(address, home, **more), check=False)
 
 
 @pytest.mark.parametrize(("lfs", "xet_off"), [((".safetensors",), "1"), ((), "1"), ((), "0")])
-def test_the_files_arrive(stand_in: StandIn, folder: Path, tmp_path: Path, lfs: tuple[str, ...], xet_off: str) -> None:
-    """As large files over LFS; as small ones; and by the library's newer upload, as far as it goes without Xet."""
-    stand_in.lfs = lfs
-    done = push(folder, stand_in.address, tmp_path, HF_HUB_DISABLE_XET=xet_off)
+def test_the_files_are_uploaded(
+    fake_hub: FakeHub, folder: Path, tmp_path: Path, lfs: tuple[str, ...], xet_off: str
+) -> None:
+    """As large files over LFS; as small files; and by the newer upload of the library, without Xet."""
+    fake_hub.lfs = lfs
+    done = push(folder, fake_hub.address, tmp_path, HF_HUB_DISABLE_XET=xet_off)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1] == f"{stand_in.address}/user/name"
-    assert stand_in.files == {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert stand_in.created["visibility"] == "private" and stand_in.tokens == {"Bearer hf_test"}
+    assert done.stdout.strip().splitlines()[-1] == f"{fake_hub.address}/user/name"
+    assert fake_hub.files == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert fake_hub.created["visibility"] == "private" and fake_hub.tokens == {"Bearer hf_test"}
     weights = hashlib.sha256((folder / "bundle.safetensors").read_bytes()).hexdigest()
-    assert list(stand_in.objects) == ([weights] if lfs else [])
+    assert list(fake_hub.objects) == ([weights] if lfs else [])
 
 
-def test_a_model_that_is_there_gets_new_files(stand_in: StandIn, folder: Path, tmp_path: Path) -> None:
-    stand_in.is_there = True
-    assert push(folder, stand_in.address, tmp_path).returncode == 0
-    assert len(stand_in.files) == 3
+def test_an_existing_model_gets_new_files(fake_hub: FakeHub, folder: Path, tmp_path: Path) -> None:
+    fake_hub.exists = True
+    assert push(folder, fake_hub.address, tmp_path).returncode == 0
+    assert len(fake_hub.files) == 3
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         (401, "user/name: the Hub does not know this token -> hf auth login"),
-        (403, "user/name: this token may not write there"),
+        (403, "user/name: this token has no write access there"),
         (500, "user/name: the Hub refused (500)"),
     ],
 )
-def test_a_refusal_is_explained(stand_in: StandIn, folder: Path, tmp_path: Path, status: int, said: str) -> None:
-    stand_in.status = status
-    done = push(folder, stand_in.address, tmp_path)
-    assert done.returncode and f"UserError: {said}" in done.stderr
-    assert not stand_in.files
+def test_a_refusal_is_explained(fake_hub: FakeHub, folder: Path, tmp_path: Path, status: int, message: str) -> None:
+    fake_hub.status = status
+    done = push(folder, fake_hub.address, tmp_path)
+    assert done.returncode and f"UserError: {message}" in done.stderr
+    assert not fake_hub.files
 
 
 @pytest.mark.parametrize("more", [{}, {"HF_HUB_OFFLINE": "1"}])
@@ -188,8 +190,8 @@ def test_without_a_network(folder: Path, tmp_path: Path, more: dict[str, str]) -
 
 
 @pytest.mark.parametrize("name", ["name", "user/name/more", "user name/x", "", "/name", "用户/name"])
-def test_a_name_that_is_none(name: str) -> None:
-    with pytest.raises(UserError, match="no name of a model on the Hub") as error:
+def test_an_invalid_name(name: str) -> None:
+    with pytest.raises(UserError, match="is not the name of a model on the Hub") as error:
         hub.check(name)
     assert error.value.hint == "--push_to_hub USER/NAME"
 
@@ -201,24 +203,24 @@ def test_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hf auth login" in error.value.hint
 
 
-def test_export_sends_the_bundle(
+def test_export_uploads_the_bundle(
     finished_run: Path,
     tiny_flags: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    sent: list[set[str]] = []
+    uploaded: list[set[str]] = []
 
-    def send(bundle: Path, name: str) -> str:
-        sent.append({path.name for path in bundle.iterdir()})
+    def upload(bundle: Path, name: str) -> str:
+        uploaded.append({path.name for path in bundle.iterdir()})
         return f"https://hub/{name}"
 
-    monkeypatch.setattr(hub, "push", send)
+    monkeypatch.setattr(hub, "push", upload)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_test")
     flags = ["--run", str(tmp_path), "--student_folder", str(finished_run / "student"), "--mode", "export"]
     assert main([*flags, "--push_to_hub", "user/name"]) == 0
-    assert sent == [{"README.md", "bundle.json", "bundle.safetensors"}]
+    assert uploaded == [{"README.md", "bundle.json", "bundle.safetensors"}]
     assert "sent to https://hub/user/name" in capsys.readouterr().out
     assert main([*flags, "--push_to_hub", "user/name", "--format", "onnx"]) == 2
     assert "what is sent to the Hub is a bundle" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A model's card: what it says, that it can be read again, that what a person added stays."""
+"""Model cards: their content, reading them back, and what a person has added."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def body(folder: Path) -> str:
     return (folder / FILE).read_text(encoding="utf-8").split("---\n", 2)[2]
 
 
-def test_it_says_what_is_known(tmp_path: Path) -> None:
+def test_the_content(tmp_path: Path) -> None:
     model_card.write(tmp_path, CARD, 28_147_000)
-    for said in ("`体育`, `财经: '股'`", "0.8020", "28.1 MB", "12,448 labelled", "35,000 texts without labels"):
-        assert said in body(tmp_path), said
+    for part in ("`体育`, `财经: '股'`", "0.8020", "28.1 MB", "12,448 labelled", "35,000 texts without labels"):
+        assert part in body(tmp_path), part
     assert "bert-base-chinese" in body(tmp_path) and "`logits:1`" in body(tmp_path)
-    assert "Test was not opened yet" in body(tmp_path) and "model-index" not in head(tmp_path)
+    assert "Not evaluated on test yet" in body(tmp_path) and "model-index" not in head(tmp_path)
     assert 'load_student("FOLDER")' in body(tmp_path) and "calibrated on dev" in body(tmp_path)
 
 
-def test_the_head_is_what_the_hub_reads(tmp_path: Path) -> None:
+def test_the_front_matter_is_the_metadata_of_the_hub(tmp_path: Path) -> None:
     model_card.write(tmp_path, replace(CARD, test=TEST), 1)
     meta = head(tmp_path)
     assert meta["language"] == "zh" and meta["pipeline_tag"] == "text-classification" and "license" not in meta
@@ -57,10 +57,10 @@ def test_the_head_is_what_the_hub_reads(tmp_path: Path) -> None:
     (result,) = index["results"]
     assert result["task"] == {"type": "text-classification"} and result["dataset"]["type"] == "titles"
     assert [metric["value"] for metric in result["metrics"]] == [0.79411, 0.7923]
-    assert "0.7941" in body(tmp_path) and "Test was not opened" not in body(tmp_path)
+    assert "0.7941" in body(tmp_path) and "Not evaluated on test" not in body(tmp_path)
 
 
-def test_the_hubs_own_library_reads_it(tmp_path: Path) -> None:
+def test_the_library_of_the_hub_reads_it(tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
     model_card.write(tmp_path, replace(CARD, test=TEST), 1)
@@ -75,14 +75,14 @@ LINES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]))  # P
 @settings(max_examples=30, deadline=None)
 @given(labels=st.lists(LINES, min_size=1, max_size=4), data=LINES)
 @example(labels=["---", "- a", "a: b", "'\"", "1.0", "null", "#"], data="---")
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, labels: list[str], data: str) -> None:
+def test_a_written_card_is_read_back(tmp_path_factory: pytest.TempPathFactory, labels: list[str], data: str) -> None:
     folder = tmp_path_factory.mktemp("card")
     card = replace(CARD, labels=tuple(labels), data=data, test=TEST)
     model_card.write(folder, card, 1)
     assert model_card.read(folder) == card
 
 
-def test_what_a_person_added_stays(tmp_path: Path) -> None:
+def test_metadata_that_a_person_added_stays(tmp_path: Path) -> None:
     path = model_card.write(tmp_path, CARD, 1)
     path.write_text(path.read_text(encoding="utf-8").replace("---\n", "---\nlicense: mit\n", 1), encoding="utf-8")
     card = model_card.read(tmp_path)
@@ -91,7 +91,7 @@ def test_what_a_person_added_stays(tmp_path: Path) -> None:
     assert head(tmp_path)["license"] == "mit" and model_card.read(tmp_path) == replace(card, test=TEST)
 
 
-def test_what_a_person_wrote_stays(tmp_path: Path) -> None:
+def test_text_that_a_person_wrote_stays(tmp_path: Path) -> None:
     path = model_card.write(tmp_path, CARD, 1)
     written = (
         path.read_text(encoding="utf-8").replace("# titles", "我们的模型。\n\n# titles").replace("## Use", "## 用法")
@@ -100,24 +100,26 @@ def test_what_a_person_wrote_stays(tmp_path: Path) -> None:
     model_card.write(tmp_path, replace(CARD, test=TEST), 1)
     new = body(tmp_path)
     assert "我们的模型。" in new and "## 用法" in new and new.endswith("谢谢 \\1。\n")
-    assert "| accuracy on test | 0.7941 |" in new and "Test was not opened" not in new and new.count("## Results") == 1
+    assert (
+        "| accuracy on test | 0.7941 |" in new and "Not evaluated on test" not in new and new.count("## Results") == 1
+    )
     path.write_text(path.read_text(encoding="utf-8").replace("## Results", "## 结果"), encoding="utf-8")
     model_card.write(tmp_path, CARD, 1)
     assert body(tmp_path) == new.replace("## Results", "## 结果")
 
 
-def test_written_twice_it_is_the_same(tmp_path: Path) -> None:
+def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     first = model_card.write(tmp_path, CARD, 1).read_bytes()
     assert model_card.write(tmp_path, CARD, 1).read_bytes() == first
 
 
 @pytest.mark.parametrize("content", ["", "no head", "---\n: [\n---\n", "---\n- a\n---\n", "---\nlicense: mit\n---\n"])
-def test_a_card_of_others_is_none_of_ours(tmp_path: Path, content: str) -> None:
+def test_other_readmes_are_not_cards(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_text(content, encoding="utf-8")
     assert model_card.read(tmp_path) is None and model_card.read(tmp_path / "nowhere") is None
 
 
-def test_a_readme_in_another_encoding_is_none_of_ours(tmp_path: Path) -> None:
+def test_a_readme_in_another_encoding_is_not_a_card(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes("标题".encode("gb18030"))
     assert model_card.read(tmp_path) is None
 
@@ -149,16 +151,16 @@ def test_no_path_of_this_machine_is_in_a_card(finished_run: Path) -> None:
         assert str(finished_run.parents[1]) not in path.read_text("utf-8")
 
 
-def test_a_card_is_no_part_of_the_model(finished_run: Path, tmp_path: Path) -> None:
+def test_a_card_changes_neither_size_nor_identity(finished_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "student"
     shutil.copytree(finished_run / "student", folder)
-    size, known = size_of(folder), model_fingerprints(folder)
+    size, fingerprints = size_of(folder), model_fingerprints(folder)
     (folder / FILE).write_text("x" * 999, encoding="utf-8")
-    assert (size_of(folder), model_fingerprints(folder)) == (size, known)
+    assert (size_of(folder), model_fingerprints(folder)) == (size, fingerprints)
 
 
-def test_a_bundle_says_what_its_student_says(finished_run: Path, tiny_flags: list[str], tmp_path: Path) -> None:
-    """Also that of a student without a card."""
+def test_the_card_of_a_bundle_is_that_of_its_student(finished_run: Path, tiny_flags: list[str], tmp_path: Path) -> None:
+    """Even if the student has no card."""
     run = tmp_path / "run"
     shutil.copytree(finished_run / "student", run / "student")
     assert main([*tiny_flags, "--run", str(run), "--mode", "export"]) == 0

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from distill.config import StudentSettings, TeacherSettings
 from distill.errors import UserError
 from distill.models import registry
-from distill.models.predictor import load_student, load_teacher
-from distill.models.registry import Documents, Words, save_student
+from distill.models.checkpoint import save_student
 from distill.models.teacher import build, save_teacher
-from distill.models.textgcn import GraphTable, GraphTableConfig
+from distill.models.text_classifier import load_student, load_teacher
+from distill.models.textgcn import DocumentIndex, GraphTable, GraphTableConfig
+from distill.models.tokenizer import WordTokenizer
 from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import build_vocabulary
 
@@ -43,14 +44,14 @@ def saved_student(folder: Path, ngrams: int = 0, **chosen: Any) -> Path:
     vocabulary = build_vocabulary([Segmenter().segment(text) for text in TEXTS], 1)
     vectors = np.random.default_rng(0).standard_normal((len(vocabulary), 10)).astype(np.float32)
     made = registry.build(StudentSettings(hidden=7, ngrams=ngrams, **chosen), vectors, vocabulary.words, len(LABELS))
-    model = registry.finish(made)
+    model = made.for_inference()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
         for table in [model.embedding, *([model.ngrams.table] if ngrams else [])]:  # type: ignore[union-attr]
             table.weight[0] = 0  # type: ignore[union-attr, index, operator]
     folder.mkdir(parents=True)
-    save_student(folder, model, Words(vocabulary, 20, ngrams), LABELS, 1.5)
+    save_student(folder, model, WordTokenizer(vocabulary, 20, ngrams), LABELS, 1.5)
     return folder
 
 
@@ -150,8 +151,8 @@ def test_another_segmenter_is_said(student: Path, tmp_path: Path, caplog: pytest
 
 
 def test_a_textgcn_is_refused(tmp_path: Path) -> None:
-    save_student(tmp_path, GraphTable(GraphTableConfig(2, 3)), Documents((1, 2)), LABELS)
-    with pytest.raises(UserError, match="a textgcn knows only the texts of its graph"):
+    save_student(tmp_path, GraphTable(GraphTableConfig(2, 3)), DocumentIndex((1, 2)), LABELS)
+    with pytest.raises(UserError, match="a textgcn labels only the texts of its graph"):
         export_student(tmp_path, tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()
 

@@ -8,7 +8,7 @@ import torch
 from distill.config import StudentSettings
 from distill.models.char_embedding import ComposedEmbedding
 from distill.models.inference import predict_logits
-from distill.models.registry import build, finish, parameter_groups
+from distill.models.registry import build, parameter_groups
 from distill.text.batching import PackedIds
 
 WORDS = ("<pad>", "<unk>", "北京", "北", "京城大学堂")
@@ -23,8 +23,8 @@ def rows() -> np.ndarray:
 def test_a_word_is_its_own_vector_and_the_mean_of_its_characters() -> None:
     embedding = ComposedEmbedding(rows(), WORDS)
     assert torch.equal(embedding(torch.arange(5)), torch.from_numpy(rows()))  # at first
-    torch.nn.init.normal_(embedding.shared.weight[1:])
-    shared = dict(zip(sorted("北京城大学"), embedding.shared.weight[1:], strict=True))
+    torch.nn.init.normal_(embedding.characters.weight[1:])
+    shared = dict(zip(sorted("北京城大学"), embedding.characters.weight[1:], strict=True))
     vectors = embedding(torch.tensor([[2, 4], [3, 0]]))
     own = torch.from_numpy(rows())
     assert torch.allclose(vectors[0, 0], own[2] + (shared["北"] + shared["京"]) / 2)
@@ -35,12 +35,11 @@ def test_a_word_is_its_own_vector_and_the_mean_of_its_characters() -> None:
 def test_folding_changes_no_logits() -> None:
     torch.manual_seed(0)
     student = build(StudentSettings(hidden=4, ngrams=0), rows(), WORDS, 2)
-    torch.nn.init.normal_(student.embedding.shared.weight[1:])
+    torch.nn.init.normal_(student.embedding.characters.weight[1:])
     ids = PackedIds([[2, 3], [4], [1, 1, 2]], 0)
     before = predict_logits(student, ids)
-    assert torch.allclose(predict_logits(finish(student), ids), before, atol=1e-6)
-    assert set(student.state_dict()) >= {"embedding.weight"}
-    assert not any("shared" in name or "own" in name for name in student.state_dict())
+    assert torch.allclose(predict_logits(student.for_inference(), ids), before, atol=1e-6)
+    assert [name for name in student.state_dict() if name.startswith("embedding.")] == ["embedding.weight"]
 
 
 def test_word_vectors_have_their_own_learning_rate() -> None:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from distill.config import ARCHITECTURES, StudentSettings
+from distill.config import StudentSettings
 from distill.errors import UserError
 from distill.models import ngram_embedding, registry
-from distill.models.checkpoint import SAVED
+from distill.models.checkpoint import load_student_parts, save_student
 from distill.models.inference import predict_logits
-from distill.models.registry import Words, build, finish, load_student_parts, ngram_rows, save_student
+from distill.models.registry import build, ngram_buckets
 from distill.models.student import Student
+from distill.models.tokenizer import WordTokenizer
 from distill.text.batching import PackedIds
 from distill.text.segmentation import MASKED
 from distill.text.vocabulary import Vocabulary
@@ -35,15 +36,15 @@ NETWORKS = [
 each = pytest.mark.parametrize("wanted", NETWORKS, ids=lambda wanted: "-".join(str(part) for part in wanted.values()))
 
 
-def made(wanted: dict[str, Any], **more: Any) -> tuple[Student, Words]:
+def made(wanted: dict[str, Any], **more: Any) -> tuple[Student, WordTokenizer]:
     """A student with vectors that are all different, and its input; of the n-grams some have no row."""
     torch.manual_seed(0)
     settings = StudentSettings(**{"hidden": 5, "word_dropout": 0.0, **wanted, **more})
-    words = Words(VOCABULARY, 16, ngram_rows(settings))
+    words = WordTokenizer(VOCABULARY, 16, ngram_buckets(settings))
     rows = np.random.default_rng(0).normal(size=(len(VOCABULARY), 6)).astype(np.float32)
     rows[0] = 0
     student = build(settings, rows, VOCABULARY.words, 3, words.encode(TEXTS[:3]))
-    torch.nn.init.normal_(student.embedding.shared.weight[1:])
+    torch.nn.init.normal_(student.embedding.characters.weight[1:])
     if student.ngrams is not None:
         torch.nn.init.normal_(student.ngrams.table.weight[1:])
     return student.eval(), words
@@ -66,7 +67,7 @@ def test_padding_does_not_count(wanted: dict[str, Any]) -> None:
 def test_the_padding_vector_does_not_count(wanted: dict[str, Any]) -> None:
     student, words = made(wanted)
     before = asked(student, words, TEXTS)
-    student.embedding.own.weight.data[0] = 1e3
+    student.embedding.words.weight.data[0] = 1e3
     assert torch.allclose(asked(student, words, TEXTS), before, atol=1e-5)
 
 
@@ -74,7 +75,7 @@ def test_the_padding_vector_does_not_count(wanted: dict[str, Any]) -> None:
 def test_the_answer_says_what_its_logits_were_made_from(wanted: dict[str, Any]) -> None:
     student, words = made(wanted)
     batch = words.encode(TEXTS).batch(torch.arange(len(TEXTS)))
-    answer = student.answer(batch)
+    answer = student.output(batch)
     assert answer.vector.shape == (len(TEXTS), student.classifier.in_features)
     assert torch.allclose(student.classifier(answer.vector), answer.logits)
     assert torch.equal(student(batch), answer.logits)
@@ -84,28 +85,24 @@ def test_the_answer_says_what_its_logits_were_made_from(wanted: dict[str, Any]) 
 def test_finishing_changes_no_logits(wanted: dict[str, Any]) -> None:
     student, words = made(wanted)
     before = asked(student, words, TEXTS)
-    finished = finish(student)
+    finished = student.for_inference()
     assert torch.allclose(asked(finished, words, TEXTS), before, atol=1e-5)
-    assert not any("shared" in name or "own" in name for name in finished.state_dict())
+    assert [name for name in finished.state_dict() if name.startswith("embedding.")] == ["embedding.weight"]
 
 
 @each
 def test_save_and_load(wanted: dict[str, Any], tmp_path: Path) -> None:
     student, words = made(wanted, word_dropout=0.1)
-    finished = finish(student)
+    finished = student.for_inference()
     save_student(tmp_path, finished, words, ["a", "b", "c"], 1.5)
     model, read, labels, temperature = load_student_parts(tmp_path)
     assert (read, labels, temperature) == (words, ("a", "b", "c"), 1.5)
     assert torch.equal(asked(model, read, TEXTS), asked(finished, words, TEXTS)) and not model.training
 
 
-def test_every_architecture_has_its_folder() -> None:
-    assert set(SAVED) == set(ARCHITECTURES)
-
-
 def test_a_folder_of_an_older_version_loads(tmp_path: Path) -> None:
     student, words = made(NETWORKS[0])
-    before = asked(finish(student), words, TEXTS)
+    before = asked(student.for_inference(), words, TEXTS)
     save_student(tmp_path, student, words, ["a", "b", "c"])
     card = json.loads((tmp_path / "student.json").read_text("utf-8"))
     fields = ("words", "width", "hidden", "classes", "dropout", "sentence")
@@ -119,7 +116,7 @@ def test_a_folder_of_an_older_version_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("card", ["{", "[]", "{}", '{"architecture": "rnn"}', '{"architecture": "average"}'])
 def test_broken_cards(card: str, tmp_path: Path) -> None:
     student, words = made(NETWORKS[0])
-    save_student(tmp_path, finish(student), words, ["a", "b", "c"])
+    save_student(tmp_path, student.for_inference(), words, ["a", "b", "c"])
     (tmp_path / "student.json").write_text(card, "utf-8")
     with pytest.raises(UserError, match="this student is broken"):
         load_student_parts(tmp_path)
@@ -164,7 +161,7 @@ def test_pooling_of_the_average_by_hand() -> None:
 def test_only_frequent_buckets_get_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     train = PackedIds([[1], [2]], 0, PackedIds([[5, 7, 7, 0, 9, 9, 9], [0, 5, 5, 5, 3]], 0))
     assert ngram_embedding.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 2, 0, 3, 0, 0]
-    monkeypatch.setattr(ngram_embedding, "MOST_ROWS", 3)
+    monkeypatch.setattr(ngram_embedding, "MAX_ROWS", 3)
     assert ngram_embedding.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0]
     assert ngram_embedding.rows_of_buckets(4, None).tolist() == [0, 1, 2, 3]
 
@@ -202,18 +199,18 @@ def test_noise_only_in_training(architecture: str, noise: dict[str, float]) -> N
 def test_the_noises_are_as_large_as_asked() -> None:
     student, _ = made({"architecture": "average", "ngrams": 0, "dropout": 0.0}, word_dropout=0.3)
     batch = PackedIds([[5] * 20_000], 0).batch(torch.tensor([0]))
-    unknown = (student.train().embedded(batch) == student.embedding(torch.tensor(1))).all(-1)
+    unknown = (student.train().embed(batch) == student.embedding(torch.tensor(1))).all(-1)
     assert unknown.double().mean().item() == pytest.approx(0.3, abs=0.02)
     noisy, _ = made({"architecture": "average", "ngrams": 0, "dropout": 0.0}, vector_noise=0.7)
-    assert (noisy.train().embedded(batch) - noisy.embedding(batch.ids)).std().item() == pytest.approx(0.7, abs=0.02)
+    assert (noisy.train().embed(batch) - noisy.embedding(batch.ids)).std().item() == pytest.approx(0.7, abs=0.02)
 
 
-def test_ngram_rows() -> None:
-    assert ngram_rows(StudentSettings()) == ngram_rows(StudentSettings(architecture="average")) == 2**18
-    assert ngram_rows(StudentSettings(ngrams=0)) == 0
-    assert ngram_rows(StudentSettings(ngrams=100)) == 100
-    assert ngram_rows(StudentSettings(ngrams=1)) == 2  # the first is padding's
-    assert ngram_rows(StudentSettings(architecture="textgcn", ngrams=100)) == 0
+def test_ngram_buckets() -> None:
+    assert ngram_buckets(StudentSettings()) == ngram_buckets(StudentSettings(architecture="average")) == 2**18
+    assert ngram_buckets(StudentSettings(ngrams=0)) == 0
+    assert ngram_buckets(StudentSettings(ngrams=100)) == 100
+    assert ngram_buckets(StudentSettings(ngrams=1)) == 2  # the first is padding's
+    assert ngram_buckets(StudentSettings(architecture="textgcn", ngrams=100)) == 0
 
 
 def test_ngram_vectors_take_the_large_steps() -> None:
@@ -225,16 +222,16 @@ def test_ngram_vectors_take_the_large_steps() -> None:
 
 
 def test_ngrams_need_the_raw_texts() -> None:
-    words = Words(VOCABULARY, 4, 64)
+    words = WordTokenizer(VOCABULARY, 4, 64)
     with pytest.raises(ValueError, match="n-grams need each"):
         words.encode_segmented([["北京"]])
     student, _ = made({"architecture": "average", "ngrams": 64})
     with pytest.raises(ValueError, match="n-grams are needed"):
-        asked(student, Words(VOCABULARY, 4), ["北京"])
+        asked(student, WordTokenizer(VOCABULARY, 4), ["北京"])
 
 
 def test_a_long_text_has_no_more_ngrams_than_its_words_allow() -> None:
-    inputs = Words(VOCABULARY, 2, 64).encode(["北京天安门" * 1000, ""])
+    inputs = WordTokenizer(VOCABULARY, 2, 64).encode(["北京天安门" * 1000, ""])
     assert inputs.beside.lengths.tolist() == [8 + 9 + 8, 1] and inputs.lengths.tolist() == [2, 1]
 
 

@@ -14,9 +14,10 @@ from conftest import titles
 from distill.config import StudentSettings
 from distill.data.examples import example_id
 from distill.errors import UserError
-from distill.models.graph import graph, normalised, positive_pmi, tf_idf
+from distill.models.checkpoint import load_student_parts, save_student
+from distill.models.graph import adjacency_matrix, normalised, positive_pmi, tf_idf
 from distill.models.inference import predict_logits
-from distill.models.registry import finish, load_student_parts, parameter_groups, save_student
+from distill.models.registry import parameter_groups
 from distill.models.textgcn import TextGCN, build
 from distill.text.batching import PackedIds
 
@@ -72,7 +73,7 @@ def test_the_whole_graph() -> None:
     edges[4:, :4] = edges[:4, 4:].T
     edges[4:, 4:] += positive_pmi(TINY, 3).toarray()
     scale = 1 / np.sqrt(edges.sum(1))
-    matrix = graph(TINY, 3)
+    matrix = adjacency_matrix(TINY, 3)
     assert matrix.dtype == np.float32 and np.allclose(matrix.toarray(), scale[:, None] * edges * scale, atol=1e-6)
     assert np.allclose(matrix.toarray(), matrix.toarray().T)
     assert np.isclose(matrix.toarray()[3, 3], 1)  # a document without words has itself
@@ -87,7 +88,7 @@ def dense(network: TextGCN) -> torch.Tensor:
 def test_logits_and_gradients_as_dense_matrices_give_them() -> None:
     network, _, _ = toy()
     numbers = torch.tensor([[4], [0], [7]])
-    answer = network.train().answer(PackedIds(numbers.tolist(), 0).batch(torch.arange(3)))
+    answer = network.train().output(PackedIds(numbers.tolist(), 0).batch(torch.arange(3)))
     matrix, weight = dense(network), network.embedding.weight.detach().clone().requires_grad_()
     hidden = (matrix @ weight).relu()
     logits = matrix @ hidden @ network.classifier.weight.T + network.classifier.bias
@@ -117,7 +118,7 @@ def test_it_learns_and_labels_reach_texts_that_have_none() -> None:
 def test_asked_the_graph_is_computed_once_and_anew_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     network, _, _ = toy()
     computed = []
-    monkeypatch.setattr(TextGCN, "_computed", lambda self, real=TextGCN._computed: computed.append(1) or real(self))
+    monkeypatch.setattr(TextGCN, "_compute", lambda self, real=TextGCN._compute: computed.append(1) or real(self))
     batch = PackedIds([[3]], 0).batch(torch.tensor([0]))
     twin = copy.deepcopy(network).eval()
     network.eval()
@@ -139,7 +140,7 @@ def test_save_and_load_is_a_look_up(tmp_path: Path) -> None:
         StudentSettings(architecture="textgcn"), [example_id(text) for text in texts], [[text] for text in texts], 3
     )
     before = predict_logits(network, documents.encode(texts))
-    save_student(tmp_path, finish(network), documents, ["a", "b", "c"], 2.0)
+    save_student(tmp_path, network.for_inference(), documents, ["a", "b", "c"], 2.0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student.json", "student.safetensors"]
     model, read, labels, temperature = load_student_parts(tmp_path)
     assert (read, labels, temperature) == (documents, ("a", "b", "c"), 2.0)

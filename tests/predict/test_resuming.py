@@ -224,7 +224,7 @@ def test_a_kill_while_the_parts_are_joined(
         raise Killed
 
     with monkeypatch.context() as patch:
-        broken = SimpleNamespace(rmtree=lambda part: fail((part / checkpoint.CARD).unlink()))
+        broken = SimpleNamespace(rmtree=lambda part: fail((part / checkpoint.PART_CARD).unlink()))
         name, value = {"rows": ("file_state", fail), "bad rows": ("bad_rows_file", fail), "done": ("shutil", broken)}[
             step
         ]

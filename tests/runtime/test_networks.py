@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from distill.config import StudentSettings
-from distill.export.bundle import bundle_arrays
+from distill.export.bundle import network_arrays
 from distill.models import registry
 from distill.models.inference import predict_logits
-from distill.models.registry import Student
+from distill.models.student import Student
 from distill.runtime import networks
 from distill.runtime.networks import StudentNetwork
 from distill.runtime.structs import EncodedTexts
@@ -31,7 +31,7 @@ def student(hidden: int, ngrams: int, **config: Any) -> Student:
     vectors = np.random.default_rng(0).standard_normal((WORDS, WIDTH)).astype(np.float32)
     words = ["<pad>", "<unk>", *(f"w{i}" for i in range(WORDS - 2))]
     model = registry.build(StudentSettings(hidden=hidden, ngrams=ngrams, **config), vectors, words, CLASSES)
-    finished = registry.finish(model).eval()
+    finished = model.for_inference().eval()
     assert isinstance(finished, Student)
     with torch.no_grad():
         for parameter in finished.parameters():
@@ -70,14 +70,14 @@ def test_logits_are_those_of_pytorch(name: str, hidden: int, ngrams: int) -> Non
     model = student(hidden, ngrams, **NETWORKS[name])
     words, ngram_rows = texts(70, bool(ngrams))
     expected = in_pytorch(model, words, ngram_rows)
-    logits = StudentNetwork(*bundle_arrays(model)).logits(encoded(words, ngram_rows))
+    logits = StudentNetwork(*network_arrays(model)).logits(encoded(words, ngram_rows))
     tolerance = 2e-2 if NETWORKS[name]["architecture"] == "bilstm" else 2e-3  # recurrent states have eight bits
     np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.fixture(scope="module")
 def lstm() -> StudentNetwork:
-    return StudentNetwork(*bundle_arrays(student(12, BUCKETS, **NETWORKS["lstm"])))
+    return StudentNetwork(*network_arrays(student(12, BUCKETS, **NETWORKS["lstm"])))
 
 
 @settings(max_examples=30, deadline=None)
@@ -98,7 +98,7 @@ def test_accumulators_do_not_overflow(weight: float) -> None:
         for name, parameter in model.lstm.named_parameters():  # type: ignore[union-attr]
             parameter.fill_(weight if "hh" in name else 1.0)
     words, ngram_rows = texts(20, with_ngrams=False)
-    logits = StudentNetwork(*bundle_arrays(model)).logits(encoded(words, ngram_rows))
+    logits = StudentNetwork(*network_arrays(model)).logits(encoded(words, ngram_rows))
     np.testing.assert_allclose(logits, in_pytorch(model, words, ngram_rows), atol=2e-2)
 
 

@@ -20,10 +20,10 @@ import distill
 from distill.cli import main
 from distill.errors import UserError
 from distill.export.bundle import export_bundle
-from distill.models.registry import Documents, save_student
-from distill.models.textgcn import GraphTable, GraphTableConfig
+from distill.models.checkpoint import save_student
+from distill.models.textgcn import DocumentIndex, GraphTable, GraphTableConfig
 from distill.runtime import MAX_SHARD, Runtime, load
-from distill.runtime.bundle import ARRAYS, CARD, checksum
+from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, checksum
 
 ODD = ["", " \t", "🙂🙂", "球队\x00公布", "\ud800今天", "İΣ ΑΣ", "[UNK]股票[UNK]", "i-pace 3-1 1.5t", "基" * 5000]
 TITLES = [text for text, _ in titles(0, 120)]
@@ -99,21 +99,21 @@ def _changed(card: dict[str, object], **values: object) -> str:
 
 
 FAULTS: dict[str, tuple[Callable[[Path, dict[str, object]], object], str]] = {
-    "no card": (lambda folder, card: (folder / CARD).unlink(), "no bundle: there is no bundle.json"),
-    "a card of nothing": (lambda folder, card: (folder / CARD).write_text("{"), "this card cannot be read"),
-    "no object": (lambda folder, card: (folder / CARD).write_text("[]"), "this card cannot be read"),
+    "no card": (lambda folder, card: (folder / BUNDLE_CARD).unlink(), "no bundle: there is no bundle.json"),
+    "a card of nothing": (lambda folder, card: (folder / BUNDLE_CARD).write_text("{"), "this card cannot be read"),
+    "no object": (lambda folder, card: (folder / BUNDLE_CARD).write_text("[]"), "this card cannot be read"),
     "newer": (
-        lambda folder, card: (folder / CARD).write_text(_changed(card, format=99)),
+        lambda folder, card: (folder / BUNDLE_CARD).write_text(_changed(card, format=99)),
         "format 99, .* reads up to 1",
     ),
-    "half a card": (lambda folder, card: (folder / CARD).write_text('{"format": 1}'), "not complete"),
-    "no arrays": (lambda folder, card: (folder / ARRAYS).unlink(), "this file of the bundle is missing"),
+    "half a card": (lambda folder, card: (folder / BUNDLE_CARD).write_text('{"format": 1}'), "not complete"),
+    "no arrays": (lambda folder, card: (folder / BUNDLE_ARRAYS).unlink(), "this file of the bundle is missing"),
     "another byte": (
-        lambda folder, card: (folder / ARRAYS).write_bytes((folder / ARRAYS).read_bytes()[:-1] + b"x"),
+        lambda folder, card: (folder / BUNDLE_ARRAYS).write_bytes((folder / BUNDLE_ARRAYS).read_bytes()[:-1] + b"x"),
         "not as it was exported",
     ),
     "another network": (
-        lambda folder, card: (folder / CARD).write_text(_changed(card, network={"architecture": "textcnn"})),
+        lambda folder, card: (folder / BUNDLE_CARD).write_text(_changed(card, network={"architecture": "textcnn"})),
         "broken",
     ),
 }
@@ -123,7 +123,7 @@ FAULTS: dict[str, tuple[Callable[[Path, dict[str, object]], object], str]] = {
 def test_a_bundle_that_is_not_whole(fault: str, bundle: Path, tmp_path: Path) -> None:
     damage, said = FAULTS[fault]
     folder = shutil.copytree(bundle, tmp_path / "bundle")
-    damage(folder, json.loads((folder / CARD).read_text("utf-8")))
+    damage(folder, json.loads((folder / BUNDLE_CARD).read_text("utf-8")))
     with pytest.raises(UserError, match=said) as error:
         load(folder)
     assert error.value.hint
@@ -132,15 +132,15 @@ def test_a_bundle_that_is_not_whole(fault: str, bundle: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0{}" + b"\0" * 9])
 def test_arrays_that_are_none(content: bytes, bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
-    (folder / ARRAYS).write_bytes(content)
-    card = json.loads((folder / CARD).read_text("utf-8"))
-    (folder / CARD).write_text(_changed(card, files={ARRAYS: checksum(folder / ARRAYS)}))
+    (folder / BUNDLE_ARRAYS).write_bytes(content)
+    card = json.loads((folder / BUNDLE_CARD).read_text("utf-8"))
+    (folder / BUNDLE_CARD).write_text(_changed(card, files={BUNDLE_ARRAYS: checksum(folder / BUNDLE_ARRAYS)}))
     with pytest.raises(UserError, match=r"no safetensors file|broken"):
         load(folder)
 
 
 def test_a_newer_bundle_is_not_half_read(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / CARD).write_text('{"format": 2, "what we": "cannot know"}')
+    (tmp_path / BUNDLE_CARD).write_text('{"format": 2, "what we": "cannot know"}')
     with pytest.raises(UserError, match="format 2"):
         load(tmp_path)
 
@@ -183,8 +183,8 @@ def test_onnx_files_beside_the_bundle(
 
 def test_a_textgcn_cannot_be_shipped(tmp_path: Path) -> None:
     config = GraphTableConfig(documents=2, classes=2)
-    save_student(tmp_path, GraphTable(config), Documents((1, 2)), ["a", "b"])
-    with pytest.raises(UserError, match="only for the texts of its graph"):
+    save_student(tmp_path, GraphTable(config), DocumentIndex((1, 2)), ["a", "b"])
+    with pytest.raises(UserError, match="textgcn labels only the texts of its graph"):
         export_bundle(tmp_path, tmp_path / "bundle")
 
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from distill import load_student
 from distill.config import StudentSettings
 from distill.errors import UserError
-from distill.models.registry import Words, build, finish, save_student
+from distill.models.checkpoint import save_student
+from distill.models.registry import build
+from distill.models.tokenizer import WordTokenizer
 from distill.text.segmentation import MASKED, Segmenter
 from distill.text.vocabulary import PAD, PAD_ID, UNKNOWN, UNKNOWN_ID, Vocabulary, build_vocabulary
 
@@ -152,17 +154,17 @@ def test_students_with_different_dictionaries_side_by_side(
     vocabulary = build_vocabulary(segmenters.values(), 1)
     vectors = np.random.default_rng(0).normal(size=(len(vocabulary), 6)).astype(np.float32)
     settings = StudentSettings(architecture="average", ngrams=0, hidden=5)
-    model, students = finish(build(settings, vectors, vocabulary.words, 2)), {}
+    model, students = build(settings, vectors, vocabulary.words, 2).for_inference(), {}
     for number, segmenter in enumerate(segmenters):
         folder = tmp_path / f"student.{number}"
         folder.mkdir()
-        save_student(folder, model, Words(vocabulary, 16, 0, segmenter), ["a", "b"])
+        save_student(folder, model, WordTokenizer(vocabulary, 16, 0, segmenter), ["a", "b"])
         students[segmenter] = load_student(folder, segmenter)
     assert not caplog.text
     alone = {segmenter: student.logits([TEXT]).numpy() for segmenter, student in students.items()}
     assert len({logits.tobytes() for logits in alone.values()}) == len(students)
     for segmenter, student in students.items():
-        assert student.input.encode([TEXT]).flat.tolist() == vocabulary.encode(segmenters[segmenter], 16)
+        assert student.tokenizer.encode([TEXT]).flat.tolist() == vocabulary.encode(segmenters[segmenter], 16)
         assert np.array_equal(student.logits([TEXT]).numpy(), alone[segmenter])
     with caplog.at_level(logging.WARNING):
         load_student(tmp_path / "student.1", list(segmenters)[2])

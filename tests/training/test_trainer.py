@@ -29,12 +29,12 @@ class Lookup(nn.Module):
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.table.weight)
 
-    def answer(self, batch: Batch) -> ModelOutput:
+    def output(self, batch: Batch) -> ModelOutput:
         logits = self.dropout(self.table(batch.ids[:, 0]))
         return ModelOutput(logits, logits)
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.answer(batch).logits
+        return self.output(batch).logits
 
 
 def groups(model: nn.Module, rate: float = 0.1) -> list[dict[str, object]]:

@@ -20,8 +20,8 @@ from distill.evaluation.baselines.bert_base import NAME as BERT
 from distill.evaluation.baselines.fasttext import FastText
 from distill.export.bundle import export_bundle
 from distill.models.inference import PREDICTION_BATCH
-from distill.models.predictor import load
 from distill.models.teacher import has_fast_bf16
+from distill.models.text_classifier import load
 from distill.storage.fingerprints import fingerprint_texts
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -30,7 +30,8 @@ TEACHER, YARDSTICK = "teacher, fp32", f"{BERT}, fp32"
 # what a fresh process does, to see what it takes
 BUNDLE = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).predict"
 TORCH = (
-    "from distill.models.predictor import load; it = load(sys.argv[1]); it.model.bf16 = {bf16}; predict = it.predict"
+    "from distill.models.text_classifier import load; "
+    "it = load(sys.argv[1]); it.model.bf16 = {bf16}; predict = it.predict"
 )
 ONNX = "from distill.export.onnx import OnnxClassifier; predict = OnnxClassifier(sys.argv[1], 1).predict"
 YARD = "from distill.evaluation.baselines.bert_base import bert_base; predict, _ = bert_base()"

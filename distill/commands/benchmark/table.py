@@ -17,7 +17,7 @@ from distill.commands.experiment import Run
 from distill.commands.export import trained_students
 from distill.errors import UserError
 from distill.evaluation import timing
-from distill.models.predictor import load_student
+from distill.models.text_classifier import load_student
 from distill.progress import log
 from distill.reporting.speed import Speed, write
 from distill.storage.fingerprints import package_versions, provenance_differences

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from distill.config import TeacherSettings
 from distill.models.inference import predict_logits
-from distill.models.teacher import Teacher, Wordpieces, build
+from distill.models.teacher import Teacher, WordpieceTokenizer, build
 
 NAME = "bert-base-chinese"
 FOLDER = Path("bert_pretrain", NAME)
@@ -39,17 +39,17 @@ def bert_base(
     return predict, _said(folder)
 
 
-def _random(config: BertConfig | None) -> tuple[Teacher, Wordpieces]:
+def _random(config: BertConfig | None) -> tuple[Teacher, WordpieceTokenizer]:
     config = config or BertConfig(vocab_size=VOCABULARY)
     torch.manual_seed(0)
     encoder = BertModel(config, add_pooling_layer=False)
     return Teacher(encoder, config.hidden_size, CLASSES, SETTINGS.pooling), stand_in(SETTINGS.max_length)
 
 
-def stand_in(max_length: int) -> Wordpieces:
+def stand_in(max_length: int) -> WordpieceTokenizer:
     """BERT's own tokenizer over Chinese characters alone: what it does not know, a word or a sign, is one piece."""
     pieces = {piece: place for place, piece in enumerate([*SPECIAL, *map(chr, HAN)])}
-    return Wordpieces(BertTokenizerFast(vocab=pieces), "", max_length)
+    return WordpieceTokenizer(BertTokenizerFast(vocab=pieces), "", max_length)
 
 
 def _said(folder: Path) -> str:

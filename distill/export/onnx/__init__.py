@@ -1,4 +1,4 @@
-"""Students and teachers as ONNX files, and what runs them. The only package that imports onnx and onnxruntime."""
+"""Students and teachers as ONNX files. Only this package imports onnx and onnxruntime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX file that labels raw texts: its card, its input, a session of onnxruntime."""
+"""An ONNX file that labels raw texts: its card, its tokenizer, a session of onnxruntime."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from tokenizers import Tokenizer
 from distill.errors import UserError, require_texts
 from distill.export.onnx.tensors import SIGNATURES
 from distill.models.inference import PREDICTION_BATCH
-from distill.models.registry import VOCABULARY, Words
-from distill.models.teacher import Wordpieces
+from distill.models.teacher import WordpieceTokenizer
+from distill.models.tokenizer import TextTokenizer, WordTokenizer
 from distill.text.batching import sorted_by_length
 from distill.text.segmentation import Segmenter
-from distill.text.vocabulary import Vocabulary
 
-TOKENIZER = "tokenizer.json"
-AGAIN = "python distill.py --mode export --format onnx"
+TOKENIZER_FILE = "tokenizer.json"
+EXPORT_ONNX = "python distill.py --mode export --format onnx"
 
 
-def needed(package: str) -> Any:
-    """A third-party package that only ONNX files need.
+def import_optional(package: str) -> Any:
+    """Import a package that only ONNX files need.
 
     Raises:
         UserError: it is not installed.
@@ -40,39 +39,46 @@ def needed(package: str) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception of another library says, short enough for a message."""
+    """The first line of another library's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def card_of(path: Path) -> Path:
-    """The card beside an ONNX file: what it takes and what its answers mean."""
+    """The JSON file next to an ONNX file: its inputs, labels and tokenizer settings."""
     return path.with_name(f"{path.name}.json")
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """The exported tokenizer, called as :class:`Wordpieces` calls one of transformers; its file says where to cut."""
+class ExportedTokenizer:
+    """A tokenizer.json with the interface that :class:`WordpieceTokenizer` needs; the file itself sets the truncation.
 
-    rust: Tokenizer
+    Args:
+        tokenizer: the loaded file.
+        unk_token: the unknown word piece.
+        pad_token_id: the id of padding.
+    """
+
+    tokenizer: Tokenizer
     unk_token: str
     pad_token_id: int
 
     def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
         """Ids of the word pieces of every text."""
-        return {"input_ids": [pieces.ids for pieces in self.rust.encode_batch(texts)]}
+        return {"input_ids": [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]}
 
 
 class OnnxClassifier:
-    """A student or teacher in onnxruntime, on the processor: raw texts in, labels out.
+    """A student or teacher in onnxruntime, on the CPU: raw texts in, labels out.
 
     Args:
-        path: the ONNX file; what :func:`export_student` or :func:`export_teacher` wrote beside it is needed too.
-        threads: of onnxruntime; 0: one a core. Texts are cut into words in one thread.
-        batch_size: texts that run at once, of like lengths and padded to their longest.
+        path: the ONNX file; the files that :func:`export_student` or :func:`export_teacher` wrote next to it are
+            needed too.
+        threads: of onnxruntime; 0: one per core. Texts are tokenised in one thread.
+        batch_size: texts per batch, of similar length and padded to the longest.
         segmenter: the one of a student's training; None: jieba without a user dictionary.
 
     Raises:
-        UserError: onnxruntime is missing, or the file or what belongs to it is missing or damaged.
+        UserError: onnxruntime is missing, or a file is missing or damaged.
     """
 
     def __init__(
@@ -82,7 +88,7 @@ class OnnxClassifier:
         batch_size: int = PREDICTION_BATCH,
         segmenter: Segmenter | None = None,
     ) -> None:
-        self.card, self._input = _read(Path(path), segmenter or Segmenter())
+        self.card, self._tokenizer = _read(Path(path), segmenter or Segmenter())
         self.labels = tuple(self.card["labels"])
         self.temperature = float(self.card["temperature"])
         self._signature = SIGNATURES[self.card["kind"]]
@@ -90,63 +96,66 @@ class OnnxClassifier:
         self._session = _session(Path(path), threads)
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Logits in the order of the texts, shape (texts, classes).
+        """Logits in input order, shape (texts, classes).
 
         Raises:
-            UserError: a text is no string.
+            UserError: ``texts`` is not a list of strings.
         """
         require_texts(texts)
-        packed = self._input.encode(texts)
+        packed = self._tokenizer.encode(texts)
         logits = np.empty((len(texts), len(self.labels)), np.float32)
         for rows in sorted_by_length(packed.lengths, self._batch_size) if len(texts) else ():
-            tensors = self._signature.named(packed.batch(rows))
-            logits[rows.numpy()] = self._session.run(None, {name: part.numpy() for name, part in tensors.items()})[0]
+            tensors = self._signature.tensors_by_name(packed.batch(rows))
+            feed = {name: tensor.numpy() for name, tensor in tensors.items()}
+            logits[rows.numpy()] = self._session.run(None, feed)[0]
         return logits
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of every text."""
-        return [self.labels[place] for place in self.logits(texts).argmax(1)]
+        return [self.labels[index] for index in self.logits(texts).argmax(1)]
 
 
-def _read(path: Path, segmenter: Segmenter) -> tuple[dict[str, Any], Words | Wordpieces]:
+def _read(path: Path, segmenter: Segmenter) -> tuple[dict[str, Any], TextTokenizer]:
+    """The card and the tokenizer of an ONNX file."""
     try:
         card = json.loads(card_of(path).read_text(encoding="utf-8"))
         missing = {"labels", "temperature"} - set(card)
         if missing:
             raise KeyError(*sorted(missing))
-        return card, INPUTS[card["kind"]](path, card, segmenter)
+        return card, TOKENIZERS[card["kind"]](path.parent, card, segmenter)
     except OSError as error:
-        raise UserError("a file that belongs to the ONNX file cannot be read", error.filename, AGAIN) from error
+        raise UserError("a file that belongs to the ONNX file cannot be read", error.filename, EXPORT_ONNX) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"this card is broken: {error!r}", card_of(path), AGAIN) from error
+        raise UserError(f"this card is broken: {error!r}", card_of(path), EXPORT_ONNX) from error
 
 
-def _words(path: Path, card: dict[str, Any], segmenter: Segmenter) -> Words:
-    segmenter.warn_of_mismatch(path, card["segmenter"])
-    return Words(Vocabulary.load(path.with_name(VOCABULARY)), card["max_length"], card["ngrams"], segmenter)
+def _word_tokenizer(folder: Path, card: dict[str, Any], segmenter: Segmenter) -> WordTokenizer:
+    return WordTokenizer.load(folder, card, card["ngrams"], segmenter)
 
 
-def _wordpieces(path: Path, card: dict[str, Any], _: Segmenter) -> Wordpieces:
-    text = path.with_name(TOKENIZER).read_text(encoding="utf-8")
+def _wordpiece_tokenizer(folder: Path, card: dict[str, Any], _: Segmenter) -> WordpieceTokenizer:
+    path = folder / TOKENIZER_FILE
+    text = path.read_text(encoding="utf-8")
     try:
-        rust = Tokenizer.from_str(text)
-    except Exception as error:  # a bare Exception is what it raises
-        raise UserError(f"this tokenizer is broken: {error}", path.with_name(TOKENIZER), AGAIN) from error
-    return Wordpieces(Pieces(rust, card["unknown"], card["pad_id"]), card["prefix"], card["max_length"])
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the package raises bare Exceptions
+        raise UserError(f"this tokenizer is broken: {error}", path, EXPORT_ONNX) from error
+    exported = ExportedTokenizer(tokenizer, card["unknown"], card["pad_id"])
+    return WordpieceTokenizer(exported, card["prefix"], card["max_length"])
 
 
-INPUTS: dict[str, Callable[[Path, dict[str, Any], Segmenter], Words | Wordpieces]] = {
-    "student": _words,
-    "teacher": _wordpieces,
+TOKENIZERS: dict[str, Callable[[Path, dict[str, Any], Segmenter], TextTokenizer]] = {
+    "student": _word_tokenizer,
+    "teacher": _wordpiece_tokenizer,
 }
 
 
 def _session(path: Path, threads: int) -> Any:
-    runtime = needed("onnxruntime")
+    runtime = import_optional("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     try:
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no base of their own
-        raise UserError(f"onnxruntime cannot load this file: {first_line(error)}", path, AGAIN) from error
+    except Exception as error:  # onnxruntime's exceptions have no common base class
+        raise UserError(f"onnxruntime cannot load this file: {first_line(error)}", path, EXPORT_ONNX) from error

@@ -1,16 +1,17 @@
-"""A trained student or teacher as an ONNX file, checked against PyTorch before it is in its place.
+"""Export a trained student or teacher as an ONNX file, compared with PyTorch before it replaces an older one.
 
-PyTorch's TorchScript exporter writes it: the newer one needs onnxscript and knows no packed sequences, which become the
-standard LSTM and GRU with ``sequence_lens`` here. torch is pinned in requirements.txt, so it is there.
+PyTorch's TorchScript exporter writes the file. The newer exporter needs onnxscript and cannot export packed sequences,
+which become the standard LSTM and GRU operators with ``sequence_lens`` here. requirements.txt pins torch, so the
+exporter stays available.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,81 +23,82 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from distill.errors import UserError
-from distill.export.onnx.classifier import TOKENIZER, OnnxClassifier, card_of, first_line, needed
+from distill.export.onnx.classifier import TOKENIZER_FILE, OnnxClassifier, card_of, first_line, import_optional
 from distill.export.onnx.tensors import SIGNATURES, Signature
-from distill.models.predictor import TextClassifier
-from distill.models.registry import CARD, VOCABULARY, Words, load_student_parts
-from distill.models.teacher import Wordpieces, load_teacher_parts
+from distill.models.checkpoint import load_word_student
+from distill.models.teacher import WordpieceTokenizer, load_teacher_parts
+from distill.models.text_classifier import TextClassifier
+from distill.models.tokenizer import WordTokenizer
 from distill.progress import log
 from distill.storage.atomic import write_file, write_folder, write_json
+from distill.storage.run_folder import STUDENT_CARD, VOCABULARY
 from distill.text.segmentation import Segmenter
 
 OPSET = 17  # the first with LayerNormalization
 TOLERANCE = 1e-3  # between logits of PyTorch and onnxruntime, both in float32
 SAMPLES = ("球队今天公布新消息", "股票和基金的价格为什么又上了头条，大家怎么看？", "iPhone 17 Pro 降价 3.5%", "", "好")
+CPP_ERROR = 2  # PyTorch's C++ log level, see TORCH_CPP_LOG_LEVEL
 
 
 def export_student(folder: Path, target: Path, segmenter: Segmenter | None = None) -> list[Path]:
-    """Write student.onnx, its card and vocabulary.txt; the folder ``target`` is replaced once they are whole.
+    """Write student.onnx, its card and vocabulary.txt, replacing ``target`` atomically; returns the files.
 
     Raises:
-        UserError: a package is missing; there is no student, or a textgcn; the file disagrees with PyTorch.
+        UserError: a package is missing; there is no student, or one that labels only the texts of its graph; the file's
+            logits differ from PyTorch's.
     """
-    model, words, labels, temperature = load_student_parts(folder, segmenter)
-    if not isinstance(words, Words):
-        what = "a textgcn knows only the texts of its graph, so there is no ONNX file that could take others"
-        raise UserError(what, folder, "another student, such as --student bilstm, taught by it: --teacher FOLDER")
+    model, tokenizer, labels, temperature = load_word_student(folder, segmenter)
     card = {
-        "max_length": words.max_length,
-        "ngrams": words.ngrams,
-        "segmenter": json.loads((folder / CARD).read_text(encoding="utf-8"))["segmenter"],
+        "max_length": tokenizer.max_length,
+        "ngrams": tokenizer.ngram_buckets,
+        "segmenter": json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))["segmenter"],
     }
     with write_folder(target) as temporary:
-        words.vocabulary.save(temporary / VOCABULARY)
-        _write(temporary / "student.onnx", TextClassifier(model, words, labels, temperature), "student", card)
+        tokenizer.vocabulary.save(temporary / VOCABULARY)
+        _write(temporary / "student.onnx", TextClassifier(model, tokenizer, labels, temperature), "student", card)
     return sorted(target.iterdir())
 
 
 def export_teacher(folder: Path, target: Path, int8: bool = False) -> list[Path]:
-    """Write teacher.onnx (or teacher-int8.onnx), its card and tokenizer.json; ``target`` is replaced at the end.
+    """Write teacher.onnx (or teacher-int8.onnx), its card and tokenizer.json, replacing ``target`` atomically.
 
-    With ``int8`` the weights are in 8 bits, and inputs of a product are rounded to 8 bits as they come
-    (onnxruntime's dynamic quantisation): the logits are near PyTorch's, not the same.
+    With ``int8`` weights have 8 bits, and the inputs of matrix products are quantised to 8 bits on the fly
+    (onnxruntime's dynamic quantisation): the logits are close to PyTorch's, not equal.
 
     Raises:
         UserError: a package is missing; there is no teacher, or one that cannot be traced or whose tokenizer has no
-            tokenizer.json; the file disagrees with PyTorch.
+            tokenizer.json; the file's logits differ from PyTorch's.
     """
-    model, pieces, labels = load_teacher_parts(folder)
+    model, tokenizer, labels = load_teacher_parts(folder)
     model.bf16 = False
     card = {
-        "max_length": pieces.max_length,
-        "prefix": pieces.prefix,
+        "max_length": tokenizer.max_length,
+        "prefix": tokenizer.prefix,
         "pooling": model.pooling,
-        "unknown": pieces.tokenizer.unk_token or "",
-        "pad_id": pieces.tokenizer.pad_token_id,
+        "unknown": tokenizer.tokenizer.unk_token or "",
+        "pad_id": tokenizer.tokenizer.pad_token_id,
     }
     name = "teacher-int8.onnx" if int8 else "teacher.onnx"
     with write_folder(target) as temporary:
-        write_file(temporary / TOKENIZER, _tokenizer_json(pieces, folder))
-        _write(temporary / name, TextClassifier(model, pieces, labels), "teacher", card, int8)
+        write_file(temporary / TOKENIZER_FILE, _tokenizer_json(tokenizer, folder))
+        _write(temporary / name, TextClassifier(model, tokenizer, labels), "teacher", card, int8)
     return sorted(target.iterdir())
 
 
-def _tokenizer_json(pieces: Wordpieces, folder: Path) -> str:
-    """The tokenizer as every program with the package tokenizers loads it, told to cut where the teacher cuts."""
-    fast = getattr(pieces.tokenizer, "backend_tokenizer", None)
+def _tokenizer_json(tokenizer: WordpieceTokenizer, folder: Path) -> str:
+    """The tokenizer as a tokenizer.json that truncates to the teacher's length and does not pad."""
+    fast = getattr(tokenizer.tokenizer, "backend_tokenizer", None)
     if not isinstance(fast, Tokenizer):
         raise UserError("its tokenizer has no tokenizer.json", folder, "a teacher with a fast tokenizer, such as BERT")
-    rust = Tokenizer.from_str(fast.to_str())  # a copy
-    rust.no_padding()
-    rust.enable_truncation(pieces.max_length, direction=pieces.tokenizer.truncation_side)
-    return rust.to_str()
+    copied = Tokenizer.from_str(fast.to_str())
+    copied.no_padding()
+    copied.enable_truncation(tokenizer.max_length, direction=tokenizer.tokenizer.truncation_side)
+    return copied.to_str()
 
 
 def _write(path: Path, classifier: TextClassifier, kind: str, card: dict[str, Any], int8: bool = False) -> None:
-    """The ONNX file and its card, once it has agreed with PyTorch on the samples."""
-    onnx, _ = needed("onnx"), needed("onnxruntime")
+    """Write the ONNX file and its card, and check the file."""
+    onnx, _ = import_optional("onnx"), import_optional("onnxruntime")
     inputs = _trace(path, classifier, SIGNATURES[kind])
     if int8:
         _quantise(path)
@@ -106,8 +108,8 @@ def _write(path: Path, classifier: TextClassifier, kind: str, card: dict[str, An
     _compare(path, classifier, math.inf if int8 else TOLERANCE)
 
 
-class _OfTensors(nn.Module):
-    """A model that takes a batch as plain tensors."""
+class _TensorModel(nn.Module):
+    """A model whose arguments are the tensors of a batch."""
 
     def __init__(self, model: nn.Module, signature: Signature) -> None:
         super().__init__()
@@ -120,15 +122,15 @@ class _OfTensors(nn.Module):
 
 
 def _trace(path: Path, classifier: TextClassifier, signature: Signature) -> dict[str, str]:
-    """Write the file; returns what each of its inputs holds."""
-    batch = classifier.input.encode(SAMPLES).batch(torch.arange(len(SAMPLES)))
-    tensors = signature.named(batch)
-    axes = {name: dict(enumerate(["batch", f"{name}_length"][: part.ndim])) for name, part in tensors.items()}
+    """Write the ONNX file; returns a description of each of its inputs."""
+    batch = classifier.tokenizer.encode(SAMPLES).batch(torch.arange(len(SAMPLES)))
+    tensors = signature.tensors_by_name(batch)
+    axes = {name: dict(enumerate(["batch", f"{name}_length"][: tensor.ndim])) for name, tensor in tensors.items()}
     names: dict[str, Any] = {"input_names": list(tensors), "output_names": ["logits"]}
     try:
-        with _hushed(), torch.no_grad():
+        with _silent_exporters(), torch.no_grad():
             torch.onnx.export(
-                _OfTensors(classifier.model, signature),
+                _TensorModel(classifier.model, signature),
                 tuple(tensors.values()),
                 path,
                 dynamic_axes=axes | {"logits": {0: "batch"}},
@@ -143,42 +145,58 @@ def _trace(path: Path, classifier: TextClassifier, signature: Signature) -> dict
 
 
 def _quantise(path: Path) -> None:
-    """Put the file's 8-bit form in its place.
+    """Replace the file by its 8-bit form.
 
-    A scale for each column, and weights that use 7 of the 8 bits: where a processor adds pairs of products in 16 bits
-    (x86 without VNNI), larger ones would overflow.
+    Weights have a scale per column and use 7 of the 8 bits: a CPU that adds pairs of products in 16 bits (x86 without
+    VNNI) would overflow with larger ones.
     """
-    quantization = needed("onnxruntime.quantization")
-    whole = path.rename(path.with_suffix(".float32"))
-    with _hushed():
-        kind = quantization.QuantType.QInt8
-        quantization.quantize_dynamic(whole, path, per_channel=True, reduce_range=True, weight_type=kind)
-    whole.unlink()
+    quantization = import_optional("onnxruntime.quantization")
+    float32 = path.rename(path.with_suffix(".float32"))
+    with _silent_exporters():
+        weight_type = quantization.QuantType.QInt8
+        quantization.quantize_dynamic(float32, path, per_channel=True, reduce_range=True, weight_type=weight_type)
+    float32.unlink()
 
 
-def _compare(path: Path, classifier: TextClassifier, allowed: float) -> None:
-    """Raise UserError where the file, asked in batches of other sizes than it was traced with, says something else."""
-    wanted = classifier.logits(SAMPLES).numpy()
-    segmenter = classifier.input.segmenter if isinstance(classifier.input, Words) else None
-    found = OnnxClassifier(path, batch_size=2, segmenter=segmenter).logits(SAMPLES)
-    difference = float(np.abs(found - wanted).max())
-    if not difference <= allowed:  # NaN too
+def _compare(path: Path, classifier: TextClassifier, tolerance: float) -> None:
+    """Compare the file's logits with PyTorch's, with a batch size other than that of the trace.
+
+    Raises:
+        UserError: they differ by more than ``tolerance``.
+    """
+    expected = classifier.logits(SAMPLES).numpy()
+    segmenter = classifier.tokenizer.segmenter if isinstance(classifier.tokenizer, WordTokenizer) else None
+    actual = OnnxClassifier(path, batch_size=2, segmenter=segmenter).logits(SAMPLES)
+    difference = float(np.abs(actual - expected).max())
+    if not difference <= tolerance:  # true for NaN
         what = f"onnxruntime's logits differ from PyTorch's by {difference:.2g}; nothing was written"
         raise UserError(what, path.name, "the versions of requirements.txt and requirements-onnx.txt")
     log.info("%s: logits within %.1g of PyTorch's on %d texts", path.name, difference, len(SAMPLES))
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Without the exporters' many warnings; some of C++ go straight to the process' standard error."""
-    kept, root, silent = os.dup(2), logging.getLogger(), logging.NullHandler()
-    root.addHandler(silent)  # without any, ``logging.warning`` would add one for good, and all messages came twice
-    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
-        warnings.simplefilter("ignore")
-        os.dup2(nowhere.fileno(), 2)
-        try:
+def _silent_exporters() -> Iterator[None]:
+    """Suppress the warnings of PyTorch's exporter and of onnxruntime's quantisation, which concern their authors.
+
+    PyTorch's C++ warnings go past Python to standard error; only the variable behind TORCH_CPP_LOG_LEVEL stops them.
+    onnxruntime calls ``logging.warning``, which adds a handler for good if the root logger has none.
+    """
+    level, root, discard = _cpp_log_level(), logging.getLogger(), logging.NullHandler()
+    before = level.value
+    root.addHandler(discard)
+    level.value = max(before, CPP_ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            root.removeHandler(silent)
+    finally:
+        level.value = before
+        root.removeHandler(discard)
+
+
+def _cpp_log_level() -> ctypes.c_int:
+    """PyTorch's C++ log level; a variable without effect if this version of PyTorch does not export it."""
+    try:
+        return ctypes.c_int.in_dll(ctypes.CDLL(torch._C.__file__), "FLAGS_caffe2_log_level")
+    except (OSError, ValueError):
+        return ctypes.c_int()

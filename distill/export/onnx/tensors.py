@@ -1,4 +1,4 @@
-"""What an ONNX file takes: the tensors of a batch, by name, and a batch from them."""
+"""The inputs of an ONNX file: a batch as named tensors, and a batch from these tensors."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from distill.text.batching import Batch
 
 @dataclass(frozen=True)
 class Signature:
-    """The inputs of a kind of model.
+    """The inputs of a student or a teacher.
 
     Args:
-        inputs: what each holds, by name, in their order.
-        tensors: of a batch, in that order; a model without n-grams has no tensor for them.
-        batch: from these tensors.
+        inputs: name and description of each, in order.
+        tensors: the tensors of a batch, in that order; without n-grams the last is left out.
+        batch: the batch from these tensors.
     """
 
     inputs: dict[str, str]
     tensors: Callable[[Batch], list[Tensor]]
     batch: Callable[..., Batch]
 
-    def named(self, batch: Batch) -> dict[str, Tensor]:
-        """The tensors of a batch by name."""
+    def tensors_by_name(self, batch: Batch) -> dict[str, Tensor]:
+        """The tensors of a batch."""
         return dict(zip(self.inputs, self.tensors(batch), strict=False))
 
 
@@ -34,7 +34,7 @@ def _student_tensors(batch: Batch) -> list[Tensor]:
 
 
 def _student_batch(words: Tensor, lengths: Tensor, ngrams: Tensor | None = None) -> Batch:
-    # no n-gram has bucket 0, so their lengths need no input of their own
+    # bucket 0 is padding only, so the n-grams' lengths need no input of their own
     return Batch(words, lengths, None if ngrams is None else Batch(ngrams, (ngrams > 0).sum(1)))
 
 

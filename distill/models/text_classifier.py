@@ -1,4 +1,4 @@
-"""A trained teacher or student as one thing: raw texts in, labels and probabilities out."""
+"""A trained teacher or student behind one interface: raw texts in, labels and probabilities out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,61 +14,62 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.errors import require_texts
+from distill.models.checkpoint import load_student_parts
 from distill.models.inference import best_device, predict, predict_logits
-from distill.models.registry import CARD as STUDENT_CARD
-from distill.models.registry import load_student_parts
 from distill.models.teacher import load_teacher_parts
-from distill.text.batching import Batch, ModelOutput, PackedIds
+from distill.models.tokenizer import TextTokenizer
+from distill.storage.run_folder import STUDENT_CARD
+from distill.text.batching import Batch, ModelOutput
 from distill.text.segmentation import Segmenter
-
-
-class Input(Protocol):
-    """How raw texts become token ids."""
-
-    def encode(self, texts: Sequence[str]) -> PackedIds:
-        """Token ids of raw texts."""
-        ...
 
 
 @dataclass(frozen=True)
 class TextClassifier:
-    """A model with its input and the names of its classes."""
+    """A model with its tokenizer and the names of its classes.
+
+    Args:
+        model: gives logits, and by ``output(batch)`` the vectors that they are computed from.
+        tokenizer: raw texts to token ids.
+        labels: the classes, in the order of the logits that :meth:`logits` returns.
+        temperature: logits are divided by it before the softmax; calibrated on dev.
+        order: for each label the model's output that belongs to it; empty: the same order.
+    """
 
     model: nn.Module
-    input: Input
+    tokenizer: TextTokenizer
     labels: tuple[str, ...]
-    temperature: float = 1.0  # of its probabilities, set on dev
-    order: tuple[int, ...] = ()  # places of the model's outputs; empty: as they are
+    temperature: float = 1.0
+    order: tuple[int, ...] = ()
 
     def logits(self, texts: Sequence[str], what: str = "") -> Tensor:
-        """Logits in input order, shape (texts, classes); with a progress bar if ``what`` names it."""
+        """Logits in input order, shape (texts, classes); ``what`` labels a progress bar."""
         require_texts(texts)
         if not len(texts):
             return torch.empty(0, len(self.labels))
-        logits = predict_logits(self.model, self.input.encode(texts), what)
+        logits = predict_logits(self.model, self.tokenizer.encode(texts), what)
         return logits[:, list(self.order)] if self.order else logits
 
-    def in_order(self, places: Sequence[int]) -> TextClassifier:
-        """The same classifier with its classes in another order: ``places`` says where each stood."""
-        labels = tuple(self.labels[place] for place in places)
-        return dataclasses.replace(self, labels=labels, order=tuple(places))
+    def reordered(self, order: Sequence[int]) -> TextClassifier:
+        """The same classifier with its classes in another order: ``order`` holds each class's present index."""
+        labels = tuple(self.labels[index] for index in order)
+        return dataclasses.replace(self, labels=labels, order=tuple(order))
 
     def vectors(self, texts: Sequence[str], what: str = "") -> Tensor:
-        """What a student may imitate: an encoder's layers or a student's vector, (texts, layers, width), float16."""
+        """Representations for hints: a teacher's layers or a student's vector, (texts, layers, width), float16."""
         model: Any = self.model
-        layers = getattr(model, "layer_vectors", lambda batch: model.answer(batch).vector[:, None].half())
-        return predict(model, layers, self.input.encode(texts), what)
+        layers = getattr(model, "layer_vectors", lambda batch: model.output(batch).vector[:, None].half())
+        return predict(model, layers, self.tokenizer.encode(texts), what)
 
     def logits_and_vectors(self, texts: Sequence[str], what: str = "") -> Tensor:
-        """A text's logits, then the vector that they were made from: (texts, classes + width), float16."""
+        """A text's logits, then the vector that they were computed from: (texts, classes + width), float16."""
         model: Any = self.model
         order = list(self.order) or list(range(len(self.labels)))
 
-        def ask(batch: Batch) -> Tensor:
-            answer: ModelOutput = model.answer(batch)
-            return torch.cat([answer.logits[:, order], answer.vector], dim=1).half()
+        def concatenated(batch: Batch) -> Tensor:
+            output: ModelOutput = model.output(batch)
+            return torch.cat([output.logits[:, order], output.vector], dim=1).half()
 
-        return predict(model, ask, self.input.encode(texts), what)
+        return predict(model, concatenated, self.tokenizer.encode(texts), what)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of every text."""
@@ -79,7 +80,7 @@ class TextClassifier:
         return np.asarray((self.logits(texts) / self.temperature).softmax(1).numpy())
 
     def to(self, device: torch.device) -> TextClassifier:
-        """Move the model; returns self."""
+        """Move the model to a device; returns self."""
         self.model.to(device)
         return self
 
@@ -90,12 +91,12 @@ class TextClassifier:
 
 
 def load(folder: str | Path, segmenter: Segmenter | None = None) -> TextClassifier:
-    """A teacher or a student, whichever the folder holds; ``segmenter`` as in :func:`load_student`."""
+    """Load a student or a teacher, whichever the folder holds; ``segmenter`` as in :func:`load_student`."""
     return load_student(folder, segmenter) if (Path(folder) / STUDENT_CARD).is_file() else load_teacher(folder)
 
 
 def load_student(folder: str | Path, segmenter: Segmenter | None = None) -> TextClassifier:
-    """A student from its folder, for example ``runs/demo/student``, on the CPU.
+    """Load a student from its folder, for example ``runs/demo/student``, on the CPU.
 
     Args:
         folder: the student's.
@@ -105,5 +106,5 @@ def load_student(folder: str | Path, segmenter: Segmenter | None = None) -> Text
 
 
 def load_teacher(folder: str | Path) -> TextClassifier:
-    """A teacher from its folder, for example ``runs/demo/teacher``, on CUDA when present."""
+    """Load a teacher from its folder, for example ``runs/demo/teacher``, on the GPU if there is one."""
     return TextClassifier(*load_teacher_parts(Path(folder))).to(best_device())

@@ -1,0 +1,102 @@
+"""The schema of a bundle's arrays: faults are named, docs/runtime.md has its table, older bundles match it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from distill.errors import UserError
+from distill.runtime import schema
+from distill.runtime.bundle import read_bundle
+
+Arrays = dict[str, NDArray[Any]]
+ROOT = Path(__file__).parents[2]
+FIXTURE = ROOT / "tests" / "fixtures" / "bundle"
+
+
+@pytest.fixture
+def card() -> dict[str, Any]:
+    return read_bundle(FIXTURE).card
+
+
+@pytest.fixture
+def arrays() -> Arrays:
+    return dict(read_bundle(FIXTURE).arrays)
+
+
+def test_an_older_bundle_matches(card: dict[str, Any], arrays: Arrays) -> None:
+    assert schema.faults(card, arrays) == []
+    assert {spec.name for spec in schema.specs_of(card)} == set(arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "fault"),
+    [
+        ("words", None, "array words is missing, int16 (85, 8) is needed"),
+        ("words", np.zeros((85, 8), np.float32), "array words is float32 (85, 8), int16 (85, 8) is needed"),
+        ("words.scale", np.zeros(9, np.float32), "array words.scale is float32 (9,), float32 (8,) is needed"),
+        ("bias.back", np.zeros((4, 8), np.float32), "array bias.back is float32 (4, 8), float32 (32,) is needed"),
+        (
+            "input.ahead",
+            np.zeros((8, 24), np.float32),
+            "array input.ahead is float32 (8, 24), float32 (8, 32) is needed",
+        ),
+        ("lexicon.words", np.zeros(84, np.int32), "array lexicon.words is int32 (84,), int32 (85,) is needed"),
+        ("lexicon.start", np.zeros(3), "array lexicon.start is float64 (3,), float64 (4,) is needed"),
+        ("ngrams.row_of", None, "array ngrams.row_of is missing, uint16 (buckets,) is needed"),
+        ("classifier.bias", np.zeros((), np.float32), "array classifier.bias is float32 (), float32 (3,) is needed"),
+    ],
+)
+def test_a_fault_names_the_array_what_is_needed_and_what_was_found(
+    name: str, array: NDArray[Any] | None, fault: str, card: dict[str, Any], arrays: Arrays
+) -> None:
+    changed = {key: value for key, value in arrays.items() if key != name} | ({} if array is None else {name: array})
+    assert schema.faults(card, changed) == [fault]
+    with pytest.raises(UserError, match=f"this bundle is broken: {re.escape(fault)}"):
+        schema.check(card, changed, "bundle", "hint")
+
+
+def test_the_first_faults_are_shown(card: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"array words is missing, .*; and 20 more like it"):
+        schema.check(card, {}, "bundle", "hint")
+
+
+@pytest.mark.parametrize(
+    ("network", "fault"),
+    [
+        ({"architecture": "rnn"}, "unknown network 'rnn', one of bilstm, textcnn, average is needed"),
+        ({"architecture": "bilstm"}, "network.hidden is None, a whole number above 0 is needed"),
+        ({"architecture": "bilstm", "hidden": True}, "network.hidden is True, a whole number above 0 is needed"),
+        ({"architecture": "bilstm", "hidden": 8, "cell": "rnn"}, "network.cell is 'rnn', lstm or gru is needed"),
+        ({"architecture": "textcnn", "hidden": 8, "spans": 0}, "network.spans is 0, a whole number above 0 is needed"),
+        ({}, "'architecture'"),
+        ([], "list indices"),
+    ],
+)
+def test_a_card_with_another_network(network: Any, fault: str, card: dict[str, Any], arrays: Arrays) -> None:
+    with pytest.raises(UserError, match=f"this bundle is broken: {fault}"):
+        schema.check({**card, "network": network}, arrays, "bundle", "hint")
+
+
+def test_sizes_depend_on_the_card(card: dict[str, Any]) -> None:
+    gru = {**card, "network": {"architecture": "bilstm", "hidden": 8, "cell": "gru"}}
+    assert schema.sizes_of(gru) == {"classes": 3, "pools": 4, "hidden": 8, "gates": 3}
+    textcnn = {**card, "network": {"architecture": "textcnn", "hidden": 8, "spans": 4}, "ngram_characters": 0}
+    assert schema.sizes_of(textcnn) == {"classes": 3, "pools": 2, "hidden": 8, "spans": 4, "taps": 10}
+    assert not any(spec.name.startswith("ngrams") for spec in schema.specs_of(textcnn))
+
+
+def test_the_table_in_the_documents_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs" / "runtime.md").read_text(encoding="utf-8")
+    assert "| `recurrent_bias.back` | float32 | (gates * hidden) |" in page
+    assert module.with_tables(page) == page, "python docs/make_reference.py"
