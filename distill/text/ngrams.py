@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.runtime.constants import NGRAM_BITS, NGRAM_BOUNDARY
 from distill.text.segmentation import MASKED
 
 LONGEST = 3  # characters of an n-gram at most
-BITS = 21  # hold any code point + 1, and the boundary sign
-BOUNDARY = np.array([0x110001], dtype=np.uint64)  # at both ends of a text; no code point + 1 is as large
+BOUNDARY = np.array([NGRAM_BOUNDARY], dtype=np.uint64)  # at both ends of a text; no code point + 1 is as large
 
 
 def ngram_ids(text: str, buckets: int) -> NDArray[np.int64]:
@@ -28,12 +28,12 @@ def ngram_ids(text: str, buckets: int) -> NDArray[np.int64]:
 
 
 def _keys(piece: str, first: bool, last: bool) -> NDArray[np.uint64]:
-    """One number an n-gram, different for different n-grams: code points + 1 side by side, ``BITS`` bits each."""
+    """One number an n-gram, different for different n-grams: code points + 1 side by side, ``NGRAM_BITS`` bits each."""
     points = np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64) + np.uint64(1)
     framed = np.concatenate([BOUNDARY[: int(first)], points, BOUNDARY[: int(last)]])
     grown, keys = framed, [points]
     for length in range(1, LONGEST):
-        grown = grown[:-1] | framed[length:] << np.uint64(BITS * length)
+        grown = grown[:-1] | framed[length:] << np.uint64(NGRAM_BITS * length)
         keys.append(grown)
     return np.concatenate(keys)
 

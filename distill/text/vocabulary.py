@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.errors import UserError
+from distill.runtime import constants
 from distill.storage.atomic import write_file
 from distill.text.segmentation import MASKED
 
 PAD, UNKNOWN = "<pad>", "<unk>"
-PAD_ID, UNKNOWN_ID = 0, 1
+PAD_ID, UNKNOWN_ID = 0, constants.UNKNOWN_ID
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@
 #define SCORE_MASK 0x3FFF       /* bits of a trie node's entry: index of a word's score, 0 if jieba does not know it */
 #define HAS_CHILDREN 0x4000     /* bit of an entry: longer words begin with this one; set when the trie is built */
 #define FORCE_SPLIT 0x8000      /* bit of an entry: the hidden Markov model must not form this word */
+#define UNKNOWN_ID 1            /* id of unknown words and of "[UNK]" in every vocabulary; 0 is padding */
 #define NGRAM_BITS 21           /* bits of one character in an n-gram's key: a code point + 1 */
 #define NGRAM_BOUNDARY 0x110001 /* key of the boundary sign at both ends of a text; above every code point + 1 */
 

@@ -124,22 +124,22 @@ int distill_segment(const Lexicon *lexicon, const Texts *texts, int64_t *spans, 
 }
 
 /* Write the ids of a segmented text and return their number. A word outside the vocabulary is replaced by its
- * characters; id 1 (unknown) stands for "[UNK]", for an unknown character, and for a text without words. */
+ * characters; UNKNOWN_ID stands for "[UNK]", for an unknown character, and for a text without words. */
 static int32_t write_ids(const Lexicon *lexicon, const Segmentation *text, int64_t max_length, int32_t *ids) {
     int64_t count = 0;
     for (int64_t i = 0; i < text->word_count && count < max_length; i++) {
         const Word word = text->words[i];
         const int32_t id = lexicon->ids[word.node];
         if (id || is_mask(text->points + word.begin, word.end - word.begin)) {
-            ids[count++] = id ? id : 1;
+            ids[count++] = id ? id : UNKNOWN_ID;
             continue;
         }
         for (int64_t j = word.begin; j < word.end && count < max_length; j++) {
             const int32_t char_id = lexicon->ids[text->chars[j]];
-            ids[count++] = char_id ? char_id : 1;
+            ids[count++] = char_id ? char_id : UNKNOWN_ID;
         }
     }
-    if (!count) ids[count++] = 1;
+    if (!count) ids[count++] = UNKNOWN_ID;
     return count;
 }
 
