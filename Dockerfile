@@ -1,7 +1,7 @@
-# The student without PyTorch: --mode serve, or --mode predict. docs/tutorial.md shows its use.
+# An image of the student without PyTorch, for --mode serve and --mode predict. docs/tutorial.md shows how to use it.
 FROM python:3.11-slim AS builder
-# Processors that the kernels are for: x86-64-v3 has AVX2 (Intel since 2013, AMD since 2015), x86-64-v4 AVX-512;
-# armv8-a on Arm; native: those like the one that builds.
+# Processors for which the kernels are compiled: x86-64-v3 has AVX2 (Intel since 2013, AMD since 2015) and x86-64-v4 has
+# AVX-512; armv8-a is for Arm; native is for processors like the one that builds.
 ARG MARCH=x86-64-v3
 ENV DISTILL_MARCH=$MARCH DISTILL_CACHE=/opt/kernels PATH=/opt/venv/bin:$PATH
 # hadolint ignore=DL3008
@@ -14,7 +14,7 @@ COPY requirements-runtime.txt requirements-serve.txt ./
 RUN pip install --no-cache-dir -r requirements-serve.txt
 COPY distill.py ./
 COPY distill distill/
-# The folder is made beforehand, as one that the program makes can be read by its owner alone.
+# Create the folder first: if the program creates it, only its owner can read it.
 RUN mkdir /opt/kernels && python -c "from distill.runtime.native import library; library()"
 
 FROM python:3.11-slim

@@ -6,16 +6,16 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow coverage lint types browser clean
 
-demo: $(VENV)/demo.installed  ## teacher, students and report on the embedded reviews, by settings that take minutes
+demo: $(VENV)/demo.installed  ## train teacher and students on the embedded reviews and write the report, in minutes
 	$(BIN)/python distill.py --teacher_epochs 2 --vectors bundled --general_words 0 --general_sentences 0
 
-test: lint types  ## lint, types, tests
+test: lint types  ## lint, type checks, tests
 	$(PYTEST) $(PARALLEL)
 
-test-slow: $(VENV)/test.installed  ## the tests marked slow, with the real weights
+test-slow: $(VENV)/test.installed  ## the tests marked slow, which use the real weights
 	$(PYTEST) -m slow
 
-coverage: $(VENV)/test.installed  ## the tests again, twice as slow, and which lines they run
+coverage: $(VENV)/test.installed  ## the tests with line coverage, twice as slow
 	$(PYTEST) $(PARALLEL) --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/test.installed
@@ -37,13 +37,13 @@ $(VENV)/test.installed: $(wildcard requirements-*.txt) $(VENV)/demo.installed
 
 APT := timeout 600 env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=30
 
-browser:  ## a browser for the tests of the page, which are skipped without one
+browser:  ## install a browser for the tests of the page, which are skipped without one
 	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then \
 		echo "browser: the tests of the page use this one"; \
 	elif [ "$$(id -u)" != 0 ] || ! grep -qx 'ID=debian' /etc/os-release; then \
-		echo "browser: none, so the tests of the page are skipped; as root: apt install chromium"; \
+		echo "browser: none found, so the tests of the page are skipped; to install one: apt install chromium (as root)"; \
 	elif $(APT) update && $(APT) install --yes --no-install-recommends chromium >/dev/null; then \
-		echo "browser: chromium was installed by apt"; \
+		echo "browser: apt installed chromium"; \
 	else \
 		echo "browser: apt could not install chromium, so the tests of the page are skipped"; \
 	fi
