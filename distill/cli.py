@@ -27,46 +27,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 for success, 2 for an error that the user can fix, 130 after Ctrl-C, 141 when the reader
     of a pipe has closed it.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        _do(vars(parser().parse_args(given)))
+        _dispatch(vars(parser().parse_args(arguments)))
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print("\ninterrupted; finished stages are kept: run the same command again to continue", file=sys.stderr)
         return 130
     except BrokenPipeError:  # as in distill … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush is quiet
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would fail again
         return 141
     except Exception as error:
-        if "--debug" in given:
+        if "--debug" in arguments:
             traceback.print_exc()
-        fault = _fault(error)
-        if fault is None:
+        user_error = _user_error(error)
+        if user_error is None:
             raise
-        print(f"error: {fault}", file=sys.stderr)
+        print(f"error: {user_error}", file=sys.stderr)
         return 2
 
 
-def _fault(error: Exception) -> UserError | None:
-    """The error to show to the user: one of our own, or the system's about a file; None for a bug."""
+def _user_error(error: Exception) -> UserError | None:
+    """The error as one that the user can fix: ours, or the operating system's about a file; None for a bug."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError) and error.filename:
         return UserError(
-            (error.strerror or "cannot be used").lower(), error.filename, "check the path and its permissions"
+            (error.strerror or "cannot be read or written").lower(),
+            error.filename,
+            "check the path and its permissions",
         )
     return None
 
 
-def _do(typed: dict[str, Any]) -> None:
+def _dispatch(flags: dict[str, Any]) -> None:
     """Do what the flags ask for: print a completion script, write a settings file, or run a mode."""
-    if "completion" in typed:
-        print(completion(typed["completion"]))
+    if "completion" in flags:
+        print(completion(flags["completion"]))
         return
-    settings = settings_from(typed)
-    if "save_config" in typed:
-        _save_config(Path(typed["save_config"]), settings)
+    settings = settings_from(flags)
+    if "save_config" in flags:
+        _save_config(Path(flags["save_config"]), settings)
         return
     _run(settings)
 
@@ -77,7 +79,7 @@ def _save_config(path: Path, settings: Settings) -> None:
 
     mode = MODES[settings.run.mode]
     if path.is_dir():
-        raise UserError("a file is needed, this is a folder", path, "--save_config FILE")
+        raise UserError("this is a folder, a file is needed", path, "--save_config FILE")
     if mode.chooses_settings:
         from distill.commands import with_chosen_settings
 

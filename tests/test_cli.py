@@ -129,7 +129,7 @@ def test_the_settings_file_and_back(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert settings("--config", other) == settings("--seeds", "4", "--mode", "tune")
     assert "none.toml: no such file or directory" in fault(capsys, "--config", str(tmp_path / "none.toml"))
     for folder in ("", "/", str(tmp_path)):
-        assert "a file is needed, this is a folder -> --save_config FILE" in fault(capsys, "--save_config", folder)
+        assert "this is a folder, a file is needed -> --save_config FILE" in fault(capsys, "--save_config", folder)
 
 
 def replace_command(monkeypatch: pytest.MonkeyPatch, mode: str, does: Callable[[Settings], list[Path]]) -> None:

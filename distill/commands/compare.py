@@ -1,4 +1,4 @@
-"""Which way of teaching gives most: objectives x students x seeds, against the student alone and a linear floor."""
+"""``--mode compare``: objectives x students x seeds, compared with the student alone and the linear baseline."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from distill.progress import log
 
 
 def compare(run: Run) -> list[Path]:
-    """Train what --students, --objectives, --unlabeled and --teachers ask for; one table of all of it on test.
+    """Train every student with every objective, and write one table of their results on test.
 
-    What is asked for is read first, so that a fault in it shows before hours of training.
+    All settings and texts are read first, so that an error in them shows before hours of training.
     """
     students, objectives, left_out, _ = _students(run), _objectives(run), class_left_out(run), run.extra
     files = [] if run.settings.transfer.teacher else train_teacher(run)
@@ -35,8 +35,8 @@ def compare(run: Run) -> list[Path]:
     for number, entry in enumerate(entries, 1):
         log.info("compare, row %d of %d: %s", number, len(entries), entry.name)
         train_seeds(run, entry.spec, entry.folders)
-    without = [] if left_out is None else without_class(run, left_out, entries[0].spec.student)
-    text, written = evaluate_comparison(run, entries, without)
+    held_out_class = [] if left_out is None else without_class(run, left_out, entries[0].spec.student)
+    text, written = evaluate_comparison(run, entries, held_out_class)
     log.info("\n%s", text)
     return files + written
 
@@ -50,67 +50,102 @@ def prepare_teachers(run: Run) -> None:
 
 
 def _students(run: Run) -> list[str]:
-    names = [name.strip() for name in run.settings.compare.students.split(",") if name.strip()]
+    """The networks of --students."""
+    names = _split(run.settings.compare.students)
     unknown = [name for name in names if name not in STUDENTS]
     if unknown or not names:
-        what = f"--students: {', '.join(unknown) or 'nothing'} is none of {', '.join(STUDENTS)}"
-        raise UserError(what, "settings", "--students bilstm,average")
-    return list(dict.fromkeys(names))
+        what = f"unknown network {', '.join(unknown)}" if unknown else "no network is named"
+        what += f"; the networks are {', '.join(STUDENTS)}"
+        raise UserError(what, "--students", "--students bilstm,average")
+    return names
 
 
 def _objectives(run: Run) -> list[ObjectiveSettings]:
-    names = [name.strip() for name in run.settings.compare.objectives.split(",") if name.strip()]
-    chosen = [dataclasses.replace(run.settings.objective, objective=name) for name in dict.fromkeys(names)]
-    if not chosen or any(objective.is_alone for objective in chosen):
-        what = "--objectives: one leaves the teacher out; the student alone is among the rows anyway"
-        raise UserError(what, "settings", "--objectives logits,soft")
-    return chosen
+    """The objectives of --objectives; each needs something besides the labels."""
+    objective = run.settings.objective
+    objectives = [dataclasses.replace(objective, objective=name) for name in _split(run.settings.compare.objectives)]
+    alone = [objective.objective for objective in objectives if objective.is_alone]
+    if alone or not objectives:
+        what = (
+            f"{alone[0]} learns from the labels alone, which is compared anyway" if alone else "no objective is named"
+        )
+        raise UserError(what, "--objectives", "--objectives logits,soft")
+    return objectives
+
+
+def _split(names: str) -> list[str]:
+    """Comma-separated names, each once."""
+    return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
 
 
 def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSettings]) -> list[Entry]:
-    """The rows: every student alone and by every objective; the first objective with more texts and more teachers."""
-    teachers, alone, first = teacher_folders(run), run.settings.alone().objective, objectives[0]
-    several = f", {len(teachers)} teachers"
-    entries: list[Entry] = []
-
-    @functools.cache
-    def weight(teachers: tuple[Path, ...]) -> float:
-        return choose_linear_weight(run, teachers)
-
-    def add(student: str, what: str, objective: ObjectiveSettings, against: str = "", **spec: Any) -> str:
-        taught = bool(spec.get("teachers"))
-        entry = Entry(
-            name=f"{student}, {what}",
-            objective=LABELS if objective.is_alone else objective.objective,
-            spec=StudentSpec(
-                run.student_settings(student, taught=taught),
-                objective,
-                general=run.general if taught and not STUDENTS[student].transductive else (),
-                linear_weight=weight(spec.get("teachers", ())),
-                **spec,
-            ),
-            folders=row_folders(run, f"{student}, {what}"),
-            against=against,
-        )
-        entries.append(entry)
-        return entry.name
-
+    """The rows of the comparison."""
+    rows = _Rows(run, objectives)
     for student in students:
-        base, general = add(student, "alone", alone), 0 if STUDENTS[student].transductive else len(run.general)
+        rows.add_student(student)
+    return rows.entries
+
+
+class _Rows:
+    """Collects the rows of the comparison."""
+
+    def __init__(self, run: Run, objectives: Sequence[ObjectiveSettings]) -> None:
+        self.run, self.objectives = run, objectives
+        self.teachers = teacher_folders(run)
+        self.alone = run.settings.alone().objective
+        self.linear_weight = functools.cache(functools.partial(choose_linear_weight, run))
+        self.entries: list[Entry] = []
+
+    def add_student(self, student: str) -> None:
+        """Add a network's rows: alone, with every objective, and with the first objective and all teachers.
+
+        A student that reads more texts than train is compared with the student alone that is trained for as many steps.
+        """
+        base = self._add(student, "alone", self.alone)
+        general = 0 if STUDENTS[student].transductive else len(self.run.general)
         if general:
-            texts = len(run.data.train) + general
-            base = add(student, "alone, as many steps", alone, budget=texts, general_budget=general)
-        for objective in objectives:
-            one = teachers[:1] if objective.needs_teacher else ()
-            add(student, objective.objective, objective, base, teachers=one)
-        if len(teachers) > 1:
-            add(student, first.objective + several, first, base, teachers=teachers)
-        if run.extra:
-            texts = len(run.transfer_set) + general
-            name = "alone, as many steps" + f" as {transfer_name(run)}" * bool(general)
-            base = add(student, name, alone, budget=texts, general_budget=general)
-            more = f"{first.objective}, {transfer_name(run)}"
-            add(student, more, first, base, teachers=teachers[:1], extra=run.extra)
-            if len(teachers) > 1:
-                add(student, more + several, first, base, teachers=teachers, extra=run.extra)
-    return entries
+            texts = len(self.run.data.train) + general
+            base = self._add(student, "alone, as many steps", self.alone, budget=texts, general_budget=general)
+        for objective in self.objectives:
+            teachers = self.teachers[:1] if objective.needs_teacher else ()
+            self._add(student, objective.objective, objective, base, teachers=teachers)
+        self._add_all_teachers(student, self.objectives[0].objective, base)
+        if self.run.extra:
+            self._add_extra_texts(student, general)
+
+    def _add_extra_texts(self, student: str, general: int) -> None:
+        """Add the rows of the student that reads the texts without labels too."""
+        first, transfer = self.objectives[0], transfer_name(self.run)
+        texts = len(self.run.transfer_set) + general
+        name = "alone, as many steps" + f" as {transfer}" * bool(general)
+        base = self._add(student, name, self.alone, budget=texts, general_budget=general)
+        name = f"{first.objective}, {transfer}"
+        self._add(student, name, first, base, teachers=self.teachers[:1], extra=self.run.extra)
+        self._add_all_teachers(student, name, base, extra=self.run.extra)
+
+    def _add_all_teachers(self, student: str, name: str, base: str, **spec: Any) -> None:
+        """Add the row of the first objective with all teachers, if there are several."""
+        if len(self.teachers) > 1:
+            name += f", {len(self.teachers)} teachers"
+            self._add(student, name, self.objectives[0], base, teachers=self.teachers, **spec)
+
+    def _add(self, student: str, name: str, objective: ObjectiveSettings, against: str = "", **spec: Any) -> str:
+        """Add a row; ``spec`` are fields of :class:`StudentSpec`. Returns the row's name."""
+        teachers: tuple[Path, ...] = spec.get("teachers", ())
+        name = f"{student}, {name}"
+        self.entries.append(
+            Entry(
+                name=name,
+                objective=LABELS if objective.is_alone else objective.objective,
+                spec=StudentSpec(
+                    self.run.student_settings(student, taught=bool(teachers)),
+                    objective,
+                    general=self.run.general if teachers and not STUDENTS[student].transductive else (),
+                    linear_weight=self.linear_weight(teachers),
+                    **spec,
+                ),
+                folders=row_folders(self.run, name),
+                against=against,
+            )
+        )
+        return name

@@ -1,4 +1,4 @@
-"""The last stage: test is opened once, for every trained model of the run, and the report is written."""
+"""``--mode test``: evaluate every trained model of the run on test, once, and write the report."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from distill.reporting.summary import LinearResult, Report
 from distill.storage.fingerprints import package_versions, read_provenance
 
 Key = tuple[str, int]  # kind of model, seed
-MAKE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}
+TRAIN_MODE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}
 
 
 def test(run: Run) -> list[Path]:
-    """What every trained model of this run reaches on test, and how fast."""
-    folders = _teachers(run) | _trained(run)
+    """Measure the accuracy and the speed of every trained model, and write the report and the models' cards."""
+    folders = _named_teachers(run) | _trained_models(run)
     if not folders:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
-    _check(run, folders)
+    _check_provenance(run, folders)
     teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
     context = evaluation_context(run)
     provenance = {kind: read_provenance(path) for (kind, _), path in reversed(folders.items())}
@@ -48,8 +48,8 @@ def test(run: Run) -> list[Path]:
         linear=_linear_result(run, context, folders),
         warning=teacher_warning(run, teachers) if teachers else "",
         missing=[
-            f"Not there: {kind}; {COMMAND} {command}"
-            for kind, command in MAKE.items()
+            f"Not trained: {kind}. To train it: {COMMAND} {mode}"
+            for kind, mode in TRAIN_MODE.items()
             if kind not in {name for name, _ in folders}
         ],
         comparison=_comparison(run),
@@ -57,11 +57,11 @@ def test(run: Run) -> list[Path]:
     )
     text, files = write(report, run.folder.report)
     log.info("\n%s", text)
-    return [*files, *_cards(run, folders, report)]
+    return [*files, *_update_cards(run, folders, report)]
 
 
 def _outcomes(run: Run, folders: dict[Key, Path], texts: Sequence[str]) -> list[Outcome]:
-    """What every model says of the test texts, and how fast."""
+    """Every model's logits of the test texts, its speed and its size."""
     models = {
         key: open_teacher(run, path) if key[0] == TEACHER else load_student(path, run.segmenter)
         for key, path in folders.items()
@@ -94,19 +94,19 @@ def _linear_result(run: Run, context: EvaluationContext, folders: dict[Key, Path
 
 
 def _comparison(run: Run) -> ComparisonRecord | None:
-    """What an earlier comparison of this run wrote, if it was of the same data."""
+    """The results of an earlier --mode compare in this run, if it used the same data."""
     path = run.folder.compare / COMPARISON
     if not path.is_file():
         return None
     record, counts = read_record(path), run.data.counts
     if all(counts.get(key, count) == count for key, count in record.data.items()):
         return record
-    log.info("%s: left out of the report, it is of other data", path)
+    log.info("%s: left out of the report, it was made with other data", path)
     return None
 
 
-def _cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
-    """The cards of the run's own models, with what was measured."""
+def _update_cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
+    """Add the test results to the model cards in the run's folder."""
     return [
         add_results(run, folder, dataclasses.asdict(report.context.scores(outcome.predicted)))
         for folder, outcome in zip(folders.values(), report.outcomes, strict=True)
@@ -114,47 +114,55 @@ def _cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
     ]
 
 
-def _teachers(run: Run) -> dict[Key, Path]:
-    """Folders of the teachers of --teacher."""
-    given = run.settings.transfer.teacher
-    return {(TEACHER, place): folder for place, folder in enumerate(teacher_folders(run))} if given else {}
+def _named_teachers(run: Run) -> dict[Key, Path]:
+    """Folders of the teachers that --teacher names."""
+    if not run.settings.transfer.teacher:
+        return {}
+    return {(TEACHER, index): folder for index, folder in enumerate(teacher_folders(run))}
 
 
-def _trained(run: Run) -> dict[Key, Path]:
-    """Folders of the run's trained models, the teacher first; of a kind all seeds that were trained alike.
+def _trained_models(run: Run) -> dict[Key, Path]:
+    """Folders of the run's trained models, the teachers first; of each kind, the seeds with the settings of the first.
 
     With --teacher the run's own teachers are left out.
     """
-    found: dict[Key, Path] = {}
-    for kind in MAKE if not run.settings.transfer.teacher else (ALONE, DISTILLED):
-        alike = None
-        for place in itertools.count():
-            folder = run.folder.model(kind, place)
+    folders: dict[Key, Path] = {}
+    for kind in TRAIN_MODE if not run.settings.transfer.teacher else (ALONE, DISTILLED):
+        first = None
+        for index in itertools.count():
+            folder = run.folder.model(kind, index)
             record = read_provenance(folder)
             if record is None:
                 break
             seed = record.pop("seed")
-            record = {key: value for key, value in record.items() if value is not None}  # absent in older records
-            alike = alike or record
-            if record == alike:
-                found[kind, seed] = folder
-    return found
+            record = {key: value for key, value in record.items() if value is not None}  # older records lack these keys
+            first = first or record
+            if record == first:
+                folders[kind, seed] = folder
+    return folders
 
 
-def _check(run: Run, folders: dict[Key, Path]) -> None:
-    """Refuse models of other data, and students of other teachers than the run's own (or those of --teacher)."""
+def _check_provenance(run: Run, folders: dict[Key, Path]) -> None:
+    """Refuse models that were trained on other data, and students of other teachers than the evaluated ones.
+
+    Raises:
+        UserError: there is such a model.
+    """
     teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
-    identities = [model_fingerprints(folder) for folder in teachers]
+    fingerprints = [model_fingerprints(folder) for folder in teachers]
     for (kind, _), folder in folders.items():
-        if not (kind == TEACHER and run.settings.transfer.teacher):  # of which teacher_folders has warned
+        if not (kind == TEACHER and run.settings.transfer.teacher):  # teacher_folders has warned of these
             run.check_same_data(folder, "all")
         taught_by = (read_provenance(folder) or {}).get("teacher") or []
-        if kind == DISTILLED and teachers and taught_by != identities[: len(taught_by)]:
-            raise UserError("it was taught by another teacher", folder, f"{COMMAND} train_student, or --teacher FOLDER")
+        if kind == DISTILLED and teachers and taught_by != fingerprints[: len(taught_by)]:
+            what = "this student was distilled from another teacher"
+            raise UserError(
+                what, folder, f"train it again: {COMMAND} train_student, or name its teacher: --teacher FOLDER"
+            )
 
 
 def _times(models: dict[Key, TextClassifier], texts: Sequence[str]) -> dict[Key, dict[str, float]]:
-    """Milliseconds a text on the processor and, where there is one, on the GPU."""
+    """Milliseconds per text on the CPU and, if there is one, on the GPU."""
     times: dict[Key, dict[str, float]] = {key: {} for key in models}
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
         for model in models.values():
@@ -166,7 +174,7 @@ def _times(models: dict[Key, TextClassifier], texts: Sequence[str]) -> dict[Key,
 
 
 def evaluation_context(run: Run) -> EvaluationContext:
-    """The run's test set, and how everything is measured on it."""
+    """The run's test set and the conditions of the evaluation."""
     return EvaluationContext(
         texts=[example.text for example in run.data.test],
         gold=labels_of(run.data.test).numpy(),
@@ -179,7 +187,7 @@ def evaluation_context(run: Run) -> EvaluationContext:
 
 
 def timing_sentence(texts: int) -> str:
-    """How and on what the times were taken."""
+    """A sentence about how and on which hardware the times were measured."""
     precision = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
     gpu = f", GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
@@ -190,7 +198,7 @@ def timing_sentence(texts: int) -> str:
 
 
 def first_of_text(examples: Sequence[Example]) -> NDArray[np.bool_]:
-    """Marks the first row of every distinct text."""
+    """A mask (rows,) of the first row of every distinct text."""
     ids = np.array([example.id for example in examples])
     first = np.zeros(len(ids), dtype=np.bool_)
     first[np.unique(ids, return_index=True)[1]] = True

@@ -1,4 +1,4 @@
-"""The shipping stage: a trained student (and its teacher) as files that others run."""
+"""``--mode export``: a trained student as a bundle, or student and teacher as ONNX files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from distill.text.vocabulary import Vocabulary
 
 
 def export(run: Run) -> list[Path]:
-    """Write the student's bundle, sent to the Hub if asked, or with ``--format onnx`` student and teacher as ONNX."""
+    """Write the student's bundle (--push_to_hub uploads it), or with --format onnx student and teacher as ONNX files.
+
+    Raises:
+        UserError: there is no trained student, several are named, or the upload is not possible.
+    """
     students, settings = trained_students(run), run.settings.export
     if len(students) > 1:
-        raise UserError(f"{len(students)} students are named, one is exported", "--student_folder", "name one")
+        raise UserError(f"{len(students)} students are named, only one can be exported", "--student_folder", "name one")
     if settings.push_to_hub and settings.format != "bundle":
-        raise UserError("what is sent to the Hub is a bundle", "--push_to_hub", "leave out --format")
+        raise UserError("only a bundle can be uploaded to the Hub", "--push_to_hub", "leave out --format")
     return [_bundle(run, students[0])] if settings.format == "bundle" else _onnx(run, students[0])
 
 
@@ -35,41 +39,42 @@ def _bundle(run: Run, student: Path) -> Path:
         hub.check(name)
     limit = run.settings.export.max_mb
     bundle = export_bundle(student, run.folder.bundle, 1e6 * limit if limit else math.inf, run.segmenter)
-    _say_what_pruning_costs(run, student, bundle)
+    _log_cost_of_pruning(run, student, bundle)
     bundle_card(student, bundle)
-    log.info("%s: %.1f MB, runs with requirements-runtime.txt alone", bundle, size_of(bundle) / 1e6)
+    log.info("%s: %.1f MB; to run it, requirements-runtime.txt is enough", bundle, size_of(bundle) / 1e6)
     if name:
-        log.info("sent to %s", hub.push(bundle, name))
+        log.info("uploaded to %s", hub.push(bundle, name))
     return bundle
 
 
-def _say_what_pruning_costs(run: Run, student: Path, bundle: Path) -> None:
-    """Dev accuracy with the words of the bundle and with all of them, where some did not fit."""
+def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
+    """If some words did not fit into the bundle, log the dev accuracy with and without them."""
     model, count = load_student(student, run.segmenter), len(read_bundle(bundle).arrays["words"])
     words: Any = model.tokenizer
-    every = words.vocabulary.words
-    if count == len(every):
+    vocabulary = words.vocabulary.words
+    if count == len(vocabulary):
         return
-    fewer = dataclasses.replace(model, tokenizer=dataclasses.replace(words, vocabulary=Vocabulary(every[:count])))
+    pruned = dataclasses.replace(model, tokenizer=dataclasses.replace(words, vocabulary=Vocabulary(vocabulary[:count])))
     texts, gold = [example.text for example in run.data.dev], labels_of(run.data.dev)
-    accuracies = [float((one.logits(texts).argmax(1) == gold).double().mean()) for one in (fewer, model)]
+    accuracies = [float((one.logits(texts).argmax(1) == gold).double().mean()) for one in (pruned, model)]
     size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
-    log.info("%s: %d of %d words fit into %s", bundle, count, len(every), size)
+    log.info("%s: %d of %d words fit into %s", bundle, count, len(vocabulary), size)
     log.info("%s: dev accuracy %.4f, with all words %.4f", bundle, *accuracies)
 
 
 def trained_students(run: Run) -> list[Path]:
-    """The students that are asked for, or the run's: the distilled one, or else the one alone.
+    """Folders of the students of --student_folder, or of the run's distilled student, or of its student alone.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no trained student.
     """
-    given = [Path(folder) for folder in run.settings.export.student_folder]
-    own = [run.folder.model(kind) for kind in (DISTILLED, ALONE)]
-    found = given or [folder for folder in own if (folder / STUDENT_CARD).is_file()][:1]
-    if not found:
-        raise UserError("no student is trained yet", run.folder.root, f"{COMMAND} train_student, or --student_folder")
-    return found
+    named = [Path(folder) for folder in run.settings.export.student_folder]
+    candidates = [run.folder.model(kind) for kind in (DISTILLED, ALONE)]
+    folders = named or [folder for folder in candidates if (folder / STUDENT_CARD).is_file()][:1]
+    if not folders:
+        hint = f"{COMMAND} train_student, or --student_folder FOLDER"
+        raise UserError("no student is trained yet", run.folder.root, hint)
+    return folders
 
 
 def _onnx(run: Run, student: Path) -> list[Path]:
@@ -81,5 +86,5 @@ def _onnx(run: Run, student: Path) -> list[Path]:
         written += export_teacher(teacher, target / "teacher")
         written += export_teacher(teacher, target / "teacher-int8", int8=True)
     else:
-        log.info("no teacher in %s: the student alone was exported", run.folder.root)
+        log.info("no teacher in %s: only the student was exported", run.folder.root)
     return written

@@ -1,4 +1,4 @@
-"""A search for a student's settings on dev, by Optuna; test is not opened."""
+"""``--mode tune``: a search for the student's settings on dev, by Optuna; the test set is not used."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ STUDY = "study.log"
 
 
 def tune(run: Run) -> list[Path]:
-    """Try --trials settings (those of earlier calls counted); the best ones' flags are said and kept."""
-    optuna = _optuna()
-    folder = run.folder.root / "tune"
+    """Run trials until there are --trials of them, those of earlier calls included; log and save the best settings."""
+    optuna = _import_optuna()
+    folder, spec, trials = run.folder.root / "tune", spec_of(run), run.settings.compare.trials
     folder.mkdir(parents=True, exist_ok=True)
-    spec = spec_of(run)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / STUDY)))
     study_name = f"{spec.student.architecture} {_fingerprint(run, spec)}"
     study = optuna.create_study(storage=storage, study_name=study_name, direction="maximize", load_if_exists=True)
     study.sampler = optuna.samplers.TPESampler(seed=run.settings.run.seed + len(study.trials))
-    done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
-    log.info("tune: %d of %d trials are done already", done, run.settings.compare.trials)
-    study.optimize(lambda trial: _dev_accuracy(run, spec, trial), n_trials=max(0, run.settings.compare.trials - done))
+    done = len(_completed(optuna, study))
+    log.info("tune: %d of %d trials are done already", done, trials)
+    study.optimize(lambda trial: _dev_accuracy(run, spec, trial), n_trials=max(0, trials - done))
     flags = _flags(run, study.best_params)
     log.info("best dev accuracy %.4f, with\n  %s", study.best_value, flags)
-    tried = [
-        {"dev_accuracy": trial.value, **trial.params}
-        for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
-    ]
-    found = {"dev_accuracy": study.best_value, "flags": flags, "settings": study.best_params, "trials": tried}
-    return [folder / STUDY, write_json(folder / "tune.json", found)]
+    result = {
+        "dev_accuracy": study.best_value,
+        "flags": flags,
+        "settings": study.best_params,
+        "trials": [{"dev_accuracy": trial.value, **trial.params} for trial in _completed(optuna, study)],
+    }
+    return [folder / STUDY, write_json(folder / "tune.json", result)]
 
 
-def _optuna() -> Any:
+def _import_optuna() -> Any:
     require_package("optuna", "--mode tune", "pip install -r requirements-tune.txt")
     import optuna
 
@@ -51,16 +51,21 @@ def _optuna() -> Any:
     return optuna
 
 
+def _completed(optuna: Any, study: Any) -> list[Any]:
+    trials: list[Any] = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    return trials
+
+
 def _fingerprint(run: Run, spec: StudentSpec) -> str:
-    """Of everything but what is tried: trials that do not compare are kept apart, in studies of other names."""
+    """Fingerprint of everything that the search does not vary: only comparable trials share a study of that name."""
     provenance = spec.provenance(run)
     return fingerprint_texts([json.dumps([provenance, run.settings.run.seeds, run.settings.run.seed], sort_keys=True)])
 
 
 def _dev_accuracy(run: Run, spec: StudentSpec, trial: Any) -> float:
-    """Mean over the seeds of the best dev accuracy; the students of a trial are kept no longer than it takes."""
+    """Mean dev accuracy of a trial's students over the seeds; the next trial overwrites them."""
     student = dataclasses.replace(spec.student, **_suggested(spec, trial))
-    folders = [run.folder.root / "tune" / f"student.{place + 1}" for place in range(run.settings.run.seeds)]
+    folders = [run.folder.root / "tune" / f"student.{number}" for number in range(1, run.settings.run.seeds + 1)]
     train_seeds(run, dataclasses.replace(spec, student=student), folders)
     accuracy: float = mean(
         saved_accuracy(run, [line["dev_accuracy"] for line in history(folder)]) for folder in folders
@@ -70,7 +75,7 @@ def _dev_accuracy(run: Run, spec: StudentSpec, trial: Any) -> float:
 
 
 def _suggested(spec: StudentSpec, trial: Any) -> dict[str, Any]:
-    """What a trial tries; ranges are wide around what suits the network."""
+    """The settings that a trial tries, from wide ranges around the usual ones."""
     usual = spec.student
     return {
         "hidden": trial.suggest_categorical("hidden", sorted({64, 128, 256, usual.hidden})),
@@ -86,6 +91,7 @@ def _suggested(spec: StudentSpec, trial: Any) -> dict[str, Any]:
     }
 
 
-def _flags(run: Run, found: dict[str, Any]) -> str:
+def _flags(run: Run, parameters: dict[str, Any]) -> str:
+    """A trial's settings as flags."""
     names = {field.name: flag_of(field) for field in dataclasses.fields(run.settings.student)}
-    return " ".join(f"--{names[name]} {value:.4g}" for name, value in found.items())
+    return " ".join(f"--{names[name]} {value:.4g}" for name, value in parameters.items())

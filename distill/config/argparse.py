@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """The parser of all flags, in one group per section; flags that are not typed are absent from the namespace."""
-    flags = Parser(
+    arguments = Parser(
         prog="distill.py",
         usage="python distill.py [--mode MODE] [--config PATH] [flags]",
         description="\n".join([ABOUT, "", "modes:", *(f"  {name:<15}{mode.summary}" for name, mode in MODES.items())]),
@@ -40,21 +40,21 @@ def parser() -> Parser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    flags.add_argument(
+    arguments.add_argument(
         "--config", metavar=PATH, help="read settings from a TOML file that uses the flags' names; flags override it"
     )
-    flags.add_argument(
+    arguments.add_argument(
         "--save_config",
         metavar=PATH,
         help="write the settings, with the numbers chosen from the data, to such a file; train nothing",
     )
-    flags.add_argument("--completion", choices=SHELLS, help="print a completion script for a shell and exit")
-    flags.add_argument("--debug", action="store_true", help="show the traceback when an error occurs")
+    arguments.add_argument("--completion", choices=SHELLS, help="print a completion script for a shell and exit")
+    arguments.add_argument("--debug", action="store_true", help="show the traceback when an error occurs")
     for section, kind in SECTIONS.items():
-        group = flags.add_argument_group(section, (kind.__doc__ or "").splitlines()[0])
+        group = arguments.add_argument_group(section, (kind.__doc__ or "").splitlines()[0])
         for field in fields(kind):
             group.add_argument(f"--{flag_of(field)}", dest=f"{section}.{field.name}", **_arguments(field))
-    return flags
+    return arguments
 
 
 def _arguments(field: dataclasses.Field[Any]) -> dict[str, Any]:
@@ -77,22 +77,22 @@ def _arguments(field: dataclasses.Field[Any]) -> dict[str, Any]:
     }
 
 
-def settings_from(typed: Mapping[str, Any]) -> Settings:
+def settings_from(flags: Mapping[str, Any]) -> Settings:
     """Combine parsed flags with the file of --config into settings.
 
     Raises:
         UserError: a value is not allowed, or the settings file is invalid.
     """
-    given = {**(read(Path(typed["config"])) if "config" in typed else {}), **typed}
-    sections: dict[str, Any] = {section: kind(**_section_values(section, given)) for section, kind in SECTIONS.items()}
+    values = {**(read(Path(flags["config"])) if "config" in flags else {}), **flags}
+    sections: dict[str, Any] = {section: kind(**_section_values(section, values)) for section, kind in SECTIONS.items()}
     return Settings(**sections)
 
 
-def _section_values(section: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given values of a section's fields, by field name."""
+def _section_values(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a section, by field name."""
     prefix = f"{section}."
     return {
         name.removeprefix(prefix): tuple(value) if isinstance(value, list) else value
-        for name, value in given.items()
+        for name, value in values.items()
         if name.startswith(prefix)
     }

@@ -127,7 +127,7 @@ def test_a_comparison_of_other_data_is_left_out_of_the_report(
     assert 'id="comparison"' in (run / "report" / "report.html").read_text(encoding="utf-8")
     path = run / "compare" / "compare.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"test": 30', '"test": 31'), encoding="utf-8")
-    assert "compare.json: left out of the report, it is of other data" in out_of(capsys, asked)
+    assert "compare.json: left out of the report, it was made with other data" in out_of(capsys, asked)
     assert 'id="comparison"' not in (run / "report" / "report.html").read_text(encoding="utf-8")
 
 
@@ -141,11 +141,17 @@ def test_objectives_make_different_students(compared: tuple[Path, list[str]]) ->
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--students", "bilstm,gru"], "--students: gru is none of bilstm, textcnn, average, textgcn"),
-        (["--students", ","], "--students: nothing is none of"),
-        (["--objectives", "logits,sotf"], "'sotf' is none of labels"),
-        (["--objectives", "logits,labels:1"], "leaves the teacher out"),
-        (["--leave_out", "娱乐"], "--leave_out '娱乐' is no class of the data"),
+        (
+            ["--students", "bilstm,gru"],
+            "--students: unknown network gru; the networks are bilstm, textcnn, average, textgcn",
+        ),
+        (["--students", ","], "--students: no network is named"),
+        (["--objectives", "logits,sotf"], "unknown term 'sotf'; the terms are labels"),
+        (
+            ["--objectives", "logits,labels:1"],
+            "--objectives: labels:1 learns from the labels alone, which is compared anyway",
+        ),
+        (["--leave_out", "娱乐"], "--leave_out: '娱乐' is not a label of the data"),
         (["--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--mode", "all", "--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--teacher", "a", "--teacher", "a/../a"], "the same teacher is named twice"),

@@ -113,7 +113,9 @@ def test_modes_one_by_one(tiny_flags: list[str], tmp_path: Path, capsys: pytest.
     assert "student_alone, seed 42" in out_of(capsys, [*flags, "train_student", "--a", "1", "--T", "0"])
     assert not (tmp_path / "teacher").exists()
     text = out_of(capsys, [*flags, "test"])
-    assert "Not there: teacher; python distill.py --mode train_teacher" in text and "student alone" in text
+    assert (
+        "Not trained: teacher. To train it: python distill.py --mode train_teacher" in text and "student alone" in text
+    )
     assert "teacher: dev accuracy" in out_of(capsys, [*flags, "train_teacher"])
     out_of(capsys, [*flags, "label"])
     assert "teacher logits: complete in the cache" in out_of(capsys, [*flags, "train_student"])
@@ -148,7 +150,7 @@ def test_test_finds_all_seeds_and_what_they_were_made_from(
     report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
     assert [row["seeds"] for row in report["rows"]] == [1, 2, 1]
     out_of(capsys, [*flags, "train_teacher", "--teacher_epochs", "1"])
-    assert "it was taught by another teacher" in out_of(capsys, [*flags, "test"], code=2)
+    assert "this student was distilled from another teacher" in out_of(capsys, [*flags, "test"], code=2)
 
 
 def test_sentence_input_cut_and_frozen_teacher(tiny_flags: list[str], tmp_path: Path) -> None:
@@ -176,7 +178,7 @@ def test_ctrl_c_keeps_what_is_finished(
     for folder in ("teacher", "cache"):
         shutil.copytree(finished_run / folder, tmp_path / folder)
     flags = [*tiny_flags, "--run", str(tmp_path)]
-    assert "the same command goes on from there" in out_of(capsys, flags, code=130)
+    assert "run the same command again to continue" in out_of(capsys, flags, code=130)
     assert {path.name for path in tmp_path.iterdir()} == {"teacher", "cache", "config.json", "report"}
     monkeypatch.undo()
     text = out_of(capsys, [*flags, "--mode", "train_student"])

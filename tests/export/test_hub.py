@@ -221,8 +221,8 @@ def test_export_uploads_the_bundle(
     flags = ["--run", str(tmp_path), "--student_folder", str(finished_run / "student"), "--mode", "export"]
     assert main([*flags, "--push_to_hub", "user/name"]) == 0
     assert uploaded == [{"README.md", "bundle.json", "bundle.safetensors"}]
-    assert "sent to https://hub/user/name" in capsys.readouterr().out
+    assert "uploaded to https://hub/user/name" in capsys.readouterr().out
     assert main([*flags, "--push_to_hub", "user/name", "--format", "onnx"]) == 2
-    assert "what is sent to the Hub is a bundle" in capsys.readouterr().err
+    assert "only a bundle can be uploaded to the Hub" in capsys.readouterr().err
     assert main([*flags, "--push_to_hub", "name", "--run", str(tmp_path / "other")]) == 2
     assert not (tmp_path / "other").exists(), "a wrong name shows before anything is written"

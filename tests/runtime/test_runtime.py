@@ -162,7 +162,7 @@ def test_the_mode_writes_the_bundle(
 ) -> None:
     before = (finished_run / "config.json").read_bytes()
     assert main([*tiny_flags, "--run", str(finished_run), "--mode", "export"]) == 0
-    assert "MB, runs with requirements-runtime.txt alone" in capsys.readouterr().out
+    assert "MB; to run it, requirements-runtime.txt is enough" in capsys.readouterr().out
     assert load(finished_run / "bundle").predict(["银行股票大涨"]) == ["财经"]
     assert (finished_run / "config.json").read_bytes() == before
 
@@ -178,7 +178,7 @@ def test_onnx_files_beside_the_bundle(
     shutil.rmtree(run / "teacher")
     capsys.readouterr()
     assert main(flags) == 0
-    assert "the student alone was exported" in capsys.readouterr().out
+    assert "only the student was exported" in capsys.readouterr().out
 
 
 def test_a_textgcn_cannot_be_shipped(tmp_path: Path) -> None:
@@ -205,4 +205,4 @@ def test_what_export_refuses(tmp_path: Path, tiny_flags: list[str], capsys: pyte
     assert main([*flags, "--student_folder", str(tmp_path)]) == 2
     assert "no student: student.json" in capsys.readouterr().err
     assert main([*flags, "--student_folder", "a", "--student_folder", "b"]) == 2
-    assert "2 students are named, one is exported" in capsys.readouterr().err
+    assert "2 students are named, only one can be exported" in capsys.readouterr().err
