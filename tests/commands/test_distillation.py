@@ -1,4 +1,4 @@
-"""What students imitate: logits and the linear model's scores, weighted on dev."""
+"""The logits that students imitate: the teacher's plus the linear baseline's scores, weighted on dev."""
 
 from __future__ import annotations
 
@@ -28,58 +28,58 @@ TEXTS, CLASSES = 400, 3
 TEACHERS = (Path("teacher"),)
 
 
-def run_of(scores: Tensor, gold: Tensor, asked: float = FROM_DATA) -> Any:
-    """What :mod:`distill.commands.distillation` reads of a run."""
-    examples = tuple(Example(place, str(place), int(label)) for place, label in enumerate(gold))
+def run_of(scores: Tensor, gold: Tensor, weight: float = FROM_DATA) -> Any:
+    """A stand-in with the parts of a run that :mod:`distill.commands.distillation` uses."""
+    examples = tuple(Example(index, str(index), int(label)) for index, label in enumerate(gold))
     return SimpleNamespace(
-        settings=Settings(transfer=TransferSettings(linear_weight=asked)),
+        settings=Settings(transfer=TransferSettings(linear_weight=weight)),
         data=SimpleNamespace(dev=examples),
         linear_scores=lambda texts: scores[[text.id for text in texts]].numpy(),
     )
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
-    """Labels, evidence for them of two independent kinds, and noise; the teacher's logits are ``logits``."""
+def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """Labels, two independent noisy predictions of them (``logits`` of the teacher, ``scores``), and pure noise."""
     generator = torch.Generator().manual_seed(0)
     gold = torch.randint(CLASSES, (TEXTS,), generator=generator)
-    right = 1.5 * torch.eye(CLASSES)[gold]
-    found = {"gold": gold, "noise": torch.randn(TEXTS, CLASSES, generator=generator)}
-    found |= {name: right + torch.randn(TEXTS, CLASSES, generator=generator) for name in ("logits", "scores")}
+    signal = 1.5 * torch.eye(CLASSES)[gold]
+    tensors = {"gold": gold, "noise": torch.randn(TEXTS, CLASSES, generator=generator)}
+    tensors |= {name: signal + torch.randn(TEXTS, CLASSES, generator=generator) for name in ("logits", "scores")}
     monkeypatch.setattr(
-        distillation, "teacher_logits", lambda run, teachers, texts: found["logits"][[t.id for t in texts]]
+        distillation, "teacher_logits", lambda run, teachers, texts: tensors["logits"][[t.id for t in texts]]
     )
-    return found
+    return tensors
 
 
-def test_the_weight_is_that_of_the_better_evidence(drawn: dict[str, Tensor]) -> None:
-    both = choose_linear_weight(run_of(drawn["scores"], drawn["gold"]), TEACHERS)
-    assert both == 1.0  # the two kinds are equally good
-    assert choose_linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == 0.0
-    better, drawn["logits"] = drawn["logits"], drawn["noise"]
-    assert choose_linear_weight(run_of(better, drawn["gold"]), TEACHERS) == max(LINEAR_WEIGHTS)
+def test_the_weight_follows_the_quality_of_the_scores(samples: dict[str, Tensor]) -> None:
+    both = choose_linear_weight(run_of(samples["scores"], samples["gold"]), TEACHERS)
+    assert both == 1.0  # both predictions are equally good
+    assert choose_linear_weight(run_of(samples["noise"], samples["gold"]), TEACHERS) == 0.0
+    better, samples["logits"] = samples["logits"], samples["noise"]
+    assert choose_linear_weight(run_of(better, samples["gold"]), TEACHERS) == max(LINEAR_WEIGHTS)
 
 
-def test_a_weight_can_be_given_and_without_teachers_there_is_none(drawn: dict[str, Tensor]) -> None:
-    run = run_of(drawn["scores"], drawn["gold"], asked=7.0)
+def test_a_weight_can_be_given_and_is_0_without_teachers(samples: dict[str, Tensor]) -> None:
+    run = run_of(samples["scores"], samples["gold"], weight=7.0)
     assert choose_linear_weight(run, TEACHERS) == 7.0 and choose_linear_weight(run, ()) == 0.0
 
 
-def test_few_dev_texts_do_not_choose(drawn: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_dev_set_does_not_choose(samples: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "MIN_DEV_FOR_SELECTION", TEXTS + 1)
-    assert choose_linear_weight(run_of(drawn["noise"], drawn["gold"]), TEACHERS) == DEFAULT_LINEAR_WEIGHT
+    assert choose_linear_weight(run_of(samples["noise"], samples["gold"]), TEACHERS) == DEFAULT_LINEAR_WEIGHT
 
 
-def test_targets_have_the_spread_of_the_logits(drawn: dict[str, Tensor]) -> None:
-    run = run_of(drawn["scores"], drawn["gold"])
+def test_targets_have_the_standard_deviation_of_the_logits(samples: dict[str, Tensor]) -> None:
+    run = run_of(samples["scores"], samples["gold"])
     targets = target_logits(run, TEACHERS, run.data.dev, 3.0)
-    assert float(targets.std()) == pytest.approx(float(drawn["logits"].std()))
-    sums = drawn["logits"] + 3 * drawn["scores"]
+    assert float(targets.std()) == pytest.approx(float(samples["logits"].std()))
+    sums = samples["logits"] + 3 * samples["scores"]
     assert torch.allclose(targets / targets.std(), sums / sums.std(), atol=1e-5)
-    assert torch.equal(target_logits(run, TEACHERS, run.data.dev, 0.0), drawn["logits"])
+    assert torch.equal(target_logits(run, TEACHERS, run.data.dev, 0.0), samples["logits"])
 
 
-def test_a_run_says_weighs_and_records_it(
+def test_a_run_logs_and_records_the_weight(
     tiny_flags: list[str], finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made_from = json.loads((finished_run / "student" / "made_from.json").read_text(encoding="utf-8"))

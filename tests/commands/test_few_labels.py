@@ -1,4 +1,4 @@
-"""Few labels: what the teacher adds (vectors of words, general texts), what follows from the data, whom to follow."""
+"""Few labels: the teacher's word vectors, general texts, settings chosen from the data, and poor teachers."""
 
 from __future__ import annotations
 
@@ -34,53 +34,64 @@ GENERAL = ["--general_words", "40", "--general_sentences", "20", "--dictionary",
 
 
 @pytest.fixture(scope="session")
-def few(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str], toy_vectors: Path) -> Path:
-    """A run whose student has vectors from the teacher and saw general texts."""
+def few_labels_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str], toy_vectors: Path) -> Path:
+    """A finished run whose student has word vectors from the teacher and was trained on general texts too."""
     folder = tmp_path_factory.mktemp("runs") / "few"
     assert main([*tiny_flags, "--run", str(folder), *GENERAL, "--vectors", f"teacher+{toy_vectors}"]) == 0
     return folder
 
 
-def test_the_student_knows_words_that_no_text_holds(few: Path) -> None:
-    student: Any = load_student(few / "student").tokenizer
+def test_the_vocabulary_holds_dictionary_words_that_no_text_contains(few_labels_run: Path) -> None:
+    student: Any = load_student(few_labels_run / "student").tokenizer
     words = student.vocabulary.words
     assert set(Segmenter().frequent_words(60)) <= set(words)
     word = next(word for word in Segmenter().frequent_words(60) if len(word) > 1)
     assert student.vocabulary.encode([word], 9) == [words.index(word)]
 
 
-def test_vectors_are_the_teachers_and_the_pretrained_ones_together(few: Path) -> None:
+def test_word_vectors_join_the_teachers_and_the_pretrained_ones(few_labels_run: Path) -> None:
     widths = {
-        name: load_file(few / name / "student.safetensors")["embedding.weight"].shape[1]
+        name: load_file(few_labels_run / name / "student.safetensors")["embedding.weight"].shape[1]
         for name in ("student", "student_alone")
     }
-    assert widths == {"student": 5 + WIDTH, "student_alone": WIDTH}  # the student alone gets nothing from a teacher
+    assert widths == {"student": 5 + WIDTH, "student_alone": WIDTH}  # the student alone has no teacher
 
 
-def test_a_text_is_asked_about_once_for_vectors_and_logits(few: Path) -> None:
-    """Logits that came with vectors are in the cache of logits: what was asked for again would lie there twice."""
-    with_vectors = [load_file(path) for path in (few / "cache" / "teacher.logits+vectors").glob("shard-*")]
-    logits = [load_file(path) for path in sorted((few / "cache" / "teacher.logits").glob("shard-*"))]
-    found = {int(i): row for shard in logits for i, row in zip(shard["ids"], shard["rows"], strict=True)}
+def test_one_pass_computes_vectors_and_logits(few_labels_run: Path) -> None:
+    """Logits that were computed with vectors are in the cache of logits; computed twice, they would be stored twice."""
+    with_vectors = [load_file(path) for path in (few_labels_run / "cache" / "teacher.logits+vectors").glob("shard-*")]
+    logits = [load_file(path) for path in sorted((few_labels_run / "cache" / "teacher.logits").glob("shard-*"))]
+    logits_by_id = {int(i): row for shard in logits for i, row in zip(shard["ids"], shard["rows"], strict=True)}
     rounded = 0
     for rows in with_vectors:
         for text_id, row in zip(rows["ids"].tolist(), rows["rows"], strict=True):
-            rounded += torch.equal(found[text_id], row[:3].float())  # to half precision, so it came with the vectors
+            rounded += torch.equal(logits_by_id[text_id], row[:3].float())  # to half precision: from the same pass
     assert rounded == sum(len(rows["ids"]) for rows in with_vectors)
 
 
 def test_the_same_command_keeps_the_student(
-    few: Path, tiny_flags: list[str], toy_vectors: Path, capsys: pytest.CaptureFixture[str]
+    few_labels_run: Path, tiny_flags: list[str], toy_vectors: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [*tiny_flags, "--run", str(few), *GENERAL, "--vectors", f"teacher+{toy_vectors}", "--mode", "train_student"]
+    flags = [
+        *tiny_flags,
+        "--run",
+        str(few_labels_run),
+        *GENERAL,
+        "--vectors",
+        f"teacher+{toy_vectors}",
+        "--mode",
+        "train_student",
+    ]
     assert main(flags) == 0
-    assert f"{few}/student: kept" in capsys.readouterr().out
+    assert f"{few_labels_run}/student: kept" in capsys.readouterr().out
 
 
-def test_general_texts_have_their_share_of_an_epoch(tiny_flags: list[str], title_folder: Path, few: Path) -> None:
+def test_general_texts_get_their_share_of_an_epoch(
+    tiny_flags: list[str], title_folder: Path, few_labels_run: Path
+) -> None:
     data = dataclasses.replace(Settings().data, data=str(title_folder))
     transfer = TransferSettings(general_words=30, general_sentences=0, general_share=0.25)
-    run = Run(Settings(run=RunSettings(run=str(few)), data=data, transfer=transfer))
+    run = Run(Settings(run=RunSettings(run=str(few_labels_run)), data=data, transfer=transfer))
     spec = StudentSpec(
         run.student_settings("average", taught=False), run.settings.alone().objective, general=run.general
     )
@@ -112,7 +123,7 @@ def test_general_sentences_are_short_distinct_and_plain() -> None:
     assert not [sentence for sentence in sentences if re.search("/[a-zA-Z]|[。１]", sentence)]
 
 
-def test_reduced_keeps_what_varies_most() -> None:
+def test_reduced_keeps_the_directions_of_most_variance() -> None:
     generator = np.random.default_rng(0)
     hidden = generator.normal(size=(200, 2)).astype(np.float32)
     rows = (hidden @ generator.normal(size=(2, 20)) + 0.001 * generator.normal(size=(200, 20))).astype(np.float32)
@@ -123,7 +134,7 @@ def test_reduced_keeps_what_varies_most() -> None:
     assert reduced(rows[:3], 50).shape == (3, 3)
 
 
-# What follows from the data
+# Settings chosen from the data
 
 
 def dataset(texts: int, length: int, dev: int = 300) -> Dataset:
@@ -140,14 +151,14 @@ def test_a_teacher_of_few_texts_is_trained_for_more_epochs(texts: int, epochs: i
 
 
 @pytest.mark.parametrize(("length", "read"), [(5, 64), (54, 64), (100, 112), (1_000, 256)])
-def test_texts_are_read_whole_up_to_a_bound(length: int, read: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_texts_are_not_truncated_up_to_a_limit(length: int, read: int, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "distill"):
         chosen = defaults.teacher_settings(TeacherSettings(), dataset(1_000, length))
     assert chosen.max_length == read
     assert ("1000 of 1000 texts have more characters" in caplog.text) == (length > 256)
 
 
-def test_what_is_given_stays() -> None:
+def test_given_settings_are_kept() -> None:
     given = TeacherSettings(epochs=3, batch_size=7, max_length=99)
     assert defaults.teacher_settings(given, dataset(100, 20)) == given
     student = defaults.student_settings(
@@ -161,29 +172,29 @@ def test_what_is_given_stays() -> None:
     ("texts", "taught", "vectors"),
     [(500, True, "teacher+auto"), (500, False, "auto"), (30_000, True, "teacher+auto"), (30_001, True, "auto")],
 )
-def test_the_teacher_makes_vectors_where_texts_are_few(texts: int, taught: bool, vectors: str) -> None:
+def test_the_teacher_computes_vectors_when_texts_are_few(texts: int, taught: bool, vectors: str) -> None:
     student = defaults.student_settings(StudentSettings(), dataset(texts, 20), has_teacher=taught)
     assert student.vectors == vectors and (student.dictionary > 0) == (vectors != "auto")
 
 
-def test_few_texts_without_unlabelled_ones_get_general_texts_and_a_word_about_it(
+def test_few_texts_without_unlabelled_ones_get_general_texts_and_advice(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    few, student = dataset(500, 20), StudentSettings()
+    small, student = dataset(500, 20), StudentSettings()
     with caplog.at_level("INFO", "distill"):
-        chosen = defaults.transfer_settings(TransferSettings(), few, student, unlabelled=10)
+        chosen = defaults.transfer_settings(TransferSettings(), small, student, unlabelled=10)
     assert chosen.general_words > 0 and "--unlabeled FILE" in caplog.text
     for data, settings, unlabelled in (
-        (few, student, 50_000),
+        (small, student, 50_000),
         (dataset(50_000, 20), student, 0),
-        (few, StudentSettings(architecture="textgcn"), 0),
+        (small, StudentSettings(architecture="textgcn"), 0),
     ):
         filled = defaults.transfer_settings(TransferSettings(), data, settings, unlabelled)
         assert (filled.general_words, filled.general_sentences) == (0, 0)
 
 
 @pytest.mark.parametrize(("texts", "share"), [(4_000, 0.5), (4_001, 0.3)])
-def test_the_more_own_texts_there_are_the_fewer_general_ones_are_read(texts: int, share: float) -> None:
+def test_the_share_of_general_texts_falls_with_the_number_of_train_texts(texts: int, share: float) -> None:
     chosen = defaults.transfer_settings(TransferSettings(), dataset(texts, 20), StudentSettings(), unlabelled=0)
     assert chosen.general_share == share
     given = TransferSettings(general_share=0.9)
@@ -191,34 +202,34 @@ def test_the_more_own_texts_there_are_the_fewer_general_ones_are_read(texts: int
 
 
 @pytest.mark.parametrize(("own", "epochs"), [(500, 3), (11_203, 4), (21_158, 6)])
-def test_a_student_that_reads_general_texts_reads_its_own_often_enough(own: int, epochs: int) -> None:
+def test_general_texts_do_not_reduce_how_often_train_texts_are_read(own: int, epochs: int) -> None:
     settings = StudentSettings(batch_size=64)
     assert defaults.student_epochs(settings, own + 40_000, 40_000) == epochs
 
 
-def test_few_dev_texts_choose_nothing() -> None:
+def test_a_small_dev_set_selects_nothing() -> None:
     assert defaults.keeps_last_weights(dataset(2_000, 20, dev=199)) and not defaults.keeps_last_weights(
         dataset(2_000, 20, dev=200)
     )
 
 
-# Whom to follow
+# Poor teachers
 
 
 @pytest.mark.parametrize(
     ("right", "other", "below"),
     [("1111", "1111", False), ("1110", "1111", False), ("110000", "111111", True), ("1100", "1111", False)],
 )
-def test_below_by_more_than_chance(right: str, other: str, below: bool) -> None:
+def test_is_below_needs_a_significant_difference(right: str, other: str, below: bool) -> None:
     as_marks: Callable[[str], Any] = lambda marks: np.array([mark == "1" for mark in marks])  # noqa: E731
     assert is_below(as_marks(right), as_marks(other)) is below
 
 
-def test_a_teacher_worse_than_a_linear_model_is_said_and_not_followed(
+def test_a_teacher_worse_than_a_linear_model_is_reported_and_gets_little_weight(
     tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    untaught = ["--teacher_lr", "0", "--teacher_head_lr", "0"]
-    assert main([*tiny_flags, *untaught, "--run", str(tmp_path / "run")]) == 0
+    untrained = ["--teacher_lr", "0", "--teacher_head_lr", "0"]
+    assert main([*tiny_flags, *untrained, "--run", str(tmp_path / "run")]) == 0
     output = capsys.readouterr().out
     assert (
         output.rstrip().splitlines()[-1].startswith("warning: The teacher is worse than a linear model: dev accuracy")
@@ -242,13 +253,13 @@ def test_a_teacher_below_the_linear_model_is_trained_longer(
     assert "trained again, up to 2 epochs" in capsys.readouterr().out
 
 
-# A bundle that must not be larger
+# The size limit of a bundle
 
 
-def test_a_bundle_loses_its_rarest_words_beyond_a_size(few: Path, tmp_path: Path) -> None:
-    whole = read_bundle(export_bundle(few / "student", tmp_path / "whole"))
+def test_a_bundle_leaves_out_its_rarest_words_to_fit(few_labels_run: Path, tmp_path: Path) -> None:
+    whole = read_bundle(export_bundle(few_labels_run / "student", tmp_path / "whole"))
     size = sum(array.nbytes for array in whole.arrays.values())
-    pruned = export_bundle(few / "student", tmp_path / "pruned", size - 1_000)
+    pruned = export_bundle(few_labels_run / "student", tmp_path / "pruned", size - 1_000)
     arrays = read_bundle(pruned).arrays
     count = len(arrays["words"])
     assert 10 < count < len(whole.arrays["words"]) and sum(array.nbytes for array in arrays.values()) <= size - 1_000
@@ -256,24 +267,24 @@ def test_a_bundle_loses_its_rarest_words_beyond_a_size(few: Path, tmp_path: Path
 
     from distill.runtime import load
 
-    student: Any = load_student(few / "student")
+    student: Any = load_student(few_labels_run / "student")
     fewer = Vocabulary(student.tokenizer.vocabulary.words[:count])
     expected = dataclasses.replace(student, tokenizer=dataclasses.replace(student.tokenizer, vocabulary=fewer))
     texts = ["银行股票大跌", "没有这些问题", "教练和球队"]
     assert np.allclose(load(pruned).logits(texts), expected.logits(texts).numpy(), atol=0.1)
 
 
-def test_export_says_what_leaving_words_out_costs(
-    few: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str], toy_vectors: Path
+def test_export_logs_the_accuracy_without_the_words_left_out(
+    few_labels_run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str], toy_vectors: Path
 ) -> None:
-    arrays = read_bundle(export_bundle(few / "student", few / "whole")).arrays.values()
+    arrays = read_bundle(export_bundle(few_labels_run / "student", few_labels_run / "whole")).arrays.values()
     size = sum(array.nbytes for array in arrays) - 1_000
-    flags = [*tiny_flags, "--run", str(few), "--mode", "export", "--max_mb", f"{size / 1e6:.6f}"]
+    flags = [*tiny_flags, "--run", str(few_labels_run), "--mode", "export", "--max_mb", f"{size / 1e6:.6f}"]
     assert main(flags) == 0
     assert "words fit into" in (output := capsys.readouterr().out) and "with all words" in output
 
 
-def test_the_same_text_is_not_general_too(title_folder: Path, tmp_path: Path) -> None:
+def test_a_general_text_is_not_in_train_dev_or_test(title_folder: Path, tmp_path: Path) -> None:
     data = dataclasses.replace(Settings().data, data=str(title_folder))
     transfer = TransferSettings(general_words=50, general_sentences=0)
     run = Run(Settings(run=RunSettings(run=str(tmp_path)), data=data, transfer=transfer))

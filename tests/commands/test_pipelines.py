@@ -1,4 +1,4 @@
-"""The whole path on tiny real parts, as a user types it."""
+"""Whole runs from the command line, with tiny real models."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_nothing_is_pickled(finished_run: Path) -> None:
     assert suffixes <= {".json", ".jsonl", ".safetensors", ".txt", ".md", ".html", ".png", ".csv"}
 
 
-def test_library_predicts_what_the_report_counted(finished_run: Path, title_folder: Path) -> None:
+def test_the_library_predicts_the_labels_that_the_report_counted(finished_run: Path, title_folder: Path) -> None:
     student = load_student(finished_run / "student")
     rows = json.loads((title_folder / "test.json").read_text(encoding="utf-8"))
     predicted = student.predict([row["text"] for row in rows])
@@ -76,7 +76,7 @@ def test_library_predicts_what_the_report_counted(finished_run: Path, title_fold
     assert report["rows"][2]["accuracy"] == pytest.approx((right + right_other) / 2)
 
 
-def test_the_same_command_keeps_what_is_finished(
+def test_the_same_command_keeps_finished_stages(
     finished_run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*.safetensors")}
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_weights(finished_run: Path, tiny_flags: li
         assert all(first[key].equal(second[key]) for key in first), name
 
 
-def test_another_setting_trains_again_and_says_why(
+def test_another_setting_trains_again_and_logs_why(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
@@ -130,10 +130,10 @@ def test_a_model_trained_on_another_split_is_refused(
         assert "trained on other data, or split with another seed" in text
 
 
-def test_test_finds_all_seeds_and_what_they_were_made_from(
+def test_test_evaluates_all_seeds_and_reports_their_provenance(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without repeating --seeds; a student taught by another teacher is refused."""
+    """--seeds need not be repeated; a student of another teacher is refused."""
     folder = tmp_path / "run"
     shutil.copytree(finished_run, folder)
     flags = [*tiny_flags[:6], "--run", str(folder), "--mode"]
@@ -153,7 +153,7 @@ def test_test_finds_all_seeds_and_what_they_were_made_from(
     assert "this student was distilled from another teacher" in out_of(capsys, [*flags, "test"], code=2)
 
 
-def test_sentence_input_cut_and_frozen_teacher(tiny_flags: list[str], tmp_path: Path) -> None:
+def test_sentence_input_and_a_frozen_teacher_with_fewer_layers(tiny_flags: list[str], tmp_path: Path) -> None:
     flags = ["--student_input", "sentence", "--teacher_layers", "1", "--freeze", "embeddings", "--teacher_texts", "40"]
     for mode in ("train_teacher", "train_student"):
         assert main([*tiny_flags, *flags, "--run", str(tmp_path), "--teacher_pooling", "cls", "--mode", mode]) == 0
@@ -161,7 +161,7 @@ def test_sentence_input_cut_and_frozen_teacher(tiny_flags: list[str], tmp_path: 
     assert load_student(tmp_path / "student").model.config.sentence
 
 
-def test_ctrl_c_keeps_what_is_finished(
+def test_ctrl_c_keeps_finished_stages(
     finished_run: Path,
     tiny_flags: list[str],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""A teacher that others teach: self-training, and several made one again."""
+"""Teachers that other teachers teach (self-training, merging several), and masked-language-model pretraining."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_a_teacher_learns_from_another_one_on_unlabelled_texts(
     assert "extra texts changed" in out_of(capsys, taught)
 
 
-def test_a_plain_teacher_has_the_record_that_it_always_had(finished_run: Path) -> None:
+def test_the_provenance_of_an_ordinary_teacher_has_not_changed(finished_run: Path) -> None:
     record = json.loads((finished_run / "teacher" / "made_from.json").read_text("utf-8"))
     new = {"epochs of masked word pieces", "teacher", "extra texts"}
     assert {key for key, value in record.items() if value is None} == new
     assert not record["settings"].keys() & {"model", "pretrain", "taught_by"}
 
 
-def test_pretraining_is_part_of_the_record(
+def test_pretraining_is_part_of_the_provenance(
     tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [*tiny_flags, "--mode", "train_teacher", "--teacher_epochs", "1", "--run", str(tmp_path)]
@@ -45,7 +45,7 @@ def test_pretraining_is_part_of_the_record(
     assert "trained again, epochs of masked word pieces changed" in out_of(capsys, flags)
 
 
-def test_a_teacher_that_would_teach_its_own_place_is_refused(
+def test_a_teacher_that_would_overwrite_its_own_teacher_is_refused(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(finished_run / "teacher", tmp_path / "teacher")

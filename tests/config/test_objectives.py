@@ -1,4 +1,4 @@
-"""What --objective, --a, --T and --temperature mean, and what they refuse."""
+"""The meaning of --objective, --a, --T and --temperature, and the values that are refused."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_refused(settings: dict[str, float], message: str) -> None:
     assert caught.value.hint
 
 
-def test_who_needs_a_teacher() -> None:
+def test_which_objectives_need_a_teacher() -> None:
     assert ObjectiveSettings().needs_teacher and not ObjectiveSettings().is_alone
     alone = ObjectiveSettings(hard_weight=1.0, logits_weight=0.0)
     assert alone.is_alone and not alone.needs_teacher

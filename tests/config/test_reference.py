@@ -1,4 +1,4 @@
-"""docs/reference.md says what the command knows."""
+"""docs/reference.md agrees with the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def made() -> ModuleType:
+def make_reference() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -27,11 +27,11 @@ def made() -> ModuleType:
     return module
 
 
-def test_the_tables_are_those_of_the_command(made: ModuleType) -> None:
-    assert made.with_tables(PAGE) == PAGE, "python docs/make_reference.py"
+def test_the_tables_are_up_to_date(make_reference: ModuleType) -> None:
+    assert make_reference.with_tables(PAGE) == PAGE, "python docs/make_reference.py"
 
 
-def test_every_flag_and_every_default_is_there() -> None:
+def test_every_flag_and_default_is_documented() -> None:
     for action in parser()._actions:
         assert all(f"`{name}" in PAGE for name in action.option_strings)
     assert "| `--teacher_lr FLOAT` | peak learning rate of the encoder's last layer (default: 0.0002) |" in PAGE
@@ -40,7 +40,7 @@ def test_every_flag_and_every_default_is_there() -> None:
     assert re.search(r"`--unlabeled PATH` \| .*; can be repeated \|", PAGE)
 
 
-def test_modes_heed_sections_that_there_are() -> None:
+def test_modes_use_existing_sections() -> None:
     used = {section for mode in MODES.values() for section in mode.sections}
     assert used == set(SECTIONS) - {"run"}
     for name, mode in MODES.items():
@@ -53,13 +53,13 @@ def test_links_lead_to_headings() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= set(headings)
 
 
-def test_the_example_of_a_settings_file_is_one(tmp_path: Path) -> None:
+def test_the_example_settings_file_is_valid(tmp_path: Path) -> None:
     example = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0]
     (tmp_path / "example.toml").write_text(example)
     assert len(read(tmp_path / "example.toml")) == len(tomllib.loads(example)) == 4
 
 
-def test_the_commands_can_be_typed() -> None:
+def test_the_example_commands_parse() -> None:
     commands = re.findall(r"^(?:python distill\.py|distill) (--[^#>\n]*)", PAGE, re.MULTILINE)
     assert len(commands) == 6
     for command in commands:

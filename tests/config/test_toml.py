@@ -1,4 +1,4 @@
-"""The settings file: what is written is read back, what cannot be meant is said with its line."""
+"""The settings file: writing and reading it back, and errors with line numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def written(folder: Path, text: str) -> str:
 
 
 def values_of(field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
-    """All that a field allows."""
+    """Values that a field allows."""
     low, high = (None if math.isinf(end) else end for end in (field.metadata["low"], field.metadata["high"]))
     if field.metadata["choices"]:
         return st.sampled_from(tuple(field.metadata["choices"]))
@@ -73,7 +73,7 @@ def test_what_is_written_is_read_back(made: Settings) -> None:
         assert settings("--config", str(path)) == made
 
 
-def test_only_what_differs_is_written_with_its_sentence() -> None:
+def test_only_changed_settings_are_written_with_their_help_texts() -> None:
     assert text_of(Settings()).count("\n") == 1
     made = settings("--a", "0.5", "--strict", "--unlabeled", "一.txt", "--unlabeled", 'a"b', "--mode", "compare")
     assert text_of(made).splitlines()[1:] == [
@@ -92,7 +92,7 @@ def test_only_what_differs_is_written_with_its_sentence() -> None:
     ]
 
 
-def test_the_values_of_every_kind(tmp_path: Path) -> None:
+def test_values_of_every_type(tmp_path: Path) -> None:
     text = 'student_epochs = 3\na = 1\nstrict = true\nunlabeled = ["x", "y"]\nmode = "label"\nstudent_lr = 1e-3\n'
     made = settings("--config", written(tmp_path, "\ufeff" + text.replace("\n", "\r\n")))
     assert made.student.epochs == 3 and made.objective.hard_weight == 1.0 and made.predict.strict
@@ -100,12 +100,12 @@ def test_the_values_of_every_kind(tmp_path: Path) -> None:
     assert isinstance(made.objective.hard_weight, float)  # 1 and 1.0 have different fingerprints
 
 
-def test_flags_win(tmp_path: Path) -> None:
+def test_flags_override_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, 'student_epochs = 3\nseeds = 2\nstrict = true\nunlabeled = ["x"]\n')
     made = settings("--config", path, "--student_epochs", "5", "--no-strict", "--unlabeled", "y")
     assert (made.student.epochs, made.run.seeds, made.predict.strict) == (5, 2, False)
     assert made.transfer.unlabeled == ("y",)
-    same = settings("--config", path, "--seeds", "1")  # also where the flag is what it would be anyway
+    same = settings("--config", path, "--seeds", "1")  # also if the flag equals the default
     assert same.run.seeds == 1 and same.student.with_defaults().hidden == STUDENTS["bilstm"].defaults["hidden"]
 
 
@@ -137,7 +137,7 @@ def test_flags_win(tmp_path: Path) -> None:
         (f"seeds = {'[' * 9999}{']' * 9999}", "invalid TOML: maximum recursion depth exceeded"),
     ],
 )
-def test_what_cannot_be_meant(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_settings(tmp_path: Path, text: str, message: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(UserError) as caught:
         settings("--config", path)
@@ -145,7 +145,7 @@ def test_what_cannot_be_meant(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(caught.value) and caught.value.hint
 
 
-def test_what_is_no_text(tmp_path: Path) -> None:
+def test_files_that_are_not_utf8_or_missing(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes("data = '中'".encode("gb18030"))
     with pytest.raises(UserError, match="invalid TOML: 'utf-8' codec can't decode"):
@@ -154,20 +154,22 @@ def test_what_is_no_text(tmp_path: Path) -> None:
         read(tmp_path / "none.toml")
 
 
-def test_ranges_hold_in_the_file_too(tmp_path: Path) -> None:
+def test_ranges_are_checked_in_the_file_too(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--student_dropout is 1.5, must be between 0 and 0.9"):
         settings("--config", written(tmp_path, "student_dropout = 1.5\n"))
     with pytest.raises(UserError, match="--mode is 'train', must be one of all, train_teacher"):
         settings("--config", written(tmp_path, "mode = 'train'\n"))
     with pytest.raises(UserError, match=r"--wait is inf, must be between 0.001 and 3600"):
         settings("--config", written(tmp_path, "wait = inf\n"))
-    with pytest.raises(UserError, match=r"--seed is 9{20}, must be between 0 and 4e\+09"):  # what generators can take
+    with pytest.raises(
+        UserError, match=r"--seed is 9{20}, must be between 0 and 4e\+09"
+    ):  # the limit of random generators
         settings("--config", written(tmp_path, f"seed = {'9' * 20}\n"))
     with pytest.raises(UserError, match=r"--data is 'a\\x00b', must be UTF-8 text without NUL characters"):
         settings("--config", written(tmp_path, 'data = "a\\u0000b"\n'))
 
 
-def test_bytes_that_are_no_text_are_refused_before_a_file_must_hold_them() -> None:
+def test_undecodable_bytes_are_refused_on_the_command_line() -> None:
     with pytest.raises(UserError, match=r"--data is 'x\\udcff', must be UTF-8 text without NUL characters"):
         settings("--data", "x\udcff")
     with pytest.raises(UserError, match="--unlabeled is"):
