@@ -17,6 +17,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from distill.cli import main
+from distill.config import STUDENTS
 from distill.export.bundle import export_bundle
 
 SUBJECTS = {
@@ -37,14 +38,13 @@ COUNTS = [
     "duplicates",
     "conflicts",
 ]
-# Every network that can be shipped, by the settings that make it.
+WORD_STUDENTS = [name for name, kind in STUDENTS.items() if not kind.transductive]
+# Settings of every network that can be exported.
 NETWORKS: dict[str, dict[str, Any]] = {
-    "lstm": {"architecture": "bilstm"},
+    **{name: {"architecture": name} for name in WORD_STUDENTS},
     "gru": {"architecture": "bilstm", "cell": "gru"},
     "sentence": {"architecture": "bilstm", "input": "sentence"},
     "gru over a sentence": {"architecture": "bilstm", "input": "sentence", "cell": "gru"},
-    "textcnn": {"architecture": "textcnn"},
-    "average": {"architecture": "average"},
 }
 SLOWEST = ("test_compare", "test_pipelines", "test_few_labels", "test_tutorial", "test_teacher", "test_ray_engine")
 ENDINGS = (

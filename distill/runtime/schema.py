@@ -166,7 +166,7 @@ def _fault(spec: ArraySpec, array: NDArray[Any] | None, sizes: Mapping[str, int]
     wanted = f"{spec.dtype} {_shown(shape, spec.shape)} is needed"
     if array is None:
         return f"array {spec.name} is missing, {wanted}"
-    if array.dtype == np.dtype(spec.dtype) and array.shape == shape:
+    if array.dtype.newbyteorder("=") == np.dtype(spec.dtype) and array.shape == shape:
         return ""
     return f"array {spec.name} is {array.dtype.name} {array.shape}, {wanted}"
 

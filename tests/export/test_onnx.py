@@ -1,4 +1,4 @@
-"""ONNX files say what PyTorch says, whatever a text's neighbours; what goes wrong is said before a file is there."""
+"""ONNX files give PyTorch's logits in any batch; a failed export leaves no file."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ LABELS = ("体育", "财经", "科技")
 
 
 def saved_student(folder: Path, ngrams: int = 0, **chosen: Any) -> Path:
-    """A student with random weights, large enough that a wrong one shows."""
+    """A student with random weights, large enough that errors show."""
     torch.manual_seed(0)
     vocabulary = build_vocabulary([Segmenter().segment(text) for text in TEXTS], 1)
     vectors = np.random.default_rng(0).standard_normal((len(vocabulary), 10)).astype(np.float32)
-    made = registry.build(StudentSettings(hidden=7, ngrams=ngrams, **chosen), vectors, vocabulary.words, len(LABELS))
-    model = made.for_inference()
+    trained = registry.build(StudentSettings(hidden=7, ngrams=ngrams, **chosen), vectors, vocabulary.words, len(LABELS))
+    model = trained.for_inference()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -57,7 +57,7 @@ def saved_student(folder: Path, ngrams: int = 0, **chosen: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_student(tmp_path_factory.mktemp("students") / "student", 64, **NETWORKS["lstm"])
+    return saved_student(tmp_path_factory.mktemp("students") / "student", 64, **NETWORKS["bilstm"])
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +69,15 @@ def student_file(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def teacher(request: pytest.FixtureRequest, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teachers") / "teacher"
     torch.manual_seed(1)
-    model, pieces = build(str(tiny_bert), TeacherSettings(pooling=request.param, max_length=30), len(LABELS))
+    model, tokenizer = build(str(tiny_bert), TeacherSettings(pooling=request.param, max_length=30), len(LABELS))
     folder.mkdir()
-    save_teacher(folder, model, pieces, LABELS)
+    save_teacher(folder, model, tokenizer, LABELS)
     return folder
 
 
 def onnx_file(written: list[Path]) -> Path:
-    (found,) = (path for path in written if path.suffix == ".onnx")
-    return found
+    (onnx_path,) = (path for path in written if path.suffix == ".onnx")
+    return onnx_path
 
 
 def in_pytorch(folder: Path, texts: list[str]) -> Any:
@@ -89,37 +89,35 @@ def in_pytorch(folder: Path, texts: list[str]) -> Any:
 
 @pytest.mark.parametrize("ngrams", [0, 64])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_student_in_any_batch_says_what_each_text_alone_says_in_pytorch(
-    name: str, ngrams: int, tmp_path: Path
-) -> None:
+def test_logits_of_a_student_in_any_batch_are_those_of_pytorch(name: str, ngrams: int, tmp_path: Path) -> None:
     folder = saved_student(tmp_path / "student", ngrams, **NETWORKS[name])
     path = onnx_file(export_student(folder, tmp_path / "onnx"))
-    wanted = in_pytorch(folder, TEXTS)
-    assert np.ptp(wanted, axis=0).min() > 0.1  # the texts differ, so that a mixed-up order would show
+    expected = in_pytorch(folder, TEXTS)
+    assert np.ptp(expected, axis=0).min() > 0.1  # the texts differ, so a wrong order would show
     for size in (1, 2, len(TEXTS)):
-        np.testing.assert_allclose(OnnxClassifier(path, batch_size=size).logits(TEXTS), wanted, atol=1e-5)
+        np.testing.assert_allclose(OnnxClassifier(path, batch_size=size).logits(TEXTS), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_bilstm_is_the_standard_operator_with_lengths(cell: str, tmp_path: Path) -> None:
+def test_a_bilstm_becomes_the_standard_operator_with_lengths(cell: str, tmp_path: Path) -> None:
     path = onnx_file(export_student(saved_student(tmp_path / "student", 64, cell=cell), tmp_path / "onnx"))
     model = onnx.load(path)
     (node,) = (node for node in model.graph.node if node.op_type == cell.upper())
     assert node.input[4]  # sequence_lens
     assert {entry.domain for entry in model.opset_import} == {""}
-    axes = {one.name: [place.dim_param for place in one.type.tensor_type.shape.dim] for one in model.graph.input}
-    own = {"words": ["batch", "words_length"], "lengths": ["batch"], "ngrams": ["batch", "ngrams_length"]}
-    assert axes == own
+    axes = {tensor.name: [size.dim_param for size in tensor.type.tensor_type.shape.dim] for tensor in model.graph.input}
+    expected = {"words": ["batch", "words_length"], "lengths": ["batch"], "ngrams": ["batch", "ngrams_length"]}
+    assert axes == expected
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(alphabet="球队今天公布新消息a1 ，🙂", max_size=30), min_size=1, max_size=9), st.integers(1, 4))
 def test_any_texts_in_any_batches(student: Path, student_file: Path, texts: list[str], size: int) -> None:
-    found = OnnxClassifier(student_file, batch_size=size).logits(texts)
-    np.testing.assert_allclose(found, in_pytorch(student, texts), atol=1e-5)
+    logits = OnnxClassifier(student_file, batch_size=size).logits(texts)
+    np.testing.assert_allclose(logits, in_pytorch(student, texts), atol=1e-5)
 
 
-def test_the_library(student: Path, student_file: Path) -> None:
+def test_the_classifier(student: Path, student_file: Path) -> None:
     model = OnnxClassifier(student_file, threads=2)
     assert model.predict(TEXTS) == load_student(student).predict(TEXTS)
     assert model.predict([]) == [] and model.logits([]).shape == (0, 3)
@@ -129,7 +127,7 @@ def test_the_library(student: Path, student_file: Path) -> None:
             model.predict(wrong)  # type: ignore[arg-type]
 
 
-def test_the_students_card(student: Path, student_file: Path) -> None:
+def test_the_card_of_a_student(student: Path, student_file: Path) -> None:
     names = {path.name for path in student_file.parent.iterdir()}
     assert names == {"student.onnx", "student.onnx.json", "vocabulary.txt"}
     card = json.loads(student_file.with_name("student.onnx.json").read_text("utf-8"))
@@ -138,7 +136,7 @@ def test_the_students_card(student: Path, student_file: Path) -> None:
     assert (card["ngrams"], card["max_length"], card["segmenter"]) == (64, 20, trained_with)
 
 
-def test_another_segmenter_is_said(student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_segmenter_gives_a_warning(student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = shutil.copytree(student, tmp_path / "student")
     card = json.loads((other / "student.json").read_text("utf-8"))
     card["segmenter"]["version"] = "0"
@@ -157,48 +155,48 @@ def test_a_textgcn_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "onnx").exists()
 
 
-def test_a_teacher_in_any_batch_says_what_each_text_alone_says_in_pytorch(teacher: Path, tmp_path: Path) -> None:
+def test_logits_of_a_teacher_in_any_batch_are_those_of_pytorch(teacher: Path, tmp_path: Path) -> None:
     path = onnx_file(export_teacher(teacher, tmp_path / "onnx"))
     texts = [*TEXTS, "新" * 200, "[UNK]手机"]
-    wanted = in_pytorch(teacher, texts)
+    expected = in_pytorch(teacher, texts)
     for size in (1, 3, len(texts)):
-        np.testing.assert_allclose(OnnxClassifier(path, batch_size=size).logits(texts), wanted, atol=1e-5)
-    assert [one.name for one in onnx.load(path).graph.input] == ["input_ids", "attention_mask"]
+        np.testing.assert_allclose(OnnxClassifier(path, batch_size=size).logits(texts), expected, atol=1e-5)
+    assert [tensor.name for tensor in onnx.load(path).graph.input] == ["input_ids", "attention_mask"]
 
 
-def test_the_teachers_tokenizer_cuts_by_itself(teacher: Path, tmp_path: Path) -> None:
+def test_the_exported_tokenizer_truncates(teacher: Path, tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
     path = onnx_file(export_teacher(teacher, tmp_path / "onnx"))
     card = json.loads(Path(f"{path}.json").read_text("utf-8"))
-    rust = Tokenizer.from_file(str(path.with_name("tokenizer.json")))
-    assert len(rust.encode("新" * 200).ids) == card["max_length"] == 30
-    assert [len(pieces.ids) for pieces in rust.encode_batch(["新", "新消息"])] == [3, 5]  # no padding of its own
-    assert rust.token_to_id("[PAD]") == card["pad_id"] and card["prefix"] == ""
+    exported = Tokenizer.from_file(str(path.with_name("tokenizer.json")))
+    assert len(exported.encode("新" * 200).ids) == card["max_length"] == 30
+    assert [len(pieces.ids) for pieces in exported.encode_batch(["新", "新消息"])] == [3, 5]  # without padding
+    assert exported.token_to_id("[PAD]") == card["pad_id"] and card["prefix"] == ""
 
 
-def test_a_prefix_is_kept(tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_prefix_is_exported(tiny_bert: Path, tmp_path: Path) -> None:
     source = shutil.copytree(tiny_bert, tmp_path / "bert")
     prompts = {"prompts": {"query": "今天"}, "default_prompt_name": "query"}
     (source / "config_sentence_transformers.json").write_text(json.dumps(prompts), "utf-8")
-    model, pieces = build(str(source), TeacherSettings(), len(LABELS))
+    model, tokenizer = build(str(source), TeacherSettings(), len(LABELS))
     (tmp_path / "teacher").mkdir()
-    save_teacher(tmp_path / "teacher", model, pieces, LABELS)
+    save_teacher(tmp_path / "teacher", model, tokenizer, LABELS)
     path = onnx_file(export_teacher(tmp_path / "teacher", tmp_path / "onnx"))
     np.testing.assert_allclose(OnnxClassifier(path).logits(TEXTS), in_pytorch(tmp_path / "teacher", TEXTS), atol=1e-5)
 
 
 def test_an_int8_teacher_agrees_roughly(teacher: Path, tmp_path: Path) -> None:
-    whole = onnx_file(export_teacher(teacher, tmp_path / "onnx"))
-    small = onnx_file(export_teacher(teacher, tmp_path / "int8", int8=True))
-    names = {path.name for path in small.parent.iterdir()}
+    float32 = onnx_file(export_teacher(teacher, tmp_path / "onnx"))
+    int8 = onnx_file(export_teacher(teacher, tmp_path / "int8", int8=True))
+    names = {path.name for path in int8.parent.iterdir()}
     assert names == {"teacher-int8.onnx", "teacher-int8.onnx.json", "tokenizer.json"}
-    kinds = [part.data_type for part in onnx.load(small).graph.initializer if len(part.dims) == 2]
-    assert set(kinds) == {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}  # products; tables
-    assert kinds.count(onnx.TensorProto.INT8) >= 12  # 6 a layer
-    assert small.stat().st_size < whole.stat().st_size
-    wanted, found = in_pytorch(teacher, TEXTS), OnnxClassifier(small).logits(TEXTS)
-    assert 0 < np.abs(found - wanted).max() < 0.1 * np.ptp(wanted)
+    kinds = [part.data_type for part in onnx.load(int8).graph.initializer if len(part.dims) == 2]
+    assert set(kinds) == {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}  # matrix products; embedding tables
+    assert kinds.count(onnx.TensorProto.INT8) >= 12  # 6 per layer
+    assert int8.stat().st_size < float32.stat().st_size
+    expected, actual = in_pytorch(teacher, TEXTS), OnnxClassifier(int8).logits(TEXTS)
+    assert 0 < np.abs(actual - expected).max() < 0.1 * np.ptp(expected)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
@@ -212,9 +210,11 @@ def test_a_missing_package_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_disagrees_is_not_written(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = export_student(student, tmp_path / "onnx")
-    before = [path.read_bytes() for path in kept]
+def test_a_file_with_other_logits_is_not_written(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = export_student(student, tmp_path / "onnx")
+    before = [path.read_bytes() for path in exported]
     monkeypatch.setattr(OnnxClassifier, "logits", lambda self, texts: np.full((len(texts), 3), np.nan))
     with pytest.raises(UserError, match="logits differ from PyTorch's by nan; nothing was written"):
         export_student(student, tmp_path / "onnx")
@@ -223,7 +223,7 @@ def test_a_file_that_disagrees_is_not_written(student: Path, tmp_path: Path, mon
     )
     with pytest.raises(UserError, match=r"logits differ from PyTorch's by 0\.01"):
         export_student(student, tmp_path / "onnx")
-    assert [path.read_bytes() for path in kept] == before and len(list(tmp_path.iterdir())) == 1
+    assert [path.read_bytes() for path in exported] == before and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_model_that_cannot_be_traced(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,9 +239,9 @@ def test_a_slow_tokenizer_is_refused(teacher: Path, tmp_path: Path, monkeypatch:
     load = files.load_teacher_parts
 
     def with_slow_tokenizer(folder: Path) -> Any:
-        model, pieces, labels = load(folder)
+        model, tokenizer, labels = load(folder)
         slow = type("Slow", (), {"unk_token": "[UNK]", "pad_token_id": 0})()
-        return model, type(pieces)(slow, pieces.prefix, pieces.max_length), labels
+        return model, type(tokenizer)(slow, tokenizer.prefix, tokenizer.max_length), labels
 
     monkeypatch.setattr(files, "load_teacher_parts", with_slow_tokenizer)
     with pytest.raises(UserError, match=r"its tokenizer has no tokenizer\.json"):
@@ -249,7 +249,7 @@ def test_a_slow_tokenizer_is_refused(teacher: Path, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("student.onnx", "no protobuf", "onnxruntime cannot load this file"),
         ("student.onnx", None, "onnxruntime cannot load this file"),
@@ -264,7 +264,7 @@ def test_a_slow_tokenizer_is_refused(teacher: Path, tmp_path: Path, monkeypatch:
         ("vocabulary.txt", None, "vocabulary.txt: a file that belongs to the ONNX file cannot be read"),
     ],
 )
-def test_a_damaged_folder(name: str, content: str | None, says: str, student_file: Path, tmp_path: Path) -> None:
+def test_a_damaged_folder(name: str, content: str | None, message: str, student_file: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(student_file.parent, tmp_path / "onnx")
     if content is None:
         (folder / name).unlink()
@@ -272,7 +272,7 @@ def test_a_damaged_folder(name: str, content: str | None, says: str, student_fil
         (folder / name).write_text(content, "utf-8")
     with pytest.raises(UserError) as error:
         OnnxClassifier(folder / "student.onnx")
-    assert re.search(says, str(error.value))
+    assert re.search(message, str(error.value))
 
 
 def test_a_damaged_tokenizer(teacher: Path, tmp_path: Path) -> None:
@@ -285,10 +285,10 @@ def test_a_damaged_tokenizer(teacher: Path, tmp_path: Path) -> None:
 def test_the_exporter_is_quiet(
     teacher: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (None, "distill"):  # another test may have run the command, which shows our own messages
+    for name in (None, "distill"):  # another test may have run the command, whose handlers print our messages
         monkeypatch.setattr(logging.getLogger(name), "handlers", [])
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as shown:
         export_teacher(teacher, tmp_path / "onnx", int8=True)
         export_student(saved_student(tmp_path / "student"), tmp_path / "onnx")
-    assert capfd.readouterr() == ("", "") and not said
+    assert capfd.readouterr() == ("", "") and not shown
     assert logging.getLogger().handlers == []

@@ -1,4 +1,4 @@
-"""The student network: padding does not count, sizes come from the config."""
+"""biLSTM and biGRU: padding has no influence, both directions, sizes from the config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def network(sentence: bool = False, cell: str = "lstm") -> BiLSTM:
 
 
 @pytest.mark.parametrize(("sentence", "cell"), [(False, "lstm"), (True, "lstm"), (False, "gru")])
-def test_a_prediction_does_not_hang_on_its_neighbours(sentence: bool, cell: str) -> None:
+def test_a_prediction_does_not_depend_on_its_batch(sentence: bool, cell: str) -> None:
     model = network(sentence, cell)
     together = predict_logits(model, PackedIds(TEXTS, 0))
     for text, logits in zip(TEXTS, together, strict=True):
@@ -27,7 +27,7 @@ def test_a_prediction_does_not_hang_on_its_neighbours(sentence: bool, cell: str)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_both_directions_see_just_the_words(cell: str) -> None:
+def test_both_directions_read_only_the_words(cell: str) -> None:
     model, text = network(cell=cell), torch.tensor([[1, 2, 3]])
     states, _ = model.lstm(model.embedding(text))
     pooled = torch.cat([states.amax(1), states.mean(1)], dim=1)
@@ -56,7 +56,7 @@ def test_sizes_come_from_the_config() -> None:
     assert model.classifier.weight.shape == (4, 44)
 
 
-def test_the_cell_is_the_one_that_was_asked_for() -> None:
+def test_the_cell_comes_from_the_config() -> None:
     assert isinstance(network(cell="gru").lstm, torch.nn.GRU) and isinstance(network().lstm, torch.nn.LSTM)
     with pytest.raises(KeyError):
         network(cell="rnn")

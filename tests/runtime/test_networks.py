@@ -77,7 +77,7 @@ def test_logits_are_those_of_pytorch(name: str, hidden: int, ngrams: int) -> Non
 
 @pytest.fixture(scope="module")
 def lstm() -> StudentNetwork:
-    return StudentNetwork(*network_arrays(student(12, BUCKETS, **NETWORKS["lstm"])))
+    return StudentNetwork(*network_arrays(student(12, BUCKETS, **NETWORKS["bilstm"])))
 
 
 @settings(max_examples=30, deadline=None)
@@ -93,7 +93,7 @@ def test_logits_do_not_depend_on_neighbours(lstm: StudentNetwork, data: st.DataO
 @pytest.mark.parametrize("weight", [0.02, -0.02])
 def test_accumulators_do_not_overflow(weight: float) -> None:
     """With equal weights the sums of products are as large as they can be."""
-    model = student(40, 0, **NETWORKS["lstm"])
+    model = student(40, 0, **NETWORKS["bilstm"])
     with torch.no_grad():
         for name, parameter in model.lstm.named_parameters():  # type: ignore[union-attr]
             parameter.fill_(weight if "hh" in name else 1.0)

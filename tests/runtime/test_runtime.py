@@ -99,18 +99,18 @@ def _changed(card: dict[str, object], **values: object) -> str:
 
 
 FAULTS: dict[str, tuple[Callable[[Path, dict[str, object]], object], str]] = {
-    "no card": (lambda folder, card: (folder / BUNDLE_CARD).unlink(), "no bundle: there is no bundle.json"),
+    "no card": (lambda folder, card: (folder / BUNDLE_CARD).unlink(), "not a bundle: there is no bundle.json"),
     "a card of nothing": (lambda folder, card: (folder / BUNDLE_CARD).write_text("{"), "this card cannot be read"),
     "no object": (lambda folder, card: (folder / BUNDLE_CARD).write_text("[]"), "this card cannot be read"),
     "newer": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text(_changed(card, format=99)),
-        "format 99, .* reads up to 1",
+        "format 99, .* reads formats up to 1",
     ),
     "half a card": (lambda folder, card: (folder / BUNDLE_CARD).write_text('{"format": 1}'), "not complete"),
     "no arrays": (lambda folder, card: (folder / BUNDLE_ARRAYS).unlink(), "this file of the bundle is missing"),
     "another byte": (
         lambda folder, card: (folder / BUNDLE_ARRAYS).write_bytes((folder / BUNDLE_ARRAYS).read_bytes()[:-1] + b"x"),
-        "not as it was exported",
+        "has changed since the export",
     ),
     "another network": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text(_changed(card, network={"architecture": "textcnn"})),
@@ -135,7 +135,7 @@ def test_arrays_that_are_none(content: bytes, bundle: Path, tmp_path: Path) -> N
     (folder / BUNDLE_ARRAYS).write_bytes(content)
     card = json.loads((folder / BUNDLE_CARD).read_text("utf-8"))
     (folder / BUNDLE_CARD).write_text(_changed(card, files={BUNDLE_ARRAYS: checksum(folder / BUNDLE_ARRAYS)}))
-    with pytest.raises(UserError, match=r"no safetensors file|broken"):
+    with pytest.raises(UserError, match=r"not a safetensors file|broken"):
         load(folder)
 
 

