@@ -54,7 +54,7 @@ def _train_one(run: Run, index: int) -> list[Path]:
             dev_accuracy=float(trained.right.mean()),
             card=teacher_card(run, trained.texts),
         )
-    return [*run.pretrained.made, job.folder]
+    return [*run.pretrained.written, job.folder]
 
 
 def _is_worse_than_linear(run: Run, trained: _Trained) -> bool:

@@ -68,11 +68,11 @@ def _check_segmenter(student: Path, segmenter: Segmenter) -> None:
 def _with_lexicon(arrays: Arrays, tokenizer: WordTokenizer, max_bytes: float) -> Arrays:
     """The arrays and the lexicon, with as many words as fit into ``max_bytes``."""
     vocabulary, tables = tokenizer.vocabulary, tokenizer.segmenter.tables
-    whole = arrays | lexicon_arrays(vocabulary, tables)
-    size = sum(array.nbytes for array in whole.values())
+    every_word = arrays | lexicon_arrays(vocabulary, tables)
+    size = sum(array.nbytes for array in every_word.values())
     if size <= max_bytes:
-        return whole
-    per_word = arrays["words"][0].nbytes + whole["lexicon.words"][0].nbytes
+        return every_word
+    per_word = arrays["words"][0].nbytes + every_word["lexicon.words"][0].nbytes
     count = len(vocabulary) - math.ceil((size - max_bytes) / per_word)
     if count <= UNKNOWN_ID + 1:
         what = f"{(size - per_word * len(vocabulary)) / 1e6:.1f} MB are needed even without any words"

@@ -1,1 +1,1 @@
-"""The networks, teacher and students, their parts, and the folders that they are kept in."""
+"""The networks of teacher and students, their parts, and saving and loading them."""

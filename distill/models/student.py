@@ -31,7 +31,7 @@ class StudentConfig:
     Args:
         words: rows of the word embedding.
         width: numbers in a word's or an n-gram's vector.
-        hidden: units; each architecture says which.
+        hidden: hidden units; see each architecture.
         classes: outputs.
         dropout: on the word vectors and before the classifier.
         word_dropout: share of the words that are unknown in a training step.

