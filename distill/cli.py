@@ -8,11 +8,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, TextIO
 
 from distill.config import MODES, Settings
 from distill.config.argparse import PATH, parser, settings_from
-from distill.config.modes import Mode, load_function
+from distill.config.modes import Mode
 from distill.config.toml import text_of
 from distill.errors import UserError, require_package
 from distill.progress import reminders
@@ -130,7 +131,8 @@ def _run(settings: Settings) -> None:
 def _function(mode: Mode) -> Callable[[Settings], list[Path]]:
     """The function that runs a mode with the settings; importing it here keeps ``--help`` fast."""
     if not mode.takes_run:
-        return load_function(mode.function)
+        function: Callable[[Settings], list[Path]] = resolve_name(mode.function)
+        return function
     from distill import commands
 
     return commands.run

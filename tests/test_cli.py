@@ -35,7 +35,7 @@ def test_the_reference_repos_flags() -> None:
     assert made.alone().objective.logits_weight == 0 and made.alone().student == made.student
 
 
-def fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(list(arguments)) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and " -> " in captured.err
@@ -43,20 +43,20 @@ def fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_bad_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "did you mean --student_epochs?" in fault(capsys, "--student_epoch", "3")
-    assert "unrecognized arguments: --zzz" in fault(capsys, "--zzz")
-    assert "invalid choice: 'train'" in fault(capsys, "--mode", "train")
-    assert "invalid int value: 'many'" in fault(capsys, "--seeds", "many")
-    assert "all weights of the objective are 0" in fault(capsys, "--a", "0", "--T", "0")
-    assert "--a is nan" in fault(capsys, "--a", "nan")
-    assert "--student_dropout is 1.5, must be between 0 and 0.9" in fault(capsys, "--student_dropout", "1.5")
-    assert "unrecognized arguments" in fault(capsys, "")
-    both = fault(capsys, "--student_hidden", "0", "--min_count", "-1")
+    assert "did you mean --student_epochs?" in error_of(capsys, "--student_epoch", "3")
+    assert "unrecognized arguments: --zzz" in error_of(capsys, "--zzz")
+    assert "invalid choice: 'train'" in error_of(capsys, "--mode", "train")
+    assert "invalid int value: 'many'" in error_of(capsys, "--seeds", "many")
+    assert "all weights of the objective are 0" in error_of(capsys, "--a", "0", "--T", "0")
+    assert "--a is nan" in error_of(capsys, "--a", "nan")
+    assert "--student_dropout is 1.5, must be between 0 and 0.9" in error_of(capsys, "--student_dropout", "1.5")
+    assert "unrecognized arguments" in error_of(capsys, "")
+    both = error_of(capsys, "--student_hidden", "0", "--min_count", "-1")
     assert "--student_hidden is 0, must be at least 1; --min_count is -1" in both
 
 
 def test_errors_have_one_line_and_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    text = fault(capsys, "--data", str(tmp_path / "nowhere"), "--run", str(tmp_path / "run"))
+    text = error_of(capsys, "--data", str(tmp_path / "nowhere"), "--run", str(tmp_path / "run"))
     assert "nowhere: no such folder" in text
     assert not (tmp_path / "run").exists()
     assert main(["--data", str(tmp_path / "nowhere"), "--debug"]) == 2
@@ -66,13 +66,13 @@ def test_errors_have_one_line_and_debug_shows_the_traceback(capsys: pytest.Captu
 
 def test_files_that_the_system_refuses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "a run's folder is needed, this is a file" in fault(capsys, "--run", str(tmp_path / "file"))
-    assert "not a directory" in fault(
+    assert "a run's folder is needed, this is a file" in error_of(capsys, "--run", str(tmp_path / "file"))
+    assert "not a directory" in error_of(
         capsys, "--run", str(tmp_path / "file" / "run"), "--data", str(ROOT / "data/sample")
     )
 
 
-def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(settings: Settings) -> None:
         raise ZeroDivisionError
 
@@ -87,7 +87,7 @@ def environment() -> dict[str, str]:
 
 
 def test_help_is_quick_and_names_every_flag(environment: dict[str, str]) -> None:
-    before = os.times()  # seconds of the processor: those of the clock hang on what else the machine does
+    before = os.times()  # CPU seconds: wall time depends on what else the machine does
     command = [sys.executable, str(ROOT / "distill.py"), "--help"]
     output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     after = os.times()
@@ -106,14 +106,14 @@ def test_help_is_quick_and_names_every_flag(environment: dict[str, str]) -> None
         assert flag in output
 
 
-def test_the_package_wins_the_import_over_the_script(environment: dict[str, str]) -> None:
+def test_import_distill_finds_the_package_not_the_script(environment: dict[str, str]) -> None:
     code = "import distill; print(distill.__file__)"
     command = [sys.executable, "-c", code]
     output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout
     assert output.strip().endswith(str(Path("distill") / "__init__.py"))
 
 
-def test_importing_the_library_starts_no_work(environment: dict[str, str]) -> None:
+def test_importing_the_library_loads_no_heavy_package(environment: dict[str, str]) -> None:
     heavy = "{'torch', 'jieba', 'gensim', 'pandas'}"
     code = f"import sys, distill, distill.cli; print({heavy} & sys.modules.keys())"
     command = [sys.executable, "-c", code]
@@ -121,24 +121,24 @@ def test_importing_the_library_starts_no_work(environment: dict[str, str]) -> No
     assert output.strip() == "set()"
 
 
-def test_the_settings_file_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_save_config_and_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine, other = str(tmp_path / "deep" / "mine.toml"), str(tmp_path / "other.toml")
     assert main(["--seeds", "3", "--mode", "tune", "--save_config", mine]) == 0
     assert capsys.readouterr().out == f"written: {mine}; use it with: python distill.py --config {mine}\n"
     assert main(["--config", mine, "--seeds", "4", "--save_config", other]) == 0
     assert settings("--config", other) == settings("--seeds", "4", "--mode", "tune")
-    assert "none.toml: no such file or directory" in fault(capsys, "--config", str(tmp_path / "none.toml"))
+    assert "none.toml: no such file or directory" in error_of(capsys, "--config", str(tmp_path / "none.toml"))
     for folder in ("", "/", str(tmp_path)):
-        assert "this is a folder, a file is needed -> --save_config FILE" in fault(capsys, "--save_config", folder)
+        assert "this is a folder, a file is needed -> --save_config FILE" in error_of(capsys, "--save_config", folder)
 
 
-def replace_command(monkeypatch: pytest.MonkeyPatch, mode: str, does: Callable[[Settings], list[Path]]) -> None:
-    """Let a mode do something else."""
+def replace_command(monkeypatch: pytest.MonkeyPatch, mode: str, function: Callable[[Settings], list[Path]]) -> None:
+    """Replace the function that runs a mode."""
     entry = MODES[mode]
-    monkeypatch.setattr("distill.commands.run" if entry.takes_run else entry.function.replace(":", "."), does)
+    monkeypatch.setattr("distill.commands.run" if entry.takes_run else entry.function.replace(":", "."), function)
 
 
-def speaks(path: Path) -> Callable[[Settings], list[Path]]:
+def printing(path: Path) -> Callable[[Settings], list[Path]]:
     def command(settings: Settings) -> list[Path]:
         log.info("a message")
         print("an answer")
@@ -147,31 +147,31 @@ def speaks(path: Path) -> Callable[[Settings], list[Path]]:
     return command
 
 
-def test_answers_have_standard_output_for_themselves(
+def test_answers_are_alone_on_standard_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
     written = f"\nwritten:\n  {tmp_path / 'file'}\n"
     for mode in ("predict", "serve"):
-        replace_command(monkeypatch, mode, speaks(tmp_path / "file"))
+        replace_command(monkeypatch, mode, printing(tmp_path / "file"))
         assert main(["--mode", mode]) == 0
         assert capsys.readouterr() == ("an answer\n", f"a message\n{written}")
-    replace_command(monkeypatch, "all", speaks(tmp_path / "file"))
+    replace_command(monkeypatch, "all", printing(tmp_path / "file"))
     assert main([]) == 0
     assert capsys.readouterr() == (f"a message\nan answer\n{written}", "")
 
 
-def test_of_several_processes_the_first_speaks(
+def test_of_several_processes_only_the_first_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replace_command(monkeypatch, "all", speaks(tmp_path))
+    replace_command(monkeypatch, "all", printing(tmp_path))
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main([]) == 0
     assert capsys.readouterr() == ("an answer\n", "")
 
 
-def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def needs(package: str) -> Callable[[Settings], list[Path]]:
         def command(settings: Settings) -> list[Path]:
             raise ModuleNotFoundError(f"No module named {package!r}", name=package)
@@ -180,15 +180,15 @@ def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: py
 
     for mode, file in {"serve": "-serve", "predict": "-serve", "test": ""}.items():
         replace_command(monkeypatch, mode, needs("thing.part"))
-        text = fault(capsys, "--mode", mode)
+        text = error_of(capsys, "--mode", mode)
         assert text == f"error: --mode {mode} needs the package thing -> pip install -r requirements{file}.txt\n"
     replace_command(monkeypatch, "test", needs("distill.nowhere"))
     with pytest.raises(ModuleNotFoundError):
         main(["--mode", "test"])
 
 
-@pytest.mark.skipif(not BASH, reason="bash is not there")
-def test_a_reader_who_leaves_is_no_fault(environment: dict[str, str]) -> None:
+@pytest.mark.skipif(not BASH, reason="bash is not installed")
+def test_a_closed_pipe_is_not_an_error(environment: dict[str, str]) -> None:
     command = shlex.join([sys.executable, str(ROOT / "distill.py"), "--completion", "zsh"])
     pytest.importorskip("shtab", reason="needs shtab: pip install shtab")
     script = f"set -o pipefail; ({command}; echo code $? >&2) | true"
@@ -203,7 +203,7 @@ def scripts() -> Callable[[str], str]:
 
 
 def in_bash(script: str, folder: Path, *words: str) -> list[str]:
-    """What bash offers for the last word, once it has read the script."""
+    """bash's completions of the last word, with the script loaded."""
     ask = f"""
         complete -p distill >&2
         COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}
@@ -214,7 +214,7 @@ def in_bash(script: str, folder: Path, *words: str) -> list[str]:
     return sorted(asked.stdout.split())
 
 
-@pytest.mark.skipif(not BASH, reason="bash is not there")
+@pytest.mark.skipif(not BASH, reason="bash is not installed")
 def test_bash_completes(scripts: Callable[[str], str], tmp_path: Path) -> None:
     for name in ("texts.csv", "texts folder", "other.csv"):
         (tmp_path / name).mkdir() if "folder" in name else (tmp_path / name).write_text("")
@@ -233,7 +233,7 @@ def test_bash_completes(scripts: Callable[[str], str], tmp_path: Path) -> None:
     assert in_bash(script, tmp_path, "distill", "--seeds", "oth") == []
 
 
-@pytest.mark.skipif(not FISH, reason="fish is not there")
+@pytest.mark.skipif(not FISH, reason="fish is not installed")
 def test_fish_completes(scripts: Callable[[str], str], tmp_path: Path) -> None:
     script = scripts("fish") + "\ncomplete -C 'distill --mode train_'"
     asked = subprocess.run([FISH, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
@@ -249,17 +249,17 @@ def test_every_shell_has_a_script(scripts: Callable[[str], str], capsys: pytest.
 
 def test_completion_without_shtab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
-    assert "--completion needs the package shtab -> pip install shtab" in fault(capsys, "--completion", "bash")
-    assert "invalid choice: 'dash'" in fault(capsys, "--completion", "dash")
+    assert "--completion needs the package shtab -> pip install shtab" in error_of(capsys, "--completion", "bash")
+    assert "invalid choice: 'dash'" in error_of(capsys, "--completion", "dash")
 
 
-def test_an_installed_package_has_all_that_is_not_python() -> None:
+def test_package_data_lists_every_file_that_is_not_python() -> None:
     shipped = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
-    named = {
+    listed = {
         path
-        for room, patterns in shipped.items()
-        for one in patterns
-        for path in (ROOT / room.replace(".", "/")).glob(one)
+        for package, patterns in shipped.items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
     }
-    there = {path for path in (ROOT / "distill").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path for path in there if path.suffix != ".py"} == {path for path in named if path.is_file()}
+    files = {path for path in (ROOT / "distill").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix != ".py"} == {path for path in listed if path.is_file()}

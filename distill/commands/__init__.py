@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from pkgutil import resolve_name
 
 from distill.commands.experiment import Run, prepare
 from distill.config import MODES, Settings
-from distill.config.modes import load_function
 from distill.training import defaults, distributed
 
 
@@ -23,9 +23,9 @@ def run(settings: Settings) -> list[Path]:
     if distributed.is_multi_process():
         distributed.init_process_group()
         if mode.shared:
-            load_function(mode.shared)(opened)
+            resolve_name(mode.shared)(opened)
         distributed.destroy_process_group()
-    return written + load_function(mode.function)(opened) if distributed.is_main_process() else []
+    return [*written, *resolve_name(mode.function)(opened)] if distributed.is_main_process() else []
 
 
 def with_chosen_settings(settings: Settings) -> Settings:

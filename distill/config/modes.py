@@ -1,20 +1,16 @@
-"""The registry of modes: everything that the program knows about a mode is in its one entry in ``MODES``."""
+"""The registry of modes. A new mode takes one function and one entry in ``MODES``, which holds all facts about it."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
 class Mode:
     """A mode of the command line.
 
-    Functions are named ``module:function``. They are imported when the mode runs, because PyTorch takes seconds to
-    import and ``--help`` does not need it.
+    Functions are named ``module:function``. They are imported (:func:`pkgutil.resolve_name`) when the mode runs,
+    because PyTorch takes seconds to import and ``--help`` does not need it.
 
     Args:
         summary: one sentence for ``--help``; its subject is the mode.
@@ -25,8 +21,8 @@ class Mode:
         shared: in a launch of several processes, the part of the work that all of them do together before the first
             process runs ``function`` alone; takes a ``Run``. Empty: there is none.
         trains: whether the mode trains models or labels texts, so that config.json records its settings.
-        chooses_settings: whether settings that are left at -1 are chosen from the data; ``--save_config`` then writes
-            the chosen numbers.
+        chooses_settings: whether ``--save_config`` reads the data and writes the numbers that the mode would choose
+            for settings at -1.
         answers_on_stdout: whether standard output is for results alone; messages then go to standard error.
         requirements: file that installs the mode's packages.
     """
@@ -122,10 +118,3 @@ MODES = {
         requirements="requirements-serve.txt",
     ),
 }
-
-
-def load_function(reference: str) -> Callable[[Any], list[Path]]:
-    """Import the function that a reference ``module:function`` names."""
-    module, _, name = reference.partition(":")
-    function: Callable[[Any], list[Path]] = getattr(importlib.import_module(module), name)
-    return function

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from distill.cli import main
 from distill.commands.experiment import Run
 from distill.config import MODES, Settings
-from distill.config.modes import Mode, load_function
+from distill.config.modes import Mode
 from distill.progress import log
 
 ROOT = Path(__file__).parents[2]
@@ -82,8 +83,8 @@ def test_several_processes_do_the_shared_part_before_the_first_runs_the_mode(
 @pytest.mark.parametrize("mode", MODES)
 def test_every_function_of_the_registry_exists(mode: str) -> None:
     entry = MODES[mode]
-    assert callable(load_function(entry.function))
-    assert not entry.shared or callable(load_function(entry.shared))
+    assert callable(resolve_name(entry.function))
+    assert not entry.shared or callable(resolve_name(entry.shared))
     assert entry.function.startswith(("distill.commands.", "distill.predict:", "distill.serve:"))
     assert (ROOT / entry.requirements).is_file()
 
