@@ -1,15 +1,15 @@
-"""What a person did wrong, said in one line: what, where, and what to type next."""
+"""Errors that the user can correct, and checks that raise them."""
 
 from collections.abc import Iterable
 from importlib.util import find_spec
 
 
 class UserError(Exception):
-    """A fault in what the user handed in; the command line prints it without a traceback.
+    """An error in the user's input or environment; the command line prints it in one line, without a traceback.
 
     Args:
-        what: what is wrong, and what is there instead.
-        where: the file (and line) or the flag it was found in.
+        what: what is wrong, and what was found instead.
+        where: the file (and line), folder, flag or section that it concerns.
         hint: what to type or change next.
     """
 
@@ -25,34 +25,34 @@ class UserError(Exception):
         return f"{where}{self.what}{hint}"
 
 
-def require_package(package: str, asked: str, hint: str, where: object = None) -> None:
-    """Refuse what was asked for before any of it is done, where its package is not installed.
+def require_package(package: str, feature: str, hint: str, where: object = None) -> None:
+    """Check that a package is installed before work on ``feature``, which needs it, begins.
 
     Raises:
-        UserError: there is no such package.
+        UserError: it is not installed.
     """
     if find_spec(package) is None:
-        raise UserError(f"{asked} needs the package {package}", where, hint)
+        raise UserError(f"{feature} needs the package {package}", where, hint)
 
 
 def require_texts(texts: Iterable[object]) -> None:
-    """Refuse one text, which would be read as a list of its characters, and whatever is no text.
+    """Check that ``texts`` is a list of strings; a single string would be read as a list of its characters.
 
     Raises:
-        UserError: ``texts`` is not a list of strings.
+        UserError: it is a single string, or holds something else than strings.
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise UserError("texts must be a list of strings", None, 'predict(["…", "…"])')
 
 
-def join_faults(faults: list[str], most: int = 5) -> str:
-    """Several faults on one line: the first few, and how many more there are."""
-    shown = "; ".join(faults[:most])
-    more = len(faults) - most
-    return f"{shown}; and {more} more like it" if more > 0 else shown
+def join_faults(faults: list[str], limit: int = 5) -> str:
+    """Join several faults into one line: the first ``limit``, and how many more there are."""
+    shown = "; ".join(faults[:limit])
+    hidden = len(faults) - limit
+    return f"{shown}; and {hidden} more like it" if hidden > 0 else shown
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a write failed for want of space (Rust libraries only say so in their text)."""
+    """Whether a write failed for lack of space or quota; Rust libraries only mention it in the error's text."""
     text = str(error)
-    return getattr(error, "errno", None) in (28, 122) or "os error 28" in text
+    return getattr(error, "errno", None) in (28, 122) or "os error 28" in text  # ENOSPC, EDQUOT

@@ -1,4 +1,4 @@
-"""Progress bars with a rate and the time left, and the one logger; the command line alone decides where they show."""
+"""The package's logger, reminders and progress bars. Only the command line decides where messages go."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 log = logging.getLogger("distill")
-reminders: dict[str, None] = {}  # what the command line says once more at the end, in order
+reminders: dict[str, None] = {}  # warnings that the command line repeats at the end, in order; the values are not used
 
 
 def remind(message: str) -> None:
-    """Log a warning, and have it repeated when the command ends; the same one twice counts once."""
+    """Log a warning that is repeated when the command ends; the same message counts once."""
     if message not in reminders:
         reminders[message] = None
         log.warning("%s", message)
 
 
-def progress_bar(what: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:
-    """A bar with ``update``, to be used in a ``with``; it appears after a second, on a terminal, where messages do."""
+def progress_bar(name: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:
+    """A tqdm bar, to be used in a ``with`` and advanced by ``update``, or iterated over when it has ``items``.
+
+    It is shown after one second, if messages are shown (level INFO) and standard error is a terminal.
+    """
     from tqdm import tqdm
 
-    hidden = None if log.isEnabledFor(logging.INFO) else True  # None: tqdm asks whether there is a terminal
-    return tqdm(items, what, total, unit=f" {unit}", delay=1.0, disable=hidden, dynamic_ncols=True, smoothing=0.1)
+    disable = None if log.isEnabledFor(logging.INFO) else True  # None: tqdm checks for a terminal
+    return tqdm(items, name, total, unit=f" {unit}", delay=1.0, disable=disable, dynamic_ncols=True, smoothing=0.1)
 
 
-def with_progress_bar(items: Iterable[Item], what: str, total: int, unit: str = "texts") -> Iterable[Item]:
-    """``items`` behind a bar."""
-    shown: Iterable[Item] = progress_bar(what, total, unit, items)
-    return shown
+def with_progress_bar(items: Iterable[Item], name: str, total: int, unit: str = "texts") -> Iterable[Item]:
+    """Iterate over ``items`` while a progress bar shows how many of ``total`` are done."""
+    bar: Iterable[Item] = progress_bar(name, total, unit, items)
+    return bar

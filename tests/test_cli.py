@@ -66,7 +66,7 @@ def test_errors_have_one_line_and_debug_shows_the_traceback(capsys: pytest.Captu
 
 def test_files_that_the_system_refuses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "a run's folder is needed, this is a file" in error_of(capsys, "--run", str(tmp_path / "file"))
+    assert "this is a file; a run needs a folder" in error_of(capsys, "--run", str(tmp_path / "file"))
     assert "not a directory" in error_of(
         capsys, "--run", str(tmp_path / "file" / "run"), "--data", str(ROOT / "data/sample")
     )

@@ -17,17 +17,17 @@ def serve(settings: Settings) -> list[Path]:
         UserError: there is no bundle, or the address is taken.
     """
     from distill.serve.app import create_app
-    from distill.serve.server import address, listen, run
-    from distill.serve.teacher import teacher_of
+    from distill.serve.server import url_of, listen, run
+    from distill.serve.teacher import find_teacher
 
     folder = bundle_folder(settings)
     runtime = Runtime(folder)
-    teacher = teacher_of(settings, runtime.labels)
+    teacher = find_teacher(settings, runtime.labels)
     app = create_app(runtime, settings.serve, teacher, model=_name(folder))
     with listen(settings.serve.host, settings.serve.port) as listener:
         beside = f"; beside it the teacher of {teacher.folder}" if teacher else ""
         log.info("%s says one of: %s%s", folder, ", ".join(runtime.labels), beside)
-        log.info("page: %s/\nhow to ask: %s/docs\nCtrl-C stops", address(listener), address(listener))
+        log.info("page: %s/\nhow to ask: %s/docs\nCtrl-C stops", url_of(listener), url_of(listener))
         run(app, listener, settings.serve)
     return []
 

@@ -20,7 +20,7 @@ from distill.runtime import Runtime
 from distill.serve import schemas
 from distill.serve.endpoints import Classifier, Endpoints
 from distill.serve.limits import RefusedError
-from distill.serve.metrics import Watch
+from distill.serve.metrics import MetricsMiddleware
 from distill.serve.static import add_docs, add_page
 
 REFUSALS = {
@@ -34,7 +34,7 @@ COLUMN = "name the column text, or ask with &text_column=NAME"  # instead of the
 FILE: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
-class Shortcut:
+class FastRoute:
     """Middleware: one endpoint's POST goes past FastAPI's routing, which takes longer than the student."""
 
     def __init__(self, app: ASGIApp, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
@@ -71,11 +71,13 @@ def create_app(
         title=title, version=distill.__version__, servers=relative, docs_url=None, redoc_url=None, lifespan=here.life
     )
     app.state.endpoints = here
-    app.add_middleware(Shortcut, path="/predict", endpoint=here.predict)
-    app.add_middleware(Watch, metrics=here.metrics)  # added last, it is the outer one
+    app.add_middleware(FastRoute, path="/predict", endpoint=here.predict)
+    app.add_middleware(MetricsMiddleware, metrics=here.metrics)  # added last, it is the outer one
     predicted = schemas.Prediction | schemas.Predictions
-    app.post("/predict", responses=_responses(predicted), openapi_extra=_body(schemas.Question))(here.predict)
-    app.post("/explain", responses=_responses(schemas.Explanation), openapi_extra=_body(schemas.Subject))(here.explain)
+    app.post("/predict", responses=_responses(predicted), openapi_extra=_body(schemas.PredictRequest))(here.predict)
+    app.post("/explain", responses=_responses(schemas.Explanation), openapi_extra=_body(schemas.ExplainRequest))(
+        here.explain
+    )
     app.post("/label_file", responses=_responses(None), openapi_extra=FILE)(here.label_file)
     app.get("/health", response_model=schemas.Health)(here.health)
     app.get("/ready", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})(here.ready)
@@ -113,7 +115,7 @@ def _say_faults(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def wrong_query(request: Request, error: RequestValidationError) -> Response:
-        return RefusedError(422, schemas.fault_of(error.errors()[0]), "see /docs").response()
+        return RefusedError(422, schemas.first_fault(error.errors()[0]), "see /docs").response()
 
     @app.exception_handler(HTTPException)
     async def astray(request: Request, error: HTTPException) -> Response:

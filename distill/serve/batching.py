@@ -12,12 +12,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.serve.limits import Places, in_time
+from distill.serve.limits import ConcurrencyLimit, with_timeout
 
 Rows = NDArray[np.float32]
 T = TypeVar("T")
-BATCH = 128  # texts that are answered together: about 10 ms of work, which is what a new request may have to wait
-SHARE = 32  # texts that one request gets into a batch before the next request has its turn
+BATCH_SIZE = 128  # texts that are answered together: about 10 ms of work, which is what a new request may have to wait
+TEXTS_PER_TURN = 32  # texts that one request gets into a batch before the next request has its turn
 
 
 @dataclass(eq=False)
@@ -85,12 +85,12 @@ class Batcher:
 
     def _take(self) -> list[tuple[_Job, Sequence[str]]]:
         """The next batch: every job's share in turn, until it is full. Those whose caller left are forgotten."""
-        taken, room = [], BATCH
+        taken, room = [], BATCH_SIZE
         while self._jobs and room:
             job = self._jobs.popleft()
             if job.answer.done():
                 continue
-            part = job.take(min(SHARE, room))
+            part = job.take(min(TEXTS_PER_TURN, room))
             taken.append((job, part))
             room -= len(part)
             if job.taken < len(job.texts):
@@ -109,7 +109,7 @@ def _hand_out(rows: Rows, taken: list[tuple[_Job, Sequence[str]]]) -> None:
         place += len(part)
 
 
-class Lane:
+class WorkerThread:
     """A thread for slower work, so that it does not hold up the student.
 
     Args:
@@ -120,11 +120,11 @@ class Lane:
 
     def __init__(self, name: str, most: int, wait_s: float) -> None:
         self._pool, self._wait_s = ThreadPoolExecutor(1, name), wait_s
-        self.places = Places(most)
+        self.places = ConcurrencyLimit(most)
 
     async def do(self, work: Callable[[], T]) -> T:
         """What ``work`` returns."""
-        return await in_time(asyncio.get_running_loop().run_in_executor(self._pool, work), self._wait_s)
+        return await with_timeout(asyncio.get_running_loop().run_in_executor(self._pool, work), self._wait_s)
 
     def start(self, work: Callable[[], object]) -> None:
         """Have ``work`` done before all that is asked later; nobody waits for it, and what it raises is forgotten."""

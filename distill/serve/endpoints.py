@@ -25,11 +25,11 @@ from distill.predict.checkpoint import Counts
 from distill.predict.in_memory import label_stream
 from distill.progress import log
 from distill.runtime import Runtime
-from distill.serve.batching import Batcher, Lane
-from distill.serve.explain import words_of
-from distill.serve.limits import Places, body_of, in_time, reply
-from distill.serve.metrics import TEXTS, Metrics
-from distill.serve.schemas import Question, Subject, check, parsed
+from distill.serve.batching import Batcher, WorkerThread
+from distill.serve.explain import word_weights
+from distill.serve.limits import ConcurrencyLimit, read_body, with_timeout, json_response
+from distill.serve.metrics import TEXTS_KEY, Metrics
+from distill.serve.schemas import PredictRequest, ExplainRequest, check_texts, parse_body
 
 ASIDE = 8  # requests that may wait for the teacher, or for an explanation
 FILES, OF_A_FILE = 4, 20  # files that may wait; a file may have this many times the bytes and the seconds of a request
@@ -63,12 +63,12 @@ class Endpoints:
     def __init__(self, runtime: Runtime, limits: ServeSettings, teacher: Classifier | None, model: str) -> None:
         self.runtime, self.limits, self.teacher, self.model = runtime, limits, teacher, model
         self.status = "starting"
-        self._places = Places(limits.most_waiting)
+        self._places = ConcurrencyLimit(limits.most_waiting)
         self.metrics = Metrics(COUNTED, lambda: self._places.taken, limits.access_log)
         self._batcher = Batcher(runtime.predict_proba, self.metrics.saw_batch)
-        self._teaching = Lane("teacher", ASIDE, limits.wait_s)
-        self._explaining = Lane("explain", ASIDE, limits.wait_s)
-        self._labelling = Lane("files", FILES, OF_A_FILE * limits.wait_s)
+        self._teaching = WorkerThread("teacher", ASIDE, limits.wait_s)
+        self._explaining = WorkerThread("explain", ASIDE, limits.wait_s)
+        self._labelling = WorkerThread("files", FILES, OF_A_FILE * limits.wait_s)
 
     @contextlib.asynccontextmanager
     async def life(self, app: FastAPI) -> AsyncIterator[None]:
@@ -87,12 +87,12 @@ class Endpoints:
     async def predict(self, request: Request) -> Response:
         """The label of one text or of many, in their order."""
         with self._places:
-            question = parsed(Question, await body_of(request, self.limits.most_bytes, self.limits.wait_s))
+            question = parse_body(PredictRequest, await read_body(request, self.limits.most_bytes, self.limits.wait_s))
             texts = question.checked(self.limits)
-            rows = await in_time(self._batcher(texts), self.limits.wait_s)
-        request.scope[TEXTS] = len(texts)
+            rows = await with_timeout(self._batcher(texts), self.limits.wait_s)
+        request.scope[TEXTS_KEY] = len(texts)
         predictions = [self._prediction(row, question.probabilities) for row in rows.tolist()]
-        return reply(predictions[0] if question.one else {"predictions": predictions})
+        return json_response(predictions[0] if question.one else {"predictions": predictions})
 
     def _prediction(self, row: list[float], every: bool) -> dict[str, Any]:
         highest = max(row)
@@ -105,11 +105,11 @@ class Endpoints:
     async def explain(self, request: Request) -> Response:
         """Student and teacher side by side, and the words that drove the student."""
         with self._explaining.places:
-            subject = parsed(Subject, await body_of(request, self.limits.most_bytes, self.limits.wait_s))
-            [text] = check([subject.text], self.limits)
+            subject = parse_body(ExplainRequest, await read_body(request, self.limits.most_bytes, self.limits.wait_s))
+            [text] = check_texts([subject.text], self.limits)
             said = await self._explaining.do(functools.partial(_student_says, self.runtime, text))
             teacher = await self._teacher_says(text)  # after the student: both at once would slow its clock
-        return reply({**said, "labels": self.runtime.labels, "teacher": teacher})
+        return json_response({**said, "labels": self.runtime.labels, "teacher": teacher})
 
     async def _teacher_says(self, text: str) -> dict[str, Any] | None:
         """What the teacher says; None where it cannot: the page is of use without it."""
@@ -133,15 +133,15 @@ class Endpoints:
         ask = functools.partial(label_stream, self.runtime, text_column=text_column, probabilities=probabilities)
         most, seconds = OF_A_FILE * self.limits.most_bytes, OF_A_FILE * self.limits.wait_s
         with self._labelling.places, io.BytesIO() as labelled:  # closed too soon, it ends the thread at its next row
-            source = io.BytesIO(await body_of(request, most, seconds))
+            source = io.BytesIO(await read_body(request, most, seconds))
             counts = await self._labelling.do(functools.partial(ask, source, labelled, name))
             content = labelled.getvalue()
-        request.scope[TEXTS] = counts.rows
+        request.scope[TEXTS_KEY] = counts.rows
         return Response(content, headers=_download(name, counts), media_type="application/octet-stream")
 
     async def health(self) -> Response:
         """Whether the process lives."""
-        return reply({"status": "alive"})
+        return json_response({"status": "alive"})
 
     async def ready(self) -> Response:
         """Whether requests are answered, and by what; 503 while the service starts or stops."""
@@ -151,7 +151,7 @@ class Endpoints:
             "version": distill.__version__,
             "labels": self.runtime.labels,
         }
-        return reply({**said, "teacher": self.teacher is not None}, 200 if self.status == "ready" else 503)
+        return json_response({**said, "teacher": self.teacher is not None}, 200 if self.status == "ready" else 503)
 
     async def count(self) -> Response:
         """Counts for Prometheus."""
@@ -172,7 +172,7 @@ def _side(classifier: Classifier, text: str) -> dict[str, Any]:
 
 def _student_says(runtime: Runtime, text: str) -> dict[str, Any]:
     side = _side(runtime, text)
-    words = [{"word": word, "weight": round(weight, DIGITS)} for word, weight in words_of(runtime, text)]
+    words = [{"word": word, "weight": round(weight, DIGITS)} for word, weight in word_weights(runtime, text)]
     return {"label": max(side["probabilities"], key=side["probabilities"].get), "student": side, "words": words}
 
 

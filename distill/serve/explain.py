@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from distill.runtime import Runtime
 
-MOST = 200  # words of a text that are left out; a student reads fewer by default
+MAX_WORDS = 200  # words of a text that are left out; a student reads fewer by default
 
 
-def words_of(runtime: Runtime, text: str) -> list[tuple[str, float]]:
+def word_weights(runtime: Runtime, text: str) -> list[tuple[str, float]]:
     """The words of a text as they stand there, each with its weight; joined they are the text.
 
     A word's weight is how far the calibrated probability of the text's label falls when this one occurrence is left
@@ -20,7 +20,7 @@ def words_of(runtime: Runtime, text: str) -> list[tuple[str, float]]:
     Source: Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2.
     """
     pieces = _pieces(text, runtime.cut([text])[0])
-    tried = [place for place, piece in enumerate(pieces) if not piece.isspace()][:MOST]
+    tried = [place for place, piece in enumerate(pieces) if not piece.isspace()][:MAX_WORDS]
     without = ["".join(pieces[:place] + pieces[place + 1 :]) for place in tried]
     found = runtime.predict_proba([text, *without])
     winner = found[0].argmax()

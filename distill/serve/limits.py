@@ -29,16 +29,16 @@ class RefusedError(Exception):
     def response(self) -> Response:
         """The body ``{"error", "hint"}``; where waiting helps, ``Retry-After`` in seconds."""
         headers = {"Retry-After": "1"} if self.status in (429, 503) else {}
-        return reply({"error": self.what, "hint": self.hint}, self.status, headers)
+        return json_response({"error": self.what, "hint": self.hint}, self.status, headers)
 
 
-def reply(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """``content`` as JSON in UTF-8."""
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return Response(body, status, headers, "application/json")
 
 
-class Places:
+class ConcurrencyLimit:
     """How many may be inside at a time, to be used in a ``with``; one more is refused."""
 
     def __init__(self, most: int) -> None:
@@ -53,7 +53,7 @@ class Places:
         self.taken -= 1
 
 
-async def in_time(answer: Awaitable[T], seconds: float) -> T:
+async def with_timeout(answer: Awaitable[T], seconds: float) -> T:
     """``answer``, or a refusal when it takes longer."""
     try:
         async with asyncio.timeout(seconds):
@@ -62,7 +62,7 @@ async def in_time(answer: Awaitable[T], seconds: float) -> T:
         raise RefusedError(503, f"the answer took longer than {seconds:g} s", "try again later, with less") from None
 
 
-async def body_of(request: Request, most: int, seconds: float) -> bytes:
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
     """A request's body: of ``most`` bytes, arrived within ``seconds``; more is neither read nor kept."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:

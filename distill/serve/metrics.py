@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distill.progress import log
 
-TEXTS = "distill.texts"  # where a request's scope says how many texts it brought
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+TEXTS_KEY = "distill.texts"  # where a request's scope says how many texts it brought
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 MINUTE = 60.0
 
 
@@ -35,16 +35,20 @@ class Metrics:
             "distill_requests", "requests by path and status", ("path", "status"), registry=registry
         )
         self._seconds = prometheus.Histogram(
-            "distill_request_seconds", "time to the end of an answer", ("path",), registry=registry, buckets=SECONDS
+            "distill_request_seconds",
+            "time to the end of an answer",
+            ("path",),
+            registry=registry,
+            buckets=LATENCY_BUCKETS,
         )
         self._texts = prometheus.Counter("distill_texts", "texts that were labelled", registry=registry)
         self._batches = prometheus.Histogram(
-            "distill_batch_texts", "texts that were answered together", registry=registry, buckets=SIZES
+            "distill_batch_texts", "texts that were answered together", registry=registry, buckets=BATCH_BUCKETS
         )
         prometheus.Gauge(
             "distill_waiting", "requests to /predict that have no answer yet", registry=registry
         ).set_function(waiting)
-        self._minute = Minute()
+        self._minute = MinuteSummary()
 
     def saw_batch(self, size: int) -> None:
         """Count a batch."""
@@ -53,7 +57,7 @@ class Metrics:
     def saw(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request that ended."""
         path = scope["path"] if scope["path"] in self._paths else "other"
-        texts = scope.get(TEXTS, 0)
+        texts = scope.get(TEXTS_KEY, 0)
         self._requests.labels(path, status).inc()
         self._seconds.labels(path).observe(seconds)
         self._texts.inc(texts)
@@ -75,10 +79,10 @@ class Metrics:
         """Write the line of the time since the last one."""
         if self._minute.statuses:
             log.info("%s", self._minute)
-        self._minute = Minute()
+        self._minute = MinuteSummary()
 
 
-class Minute:
+class MinuteSummary:
     """Counts since the last line in the log."""
 
     def __init__(self) -> None:
@@ -101,7 +105,7 @@ class Minute:
         )
 
 
-class Watch:
+class MetricsMiddleware:
     """Middleware that counts every request; plain ASGI, as Starlette's base class takes longer than the student."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

@@ -10,21 +10,21 @@ from distill.config import ServeSettings
 from distill.serve.limits import RefusedError
 
 Shape = TypeVar("Shape", bound=BaseModel)
-HEADLINE = "国足今晚迎战对手"
-SHOWN = 40  # characters of a field's name that a message repeats
+EXAMPLE_TEXT = "国足今晚迎战对手"
+MAX_NAME_LENGTH = 40  # characters of a field's name that a message repeats
 
 
-class _Asked(BaseModel):
+class _RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Question(_Asked):
+class PredictRequest(_RequestBody):
     """One text, or several."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [{"required": ["text"]}, {"required": ["texts"]}],
-            "examples": [{"text": HEADLINE}, {"texts": [HEADLINE, "新款手机发布"], "probabilities": True}],
+            "examples": [{"text": EXAMPLE_TEXT}, {"texts": [EXAMPLE_TEXT, "新款手机发布"], "probabilities": True}],
         }
     )
     text: str = Field("", description="one text")
@@ -48,13 +48,13 @@ class Question(_Asked):
         if len(self.texts) > limits.most_texts:
             what = f"{len(self.texts):,} texts, {limits.most_texts:,} are allowed"
             raise RefusedError(422, what, "send them in several requests, or serve with --most_texts")
-        return check([self.text] if self.one else self.texts, limits)
+        return check_texts([self.text] if self.one else self.texts, limits)
 
 
-class Subject(_Asked):
+class ExplainRequest(_RequestBody):
     """The text that is explained."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"text": HEADLINE}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": EXAMPLE_TEXT}]})
     text: str
 
 
@@ -72,14 +72,14 @@ class Predictions(BaseModel):
     predictions: list[Prediction]
 
 
-class Side(BaseModel):
+class ModelPrediction(BaseModel):
     """What a model says."""
 
     probabilities: dict[str, float]
     ms: float = Field(description="milliseconds that it took")
 
 
-class Word(BaseModel):
+class WordWeight(BaseModel):
     """A word's part in the student's decision."""
 
     word: str
@@ -91,9 +91,9 @@ class Explanation(BaseModel):
 
     label: str
     labels: list[str]
-    student: Side
-    teacher: Side | None = Field(description="null where there is none, or none that answers in time")
-    words: list[Word]
+    student: ModelPrediction
+    teacher: ModelPrediction | None = Field(description="null where there is none, or none that answers in time")
+    words: list[WordWeight]
 
 
 class Readiness(BaseModel):
@@ -119,7 +119,7 @@ class Fault(BaseModel):
     hint: str
 
 
-def parsed(shape: type[Shape], body: bytes) -> Shape:
+def parse_body(shape: type[Shape], body: bytes) -> Shape:
     """A body in its shape.
 
     Raises:
@@ -129,16 +129,16 @@ def parsed(shape: type[Shape], body: bytes) -> Shape:
         return shape.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise RefusedError(422, fault_of(first), f"send JSON such as {_example(shape)}; /docs has more") from None
+        raise RefusedError(422, first_fault(first), f"send JSON such as {_example(shape)}; /docs has more") from None
 
 
-def fault_of(error: Any) -> str:
+def first_fault(error: Any) -> str:
     """The first line of one of pydantic's errors, with the place it was found in."""
-    where = ".".join(str(part)[:SHOWN] for part in error["loc"])
+    where = ".".join(str(part)[:MAX_NAME_LENGTH] for part in error["loc"])
     return f"{where}: {error['msg']}" if where else str(error["msg"])
 
 
-def check(texts: list[str], limits: ServeSettings) -> list[str]:
+def check_texts(texts: list[str], limits: ServeSettings) -> list[str]:
     """The same texts.
 
     Raises:
@@ -156,4 +156,4 @@ def check(texts: list[str], limits: ServeSettings) -> list[str]:
 
 
 def _example(shape: type[BaseModel]) -> str:
-    return '{"text": "…"}' if shape is Subject else '{"text": "…"} or {"texts": ["…", "…"]}'
+    return '{"text": "…"}' if shape is ExplainRequest else '{"text": "…"} or {"texts": ["…", "…"]}'

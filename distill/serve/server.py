@@ -33,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(what, f"{host}:{port}", "another --port, or another --host") from error
 
 
-def address(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
     """Where a browser on this machine finds it."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (it is compared, not listened to)

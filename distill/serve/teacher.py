@@ -42,7 +42,7 @@ class LazyTeacher:
         return self._classifier.predict_proba(texts)
 
 
-def teacher_of(settings: Settings, labels: Sequence[str]) -> LazyTeacher | None:
+def find_teacher(settings: Settings, labels: Sequence[str]) -> LazyTeacher | None:
     """The run's teacher, as ``--with_teacher`` asks for it.
 
     Args:

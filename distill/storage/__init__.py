@@ -1,1 +1,1 @@
-"""Files: atomic writes, fingerprints, locks, and the layout of a run's folder."""
+"""Files on disk: atomic writes, fingerprints and provenance, locks, and the layout of a run's folder."""

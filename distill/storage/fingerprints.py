@@ -1,4 +1,4 @@
-"""Fingerprints, and the record of what a folder was made from."""
+"""Fingerprints of texts and files, and the provenance of a folder: the record of what it was made from."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ PROVENANCE_FILE = "made_from.json"
 PACKAGES = ("torch", "transformers", "gensim", "jieba", "scikit-learn", "numpy")
 
 
-def fingerprint_texts(lines: Iterable[str]) -> str:
-    """Fingerprint of texts in their order; a text's end is unambiguous."""
+def fingerprint_texts(texts: Iterable[str]) -> str:
+    """Fingerprint of texts in order: 16 hex digits of a SHA-256.
+
+    Each text is hashed after its length, so that ("ab", "c") and ("a", "bc") differ.
+    """
     digest = hashlib.sha256()
-    for line in lines:
-        raw = line.encode("utf-8", "surrogatepass")
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "little") + raw)
     return digest.hexdigest()[:16]
 
 
 def fingerprint_file(path: Path) -> str:
-    """Fingerprint of a file's bytes."""
+    """Fingerprint of a file's bytes: 16 hex digits of its SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
-    """The record of what a folder was made from; None where it is missing or broken."""
+    """The provenance recorded in ``folder``; None if the file is missing or not a JSON object."""
     try:
         recorded = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -39,16 +42,17 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
 
 
 def provenance_differences(folder: Path, wanted: dict[str, Any]) -> list[str]:
-    """Names of the things that ``folder`` was not made from, as asked for now; [] when it is current.
+    """Why ``folder`` does not match ``wanted``, as phrases for a message; [] if it does.
 
-    Only the keys of ``wanted`` are compared, so a caller may ask about some of them.
+    Only the keys of ``wanted`` are compared, so a caller may check some of them.
     """
     recorded = read_provenance(folder)
     if recorded is None:
-        return ["its record is broken" if (folder / PROVENANCE_FILE).exists() else "it is not there"]
+        has_file = (folder / PROVENANCE_FILE).exists()
+        return [f"{PROVENANCE_FILE} is broken" if has_file else f"{PROVENANCE_FILE} is missing"]
     return [f"{key} changed" for key, value in wanted.items() if recorded.get(key) != value]
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a run's figures."""
+    """Versions of Python and of the packages that affect a run's results."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}

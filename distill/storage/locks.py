@@ -1,4 +1,4 @@
-"""A lock on what only one process may write."""
+"""A lock that keeps two processes from writing the same output."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from distill.progress import log
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Within the block only this process writes ``path``. The lock is the system's: a killed process leaves none.
+    """Make this process the only one that writes ``path`` within the block.
+
+    The lock is the operating system's (``flock``), so it ends with the process. On a file system without locks, and on
+    Windows, it does nothing.
 
     Raises:
-        UserError: another process is within its block.
+        UserError: another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.distill-lock")
-    with lock.open("w") as held:
+    lock_path = path.with_name(f".{path.name}.distill-lock")
+    with lock_path.open("w") as lock_file:
         try:
-            _lock(held)
+            _lock(lock_file)
         except BlockingIOError as error:
-            raise UserError(
-                "another process is writing this", path, "wait until it ends, or --output another one"
-            ) from error
+            hint = "wait until it ends, or choose another --output"
+            raise UserError("another process is writing to this output", path, hint) from error
         except OSError:
-            log.debug("%s: this disk knows no locks", path)
+            log.debug("%s: this file system does not support locks", path)
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            lock_path.unlink(missing_ok=True)
 
 
 def _lock(file: IO[str]) -> None:

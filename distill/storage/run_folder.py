@@ -1,4 +1,4 @@
-"""A run's folder: where each thing lies."""
+"""The layout of a run's folder: which file or subfolder holds what."""
 
 from __future__ import annotations
 
@@ -12,38 +12,43 @@ from distill.errors import UserError
 from distill.storage.atomic import TEMPORARY_SUFFIX
 from distill.storage.fingerprints import fingerprint_texts
 
-DEMO = "demo"  # the run of the embedded reviews
-# files in a model's folder; named here so that code without PyTorch can look for them
+DEMO = "demo"  # name of the run on the embedded reviews
+# Files in a model's folder; named here so that code without PyTorch can look for them.
 TEACHER_CARD, TEACHER_HEAD = "teacher.json", "head.safetensors"
 STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY = "student.json", "student.safetensors", "vocabulary.txt"
-# commands that write them, for messages
+# The commands that write them, for messages.
 TRAIN_TEACHER = "python distill.py --mode train_teacher"
 TRAIN_STUDENT = "python distill.py --mode train_student"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The layout of ``runs/NAME``; the only place that knows it."""
+    """Paths within ``runs/NAME``; no other module spells them out."""
 
     root: Path
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The folder of a run: ``--run``, or runs/ and the name of the data's folder.
+        """The folder that ``--run`` names, or runs/ and the name of the data folder.
 
         Raises:
-            UserError: it is a file.
+            UserError: the path is a file.
         """
         root = Path(settings.run.run or Path("runs", settings.data.name or DEMO))
         if root.exists() and not root.is_dir():
-            raise UserError("a run's folder is needed, this is a file", root, "--run FOLDER")
+            raise UserError("this is a file; a run needs a folder", root, "--run FOLDER")
         return cls(root)
 
-    def teacher_cache(self, teacher: Path, what: str) -> Path:
-        """Folder where a teacher's answers are kept; of a teacher from elsewhere its whole path counts."""
-        own = teacher.parent.resolve() == self.root.resolve()
-        name = teacher.name if own else f"{teacher.resolve().name}-{fingerprint_texts([str(teacher.resolve())])[:8]}"
-        return self.root / "cache" / f"{name}.{what}"
+    def teacher_cache(self, teacher: Path, outputs: str) -> Path:
+        """Folder that caches a teacher's ``outputs`` ("logits", "vectors", …).
+
+        A teacher outside the run's folder gets a hash of its path in the name, as teachers of two runs may be
+        called the same.
+        """
+        is_own = teacher.parent.resolve() == self.root.resolve()
+        path = teacher.resolve()
+        name = teacher.name if is_own else f"{path.name}-{fingerprint_texts([str(path)])[:8]}"
+        return self.root / "cache" / f"{name}.{outputs}"
 
     @property
     def report(self) -> Path:
@@ -52,21 +57,21 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """File of the run's settings."""
+        """File with the run's settings."""
         return self.root / "config.json"
 
-    def model(self, kind: str, place: int = 0) -> Path:
-        """Folder of a model; the first seed's is ``KIND``, later ones ``KIND.2``, ``KIND.3`` and so on."""
-        return self.root / (kind if place == 0 else f"{kind}.{place + 1}")
+    def model(self, kind: str, index: int = 0) -> Path:
+        """Folder of the model with the ``index``-th seed: ``KIND`` for the first, then ``KIND.2``, ``KIND.3`` and so on."""
+        return self.root / (kind if index == 0 else f"{kind}.{index + 1}")
 
     @property
     def label_noise(self) -> Path:
-        """Table of the labels that the teacher doubts."""
+        """Table of labels that the teacher considers wrong."""
         return self.report / "label_noise.csv"
 
     @property
     def bundle(self) -> Path:
-        """Folder of the student that runs without PyTorch."""
+        """Folder of the bundle: the student that runs without PyTorch."""
         return self.root / "bundle"
 
     @property
@@ -81,25 +86,25 @@ class RunFolder:
 
     @property
     def compare(self) -> Path:
-        """Folder of the comparison: its table, and a folder of students for every row."""
+        """Folder of the comparison: its tables, and a folder of students per row."""
         return self.root / "compare"
 
     @property
     def benchmark(self) -> Path:
-        """Folder of the table of speed."""
+        """Folder of the speed measurements."""
         return self.root / "benchmark"
 
 
 def bundle_folder(settings: Settings) -> Path:
-    """The bundle that is used: that of ``--bundle``, or the run's own."""
+    """The bundle to use: that of ``--bundle``, or the run's own."""
     return Path(settings.predict.bundle) if settings.predict.bundle else RunFolder.from_settings(settings).bundle
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove the temporary files that killed processes left in a run's folder, and nothing else."""
+    """Remove the temporary files and folders that killed processes left in a run's folder."""
     for folder in (root, *(root / name for name in ("cache", "report", "compare", "tune", "benchmark"))):
-        for left in [*folder.glob(f".*{TEMPORARY_SUFFIX}"), *folder.glob(f"*/.*{TEMPORARY_SUFFIX}")]:
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
+        for leftover in [*folder.glob(f".*{TEMPORARY_SUFFIX}"), *folder.glob(f"*/.*{TEMPORARY_SUFFIX}")]:
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
             else:
-                left.unlink()
+                leftover.unlink()

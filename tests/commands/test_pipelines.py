@@ -193,5 +193,5 @@ def test_a_full_disk_leaves_nothing_half_written(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     text = out_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=2)
-    assert "the disk is full; nothing was half-written" in text
+    assert "the disk is full; no incomplete file was left" in text
     assert list(tmp_path.iterdir()) == []

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.serve.batching import BATCH, SHARE, Batcher, Lane, Rows
-from distill.serve.limits import Places, RefusedError
+from distill.serve.batching import BATCH_SIZE, TEXTS_PER_TURN, Batcher, WorkerThread, Rows
+from distill.serve.limits import ConcurrencyLimit, RefusedError
 
 
 def numbers(texts: list[str]) -> Rows:
@@ -34,7 +34,7 @@ class Student:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 3 * BATCH), min_size=1, max_size=12))
+@given(st.lists(st.integers(1, 3 * BATCH_SIZE), min_size=1, max_size=12))
 def test_each_gets_its_own_rows(sizes: list[int]) -> None:
     ends = np.cumsum(sizes).tolist()
     requests = [[str(n) for n in range(end - size, end)] for size, end in zip(sizes, ends, strict=True)]
@@ -48,8 +48,8 @@ def test_each_gets_its_own_rows(sizes: list[int]) -> None:
 
     for texts, rows in zip(requests, asyncio.run(ask()), strict=True):
         np.testing.assert_array_equal(rows, numbers(texts))
-    assert sum(seen) == sum(sizes) and max(seen) <= BATCH
-    assert seen[:-1] == [BATCH] * (len(seen) - 1)  # they came together: no batch but the last has room
+    assert sum(seen) == sum(sizes) and max(seen) <= BATCH_SIZE
+    assert seen[:-1] == [BATCH_SIZE] * (len(seen) - 1)  # they came together: no batch but the last has room
 
 
 def test_what_arrives_meanwhile_is_one_batch() -> None:
@@ -81,12 +81,14 @@ def test_many_texts_do_not_hold_up_one() -> None:
             await batcher(texts)
             done.append((name, len(student.sizes)))
 
-        many = [noted("many", ["1"] * (10 * BATCH)), noted("as many", ["1"] * (10 * BATCH))]
+        many = [noted("many", ["1"] * (10 * BATCH_SIZE)), noted("as many", ["1"] * (10 * BATCH_SIZE))]
         await asyncio.gather(*many, *(noted("one", ["1"]) for _ in range(3)))
 
     asyncio.run(ask())
     assert all(name == "one" and batches <= 2 for name, batches in done[:3])  # the second batch has begun, maybe
-    assert student.sizes[0] == BATCH and SHARE < BATCH  # a batch is filled even where few are waiting
+    assert (
+        student.sizes[0] == BATCH_SIZE and TEXTS_PER_TURN < BATCH_SIZE
+    )  # a batch is filled even where few are waiting
 
 
 def test_a_fault_reaches_all_who_wait_for_it_and_nobody_else() -> None:
@@ -123,7 +125,7 @@ def test_a_lane_has_its_own_thread_and_places() -> None:
     let = threading.Event()
 
     async def ask() -> None:
-        lane = Lane("slow", 1, 0.2)
+        lane = WorkerThread("slow", 1, 0.2)
         with lane.places:
             with pytest.raises(RefusedError) as busy, lane.places:
                 raise AssertionError
@@ -140,7 +142,7 @@ def test_a_lane_has_its_own_thread_and_places() -> None:
 
 
 def test_a_place_is_given_back_after_a_fault() -> None:
-    places = Places(1)
+    places = ConcurrencyLimit(1)
     for _ in range(3):
         with pytest.raises(ValueError, match="any"), places:
             raise ValueError("any")

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill.runtime import Runtime, load
-from distill.serve.explain import MOST, words_of
+from distill.serve.explain import MAX_WORDS, word_weights
 
 LETTERS = st.one_of(st.characters(), st.sampled_from("球队今天股票İΣ aA\t\n\u3000🙂-1"))
 
@@ -30,7 +30,7 @@ def runtime(bundle: Path) -> Runtime:
 @example("[UNK]股票[UNK]")
 @example("\ud800今天")
 def test_joined_words_are_the_text(runtime: Runtime, text: str) -> None:
-    words = words_of(runtime, text)
+    words = word_weights(runtime, text)
     assert "".join(word for word, _ in words) == text
     assert all(word for word, _ in words)
     assert all(-1 <= weight <= 1 for _, weight in words)
@@ -39,19 +39,19 @@ def test_joined_words_are_the_text(runtime: Runtime, text: str) -> None:
 
 def test_words_are_those_that_the_student_sees(runtime: Runtime) -> None:
     text = "I-PACE 今天公布  新消息"
-    words = [word for word, _ in words_of(runtime, text)]
+    words = [word for word, _ in word_weights(runtime, text)]
     assert words == ["I", "-", "PACE", " ", "今天", "公布", "  ", "新", "消息"]
     assert [word.lower() for word in words if not word.isspace()] == runtime.cut([text])[0]
 
 
 def test_an_empty_text_has_no_words(runtime: Runtime) -> None:
-    assert words_of(runtime, "") == []
+    assert word_weights(runtime, "") == []
 
 
 @pytest.mark.parametrize("text", [text for text, _ in titles(0, 15)])
 def test_the_decisive_word_weighs_most(runtime: Runtime, text: str) -> None:
     """In the toy titles the label hangs on the first word alone."""
-    weights = [weight for _, weight in words_of(runtime, text)]
+    weights = [weight for _, weight in word_weights(runtime, text)]
     assert weights[0] == max(weights) > 0.05
 
 
@@ -59,12 +59,12 @@ def test_a_weight_is_the_fall_of_the_probability(runtime: Runtime) -> None:
     text = "股票 今天 股票"
     full, without = runtime.predict_proba([text, " 今天 股票"])
     fall = full[full.argmax()] - without[full.argmax()]
-    np.testing.assert_allclose(words_of(runtime, text)[0][1], fall, atol=1e-6)
+    np.testing.assert_allclose(word_weights(runtime, text)[0][1], fall, atol=1e-6)
 
 
 def test_every_occurrence_is_left_out_alone(runtime: Runtime) -> None:
     """Two against one: each of the two is weak, the one speaks against."""
-    words = words_of(runtime, "球队 股票 股票")
+    words = word_weights(runtime, "球队 股票 股票")
     assert [word for word, _ in words] == ["球队", " ", "股票", " ", "股票"]
     assert words[0][1] < 0 < words[2][1]
 
@@ -73,6 +73,6 @@ def test_only_the_first_words_are_tried(runtime: Runtime, monkeypatch: pytest.Mo
     asked: list[int] = []
     answer = runtime.predict_proba
     monkeypatch.setattr(runtime, "predict_proba", lambda texts: asked.append(len(texts)) or answer(texts))
-    words = words_of(runtime, "股票 " * (MOST + 9))
-    assert asked == [MOST + 1]
-    assert len(words) == 2 * (MOST + 9) and all(weight == 0 for _, weight in words[2 * MOST :])
+    words = word_weights(runtime, "股票 " * (MAX_WORDS + 9))
+    assert asked == [MAX_WORDS + 1]
+    assert len(words) == 2 * (MAX_WORDS + 9) and all(weight == 0 for _, weight in words[2 * MAX_WORDS :])

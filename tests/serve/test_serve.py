@@ -25,9 +25,9 @@ from starlette.testclient import TestClient
 from distill.config import ServeSettings
 from distill.runtime import Runtime
 from distill.serve.app import create_app
-from distill.serve.limits import RefusedError, body_of
+from distill.serve.limits import RefusedError, read_body
 from distill.serve.metrics import Metrics
-from distill.serve.schemas import Question
+from distill.serve.schemas import PredictRequest
 from distill.serve.teacher import LazyTeacher
 
 LIMITS = ServeSettings(most_texts=4, most_characters=20, most_bytes=600)
@@ -151,7 +151,7 @@ def test_what_is_no_question(client: TestClient, body: str, said: str) -> None:
 def test_the_first_fault_is_enough() -> None:
     """To list half a million of them would keep all others waiting for seconds."""
     with pytest.raises(ValidationError) as error:
-        Question.model_validate_json('{"texts": [1, 2, 3]}')
+        PredictRequest.model_validate_json('{"texts": [1, 2, 3]}')
     assert error.value.error_count() == 1
 
 
@@ -176,7 +176,7 @@ def test_a_body_that_is_said_to_be_large_is_not_read() -> None:
 
     request = Request({"type": "http", "headers": [(b"content-length", b"11")]}, receive)
     with pytest.raises(RefusedError, match="larger than 10 bytes"):
-        asyncio.run(body_of(request, 10, 1))
+        asyncio.run(read_body(request, 10, 1))
 
 
 def test_astray(client: TestClient) -> None:

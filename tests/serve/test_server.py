@@ -20,8 +20,8 @@ import pytest
 from distill.cli import main
 from distill.config import PredictSettings, RunSettings, ServeSettings, Settings
 from distill.errors import UserError
-from distill.serve.server import address, listen
-from distill.serve.teacher import teacher_of
+from distill.serve.server import url_of, listen
+from distill.serve.teacher import find_teacher
 
 ROOT = Path(__file__).parents[2]
 # All that requirements-serve.txt does not bring; what the second list holds may be missing too.
@@ -197,7 +197,7 @@ def test_an_address_of_others(host: str) -> None:
 def test_where_a_browser_finds_it() -> None:
     for host, shown in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")):  # noqa: S104
         with listen(host, 0) as listener:
-            assert address(listener) == f"http://{shown}:{listener.getsockname()[1]}"
+            assert url_of(listener) == f"http://{shown}:{listener.getsockname()[1]}"
 
 
 def test_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,11 +223,11 @@ def wish(with_teacher: str, run: Path) -> Settings:
 
 def test_a_teacher_where_it_is_there(finished_run: Path, tmp_path: Path) -> None:
     labels = ("体育", "财经", "科技")
-    found = teacher_of(wish("auto", finished_run), labels)
+    found = find_teacher(wish("auto", finished_run), labels)
     assert found is not None and found.folder == finished_run / "teacher"
-    assert teacher_of(wish("no", finished_run), labels) is None
-    assert teacher_of(wish("auto", finished_run), ("体育", "other")) is None
-    assert teacher_of(wish("auto", tmp_path), labels) is None
+    assert find_teacher(wish("no", finished_run), labels) is None
+    assert find_teacher(wish("auto", finished_run), ("体育", "other")) is None
+    assert find_teacher(wish("auto", tmp_path), labels) is None
 
 
 def test_a_teacher_that_is_asked_for_must_answer(
@@ -235,9 +235,9 @@ def test_a_teacher_that_is_asked_for_must_answer(
 ) -> None:
     labels = ("体育", "财经", "科技")
     with pytest.raises(UserError, match="there is no trained teacher"):
-        teacher_of(wish("yes", tmp_path), labels)
+        find_teacher(wish("yes", tmp_path), labels)
     with pytest.raises(UserError, match="other labels than the student"):
-        teacher_of(wish("yes", finished_run), labels[:2])
+        find_teacher(wish("yes", finished_run), labels[:2])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="needs PyTorch"):
-        teacher_of(wish("yes", finished_run), labels)
+        find_teacher(wish("yes", finished_run), labels)
