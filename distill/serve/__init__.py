@@ -1,4 +1,4 @@
-"""The bundle as a service: one text or many in, labels out, and a page to try it."""
+"""The HTTP service of a bundle: JSON in, labels out, files in, labelled files out, and a web page to try it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from distill.storage.run_folder import bundle_folder
 
 
 def serve(settings: Settings) -> list[Path]:
-    """Listen until told to stop; writes nothing.
+    """Serve requests until SIGINT or SIGTERM; write no files.
 
     Raises:
-        UserError: there is no bundle, or the address is taken.
+        UserError: there is no bundle, ``--with_teacher yes`` cannot be met, or the address cannot be listened on.
     """
     from distill.serve.app import create_app
-    from distill.serve.server import url_of, listen, run
+    from distill.serve.server import listen, run, url_of
     from distill.serve.teacher import find_teacher
 
     folder = bundle_folder(settings)
     runtime = Runtime(folder)
     teacher = find_teacher(settings, runtime.labels)
-    app = create_app(runtime, settings.serve, teacher, model=_name(folder))
+    app = create_app(runtime, settings.serve, teacher, model=_model_name(folder))
     with listen(settings.serve.host, settings.serve.port) as listener:
-        beside = f"; beside it the teacher of {teacher.folder}" if teacher else ""
-        log.info("%s says one of: %s%s", folder, ", ".join(runtime.labels), beside)
-        log.info("page: %s/\nhow to ask: %s/docs\nCtrl-C stops", url_of(listener), url_of(listener))
+        url = url_of(listener)
+        with_teacher = f", with the teacher {teacher.folder}" if teacher else ""
+        log.info("serving %s%s; labels: %s", folder, with_teacher, ", ".join(runtime.labels))
+        log.info("page: %s/\nAPI documentation: %s/docs\nCtrl-C stops", url, url)
         run(app, listener, settings.serve)
     return []
 
 
-def _name(folder: Path) -> str:
-    """A bundle's name: its folder's, or the run's where it lies in one."""
+def _model_name(folder: Path) -> str:
+    """Name of a bundle: its folder's name, or the run's name for the bundle within a run."""
     folder = folder.resolve()
     return (folder.parent.name if folder.name == "bundle" else "") or folder.name

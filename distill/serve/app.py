@@ -1,4 +1,4 @@
-"""The application: which address leads to which answer, and what a fault looks like."""
+"""The FastAPI application: its routes, their documentation, and one JSON form for all errors."""
 
 from __future__ import annotations
 
@@ -26,22 +26,25 @@ from distill.serve.static import add_docs, add_page
 REFUSALS = {
     408: "the body took too long to arrive",
     413: "the body is too large",
-    422: "the body is no JSON of this shape, or has no texts, too many, or too long ones",
-    429: "too many requests are waiting; Retry-After says when to try again",
+    422: "the body does not match the schema, or its texts are missing, too many or too long",
+    429: "too many requests are waiting; try again after Retry-After seconds",
     503: "the answer took too long",
 }
-COLUMN = "name the column text, or ask with &text_column=NAME"  # instead of the flag that --mode predict has for it
-FILE: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
+COLUMN_HINT = "name the column text, or add &text_column=NAME"  # instead of the flag of --mode predict
+FILE_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
 class FastRoute:
-    """Middleware: one endpoint's POST goes past FastAPI's routing, which takes longer than the student."""
+    """Middleware that sends one endpoint's POST past FastAPI's routing, which takes longer than the student."""
 
     def __init__(self, app: ASGIApp, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
         self.app, self.path, self.endpoint = app, path, endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the endpoint's requests; pass all others on, a HEAD as a GET whose body the server keeps back."""
+        """Answer the endpoint's POST requests and pass on all others.
+
+        HEAD is passed on as GET, for which routes exist; the server does not send the body.
+        """
         if scope["type"] != "http" or scope["path"] != self.path or scope["method"] != "POST":
             await self.app({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send)
             return
@@ -55,75 +58,85 @@ class FastRoute:
 def create_app(
     runtime: Runtime, limits: ServeSettings, teacher: Classifier | None = None, page: bool = True, model: str = ""
 ) -> FastAPI:
-    """The service of a student.
+    """The application that serves a student.
 
     Args:
         runtime: the student.
-        limits: what is refused.
-        teacher: who answers beside the student at /explain: ``labels`` and ``predict_proba``, in a thread of its own.
-        page: whether to serve the page at /.
-        model: the student's name, for /ready.
+        limits: limits on requests.
+        teacher: predicts next to the student in /explain, in its own thread; None: there is no teacher.
+        page: whether to serve the web page at /.
+        model: name of the student, for /ready and the page.
     """
-    here = Endpoints(runtime, limits, teacher, model)
-    title = "Chinese short-text classification"
-    relative = [{"url": "."}]  # for /docs behind a gateway that serves this under a prefix
+    endpoints = Endpoints(runtime, limits, teacher, model)
     app = FastAPI(
-        title=title, version=distill.__version__, servers=relative, docs_url=None, redoc_url=None, lifespan=here.life
+        title="Chinese short-text classification",
+        version=distill.__version__,
+        servers=[{"url": "."}],  # relative, so that /docs works behind a gateway that adds a path prefix
+        docs_url=None,
+        redoc_url=None,
+        lifespan=endpoints.lifespan,
     )
-    app.state.endpoints = here
-    app.add_middleware(FastRoute, path="/predict", endpoint=here.predict)
-    app.add_middleware(MetricsMiddleware, metrics=here.metrics)  # added last, it is the outer one
-    predicted = schemas.Prediction | schemas.Predictions
-    app.post("/predict", responses=_responses(predicted), openapi_extra=_body(schemas.PredictRequest))(here.predict)
-    app.post("/explain", responses=_responses(schemas.Explanation), openapi_extra=_body(schemas.ExplainRequest))(
-        here.explain
-    )
-    app.post("/label_file", responses=_responses(None), openapi_extra=FILE)(here.label_file)
-    app.get("/health", response_model=schemas.Health)(here.health)
-    app.get("/ready", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})(here.ready)
-    app.get("/metrics", response_class=Response)(here.count)
+    app.state.endpoints = endpoints
+    app.add_middleware(FastRoute, path="/predict", endpoint=endpoints.predict)
+    app.add_middleware(MetricsMiddleware, metrics=endpoints.metrics)  # added last, so it is the outer one
+    _add_routes(app, endpoints)
     add_docs(app)
     if page:
         add_page(app)
-    _say_faults(app)
+    _add_error_handlers(app)
     return app
 
 
-def _body(shape: type[BaseModel]) -> dict[str, Any]:
-    """A body for the schema. The endpoints read it themselves, in a fraction of the time that FastAPI's way takes."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": shape.model_json_schema()}}}}
+def _add_routes(app: FastAPI, endpoints: Endpoints) -> None:
+    predictions = schemas.Prediction | schemas.Predictions
+    app.post("/predict", responses=_responses(predictions), openapi_extra=_json_body(schemas.PredictRequest))(
+        endpoints.predict
+    )
+    app.post("/explain", responses=_responses(schemas.Explanation), openapi_extra=_json_body(schemas.ExplainRequest))(
+        endpoints.explain
+    )
+    app.post("/label_file", responses=_responses(None), openapi_extra=FILE_BODY)(endpoints.label_file)
+    app.get("/health", response_model=schemas.Health)(endpoints.health)
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"model": schemas.Readiness}}
+    app.get("/ready", response_model=schemas.Readiness, responses=not_ready)(endpoints.ready)
+    app.get("/metrics", response_class=Response)(endpoints.prometheus)
 
 
-def _responses(answer: Any) -> dict[int | str, dict[str, Any]]:
+def _json_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """Document a request's body. The endpoints parse it themselves, in a fraction of the time that FastAPI takes."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema.model_json_schema()}}}}
+
+
+def _responses(success: Any) -> dict[int | str, dict[str, Any]]:
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"model": schemas.Fault, "description": why} for status, why in REFUSALS.items()
     }
-    return {200: {"model": answer}, **refusals} if answer else refusals
+    return {200: {"model": success}, **refusals} if success else refusals
 
 
-def _say_faults(app: FastAPI) -> None:
-    """Every fault is ``{"error", "hint"}``."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Return every error as ``{"error", "hint"}``."""
 
     @app.exception_handler(RefusedError)
     async def refused(request: Request, error: RefusedError) -> Response:
         return error.response()
 
     @app.exception_handler(UserError)
-    async def users(request: Request, error: UserError) -> Response:
+    async def user_error(request: Request, error: UserError) -> Response:
         what = f"{error.where}: {error.what}" if error.where else error.what
-        return RefusedError(422, what, error.hint.replace("--text_column NAME", COLUMN)).response()
+        return RefusedError(422, what, error.hint.replace("--text_column NAME", COLUMN_HINT)).response()
 
     @app.exception_handler(RequestValidationError)
-    async def wrong_query(request: Request, error: RequestValidationError) -> Response:
-        return RefusedError(422, schemas.first_fault(error.errors()[0]), "see /docs").response()
+    async def invalid_query(request: Request, error: RequestValidationError) -> Response:
+        return RefusedError(422, schemas.describe_error(error.errors()[0]), "see /docs").response()
 
     @app.exception_handler(HTTPException)
-    async def astray(request: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         what = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
-        response = RefusedError(error.status_code, what, "see /docs for what there is").response()
-        response.headers.update(error.headers or {})  # which methods there are
+        response = RefusedError(error.status_code, what, "see /docs for the endpoints").response()
+        response.headers.update(error.headers or {})  # such as Allow
         return response
 
     @app.exception_handler(Exception)
-    async def ours(request: Request, error: Exception) -> Response:
-        return RefusedError(500, "a fault of the service", "see its log").response()
+    async def internal_error(request: Request, error: Exception) -> Response:
+        return RefusedError(500, "internal error of the service", "see the service's log").response()

@@ -1,4 +1,4 @@
-"""Threads behind the event loop: one for the student, which answers together what waits together, and slower ones."""
+"""Worker threads behind the event loop: one that classifies in batches, and others for slower work."""
 
 from __future__ import annotations
 
@@ -14,122 +14,132 @@ from numpy.typing import NDArray
 
 from distill.serve.limits import ConcurrencyLimit, with_timeout
 
-Rows = NDArray[np.float32]
+Rows = NDArray[np.float32]  # (texts, classes)
 T = TypeVar("T")
-BATCH_SIZE = 128  # texts that are answered together: about 10 ms of work, which is what a new request may have to wait
-TEXTS_PER_TURN = 32  # texts that one request gets into a batch before the next request has its turn
+BATCH_SIZE = 128  # texts: about 10 ms of work, which is how long a new request may have to wait
+TEXTS_PER_TURN = 32  # texts of one request in a batch, before the next request gets its turn
 
 
 @dataclass(eq=False)
-class _Job:
-    """A request's texts, and the rows that were found for them so far."""
+class _PendingRequest:
+    """The texts of one request, and the rows computed for them so far."""
 
     texts: Sequence[str]
-    answer: asyncio.Future[Rows]
-    taken: int = 0
+    result: asyncio.Future[Rows]
+    taken: int = 0  # texts that were put into a batch
     rows: list[Rows] = field(default_factory=list)
 
-    def take(self, most: int) -> Sequence[str]:
-        part = self.texts[self.taken : self.taken + most]
+    def take(self, limit: int) -> Sequence[str]:
+        part = self.texts[self.taken : self.taken + limit]
         self.taken += len(part)
         return part
 
-    def put(self, rows: Rows) -> None:
+    def add(self, rows: Rows) -> None:
         self.rows.append(rows)
-        if sum(map(len, self.rows)) == len(self.texts) and not self.answer.done():
-            self.answer.set_result(self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows))
+        if sum(map(len, self.rows)) == len(self.texts) and not self.result.done():
+            self.result.set_result(self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows))
 
     def fail(self, error: BaseException) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        if not self.result.done():
+            self.result.set_exception(error)
+
+
+_Part = tuple[_PendingRequest, Sequence[str]]  # a request, and those of its texts that are in a batch
 
 
 class Batcher:
-    """Answers in one call what waits together; while it is being answered, the next requests gather.
+    """Classify the texts of waiting requests together; while one batch is computed, the next one gathers.
 
-    Nobody waits for a batch to fill: an idle student starts at once. A request of many texts gets its turns among the
-    others, :data:`SHARE` texts at a time.
+    A batch never waits to fill up: an idle student starts at once. A request with many texts takes turns with the
+    others, :data:`TEXTS_PER_TURN` texts at a time.
 
     Args:
-        answer: texts to rows, shape (texts, classes); called in a thread of its own.
-        seen: told the size of every batch.
+        classify: texts to rows (texts, classes); called in a thread of its own.
+        on_batch: called with the size of every batch.
     """
 
-    def __init__(self, answer: Callable[[list[str]], Rows], seen: Callable[[int], object] = lambda size: None) -> None:
-        self._answer, self._seen = answer, seen
+    def __init__(
+        self, classify: Callable[[list[str]], Rows], on_batch: Callable[[int], object] = lambda size: None
+    ) -> None:
+        self._classify, self._on_batch = classify, on_batch
         self._pool = ThreadPoolExecutor(1, "student")
-        self._jobs: deque[_Job] = deque()
-        self._working: asyncio.Task[None] | None = None
+        self._pending: deque[_PendingRequest] = deque()
+        self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, texts: Sequence[str]) -> Rows:
-        """Rows of a request's texts, in their order; at least one text."""
-        job = _Job(texts, asyncio.get_running_loop().create_future())
-        self._jobs.append(job)
-        if self._working is None:  # it starts when this turn of the loop is over: all that arrived in it are one batch
-            self._working = asyncio.create_task(self._work())
-        return await job.answer
+        """The rows of a request's texts, in order; there must be at least one text."""
+        request = _PendingRequest(texts, asyncio.get_running_loop().create_future())
+        self._pending.append(request)
+        if self._task is None:  # the task starts after this iteration of the event loop, so it sees all new requests
+            self._task = asyncio.create_task(self._work())
+        return await request.result
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while taken := self._take():
-            texts = [text for _, part in taken for text in part]
-            self._seen(len(texts))
+        while batch := self._next_batch():
+            texts = [text for _, part in batch for text in part]
+            self._on_batch(len(texts))
             try:
-                rows = await loop.run_in_executor(self._pool, self._answer, texts)
+                rows = await loop.run_in_executor(self._pool, self._classify, texts)
             except Exception as error:
-                for job, _ in taken:
-                    job.fail(error)
+                for request, _ in batch:
+                    request.fail(error)
                 continue
-            _hand_out(rows, taken)
-        self._working = None
+            _distribute(rows, batch)
+        self._task = None
 
-    def _take(self) -> list[tuple[_Job, Sequence[str]]]:
-        """The next batch: every job's share in turn, until it is full. Those whose caller left are forgotten."""
-        taken, room = [], BATCH_SIZE
-        while self._jobs and room:
-            job = self._jobs.popleft()
-            if job.answer.done():
+    def _next_batch(self) -> list[_Part]:
+        """The next batch: a part of every pending request in turn, until it is full; cancelled ones are dropped."""
+        batch: list[_Part] = []
+        free = BATCH_SIZE
+        while self._pending and free:
+            request = self._pending.popleft()
+            if request.result.done():
                 continue
-            part = job.take(min(TEXTS_PER_TURN, room))
-            taken.append((job, part))
-            room -= len(part)
-            if job.taken < len(job.texts):
-                self._jobs.append(job)
-        return taken
+            part = request.take(min(TEXTS_PER_TURN, free))
+            batch.append((request, part))
+            free -= len(part)
+            if request.taken < len(request.texts):
+                self._pending.append(request)
+        return batch
 
     def close(self) -> None:
         """End the thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _hand_out(rows: Rows, taken: list[tuple[_Job, Sequence[str]]]) -> None:
-    place = 0
-    for job, part in taken:
-        job.put(rows[place : place + len(part)])
-        place += len(part)
+def _distribute(rows: Rows, batch: list[_Part]) -> None:
+    start = 0
+    for request, part in batch:
+        request.add(rows[start : start + len(part)])
+        start += len(part)
 
 
 class WorkerThread:
-    """A thread for slower work, so that it does not hold up the student.
+    """A thread for slower work, so that it does not delay the student.
 
     Args:
-        name: the thread's.
-        most: how many may wait for it at a time, for whoever asks to take one of ``places``.
-        wait_s: seconds that work may take, its waiting included.
+        name: name of the thread.
+        max_waiting: how many requests may wait for it at a time; callers enter :attr:`limit` to be counted.
+        timeout_s: seconds that a piece of work may take, including the wait for its turn.
     """
 
-    def __init__(self, name: str, most: int, wait_s: float) -> None:
-        self._pool, self._wait_s = ThreadPoolExecutor(1, name), wait_s
-        self.places = ConcurrencyLimit(most)
+    def __init__(self, name: str, max_waiting: int, timeout_s: float) -> None:
+        self._pool, self._timeout_s = ThreadPoolExecutor(1, name), timeout_s
+        self.limit = ConcurrencyLimit(max_waiting)
 
-    async def do(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns."""
-        return await with_timeout(asyncio.get_running_loop().run_in_executor(self._pool, work), self._wait_s)
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in the thread and return its result.
+
+        Raises:
+            RefusedError: 503, it took too long.
+        """
+        return await with_timeout(asyncio.get_running_loop().run_in_executor(self._pool, work), self._timeout_s)
 
     def start(self, work: Callable[[], object]) -> None:
-        """Have ``work`` done before all that is asked later; nobody waits for it, and what it raises is forgotten."""
+        """Queue ``work`` without waiting for it; its result and exceptions are ignored."""
         self._pool.submit(work)
 
     def close(self) -> None:
-        """End the thread after the work that it is at."""
+        """End the thread after its current work."""
         self._pool.shutdown(wait=False, cancel_futures=True)

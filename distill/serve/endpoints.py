@@ -1,4 +1,4 @@
-"""The service's answers, one method an endpoint."""
+"""The endpoints of the service, one method each."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ from distill.progress import log
 from distill.runtime import Runtime
 from distill.serve.batching import Batcher, WorkerThread
 from distill.serve.explain import word_weights
-from distill.serve.limits import ConcurrencyLimit, read_body, with_timeout, json_response
+from distill.serve.limits import ConcurrencyLimit, json_response, read_body, with_timeout
 from distill.serve.metrics import TEXTS_KEY, Metrics
-from distill.serve.schemas import PredictRequest, ExplainRequest, check_texts, parse_body
+from distill.serve.schemas import ExplainRequest, PredictRequest, check_texts, parse_body
 
-ASIDE = 8  # requests that may wait for the teacher, or for an explanation
-FILES, OF_A_FILE = 4, 20  # files that may wait; a file may have this many times the bytes and the seconds of a request
-DIGITS = 6
-COUNTED = frozenset(("/", "/predict", "/explain", "/label_file", "/health", "/ready", "/metrics", "/docs"))
+MAX_WAITING_EXPLANATIONS = 8  # requests that may wait for an explanation, and for the teacher
+MAX_WAITING_FILES = 4
+FILE_FACTOR = 20  # a file may have this many times the bytes and the seconds of a request
+DIGITS = 6  # of probabilities, after the decimal point
+COUNTED_PATHS = frozenset(("/", "/predict", "/explain", "/label_file", "/health", "/ready", "/metrics", "/docs"))
 
 
 class Classifier(Protocol):
-    """Runtime and teacher alike."""
+    """What the student (Runtime) and the teacher have in common."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -51,136 +52,139 @@ class Classifier(Protocol):
 
 
 class Endpoints:
-    """What the service knows and does.
+    """The state of the service and its endpoints.
 
     Args:
         runtime: the student.
-        limits: what is refused.
-        teacher: who answers beside the student on the page, if anybody.
-        model: the student's name.
+        limits: limits on requests.
+        teacher: predicts next to the student in /explain, if there is one.
+        model: name of the student.
     """
 
     def __init__(self, runtime: Runtime, limits: ServeSettings, teacher: Classifier | None, model: str) -> None:
         self.runtime, self.limits, self.teacher, self.model = runtime, limits, teacher, model
         self.status = "starting"
-        self._places = ConcurrencyLimit(limits.most_waiting)
-        self.metrics = Metrics(COUNTED, lambda: self._places.taken, limits.access_log)
-        self._batcher = Batcher(runtime.predict_proba, self.metrics.saw_batch)
-        self._teaching = WorkerThread("teacher", ASIDE, limits.wait_s)
-        self._explaining = WorkerThread("explain", ASIDE, limits.wait_s)
-        self._labelling = WorkerThread("files", FILES, OF_A_FILE * limits.wait_s)
+        self._waiting = ConcurrencyLimit(limits.most_waiting)
+        self.metrics = Metrics(COUNTED_PATHS, lambda: self._waiting.active, limits.access_log)
+        self._batcher = Batcher(runtime.predict_proba, self.metrics.count_batch)
+        self._teacher_thread = WorkerThread("teacher", MAX_WAITING_EXPLANATIONS, limits.wait_s)
+        self._explain_thread = WorkerThread("explain", MAX_WAITING_EXPLANATIONS, limits.wait_s)
+        self._file_thread = WorkerThread("files", MAX_WAITING_FILES, FILE_FACTOR * limits.wait_s)
 
     @contextlib.asynccontextmanager
-    async def life(self, app: FastAPI) -> AsyncIterator[None]:
-        """From the first request to the last."""
-        if self.teacher is not None:  # it is read meanwhile, and answers its first text, which takes longest
-            self._teaching.start(functools.partial(_side, self.teacher, "…"))
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Start the background work before the first request, and end it after the last."""
+        if self.teacher is not None:  # load it now, and let it predict a first text, which takes longest
+            self._teacher_thread.start(functools.partial(_timed_prediction, self.teacher, "…"))
         self.status = "ready"
-        minutes = asyncio.create_task(self.metrics.each_minute())
+        summaries = asyncio.create_task(self.metrics.log_every_minute())
         yield
         self.status = "stopping"
-        minutes.cancel()
-        self.metrics.say()
-        for worker in (self._batcher, self._teaching, self._explaining, self._labelling):
+        summaries.cancel()
+        self.metrics.log_summary()
+        for worker in (self._batcher, self._teacher_thread, self._explain_thread, self._file_thread):
             worker.close()
 
     async def predict(self, request: Request) -> Response:
-        """The label of one text or of many, in their order."""
-        with self._places:
-            question = parse_body(PredictRequest, await read_body(request, self.limits.most_bytes, self.limits.wait_s))
-            texts = question.checked(self.limits)
+        """The label of one text, or of several in order."""
+        with self._waiting:
+            body = parse_body(PredictRequest, await read_body(request, self.limits.most_bytes, self.limits.wait_s))
+            texts = body.checked_texts(self.limits)
             rows = await with_timeout(self._batcher(texts), self.limits.wait_s)
         request.scope[TEXTS_KEY] = len(texts)
-        predictions = [self._prediction(row, question.probabilities) for row in rows.tolist()]
-        return json_response(predictions[0] if question.one else {"predictions": predictions})
+        predictions = [self._prediction(row, body.probabilities) for row in rows.tolist()]
+        return json_response(predictions[0] if body.is_single else {"predictions": predictions})
 
-    def _prediction(self, row: list[float], every: bool) -> dict[str, Any]:
+    def _prediction(self, row: list[float], with_probabilities: bool) -> dict[str, Any]:
         highest = max(row)
-        said: dict[str, Any] = {
+        prediction: dict[str, Any] = {
             "label": self.runtime.labels[row.index(highest)],
             "probability": round(highest, DIGITS),
         }
-        return said | {"probabilities": _named(self.runtime.labels, row)} if every else said
+        return prediction | {"probabilities": _by_label(self.runtime.labels, row)} if with_probabilities else prediction
 
     async def explain(self, request: Request) -> Response:
-        """Student and teacher side by side, and the words that drove the student."""
-        with self._explaining.places:
-            subject = parse_body(ExplainRequest, await read_body(request, self.limits.most_bytes, self.limits.wait_s))
-            [text] = check_texts([subject.text], self.limits)
-            said = await self._explaining.do(functools.partial(_student_says, self.runtime, text))
-            teacher = await self._teacher_says(text)  # after the student: both at once would slow its clock
-        return json_response({**said, "labels": self.runtime.labels, "teacher": teacher})
+        """The predictions of student and teacher, and the influence of each word on the student's."""
+        with self._explain_thread.limit:
+            body = parse_body(ExplainRequest, await read_body(request, self.limits.most_bytes, self.limits.wait_s))
+            [text] = check_texts([body.text], self.limits)
+            explanation = await self._explain_thread.run(functools.partial(_explain, self.runtime, text))
+            teacher = await self._teacher_prediction(text)  # after the student, so that it does not slow its timing
+        return json_response({**explanation, "labels": self.runtime.labels, "teacher": teacher})
 
-    async def _teacher_says(self, text: str) -> dict[str, Any] | None:
-        """What the teacher says; None where it cannot: the page is of use without it."""
+    async def _teacher_prediction(self, text: str) -> dict[str, Any] | None:
+        """The teacher's prediction; None if it fails or is too slow, as the explanation is useful without it."""
         if self.teacher is None:
             return None
         try:
-            with self._teaching.places:
-                return await self._teaching.do(functools.partial(_side, self.teacher, text))
+            with self._teacher_thread.limit:
+                return await self._teacher_thread.run(functools.partial(_timed_prediction, self.teacher, text))
         except Exception as error:
-            log.warning("the teacher gave no answer: %s", error)
+            log.warning("the teacher did not answer: %s", error)
             return None
 
     async def label_file(
         self, request: Request, name: str, text_column: str = "", probabilities: bool = False
     ) -> Response:
-        """A file's rows with their labels; bad rows are left out.
+        """The rows of a file with their labels; rows that cannot be read are left out.
 
-        The body is the file, as its name's ending says: csv, tsv, jsonl, or txt with a text a line. The headers X-Rows
-        and X-Bad-Rows count rows.
+        The request's body is the file. The ending of its name decides the format: csv, tsv, jsonl, or txt with one text
+        per line. The headers X-Rows and X-Bad-Rows of the response count the rows.
         """
-        ask = functools.partial(label_stream, self.runtime, text_column=text_column, probabilities=probabilities)
-        most, seconds = OF_A_FILE * self.limits.most_bytes, OF_A_FILE * self.limits.wait_s
-        with self._labelling.places, io.BytesIO() as labelled:  # closed too soon, it ends the thread at its next row
-            source = io.BytesIO(await read_body(request, most, seconds))
-            counts = await self._labelling.do(functools.partial(ask, source, labelled, name))
+        label = functools.partial(label_stream, self.runtime, text_column=text_column, probabilities=probabilities)
+        max_bytes, seconds = FILE_FACTOR * self.limits.most_bytes, FILE_FACTOR * self.limits.wait_s
+        # After a timeout the buffer is closed, which ends the thread's work at its next row.
+        with self._file_thread.limit, io.BytesIO() as labelled:
+            source = io.BytesIO(await read_body(request, max_bytes, seconds))
+            counts = await self._file_thread.run(functools.partial(label, source, labelled, name))
             content = labelled.getvalue()
         request.scope[TEXTS_KEY] = counts.rows
-        return Response(content, headers=_download(name, counts), media_type="application/octet-stream")
+        return Response(content, headers=_file_headers(name, counts), media_type="application/octet-stream")
 
     async def health(self) -> Response:
-        """Whether the process lives."""
+        """Whether the process is alive."""
         return json_response({"status": "alive"})
 
     async def ready(self) -> Response:
-        """Whether requests are answered, and by what; 503 while the service starts or stops."""
-        said = {
+        """Whether the service answers requests, and with which model; 503 while it starts or stops."""
+        content = {
             "status": self.status,
             "model": self.model,
             "version": distill.__version__,
             "labels": self.runtime.labels,
+            "teacher": self.teacher is not None,
         }
-        return json_response({**said, "teacher": self.teacher is not None}, 200 if self.status == "ready" else 503)
+        return json_response(content, 200 if self.status == "ready" else 503)
 
-    async def count(self) -> Response:
-        """Counts for Prometheus."""
+    async def prometheus(self) -> Response:
+        """Metrics in Prometheus's text format."""
         return Response(self.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _named(labels: Sequence[str], row: list[float]) -> dict[str, float]:
+def _by_label(labels: Sequence[str], row: list[float]) -> dict[str, float]:
     return {label: round(value, DIGITS) for label, value in zip(labels, row, strict=True)}
 
 
-def _side(classifier: Classifier, text: str) -> dict[str, Any]:
-    """Probabilities and milliseconds; a model that is read when it is first asked is read before the clock starts."""
+def _timed_prediction(classifier: Classifier, text: str) -> dict[str, Any]:
+    """Probabilities by label, and milliseconds; a teacher that is loaded on first use is loaded before timing."""
     labels = classifier.labels
     started = time.perf_counter()
     row = classifier.predict_proba([text])[0].tolist()
-    return {"probabilities": _named(labels, row), "ms": round(1000 * (time.perf_counter() - started), 3)}
+    return {"probabilities": _by_label(labels, row), "ms": round(1000 * (time.perf_counter() - started), 3)}
 
 
-def _student_says(runtime: Runtime, text: str) -> dict[str, Any]:
-    side = _side(runtime, text)
+def _explain(runtime: Runtime, text: str) -> dict[str, Any]:
+    student = _timed_prediction(runtime, text)
     words = [{"word": word, "weight": round(weight, DIGITS)} for word, weight in word_weights(runtime, text)]
-    return {"label": max(side["probabilities"], key=side["probabilities"].get), "student": side, "words": words}
+    label = max(student["probabilities"], key=student["probabilities"].get)
+    return {"label": label, "student": student, "words": words}
 
 
-def _download(name: str, counts: Counts) -> dict[str, str]:
+def _file_headers(name: str, counts: Counts) -> dict[str, str]:
     path = PurePath(name)
-    shown = quote(f"{path.stem}.labelled{path.suffix}", safe="")
+    download_name = quote(f"{path.stem}.labelled{path.suffix}", safe="")
     return {
-        "Content-Disposition": f"attachment; filename*=UTF-8''{shown}",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{download_name}",
         "X-Rows": str(counts.rows),
         "X-Bad-Rows": str(counts.bad),
     }

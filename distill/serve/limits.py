@@ -1,4 +1,4 @@
-"""What the service refuses, in which words, and how many may wait."""
+"""Refusals: how the service rejects a request, and limits on size, time and waiting requests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class RefusedError(Exception):
-    """A request that gets no answer but a word why.
+    """A request is rejected.
 
     Args:
-        status: HTTP's number for it.
+        status: HTTP status code.
         what: what is wrong.
-        hint: what to do about it.
+        hint: what the client can do about it.
     """
 
     def __init__(self, status: int, what: str, hint: str) -> None:
@@ -27,67 +27,74 @@ class RefusedError(Exception):
         super().__init__(what)
 
     def response(self) -> Response:
-        """The body ``{"error", "hint"}``; where waiting helps, ``Retry-After`` in seconds."""
+        """The response: ``{"error", "hint"}``, with ``Retry-After: 1`` (seconds) where a retry may succeed."""
         headers = {"Retry-After": "1"} if self.status in (429, 503) else {}
         return json_response({"error": self.what, "hint": self.hint}, self.status, headers)
 
 
 def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """``content`` as JSON in UTF-8."""
+    """``content`` as compact UTF-8 JSON."""
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return Response(body, status, headers, "application/json")
 
 
 class ConcurrencyLimit:
-    """How many may be inside at a time, to be used in a ``with``; one more is refused."""
+    """A context manager that ``limit`` requests may be inside at a time; entering it once more raises a 429."""
 
-    def __init__(self, most: int) -> None:
-        self.most, self.taken = most, 0
+    def __init__(self, limit: int) -> None:
+        self.limit, self.active = limit, 0
 
     def __enter__(self) -> None:
-        if self.taken >= self.most:
-            raise RefusedError(429, f"{self.most} requests are waiting already", "try again in a second")
-        self.taken += 1
+        if self.active >= self.limit:
+            raise RefusedError(429, f"too many requests are waiting (limit {self.limit})", "try again in a second")
+        self.active += 1
 
     def __exit__(self, *_: object) -> None:
-        self.taken -= 1
+        self.active -= 1
 
 
-async def with_timeout(answer: Awaitable[T], seconds: float) -> T:
-    """``answer``, or a refusal when it takes longer."""
+async def with_timeout(result: Awaitable[T], seconds: float) -> T:
+    """Await ``result``.
+
+    Raises:
+        RefusedError: 503, it took longer than ``seconds``.
+    """
     try:
         async with asyncio.timeout(seconds):
-            return await answer
+            return await result
     except TimeoutError:
-        raise RefusedError(503, f"the answer took longer than {seconds:g} s", "try again later, with less") from None
+        hint = "try again later, or send less at a time"
+        raise RefusedError(503, f"the answer took longer than {seconds:g} s", hint) from None
 
 
-async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """A request's body: of ``most`` bytes, arrived within ``seconds``; more is neither read nor kept."""
+async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
+    """Read a request's body; what exceeds ``max_bytes`` is neither read nor stored.
+
+    Raises:
+        RefusedError: 413 it is too large, 408 it took longer than ``seconds``, 400 the client disconnected.
+    """
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
-        raise _too_large(most)
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
     try:
         async with asyncio.timeout(seconds):
-            return await _read(request, most)
+            return await _read(request, max_bytes)
     except TimeoutError:
-        raise RefusedError(
-            408, f"the body took longer than {seconds:g} s to arrive", "send it faster, or less"
-        ) from None
+        what = f"the body took longer than {seconds:g} s to arrive"
+        raise RefusedError(408, what, "send it faster, or send less at a time") from None
     except ClientDisconnect:
-        raise RefusedError(400, "the connection ended before the body did", "send the whole body") from None
+        raise RefusedError(400, "the connection was closed before the body was complete", "send it again") from None
 
 
-async def _read(request: Request, most: int) -> bytes:
+async def _read(request: Request, max_bytes: int) -> bytes:
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > most:
-            raise _too_large(most)
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
     return bytes(body)
 
 
-def _too_large(most: int) -> RefusedError:
-    return RefusedError(
-        413, f"the body is larger than {most:,} bytes", "send less at a time, or serve with --most_bytes"
-    )
+def _too_large(max_bytes: int) -> RefusedError:
+    what = f"the body is larger than {max_bytes:,} bytes"
+    return RefusedError(413, what, "send less at a time, or start the service with a larger --most_bytes")

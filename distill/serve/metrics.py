@@ -1,4 +1,4 @@
-"""What is counted: for Prometheus at /metrics, and for a line in the log each minute. Never a text."""
+"""Request metrics, for Prometheus at /metrics and for one line in the log per minute. They never contain a text."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distill.progress import log
 
-TEXTS_KEY = "distill.texts"  # where a request's scope says how many texts it brought
-LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+TEXTS_KEY = "distill.texts"  # key in a request's scope: how many texts it contained
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)  # texts
 MINUTE = 60.0
 
 
 class Metrics:
-    """Counts of a service, in a registry of its own.
+    """The metrics of one service, in a Prometheus registry of its own.
 
     Args:
-        paths: those that are counted by name; all others are "other", so that strangers cannot add to the list.
-        waiting: how many requests are being answered now.
-        access_log: write a line for every request.
+        paths: paths that are counted by name; all others count as "other", so that clients cannot add time series.
+        waiting: returns how many requests to /predict are unanswered.
+        access_log: log a line for every request.
     """
 
     def __init__(self, paths: frozenset[str], waiting: Callable[[], float], access_log: bool = False) -> None:
@@ -34,97 +34,95 @@ class Metrics:
         self._requests = prometheus.Counter(
             "distill_requests", "requests by path and status", ("path", "status"), registry=registry
         )
-        self._seconds = prometheus.Histogram(
+        self._latencies = prometheus.Histogram(
             "distill_request_seconds",
-            "time to the end of an answer",
+            "time until a response is complete",
             ("path",),
             registry=registry,
             buckets=LATENCY_BUCKETS,
         )
         self._texts = prometheus.Counter("distill_texts", "texts that were labelled", registry=registry)
         self._batches = prometheus.Histogram(
-            "distill_batch_texts", "texts that were answered together", registry=registry, buckets=BATCH_BUCKETS
+            "distill_batch_texts", "texts per batch", registry=registry, buckets=BATCH_BUCKETS
         )
-        prometheus.Gauge(
-            "distill_waiting", "requests to /predict that have no answer yet", registry=registry
-        ).set_function(waiting)
+        prometheus.Gauge("distill_waiting", "unanswered requests to /predict", registry=registry).set_function(waiting)
         self._minute = MinuteSummary()
 
-    def saw_batch(self, size: int) -> None:
-        """Count a batch."""
+    def count_batch(self, size: int) -> None:
+        """Count a batch of ``size`` texts."""
         self._batches.observe(size)
 
-    def saw(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count a request that ended."""
+    def count_request(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a completed request."""
         path = scope["path"] if scope["path"] in self._paths else "other"
         texts = scope.get(TEXTS_KEY, 0)
         self._requests.labels(path, status).inc()
-        self._seconds.labels(path).observe(seconds)
+        self._latencies.labels(path).observe(seconds)
         self._texts.inc(texts)
         self._minute.add(status, texts, seconds)
         if self._access_log:
             log.info("%s %s %d, %d texts, %.1f ms", scope["method"], path, status, texts, 1000 * seconds)
 
     def exposition(self) -> bytes:
-        """All counts in Prometheus' text format."""
+        """All metrics in Prometheus's text format."""
         return prometheus.generate_latest(self.registry)
 
-    async def each_minute(self) -> None:
-        """Write a line for every minute in which there were requests, until cancelled."""
+    async def log_every_minute(self) -> None:
+        """Log a summary of every minute that had requests, until cancelled."""
         while True:
             await asyncio.sleep(MINUTE)
-            self.say()
+            self.log_summary()
 
-    def say(self) -> None:
-        """Write the line of the time since the last one."""
+    def log_summary(self) -> None:
+        """Log a summary of the requests since the last one, if there were any."""
         if self._minute.statuses:
             log.info("%s", self._minute)
         self._minute = MinuteSummary()
 
 
 class MinuteSummary:
-    """Counts since the last line in the log."""
+    """Totals since the last summary in the log."""
 
     def __init__(self) -> None:
         self.started, self.statuses = time.monotonic(), Counter[int]()
         self.texts, self.seconds, self.slowest = 0, 0.0, 0.0
 
     def add(self, status: int, texts: int, seconds: float) -> None:
-        """Count a request."""
+        """Add a completed request."""
         self.statuses[status] += 1
         self.texts += texts
         self.seconds += seconds
         self.slowest = max(self.slowest, seconds)
 
     def __str__(self) -> str:
-        requests, passed = self.statuses.total(), time.monotonic() - self.started
+        requests, elapsed = self.statuses.total(), time.monotonic() - self.started
         refused = ", ".join(f"{count:,} x {status}" for status, count in sorted(self.statuses.items()) if status >= 400)
         return (
-            f"{passed:.0f} s: {requests:,} requests, {self.texts:,} texts, refused: {refused or 'none'}, "
+            f"{elapsed:.0f} s: {requests:,} requests, {self.texts:,} texts, refused: {refused or 'none'}, "
             f"mean {1000 * self.seconds / requests:.1f} ms, slowest {1000 * self.slowest:.1f} ms"
         )
 
 
 class MetricsMiddleware:
-    """Middleware that counts every request; plain ASGI, as Starlette's base class takes longer than the student."""
+    """Counts every HTTP request. Plain ASGI: Starlette's BaseHTTPMiddleware takes longer than the student."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on and note status and time."""
+        """Pass everything on, and record status and time."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
 
-        async def noted(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, noted)
+            await self.app(scope, receive, send_and_record)
         finally:
-            self.metrics.saw(scope, status, time.perf_counter() - started)
+            self.metrics.count_request(scope, status, time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""What is asked and answered, as JSON: shapes that are checked, and that /docs shows."""
+"""The JSON of requests and responses: schemas that check requests and document the API at /docs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from distill.config import ServeSettings
 from distill.serve.limits import RefusedError
 
-Shape = TypeVar("Shape", bound=BaseModel)
+Schema = TypeVar("Schema", bound=BaseModel)
 EXAMPLE_TEXT = "国足今晚迎战对手"
-MAX_NAME_LENGTH = 40  # characters of a field's name that a message repeats
+MAX_NAME_LENGTH = 40  # characters of a field's name that an error message repeats
 
 
 class _RequestBody(BaseModel):
@@ -28,31 +28,32 @@ class PredictRequest(_RequestBody):
         }
     )
     text: str = Field("", description="one text")
-    # All faults of half a million items would take seconds to list, while nobody else is answered; one is said anyway.
+    # FailFast: listing the errors of half a million items would block all other requests for seconds, and only the
+    # first error is reported anyway.
     texts: Annotated[list[str], FailFast()] = Field(default_factory=list, description="several texts, instead of one")
-    probabilities: bool = Field(False, description="whether to answer the probability of every label")
+    probabilities: bool = Field(False, description="whether to return the probability of every label")
 
     @property
-    def one(self) -> bool:
-        """Whether one text is asked about, not a list."""
+    def is_single(self) -> bool:
+        """Whether the request has ``text``, not ``texts``."""
         return "text" in self.model_fields_set
 
-    def checked(self, limits: ServeSettings) -> list[str]:
+    def checked_texts(self, limits: ServeSettings) -> list[str]:
         """The texts.
 
         Raises:
-            RefusedError: there are none, or both kinds, or more or longer ones than allowed.
+            RefusedError: 422, neither or both of ``text`` and ``texts`` are there, or the texts exceed the limits.
         """
-        if self.one == ("texts" in self.model_fields_set):
+        if self.is_single == ("texts" in self.model_fields_set):
             raise RefusedError(422, "either text or texts is needed", 'send {"text": "…"} or {"texts": ["…", "…"]}')
         if len(self.texts) > limits.most_texts:
             what = f"{len(self.texts):,} texts, {limits.most_texts:,} are allowed"
-            raise RefusedError(422, what, "send them in several requests, or serve with --most_texts")
-        return check_texts([self.text] if self.one else self.texts, limits)
+            raise RefusedError(422, what, "send several requests, or start the service with a larger --most_texts")
+        return check_texts([self.text] if self.is_single else self.texts, limits)
 
 
 class ExplainRequest(_RequestBody):
-    """The text that is explained."""
+    """The text whose prediction is explained."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"text": EXAMPLE_TEXT}]})
     text: str
@@ -63,41 +64,41 @@ class Prediction(BaseModel):
 
     label: str
     probability: float = Field(description="of this label, calibrated")
-    probabilities: dict[str, float] = Field({}, description="of every label, where asked for")
+    probabilities: dict[str, float] = Field({}, description="of every label, if the request asks for them")
 
 
 class Predictions(BaseModel):
-    """The labels of several texts, in their order."""
+    """The labels of several texts, in order."""
 
     predictions: list[Prediction]
 
 
 class ModelPrediction(BaseModel):
-    """What a model says."""
+    """The prediction of one model."""
 
     probabilities: dict[str, float]
     ms: float = Field(description="milliseconds that it took")
 
 
 class WordWeight(BaseModel):
-    """A word's part in the student's decision."""
+    """A word's influence on the student's prediction."""
 
     word: str
-    weight: float = Field(description="fall of the label's probability when this word is left out")
+    weight: float = Field(description="by how much the label's probability falls when this word is left out")
 
 
 class Explanation(BaseModel):
-    """Student and teacher side by side, and the words that drove the student."""
+    """The predictions of student and teacher, and the influence of each word on the student's."""
 
     label: str
     labels: list[str]
     student: ModelPrediction
-    teacher: ModelPrediction | None = Field(description="null where there is none, or none that answers in time")
+    teacher: ModelPrediction | None = Field(description="null if there is no teacher, or it did not answer in time")
     words: list[WordWeight]
 
 
 class Readiness(BaseModel):
-    """Whether requests are answered, and by what."""
+    """Whether the service answers requests, and with which model."""
 
     status: str = Field(description="ready, or (503) starting or stopping")
     model: str
@@ -107,53 +108,53 @@ class Readiness(BaseModel):
 
 
 class Health(BaseModel):
-    """That the process lives."""
+    """The process is alive."""
 
     status: str = "alive"
 
 
 class Fault(BaseModel):
-    """Why there is no answer, and what to do about it."""
+    """Why a request was refused, and what to do about it."""
 
     error: str
     hint: str
 
 
-def parse_body(shape: type[Shape], body: bytes) -> Shape:
-    """A body in its shape.
+def parse_body(schema: type[Schema], body: bytes) -> Schema:
+    """Parse a request's body.
 
     Raises:
-        RefusedError: it is no JSON, or of another shape. The message does not repeat what was sent.
+        RefusedError: 422, it is not JSON or does not match the schema. The message does not repeat the user's texts.
     """
     try:
-        return shape.model_validate_json(body)
+        return schema.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise RefusedError(422, first_fault(first), f"send JSON such as {_example(shape)}; /docs has more") from None
+        raise RefusedError(422, describe_error(first), f"send JSON such as {_example(schema)}; see /docs") from None
 
 
-def first_fault(error: Any) -> str:
-    """The first line of one of pydantic's errors, with the place it was found in."""
-    where = ".".join(str(part)[:MAX_NAME_LENGTH] for part in error["loc"])
-    return f"{where}: {error['msg']}" if where else str(error["msg"])
+def describe_error(error: Any) -> str:
+    """One of pydantic's errors as "field: message"."""
+    field = ".".join(str(part)[:MAX_NAME_LENGTH] for part in error["loc"])
+    return f"{field}: {error['msg']}" if field else str(error["msg"])
 
 
 def check_texts(texts: list[str], limits: ServeSettings) -> list[str]:
-    """The same texts.
+    """Return ``texts``, checked; messages count them from 0.
 
     Raises:
-        RefusedError: there is none, or one is empty or too long.
+        RefusedError: 422, there are none, or one is empty or too long.
     """
     if not texts:
         raise RefusedError(422, "there are no texts", "send at least one")
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         if len(text) > limits.most_characters:
-            what = f"text {place} has {len(text):,} characters, {limits.most_characters:,} are allowed"
-            raise RefusedError(422, what, "shorten it, or serve with --most_characters")
+            what = f"text {index} has {len(text):,} characters, {limits.most_characters:,} are allowed"
+            raise RefusedError(422, what, "shorten it, or start the service with a larger --most_characters")
         if not text or text.isspace():
-            raise RefusedError(422, f"text {place} is empty", "leave it out")
+            raise RefusedError(422, f"text {index} is empty", "leave it out")
     return texts
 
 
-def _example(shape: type[BaseModel]) -> str:
-    return '{"text": "…"}' if shape is ExplainRequest else '{"text": "…"} or {"texts": ["…", "…"]}'
+def _example(schema: type[BaseModel]) -> str:
+    return '{"text": "…"}' if schema is ExplainRequest else '{"text": "…"} or {"texts": ["…", "…"]}'

@@ -1,4 +1,4 @@
-"""The page at / and Swagger UI at /docs: files that lie beside the program; no outside address is loaded."""
+"""The web page at / and Swagger UI at /docs, from files in installed packages; nothing is loaded from other hosts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 PAGE = Path(__file__).parent / "page"
-OWN = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
-# Swagger UI starts from a script within its page and draws with styles and images within its files.
-SWAGGER = (
+PAGE_POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+# Swagger UI needs an inline script, inline styles and images as data URLs.
+SWAGGER_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 )
 
 
 class _Files(StaticFiles):
-    """A folder's files; a browser asks each time whether they changed, so that an update shows at once."""
+    """The files of a folder, with security headers."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        return _guarded(await super().get_response(path, scope), OWN)
+        return _with_headers(await super().get_response(path, scope), PAGE_POLICY)
 
 
-def _guarded(response: Response, policy: str) -> Response:
+def _with_headers(response: Response, policy: str) -> Response:
+    """Add the security headers, and "no-cache": browsers revalidate, so that an update is seen at once."""
     response.headers.update(
         {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
     )
@@ -36,17 +37,17 @@ def _guarded(response: Response, policy: str) -> Response:
 
 def add_page(app: FastAPI) -> None:
     """Serve the page: index.html at /, its other files at /page/."""
-    shown = _Files(directory=PAGE)
+    page_files = _Files(directory=PAGE)
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
-        return await shown.get_response("index.html", request.scope)
+        return await page_files.get_response("index.html", request.scope)
 
-    app.mount("/page", shown)
+    app.mount("/page", page_files)
 
 
 def add_docs(app: FastAPI) -> None:
-    """Serve Swagger UI at /docs, from the copy that the package fastapi-offline carries."""
+    """Serve Swagger UI at /docs, from the copy in the package fastapi-offline."""
     app.mount("/docs/files", _Files(directory=str(files("fastapi_offline") / "static")))
 
     @app.get("/docs", include_in_schema=False)
@@ -58,4 +59,4 @@ def add_docs(app: FastAPI) -> None:
             swagger_css_url="docs/files/swagger-ui.css",
             swagger_favicon_url="docs/files/favicon.png",
         )
-        return _guarded(page, SWAGGER)
+        return _with_headers(page, SWAGGER_POLICY)

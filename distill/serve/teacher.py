@@ -1,4 +1,4 @@
-"""The teacher beside the student: read when it is first asked, in a thread of its own, as PyTorch takes seconds."""
+"""The optional teacher of /explain. It loads in its own thread after the service has started: PyTorch takes seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LazyTeacher:
-    """A teacher from its folder."""
+    """A teacher that is loaded from its folder when it is first used."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,41 +34,41 @@ class LazyTeacher:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of its classes."""
+        """The names of the classes."""
         return self._classifier.labels
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Calibrated probabilities, shape (texts, classes)."""
+        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
         return self._classifier.predict_proba(texts)
 
 
 def find_teacher(settings: Settings, labels: Sequence[str]) -> LazyTeacher | None:
-    """The run's teacher, as ``--with_teacher`` asks for it.
+    """The run's teacher, if ``--with_teacher`` allows it and it can be used.
 
     Args:
         settings: of the command.
-        labels: the student's; the teacher of another run would have others.
+        labels: the student's labels, which the teacher must share; the teacher of another run may have others.
 
     Raises:
-        UserError: it is asked for and cannot answer.
+        UserError: with ``--with_teacher yes``, the teacher cannot be used.
     """
     folder = RunFolder.from_settings(settings).model("teacher")
     if settings.serve.with_teacher == "no":
         return None
-    lack = _lack(folder, labels)
-    if lack and settings.serve.with_teacher == "yes":
-        raise UserError(lack[0], folder, lack[1])
-    return None if lack else LazyTeacher(folder)
+    problem = _problem(folder, labels)
+    if problem and settings.serve.with_teacher == "yes":
+        raise UserError(problem[0], folder, problem[1])
+    return None if problem else LazyTeacher(folder)
 
 
-def _lack(folder: Path, labels: Sequence[str]) -> tuple[str, str] | None:
-    """Why the teacher cannot answer, and what to do; None when it can."""
+def _problem(folder: Path, labels: Sequence[str]) -> tuple[str, str] | None:
+    """Why the teacher cannot be used, and what to do about it; None if it can."""
     try:
         card = json.loads((folder / TEACHER_CARD).read_text(encoding="utf-8"))
-        known = set(card["labels"])
+        teacher_labels = set(card["labels"])
     except (OSError, ValueError, KeyError, TypeError):
         return "there is no trained teacher", f"{TRAIN_TEACHER}, or --run FOLDER"
-    if known != set(labels):
+    if teacher_labels != set(labels):
         return "this teacher has other labels than the student", "--run FOLDER of the student's own run"
     if importlib.util.find_spec("torch") is None:
         return "the teacher needs PyTorch", "pip install -r requirements.txt, or --with_teacher no"

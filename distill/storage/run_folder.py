@@ -61,7 +61,7 @@ class RunFolder:
         return self.root / "config.json"
 
     def model(self, kind: str, index: int = 0) -> Path:
-        """Folder of the model with the ``index``-th seed: ``KIND`` for the first, then ``KIND.2``, ``KIND.3`` and so on."""
+        """Folder of a model: ``KIND`` for the first seed (index 0), ``KIND.2`` for the second, and so on."""
         return self.root / (kind if index == 0 else f"{kind}.{index + 1}")
 
     @property

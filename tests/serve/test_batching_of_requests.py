@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.serve.batching import BATCH_SIZE, TEXTS_PER_TURN, Batcher, WorkerThread, Rows
+from distill.serve.batching import BATCH_SIZE, TEXTS_PER_TURN, Batcher, Rows, WorkerThread
 from distill.serve.limits import ConcurrencyLimit, RefusedError
 
 
@@ -125,18 +125,18 @@ def test_a_lane_has_its_own_thread_and_places() -> None:
     let = threading.Event()
 
     async def ask() -> None:
-        lane = WorkerThread("slow", 1, 0.2)
-        with lane.places:
-            with pytest.raises(RefusedError) as busy, lane.places:
+        worker = WorkerThread("slow", 1, 0.2)
+        with worker.limit:
+            with pytest.raises(RefusedError) as busy, worker.limit:
                 raise AssertionError
             assert busy.value.status == 429
             with pytest.raises(RefusedError) as late:
-                await lane.do(lambda: let.wait(10))
+                await worker.run(lambda: let.wait(10))
             assert late.value.status == 503
             let.set()
-            assert await lane.do(lambda: threading.current_thread().name) == "slow_0"
+            assert await worker.run(lambda: threading.current_thread().name) == "slow_0"
         lane.start(lambda: time.sleep(0.01))
-        lane.close()
+        worker.close()
 
     asyncio.run(ask())
 
@@ -146,4 +146,4 @@ def test_a_place_is_given_back_after_a_fault() -> None:
     for _ in range(3):
         with pytest.raises(ValueError, match="any"), places:
             raise ValueError("any")
-    assert places.taken == 0
+    assert limit.active == 0

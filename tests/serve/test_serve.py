@@ -206,7 +206,7 @@ def test_one_more_than_may_wait() -> None:
 
     first, second = asyncio.run(two())
     assert first.json()["label"] == "体育"
-    assert "1 requests are waiting already" in refusal(second, 429)
+    assert "too many requests are waiting (limit 1)" in refusal(second, 429)
     assert second.headers["Retry-After"] == "1"
 
 
@@ -232,10 +232,10 @@ def test_a_body_that_takes_too_long() -> None:
     assert "took longer than 0.05 s to arrive" in refusal(asyncio.run(slowly()), 408)
 
 
-def test_a_fault_of_the_service() -> None:
+def test_an_internal_error_has_the_form_of_all_errors() -> None:
     with TestClient(create_app(Broken(), ServeSettings()), raise_server_exceptions=False) as client:
         for _ in range(2):
-            assert refusal(client.post("/predict", json={"text": "球队"}), 500) == "a fault of the service"
+            assert refusal(client.post("/predict", json={"text": "球队"}), 500) == "internal error of the service"
         assert 'distill_requests_total{path="/predict",status="500"} 2.0' in client.get("/metrics").text
 
 
@@ -292,9 +292,9 @@ def test_a_line_each_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
     metrics = Metrics(frozenset(), lambda: 0)
 
     async def minutes() -> None:
-        task = asyncio.create_task(metrics.each_minute())
+        task = asyncio.create_task(metrics.log_every_minute())
         for _ in range(2):
-            metrics.saw({"path": "/"}, 200, 0.5)
+            metrics.count_request({"path": "/"}, 200, 0.5)
             await asyncio.sleep(0.05)
         task.cancel()
 

@@ -20,7 +20,7 @@ import pytest
 from distill.cli import main
 from distill.config import PredictSettings, RunSettings, ServeSettings, Settings
 from distill.errors import UserError
-from distill.serve.server import url_of, listen
+from distill.serve.server import listen, url_of
 from distill.serve.teacher import find_teacher
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +113,7 @@ def test_it_needs_little_and_answers_what_it_accepted(
         assert labels == ["财经"] * 50
     assert service.process.wait(20) == 0
     rest = service.process.stdout.read()  # type: ignore[union-attr]
-    assert "stopping: what was accepted is answered" in rest and "Traceback" not in rest
+    assert "stopping: finishing the accepted requests" in rest and "Traceback" not in rest
 
 
 def _refused(service: Served) -> bool:
@@ -184,12 +184,12 @@ def test_an_address_that_is_taken(bundle: Path, capsys: pytest.CaptureFixture[st
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         assert main(["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]) == 2
-    assert f"127.0.0.1:{port}: cannot listen there: address already in use" in capsys.readouterr().err
+    assert f"127.0.0.1:{port}: cannot listen on this address: address already in use" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "::ffff:0:0:1"])
 def test_an_address_of_others(host: str) -> None:
-    with pytest.raises(UserError, match="cannot listen there") as error:
+    with pytest.raises(UserError, match="cannot listen on this address") as error:
         listen(host, 0)
     assert "--host" in error.value.hint
 
