@@ -1,4 +1,4 @@
-"""What the tests of the page share: a visit in a browser, a teacher, and what is read off the screen."""
+"""Helpers for the tests of the page: a browser visit, a fake teacher, and readers of what is on the screen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class Teacher:
-    """Always sure of 体育, and slower than any student."""
+    """Always predicts 体育, and is slower than any student."""
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
@@ -25,29 +25,29 @@ class Teacher:
 
 @dataclass
 class Visit:
-    """A browser with a fresh memory, and what it asked for and complained of."""
+    """A browser context without stored data; records its requests and the errors in its console."""
 
     browser: Any
     address: str
 
-    def open(self, **how: Any) -> Any:
-        context = self.browser.new_context(**{"locale": "zh-CN", "accept_downloads": True, **how})
+    def open(self, **options: Any) -> Any:
+        context = self.browser.new_context(**{"locale": "zh-CN", "accept_downloads": True, **options})
         context.set_default_timeout(20_000)
         self.page = context.new_page()
-        self.complaints: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.errors: list[str] = []
+        self.requested: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.goto(self.address)
         self.page.locator("#model:text('tiny')").wait_for()
         return self.page
 
     def check(self) -> None:
         refused = re.compile("Failed to load resource: the server responded with a status of 422")
-        assert [said for said in self.complaints if not refused.match(said)] == []
+        assert [error for error in self.errors if not refused.match(error)] == []
         own = (self.address, f"blob:{self.address}")
-        assert self.asked and [url for url in self.asked if not url.startswith(own)] == []
+        assert self.requested and [url for url in self.requested if not url.startswith(own)] == []
         self.page.context.close()
 
 
@@ -56,17 +56,17 @@ def ask(page: Any, *texts: str) -> None:
     page.click("#ask .main")
 
 
-def bars(page: Any, place: int) -> dict[str, tuple[float, float]]:
-    """Of a model: the percentage that stands there, and the bar's length in percent, by label."""
-    lines = page.locator(".model").nth(place).locator(".bars li")
-    found = lines.evaluate_all("""all => all.map(line => [
+def bars(page: Any, model: int) -> dict[str, tuple[float, float]]:
+    """The bars of the model at this index: label -> (percentage as text, length of the bar in percent)."""
+    lines = page.locator(".model").nth(model).locator(".bars li")
+    rows = lines.evaluate_all("""all => all.map(line => [
         line.querySelector(".name").textContent, parseFloat(line.querySelector(".share").textContent),
         100 * line.querySelector(".filled").offsetWidth / line.querySelector(".track").offsetWidth])""")
-    return {name: (share, length) for name, share, length in found}
+    return {name: (share, length) for name, share, length in rows}
 
 
 def brightness(page: Any) -> float:
-    """Of the paper, from 0 to 255."""
+    """Of the page's background, from 0 to 255."""
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     return float(np.mean([int(part) for part in re.findall(r"\d+", colour)[:3]]))
 

@@ -1,4 +1,4 @@
-"""The service's page in a real browser: what a person types, clicks and drops, and what is there to see."""
+"""The service's page in a real browser: typing, clicking, dropping files, and what the page shows then."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from distill.runtime import load
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FILES = Path(__file__).parents[2] / "distill" / "serve" / "page"
 MONEY, SPORT = "股票今天公布新消息", "球队今天公布新消息"
-LONGEST = 50  # characters that the service of these tests accepts
+MAX_CHARACTERS = 50  # of a text, in the service of these tests
 
 
 @pytest.fixture(scope="module")
 def address(bundle: Path) -> Iterator[str]:
-    """Where the real service listens, with a tiny student."""
+    """URL of a real service with a tiny student."""
     pytest.importorskip("fastapi", reason="pip install -r requirements-serve.txt")
     uvicorn = pytest.importorskip("uvicorn", reason="pip install -r requirements-serve.txt")
     from distill.serve.app import create_app
 
     student = load(bundle)
-    app = create_app(student, ServeSettings(most_characters=LONGEST), Teacher(student.labels), model="tiny")
+    app = create_app(student, ServeSettings(most_characters=MAX_CHARACTERS), Teacher(student.labels), model="tiny")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -42,26 +42,26 @@ def address(bundle: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One for all tests, started before anything is trained: without one there is nothing to do here."""
+    """One Chromium for all tests. It starts before any model is trained, so that its absence skips at once."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=found)
-        yield opened
-        opened.close()
+        chromium = driver.chromium.launch(executable_path=executable)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
 def visit(browser: Any, address: str) -> Iterator[Visit]:
-    """Whatever a test does: nothing is asked of another host, and no script fails."""
+    """A visit that checks at its end: no request went to another host, and no script failed."""
     visit = Visit(browser, address)
     yield visit
     visit.check()
 
 
-def test_student_and_teacher_side_by_side(visit: Visit) -> None:
+def test_student_and_teacher_are_shown_side_by_side(visit: Visit) -> None:
     page = visit.open()
     ask(page, MONEY)
     page.locator(".detail").wait_for()
@@ -70,10 +70,10 @@ def test_student_and_teacher_side_by_side(visit: Visit) -> None:
     assert list(student) == list(teacher) and len(student) == 3
     for share, length in [*student.values(), *teacher.values()]:
         assert length == pytest.approx(share, abs=1)
-    assert re.fullmatch(r"学生判为「财经」，把握 [\d.]+%。教师判为「体育」，.*倍。", page.inner_text("#status"))
+    assert re.fullmatch(r"学生模型：「财经」，概率 [\d.]+%。教师模型：「体育」，.*倍。", page.inner_text("#status"))
     assert all(re.fullmatch(r"[\d.,]+ m?s", time) for time in page.locator(".time").all_inner_texts())
     ask(page, SPORT)
-    page.locator("#status:text('教师看法相同')").wait_for()
+    page.locator("#status:text('教师模型结果相同')").wait_for()
 
 
 def test_words_are_shaded_by_their_weight(visit: Visit) -> None:
@@ -103,17 +103,17 @@ def test_several_lines_make_a_table(visit: Visit) -> None:
         ("2", SPORT, "体育"),
         ("3", "<b>手机</b>出了问题", "科技"),
     ]
-    assert "3 条标题" in page.inner_text("#status")
+    assert "共 3 条标题" in page.inner_text("#status")
     button = page.locator("tbody button").nth(1)
     button.click()
     page.locator(".below .detail").wait_for()
     assert button.get_attribute("aria-expanded") == "true"
-    assert "学生判为「体育」" in page.locator(".below").inner_text()
+    assert "学生模型：「体育」" in page.locator(".below").inner_text()
     button.click()
     assert page.locator(".below").count() == 0 and button.get_attribute("aria-expanded") == "false"
 
 
-def test_an_example_is_a_click_away(visit: Visit) -> None:
+def test_a_click_on_an_example_classifies_it(visit: Visit) -> None:
     page = visit.open()
     page.locator(".examples button").first.click()
     page.locator(".detail").wait_for()
@@ -122,7 +122,7 @@ def test_an_example_is_a_click_away(visit: Visit) -> None:
     assert page.locator("tbody tr").count() == len(page.input_value("#texts").splitlines()) == 5
 
 
-def test_by_keyboard_alone(visit: Visit) -> None:
+def test_the_page_can_be_used_with_the_keyboard_only(visit: Visit) -> None:
     page = visit.open()
     focused = "(document.activeElement.type === 'file' ? document.activeElement.labels[0] : document.activeElement)"
     path = []
@@ -134,30 +134,30 @@ def test_by_keyboard_alone(visit: Visit) -> None:
             page.keyboard.type(MONEY)
             page.keyboard.press("Control+Enter")
             page.locator(".detail").wait_for()
-    assert path[:4] == ["language", "theme", "texts", "分类"] and path[-2:] == ["file", "接口文档"]
+    assert path[:4] == ["language", "theme", "texts", "分类"] and path[-2:] == ["file", "API 文档"]
     assert page.input_value("#texts") == MONEY
 
 
-def test_what_is_empty_is_not_sent(visit: Visit) -> None:
+def test_empty_input_is_not_sent(visit: Visit) -> None:
     page = visit.open()
     page.click("#ask .main")
-    assert "请先写一条标题" in page.inner_text("#status")
+    assert "请先输入标题" in page.inner_text("#status")
     assert page.evaluate("document.activeElement.id") == "texts"
-    assert not any(url.endswith(("/explain", "/predict")) for url in visit.asked)
+    assert not any(url.endswith(("/explain", "/predict")) for url in visit.requested)
 
 
-def test_two_languages(visit: Visit) -> None:
+def test_the_language_can_be_switched_and_is_remembered(visit: Visit) -> None:
     page = visit.open(locale="en-GB")
     assert page.evaluate("document.documentElement.lang") == "en" and page.inner_text("h1") == page.title()
     ask(page, MONEY)
-    page.locator("#status:text('The student says “财经”')").wait_for()
+    page.locator("#status:text('Student: “财经”')").wait_for()
     page.click("#language")
-    assert "学生判为「财经」" in page.inner_text("#status") and page.inner_text("#language") == "English"
+    assert "学生模型：「财经」" in page.inner_text("#status") and page.inner_text("#language") == "English"
     page.reload()
     assert page.inner_text("h1") == "短文本分类" and page.evaluate("document.documentElement.lang") == "zh"
 
 
-def test_what_another_program_remembered_at_this_address(visit: Visit) -> None:
+def test_unknown_settings_in_local_storage_are_ignored(visit: Visit) -> None:
     page = visit.open(color_scheme="dark")
     page.evaluate("localStorage.setItem('language', 'fr'); localStorage.setItem('theme', 'system')")
     page.reload()
@@ -165,17 +165,17 @@ def test_what_another_program_remembered_at_this_address(visit: Visit) -> None:
     assert page.inner_text("h1") == "短文本分类" and page.get_attribute("#theme", "aria-pressed") == "true"
 
 
-def test_both_languages_say_everything(visit: Visit) -> None:
+def test_both_languages_have_the_same_keys_and_placeholders(visit: Visit) -> None:
     page = visit.open()
-    texts = page.evaluate("import('./page/i18n.js').then(say => say.TEXTS)")
+    texts = page.evaluate("import('./page/i18n.js').then(i18n => i18n.TEXTS)")
     assert texts["zh"].keys() == texts["en"].keys()
-    for key, said in texts["zh"].items():
-        assert set(re.findall(r"\{\w+\}", said)) == set(re.findall(r"\{\w+\}", texts["en"][key])), key
-    asked = re.findall(r'data-say="(\w+)">([^<]+)', (FILES / "index.html").read_text(encoding="utf-8"))
-    assert asked and all(texts["zh"][key] == said for key, said in asked)
+    for key, text in texts["zh"].items():
+        assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", texts["en"][key])), key
+    in_html = re.findall(r'data-i18n="(\w+)"[^>]*>([^<]+)', (FILES / "index.html").read_text(encoding="utf-8"))
+    assert in_html and all(texts["zh"][key] == text for key, text in in_html)
 
 
-def test_light_and_dark(visit: Visit) -> None:
+def test_light_and_dark_theme(visit: Visit) -> None:
     page = visit.open(color_scheme="dark")
     assert brightness(page) < 60 and page.get_attribute("#theme", "aria-pressed") == "true"
     page.click("#theme")
@@ -193,7 +193,7 @@ def test_a_file_is_labelled(visit: Visit, tmp_path: Path) -> None:
     (tmp_path / "标题.csv").write_text(f"id,text\n7,{MONEY}\n8,{SPORT}\n9,\n", encoding="utf-8")
     page.set_input_files("#file", tmp_path / "标题.csv")
     page.locator("#download").wait_for()
-    assert re.fullmatch("标题.csv：标注了 2 行，.*另有 1 行读不懂.*", page.inner_text("#stage"))
+    assert re.fullmatch("标题.csv：已标注 2 行，.*另有 1 行无法读取，已跳过。", page.inner_text("#stage"))
     assert page.locator("#job").is_hidden()
     with page.expect_download() as download:
         page.click("#download")
@@ -202,45 +202,45 @@ def test_a_file_is_labelled(visit: Visit, tmp_path: Path) -> None:
     assert [row.split(",")[:3] for row in rows[1:]] == [["7", MONEY, "财经"], ["8", SPORT, "体育"]]
 
 
-def test_a_file_may_be_dropped(visit: Visit) -> None:
+def test_a_dropped_file_is_labelled(visit: Visit) -> None:
     page = visit.open()
     page.evaluate(
         """text => {
-            const carried = new DataTransfer();
-            carried.items.add(new File([text], "a.txt"));
-            const how = { dataTransfer: carried, bubbles: true, cancelable: true };
-            for (const kind of ["dragover", "drop"]) document.body.dispatchEvent(new DragEvent(kind, how));
+            const data = new DataTransfer();
+            data.items.add(new File([text], "a.txt"));
+            const options = { dataTransfer: data, bubbles: true, cancelable: true };
+            for (const kind of ["dragover", "drop"]) document.body.dispatchEvent(new DragEvent(kind, options));
         }""",
         f"{MONEY}\n{SPORT}\n",
     )
     page.locator("#download:text('a.labelled.txt')").wait_for()
 
 
-def test_what_is_dropped_but_no_file_is_left_to_the_browser(visit: Visit) -> None:
-    """A text that is dragged into the field."""
+def test_dropped_text_is_left_to_the_browser(visit: Visit) -> None:
+    """Such as text that is dragged into the input field."""
     page = visit.open()
-    ours = page.evaluate(
+    is_handled = page.evaluate(
         """() => {
-            const carried = new DataTransfer();
-            carried.setData("text/plain", "1");
-            const how = { dataTransfer: carried, bubbles: true, cancelable: true };
-            const drag = (kind) => document.body.dispatchEvent(new DragEvent(kind, how));
+            const data = new DataTransfer();
+            data.setData("text/plain", "1");
+            const options = { dataTransfer: data, bubbles: true, cancelable: true };
+            const drag = (kind) => document.body.dispatchEvent(new DragEvent(kind, options));
             return !drag("dragover") || !drag("drop");
         }"""
     )
-    assert not ours and page.locator(".drop.over").count() == 0
+    assert not is_handled and page.locator(".drop.over").count() == 0
 
 
-def test_a_file_that_cannot_be_read(visit: Visit) -> None:
+def test_an_unreadable_file_shows_an_error(visit: Visit) -> None:
     page = visit.open()
     page.set_input_files("#file", {"name": "a.csv", "mimeType": "text/csv", "buffer": b"\xff\xfe\x00"})
     page.locator("#file_fault strong").wait_for()
     assert page.inner_text("#file_fault span") and page.locator("#download").is_hidden()
 
 
-def test_a_file_may_be_cancelled(visit: Visit) -> None:
+def test_labelling_a_file_can_be_cancelled(visit: Visit) -> None:
     page = visit.open()
-    page.route("**/label_file*", lambda route: None)  # it is never answered
+    page.route("**/label_file*", lambda route: None)  # never answered
     page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"1"})
     page.click("#stop")
     page.locator("#stage:text('已取消')").wait_for()
@@ -250,24 +250,24 @@ def test_a_file_may_be_cancelled(visit: Visit) -> None:
 
 def test_a_refusal_is_shown_with_its_hint(visit: Visit) -> None:
     page = visit.open()
-    ask(page, "基" * (LONGEST + 1))
+    ask(page, "基" * (MAX_CHARACTERS + 1))
     page.locator("#fault strong").wait_for()
-    assert f"{LONGEST + 1} characters" in page.inner_text("#fault strong")
+    assert f"{MAX_CHARACTERS + 1} characters" in page.inner_text("#fault strong")
     assert "shorten it" in page.inner_text("#fault span")
     ask(page, MONEY)
     page.locator(".detail").wait_for()
     assert page.locator("#fault").is_hidden()
 
 
-def test_a_service_that_is_gone(visit: Visit) -> None:
+def test_a_service_that_does_not_respond(visit: Visit) -> None:
     page = visit.open()
     page.route("**/explain", lambda route: route.abort())
     ask(page, MONEY)
-    page.locator("#fault:has-text('服务没有回应')").wait_for()
-    visit.complaints.clear()  # the browser says so too
+    page.locator("#fault:has-text('服务没有响应')").wait_for()
+    visit.errors.clear()  # the browser reports the aborted request too
 
 
-def test_the_latest_question_wins(visit: Visit) -> None:
+def test_a_new_request_cancels_the_one_before(visit: Visit) -> None:
     page = visit.open()
     held: list[Any] = []
 
@@ -283,25 +283,25 @@ def test_the_latest_question_wins(visit: Visit) -> None:
     assert len(held) == 1 and page.get_attribute("#results", "aria-busy") == "false"
 
 
-@pytest.mark.parametrize(("there", "said"), [(False, "这里只有学生"), (True, "没能及时回答")])
-def test_without_a_teacher(visit: Visit, there: bool, said: str) -> None:
-    def silent(route: Any) -> None:
-        answer = route.fetch()
-        route.fulfill(response=answer, json={**answer.json(), "teacher": None})
+@pytest.mark.parametrize(("has_teacher", "reason"), [(False, "教师模型未启用"), (True, "未能及时返回结果")])
+def test_the_reason_is_shown_where_there_is_no_teacher(visit: Visit, has_teacher: bool, reason: str) -> None:
+    def without_teacher(route: Any) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "teacher": None})
 
     page = visit.open()
-    page.route("**/ready", lambda route: route.fulfill(json={"labels": [], "model": "tiny", "teacher": there}))
-    page.route("**/explain", silent)
+    page.route("**/ready", lambda route: route.fulfill(json={"labels": [], "model": "tiny", "teacher": has_teacher}))
+    page.route("**/explain", without_teacher)
     page.reload()
     ask(page, MONEY)
-    page.locator(f".model:has-text('{said}')").wait_for()
+    page.locator(f".model:has-text('{reason}')").wait_for()
     assert "教师" not in page.inner_text("#status")
 
 
-def test_on_a_phone(visit: Visit) -> None:
+def test_nothing_overflows_on_a_phone(visit: Visit) -> None:
     page = visit.open(viewport={"width": 360, "height": 640}, locale="en-GB")
     assert overflow(page) == 0
-    for texts in (["i" * LONGEST], ["基" * LONGEST], [MONEY, "i" * LONGEST]):
+    for texts in (["i" * MAX_CHARACTERS], ["基" * MAX_CHARACTERS], [MONEY, "i" * MAX_CHARACTERS]):
         ask(page, *texts)
         page.locator("table" if len(texts) > 1 else ".detail").wait_for()
         assert overflow(page) == 0
@@ -310,8 +310,8 @@ def test_on_a_phone(visit: Visit) -> None:
     assert overflow(page) == 0
 
 
-def test_no_outside_address() -> None:
-    """Nor a script or style within the page, which its Content-Security-Policy would refuse."""
+def test_page_files_have_no_external_address_and_no_inline_code() -> None:
+    """The Content-Security-Policy would block both."""
     for path in FILES.iterdir():
         text = path.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
         assert not re.search(r"http|[\"'(]//", text), path

@@ -1,58 +1,61 @@
-// The service's endpoints; what goes wrong comes as a Fault with what to do next.
-import { say } from "./i18n.js";
+// The service's endpoints. Every failure is thrown as a ServiceError.
+import { translate } from "./i18n.js";
 
-/** What the service refused, and its hint. */
-export class Fault extends Error {
-  constructor(error, hint = "") {
-    super(error);
+/** A request failed: what is wrong (`message`) and what to do next (`hint`). */
+export class ServiceError extends Error {
+  constructor(message, hint = "") {
+    super(message);
     this.hint = hint;
   }
 }
 
-/** The JSON answer to a question; an aborted signal throws an AbortError. */
-export async function ask(path, question, signal) {
-  const request = question && {
+/** GET `path`, or POST `body` to it as JSON; return the parsed response. An aborted signal throws an AbortError. */
+export async function requestJson(path, body, signal) {
+  const options = body && {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(question),
+    body: JSON.stringify(body),
   };
-  const answer = await fetch(path, { ...request, signal }).catch(silence);
-  const content = await answer.text();
-  if (!answer.ok) throw faultOf(answer.status, content);
+  const response = await fetch(path, { ...options, signal }).catch(rethrow);
+  const content = await response.text();
+  if (!response.ok) throw errorOf(response.status, content);
   return JSON.parse(content);
 }
 
-/** The labelled file, and how many of its rows were labelled or bad; `sent` hears which share of it has gone up. */
-export function label(file, sent, signal) {
+/**
+ * Upload a file to be labelled. Resolves to the labelled file (`content`) and the number of labelled and of bad rows.
+ * `onUpload` is called with the share that has been uploaded, 0 to 1.
+ */
+export function uploadFile(file, onUpload, signal) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch would not say what was sent
-    const count = (name) => Number(request.getResponseHeader(name));
+    const request = new XMLHttpRequest(); // fetch does not report upload progress
+    const count = (header) => Number(request.getResponseHeader(header));
     request.open("POST", `label_file?name=${encodeURIComponent(file.name)}`);
     request.responseType = "blob";
-    request.upload.onprogress = (event) => sent(event.loaded / event.total);
+    request.upload.onprogress = (event) => onUpload(event.loaded / event.total);
     request.onload = async () =>
       request.status === 200
         ? resolve({ content: request.response, rows: count("X-Rows"), bad: count("X-Bad-Rows") })
-        : reject(faultOf(request.status, await request.response.text()));
-    request.onerror = () => reject(silent());
+        : reject(errorOf(request.status, await request.response.text()));
+    request.onerror = () => reject(noResponse());
     request.onabort = () => reject(signal.reason);
     signal.addEventListener("abort", () => request.abort());
     request.send(file);
   });
 }
 
-const silent = () => new Fault(say("silent"), say("silent_hint"));
+const noResponse = () => new ServiceError(translate("no_response"), translate("no_response_hint"));
 
-function silence(error) {
-  throw error.name === "AbortError" ? error : silent();
+function rethrow(error) {
+  throw error.name === "AbortError" ? error : noResponse();
 }
 
-function faultOf(status, content) {
+function errorOf(status, content) {
   try {
     const { error, hint } = JSON.parse(content);
-    if (error) return new Fault(error, hint);
+    if (error) return new ServiceError(error, hint);
   } catch {
-    // Not ours: a proxy's page.
+    // Not the service's JSON, for example the error page of a proxy.
   }
-  return new Fault(say("strange", { status }), say("silent_hint"));
+  return new ServiceError(translate("unexpected_response", { status }), translate("no_response_hint"));
 }

@@ -1,82 +1,84 @@
-// A whole file: chosen or dropped, sent, and its labelled rows to download.
-import { blame } from "./render.js";
-import { number, say, time } from "./i18n.js";
-import { label } from "./api.js";
+// Whole files: choose or drop one, upload it, download its labelled rows.
+import { uploadFile } from "./api.js";
+import { formatNumber, formatTime, translate } from "./i18n.js";
+import { showError } from "./render.js";
 
-const at = (id) => document.getElementById(id);
-let job = null; // the AbortController of the file that is being labelled
+const byId = (id) => document.getElementById(id);
+let current = null; // the AbortController of the file that is being labelled
 
-/** Listen to the button, and to files that are dropped anywhere. */
-export function takeFiles() {
-  at("file").addEventListener("change", ({ target }) => {
-    if (target.files.length) work(target.files[0]);
+/** Attach the listeners: the file button, the cancel button, and dropping a file anywhere on the page. */
+export function setUpFiles() {
+  byId("file").addEventListener("change", ({ target }) => {
+    if (target.files.length) labelFile(target.files[0]);
     target.value = ""; // so that the same file can be chosen again
   });
-  at("stop").addEventListener("click", () => {
-    job.abort();
-    at("file").focus(); // the button goes
+  byId("stop").addEventListener("click", () => {
+    current.abort();
+    byId("file").focus(); // the cancel button disappears
   });
-  const carries = (event) => event.dataTransfer.types.includes("Files"); // a dragged text goes where it is dropped
+  const hasFiles = (event) => event.dataTransfer.types.includes("Files"); // dragged text is left to the browser
   document.addEventListener("dragover", (event) => {
-    if (!carries(event)) return;
-    event.preventDefault(); // or the browser would open the file
-    at("drop").classList.add("over");
+    if (!hasFiles(event)) return;
+    event.preventDefault(); // otherwise the browser would open the file
+    byId("drop").classList.add("over");
   });
-  document.addEventListener("dragleave", () => at("drop").classList.remove("over"));
+  document.addEventListener("dragleave", () => byId("drop").classList.remove("over"));
   document.addEventListener("drop", (event) => {
-    if (!carries(event)) return;
+    if (!hasFiles(event)) return;
     event.preventDefault();
-    at("drop").classList.remove("over");
-    if (event.dataTransfer.files.length) work(event.dataTransfer.files[0]);
+    byId("drop").classList.remove("over");
+    if (event.dataTransfer.files.length) labelFile(event.dataTransfer.files[0]);
   });
 }
 
-async function work(file) {
-  job?.abort();
-  const own = (job = new AbortController());
+async function labelFile(file) {
+  current?.abort();
+  const controller = (current = new AbortController());
   const { name } = file;
   const started = performance.now();
-  begin(say("sending", { name }));
+  showProgress(translate("uploading", { name }));
   try {
-    const { content, rows, bad } = await label(file, (share) => own === job && advance(share, name), own.signal);
-    const taken = time(performance.now() - started);
-    const values = { name, rows: number(rows), bad: number(bad), time: taken };
-    if (own === job) offer(content, name, say(bad ? "labelled_but" : "labelled", values));
+    const onUpload = (share) => controller === current && updateProgress(share, name);
+    const { content, rows, bad } = await uploadFile(file, onUpload, controller.signal);
+    const time = formatTime(performance.now() - started);
+    const values = { name, rows: formatNumber(rows), bad: formatNumber(bad), time };
+    const message = translate(bad ? "labelled_with_bad_rows" : "labelled", values);
+    if (controller === current) offerDownload(content, name, message);
   } catch (error) {
-    if (own !== job) return;
-    if (own.signal.aborted) end(say("stopped"));
-    else end("", error);
+    if (controller !== current) return;
+    if (controller.signal.aborted) showResult(translate("cancelled"));
+    else showResult("", error);
   }
 }
 
-function begin(stage) {
-  end(stage);
-  at("job").hidden = false;
-  at("progress").value = 0;
-  at("download").hidden = true;
+function showProgress(message) {
+  showResult(message);
+  byId("job").hidden = false;
+  byId("progress").value = 0;
+  byId("download").hidden = true;
 }
 
-/** While it is sent the share is known; while it is labelled only that it goes on. */
-function advance(share, name) {
-  if (share < 1) at("progress").value = share;
-  else if (at("progress").hasAttribute("value")) {
-    at("progress").removeAttribute("value");
-    at("stage").textContent = say("labelling", { name });
+/** Show the share that is uploaded; afterwards, while the file is labelled, an indeterminate bar. */
+function updateProgress(share, name) {
+  if (share < 1) byId("progress").value = share;
+  else if (byId("progress").hasAttribute("value")) {
+    byId("progress").removeAttribute("value");
+    byId("stage").textContent = translate("labelling", { name });
   }
 }
 
-function offer(content, name, said) {
-  end(said);
-  const link = at("download");
+function offerDownload(content, name, message) {
+  showResult(message);
+  const link = byId("download");
   URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(content);
   link.download = name.replace(/(\.[^.]*)?$/, ".labelled$1");
-  link.textContent = say("download", { name: link.download });
+  link.textContent = translate("download", { name: link.download });
   link.hidden = false;
 }
 
-function end(stage, error = null) {
-  at("job").hidden = true;
-  at("stage").textContent = stage;
-  blame(at("file_fault"), error);
+function showResult(message, error = null) {
+  byId("job").hidden = true;
+  byId("stage").textContent = message;
+  showError(byId("file_fault"), error);
 }

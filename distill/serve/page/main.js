@@ -1,9 +1,9 @@
-// The page: what is typed goes to the service, what it answers is shown.
-import { blame, detail, make, table, verdict } from "./render.js";
-import { takeFiles } from "./files.js";
-import { wear } from "./theme.js";
-import { other, say, speak, time, turn } from "./i18n.js";
-import { ask } from "./api.js";
+// The page's entry point: sends the entered texts to the service and shows its predictions.
+import { requestJson } from "./api.js";
+import { setUpFiles } from "./files.js";
+import { formatTime, otherLanguage, switchLanguage, translate, translatePage } from "./i18n.js";
+import { createElement, explanation, predictionTable, showError, verdict } from "./render.js";
+import { setUpTheme } from "./theme.js";
 
 const EXAMPLES = [
   "主队补时绝杀，九年后重返决赛",
@@ -12,117 +12,125 @@ const EXAMPLES = [
   "百年老戏楼修缮完工",
   "独立游戏一周卖出百万份",
 ];
-const at = (id) => document.getElementById(id);
-let about = { labels: [], model: "", teacher: false }; // the service's word on itself
-let asked = null; // the AbortController of the latest question
-let redraw = () => {}; // the results again, in the language of now
+const byId = (id) => document.getElementById(id);
+let service = { labels: [], model: "", teacher: false }; // the response of /ready
+let current = null; // the AbortController of the latest request
+let redraw = () => {}; // shows the current results again, after the language was switched
 
-async function run() {
-  const lines = at("texts").value.split("\n").map((line) => line.trim());
+async function classify() {
+  const lines = byId("texts").value.split("\n").map((line) => line.trim());
   const texts = lines.filter((line) => line);
-  asked?.abort();
-  const own = (asked = new AbortController());
-  blame(at("fault"));
-  at("status").textContent = say(texts.length ? "working" : "empty");
-  if (!texts.length) return at("texts").focus();
-  at("results").ariaBusy = "true";
+  current?.abort();
+  const controller = (current = new AbortController());
+  showError(byId("fault"));
+  byId("status").textContent = translate(texts.length ? "working" : "empty");
+  if (!texts.length) return byId("texts").focus();
+  byId("results").ariaBusy = "true";
   try {
-    const show = await (texts.length === 1 ? one(texts[0], own.signal) : many(texts, own.signal));
-    if (own === asked) (redraw = show)();
+    const show = await (texts.length === 1 ? explainOne : predictMany)(texts, controller.signal);
+    if (controller === current) (redraw = show)();
   } catch (error) {
-    if (own === asked) fail(error);
+    if (controller === current) fail(error);
   }
-  if (own === asked) at("results").ariaBusy = "false";
+  if (controller === current) byId("results").ariaBusy = "false";
 }
 
-async function one(text, signal) {
-  const answer = await ask("explain", { text }, signal);
-  return () => show(verdict(answer), detail(answer, absence()));
+/** Request the explanation of a single text; returns a function that shows it. */
+async function explainOne([text], signal) {
+  const answer = await requestJson("explain", { text }, signal);
+  return () => show(verdict(answer), explanation(answer, whyNoTeacher()));
 }
 
-async function many(texts, signal) {
+/** Request the labels of several texts; returns a function that shows them as a table. */
+async function predictMany(texts, signal) {
   const started = performance.now();
-  const { predictions } = await ask("predict", { texts }, signal);
-  const taken = performance.now() - started;
-  return () => show(say("many", { count: texts.length, time: time(taken) }), table(texts, predictions, open));
+  const { predictions } = await requestJson("predict", { texts }, signal);
+  const time = performance.now() - started;
+  return () =>
+    show(
+      translate("many", { count: texts.length, time: formatTime(time) }),
+      predictionTable(texts, predictions, explainRow),
+    );
 }
 
-/** The detail of a row, or why there is none. */
-async function open(text) {
+/** The explanation below a row of the table, or the error. */
+async function explainRow(text) {
   try {
-    const answer = await ask("explain", { text });
-    const parts = detail(answer, absence());
-    parts.prepend(make("p", {}, verdict(answer)));
-    return parts;
+    const answer = await requestJson("explain", { text });
+    const content = explanation(answer, whyNoTeacher());
+    content.prepend(createElement("p", {}, verdict(answer)));
+    return content;
   } catch (error) {
-    const box = make("div", { className: "fault", role: "alert" });
-    blame(box, error);
+    const box = createElement("div", { className: "fault", role: "alert" });
+    showError(box, error);
     return box;
   }
 }
 
-const absence = () => say(about.teacher ? "late" : "alone");
+const whyNoTeacher = () => translate(service.teacher ? "teacher_late" : "no_teacher");
 
-function show(said, content) {
-  at("status").textContent = said;
-  at("results").replaceChildren(content);
+function show(status, content) {
+  byId("status").textContent = status;
+  byId("results").replaceChildren(content);
 }
 
 function fail(error) {
   redraw = () => {};
   show("", "");
-  blame(at("fault"), error);
+  showError(byId("fault"), error);
 }
 
-function introduce() {
-  at("language").textContent = say("other");
-  at("language").lang = other();
-  const { labels, model } = about;
-  at("labels").textContent = labels.length ? say("labels", { count: labels.length, names: labels.join(" · ") }) : "";
-  at("model").textContent = model;
+/** Show the language button, the labels and the model's name. */
+function showService() {
+  byId("language").textContent = translate("other_language");
+  byId("language").lang = otherLanguage();
+  const { labels, model } = service;
+  const names = labels.join(" · ");
+  byId("labels").textContent = labels.length ? translate("labels", { count: labels.length, names }) : "";
+  byId("model").textContent = model;
 }
 
-function offerExamples() {
-  const offer = (words, texts) => {
-    const button = make("button", { type: "button", className: "quiet", ...words });
+function addExamples() {
+  const exampleButton = (properties, texts) => {
+    const button = createElement("button", { type: "button", className: "quiet", ...properties });
     button.addEventListener("click", () => {
-      at("texts").value = texts.join("\n");
-      run();
+      byId("texts").value = texts.join("\n");
+      classify();
     });
     return button;
   };
-  const all = offer({ textContent: say("all") }, EXAMPLES);
-  all.dataset.say = "all";
-  const each = EXAMPLES.map((text) => offer({ textContent: text, lang: "zh" }, [text]));
-  document.querySelector(".examples").append(...each, all);
+  const all = exampleButton({ textContent: translate("all") }, EXAMPLES);
+  all.dataset.i18n = "all";
+  const single = EXAMPLES.map((text) => exampleButton({ textContent: text, lang: "zh" }, [text]));
+  document.querySelector(".examples").append(...single, all);
 }
 
-function listen() {
-  at("ask").addEventListener("submit", (event) => {
+function addListeners() {
+  byId("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    run();
+    classify();
   });
-  at("texts").addEventListener("keydown", (event) => {
+  byId("texts").addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
-    run();
+    classify();
   });
-  at("language").addEventListener("click", () => {
-    turn();
-    introduce();
+  byId("language").addEventListener("click", () => {
+    switchLanguage();
+    showService();
     redraw();
   });
 }
 
-offerExamples();
-speak();
-introduce();
-wear(at("theme"));
-listen();
-takeFiles();
+addExamples();
+translatePage();
+showService();
+setUpTheme(byId("theme"));
+addListeners();
+setUpFiles();
 try {
-  about = await ask("ready");
-  introduce();
+  service = await requestJson("ready");
+  showService();
 } catch (error) {
-  blame(at("fault"), error);
+  showError(byId("fault"), error);
 }

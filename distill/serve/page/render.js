@@ -1,147 +1,160 @@
-// Answers of the service as parts of the page. Texts are set as text, never as HTML.
-import { number, percent, say, time } from "./i18n.js";
+// Build page elements from the service's JSON. Texts are set as text, never as HTML.
+import { formatNumber, formatPercent, formatTime, translate } from "./i18n.js";
 
-const MOST_BARS = 12;
-const SEEN = 0.005; // a weight below half a point is rounded away
+const MAX_BARS = 12;
+const MIN_WEIGHT = 0.005; // a smaller weight would be rounded to 0 percentage points
 
-/** A new element: its properties, then what is in it. */
-export function make(tag, properties = {}, ...children) {
+/** A new element with the given properties and children. */
+export function createElement(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
 
-/** Show a fault and its hint in a box; without a fault, hide the box. */
-export function blame(box, error = null) {
+/** Show an error and its hint in `box`; without an error, hide the box. */
+export function showError(box, error = null) {
   box.hidden = !error;
-  box.replaceChildren(...(error ? [make("strong", {}, error.message), make("span", {}, error.hint ?? "")] : []));
+  const parts = error ? [createElement("strong", {}, error.message), createElement("span", {}, error.hint ?? "")] : [];
+  box.replaceChildren(...parts);
 }
 
-/** What student and teacher say, side by side, and why; `absence` stands where the teacher did not answer. */
-export function detail(answer, absence) {
-  const names = ranked(answer);
-  return make(
+/**
+ * The response of /explain: student and teacher side by side, and the influence of each word.
+ * `whyNoTeacher` is shown in the teacher's place if the response has none.
+ */
+export function explanation(answer, whyNoTeacher) {
+  const names = rankedLabels(answer);
+  return createElement(
     "article",
     { className: "detail" },
-    make(
+    createElement(
       "div",
       { className: "models" },
-      model(say("student"), answer.student, names),
-      answer.teacher ? model(say("teacher"), answer.teacher, names) : nobody(absence),
+      modelCard(translate("student"), answer.student, names),
+      answer.teacher ? modelCard(translate("teacher"), answer.teacher, names) : noTeacherCard(whyNoTeacher),
     ),
-    why(answer),
+    wordInfluence(answer),
   );
 }
 
-/** In a sentence or two: who says what, and how much longer the teacher took. */
+/** The response of /explain in one or two sentences: the labels, and how much slower the teacher is. */
 export function verdict({ label, student, teacher }) {
-  const own = say("verdict", { label, share: percent(student.probabilities[label]) });
-  if (!teacher) return own;
-  const theirs = best(teacher.probabilities);
-  const times = number(teacher.ms / student.ms);
-  const share = percent(teacher.probabilities[theirs]);
-  return say(theirs === label ? "agrees" : "differs", { own, label: theirs, share, times });
+  const sentence = translate("verdict", { label, share: formatPercent(student.probabilities[label]) });
+  if (!teacher) return sentence;
+  const teacherLabel = mostLikely(teacher.probabilities);
+  return translate(teacherLabel === label ? "agrees" : "differs", {
+    student: sentence,
+    label: teacherLabel,
+    share: formatPercent(teacher.probabilities[teacherLabel]),
+    times: formatNumber(teacher.ms / student.ms),
+  });
 }
 
-/** The label with the greatest probability. */
-const best = (probabilities) => Object.entries(probabilities).reduce((one, two) => (two[1] > one[1] ? two : one))[0];
+const mostLikely = (probabilities) =>
+  Object.entries(probabilities).reduce((best, entry) => (entry[1] > best[1] ? entry : best))[0];
 
-/** The labels as both columns show them: by the student's probability, those that neither finds likely left out. */
-function ranked({ student, teacher }) {
-  const likely = (name) => Math.max(student.probabilities[name], teacher?.probabilities[name] ?? 0);
+/** The labels that both models show, sorted by the student's probability: those that either model finds likely. */
+function rankedLabels({ student, teacher }) {
+  const highest = (name) => Math.max(student.probabilities[name], teacher?.probabilities[name] ?? 0);
   const names = Object.keys(student.probabilities);
-  const shown = names.toSorted((one, two) => likely(two) - likely(one)).slice(0, MOST_BARS);
-  return shown.sort((one, two) => student.probabilities[two] - student.probabilities[one]);
+  const shown = names.toSorted((a, b) => highest(b) - highest(a)).slice(0, MAX_BARS);
+  return shown.sort((a, b) => student.probabilities[b] - student.probabilities[a]);
 }
 
-function model(title, { probabilities, ms }, names) {
+function modelCard(title, { probabilities, ms }, names) {
   const rest = Object.keys(probabilities).filter((name) => !names.includes(name));
-  const left = rest.reduce((sum, name) => sum + probabilities[name], 0);
-  const bars = names.map((name) => bar(name, probabilities[name], name === best(probabilities)));
-  if (rest.length) bars.push(bar(say("rest", { count: rest.length }), left, false));
-  const heading = make("h3", {}, title, make("span", { className: "time" }, time(ms)));
-  return make("section", { className: "model" }, heading, make("ul", { className: "bars" }, ...bars));
+  const restShare = rest.reduce((sum, name) => sum + probabilities[name], 0);
+  const bars = names.map((name) => probabilityBar(name, probabilities[name], name === mostLikely(probabilities)));
+  if (rest.length) bars.push(probabilityBar(translate("rest", { count: rest.length }), restShare, false));
+  const heading = createElement("h3", {}, title, createElement("span", { className: "time" }, formatTime(ms)));
+  return createElement("section", { className: "model" }, heading, createElement("ul", { className: "bars" }, ...bars));
 }
 
-function nobody(absence) {
-  const reason = make("p", { className: "soft" }, absence);
-  return make("section", { className: "model" }, make("h3", {}, say("teacher")), reason);
+function noTeacherCard(reason) {
+  return createElement(
+    "section",
+    { className: "model" },
+    createElement("h3", {}, translate("teacher")),
+    createElement("p", { className: "soft" }, reason),
+  );
 }
 
-function bar(name, share, first) {
-  return make(
+function probabilityBar(name, share, isFirst) {
+  return createElement(
     "li",
-    { className: first ? "first" : "" },
-    make("span", { className: "name", title: name }, name),
+    { className: isFirst ? "first" : "" },
+    createElement("span", { className: "name", title: name }, name),
     track(share),
-    make("span", { className: "share" }, percent(share)),
+    createElement("span", { className: "share" }, formatPercent(share)),
   );
 }
 
 function track(share) {
-  const filled = make("span", { className: "filled" });
+  const filled = createElement("span", { className: "filled" });
   filled.style.width = `${100 * share}%`;
-  return make("span", { className: "track" }, filled);
+  return createElement("span", { className: "track" }, filled);
 }
 
-function why({ label, words }) {
-  const said = words.some(({ weight }) => Math.abs(weight) >= SEEN);
-  const scale = make(
+function wordInfluence({ label, words }) {
+  const isAnyDecisive = words.some(({ weight }) => Math.abs(weight) >= MIN_WEIGHT);
+  const legend = createElement(
     "span",
     { className: "legend" },
-    make("span", { className: "word for" }, `+ ${say("for")}`),
-    make("span", { className: "word against" }, `− ${say("against")}`),
+    createElement("span", { className: "word for" }, `+ ${translate("for")}`),
+    createElement("span", { className: "word against" }, `− ${translate("against")}`),
   );
-  return make(
+  return createElement(
     "section",
     { className: "why" },
-    make("h3", {}, say("words"), scale),
-    make("p", { className: "words", lang: "zh" }, ...words.map((word) => shaded(word, label))),
-    make("p", { className: "soft" }, say(said ? "meaning" : "none", { label })),
+    createElement("h3", {}, translate("words"), legend),
+    createElement("p", { className: "words", lang: "zh" }, ...words.map((word) => shadedWord(word, label))),
+    createElement("p", { className: "soft" }, translate(isAnyDecisive ? "meaning" : "no_decisive_word", { label })),
   );
 }
 
-/** A word, the stronger shaded the more it weighs; what weighs nothing is plain text. */
-function shaded({ word, weight }, label) {
+/** A word, shaded more strongly the larger its weight is; a word without weight is plain text. */
+function shadedWord({ word, weight }, label) {
   const size = Math.abs(weight);
-  if (size < SEEN) return word;
+  if (size < MIN_WEIGHT) return word;
   const side = weight > 0 ? "for" : "against";
-  const points = number(100 * size);
-  const sign = make("small", {}, `${weight > 0 ? "+" : "−"}${Math.round(100 * size)}`);
-  const made = make("span", { className: `word ${side}`, title: say(`${side}_word`, { label, points }) }, word, sign);
-  made.style.setProperty("--strength", Math.sqrt(size).toFixed(3));
-  return made;
+  const title = translate(`${side}_word`, { label, points: formatNumber(100 * size) });
+  const points = createElement("small", {}, `${weight > 0 ? "+" : "−"}${Math.round(100 * size)}`);
+  const element = createElement("span", { className: `word ${side}`, title }, word, points);
+  element.style.setProperty("--strength", Math.sqrt(size).toFixed(3));
+  return element;
 }
 
-/** Many texts with their labels; `open(text)` gives the detail that a click on one shows below it. */
-export function table(texts, predictions, open) {
-  const heads = ["#", say("headline"), say("label"), say("share")].map((name) => make("th", { scope: "col" }, name));
-  const body = make("tbody");
-  predictions.forEach((prediction, place) => body.append(row(place + 1, texts[place], prediction, open)));
-  return make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body);
+/** Several texts with their labels. A click on a text shows below it the element that `explain(text)` resolves to. */
+export function predictionTable(texts, predictions, explain) {
+  const titles = ["#", translate("headline"), translate("label"), translate("probability")];
+  const heads = titles.map((title) => createElement("th", { scope: "col" }, title));
+  const body = createElement("tbody");
+  predictions.forEach((prediction, index) => body.append(tableRow(index + 1, texts[index], prediction, explain)));
+  return createElement("table", {}, createElement("thead", {}, createElement("tr", {}, ...heads)), body);
 }
 
-function row(place, text, { label, probability }, open) {
-  const button = make("button", { type: "button", className: "open", lang: "zh", ariaExpanded: "false" }, text);
-  const made = make("tr");
-  button.addEventListener("click", () => toggle(button, made, () => open(text)));
-  made.append(
-    make("td", { className: "place" }, String(place)),
-    make("td", {}, button),
-    make("td", {}, label),
-    make("td", { className: "likely" }, track(probability), percent(probability)),
+function tableRow(number, text, { label, probability }, explain) {
+  const properties = { type: "button", className: "open", lang: "zh", ariaExpanded: "false" };
+  const button = createElement("button", properties, text);
+  const row = createElement("tr");
+  button.addEventListener("click", () => toggleDetails(button, row, () => explain(text)));
+  row.append(
+    createElement("td", { className: "place" }, String(number)),
+    createElement("td", {}, button),
+    createElement("td", {}, label),
+    createElement("td", { className: "likely" }, track(probability), formatPercent(probability)),
   );
-  return made;
+  return row;
 }
 
-async function toggle(button, made, open) {
+async function toggleDetails(button, row, explain) {
   if (button.ariaExpanded === "true") {
-    made.nextSibling.remove();
+    row.nextSibling.remove();
     button.ariaExpanded = "false";
     return;
   }
   button.ariaExpanded = "true";
-  const below = make("td", { colSpan: 4 }, say("working"));
-  made.after(make("tr", { className: "below" }, below));
-  below.replaceChildren(await open());
+  const cell = createElement("td", { colSpan: 4 }, translate("working"));
+  row.after(createElement("tr", { className: "below" }, cell));
+  cell.replaceChildren(await explain());
 }

@@ -1,7 +1,7 @@
-// What the page remembers between visits; a browser may forbid it, then it remembers nothing.
+// Settings that last between visits, in localStorage. Where the browser forbids it, nothing is saved.
 
-/** What was remembered under a name, or null. */
-export function recall(name) {
+/** The string saved under `name`, or null. */
+export function load(name) {
   try {
     return localStorage.getItem(name);
   } catch {
@@ -9,11 +9,11 @@ export function recall(name) {
   }
 }
 
-/** Remember a string under a name. */
-export function remember(name, value) {
+/** Save a string under `name`. */
+export function save(name, value) {
   try {
     localStorage.setItem(name, value);
   } catch {
-    // Private windows: the choice holds for this visit.
+    // For example a private window: the setting lasts for this visit only.
   }
 }

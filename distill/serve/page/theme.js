@@ -1,21 +1,22 @@
-// Light or dark: as the system has it, until the button is pressed; then as it was pressed last.
-import { recall, remember } from "./storage.js";
+// Light or dark theme: the system's, until the user chooses one with the button.
+import { load, save } from "./storage.js";
 
 const system = matchMedia("(prefers-color-scheme: dark)");
-let chosen = ["light", "dark"].find((theme) => theme === recall("theme")); // another program may have left its own
+const saved = load("theme"); // may be another program's value: localStorage belongs to the address
+let chosen = ["light", "dark"].find((theme) => theme === saved);
 
-/** Show the theme, and let the button change it. */
-export function wear(button) {
-  const dark = () => (chosen ?? (system.matches ? "dark" : "light")) === "dark";
-  const show = () => {
+/** Apply the theme and make `button` switch it. */
+export function setUpTheme(button) {
+  const isDark = () => (chosen ?? (system.matches ? "dark" : "light")) === "dark";
+  const apply = () => {
     if (chosen) document.documentElement.dataset.theme = chosen;
-    button.ariaPressed = String(dark());
+    button.ariaPressed = String(isDark());
   };
   button.addEventListener("click", () => {
-    chosen = dark() ? "light" : "dark";
-    remember("theme", chosen);
-    show();
+    chosen = isDark() ? "light" : "dark";
+    save("theme", chosen);
+    apply();
   });
-  system.addEventListener("change", show);
-  show();
+  system.addEventListener("change", apply);
+  apply();
 }
