@@ -1,4 +1,4 @@
-"""The words that drove a decision: joined they are the text, and what decided weighs most."""
+"""Word weights: joined, the words are the text, and the decisive word has the largest weight."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_joined_words_are_the_text(runtime: Runtime, text: str) -> None:
     assert all(weight == 0 for word, weight in words if word.isspace())
 
 
-def test_words_are_those_that_the_student_sees(runtime: Runtime) -> None:
+def test_words_are_those_of_the_student(runtime: Runtime) -> None:
     text = "I-PACE 今天公布  新消息"
     words = [word for word, _ in word_weights(runtime, text)]
     assert words == ["I", "-", "PACE", " ", "今天", "公布", "  ", "新", "消息"]
@@ -50,29 +50,29 @@ def test_an_empty_text_has_no_words(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize("text", [text for text, _ in titles(0, 15)])
 def test_the_decisive_word_weighs_most(runtime: Runtime, text: str) -> None:
-    """In the toy titles the label hangs on the first word alone."""
+    """In the toy titles the label depends on the first word only."""
     weights = [weight for _, weight in word_weights(runtime, text)]
     assert weights[0] == max(weights) > 0.05
 
 
-def test_a_weight_is_the_fall_of_the_probability(runtime: Runtime) -> None:
+def test_a_weight_is_by_how_much_the_probability_falls(runtime: Runtime) -> None:
     text = "股票 今天 股票"
     full, without = runtime.predict_proba([text, " 今天 股票"])
     fall = full[full.argmax()] - without[full.argmax()]
     np.testing.assert_allclose(word_weights(runtime, text)[0][1], fall, atol=1e-6)
 
 
-def test_every_occurrence_is_left_out_alone(runtime: Runtime) -> None:
-    """Two against one: each of the two is weak, the one speaks against."""
+def test_each_occurrence_of_a_word_is_left_out_separately(runtime: Runtime) -> None:
+    """The word that occurs once speaks against the label of the word that occurs twice."""
     words = word_weights(runtime, "球队 股票 股票")
     assert [word for word, _ in words] == ["球队", " ", "股票", " ", "股票"]
     assert words[0][1] < 0 < words[2][1]
 
 
-def test_only_the_first_words_are_tried(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    answer = runtime.predict_proba
-    monkeypatch.setattr(runtime, "predict_proba", lambda texts: asked.append(len(texts)) or answer(texts))
+def test_only_the_first_words_are_weighed(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    predict_proba = runtime.predict_proba
+    monkeypatch.setattr(runtime, "predict_proba", lambda texts: calls.append(len(texts)) or predict_proba(texts))
     words = word_weights(runtime, "股票 " * (MAX_WORDS + 9))
-    assert asked == [MAX_WORDS + 1]
+    assert calls == [MAX_WORDS + 1]
     assert len(words) == 2 * (MAX_WORDS + 9) and all(weight == 0 for _, weight in words[2 * MAX_WORDS :])

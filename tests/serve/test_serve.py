@@ -1,4 +1,4 @@
-"""What the service answers, and how it refuses: never with a fault of its own, and always with a word what to do."""
+"""The endpoints: their responses, and refusals, which have one form and always a hint."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ FILE = "/label_file?name=a.csv"
 
 
 class Stub:
-    """Says the first class of everything, when it is let; instead of a runtime or a teacher."""
+    """A classifier that predicts its first class, after ``released`` is set; stands in for student or teacher."""
 
     labels = ("体育", "财经")
     temperature = 1.0
 
     def __init__(self) -> None:
-        self.let, self.asked = threading.Event(), threading.Event()
+        self.released, self.called = threading.Event(), threading.Event()
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.asked.set()
-        assert self.let.wait(10)
+        self.called.set()
+        assert self.released.wait(10)
         return np.tile(np.array([[0.75, 0.25]], np.float32), (len(texts), 1))
 
     def cut(self, texts: Sequence[str]) -> list[list[str]]:
@@ -55,7 +55,7 @@ class Stub:
 
 class Broken(Stub):
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        raise ValueError("of no use")
+        raise ValueError("broken")
 
 
 @pytest.fixture(scope="module")
@@ -69,32 +69,32 @@ def client(runtime: Runtime) -> Iterator[TestClient]:
         yield client
 
 
-def opened(app: Any) -> Any:
-    """A client for several requests at a time, in one event loop."""
+def async_client(app: Any) -> Any:
+    """A client for concurrent requests in one event loop."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
 
 
 def refusal(answer: Any, status: int) -> str:
-    """The refusal's error; its form is always the same."""
+    """The error of a refusal, whose form is checked."""
     assert answer.status_code == status, answer.text
     assert set(answer.json()) == {"error", "hint"} and all(answer.json().values())
     return str(answer.json()["error"])
 
 
 def test_one_text(client: TestClient, runtime: Runtime) -> None:
-    said = client.post("/predict", json={"text": "银行股票大涨"}).json()
+    prediction = client.post("/predict", json={"text": "银行股票大涨"}).json()
     probabilities = runtime.predict_proba(["银行股票大涨"])[0]
-    assert said == {"label": "财经", "probability": pytest.approx(float(probabilities.max()), abs=1e-6)}
+    assert prediction == {"label": "财经", "probability": pytest.approx(float(probabilities.max()), abs=1e-6)}
 
 
-def test_several_texts_in_their_order(client: TestClient, runtime: Runtime) -> None:
+def test_several_texts_are_labelled_in_order(client: TestClient, runtime: Runtime) -> None:
     texts = TITLES[:4]
-    said = client.post("/predict", json={"texts": texts, "probabilities": True}).json()["predictions"]
-    assert [one["label"] for one in said] == runtime.predict(texts)
-    for one, row in zip(said, runtime.predict_proba(texts), strict=True):
-        assert list(one["probabilities"]) == list(runtime.labels)
-        np.testing.assert_allclose(list(one["probabilities"].values()), row, atol=1e-6)
-        assert one["probability"] == max(one["probabilities"].values())
+    predictions = client.post("/predict", json={"texts": texts, "probabilities": True}).json()["predictions"]
+    assert [prediction["label"] for prediction in predictions] == runtime.predict(texts)
+    for prediction, row in zip(predictions, runtime.predict_proba(texts), strict=True):
+        assert list(prediction["probabilities"]) == list(runtime.labels)
+        np.testing.assert_allclose(list(prediction["probabilities"].values()), row, atol=1e-6)
+        assert prediction["probability"] == max(prediction["probabilities"].values())
 
 
 @settings(max_examples=25, deadline=None)
@@ -123,7 +123,7 @@ def test_any_body(client: TestClient, path: str, body: bytes | str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         ("", "Invalid JSON"),
         ('{"text": "球队"', "Invalid JSON"),
@@ -142,66 +142,65 @@ def test_any_body(client: TestClient, path: str, body: bytes | str) -> None:
         (json.dumps({"texts": ["球", "队" * 21]}), "text 1 has 21 characters, 20 are allowed"),
     ],
 )
-def test_what_is_no_question(client: TestClient, body: str, said: str) -> None:
+def test_an_invalid_request_is_refused(client: TestClient, body: str, expected: str) -> None:
     error = refusal(client.post("/predict", content=body.encode()), 422)
-    assert said in error
-    assert "球队" not in error  # a text must not come back in a log of errors
+    assert expected in error
+    assert "球队" not in error  # texts must not get into a log of errors
 
 
-def test_the_first_fault_is_enough() -> None:
-    """To list half a million of them would keep all others waiting for seconds."""
+def test_validation_stops_at_the_first_error() -> None:
+    """Listing half a million errors would block all other requests for seconds."""
     with pytest.raises(ValidationError) as error:
         PredictRequest.model_validate_json('{"texts": [1, 2, 3]}')
     assert error.value.error_count() == 1
 
 
-def test_a_text_for_a_field(client: TestClient) -> None:
-    """A large name of a field does not come back whole."""
+def test_a_long_field_name_is_shortened_in_the_error(client: TestClient) -> None:
     error = refusal(client.post("/predict", json={"基" * 100: 1}), 422)
     assert "Extra inputs" in error and error.count("基") < 50
 
 
 @pytest.mark.parametrize(("path", "most"), [("/predict", 600), ("/explain", 600), (FILE, 20 * 600)])
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_large_body(client: TestClient, path: str, most: int, declared: bool) -> None:
+def test_a_body_that_is_too_large_is_refused(client: TestClient, path: str, most: int, declared: bool) -> None:
     body = b"text\n" + b"x" * (most - 4)
     answer = client.post(path, content=body if declared else iter([body[:300], body[300:]]))
     assert f"larger than {most:,} bytes" in refusal(answer, 413)
     assert client.post(path, content=body[:-1]).status_code != 413
 
 
-def test_a_body_that_is_said_to_be_large_is_not_read() -> None:
+def test_a_body_whose_declared_length_is_too_large_is_not_read() -> None:
     async def receive() -> Any:
-        raise AssertionError("it was read")
+        raise AssertionError("the body was read")
 
     request = Request({"type": "http", "headers": [(b"content-length", b"11")]}, receive)
     with pytest.raises(RefusedError, match="larger than 10 bytes"):
         asyncio.run(read_body(request, 10, 1))
 
 
-def test_astray(client: TestClient) -> None:
+def test_unknown_paths_and_methods(client: TestClient) -> None:
     answer = client.get("/predict")
     assert "GET /predict: method not allowed" in refusal(answer, 405) and answer.headers["Allow"] == "POST"
     assert "not found" in refusal(client.get("/nowhere"), 404)
     assert "name: Field required" in refusal(client.post("/label_file", content=b"x"), 422)
 
 
-def test_head_is_asked_by_probes(client: TestClient) -> None:
+def test_head_works_for_probes(client: TestClient) -> None:
     for path in ("/", "/health", "/ready", "/metrics"):
         head, get = client.head(path), client.get(path)
         assert (head.status_code, head.headers["content-type"]) == (200, get.headers["content-type"])
     assert client.head("/predict").status_code == 405
 
 
-def test_one_more_than_may_wait() -> None:
+def test_too_many_waiting_requests_are_refused() -> None:
     student = Stub()
 
     async def two() -> tuple[Any, Any]:
-        async with opened(create_app(student, ServeSettings(most_waiting=1))) as client:
+        async with async_client(create_app(student, ServeSettings(most_waiting=1))) as client:
             first = asyncio.create_task(client.post("/predict", json={"text": "球队"}))
-            await asyncio.to_thread(student.asked.wait, 10)
+            await asyncio.to_thread(student.called.wait, 10)
             second = await client.post("/predict", json={"text": "股票"})
-            student.let.set()
+            student.released.set()
             return await first, second
 
     first, second = asyncio.run(two())
@@ -211,22 +210,22 @@ def test_one_more_than_may_wait() -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), [("/predict", '{"text": "球队"}'), ("/explain", '{"text": "球队"}')])
-def test_an_answer_that_takes_too_long(path: str, body: str) -> None:
+def test_an_answer_that_takes_too_long_is_refused(path: str, body: str) -> None:
     student = Stub()
     with TestClient(create_app(student, ServeSettings(wait_s=0.05))) as client:
         answer = client.post(path, content=body.encode())
-        student.let.set()
+        student.released.set()
         assert "longer than 0.05 s" in refusal(answer, 503) and "Retry-After" in answer.headers
-        assert client.post(path, content=body.encode()).json()["label"] == "体育"  # the late one holds up nobody
+        assert client.post(path, content=body.encode()).json()["label"] == "体育"  # the late answer delays nobody
 
 
-def test_a_body_that_takes_too_long() -> None:
+def test_a_body_that_arrives_too_slowly_is_refused() -> None:
     async def slowly() -> Any:
         async def parts() -> Any:
             yield b"{"
             await asyncio.sleep(5)
 
-        async with opened(create_app(Stub(), ServeSettings(wait_s=0.05))) as client:
+        async with async_client(create_app(Stub(), ServeSettings(wait_s=0.05))) as client:
             return await client.post("/predict", content=parts())
 
     assert "took longer than 0.05 s to arrive" in refusal(asyncio.run(slowly()), 408)
@@ -252,7 +251,7 @@ def test_health_and_readiness(runtime: Runtime) -> None:
     assert client.get("/health").json() == {"status": "alive"}
 
 
-def test_what_is_counted(runtime: Runtime) -> None:
+def test_metrics_count_requests_and_texts(runtime: Runtime) -> None:
     with TestClient(create_app(runtime, LIMITS)) as client:
         client.post("/predict", json={"texts": TITLES[:3]})
         client.post("/predict", json={})
@@ -267,7 +266,7 @@ def test_what_is_counted(runtime: Runtime) -> None:
     assert "distill_waiting 0.0" in counts
 
 
-def test_the_log_has_no_texts(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_contains_no_texts(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     with (
         caplog.at_level(logging.INFO, "distill"),
         TestClient(create_app(runtime, ServeSettings(access_log=True))) as client,
@@ -275,19 +274,19 @@ def test_the_log_has_no_texts(runtime: Runtime, caplog: pytest.LogCaptureFixture
         client.post("/predict", json={"texts": TITLES[:3]})
         client.post("/predict", json={"text": [TITLES[0]]})
         client.get(f"/{TITLES[0]}")
-    said = caplog.text
-    assert re.search(r"POST /predict 200, 3 texts, [\d.]+ ms", said) and "POST /predict 422, 0 texts" in said
-    assert re.search(r"3 requests, 3 texts, refused: 1 x 404, 1 x 422, mean [\d.]+ ms, slowest", said)
-    assert not any(text in said for text in TITLES[:3])
+    log = caplog.text
+    assert re.search(r"POST /predict 200, 3 texts, [\d.]+ ms", log) and "POST /predict 422, 0 texts" in log
+    assert re.search(r"3 requests, 3 texts, refused: 1 x 404, 1 x 422, mean [\d.]+ ms, slowest", log)
+    assert not any(text in log for text in TITLES[:3])
 
 
-def test_no_line_for_each_request(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+def test_requests_are_not_logged_without_access_log(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "distill"), TestClient(create_app(runtime, LIMITS)) as client:
         client.post("/predict", json={"text": TITLES[0]})
     assert "POST" not in caplog.text
 
 
-def test_a_line_each_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_summary_is_logged_every_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("distill.serve.metrics.MINUTE", 0.01)
     metrics = Metrics(frozenset(), lambda: 0)
 
@@ -303,34 +302,34 @@ def test_a_line_each_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
     assert len(re.findall(r"1 requests, 0 texts, refused: none, mean 500.0 ms", caplog.text)) == 2
 
 
-def test_explained_by_both(runtime: Runtime, finished_run: Path) -> None:
+def test_an_explanation_by_student_and_teacher(runtime: Runtime, finished_run: Path) -> None:
     with TestClient(create_app(runtime, ServeSettings(wait_s=60), LazyTeacher(finished_run / "teacher"))) as client:
-        said = client.post("/explain", json={"text": "银行股票大涨"}).json()
-    assert said["label"] == "财经" and said["labels"] == list(runtime.labels)
-    for side in (said["student"], said["teacher"]):
-        assert set(side["probabilities"]) == set(runtime.labels) and side["ms"] > 0
-        assert sum(side["probabilities"].values()) == pytest.approx(1, abs=1e-4)
-    assert max(said["student"]["probabilities"], key=said["student"]["probabilities"].get) == "财经"
-    assert "".join(word["word"] for word in said["words"]) == "银行股票大涨"
+        explanation = client.post("/explain", json={"text": "银行股票大涨"}).json()
+    assert explanation["label"] == "财经" and explanation["labels"] == list(runtime.labels)
+    for model in (explanation["student"], explanation["teacher"]):
+        assert set(model["probabilities"]) == set(runtime.labels) and model["ms"] > 0
+        assert sum(model["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert max(explanation["student"]["probabilities"], key=explanation["student"]["probabilities"].get) == "财经"
+    assert "".join(word["word"] for word in explanation["words"]) == "银行股票大涨"
 
 
 @pytest.mark.parametrize("teacher", [None, Broken()])
-def test_explained_without_a_teacher(runtime: Runtime, teacher: Stub | None) -> None:
+def test_an_explanation_without_a_working_teacher(runtime: Runtime, teacher: Stub | None) -> None:
     with TestClient(create_app(runtime, LIMITS, teacher)) as client:
-        said = client.post("/explain", json={"text": "银行股票大涨"}).json()
-    assert said["label"] == "财经" and said["teacher"] is None
+        explanation = client.post("/explain", json={"text": "银行股票大涨"}).json()
+    assert explanation["label"] == "财经" and explanation["teacher"] is None
 
 
-def test_a_slow_teacher_does_not_hold_up_the_student(runtime: Runtime) -> None:
+def test_a_slow_teacher_does_not_delay_the_student(runtime: Runtime) -> None:
     teacher = Stub()
 
     async def ask() -> tuple[Any, Any]:
-        async with opened(create_app(runtime, ServeSettings(), teacher)) as client:
+        async with async_client(create_app(runtime, ServeSettings(), teacher)) as client:
             explained = asyncio.create_task(client.post("/explain", json={"text": "银行股票大涨"}))
-            await asyncio.to_thread(teacher.asked.wait, 10)
+            await asyncio.to_thread(teacher.called.wait, 10)
             predicted = await client.post("/predict", json={"text": "银行股票大涨"})
             assert not explained.done()
-            teacher.let.set()
+            teacher.released.set()
             return predicted, await explained
 
     predicted, explained = asyncio.run(ask())
@@ -338,7 +337,7 @@ def test_a_slow_teacher_does_not_hold_up_the_student(runtime: Runtime) -> None:
     assert explained.json()["teacher"]["probabilities"] == {"体育": 0.75, "财经": 0.25}
 
 
-def test_a_file(client: TestClient, runtime: Runtime) -> None:
+def test_a_file_is_labelled(client: TestClient, runtime: Runtime) -> None:
     body = "id,标题\n1,银行股票大涨\n2,\n3,球队赢得比赛\n"
     answer = client.post("/label_file?name=新闻.csv", content=body.encode())
     header, first, second = answer.text.splitlines()
@@ -349,18 +348,18 @@ def test_a_file(client: TestClient, runtime: Runtime) -> None:
     assert "UTF-8''%E6%96%B0%E9%97%BB.labelled.csv" in answer.headers["Content-Disposition"]
 
 
-def test_a_file_with_all_that_can_be_asked(client: TestClient, runtime: Runtime) -> None:
-    asked = {"name": "a.jsonl", "text_column": "t", "probabilities": "true"}
-    answer = client.post("/label_file", params=asked, content='{"t": "银行股票大涨"}\n'.encode())
+def test_all_parameters_of_a_file(client: TestClient, runtime: Runtime) -> None:
+    parameters = {"name": "a.jsonl", "text_column": "t", "probabilities": "true"}
+    answer = client.post("/label_file", params=parameters, content='{"t": "银行股票大涨"}\n'.encode())
     assert set(json.loads(answer.text)["probabilities"]) == set(runtime.labels)
 
 
-@pytest.mark.parametrize(("name", "said"), [("a.xlsx", "a.xlsx: unknown kind of file"), ("a.csv", "text")])
-def test_a_file_that_is_none(client: TestClient, name: str, said: str) -> None:
-    assert said in refusal(client.post("/label_file", params={"name": name}, content=b"a,b\n1,2\n"), 422)
+@pytest.mark.parametrize(("name", "expected"), [("a.xlsx", "a.xlsx: unknown kind of file"), ("a.csv", "text")])
+def test_an_unreadable_file_is_refused(client: TestClient, name: str, expected: str) -> None:
+    assert expected in refusal(client.post("/label_file", params={"name": name}, content=b"a,b\n1,2\n"), 422)
 
 
-def test_a_column_is_asked_for_as_the_service_knows_it(client: TestClient) -> None:
+def test_the_hint_names_the_query_parameter_and_not_the_flag(client: TestClient) -> None:
     answer = client.post("/label_file?name=a.csv", content=b"a,b\n1,2\n")
     assert "&text_column=NAME" in answer.json()["hint"] and "--" not in answer.json()["hint"]
 

@@ -1,4 +1,4 @@
-"""The service as a process: where it listens, what it needs, and how it ends."""
+"""The service as a process: where it listens, which packages it needs, and how it stops."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from distill.serve.server import listen, url_of
 from distill.serve.teacher import find_teacher
 
 ROOT = Path(__file__).parents[2]
-# All that requirements-serve.txt does not bring; what the second list holds may be missing too.
-HEAVY = [
+# Packages that requirements-serve.txt does not install; those of the second list are optional as well.
+NOT_NEEDED = [
     "torch",
     "transformers",
     "pandas",
@@ -37,27 +37,27 @@ HEAVY = [
     "matplotlib",
     "safetensors",
 ]
-QUICKER = ["uvloop", "httptools"]
+OPTIONAL = ["uvloop", "httptools"]
 WITHOUT = (
     "import sys; sys.modules.update(dict.fromkeys({names})); from distill.cli import main; sys.exit(main({flags}))"
 )
 
 
 class Served:
-    """A service in a process of its own, without the packages that are named."""
+    """A service in a process of its own, in which the ``missing`` packages cannot be imported."""
 
-    def __init__(self, bundle: Path, lacking: list[str], *flags: str) -> None:
-        given = ["--mode", "serve", "--bundle", str(bundle), "--port", "0", *flags]
-        code = WITHOUT.format(names=lacking, flags=given)
+    def __init__(self, bundle: Path, missing: list[str], *flags: str) -> None:
+        arguments = ["--mode", "serve", "--bundle", str(bundle), "--port", "0", *flags]
+        code = WITHOUT.format(names=missing, flags=arguments)
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        self.said = ""
-        while "Ctrl-C stops" not in self.said:
+        self.output = ""
+        while "Ctrl-C stops" not in self.output:
             line = self.process.stdout.readline()  # type: ignore[union-attr]
-            assert line, self.said
-            self.said += line
-        self.url = re.search(r"http://127.0.0.1:\d+", self.said)[0]  # type: ignore[index]
+            assert line, self.output
+            self.output += line
+        self.url = re.search(r"http://127.0.0.1:\d+", self.output)[0]  # type: ignore[index]
 
     def connection(self) -> socket.socket:
         host, port = self.url.removeprefix("http://").split(":")
@@ -65,7 +65,7 @@ class Served:
 
     def stop(self, by: int = signal.SIGTERM) -> int:
         self.process.send_signal(by)
-        self.said += self.process.communicate(timeout=30)[0]
+        self.output += self.process.communicate(timeout=30)[0]
         return self.process.returncode
 
 
@@ -84,15 +84,15 @@ def predicted(url: str, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("lacking", "by"), [(HEAVY, signal.SIGTERM), (HEAVY + QUICKER, signal.SIGINT)], ids=["fast", "plain"]
+    ("missing", "by"), [(NOT_NEEDED, signal.SIGTERM), (NOT_NEEDED + OPTIONAL, signal.SIGINT)], ids=["fast", "plain"]
 )
-def test_it_needs_little_and_answers_what_it_accepted(
-    bundle: Path, started: list[Served], lacking: list[str], by: int
+def test_it_runs_without_heavy_packages_and_finishes_accepted_requests(
+    bundle: Path, started: list[Served], missing: list[str], by: int
 ) -> None:
-    """Half of each body has arrived when the signal comes; the rest comes when no new connection is accepted."""
-    service = Served(bundle, lacking)
+    """Half of each body arrives before the signal, the rest when no new connection is accepted any more."""
+    service = Served(bundle, missing)
     started.append(service)
-    assert "体育" in service.said and predicted(service.url, "银行股票大涨") == "财经"
+    assert "体育" in service.output and predicted(service.url, "银行股票大涨") == "财经"
     with service.connection() as connection:
         connection.sendall(b"HEAD /health HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
         assert re.fullmatch(rb"HTTP/1.1 200 .*\r\n\r\n", connection.makefile("rb").read(), re.DOTALL)  # no body
@@ -109,7 +109,7 @@ def test_it_needs_little_and_answers_what_it_accepted(
     answers = [connection.makefile("rb").read().decode() for connection in accepted]  # to the connection's end
     for answer in answers:
         assert answer.startswith("HTTP/1.1 200")
-        labels = [one["label"] for one in json.loads(answer.partition("\r\n\r\n")[2])["predictions"]]
+        labels = [prediction["label"] for prediction in json.loads(answer.partition("\r\n\r\n")[2])["predictions"]]
         assert labels == ["财经"] * 50
     assert service.process.wait(20) == 0
     rest = service.process.stdout.read()  # type: ignore[union-attr]
@@ -131,48 +131,47 @@ def _until(what: object, seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def test_what_does_not_end_in_time_is_cut_off(bundle: Path, started: list[Served]) -> None:
-    service = Served(bundle, HEAVY, "--stop", "1", "--wait", "60")
+def test_a_request_that_is_not_complete_in_time_is_dropped(bundle: Path, started: list[Served]) -> None:
+    service = Served(bundle, NOT_NEEDED, "--stop", "1", "--wait", "60")
     started.append(service)
     with service.connection() as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99\r\n\r\n{")
         _until(lambda: "distill_waiting 1.0" in urlopen(f"{service.url}/metrics").read().decode())  # noqa: S310
-        begun = time.monotonic()
+        started_stopping = time.monotonic()
         assert service.stop() == 0
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - started_stopping < 15
 
 
-def test_an_answer_for_a_body_that_is_never_read(bundle: Path, started: list[Served]) -> None:
-    """A refusal comes through although the body is still on its way, and the connection is of use afterwards."""
-    service = Served(bundle, HEAVY, "--most_bytes", "1000")
+def test_a_large_body_is_refused_without_being_read(bundle: Path, started: list[Served]) -> None:
+    """The refusal arrives while the body is still being sent, and the connection can be used afterwards."""
+    service = Served(bundle, NOT_NEEDED, "--most_bytes", "1000")
     started.append(service)
     many = 2_000_000
     with service.connection() as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % many + b"x" * many)
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
-        said = connection.makefile("rb").read().decode()
-    assert re.findall(r"HTTP/1.1 (\d+)", said) == ["413", "200"] and "larger than 1,000 bytes" in said
+        responses = connection.makefile("rb").read().decode()
+    assert re.findall(r"HTTP/1.1 (\d+)", responses) == ["413", "200"] and "larger than 1,000 bytes" in responses
     assert service.stop() == 0
 
 
-def test_the_mode_in_this_process(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Stopped as by Ctrl-C, it ends as a success."""
+def test_the_mode_in_this_process_ends_with_success_on_ctrl_c(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    found: list[str] = []
+    labels: list[str] = []
 
-    def ask() -> None:
+    def predict_and_interrupt() -> None:
         _until(lambda: _listens(port))
-        found.append(predicted(f"http://127.0.0.1:{port}", "银行股票大涨"))
+        labels.append(predicted(f"http://127.0.0.1:{port}", "银行股票大涨"))
         os.kill(os.getpid(), signal.SIGINT)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    client = threading.Thread(target=predict_and_interrupt)
+    client.start()
     flags = ["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]
     assert main(flags) == 0
-    asking.join()
-    said = capsys.readouterr().err
-    assert found == ["财经"] and f"page: http://127.0.0.1:{port}/" in said and "1 requests, 1 texts" in said
+    client.join()
+    log = capsys.readouterr().err
+    assert labels == ["财经"] and f"page: http://127.0.0.1:{port}/" in log and "1 requests, 1 texts" in log
 
 
 def _listens(port: int) -> bool:
@@ -180,7 +179,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_an_address_that_is_taken(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_in_use_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         assert main(["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]) == 2
@@ -188,25 +187,25 @@ def test_an_address_that_is_taken(bundle: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "::ffff:0:0:1"])
-def test_an_address_of_others(host: str) -> None:
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
     with pytest.raises(UserError, match="cannot listen on this address") as error:
         listen(host, 0)
     assert "--host" in error.value.hint
 
 
-def test_where_a_browser_finds_it() -> None:
-    for host, shown in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")):  # noqa: S104
+def test_the_url_for_a_browser() -> None:
+    for host, url_host in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")):  # noqa: S104
         with listen(host, 0) as listener:
-            assert url_of(listener) == f"http://{shown}:{listener.getsockname()[1]}"
+            assert url_of(listener) == f"http://{url_host}:{listener.getsockname()[1]}"
 
 
-def test_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_bundle_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--mode", "serve", "--run", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert f"{tmp_path / 'bundle'}: " in said and "--mode export" in said
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'bundle'}: " in error and "--mode export" in error
 
 
-def test_a_package_is_missing(bundle: Path) -> None:
+def test_a_missing_package_is_reported(bundle: Path) -> None:
     code = WITHOUT.format(names=["prometheus_client"], flags=["--mode", "serve", "--bundle", str(bundle)])
     done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
@@ -215,29 +214,29 @@ def test_a_package_is_missing(bundle: Path) -> None:
     )
 
 
-def wish(with_teacher: str, run: Path) -> Settings:
+def settings_with(with_teacher: str, run: Path) -> Settings:
     return Settings(
         run=RunSettings(run=str(run)), predict=PredictSettings(), serve=ServeSettings(with_teacher=with_teacher)
     )
 
 
-def test_a_teacher_where_it_is_there(finished_run: Path, tmp_path: Path) -> None:
+def test_the_teacher_is_used_if_it_is_there(finished_run: Path, tmp_path: Path) -> None:
     labels = ("体育", "财经", "科技")
-    found = find_teacher(wish("auto", finished_run), labels)
-    assert found is not None and found.folder == finished_run / "teacher"
-    assert find_teacher(wish("no", finished_run), labels) is None
-    assert find_teacher(wish("auto", finished_run), ("体育", "other")) is None
-    assert find_teacher(wish("auto", tmp_path), labels) is None
+    teacher = find_teacher(settings_with("auto", finished_run), labels)
+    assert teacher is not None and teacher.folder == finished_run / "teacher"
+    assert find_teacher(settings_with("no", finished_run), labels) is None
+    assert find_teacher(settings_with("auto", finished_run), ("体育", "other")) is None
+    assert find_teacher(settings_with("auto", tmp_path), labels) is None
 
 
-def test_a_teacher_that_is_asked_for_must_answer(
+def test_with_teacher_yes_requires_a_usable_teacher(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = ("体育", "财经", "科技")
     with pytest.raises(UserError, match="there is no trained teacher"):
-        find_teacher(wish("yes", tmp_path), labels)
+        find_teacher(settings_with("yes", tmp_path), labels)
     with pytest.raises(UserError, match="other labels than the student"):
-        find_teacher(wish("yes", finished_run), labels[:2])
+        find_teacher(settings_with("yes", finished_run), labels[:2])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="needs PyTorch"):
-        find_teacher(wish("yes", finished_run), labels)
+        find_teacher(settings_with("yes", finished_run), labels)
