@@ -88,7 +88,7 @@ def create_app(
 
 
 def _add_routes(app: FastAPI, endpoints: Endpoints) -> None:
-    predictions = schemas.Prediction | schemas.Predictions
+    predictions = schemas.Prediction | schemas.PredictionList
     app.post("/predict", responses=_responses(predictions), openapi_extra=_json_body(schemas.PredictRequest))(
         endpoints.predict
     )

@@ -67,7 +67,7 @@ class Prediction(BaseModel):
     probabilities: dict[str, float] = Field({}, description="of every label, if the request asks for them")
 
 
-class Predictions(BaseModel):
+class PredictionList(BaseModel):
     """The labels of several texts, in order."""
 
     predictions: list[Prediction]

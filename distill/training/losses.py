@@ -189,13 +189,10 @@ class Distillation(nn.Module):
         super().__init__()
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.temperature = temperature
-        layers_by_term = {"hint": 1, "hint_layers": teacher_layers[0]}
+        layers, teacher_width = teacher_layers
+        imitated = {"hint": 1, "hint_layers": layers}  # number of layers, by term
         self.hints = nn.ModuleDict(
-            {
-                name: Hint(width, count, teacher_layers[1])
-                for name, count in layers_by_term.items()
-                if name in self.weights
-            }
+            {name: Hint(width, count, teacher_width) for name, count in imitated.items() if name in self.weights}
         )
 
     def forward(self, output: ModelOutput, targets: Targets) -> Loss:

@@ -63,8 +63,8 @@ class Schedule:
         evaluations_per_epoch: evaluations on dev per epoch.
         epochs_per_evaluation: above 1, dev is evaluated after every so many epochs and after the last one instead. For
             few texts, where an evaluation takes longer than an epoch.
-        keep_last: keep the weights of the last step instead of the best ones. For a dev set so small that its best
-            evaluation is chance.
+        keep_last: keep the weights of the last step instead of the best ones, and do not stop early. For a dev set so
+            small that its best evaluation is chance.
         patience: stop after this many evaluations without an improvement; 0 means half of all evaluations, at least 4.
         ema_decay: evaluate and keep an exponential moving average of the weights with this decay (Polyak and Juditsky
             1992; see :func:`~distill.training.optimizer.weight_ema`); 0 keeps the weights themselves.
@@ -129,6 +129,8 @@ def fit(model: nn.Module, parameter_groups: list[dict[str, Any]], job: TrainingJ
     evaluations are the same in all. If the objective is a mean over the batch's texts, as
     :func:`~distill.training.losses.labels_only` is, the result is that of one process, apart from dropout and rounding.
 
+    The seed also sets PyTorch's global random generator, which dropout draws from.
+
     Returns:
         All evaluations, in order.
     """
@@ -143,9 +145,8 @@ def fit(model: nn.Module, parameter_groups: list[dict[str, Any]], job: TrainingJ
                 training.evaluate(step)
                 bar.set_postfix_str(f"dev {training.evaluations[-1].dev_accuracy:.4f}")
                 if training.is_out_of_patience():
-                    log.info(
-                        "%s: stopped early, no better dev result in %d evaluations", job.name, job.schedule.patience
-                    )
+                    patience = job.schedule.patience
+                    log.info("%s: stopped early, dev has not improved for %d evaluations", job.name, patience)
                     break
     model.load_state_dict(training.best_weights)
     return training.evaluations
@@ -194,10 +195,9 @@ class _Training:
         self.optimizers.step()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
+        zero = torch.zeros((), device=self.device)
         for name, part in loss.parts.items():
-            self.loss_sums[name] = (
-                self.loss_sums.get(name, torch.zeros((), device=self.device)) + weight * part.detach()
-            )
+            self.loss_sums[name] = self.loss_sums.get(name, zero) + weight * part.detach()
         self.summed_steps += 1
 
     def loss(self, batch: Batch, targets: Targets) -> Loss:
@@ -214,16 +214,12 @@ class _Training:
             )
 
     def is_evaluation_step(self, step: int) -> bool:
-        """Whether dev is evaluated after ``step`` (from 1); it always is after the last step."""
-        schedule = self.job.schedule
+        """Whether dev is evaluated after ``step`` (from 1): at equal intervals, and always after the last step."""
+        schedule, steps_per_epoch = self.job.schedule, self.steps_per_epoch
         if schedule.epochs_per_evaluation > 1:
-            return step % (schedule.epochs_per_evaluation * self.steps_per_epoch) == 0 or step == self.total_steps
-        step_in_epoch = (step - 1) % self.steps_per_epoch + 1
-        completed, completed_before = (
-            count * schedule.evaluations_per_epoch // self.steps_per_epoch
-            for count in (step_in_epoch, step_in_epoch - 1)
-        )
-        return completed > completed_before
+            return step % (schedule.epochs_per_evaluation * steps_per_epoch) == 0 or step == self.total_steps
+        parts, step_in_epoch = schedule.evaluations_per_epoch, (step - 1) % steps_per_epoch + 1
+        return step_in_epoch * parts // steps_per_epoch > (step_in_epoch - 1) * parts // steps_per_epoch
 
     def evaluate(self, step: int) -> None:
         """Evaluate on dev, record it, and keep a copy of the weights if they are the best so far (or the last)."""

@@ -1,4 +1,4 @@
-"""Row-wise AdamW against PyTorch's own optimizers, and one gradient norm over sparse and dense gradients."""
+"""Row-wise AdamW compared with PyTorch's optimizers, and gradient clipping over sparse and dense gradients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def backward(embedding: nn.Embedding, step: int, ids: Tensor) -> None:
     coalesce_sparse_gradients([embedding.weight])
 
 
-def test_where_every_row_is_used_it_is_adamw() -> None:
+def test_it_equals_adamw_if_every_step_uses_every_row() -> None:
     rows, dense = table(), table(sparse=False)
     ours = RowAdamW([{"params": [rows.weight], "lr": 0.03}], weight_decay=0.1)
     theirs = torch.optim.AdamW([{"params": [dense.weight], "lr": 0.03}], weight_decay=0.1)
@@ -31,8 +31,8 @@ def test_where_every_row_is_used_it_is_adamw() -> None:
     assert torch.allclose(rows.weight, dense.weight, atol=1e-5)
 
 
-def test_rows_that_a_step_does_not_use_stay_as_they_are() -> None:
-    """As in PyTorch's SparseAdam, which knows no weight decay."""
+def test_unused_rows_do_not_change() -> None:
+    """It equals PyTorch's SparseAdam, which has no weight decay."""
     ours, theirs = table(), table()
     optimizers = (
         RowAdamW([{"params": [ours.weight], "lr": 0.03}], weight_decay=0.0),
@@ -49,7 +49,7 @@ def test_rows_that_a_step_does_not_use_stay_as_they_are() -> None:
     assert torch.allclose(ours.weight, theirs.weight, atol=1e-6)
 
 
-def test_weight_decay_shrinks_used_rows_alone() -> None:
+def test_weight_decay_shrinks_used_rows_only() -> None:
     embedding = table()
     optimizer = RowAdamW([{"params": [embedding.weight], "lr": 0.5}], weight_decay=0.1)
     before = embedding.weight.detach().clone()
@@ -60,7 +60,7 @@ def test_weight_decay_shrinks_used_rows_alone() -> None:
     assert torch.equal(embedding.weight[[0, 1, 3, 4, 5, 6]], before[[0, 1, 3, 4, 5, 6]])
 
 
-def test_sparse_and_dense_gradients_are_clipped_by_one_norm() -> None:
+def test_sparse_and_dense_gradients_are_clipped_by_their_common_norm() -> None:
     def gradients(sparse: bool) -> tuple[Tensor, Tensor]:
         embedding, layer = table(sparse), nn.Linear(3, 2)
         with torch.no_grad():
@@ -78,7 +78,7 @@ def test_sparse_and_dense_gradients_are_clipped_by_one_norm() -> None:
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-def test_a_small_gradient_is_left_as_it_is() -> None:
+def test_a_small_gradient_is_not_clipped() -> None:
     layer = nn.Linear(2, 1)
     (1e-3 * layer(torch.ones(1, 2))).sum().backward()
     assert layer.weight.grad is not None

@@ -1,4 +1,4 @@
-"""R-Drop and the fast gradient method against their formulas."""
+"""R-Drop and the fast gradient method compared with their formulas."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from distill.training.regularisation import Regularisation, adversarial_embeddin
 from distill.training.trainer import fit
 
 
-def test_disagreement_is_the_symmetric_divergence() -> None:
+def test_the_r_drop_divergence_is_symmetric_kl() -> None:
     p, q = torch.tensor([[0.7, 0.3], [0.5, 0.5]]), torch.tensor([[0.4, 0.6], [0.5, 0.5]])
     expected = ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2 / 2  # two directions, two texts
     assert r_drop_divergence(p.log(), q.log()).item() == pytest.approx(expected.item(), abs=1e-6)
     assert r_drop_divergence(p.log(), p.log() + 3).item() == pytest.approx(0, abs=1e-7)
 
 
-def test_two_passes_weigh_alike_and_their_disagreement_as_told() -> None:
+def test_r_drop_averages_two_passes_and_adds_their_weighted_divergence() -> None:
     logits = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
-    passes = iter(ModelOutput(own, own) for own in logits)
+    passes = iter(ModelOutput(values, values) for values in logits)
     targets = Targets(torch.tensor([0]))
-    loss = r_drop_loss(lambda: next(passes), lambda answer: labels_only()(answer, targets), 3.0)
-    alone = [labels_only()(ModelOutput(own, own), targets).total.item() for own in logits]
-    apart = r_drop_divergence(*logits).item()
-    assert loss.total.item() == pytest.approx(sum(alone) / 2 + 3 * apart)
-    assert loss.parts["r_drop"].item() == pytest.approx(apart) and loss.parts["labels"].item() == pytest.approx(
-        sum(alone) / 2
+    loss = r_drop_loss(lambda: next(passes), lambda output: labels_only()(output, targets), 3.0)
+    single = [labels_only()(ModelOutput(values, values), targets).total.item() for values in logits]
+    divergence = r_drop_divergence(*logits).item()
+    assert loss.total.item() == pytest.approx(sum(single) / 2 + 3 * divergence)
+    assert loss.parts["r_drop"].item() == pytest.approx(divergence) and loss.parts["labels"].item() == pytest.approx(
+        sum(single) / 2
     )
 
 
-def test_a_table_is_perturbed_along_its_gradient_and_put_back() -> None:
+def test_a_table_is_moved_along_its_gradient_and_restored() -> None:
     table = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     table.grad = torch.tensor([[0.0, 3.0], [4.0, 0.0]])
     before = table.detach().clone()
@@ -44,7 +44,7 @@ def test_a_table_is_perturbed_along_its_gradient_and_put_back() -> None:
 
 
 @pytest.mark.parametrize("added", [Regularisation(r_drop=1.0), Regularisation(adversarial=0.5)])
-def test_training_with_either_learns_and_differs(added: Regularisation) -> None:
+def test_training_with_either_regulariser_learns_and_differs(added: Regularisation) -> None:
     class Model(Lookup):
         def embedding_table(self) -> nn.Parameter:
             return self.table.weight

@@ -1,4 +1,4 @@
-"""``fit``: the best weights on dev are kept, test is nowhere, order does not matter."""
+"""``fit``: selection on dev, early stopping, weight averaging, seeds, and training in several processes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from distill.training.losses import Distillation, Loss, Targets, labels_only
 from distill.training.optimizer import warm_up_and_decay
 from distill.training.trainer import Schedule, Split, TrainingJob, fit
 
-IDS = PackedIds([[place % 4 + 1] for place in range(64)], 0)
-LABELS = torch.tensor([place % 4 for place in range(64)])
+IDS = PackedIds([[index % 4 + 1] for index in range(64)], 0)
+LABELS = torch.tensor([index % 4 for index in range(64)])
 
 
 class Lookup(nn.Module):
-    """Logits straight from a table."""
+    """A model whose logits are rows of an embedding table, chosen by a text's first id."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -62,17 +62,17 @@ def test_fit_learns() -> None:
 
 
 def test_the_best_epoch_is_kept_not_the_last() -> None:
-    """An objective that teaches for two epochs and then un-teaches."""
+    """With an objective whose targets are right for two epochs and wrong afterwards."""
     calls = 0
 
-    def fickle(answer: ModelOutput, targets: Targets) -> Loss:
+    def wrong_later(output: ModelOutput, targets: Targets) -> Loss:
         nonlocal calls
         calls += 1
         wrong = Targets((targets.labels + 1) % 4)
-        return labels_only()(answer, targets if calls <= 16 else wrong)
+        return labels_only()(output, targets if calls <= 16 else wrong)
 
     model = Lookup()
-    evaluations = fit(model, groups(model, 0.5), job(objective=fickle, schedule=Schedule(8, 8, patience=99)))
+    evaluations = fit(model, groups(model, 0.5), job(objective=wrong_later, schedule=Schedule(8, 8, patience=99)))
     assert evaluations[-1].dev_accuracy < evaluations[1].dev_accuracy == 1.0
     assert (predict_logits(model, IDS).argmax(1) == LABELS).all()
 
@@ -84,7 +84,7 @@ def test_training_stops_when_dev_does_not_improve() -> None:
 
 
 @pytest.mark.parametrize(("texts", "parts"), [(64, 1), (64, 2), (24, 2), (8, 3)])
-def test_dev_is_asked_as_often_as_said(texts: int, parts: int) -> None:
+def test_dev_is_evaluated_as_often_as_scheduled(texts: int, parts: int) -> None:
     model = Lookup()
     train = Split(PackedIds([[1]] * texts, 0), torch.zeros(texts, dtype=torch.int64))
     evaluations = fit(model, groups(model), job(train=train, schedule=Schedule(2, 8, parts, patience=99)))
@@ -94,16 +94,16 @@ def test_dev_is_asked_as_often_as_said(texts: int, parts: int) -> None:
 
 
 def test_teacher_logits_stay_with_their_texts_when_shuffled() -> None:
-    """Each text's teacher logits name the text; a student can only fit them if the pairs stay together."""
-    taught = nn.functional.one_hot(LABELS, 4).float() * 5
+    """The logits identify their text, so a student can fit them only if the pairs stay together."""
+    teacher_logits = nn.functional.one_hot(LABELS, 4).float() * 5
     model = Lookup()
-    train = Split(IDS, torch.zeros_like(LABELS), taught)
+    train = Split(IDS, torch.zeros_like(LABELS), teacher_logits)
     fit(
         model,
         groups(model, 0.3),
         job(train=train, objective=Distillation({"logits": 1.0}, 1.0, 4), schedule=Schedule(30, 8, patience=99)),
     )
-    assert torch.allclose(predict_logits(model, IDS), taught, atol=1.0)
+    assert torch.allclose(predict_logits(model, IDS), teacher_logits, atol=1.0)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
@@ -117,98 +117,101 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert not weights(1).equal(weights(2))
 
 
-def test_the_running_mean_of_the_weights_is_what_is_kept() -> None:
-    """Against a mean by hand over the weights after each step, with a younger share in the first ones."""
-    model, seen = Lookup(), []
+def test_the_moving_average_of_the_weights_is_kept() -> None:
+    """Compared with a moving average by hand of the weights after each step, with a smaller decay at first."""
+    model, weights_before_step = Lookup(), []
 
-    def watching(answer: ModelOutput, targets: Targets) -> Loss:
-        seen.append(model.table.weight.detach().clone())
-        return labels_only()(answer, targets)
+    def recording(output: ModelOutput, targets: Targets) -> Loss:
+        weights_before_step.append(model.table.weight.detach().clone())
+        return labels_only()(output, targets)
 
     schedule = Schedule(3, 16, ema_decay=0.5)
-    fit(model, groups(model), job(objective=watching, schedule=schedule, train=Split(IDS, LABELS)))
-    kept, mean = model.table.weight.detach(), seen[1]
+    fit(model, groups(model), job(objective=recording, schedule=schedule, train=Split(IDS, LABELS)))
+    kept, average = model.table.weight.detach(), weights_before_step[1]
     plain = Lookup()
     fit(plain, groups(plain), job(schedule=Schedule(3, 16), train=Split(IDS, LABELS)))
-    for count, weights in enumerate([*seen[2:], plain.table.weight.detach()], 1):
-        share = min(0.5, (1 + count) / (10 + count))
-        mean = share * mean + (1 - share) * weights
-    assert torch.allclose(kept, mean, atol=1e-6) and not torch.allclose(kept, plain.table.weight, atol=1e-3)
+    for count, weights in enumerate([*weights_before_step[2:], plain.table.weight.detach()], 1):
+        decay = min(0.5, (1 + count) / (10 + count))
+        average = decay * average + (1 - decay) * weights
+    assert torch.allclose(kept, average, atol=1e-6) and not torch.allclose(kept, plain.table.weight, atol=1e-3)
 
 
-def steep(answer: ModelOutput, targets: Targets) -> Loss:
-    """Gradients that have to be clipped."""
-    loss = labels_only(0.1)(answer, targets)
+def steep(output: ModelOutput, targets: Targets) -> Loss:
+    """An objective with gradients so large that they are clipped."""
+    loss = labels_only(0.1)(output, targets)
     return Loss(30 * loss.total, loss.parts)
 
 
-def fitted(averaging: float, dropout: float = 0.0) -> tuple[list[list[float]], list[dict[str, object]], int]:
-    """Weights, evaluations and texts computed, of 65 texts in batches of 9; the last has 2, and dev too."""
-    seen = 0
+def fit_odd_sizes(ema_decay: float, dropout: float = 0.0) -> tuple[list[list[float]], list[dict[str, object]], int]:
+    """Train on 65 texts in batches of 9, the last of 2; dev has 2 texts too.
 
-    def watching(answer: ModelOutput, targets: Targets) -> Loss:
-        nonlocal seen
-        seen += len(targets.labels)
-        return steep(answer, targets)
+    Returns the weights, the evaluations, and how many texts this process computed.
+    """
+    computed = 0
+
+    def recording(output: ModelOutput, targets: Targets) -> Loss:
+        nonlocal computed
+        computed += len(targets.labels)
+        return steep(output, targets)
 
     torch.manual_seed(0)
     model = Lookup(dropout)
     nn.init.normal_(model.table.weight)
-    ids = PackedIds([[place % 5 + 1] * (place % 3 + 1) for place in range(65)], 0)
+    ids = PackedIds([[index % 5 + 1] * (index % 3 + 1) for index in range(65)], 0)
     labels = torch.arange(65) * 7 // 3 % 4
     dev = Split(PackedIds([[1], [3]], 0), torch.tensor([1, 2]))
-    schedule = Schedule(2, 9, 2, patience=99, ema_decay=averaging)
+    schedule = Schedule(2, 9, 2, patience=99, ema_decay=ema_decay)
     evaluations = fit(
-        model, groups(model), job(train=Split(ids, labels), dev=dev, objective=watching, schedule=schedule)
+        model, groups(model), job(train=Split(ids, labels), dev=dev, objective=recording, schedule=schedule)
     )
-    return model.table.weight.tolist(), [{**vars(evaluation), "seconds": 0} for evaluation in evaluations], seen
+    return model.table.weight.tolist(), [{**vars(evaluation), "seconds": 0} for evaluation in evaluations], computed
 
 
-@pytest.mark.parametrize("averaging", [0.0, 0.5])
-def test_several_processes_train_what_one_does(averaging: float) -> None:
-    """Three of them: shares of a batch are unequal, and of the last one and of dev one process has none."""
-    weights, evaluations, seen = fitted(averaging)
-    assert seen == 2 * 65
-    together = in_group(3, fitted, averaging)
-    for its_weights, its_evaluations, its_seen in together:
+@pytest.mark.parametrize("ema_decay", [0.0, 0.5])
+def test_several_processes_train_the_same_model_as_one(ema_decay: float) -> None:
+    """With three, the shares of a batch are unequal, and one process has no share of the last batch and of dev."""
+    weights, evaluations, computed = fit_odd_sizes(ema_decay)
+    assert computed == 2 * 65
+    together = in_group(3, fit_odd_sizes, ema_decay)
+    for its_weights, its_evaluations, its_computed in together:
         assert torch.allclose(torch.tensor(its_weights), torch.tensor(weights), atol=1e-5)
         assert (its_weights, its_evaluations) == together[0][:2]
-        assert seen / 3 - 5 < its_seen < seen / 3 + 5
+        assert computed / 3 - 5 < its_computed < computed / 3 + 5
         for its, alone in zip(its_evaluations, evaluations, strict=True):
             assert its["step"] == alone["step"] and its["dev_accuracy"] == alone["dev_accuracy"]
             assert its["dev_loss"] == pytest.approx(alone["dev_loss"], abs=1e-4)
             assert its["train_loss"] == pytest.approx(alone["train_loss"], abs=1e-4)
 
 
-def drops_of_the_first_step() -> list[bool]:
-    found: list[bool] = []
+def dropped_in_the_first_step() -> list[bool]:
+    dropped: list[bool] = []
 
-    def watching(answer: ModelOutput, targets: Targets) -> Loss:
-        found.extend((answer.logits == 0).flatten().tolist() if not found else [])
-        return labels_only()(answer, targets)
+    def recording(output: ModelOutput, targets: Targets) -> Loss:
+        dropped.extend((output.logits == 0).flatten().tolist() if not dropped else [])
+        return labels_only()(output, targets)
 
     model = Lookup(dropout=0.5)
     nn.init.ones_(model.table.weight)
-    fit(model, groups(model, 0.0), job(objective=watching, schedule=Schedule(1, 8)))
-    return found
+    fit(model, groups(model, 0.0), job(objective=recording, schedule=Schedule(1, 8)))
+    return dropped
 
 
-def test_each_process_drops_out_other_numbers() -> None:
-    first, second = in_group(2, drops_of_the_first_step)
+def test_dropout_differs_between_processes() -> None:
+    first, second = in_group(2, dropped_in_the_first_step)
     assert len(first) == len(second) == 16 and first != second
 
 
-def test_texts_are_drawn_by_their_chances() -> None:
-    chances = torch.where(torch.arange(64) < 8, 1.0, 0.0)
+def test_texts_are_drawn_in_proportion_to_their_sampling_weights() -> None:
+    weights = torch.where(torch.arange(64) < 8, 1.0, 0.0)
     drawn: list[int] = []
 
-    def watching(answer: ModelOutput, targets: Targets) -> Loss:
+    def recording(output: ModelOutput, targets: Targets) -> Loss:
         drawn.extend(targets.labels.tolist())
-        return labels_only()(answer, targets)
+        return labels_only()(output, targets)
 
     model = Lookup()
     labels = torch.arange(64) % 64
-    fit(model, groups(model), job(train=Split(IDS, labels % 4, sampling_weights=chances), objective=watching))
+    fit(model, groups(model), job(train=Split(IDS, labels % 4, sampling_weights=weights), objective=recording))
     model, drawn_all = Lookup(), set(drawn)
     assert drawn_all == {0, 1, 2, 3} and len(drawn) == 5 * 64
 
@@ -228,7 +231,7 @@ def test_predictions_come_in_input_order() -> None:
 
 
 def test_nothing_that_trains_takes_test() -> None:
-    """Test sets must not reach training: no parameter or field of this room is called so."""
+    """Test sets must not reach training: no function or field of the module has a parameter of that name."""
     for _, thing in inspect.getmembers(trainer, callable):
         if getattr(thing, "__module__", "") == trainer.__name__:
             assert "test" not in inspect.signature(thing).parameters
