@@ -35,6 +35,7 @@ from distill.export import model_card
 from distill.export.model_card import Card
 from distill.models.pretrained import Pretrained, resolve
 from distill.progress import log, with_progress_bar
+from distill.reporting.results import data_sentence
 from distill.storage.atomic import write_folder, write_json
 from distill.storage.fingerprints import PROVENANCE_FILE, fingerprint_texts, package_versions, provenance_differences
 from distill.storage.run_folder import RunFolder, remove_leftovers
@@ -71,7 +72,7 @@ class Run:
     def data(self) -> Dataset:
         """Train, dev and test after the checks for leaks and duplicates; logs what the checks found."""
         dataset = load(self.settings.data, self.settings.run.seed)
-        log.info("data: %s", ", ".join(f"{count} {name}" for name, count in dataset.counts.items()))
+        log.info("data: %s", data_sentence(dataset.counts))
         return dataset
 
     @functools.cached_property
@@ -82,7 +83,12 @@ class Run:
             return ()
         examples, counts = read_unlabelled(paths, Columns(self.settings.data.text_column), self.data)
         self.data.counts.update(counts)
-        log.info("unlabelled texts: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
+        log.info(
+            "unlabelled texts: %d; dropped %d repeats and %d that are in train, dev or test",
+            counts["unlabelled"],
+            counts["unlabelled_repeats"],
+            sum(counts[f"unlabelled_in_{split}"] for split in ("train", "dev", "test")),
+        )
         return tuple(examples)
 
     @functools.cached_property
