@@ -1,4 +1,4 @@
-"""``python -m distill`` is the command ``distill``."""
+"""Run the command line with ``python -m distill``."""
 
 import sys
 

@@ -31,7 +31,6 @@ class TeacherSettings(Checked):
     freeze: str = option(
         "",
         "prefixes of the parameters that are not trained, separated by commas, e.g. embeddings,encoder.layer.0",
-        flag="freeze",
     )
     pooling: str = option(
         "mean",
@@ -60,7 +59,6 @@ class TeacherSettings(Checked):
     layer_decay: float = option(
         0.9,
         "factor by which each layer's learning rate is smaller than that of the layer above",
-        flag="layer_decay",
         low=0,
         high=1,
     )
@@ -76,7 +74,7 @@ class TeacherSettings(Checked):
         0.1, "dropout in the encoder and before the classifier", flag="teacher_dropout", low=0, high=0.9
     )
     label_smoothing: float = option(
-        0.05, "share of a label's probability that is spread over all classes", flag="label_smoothing", low=0, high=0.9
+        0.05, "share of a label's probability that is spread over all classes", low=0, high=0.9
     )
     r_drop: float = option(
         0.0,
@@ -117,12 +115,11 @@ class StudentSettings(Checked):
         flag="student_input",
         choices=STUDENT_INPUTS,
     )
-    cell: str = option("lstm", "bilstm: type of recurrent cell", flag="cell", choices=CELLS)
+    cell: str = option("lstm", "bilstm: type of recurrent cell", choices=CELLS)
     vectors: str = option(
         "auto",
         "word vectors: a word2vec file (also .gz or .bz2), bundled, auto (the file in embeddings/, otherwise bundled), "
         "teacher (computed by the teacher), or teacher+ and one of the others (both, joined)",
-        flag="vectors",
         path=True,
     )
     teacher_width: int = option(
@@ -142,7 +139,6 @@ class StudentSettings(Checked):
     ngrams: int = option(
         FROM_DATA,
         "size of the hashed character n-gram table (n = 1 to 3); 0: none",
-        flag="ngrams",
         low=0,
         high=2**24,
     )
@@ -150,7 +146,7 @@ class StudentSettings(Checked):
         FROM_DATA, "maximum number of words per text; longer texts are truncated", flag="student_max_length", low=1
     )
     min_count: int = option(
-        2, "minimum number of occurrences in the transfer set for a word to get its own vector", flag="min_count", low=1
+        2, "minimum number of occurrences in the transfer set for a word to get its own vector", low=1
     )
     dropout: float = option(
         float(FROM_DATA),
@@ -162,14 +158,12 @@ class StudentSettings(Checked):
     word_dropout: float = option(
         float(FROM_DATA),
         "share of the words that are replaced by the unknown word in a training step",
-        flag="word_dropout",
         low=0,
         high=0.9,
     )
     vector_noise: float = option(
         0.0,
         "standard deviation of the noise that is added to word vectors in a training step",
-        flag="vector_noise",
         low=0,
         high=10,
     )
