@@ -36,7 +36,7 @@ from published import publish  # noqa: E402
 
 from distill.evaluation.timing import (  # noqa: E402
     Task,
-    in_turns,
+    interleaved_rounds,
     processor,
 )
 from distill.export.bundle import network_arrays  # noqa: E402
@@ -141,7 +141,7 @@ def measured(rows: Sequence[Variant], batches: Sequence[Texts], rounds: int) -> 
         place: Task(lambda _, run=row.run: all_logits(run, batches), texts, rounds)  # type: ignore[arg-type,misc]
         for place, row in enumerate(rows)
     }
-    seconds = in_turns(tasks)
+    seconds = interleaved_rounds(tasks)
     medians = [statistics.median(seconds[place]) for place in tasks]
     return [
         {

@@ -15,7 +15,7 @@ from distill.commands.benchmark import candidates, timing
 from distill.commands.benchmark import table as benchmark_table
 from distill.commands.benchmark.timing import Effort
 from distill.evaluation.baselines import bert_base as bert_base_module
-from distill.evaluation.timing import Process, in_turns
+from distill.evaluation.timing import ProcessCost, interleaved_rounds
 
 QUICK = Effort(2, 2, 3)
 TINY = BertConfig(vocab_size=21_128, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
@@ -32,6 +32,6 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(benchmark_table, "makers", makers)
     monkeypatch.setattr(candidates, "bert_base", lambda: bert_base_module.bert_base(Path("nowhere"), TINY))
-    monkeypatch.setattr(timing, "in_turns", partial(in_turns, least=0))
-    monkeypatch.setattr(timing, "fresh_process", lambda code, arguments, texts: Process(0.5, len(texts)))
+    monkeypatch.setattr(timing, "interleaved_rounds", partial(interleaved_rounds, min_seconds=0))
+    monkeypatch.setattr(timing, "fresh_process", lambda code, arguments, texts: ProcessCost(0.5, len(texts)))
     monkeypatch.setitem(sys.modules, "fasttext", None)

@@ -1,1 +1,1 @@
-"""How good models are, how fast, and what they are compared with."""
+"""Metrics, timing and baselines."""

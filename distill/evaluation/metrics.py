@@ -1,4 +1,4 @@
-"""How good predictions are, how sure one can be of a difference, and how honest probabilities are."""
+"""Metrics: scores of predictions, significance of differences, calibration of probabilities."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score
 
 Labels = Sequence[int] | NDArray[np.int64]
-Right = NDArray[np.bool_]
-TEMPERATURES = (0.05, 20.0)
+Correct = NDArray[np.bool_]  # (seeds, texts): whether a model predicts the right label
+TEMPERATURES = (0.05, 20.0)  # lowest and highest
 BINS = 15  # of confidence
-CHANCE = 2  # texts
+MIN_DIFFERENCE = 2  # texts
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def scores(gold: Labels, predicted: Labels, first_of_text: NDArray[np.bool_], cl
 
 def classification_table(gold: Labels, predicted: Labels, names: Sequence[str]) -> str:
     """scikit-learn's classification report with four digits, as in the reference repo."""
-    places = list(range(len(names)))
-    return str(classification_report(gold, predicted, labels=places, target_names=names, digits=4, zero_division=0.0))
+    classes = list(range(len(names)))
+    return str(classification_report(gold, predicted, labels=classes, target_names=names, digits=4, zero_division=0.0))
 
 
 def confusion(gold: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
@@ -56,52 +56,64 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def mcnemar(right: Right, other: Right) -> float:
-    """Exact two-sided p-value of McNemar's test (McNemar 1947) that two models are right equally often.
+def mcnemar(correct: Correct, other: Correct) -> float:
+    """Exact two-sided p-value of McNemar's test (McNemar 1947) that two models have the same accuracy.
 
-    ``right`` and ``other`` (seeds, texts) say where each model is right; row i of one is paired with row i of the
-    other, a single row with every row. Only the pairs where one of the two is wrong count: by chance each side has
-    half of them. Pairs of all seeds are pooled as if they were independent, though seeds share their texts, so with
-    several seeds the value is too small; :func:`bootstrap_interval` does not assume this.
+    ``correct`` and ``other`` (seeds, texts) are paired row by row; a single row is paired with every row of the other.
+    Only texts that exactly one of the two gets right count: under the null hypothesis each model has half of them. The
+    pairs of all seeds are pooled as if they were independent. As the seeds share their texts they are not, so with
+    several seeds the p-value is too small; :func:`bootstrap_interval` does not assume independence.
+
+    Raises:
+        ValueError: the numbers of texts differ, or those of seeds do and neither is 1.
     """
-    _check_texts(right, other)
-    if len(right) != len(other) and 1 not in (len(right), len(other)):
-        raise ValueError(f"{len(right)} seeds cannot be paired with {len(other)}")
-    gained, lost = int((right & ~other).sum()), int((~right & other).sum())
+    _check_texts(correct, other)
+    if len(correct) != len(other) and 1 not in (len(correct), len(other)):
+        raise ValueError(f"{len(correct)} seeds cannot be paired with {len(other)}")
+    gained, lost = _discordant(correct, other)
     return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
 
-def is_below(right: Right, other: Right) -> bool:
-    """Whether a model, right where ``right`` (texts,) says, is worse than another by more than one standard error.
+def is_below(correct: Correct, other: Correct) -> bool:
+    """Whether a model is worse than another by more than one standard error, from ``correct`` and ``other`` (texts,).
 
-    The error is that of the paired difference: only texts count on which one of the two is wrong (McNemar 1947). It
-    takes more than ``CHANCE`` texts too, as of a few the error itself is not known.
+    The standard error is that of the paired difference: only texts that exactly one of the two gets right count
+    (McNemar 1947). The difference must also exceed ``MIN_DIFFERENCE`` texts, because the standard error of a few texts
+    is itself uncertain.
     """
-    gained, lost = int((right & ~other).sum()), int((~right & other).sum())
-    return lost - gained > max(CHANCE, math.sqrt(lost + gained))
+    gained, lost = _discordant(correct, other)
+    return lost - gained > max(MIN_DIFFERENCE, math.sqrt(lost + gained))
+
+
+def _discordant(correct: Correct, other: Correct) -> tuple[int, int]:
+    """How many texts only the first and only the second model gets right."""
+    return int((correct & ~other).sum()), int((~correct & other).sum())
 
 
 def bootstrap_interval(
-    right: Right, other: Right, seed: int = 0, draws: int = 2000, level: float = 0.95
+    correct: Correct, other: Correct, seed: int = 0, draws: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval (Efron 1979) of the difference of mean accuracy, ``right`` minus ``other``.
+    """Percentile bootstrap interval (Efron 1979) of the difference in mean accuracy, ``correct`` minus ``other``.
 
-    ``right`` and ``other`` (seeds, texts); numbers of seeds may differ. Texts are drawn anew, a text with all its
-    seeds at once, as seeds share texts and are not independent. The seeds themselves stay as they are: the interval
+    ``correct`` and ``other`` are (seeds, texts); their numbers of seeds may differ. Texts are resampled, each with all
+    its seeds, because the seeds share their texts and are not independent. The seeds are not resampled: the interval
     holds for other texts, not for other seeds.
+
+    Raises:
+        ValueError: the numbers of texts differ.
     """
-    _check_texts(right, other)
-    gains = right.mean(axis=0) - other.mean(axis=0)
-    # Texts of the same gain are alike, so it is enough to draw how many of each gain there are: the same distribution.
+    _check_texts(correct, other)
+    gains = correct.mean(axis=0) - other.mean(axis=0)
+    # Texts with equal gains are interchangeable, so drawing how often each gain occurs gives the same distribution.
     values, counts = np.unique(gains.round(12), return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(gains.size, counts / gains.size, size=draws)
     low, high = np.quantile(drawn @ values / gains.size, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def _check_texts(right: Right, other: Right) -> None:
-    if right.ndim != 2 or other.ndim != 2 or right.shape[1] != other.shape[1]:
-        raise ValueError(f"want (seeds, texts) of the same texts, not {right.shape} and {other.shape}")
+def _check_texts(correct: Correct, other: Correct) -> None:
+    if correct.ndim != 2 or other.ndim != 2 or correct.shape[1] != other.shape[1]:
+        raise ValueError(f"expected two arrays (seeds, texts) of the same texts, not {correct.shape} and {other.shape}")
 
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
@@ -114,7 +126,7 @@ def _log_softmax(logits: NDArray[np.floating], temperature: float) -> NDArray[np
 
 
 class Reliability(NamedTuple):
-    """The bins of confidence that hold a text, each (bins,): mean confidence, accuracy, number of texts."""
+    """The non-empty bins of confidence: mean confidence, accuracy and number of texts, each (bins,)."""
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -122,52 +134,56 @@ class Reliability(NamedTuple):
 
 
 def reliability(probabilities: NDArray[np.floating], gold: Labels, bins: int = BINS) -> Reliability:
-    """Texts by their confidence, which is a text's highest probability, in ``bins`` of equal width (low, high].
+    """The points of a reliability diagram (Niculescu-Mizil and Caruana 2005).
 
-    ``probabilities`` (texts, classes). For a reliability diagram (Niculescu-Mizil and Caruana 2005).
+    ``probabilities`` are (texts, classes). A text's confidence is its highest probability; the bins (low, high] have
+    equal width.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == np.asarray(gold)
-    places = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
-    texts = np.bincount(places, minlength=bins)
-    held = texts > 0
-    mean, share = (np.bincount(places, weights=of, minlength=bins)[held] / texts[held] for of in (confidence, right))
-    return Reliability(mean, share, texts[held])
+    correct = probabilities.argmax(axis=1) == np.asarray(gold)
+    bin_of_text = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
+    texts = np.bincount(bin_of_text, minlength=bins)
+    filled = texts > 0
+    mean_confidence, accuracy = (
+        np.bincount(bin_of_text, weights=values, minlength=bins)[filled] / texts[filled]
+        for values in (confidence, correct)
+    )
+    return Reliability(mean_confidence, accuracy, texts[filled])
 
 
 def expected_calibration_error(probabilities: NDArray[np.floating], gold: Labels, bins: int = BINS) -> float:
-    """How far confidence is from accuracy, as a share: Guo et al. 2017 (arXiv 1706.04599), formula 3.
+    """Expected calibration error, Guo et al. 2017 (arXiv 1706.04599), formula 3.
 
-    ``probabilities`` (texts, classes). ECE = sum over bins of (texts in it / texts) * |accuracy - mean confidence|.
+    ``probabilities`` are (texts, classes). ECE = sum over bins of (texts in it / texts) * |accuracy - mean confidence|.
     """
     confidence, accuracy, texts = reliability(probabilities, gold, bins)
     return float((texts * np.abs(accuracy - confidence)).sum() / texts.sum())
 
 
 def negative_log_likelihood(logits: NDArray[np.floating], gold: Labels, temperature: float = 1.0) -> float:
-    """Mean over the texts of minus the logarithm of the right class's probability (in nats), at a temperature."""
-    places = np.asarray(gold, dtype=np.int64)
-    return -float(_log_softmax(logits, temperature)[np.arange(len(places)), places].mean())
+    """Mean over the texts of -log p(gold class) at a temperature, in nats."""
+    classes = np.asarray(gold, dtype=np.int64)
+    return -float(_log_softmax(logits, temperature)[np.arange(len(classes)), classes].mean())
 
 
 def calibration_temperature(logits: NDArray[np.floating], gold: Labels) -> float:
-    """The temperature in 0.05 to 20 whose softened ``logits`` (texts, classes) have the lowest negative log-likelihood.
+    """The temperature from 0.05 to 20 that minimises the negative log-likelihood of ``logits`` (texts, classes) on dev.
 
-    Temperature scaling, Guo et al. 2017 (arXiv 1706.04599), section 4.2; to be found on dev. One more text is counted
-    whose label nobody knows: a few texts that are all right do not make a model certain. It is 1 where every
-    temperature does as well: a single class, no texts.
+    Temperature scaling, Guo et al. 2017 (arXiv 1706.04599), section 4.2, with smoothing: one text with a uniform label
+    distribution is added, so that a few texts that are all classified correctly do not make the model certain. The
+    result is 1 where all temperatures are equally good: for a single class or no texts.
     """
-    places = np.asarray(gold, dtype=np.int64)
-    if not len(places):
+    classes = np.asarray(gold, dtype=np.int64)
+    if not len(classes):
         return 1.0
-    doubt = 1 / (len(places) + 1)
+    uniform = 1 / (len(classes) + 1)  # weight of the added text
 
     def loss(log_temperature: float) -> float:
-        likelihoods = _log_softmax(logits, np.exp(log_temperature))
-        right = likelihoods[np.arange(len(places)), places].mean()
-        return -float((1 - doubt) * right + doubt * likelihoods.mean())
+        log_probabilities = _log_softmax(logits, np.exp(log_temperature))
+        gold_mean = log_probabilities[np.arange(len(classes)), classes].mean()
+        return -float((1 - uniform) * gold_mean + uniform * log_probabilities.mean())
 
     low, high = np.log(TEMPERATURES)
-    # The loss is convex in 1 / temperature, so it has one valley; the search stays inside the bounds: they are tried.
-    found = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}).x)
-    return float(np.exp(min((0.0, found, low, high), key=loss)))
+    # The loss is convex in 1 / temperature, so it has one minimum. The search never reaches the bounds: try them too.
+    best = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}).x)
+    return float(np.exp(min((0.0, best, low, high), key=loss)))

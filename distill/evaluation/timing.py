@@ -1,4 +1,4 @@
-"""How long a function takes over texts, and what its process takes: rounds in turns, single texts, a fresh process."""
+"""Timing of predictions: interleaved rounds over many texts, calls with single texts, and a fresh process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from distill.errors import UserError
 from distill.progress import with_progress_bar
 
 Key = TypeVar("Key")
-Predict = Callable[[Sequence[str]], Any]  # labels, in some sequence
-LEAST = 0.1  # seconds of a run: a shorter one is repeated, else the clock and a cold cache would be what is measured
+Predict = Callable[[Sequence[str]], Any]  # texts to labels, in any kind of sequence
+MIN_SECONDS = 0.1  # of a run; shorter ones are repeated, or else clock resolution and cold caches would dominate
 ROOT = Path(__file__).parents[2]
-CHILD = """
+CHILD_CODE = """
 import json, sys
 texts = json.load(sys.stdin)
 {code}
@@ -42,7 +42,7 @@ print(peak)
 
 @dataclass(frozen=True)
 class Task:
-    """What is run in a round: ``predict`` over all ``texts``, in ``rounds`` of the rounds."""
+    """Work to be timed: ``predict`` over all ``texts``, ``rounds`` times."""
 
     predict: Predict
     texts: Sequence[str]
@@ -50,103 +50,106 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Process:
-    """A child process: seconds from its start to the first label, and the most memory that it held, in MB (10^6)."""
+class ProcessCost:
+    """A child process: seconds from its start to the first label, and its peak memory in MB (10^6 bytes)."""
 
     start_s: float
     memory_mb: float
 
 
-def in_turns(
-    tasks: Mapping[Key, Task], clock: Callable[[], float] = time.perf_counter, least: float = LEAST
+def interleaved_rounds(
+    tasks: Mapping[Key, Task], clock: Callable[[], float] = time.perf_counter, min_seconds: float = MIN_SECONDS
 ) -> dict[Key, tuple[float, ...]]:
-    """Seconds a text of every task, one figure a round; the tasks take turns.
+    """Seconds per text of every task, one figure per round, with the rounds of all tasks interleaved.
 
-    So a machine whose speed drifts is unjust to none. A task of fewer rounds than others is spread over all of them.
-    Before its first round a task runs once to warm up; that says how often it must repeat to take ``least`` seconds.
+    So a machine whose speed drifts favours no task. The rounds of a task with fewer of them are spread evenly. Every
+    task first runs once to warm up; that run also decides how often a round repeats it to last ``min_seconds``.
     """
-    passes = {key: _passes(task, clock, least) for key, task in tasks.items()}
-    most = max((task.rounds for task in tasks.values()), default=0)
-    turns = [key for place in range(most) for key, task in tasks.items() if place * task.rounds % most < task.rounds]
-    found: dict[Key, list[float]] = {key: [] for key in tasks}
-    for key in with_progress_bar(turns, "timing", len(turns), "runs"):
-        found[key].append(_seconds(tasks[key], passes[key], clock))
-    return {key: tuple(seconds) for key, seconds in found.items()}
+    passes = {key: _passes(task, clock, min_seconds) for key, task in tasks.items()}
+    rounds = max((task.rounds for task in tasks.values()), default=0)
+    order = [
+        key for index in range(rounds) for key, task in tasks.items() if index * task.rounds % rounds < task.rounds
+    ]
+    seconds: dict[Key, list[float]] = {key: [] for key in tasks}
+    for key in with_progress_bar(order, "timing", len(order), "runs"):
+        seconds[key].append(_seconds_per_text(tasks[key], passes[key], clock))
+    return {key: tuple(values) for key, values in seconds.items()}
 
 
-def _passes(task: Task, clock: Callable[[], float], least: float) -> int:
-    warm = _seconds(task, 1, clock) * len(task.texts)
-    return max(1, math.ceil(least / warm)) if warm else 1
+def _passes(task: Task, clock: Callable[[], float], min_seconds: float) -> int:
+    warmup = _seconds_per_text(task, 1, clock) * len(task.texts)
+    return max(1, math.ceil(min_seconds / warmup)) if warmup else 1
 
 
-def _seconds(task: Task, passes: int, clock: Callable[[], float]) -> float:
+def _seconds_per_text(task: Task, passes: int, clock: Callable[[], float]) -> float:
     started = clock()
     for _ in range(passes):
         task.predict(task.texts)
     return (clock() - started) / (passes * len(task.texts))
 
 
-def one_by_one(
+def single_calls(
     predict: Predict, texts: Sequence[str], calls: int, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, ...]:
-    """Seconds of ``calls`` calls with a single text each, the texts again and again; a tenth more goes before."""
+    """Seconds of ``calls`` calls with one text each, cycling through the texts, after a tenth as many to warm up."""
     seconds = []
-    for place in range(-(calls // 10), calls):
-        text = texts[place % len(texts) : place % len(texts) + 1]
+    for call in range(-(calls // 10), calls):
+        index = call % len(texts)
+        text = texts[index : index + 1]
         started = clock()
         predict(text)
         seconds.append(clock() - started)
     return tuple(seconds[calls // 10 :])
 
 
-def fresh_process(code: str, arguments: Sequence[str], texts: Sequence[str]) -> Process:
-    """What a new interpreter takes that does nothing but load a model and label ``texts``, with one thread and no GPU.
+def fresh_process(code: str, arguments: Sequence[str], texts: Sequence[str]) -> ProcessCost:
+    """Measure a new interpreter that only loads a model and labels ``texts``, with one thread and no GPU.
+
+    Peak memory is ``VmHWM`` on Linux: ``ru_maxrss`` would include the memory of this process when it started the child.
 
     Args:
-        code: Python that leaves a function ``predict``; it finds ``arguments`` in ``sys.argv[1:]``.
+        code: Python code that defines a function ``predict``; it finds ``arguments`` in ``sys.argv[1:]``.
         arguments: of the code.
-        texts: to label; the first of them alone, then all.
-
-    Memory is Linux' ``VmHWM``: ``ru_maxrss`` would count what this very process held when it started the child.
+        texts: to label; first the first one alone, then all.
 
     Raises:
-        UserError: the child fails; its last words are said.
+        UserError: the child fails; the message ends with the last line of its standard error.
     """
-    command = [sys.executable, "-c", CHILD.format(code=code), *arguments]
+    command = [sys.executable, "-c", CHILD_CODE.format(code=code), *arguments]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    with _file() as given, _file() as faults:
-        given.write(json.dumps(list(texts)))
-        given.seek(0)
+    with _temporary_file() as stdin, _temporary_file() as stderr:
+        stdin.write(json.dumps(list(texts)))
+        stdin.seek(0)
         started = time.perf_counter()
         with subprocess.Popen(  # noqa: S603 (our own interpreter, no shell)
-            command, stdin=given, stdout=PIPE, stderr=faults, text=True, env=environment
+            command, stdin=stdin, stdout=PIPE, stderr=stderr, text=True, env=environment
         ) as child:
             lines = [(line, time.perf_counter()) for line in child.stdout or ()]
         if child.returncode or len(lines) != 2:
-            faults.seek(0)
-            last = (faults.read().strip().splitlines() or ["it did not say what it was asked"])[-1]
-            raise UserError(f"the process that measures memory failed: {last}", code.splitlines()[0])
-    (_, first), (peak, _) = lines
-    return Process(first - started, float(peak) * 1024 / 1e6)
+            stderr.seek(0)
+            last_line = (stderr.read().strip().splitlines() or [f"it printed {len(lines)} lines instead of 2"])[-1]
+            raise UserError(f"the process that measures memory failed: {last_line}", code.splitlines()[0])
+    (_, first_label), (peak_kib, _) = lines
+    return ProcessCost(first_label - started, float(peak_kib) * 1024 / 1e6)
 
 
-def _file() -> IO[str]:
+def _temporary_file() -> IO[str]:
     return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
 
 
-TEXTS = 512
+TEXTS = 512  # of the test set, for reports and comparisons
 RUNS = 3
 
 
 def ms_per_text(models: Mapping[Key, Predict], texts: Sequence[str]) -> dict[Key, float]:
-    """Milliseconds a text for every model: the median of ``RUNS`` rounds in which the models take turns."""
-    seconds = in_turns({key: Task(predict, texts, RUNS) for key, predict in models.items()})
+    """Milliseconds per text of every model: the median of ``RUNS`` interleaved rounds."""
+    seconds = interleaved_rounds({key: Task(predict, texts, RUNS) for key, predict in models.items()})
     return {key: 1000 * statistics.median(rounds) for key, rounds in seconds.items()}
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

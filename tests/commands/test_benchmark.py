@@ -1,4 +1,4 @@
-"""The table of speed: the clock's arithmetic by hand, a fresh process, rows, table and plot, and the mode itself."""
+"""The table of speed: rows computed by hand, table and plot, measuring, baselines, and ``--mode benchmark``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from transformers import BertConfig
 from distill.cli import parser, settings_from
 from distill.commands.benchmark import candidates, timing
 from distill.commands.benchmark.table import benchmark
-from distill.commands.benchmark.timing import Candidate, measure, spaced
+from distill.commands.benchmark.timing import Candidate, evenly_spaced, measure
 from distill.commands.experiment import Run
 from distill.errors import UserError
 from distill.evaluation.baselines import bert_base as yard
 from distill.evaluation.baselines.fasttext import FastText
-from distill.evaluation.timing import in_turns
+from distill.evaluation.timing import interleaved_rounds
 from distill.reporting.results import to_json
 from distill.reporting.speed import COLUMNS, Measurement, Speed, rows_of, write
 from distill.reporting.tables import display_width, three_digits
@@ -46,13 +46,13 @@ BUNDLE = Measurement(
     1.0,
 )
 BOTH = dataclasses.replace(BUNDLE, threads=2, rounds=(1e-6,), singles=(), memory_mb=None, start_s=None)
-PROMISED = ["name", "threads", "batch", "us_per_text", "us_low", "us_high", "texts_per_s", "p50_us", "p99_us"]
-PROMISED += ["memory_mb", "start_s", "size_mb", "accuracy", "speedup", "labels_equal", "texts", "rounds", "calls"]
+KEYS = ["name", "threads", "batch", "us_per_text", "us_low", "us_high", "texts_per_s", "p50_us", "p99_us"]
+KEYS += ["memory_mb", "start_s", "size_mb", "accuracy", "speedup", "labels_equal", "texts", "rounds", "calls"]
 
 
 def test_rows_by_hand() -> None:
     bert, bundle, both = rows = rows_of([BERT, BUNDLE, BOTH], "bert")
-    assert all(list(to_json(row)) == PROMISED for row in rows)
+    assert all(list(to_json(row)) == KEYS for row in rows)
     assert bundle.us_per_text == pytest.approx(2.5) and bundle.texts_per_s == pytest.approx(400_000)
     assert (bundle.us_low, bundle.us_high) == pytest.approx((2, 4))
     assert (bundle.p50_us, bundle.p99_us) == pytest.approx((50, 99))
@@ -62,7 +62,7 @@ def test_rows_by_hand() -> None:
     assert both.p50_us is both.p99_us is both.memory_mb is None
 
 
-def test_without_the_yardstick_nothing_is_quicker() -> None:
+def test_without_the_yardstick_there_is_no_speedup() -> None:
     two_threads = dataclasses.replace(BERT, threads=2)
     assert [row.speedup for row in rows_of([two_threads, BUNDLE], "bert")] == [None, None]
 
@@ -113,20 +113,20 @@ def test_figures_have_three_digits() -> None:
     ]
 
 
-def test_texts_are_taken_evenly() -> None:
+def test_texts_are_evenly_spaced() -> None:
     texts = [str(n) for n in range(100)]
-    assert spaced(texts, 4) == ["0", "25", "50", "75"] and spaced(texts, 100) is texts
-    assert len(set(spaced(texts, 99))) == 99
+    assert evenly_spaced(texts, 4) == ["0", "25", "50", "75"] and evenly_spaced(texts, 100) is texts
+    assert len(set(evenly_spaced(texts, 99))) == 99
 
 
-def fixed(answer: Callable[[str], str], log: list[tuple[int, int]] | None = None) -> Callable[[int], object]:
-    """Opens what answers so; ``log`` gets the threads it was opened for and those of PyTorch."""
+def opening(label: Callable[[str], str], log: list[tuple[int, int]] | None = None) -> Callable[[int], object]:
+    """A candidate's ``open``; ``log`` gets the number of threads it was opened for and that of PyTorch."""
 
     def opened(threads: int) -> Callable[[Sequence[str]], list[str]]:
         def predict(texts: Sequence[str]) -> list[str]:
             if log is not None:
                 log.append((threads, torch.get_num_threads()))
-            return [answer(text) for text in texts]
+            return [label(text) for text in texts]
 
         return predict
 
@@ -134,17 +134,19 @@ def fixed(answer: Callable[[str], str], log: list[tuple[int, int]] | None = None
 
 
 def test_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "in_turns", partial(in_turns, least=0))
-    set_to = torch.get_num_threads()
+    monkeypatch.setattr(timing, "interleaved_rounds", partial(interleaved_rounds, min_seconds=0))
+    threads_before = torch.get_num_threads()
     log: list[tuple[int, int]] = []
     candidates = [
-        Candidate("torch", fixed(str.upper), 1, QUICK, bytes=7),
-        Candidate("bundle", fixed(lambda text: "B", log), 2, QUICK, (1, 2), like="torch", child=("predict = len",)),
-        Candidate("jieba", fixed(str), 1, QUICK, gives_labels=False, child=("1 / 0",)),
-        Candidate("lost", fixed(str.upper), 1, QUICK, like="what was left out"),
+        Candidate("torch", opening(str.upper), 1, QUICK, bytes=7),
+        Candidate(
+            "bundle", opening(lambda text: "B", log), 2, QUICK, (1, 2), reference="torch", child=("predict = len",)
+        ),
+        Candidate("jieba", opening(str), 1, QUICK, gives_labels=False, child=("1 / 0",)),
+        Candidate("lost", opening(str.upper), 1, QUICK, reference="unavailable"),
     ]
     rows, failed = measure(candidates, ["a", "b", "b", "c"], ["A", "A", "B", "B"])
-    torch.set_num_threads(set_to)
+    torch.set_num_threads(threads_before)
     assert [(row.name, row.threads) for row in rows] == [
         ("torch", 1),
         ("bundle", 1),
@@ -159,32 +161,32 @@ def test_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[0].bytes == 7 and rows[1].memory_mb and rows[1].start_s and rows[2].memory_mb is None
     assert len(failed) == 1 and "jieba" in failed[0] and "ZeroDivisionError" in failed[0]
     one, two = (1, 1), (2, 2)
-    assert log[:7] == [two, one, two, one, two, one, two] and set(log[7:]) == {one}  # labels, turns, single texts
+    assert log[:7] == [two, one, two, one, two, one, two] and set(log[7:]) == {one}  # labels, rounds, single texts
 
 
 def test_the_stand_in_has_bert_base_chineses_shape(tmp_path: Path) -> None:
     config = BertConfig(vocab_size=yard.VOCABULARY)
     sizes = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size)
     assert sizes == (768, 12, 12, 3072) and config.max_position_embeddings == 512
-    predict, said = yard.bert_base(tmp_path / "bert-base-chinese", TINY)
+    predict, description = yard.bert_base(tmp_path / "bert-base-chinese", TINY)
     assert len(predict(["好", "iPhone 12 发布了", ""])) == 3
-    assert "random weights, timing only" in said and str(tmp_path) in said
+    assert "random weights, timing only" in description and str(tmp_path) in description
 
 
-def test_the_stand_in_cuts_as_bert_does() -> None:
-    pieces = yard.stand_in(64)
-    packed = pieces.encode(["球队iPhone 12发布", "", "球" * 99])
+def test_the_stand_in_makes_word_pieces_as_bert_does() -> None:
+    wordpieces = yard.stand_in(64)
+    packed = wordpieces.encode(["球队iPhone 12发布", "", "球" * 99])
     assert packed.lengths.tolist() == [2 + 2 + 2 + 2, 2, 64]
-    assert len(pieces.tokenizer) <= yard.VOCABULARY
+    assert len(wordpieces.tokenizer) <= yard.VOCABULARY
 
 
-def test_its_own_weights_are_taken_where_they_are(tiny_bert: Path) -> None:
-    predict, said = yard.bert_base(tiny_bert)
-    assert len(predict(["球队"] * 40)) == 40 and "own weights" in said and "random" not in said
+def test_the_real_weights_are_used_where_they_are(tiny_bert: Path) -> None:
+    predict, description = yard.bert_base(tiny_bert)
+    assert len(predict(["球队"] * 40)) == 40 and "own weights" in description and "random" not in description
 
 
 class Package(types.ModuleType):
-    """As much of fasttext as is used: it knows the text that it has seen."""
+    """A fake of the package fasttext that remembers its training texts."""
 
     FastText = types.SimpleNamespace(eprint=print)
 
@@ -193,8 +195,8 @@ class Package(types.ModuleType):
         return self
 
     def predict(self, lines: Sequence[str]) -> tuple[list[list[str]], None]:
-        known = dict(reversed(line.split(" ", 1)) for line in self.lines)
-        return [[known[line]] if line in known else [] for line in lines], None
+        label_by_text = dict(reversed(line.split(" ", 1)) for line in self.lines)
+        return [[label_by_text[line]] if line in label_by_text else [] for line in lines], None
 
     def save_model(self, path: str) -> None:
         Path(path).write_bytes(b"12345")
@@ -248,7 +250,7 @@ def test_nothing_trained(tmp_path: Path, tiny_flags: list[str]) -> None:
         benchmark(run_of(tmp_path, [*tiny_flags, "--student_folder", str(tmp_path / "nowhere")]))
 
 
-def test_the_runs_own_student_must_be_of_these_data(finished_run: Path, tiny_flags: list[str]) -> None:
+def test_the_student_of_the_run_must_be_trained_on_these_data(finished_run: Path, tiny_flags: list[str]) -> None:
     with pytest.raises(UserError, match="trained on other data"):
         benchmark(run_of(finished_run, [*tiny_flags, "--seed", "7"]))
 
@@ -259,8 +261,8 @@ def test_a_gpu_has_rows_of_its_own(
     bench = candidates.Bench(run_of(finished_run, tiny_flags), tmp_path, (1, 2))
     without = [name for name, _ in candidates.makers(bench)]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    found = [name for name, _ in candidates.makers(bench)]
-    assert set(found) - set(without) == {"student, GPU", "teacher, GPU"} and len(without) == len(found) - 2
+    with_gpu = [name for name, _ in candidates.makers(bench)]
+    assert set(with_gpu) - set(without) == {"student, GPU", "teacher, GPU"} and len(without) == len(with_gpu) - 2
 
 
 @pytest.mark.usefixtures("hurried")
@@ -274,8 +276,8 @@ def test_benchmark(finished_run: Path, tiny_flags: list[str]) -> None:
     assert {"student, bundle", "student, PyTorch", "teacher, fp32", "LinearSVC", "jieba alone"} <= rows.keys()
     assert rows["student, bundle"]["labels_equal"] == 1
     report = json.loads((finished_run / "report" / "report.json").read_text("utf-8"))["rows"]
-    right = rows["student, PyTorch"]["accuracy"] * 30
-    assert right == pytest.approx(round(right)) and right > 15
+    correct = rows["student, PyTorch"]["accuracy"] * 30
+    assert correct == pytest.approx(round(correct)) and correct > 15
     assert rows["teacher, fp32"]["accuracy"] == pytest.approx(report[0]["accuracy"])
     assert rows["jieba alone"]["accuracy"] is rows["bert-base-chinese, fp32"]["accuracy"] is None
     assert rows["bert-base-chinese, fp32"]["speedup"] == 1
@@ -285,11 +287,9 @@ def test_benchmark(finished_run: Path, tiny_flags: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("hurried")
-def test_several_students_that_were_trained_elsewhere(
-    finished_run: Path, tmp_path: Path, tiny_flags: list[str]
-) -> None:
-    given = [finished_run / "student", finished_run / "student.2"]
-    flags = [*tiny_flags, "--seed", "7", *(part for folder in given for part in ("--student_folder", str(folder)))]
+def test_several_students_of_other_folders(finished_run: Path, tmp_path: Path, tiny_flags: list[str]) -> None:
+    students = [finished_run / "student", finished_run / "student.2"]
+    flags = [*tiny_flags, "--seed", "7", *(part for folder in students for part in ("--student_folder", str(folder)))]
     content = json.loads(benchmark(run_of(tmp_path, flags))[0].read_text("utf-8"))
     names = [row["name"] for row in content["rows"]]
     assert "student 1, finished/student, bundle" in names and "student 2, finished/student.2, PyTorch" in names

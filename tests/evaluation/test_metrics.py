@@ -1,4 +1,4 @@
-"""Differences and calibration against hand-computed values, scipy and brute force."""
+"""Significance tests and calibration against hand-computed values, scikit-learn and brute force."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distill.evaluation.metrics import (
 
 
 def right(*rows: str) -> np.ndarray:
-    """'10' is: the first text right, the second wrong."""
+    """One string per seed, one digit per text: '10' means that the first text is right and the second wrong."""
     return np.array([[char == "1" for char in row] for row in rows])
 
 
@@ -37,14 +37,14 @@ def test_mcnemar_is_the_binomial_of_the_discordant_pairs(gained: int, lost: int)
 
 
 def test_mcnemar_pools_the_paired_seeds_and_repeats_a_single_one() -> None:
-    # by hand: 6 gained, 0 lost: 2 / 2**6; were row 0 paired with row 1, nothing would be discordant
+    # by hand: 6 gained, 0 lost: 2 / 2**6; if row 0 were paired with row 1, no pair would be discordant
     assert mcnemar(right("111", "000", "111"), right("000", "000", "000")) == pytest.approx(2 / 2**6)
     assert mcnemar(right("111", "000"), right("000", "111")) == 1.0
     assert mcnemar(right("111", "111"), right("000")) == mcnemar(right("000"), right("111", "111")) == 2 / 2**6
     assert mcnemar(right("0101"), right("0101")) == 1.0
 
 
-def test_what_cannot_be_paired_is_refused() -> None:
+def test_arrays_that_cannot_be_paired_are_refused() -> None:
     with pytest.raises(ValueError, match="3 seeds cannot be paired with 2"):
         mcnemar(right("1", "1", "0"), right("1", "0"))
     for compare in (mcnemar, bootstrap_interval):
@@ -55,14 +55,14 @@ def test_what_cannot_be_paired_is_refused() -> None:
 
 
 @given(one=RIGHT, seed=st.integers(0, 99))
-def test_mcnemar_is_two_sided_and_blind_to_the_order_of_texts(one: np.ndarray, seed: int) -> None:
+def test_mcnemar_is_two_sided_and_ignores_the_order_of_texts(one: np.ndarray, seed: int) -> None:
     rng = np.random.default_rng(seed)
     other, order = rng.random(one.shape) < 0.5, rng.permutation(one.shape[1])
     p = mcnemar(one, other)
     assert 0 < p <= 1 and p == mcnemar(other, one) == mcnemar(one[:, order], other[:, order])
 
 
-def test_the_interval_is_that_of_texts_drawn_anew() -> None:
+def test_the_interval_equals_that_of_resampled_texts() -> None:
     rng = np.random.default_rng(1)
     one, other = rng.random((3, 300)) < 0.8, rng.random((2, 300)) < 0.7
     gains = one.mean(axis=0) - other.mean(axis=0)
@@ -73,17 +73,19 @@ def test_the_interval_is_that_of_texts_drawn_anew() -> None:
     )
 
 
-def test_seeds_that_agree_make_no_text_surer() -> None:
+def test_repeated_seeds_do_not_narrow_the_interval() -> None:
     one, other = right("1" * 60 + "0" * 40), right("0" * 10 + "1" * 45 + "0" * 45)
     alone = np.ptp(bootstrap_interval(one, other, draws=5000))
     repeated = np.ptp(bootstrap_interval(one.repeat(9, axis=0), other.repeat(9, axis=0), draws=5000))
     assert alone == repeated > 0.1
-    assert mcnemar(one.repeat(9, axis=0), other.repeat(9, axis=0)) < mcnemar(one, other)  # pooled, it is optimistic
+    assert mcnemar(one.repeat(9, axis=0), other.repeat(9, axis=0)) < mcnemar(
+        one, other
+    )  # pooling seeds makes p too small
 
 
 @given(one=RIGHT, seed=st.integers(0, 99))
 @settings(max_examples=30)
-def test_the_interval_turns_round_with_the_models_and_lies_within_the_gains(one: np.ndarray, seed: int) -> None:
+def test_the_interval_lies_within_the_gains_and_is_reproducible(one: np.ndarray, seed: int) -> None:
     other = np.random.default_rng(seed).random(one.shape) < 0.5
     low, high = bootstrap_interval(one, other, draws=200)
     gains = one.mean(axis=0) - other.mean(axis=0)

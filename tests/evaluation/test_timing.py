@@ -1,4 +1,4 @@
-"""The clock of the table of speed: turns, single texts, fresh processes."""
+"""Timing: interleaved rounds, single texts, fresh processes."""
 
 from __future__ import annotations
 
@@ -8,59 +8,59 @@ import numpy as np
 import pytest
 
 from distill.errors import UserError
-from distill.evaluation.timing import Task, fresh_process, in_turns, one_by_one
+from distill.evaluation.timing import Task, fresh_process, interleaved_rounds, single_calls
 
 
 class Clock:
-    """A clock that only moves when a model is asked."""
+    """A clock that only moves when a model predicts."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.asked: list[str] = []
+        self.calls: list[str] = []
 
     def __call__(self) -> float:
         return self.now
 
     def model(self, name: str, *seconds: float) -> Callable[[Sequence[str]], list[str]]:
-        """Takes so many seconds a text, one figure a call, the last one ever after."""
-        left = list(seconds)
+        """A model that takes ``seconds`` per text: one figure per call, the last one for all further calls."""
+        remaining = list(seconds)
 
         def predict(texts: Sequence[str]) -> list[str]:
-            self.asked.append(name)
-            self.now += len(texts) * (left.pop(0) if len(left) > 1 else left[0])
+            self.calls.append(name)
+            self.now += len(texts) * (remaining.pop(0) if len(remaining) > 1 else remaining[0])
             return ["x"] * len(texts)
 
         return predict
 
 
-def test_models_take_turns_and_are_warmed_up() -> None:
+def test_rounds_are_interleaved_after_a_warmup() -> None:
     clock = Clock()
     tasks = {
         "a": Task(clock.model("a", 9, 1, 2, 4), ["t"] * 3, 3),
         "b": Task(clock.model("b", 7, 0.5), ["t"] * 2, 3),
     }
-    assert in_turns(tasks, clock) == {"a": (1, 2, 4), "b": (0.5, 0.5, 0.5)}
-    assert "".join(clock.asked) == "ab" + "ababab"
+    assert interleaved_rounds(tasks, clock) == {"a": (1, 2, 4), "b": (0.5, 0.5, 0.5)}
+    assert "".join(clock.calls) == "ab" + "ababab"
 
 
-def test_fewer_rounds_are_spread_over_all() -> None:
+def test_fewer_rounds_are_spread_evenly() -> None:
     clock = Clock()
     tasks = {"q": Task(clock.model("q", 1), ["t"], 5), "s": Task(clock.model("s", 1), ["t"], 3)}
-    assert [len(seconds) for seconds in in_turns(tasks, clock).values()] == [5, 3]
-    assert "".join(clock.asked[2:]) == "qsqqsqqs"
+    assert [len(seconds) for seconds in interleaved_rounds(tasks, clock).values()] == [5, 3]
+    assert "".join(clock.calls[2:]) == "qsqqsqqs"
 
 
 def test_a_short_run_is_repeated() -> None:
     clock = Clock()
-    (seconds,) = in_turns({"a": Task(clock.model("a", 0.01), ["t"] * 2, 1)}, clock, least=0.1).values()
-    assert seconds == (pytest.approx(0.01),) and len(clock.asked) == 1 + 5
+    (seconds,) = interleaved_rounds({"a": Task(clock.model("a", 0.01), ["t"] * 2, 1)}, clock, min_seconds=0.1).values()
+    assert seconds == (pytest.approx(0.01),) and len(clock.calls) == 1 + 5
 
 
 def test_nothing_to_time() -> None:
-    assert in_turns({}) == {}
+    assert interleaved_rounds({}) == {}
 
 
-def test_single_texts_after_some_to_warm_up() -> None:
+def test_single_calls_after_a_warmup() -> None:
     clock, seen = Clock(), []
     model = clock.model("a", 50, 50, 1, 2, 3)
 
@@ -68,12 +68,12 @@ def test_single_texts_after_some_to_warm_up() -> None:
         seen.extend(texts)
         return model(texts)
 
-    assert one_by_one(predict, ["t", "u", "v"], 20, clock) == (1, 2, *[3] * 18)
+    assert single_calls(predict, ["t", "u", "v"], 20, clock) == (1, 2, *[3] * 18)
     assert seen[2:6] == ["t", "u", "v", "t"]
 
 
 def test_a_fresh_process_is_measured_without_this_one() -> None:
-    here = np.ones(40_000_000)  # 320 MB, which the child must not be blamed for
+    here = np.ones(40_000_000)  # 320 MB, which must not be counted as memory of the child
     texts = ["好\ud800", "坏"]
     code = "import time; time.sleep(0.2); block = b'x' * {}; predict = lambda texts: [str(t) for t in texts]"
     small, large = (fresh_process(code.format(size), [], texts) for size in (1, 100_000_000))
@@ -89,6 +89,6 @@ def test_a_fresh_process_finds_the_package_and_its_arguments() -> None:
         fresh_process(code, ["b"], ["t"])
 
 
-def test_a_fresh_process_that_says_too_much_is_not_believed() -> None:
-    with pytest.raises(UserError, match="did not say"):
+def test_a_fresh_process_with_unexpected_output_is_an_error() -> None:
+    with pytest.raises(UserError, match="it printed 4 lines instead of 2"):
         fresh_process("predict = print", [], ["t"])

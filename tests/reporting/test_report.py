@@ -149,15 +149,15 @@ def test_metrics_by_hand() -> None:
 
 
 def test_times_are_medians_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Task] = {}
+    timed: dict[str, Task] = {}
 
     def rounds(tasks: dict[str, Task]) -> dict[str, tuple[float, ...]]:
-        asked.update(tasks)
+        timed.update(tasks)
         return {"quick": (0.75, 0.0, 0.25), "slow": (6.0, 1.0, 2.0)}
 
-    monkeypatch.setattr(timing, "in_turns", rounds)
+    monkeypatch.setattr(timing, "interleaved_rounds", rounds)
     assert timing.ms_per_text({"quick": len, "slow": list}, ["文"]) == {"quick": 250, "slow": 2000}
-    assert asked == {"quick": Task(len, ["文"], 3), "slow": Task(list, ["文"], 3)}
+    assert timed == {"quick": Task(len, ["文"], 3), "slow": Task(list, ["文"], 3)}
 
 
 def test_processor_has_a_name() -> None:

@@ -1,1 +1,1 @@
-"""``--mode benchmark``: every model from raw text to label, side by side: what is timed, how, and the table."""
+"""``--mode benchmark``: times every model from raw text to label. Candidates, how they are timed, and the table."""

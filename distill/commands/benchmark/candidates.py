@@ -1,4 +1,4 @@
-"""What the table of speed has rows for: a function a model."""
+"""The candidates of the table of speed, one function per model."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from distill.storage.fingerprints import fingerprint_texts
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 TEACHER, YARDSTICK = "teacher, fp32", f"{BERT}, fp32"
 
-# what a fresh process does, to see what it takes
+# Code that a fresh process runs to load a model, to measure its memory and start.
 BUNDLE = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).predict"
 TORCH = (
     "from distill.models.text_classifier import load; "
-    "it = load(sys.argv[1]); it.model.bf16 = {bf16}; predict = it.predict"
+    "model = load(sys.argv[1]); model.model.bf16 = {bf16}; predict = model.predict"
 )
 ONNX = "from distill.export.onnx import OnnxClassifier; predict = OnnxClassifier(sys.argv[1], 1).predict"
-YARD = "from distill.evaluation.baselines.bert_base import bert_base; predict, _ = bert_base()"
+BERT_BASE = "from distill.evaluation.baselines.bert_base import bert_base; predict, _ = bert_base()"
 JIEBA = "from distill.text.segmentation import Segmenter; predict = lambda texts: list(map(Segmenter().segment, texts))"
-CUT = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).cut"
+SEGMENTER = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).cut"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A run, an empty folder for what is exported only to be timed, and the numbers of threads that are tried."""
+    """A run, an empty folder for exports that are only timed, and the numbers of threads to time with."""
 
     run: Run
     folder: Path
@@ -52,7 +52,10 @@ Maker = Callable[[], Candidate]
 
 
 def makers(bench: Bench) -> Iterator[tuple[str, Maker]]:
-    """Names of all rows in the table's order, and what makes each; a maker raises UserError where that cannot be."""
+    """Names of all rows in the order of the table, each with a function that makes its candidate.
+
+    Such a function raises UserError if the model cannot be timed here.
+    """
     folders = trained_students(bench.run)
     names = {folder: f"student {n}, {folder.parent.name}/{folder.name}" for n, folder in enumerate(folders, 1)}
     for folder, name in names.items() if len(folders) > 1 else [(folders[0], "student")]:
@@ -74,18 +77,18 @@ def makers(bench: Bench) -> Iterator[tuple[str, Maker]]:
 
 
 def bundle(bench: Bench, name: str, folder: Path) -> Candidate:
-    """A student without PyTorch."""
+    """A student's bundle, which needs no PyTorch."""
     from distill import runtime
 
-    shipped = _shipped(bench, folder)
+    path = _exported(bench, folder)
     return Candidate(
         name=f"{name}, bundle",
-        open=lambda threads: runtime.load(shipped, threads=threads).predict,
+        open=lambda threads: runtime.load(path, threads=threads).predict,
         batch=runtime.MAX_SHARD,
         threads=bench.threads,
-        like=f"{name}, PyTorch",
-        child=(BUNDLE, str(shipped)),
-        bytes=size_of(shipped),
+        reference=f"{name}, PyTorch",
+        child=(BUNDLE, str(path)),
+        bytes=size_of(path),
     )
 
 
@@ -98,9 +101,9 @@ def in_torch(
     threads: tuple[int, ...] = (1,),
     device: torch.device = CPU,
     bf16: bool | None = False,
-    like: str = "",
+    reference: str = "",
 ) -> Candidate:
-    """A student or teacher in PyTorch; ``bf16`` is an encoder's precision."""
+    """A student or teacher in PyTorch; ``bf16`` is the precision of a teacher's encoder."""
     classifier = load(folder, run.segmenter).to(device)
     model: Any = classifier.model
     model.bf16 = bf16
@@ -110,7 +113,7 @@ def in_torch(
         batch=PREDICTION_BATCH,
         effort=effort,
         threads=threads,
-        like=like,
+        reference=reference,
         child=(TORCH.format(bf16=bf16), str(folder)) if device == CPU else (),
         bytes=size_of(folder),
     )
@@ -119,10 +122,12 @@ def in_torch(
 def teacher(bench: Bench, name: str, device: torch.device = CPU, bf16: bool | None = False) -> Candidate:
     """The first teacher in PyTorch."""
     if bf16 and not has_fast_bf16(device):
-        raise UserError("this processor does not multiply bfloat16, so it would be slower than fp32")
-    threads, like = bench.threads if device == CPU else (1,), "" if name == TEACHER else TEACHER
+        raise UserError("this processor has no bfloat16 arithmetic, so it would be slower than fp32")
+    threads, reference = bench.threads if device == CPU else (1,), "" if name == TEACHER else TEACHER
     folder = teacher_folders(bench.run)[0]
-    return in_torch(bench.run, name, folder, effort=SLOW, threads=threads, device=device, bf16=bf16, like=like)
+    return in_torch(
+        bench.run, name, folder, effort=SLOW, threads=threads, device=device, bf16=bf16, reference=reference
+    )
 
 
 def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
@@ -137,25 +142,27 @@ def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
         batch=PREDICTION_BATCH,
         effort=SLOW,
         threads=bench.threads,
-        like=TEACHER,
+        reference=TEACHER,
         child=(ONNX, str(path)),
         bytes=size_of(path.parent),
     )
 
 
 def yardstick() -> Candidate:
-    """What all others are compared with."""
-    predict, said = bert_base()
-    return Candidate(YARDSTICK, lambda _: predict, BATCH, SLOWEST, gives_labels=False, child=(YARD,), note=said)
+    """bert-base-chinese, which all others are compared with."""
+    predict, description = bert_base()
+    return Candidate(
+        YARDSTICK, lambda _: predict, BATCH, SLOWEST, gives_labels=False, child=(BERT_BASE,), note=description
+    )
 
 
 def linear(run: Run) -> Candidate:
-    """The linear model over counted words and characters."""
+    """The linear baseline."""
     return _of_classes("LinearSVC", run, run.linear.predict)
 
 
 def fast_text(run: Run) -> Candidate:
-    """The quick classifier that others know."""
+    """fastText, trained here."""
     model = FastText(run.segmented(run.data.train), [example.label for example in run.data.train], run.segmenter)
     return _of_classes("fastText", run, model.predict, model.bytes)
 
@@ -163,16 +170,16 @@ def fast_text(run: Run) -> Candidate:
 def _of_classes(
     name: str, run: Run, classes: Callable[[Sequence[str]], Iterable[int]], size: int | None = None
 ) -> Candidate:
-    """A model that gives class numbers."""
+    """A model that predicts class numbers."""
 
     def predict(texts: Sequence[str]) -> list[str]:
-        return [run.data.labels[place] for place in classes(texts)]
+        return [run.data.labels[index] for index in classes(texts)]
 
     return Candidate(name, lambda _: predict, batch=len(run.data.test), bytes=size)
 
 
 def jieba(run: Run) -> Candidate:
-    """What cuts texts in training, alone."""
+    """The segmentation of training alone."""
     return Candidate(
         "jieba alone",
         lambda _: lambda texts: list(map(run.segmenter.segment, texts)),
@@ -183,21 +190,21 @@ def jieba(run: Run) -> Candidate:
 
 
 def segmenter(bench: Bench, folder: Path) -> Candidate:
-    """What cuts texts in a bundle, alone."""
+    """The segmentation of a bundle alone."""
     from distill import runtime
 
-    shipped = _shipped(bench, folder)
-    cut = runtime.load(shipped).cut
+    path = _exported(bench, folder)
+    segment = runtime.load(path).cut
     return Candidate(
         "bundle's segmenter alone",
-        lambda _: cut,
+        lambda _: segment,
         len(bench.run.data.test),
         gives_labels=False,
-        child=(CUT, str(shipped)),
+        child=(SEGMENTER, str(path)),
     )
 
 
-def _shipped(bench: Bench, folder: Path) -> Path:
-    """A student's bundle, made once."""
+def _exported(bench: Bench, folder: Path) -> Path:
+    """A student's bundle, exported once."""
     target = bench.folder / fingerprint_texts([str(folder)])
     return target if target.exists() else export_bundle(folder, target, segmenter=bench.run.segmenter)

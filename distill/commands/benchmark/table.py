@@ -1,4 +1,4 @@
-"""The stage that times: every model from raw text to label, in one process, as one table."""
+"""The command: times every model from raw text to label in one process and writes the table of speed."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from distill.reporting.speed import Speed, write
 from distill.storage.fingerprints import package_versions, provenance_differences
 
 THREADS = (1, 2)
-OPTIONAL = ("onnxruntime", "fasttext", "fasttext-wheel")
+OPTIONAL_PACKAGES = ("onnxruntime", "fasttext", "fasttext-wheel")
 
 
 def benchmark(run: Run) -> list[Path]:
-    """Time students, teacher, bert-base-chinese and what else labels texts; test labels serve for accuracies alone.
+    """Time students, teacher, baselines and bert-base-chinese; the test labels are used for accuracies only.
 
     Raises:
-        UserError: no student is trained, or a named folder holds none.
+        UserError: no student is trained, or a folder of --student_folder holds none.
     """
-    warnings = [warning for folder in trained_students(run) for warning in _checked(run, folder)]
-    with tempfile.TemporaryDirectory() as exported, _threads_restored() as most:
-        bench = Bench(run, Path(exported), tuple(count for count in THREADS if count <= most))
-        candidates, left_out = _candidates(bench)
+    warnings = [warning for folder in trained_students(run) for warning in _check(run, folder)]
+    with tempfile.TemporaryDirectory() as exported, _threads_restored() as available:
+        bench = Bench(run, Path(exported), tuple(threads for threads in THREADS if threads <= available))
+        candidates, unavailable = _candidates(bench)
         texts = [example.text for example in run.data.test]
         gold = [run.data.labels[example.label] for example in run.data.test]
         measured, failed = measure(candidates, texts, gold)
@@ -47,42 +47,55 @@ def benchmark(run: Run) -> list[Path]:
         rounds=QUICK.rounds,
         versions=_versions(),
         settings=dataclasses.asdict(run.settings),
-        notes=[_sentence(len(texts)), *filter(None, (one.note for one in candidates)), *warnings, *left_out, *failed],
+        notes=[
+            _method(len(texts)),
+            *filter(None, (candidate.note for candidate in candidates)),
+            *warnings,
+            *unavailable,
+            *failed,
+        ],
     )
     text, files = write(speed, run.folder.benchmark)
     log.info("\n%s", text)
     return files
 
 
-def _checked(run: Run, folder: Path) -> list[str]:
-    """Refuse a broken student before minutes of timing, and the run's own of other data; a given one is warned of."""
+def _check(run: Run, folder: Path) -> list[str]:
+    """Check a student before minutes of timing; returns warnings.
+
+    A student of the run must be trained on the run's data; for one of --student_folder there is only a warning.
+
+    Raises:
+        UserError: the student cannot be loaded, or it is the run's and was trained on other data.
+    """
     load_student(folder, run.segmenter)
     if not run.settings.export.student_folder:
         run.check_same_data(folder, "train_student")
     elif provenance_differences(folder, {"data": run.data.fingerprint}):
-        return [f"{folder.name}: trained on other data or another split, so it may know texts of test."]
+        return [f"{folder.name}: trained on other data or another split, so it may have seen texts of test."]
     return []
 
 
 @contextlib.contextmanager
 def _threads_restored() -> Iterator[int]:
-    most = torch.get_num_threads()
+    """PyTorch's number of threads, which is set back at the end."""
+    threads = torch.get_num_threads()
     try:
-        yield most
+        yield threads
     finally:
-        torch.set_num_threads(most)
+        torch.set_num_threads(threads)
 
 
 def _candidates(bench: Bench) -> tuple[list[Candidate], list[str]]:
-    """What can be timed here, and a line for each that cannot."""
-    found, left_out = [], []
+    """The models that can be timed here, and a sentence about each that cannot."""
+    candidates, unavailable = [], []
     for name, make in makers(bench):
         log.info("benchmark: %s", name)
         try:
-            found.append(make())
+            candidates.append(make())
         except UserError as error:
-            left_out.append(f"Left out: {name}. {error.what[:1].upper()}{error.what[1:]}{_hint(error)}.")
-    return found, left_out
+            unavailable.append(f"Left out: {name}. {error.what[:1].upper()}{error.what[1:]}{_hint(error)}.")
+    return candidates, unavailable
 
 
 def _hint(error: UserError) -> str:
@@ -91,21 +104,21 @@ def _hint(error: UserError) -> str:
 
 def _versions() -> dict[str, str]:
     found = package_versions()
-    for name in OPTIONAL:
+    for name in OPTIONAL_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
 
 
-def _sentence(texts: int) -> str:
-    """How and on what it was measured."""
+def _method(texts: int) -> str:
+    """A description of how and on what it was measured."""
     packages = ", ".join(f"{name} {version}" for name, version in _versions().items())
     gpu = f", GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        "From raw text to label, segmentation or word pieces included. All models and numbers of threads took turns, "
-        f"round after round, each after a run to warm up: {QUICK.rounds} rounds over {texts:,} test texts, of "
-        f"BERT-like models {SLOW.rounds} rounds over {min(texts, SLOW.texts)} of them ({YARDSTICK}: "
-        f"{SLOWEST.rounds} over {min(texts, SLOWEST.texts)}), evenly taken. Single texts: {QUICK.singles:,} calls, "
-        f"of BERT-like models {SLOW.singles} ({SLOWEST.singles}). Batches hold texts of like lengths, padded to the "
+        "From raw text to label, segmentation or word pieces included. The rounds of all models and numbers of threads "
+        f"are interleaved, after a warm-up run of each: {QUICK.rounds} rounds over {texts:,} test texts; for BERT-like "
+        f"models {SLOW.rounds} rounds over {min(texts, SLOW.texts)} evenly spaced texts ({YARDSTICK}: {SLOWEST.rounds} "
+        f"rounds over {min(texts, SLOWEST.texts)}). Single texts: {QUICK.singles:,} calls; for BERT-like models "
+        f"{SLOW.singles} ({YARDSTICK}: {SLOWEST.singles}). Batches hold texts of similar lengths, padded to the "
         f"longest. Processor {timing.processor()}{gpu}; {packages}."
     )

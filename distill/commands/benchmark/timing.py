@@ -1,4 +1,4 @@
-"""What is to be timed, and how it becomes the rows of the table of speed."""
+"""Times the candidates of the table of speed and computes its rows."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from typing import Any
 import torch
 
 from distill.errors import UserError
-from distill.evaluation.timing import Predict, Process, Task, fresh_process, in_turns, one_by_one
+from distill.evaluation.timing import Predict, ProcessCost, Task, fresh_process, interleaved_rounds, single_calls
 from distill.progress import with_progress_bar
 from distill.reporting.speed import Measurement
 
-PROCESS_TEXTS = 256
+PROCESS_TEXTS = 256  # that a fresh process labels
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a model is timed: over how many test texts at most, in how many rounds, and calls with one text."""
+    """How long a model is timed.
+
+    Args:
+        texts: number of test texts at most.
+        rounds: over these texts.
+        singles: calls with a single text.
+    """
 
     texts: int
     rounds: int
@@ -34,16 +40,16 @@ class Candidate:
     """A model to be timed.
 
     Args:
-        name: its rows'.
-        open: gives what takes texts, for a number of threads.
-        batch: texts that it takes at once.
+        name: of its rows.
+        open: returns the function to be timed, for a number of threads.
+        batch: number of texts in a batch.
         effort: how long it is timed.
-        threads: a row each.
-        gives_labels: whether what it gives are names of the data's classes.
-        like: name of the candidate whose labels its own should be; "" for none.
-        child: code that makes ``predict`` in a fresh process, and its arguments; () where there is none.
-        bytes: of its files; None where it has none.
-        note: what is to be said of it.
+        threads: numbers of threads, a row for each.
+        gives_labels: whether its outputs are label names of these data.
+        reference: name of the candidate whose labels it should reproduce; "" for none.
+        child: code that defines ``predict`` in a fresh process, and its arguments; () if it cannot be loaded there.
+        bytes: size of its files; None if it has none.
+        note: a sentence for the notes below the table.
     """
 
     name: str
@@ -52,91 +58,114 @@ class Candidate:
     effort: Effort = QUICK
     threads: tuple[int, ...] = (1,)
     gives_labels: bool = True
-    like: str = ""
+    reference: str = ""
     child: tuple[str, ...] = ()
     bytes: int | None = None
     note: str = ""
 
 
+Key = tuple[str, int]  # name of a candidate and number of threads
+
+
 def measure(
     candidates: Sequence[Candidate], texts: Sequence[str], gold: Sequence[str]
 ) -> tuple[list[Measurement], list[str]]:
-    """A row a candidate and number of threads, and a line for each fresh process that failed.
+    """Time all candidates, their rounds interleaved; ``gold`` are the label names of ``texts``.
 
-    All take turns. ``gold`` are the names of the labels of ``texts``.
+    Returns one measurement per candidate and number of threads, and a sentence for each fresh process that failed.
     """
-    pairs = [(one, count) for one in candidates for count in one.threads]
-    opened = {(one.name, count): _with_threads(one.open(count), count) for one, count in pairs}
-    labels = {
-        one.name: [str(label) for label in opened[one.name, max(one.threads)](texts)]
-        for one in with_progress_bar(candidates, "labels", len(candidates), "models")
-        if one.gives_labels
+    pairs = [(candidate, threads) for candidate in candidates for threads in candidate.threads]
+    functions = {
+        (candidate.name, threads): _with_threads(candidate.open(threads), threads) for candidate, threads in pairs
     }
-    found = _timed(pairs, opened, texts)
+    labels = {
+        candidate.name: [str(label) for label in functions[candidate.name, max(candidate.threads)](texts)]
+        for candidate in with_progress_bar(candidates, "labels", len(candidates), "models")
+        if candidate.gives_labels
+    }
+    timed = _timed(pairs, functions, texts)
     processes, failed = _processes(candidates, texts[:PROCESS_TEXTS])
-    rows = [_judged(row, one, labels, gold) for row, (one, _) in zip(found, pairs, strict=True)]
+    rows = [_with_labels(row, candidate, labels, gold) for row, (candidate, _) in zip(timed, pairs, strict=True)]
     return [_with_process(row, processes.get(row.name)) for row in rows], failed
 
 
 def _with_threads(predict: Predict, threads: int) -> Predict:
-    """The same, PyTorch being told its number of threads at each call: others have theirs in between."""
+    """Set PyTorch's number of threads before every call: the rounds of other candidates change it in between."""
 
-    def told(texts: Sequence[str]) -> Any:
+    def predict_with_threads(texts: Sequence[str]) -> Any:
         torch.set_num_threads(threads)
         return predict(texts)
 
-    return told
+    return predict_with_threads
 
 
 def _timed(
-    pairs: Sequence[tuple[Candidate, int]], opened: dict[tuple[str, int], Predict], texts: Sequence[str]
+    pairs: Sequence[tuple[Candidate, int]], functions: Mapping[Key, Predict], texts: Sequence[str]
 ) -> list[Measurement]:
-    """Rows without what only labels and fresh processes tell."""
+    """Rows with times, still without labels and the figures of fresh processes."""
     tasks = {
-        (one.name, count): Task(opened[one.name, count], spaced(texts, one.effort.texts), one.effort.rounds)
-        for one, count in pairs
+        (candidate.name, threads): Task(
+            functions[candidate.name, threads],
+            evenly_spaced(texts, candidate.effort.texts),
+            candidate.effort.rounds,
+        )
+        for candidate, threads in pairs
     }
-    seconds, rows = in_turns(tasks), []
-    for one, count in with_progress_bar(pairs, "single texts", len(pairs), "models"):
-        key = one.name, count
-        few = tasks[key].texts
-        singles = one_by_one(opened[key], few, one.effort.singles) if count == 1 else ()
-        rows.append(Measurement(one.name, count, one.batch, len(few), seconds[key], singles, bytes=one.bytes))
+    seconds, rows = interleaved_rounds(tasks), []
+    for candidate, threads in with_progress_bar(pairs, "single texts", len(pairs), "models"):
+        key = candidate.name, threads
+        sample = tasks[key].texts
+        singles = single_calls(functions[key], sample, candidate.effort.singles) if threads == 1 else ()
+        rows.append(
+            Measurement(
+                name=candidate.name,
+                threads=threads,
+                batch=candidate.batch,
+                texts=len(sample),
+                rounds=seconds[key],
+                singles=singles,
+                bytes=candidate.bytes,
+            )
+        )
     return rows
 
 
-def spaced(texts: Sequence[str], most: int) -> Sequence[str]:
-    """At most ``most`` of the texts, evenly from all of them: a file may be sorted."""
-    return [texts[place * len(texts) // most] for place in range(most)] if len(texts) > most else texts
+def evenly_spaced(texts: Sequence[str], limit: int) -> Sequence[str]:
+    """At most ``limit`` texts, evenly spaced because a file may be sorted."""
+    return [texts[index * len(texts) // limit] for index in range(limit)] if len(texts) > limit else texts
 
 
-def _judged(row: Measurement, one: Candidate, labels: Mapping[str, Sequence[str]], gold: Sequence[str]) -> Measurement:
-    own, like = labels.get(one.name), labels.get(one.like)
-    return dataclasses.replace(row, accuracy=_same(own, gold), labels_equal=_same(own, like))
+def _with_labels(
+    row: Measurement, candidate: Candidate, labels: Mapping[str, Sequence[str]], gold: Sequence[str]
+) -> Measurement:
+    predicted, reference = labels.get(candidate.name), labels.get(candidate.reference)
+    return dataclasses.replace(
+        row, accuracy=_share_equal(predicted, gold), labels_equal=_share_equal(predicted, reference)
+    )
 
 
-def _same(own: Sequence[str] | None, other: Sequence[str] | None) -> float | None:
-    """Share of the places where both are the same."""
-    if own is None or other is None:
+def _share_equal(labels: Sequence[str] | None, others: Sequence[str] | None) -> float | None:
+    """Share of positions with equal labels."""
+    if labels is None or others is None:
         return None
-    return sum(mine == yours for mine, yours in zip(own, other, strict=True)) / len(own)
+    return sum(label == other for label, other in zip(labels, others, strict=True)) / len(labels)
 
 
-def _processes(candidates: Sequence[Candidate], texts: Sequence[str]) -> tuple[dict[str, Process], list[str]]:
-    """What each takes that a fresh process can load, one after the other."""
-    found, failed = {}, []
-    loadable = [one for one in candidates if one.child]
-    for one in with_progress_bar(loadable, "fresh processes", len(loadable), "models"):
-        code, *arguments = one.child
+def _processes(candidates: Sequence[Candidate], texts: Sequence[str]) -> tuple[dict[str, ProcessCost], list[str]]:
+    """Measure the candidates that a fresh process can load, one after the other; and sentences about failures."""
+    costs, failed = {}, []
+    loadable = [candidate for candidate in candidates if candidate.child]
+    for candidate in with_progress_bar(loadable, "fresh processes", len(loadable), "models"):
+        code, *arguments = candidate.child
         try:
-            found[one.name] = fresh_process(code, arguments, texts)
+            costs[candidate.name] = fresh_process(code, arguments, texts)
         except UserError as error:
-            failed.append(f"Memory and start were not measured: {one.name}. {error.what}.")
-    return found, failed
+            failed.append(f"Memory and start were not measured: {candidate.name}. {error.what}.")
+    return costs, failed
 
 
-def _with_process(row: Measurement, process: Process | None) -> Measurement:
-    """The process has one thread."""
-    if process is None or row.threads > 1:
+def _with_process(row: Measurement, cost: ProcessCost | None) -> Measurement:
+    """The row with one thread gets the figures of the process, which has one thread."""
+    if cost is None or row.threads > 1:
         return row
-    return dataclasses.replace(row, memory_mb=process.memory_mb, start_s=process.start_s)
+    return dataclasses.replace(row, memory_mb=cost.memory_mb, start_s=cost.start_s)

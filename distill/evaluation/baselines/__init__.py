@@ -1,1 +1,1 @@
-"""Models that students are compared with: LinearSVC, fastText, bert-base-chinese."""
+"""Models that students are compared with: a linear SVM, fastText, bert-base-chinese."""

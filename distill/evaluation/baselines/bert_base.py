@@ -1,4 +1,4 @@
-"""bert-base-chinese as the yardstick of speed: its shape decides how long it takes, its weights do not."""
+"""bert-base-chinese as the reference for speed: its time depends on its shape, not on its weights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from distill.models.teacher import Teacher, WordpieceTokenizer, build
 NAME = "bert-base-chinese"
 FOLDER = Path("bert_pretrain", NAME)
 BATCH = 32
-CLASSES = 2  # of an untrained classifier, a ten-thousandth of the work
-VOCABULARY = 21_128  # of bert-base-chinese; all else is as BertConfig has it
+CLASSES = 2  # of an untrained classifier, 0.01 % of the work
+VOCABULARY = 21_128  # of bert-base-chinese; its other sizes are the defaults of BertConfig
 SETTINGS = TeacherSettings(max_length=64)
 HAN = range(0x4E00, 0x9FA6)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -25,18 +25,18 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def bert_base(
     folder: Path = FOLDER, config: BertConfig | None = None
 ) -> tuple[Callable[[Sequence[str]], list[int]], str]:
-    """What labels raw texts as bert-base-chinese would, in fp32 on the processor, and a sentence that says what it is.
+    """A function that labels raw texts with bert-base-chinese in fp32 on the CPU, and a sentence that describes it.
 
-    Batches of ``BATCH`` texts of like lengths, padded to their longest, word pieces included. Weights and tokenizer
-    are those of ``folder`` where it is there. Else weights are random, of ``config``, and :func:`stand_in` cuts texts.
+    Batches hold ``BATCH`` texts of similar lengths, padded to the longest. If ``folder`` exists, its weights and
+    tokenizer are used; otherwise the weights are random, of ``config``, and the tokenizer is :func:`stand_in`.
     """
-    model, pieces = build(str(folder), SETTINGS, CLASSES) if folder.is_dir() else _random(config)
+    model, wordpieces = build(str(folder), SETTINGS, CLASSES) if folder.is_dir() else _random(config)
     model.bf16 = False
 
     def predict(texts: Sequence[str]) -> list[int]:
-        return [int(label) for label in predict_logits(model, pieces.encode(texts), batch_size=BATCH).argmax(1)]
+        return [int(label) for label in predict_logits(model, wordpieces.encode(texts), batch_size=BATCH).argmax(1)]
 
-    return predict, _said(folder)
+    return predict, _description(folder)
 
 
 def _random(config: BertConfig | None) -> tuple[Teacher, WordpieceTokenizer]:
@@ -47,16 +47,16 @@ def _random(config: BertConfig | None) -> tuple[Teacher, WordpieceTokenizer]:
 
 
 def stand_in(max_length: int) -> WordpieceTokenizer:
-    """BERT's own tokenizer over Chinese characters alone: what it does not know, a word or a sign, is one piece."""
-    pieces = {piece: place for place, piece in enumerate([*SPECIAL, *map(chr, HAN)])}
-    return WordpieceTokenizer(BertTokenizerFast(vocab=pieces), "", max_length)
+    """BERT's tokenizer with a vocabulary of Chinese characters: any other word or sign is one unknown piece."""
+    vocabulary = {piece: index for index, piece in enumerate([*SPECIAL, *map(chr, HAN)])}
+    return WordpieceTokenizer(BertTokenizerFast(vocab=vocabulary), "", max_length)
 
 
-def _said(folder: Path) -> str:
+def _description(folder: Path) -> str:
     if folder.is_dir():
         return f"{NAME}: its own weights and tokenizer, without fine-tuning; timing only."
     return (
-        f"{NAME}: its shape with random weights, timing only. There is no {folder.as_posix()}, so a stand-in cuts the "
-        "texts: a Chinese character is a piece, and a Latin word or number is one, where the true tokenizer makes one "
-        "or more."
+        f"{NAME}: its shape with random weights, timing only. {folder.as_posix()} does not exist, so a stand-in "
+        "tokenizer is used: every Chinese character and every Latin word or number is one piece, where the real "
+        "tokenizer may split a word into several."
     )

@@ -1,4 +1,4 @@
-"""fastText (Joulin et al., 1607.01759) over jieba's words: the quick classifier that others know. Optional."""
+"""fastText (Joulin et al., arXiv 1607.01759) over jieba's words: a widely known fast classifier. Optional."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SETTINGS = {"dim": 100, "epoch": 10, "lr": 0.5, "wordNgrams": 2, "minn": 1, "max
 
 
 class FastText:
-    """The package ``fasttext``, one thread and a fixed seed, so that it learns the same every time.
+    """A classifier of the package ``fasttext``, trained with one thread and a fixed seed to be reproducible.
 
     Args:
-        segmented: words of the texts to learn from.
+        segmented: words of the training texts.
         labels: their class numbers.
         segmenter: for the texts to predict.
 
@@ -37,12 +37,12 @@ class FastText:
     def predict(self, texts: Sequence[str]) -> list[int]:
         """Class numbers of raw texts, segmentation included."""
         lines = [_line(self._segmenter.segment(text)).encode("utf-8", "replace").decode() for text in texts]
-        found, _ = self._model.predict(lines)  # of a list: of a single text it fails with NumPy 2
-        return [int(labels[0].removeprefix(LABEL)) if labels else 0 for labels in found]
+        labels_of_lines, _ = self._model.predict(lines)  # a list: with NumPy 2 it fails for a single text
+        return [int(labels[0].removeprefix(LABEL)) if labels else 0 for labels in labels_of_lines]
 
     @property
     def bytes(self) -> int:
-        """Size of the file that it would be saved in."""
+        """Size of its model file."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.bin")
             self._model.save_model(str(path))
@@ -50,7 +50,7 @@ class FastText:
 
 
 def _line(words: Sequence[str]) -> str:
-    return " ".join(" ".join(words).split())  # a line's end inside would make two texts of one
+    return " ".join(" ".join(words).split())  # a line break would split the text in two
 
 
 def _package() -> Any:
@@ -58,5 +58,5 @@ def _package() -> Any:
         import fasttext
     except ImportError as error:
         raise UserError("the package fasttext is not installed", None, "pip install fasttext-wheel") from error
-    fasttext.FastText.eprint = lambda *_: None  # it warns of its own API's change at every load
+    fasttext.FastText.eprint = lambda *_: None  # suppresses a warning at every load
     return fasttext

@@ -1,6 +1,6 @@
-"""The floor: what a linear model over counted words and characters reaches, without vectors, network or teacher.
+"""The linear baseline: an SVM over TF-IDF features, without word vectors, network or teacher.
 
-A student that does not beat it has no reason to be there.
+A student that does not beat it is not worth its cost.
 """
 
 from __future__ import annotations
@@ -22,28 +22,30 @@ from distill.text.segmentation import Segmenter
 CS = (0.05, 0.1, 0.2, 0.5, 1.0)
 CHARACTERS = (1, 4)  # lengths of the character n-grams
 FOLDS = 5
-CHUNK = 16_384  # texts whose features are in memory together
+CHUNK = 16_384  # texts whose features are in memory at a time
 
 Labels = Sequence[int] | NDArray[np.int64]
 Segmented = Sequence[Sequence[str]]
 
 
 def words_and_pairs(words: Sequence[str]) -> list[str]:
-    """The words of a text and its pairs of neighbours."""
+    """The words of a text and its pairs of adjacent words."""
     return [*words, *(f"{first} {second}" for first, second in itertools.pairwise(words))]
 
 
 class LinearBaseline:
     """Linear SVM over TF-IDF of words, pairs of words and 1 to 4 characters; its C is chosen on dev.
 
-    After :meth:`fit`: ``c`` the chosen C, ``dev_accuracy`` what it reached on dev (a share), ``dev_right`` (texts,) for
-    which dev texts it is right, ``seconds`` from texts and
-    words to the chosen model, all C's included.
+    After :meth:`fit`: ``c`` is the chosen C, ``dev_accuracy`` its accuracy on dev (a share), ``dev_right`` (texts,)
+    marks the dev texts that it gets right, and ``seconds`` is the time of :meth:`fit` for all values of C.
+
+    Args:
+        segmenter: for the texts to predict.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
-        # sublinear: a word that comes twice does not count twice as much
+        # sublinear: a term frequency counts by its logarithm
         self._words = TfidfVectorizer(analyzer=words_and_pairs, sublinear_tf=True)
         self._characters = TfidfVectorizer(analyzer="char", ngram_range=CHARACTERS, sublinear_tf=True)
         self._svm = LinearSVC()
@@ -62,15 +64,19 @@ class LinearBaseline:
         dev_segmented: Segmented,
         dev_labels: Labels,
     ) -> LinearBaseline:
-        """Learn from ``texts`` and their words (as the segmenter gives them); the first of equally good C's wins."""
+        """Train on ``texts`` and their words; of equally good values of C the first is chosen.
+
+        Raises:
+            UserError: all texts have the same label.
+        """
         if len(set(map(int, labels))) < 2:
-            raise UserError("the floor needs texts of two classes to learn from")
+            raise UserError("the linear baseline needs training texts of at least two classes")
         started = time.perf_counter()
         self._words.fit(segmented)
         self._characters.fit(texts)
         features, dev = self._features(texts, segmented), self._features(dev_texts, dev_segmented)
         self.dev_accuracy = -1.0
-        for c in with_progress_bar(CS, "floor", len(CS), "models"):
+        for c in with_progress_bar(CS, "LinearSVC", len(CS), "models"):
             svm = LinearSVC(C=c, random_state=0).fit(features, labels)
             right = svm.predict(dev) == np.asarray(dev_labels)
             if right.mean() > self.dev_accuracy:
@@ -85,7 +91,7 @@ class LinearBaseline:
         return np.asarray(self._svm.predict(features), dtype=np.int64)
 
     def scores(self, texts: Sequence[str], segmented: Segmented, classes: int) -> NDArray[np.float32]:
-        """Distances from the hyperplanes, shape (texts, classes); those of a text have mean 0."""
+        """Distances from the hyperplanes, (texts, classes); the scores of a text have mean 0."""
         parts = [np.empty((0, classes), np.float32)]
         for start in range(0, len(texts), CHUNK):
             part = slice(start, start + CHUNK)
@@ -95,10 +101,10 @@ class LinearBaseline:
     def held_out_scores(
         self, texts: Sequence[str], segmented: Segmented, labels: Labels, classes: int
     ) -> NDArray[np.float32]:
-        """Scores (texts, classes) of the texts that :meth:`fit` learned from, each by a model that has not seen it.
+        """Scores (texts, classes) of the training texts, each from a model that was not trained on it.
 
-        There are five such models, of the chosen C, each trained on four fifths of every class (cross-validation). A
-        text of a class that its model has not seen scores lowest there.
+        Five-fold cross-validation with the chosen C, stratified by class. A class that is missing in the training texts
+        of a fold gets the lowest score.
         """
         features, gold = self._features(texts, segmented), np.asarray(labels)
         scores = np.zeros((len(gold), classes), np.float32)
@@ -106,10 +112,10 @@ class LinearBaseline:
         fold = np.empty(len(gold), np.int64)
         fold[shuffled[np.argsort(gold[shuffled], kind="stable")]] = np.arange(len(gold)) % FOLDS
         for number in with_progress_bar(range(FOLDS), "LinearSVC, held out", FOLDS, "models"):
-            seen, unseen = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            if len(unseen) and len(np.unique(gold[seen])) > 1:
-                svm = LinearSVC(C=self.c, random_state=0).fit(features[seen], gold[seen])
-                scores[unseen] = _scores(svm, features[unseen], classes)
+            train, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            if len(held_out) and len(np.unique(gold[train])) > 1:
+                svm = LinearSVC(C=self.c, random_state=0).fit(features[train], gold[train])
+                scores[held_out] = _scores(svm, features[held_out], classes)
         return scores
 
     @property
@@ -118,13 +124,13 @@ class LinearBaseline:
         return int(self._svm.coef_.size + self._svm.intercept_.size)
 
     def _features(self, texts: Sequence[str], segmented: Segmented) -> csr_matrix:
-        """TF-IDF (texts, words and pairs and character n-grams), sparse."""
+        """TF-IDF of words, word pairs and character n-grams, sparse (texts, features)."""
         return hstack([self._words.transform(segmented), self._characters.transform(texts)], format="csr")
 
 
 def _scores(svm: LinearSVC, features: csr_matrix, classes: int) -> NDArray[np.float32]:
     distances = svm.decision_function(features)
-    if distances.ndim == 1:  # of two classes, from the one hyperplane between them
+    if distances.ndim == 1:  # two classes have a single hyperplane
         distances = np.stack([-distances, distances], axis=1) / 2
     scores = np.repeat(distances.min(axis=1, keepdims=True), classes, axis=1)
     scores[:, svm.classes_] = distances
