@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from distill.commands.distillation import teacher_warning
-from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, history, labels_of, size_of
+from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
 from distill.commands.model_cards import add_results
+from distill.commands.saved_models import history, size_of
 from distill.commands.teachers import model_fingerprints, open_teacher, teacher_folders
 from distill.data import Example
 from distill.errors import UserError

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from distill.commands.evaluate import evaluation_context
-from distill.commands.experiment import Run, train_seconds
+from distill.commands.experiment import Run
+from distill.commands.saved_models import train_seconds
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import open_teacher, teacher_folders
 from distill.evaluation import timing

@@ -1,10 +1,9 @@
-"""What the commands share: the data, texts, weights and folder of a run, and how its models are saved."""
+"""What the commands share: the data, texts, weights and folder of a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -31,23 +30,20 @@ from distill.data import (
 from distill.data.augmentation import augmented
 from distill.errors import UserError
 from distill.evaluation.baselines.linear_svm import LinearBaseline
-from distill.export import model_card
-from distill.export.model_card import Card
 from distill.models.pretrained import Pretrained, resolve
 from distill.progress import log, with_progress_bar
 from distill.reporting.results import data_sentence
-from distill.storage.atomic import write_folder, write_json
-from distill.storage.fingerprints import PROVENANCE_FILE, fingerprint_texts, package_versions, provenance_differences
+from distill.storage.atomic import write_json
+from distill.storage.fingerprints import fingerprint_texts, package_versions, provenance_differences
 from distill.storage.run_folder import RunFolder, remove_leftovers
 from distill.text.segmentation import Segmenter
 from distill.text.word_vectors import VectorReader, find_vectors
 from distill.training import defaults, distributed, tensorboard
-from distill.training.trainer import Evaluation, ignore_evaluation, write_log
+from distill.training.trainer import Evaluation, ignore_evaluation
 
 COMMAND = "python distill.py --mode"
 TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"  # kinds of models, and names of their folders
 MAX_SENTENCE_LENGTH = 36  # characters of a general sentence: about as long as a headline
-LOG = "log.jsonl"  # the evaluations of a model's training, in its folder
 
 
 class Run:
@@ -267,48 +263,3 @@ def row_folders(run: Run, name: str) -> tuple[Path, ...]:
     """Folders of the students in one row of a comparison, one per seed."""
     row, first = run.folder.compare / re.sub(r"[^\w+.-]+", "_", name), run.settings.run.seed
     return tuple(row / f"seed.{seed}" for seed in range(first, first + run.settings.run.seeds))
-
-
-def saved_accuracy(run: Run, accuracies: Sequence[float]) -> float:
-    """The dev accuracy of the weights that were saved, given those of all evaluations."""
-    return accuracies[-1] if defaults.keeps_last_weights(run.data) else max(accuracies)
-
-
-def train_seconds(folder: Path) -> float:
-    """Duration of a model's training, evaluations included."""
-    return float(history(folder)[-1]["seconds"])
-
-
-def history(folder: Path) -> list[dict[str, Any]]:
-    """The evaluations in a trained model's log."""
-    return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of the files that are needed to run a model."""
-    not_needed = (LOG, PROVENANCE_FILE, model_card.FILE)
-    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in not_needed)
-
-
-def save_model(
-    name: str,
-    folder: Path,
-    save: Callable[[Path], None],
-    evaluations: Sequence[Evaluation],
-    provenance: dict[str, Any],
-    *,
-    dev_accuracy: float,
-    card: Card,
-) -> None:
-    """Write a trained model's folder atomically: the files that ``save`` writes, its log, card and provenance.
-
-    In a launch of several processes all hold the same model: the first writes it, and the others wait.
-    """
-    if distributed.rank() == 0:
-        with write_folder(folder) as temporary:
-            save(temporary)
-            write_log(temporary / LOG, evaluations)
-            write_json(temporary / PROVENANCE_FILE, provenance)
-            model_card.write(temporary, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(temporary))
-    distributed.barrier()
-    log.info("%s: dev accuracy %.4f", name, dev_accuracy)

@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of, size_of
+from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
 from distill.commands.model_cards import bundle_card
+from distill.commands.saved_models import size_of
 from distill.errors import UserError
 from distill.export import hub
 from distill.export.bundle import export_bundle

@@ -6,7 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from distill.commands.experiment import DISTILLED, TEACHER, Run, size_of
+from distill.commands.experiment import DISTILLED, TEACHER, Run
+from distill.commands.saved_models import size_of
 from distill.commands.student_spec import StudentSpec
 from distill.errors import UserError
 from distill.export import model_card

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.commands.experiment import COMMAND, DISTILLED, LOG, TEACHER, Run
+from distill.commands.experiment import COMMAND, DISTILLED, TEACHER, Run
+from distill.commands.saved_models import LOG
 from distill.data import UNLABELLED, Example, example_id
 from distill.errors import UserError
 from distill.models import teacher

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from distill.commands.distillation import choose_linear_weight, choose_objective, target_logits
-from distill.commands.experiment import ALONE, DISTILLED, Run, labels_of, save_model, saved_accuracy
+from distill.commands.experiment import ALONE, DISTILLED, Run, labels_of
 from distill.commands.model_cards import student_card
+from distill.commands.saved_models import save_model, saved_accuracy
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import hint_targets, teacher_folders, teacher_word_vectors
 from distill.config import STUDENTS

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.commands.experiment import TEACHER, Run, fingerprint_examples, labels_of, save_model
+from distill.commands.experiment import TEACHER, Run, fingerprint_examples, labels_of
 from distill.commands.model_cards import teacher_card
+from distill.commands.saved_models import save_model
 from distill.commands.teachers import checked_teachers, model_fingerprints, teacher_logits
 from distill.config import FROM_DATA, TeacherSettings
 from distill.data import Example, stratified_split

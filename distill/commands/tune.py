@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from distill.commands.experiment import Run, history, saved_accuracy
+from distill.commands.experiment import Run
+from distill.commands.saved_models import history, saved_accuracy
 from distill.commands.student_spec import StudentSpec
 from distill.commands.train_student import spec_of, train_seeds
 from distill.config import flag_of

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill.cli import main
-from distill.commands.experiment import size_of
 from distill.commands.model_cards import card_of
+from distill.commands.saved_models import size_of
 from distill.commands.teachers import model_fingerprints
 from distill.export import model_card
 from distill.export.model_card import FILE, Card

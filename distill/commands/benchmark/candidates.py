@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, Candidate, Effort
-from distill.commands.experiment import Run, size_of
+from distill.commands.experiment import Run
 from distill.commands.export import trained_students
+from distill.commands.saved_models import size_of
 from distill.commands.teachers import teacher_folders
 from distill.errors import UserError
 from distill.evaluation.baselines.bert_base import BATCH, bert_base
