@@ -35,11 +35,11 @@ def with_chosen_settings(settings: Settings) -> Settings:
     """
     opened = Run(settings)
     prepare(opened)
-    taught = not settings.objective.is_alone
-    transfer = opened.transfer_settings if taught else settings.transfer
-    student = opened.student_settings(taught=taught)
+    has_teacher = not settings.objective.is_alone
+    transfer = opened.transfer_settings if has_teacher else settings.transfer
+    student = opened.student_settings(has_teacher=has_teacher)
     if not settings.transfer.unlabeled and not settings.transfer.augment:
-        general = transfer.general_words + transfer.general_sentences if taught else 0
+        general = transfer.general_words + transfer.general_sentences if has_teacher else 0
         epochs = defaults.student_epochs(student, len(opened.data.train) + general, general)
         student = dataclasses.replace(student, epochs=epochs)
     return dataclasses.replace(settings, teacher=opened.teacher_settings, transfer=transfer, student=student)

@@ -138,7 +138,7 @@ class _Rows:
                 name=name,
                 objective=LABELS if objective.is_alone else objective.objective,
                 spec=StudentSpec(
-                    self.run.student_settings(student, taught=bool(teachers)),
+                    self.run.student_settings(student, has_teacher=bool(teachers)),
                     objective,
                     general=self.run.general if teachers and not STUDENTS[student].transductive else (),
                     linear_weight=self.linear_weight(teachers),

@@ -141,9 +141,9 @@ class Run:
         settings = self.settings.teacher
         return defaults.teacher_settings(settings, self.data, len(self.extra) if settings.taught_by else 0)
 
-    def student_settings(self, architecture: str = "", *, taught: bool) -> StudentSettings:
+    def student_settings(self, architecture: str = "", *, has_teacher: bool) -> StudentSettings:
         """A student's settings; they depend on its network and on whether it has a teacher."""
-        return defaults.student_settings(self.settings.student, self.data, architecture, has_teacher=taught)
+        return defaults.student_settings(self.settings.student, self.data, architecture, has_teacher=has_teacher)
 
     @functools.cached_property
     def transfer_settings(self) -> TransferSettings:

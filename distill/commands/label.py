@@ -14,7 +14,7 @@ from distill.training import defaults
 def label(run: Run) -> list[Path]:
     """Cache the teachers' logits for the transfer set and dev; list confident disagreements with the labels as CSV."""
     folders = teacher_folders(run)
-    if run.student_settings(taught=True).vectors.startswith(defaults.FROM_TEACHER):
+    if run.student_settings(has_teacher=True).vectors.startswith(defaults.FROM_TEACHER):
         logits_and_vectors(run, folders[0], run.transfer_set)  # one pass computes both
     doubted: list[Suspect] = []
     logits = {"train": teacher_logits(run, folders, run.transfer_set)}  # the train texts come first

@@ -1,4 +1,4 @@
-"""Folders of trained models: how they are written, and what their logs and files say."""
+"""Folders of trained models: writing them, and reading their logs and sizes."""
 
 from __future__ import annotations
 

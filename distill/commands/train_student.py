@@ -55,7 +55,7 @@ def spec_of(run: Run, alone: bool = False) -> StudentSpec:
     teachers = teacher_folders(run) if settings.objective.needs_teacher else ()
     objective = settings.objective if alone else choose_objective(run, teachers)
     return StudentSpec(
-        run.student_settings(taught=bool(teachers)),
+        run.student_settings(has_teacher=bool(teachers)),
         objective,
         teachers,
         extra=() if objective.is_alone else run.extra,

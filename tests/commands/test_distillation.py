@@ -108,7 +108,7 @@ def test_train_texts_are_scored_by_models_that_have_not_seen_them(
     assert np.array_equal(scores[0], run.linear.scores([dev[0].text], run.segmented(dev[:1]), 3)[0])
     teachers = (finished_run / "teacher",)
     spec = StudentSpec(
-        run.student_settings("average", taught=False), run.settings.objective, teachers, linear_weight=2.0
+        run.student_settings("average", has_teacher=False), run.settings.objective, teachers, linear_weight=2.0
     )
     taught = _StudentTrainer(run, spec).train.teacher_logits
     assert taught is not None and torch.equal(taught, target_logits(run, teachers, train, 2.0))

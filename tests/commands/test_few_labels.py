@@ -93,7 +93,7 @@ def test_general_texts_get_their_share_of_an_epoch(
     transfer = TransferSettings(general_words=30, general_sentences=0, general_share=0.25)
     run = Run(Settings(run=RunSettings(run=str(few_labels_run)), data=data, transfer=transfer))
     spec = StudentSpec(
-        run.student_settings("average", taught=False), run.settings.alone().objective, general=run.general
+        run.student_settings("average", has_teacher=False), run.settings.alone().objective, general=run.general
     )
     chances = _StudentTrainer(run, spec)._sampling_weights()
     assert chances is not None and len(run.general) == 30
@@ -108,7 +108,7 @@ def test_stratified_sampling_draws_every_class_equally_often(tmp_path: Path) -> 
     data = dataclasses.replace(Settings().data, data=str(tmp_path))
     student = StudentSettings(sampling="stratified", architecture="average")
     run = Run(Settings(run=RunSettings(run=str(tmp_path / "run")), data=data, student=student))
-    spec = StudentSpec(run.student_settings(taught=False), run.settings.alone().objective)
+    spec = StudentSpec(run.student_settings(has_teacher=False), run.settings.alone().objective)
     trainer = _StudentTrainer(run, spec)
     chances = trainer.train.sampling_weights
     assert chances is not None
