@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ from safetensors.numpy import save
 
 from distill.errors import UserError
 from distill.export.trie import lexicon_arrays
-from distill.models.checkpoint import load_word_student
+from distill.models.checkpoint import load_word_student, recorded_segmenter
 from distill.models.registry import architecture_of
 from distill.models.student import Arrays, Student
 from distill.models.tokenizer import WordTokenizer
 from distill.runtime import schema
 from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, FORMAT, checksum
 from distill.storage.atomic import write_file, write_folder, write_json
-from distill.storage.run_folder import STUDENT_CARD
 from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary
 
@@ -60,8 +58,7 @@ def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf, segm
 
 def _check_segmenter(student: Path, segmenter: Segmenter) -> None:
     """Refuse a segmenter other than the one that the student was trained with."""
-    trained = json.loads((student / STUDENT_CARD).read_text(encoding="utf-8"))["segmenter"]
-    if mismatch := segmenter.mismatch(trained):
+    if mismatch := segmenter.mismatch(recorded_segmenter(student)):
         raise UserError(mismatch, student, "give the same --user_dict and version of jieba, or train it again")
 
 

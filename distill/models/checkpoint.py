@@ -84,6 +84,12 @@ def load_word_student(
     return model, tokenizer, labels, temperature
 
 
+def recorded_segmenter(folder: Path) -> dict[str, str]:
+    """The segmenter that a student over words was trained with, as :attr:`Segmenter.identity` describes it."""
+    segmenter: dict[str, str] = json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))["segmenter"]
+    return segmenter
+
+
 def _read_card(folder: Path) -> dict[str, Any]:
     """The card, if every file that its architecture needs is there."""
     path = folder / STUDENT_CARD

@@ -6,7 +6,7 @@ The table of architectures is :data:`distill.config.students.STUDENTS`; a new st
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,7 @@ def student_class(architecture: str) -> type[SavedStudent]:
     Raises:
         KeyError: there is no such architecture.
     """
-    module, _, name = STUDENTS[architecture].network.partition(":")
-    network: type[SavedStudent] = getattr(import_module(module), name)
+    network: type[SavedStudent] = resolve_name(STUDENTS[architecture].network)
     return network
 
 

@@ -1,7 +1,7 @@
 """The registry of networks, and the network of a bundle with its classifier; see kernels/student.c.
 
 A new network is a module like ``average`` (which fills in the struct of a kernel like ``kernels/average.c``) and a line
-in ``NETWORKS``.
+in ``NETWORKS``; :mod:`distill.runtime.schema` describes its arrays.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import logging
 import math
 import warnings
@@ -25,13 +24,13 @@ from torch import Tensor, nn
 from distill.errors import UserError
 from distill.export.onnx.classifier import TOKENIZER_FILE, OnnxClassifier, card_of, first_line, import_optional
 from distill.export.onnx.tensors import SIGNATURES, Signature
-from distill.models.checkpoint import load_word_student
+from distill.models.checkpoint import load_word_student, recorded_segmenter
 from distill.models.teacher import WordpieceTokenizer, load_teacher_parts
 from distill.models.text_classifier import TextClassifier
 from distill.models.tokenizer import WordTokenizer
 from distill.progress import log
 from distill.storage.atomic import write_file, write_folder, write_json
-from distill.storage.run_folder import STUDENT_CARD, VOCABULARY
+from distill.storage.run_folder import VOCABULARY
 from distill.text.segmentation import Segmenter
 
 OPSET = 17  # the first with LayerNormalization
@@ -51,7 +50,7 @@ def export_student(folder: Path, target: Path, segmenter: Segmenter | None = Non
     card = {
         "max_length": tokenizer.max_length,
         "ngrams": tokenizer.ngram_buckets,
-        "segmenter": json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))["segmenter"],
+        "segmenter": recorded_segmenter(folder),
     }
     with write_folder(target) as temporary:
         tokenizer.vocabulary.save(temporary / VOCABULARY)
