@@ -23,7 +23,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from distill.config import FROM_DATA, TeacherSettings
 from distill.errors import UserError
-from distill.models.pretrained import PROMPTS
+from distill.models.pretrained import PROMPTS_FILE
 from distill.storage.atomic import write_file, write_json
 from distill.storage.run_folder import TEACHER_CARD, TEACHER_HEAD, TRAIN_TEACHER
 from distill.text.batching import Batch, ModelOutput, PackedIds, masked_mean
@@ -183,9 +183,9 @@ def _load_encoder(source: str) -> tuple[Any, Any]:
 
 def _prefix(folder: Path) -> str:
     """The text that the weights expect before every input, from the file of sentence-transformers; mostly empty."""
-    if not (folder / PROMPTS).is_file():
+    if not (folder / PROMPTS_FILE).is_file():
         return ""
-    prompts = json.loads((folder / PROMPTS).read_text(encoding="utf-8"))
+    prompts = json.loads((folder / PROMPTS_FILE).read_text(encoding="utf-8"))
     return str((prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")) or "")
 
 

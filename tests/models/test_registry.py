@@ -58,6 +58,10 @@ def test_one_line_adds_a_student(tiny_flags: list[str], tmp_path: Path, monkeypa
     assert np.mean(np.array(student.predict(texts)) == labels) > 0.9
     with pytest.raises(UserError, match="the runtime has no network for Toy"):
         export_bundle(folder, tmp_path / "bundle")
+    monkeypatch.setattr(Toy, "bundle_network", lambda self: ({}, {}))
+    with pytest.raises(UserError, match="unknown network 'toy', one of bilstm, textcnn, average is needed"):
+        export_bundle(folder, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_an_unknown_student_is_refused(tiny_flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import NETWORKS
 from numpy.typing import NDArray
 
+from distill.config import StudentSettings
 from distill.errors import UserError
+from distill.export.bundle import network_arrays
+from distill.models import registry
+from distill.models.student import Student
 from distill.runtime import schema
 from distill.runtime.bundle import read_bundle
 
@@ -33,6 +38,20 @@ def arrays() -> Arrays:
 def test_an_older_bundle_matches(card: dict[str, Any], arrays: Arrays) -> None:
     assert schema.faults(card, arrays) == []
     assert {spec.name for spec in schema.specs_of(card)} == set(arrays)
+
+
+@pytest.mark.parametrize("ngrams", [0, 64])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_arrays_of_every_network_match(name: str, ngrams: int, arrays: Arrays) -> None:
+    words = ["<pad>", "<unk>", *(f"w{i}" for i in range(83))]
+    settings = StudentSettings(hidden=7, ngrams=ngrams, **NETWORKS[name])
+    student = registry.build(settings, np.ones((85, 10), np.float32), words, 3).for_inference()
+    assert isinstance(student, Student)
+    network, exported = network_arrays(student)
+    exported |= {key: array for key, array in arrays.items() if key.startswith("lexicon.")}
+    card = {"network": network, "labels": ["a", "b", "c"], "ngram_characters": 4 * ngrams}
+    assert schema.faults(card, exported) == []
+    assert {spec.name for spec in schema.specs_of(card)} == set(exported)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from distill.storage.fingerprints import fingerprint_file, fingerprint_texts
 
 FOLDER = Path("bert_pretrain")
 BUNDLED = "multilingual-e5-small"
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model")
-PROMPTS = "config_sentence_transformers.json"  # of sentence-transformers: the prefix of every text
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model")
+PROMPTS_FILE = "config_sentence_transformers.json"  # of sentence-transformers: the prefix of every text
 OTHER_WEIGHTS = (
     "put a checkpoint into bert_pretrain/, or --teacher_model bert-base-chinese where the Hub can be reached"
 )
@@ -72,9 +72,9 @@ def _checkpoint(path: Path, why: str) -> Pretrained:
     if not path.is_dir():
         raise UserError("a checkpoint is a folder, this is a file", path, "--teacher_model FOLDER")
     missing = [] if (path / "config.json").is_file() else ["config.json"]
-    if not any((path / name).is_file() for name in WEIGHTS):
-        missing.append(WEIGHTS[0])
-    if not any((path / name).is_file() for name in TOKENIZERS):
+    if not any((path / name).is_file() for name in WEIGHT_FILES):
+        missing.append(WEIGHT_FILES[0])
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):
         missing.append("a tokenizer (tokenizer.json or vocab.txt)")
     if missing:
         present = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
@@ -82,7 +82,9 @@ def _checkpoint(path: Path, why: str) -> Pretrained:
         if (path / "pytorch_model.bin").is_file():
             hint += "; pytorch_model.bin is a pickle and is not opened"
         raise UserError(f"not a checkpoint: {', '.join(missing)} missing, there is {present}", path, hint)
-    files = {path / name for name in ("config.json", *TOKENIZERS, PROMPTS)} | set(path.glob("model*.safetensors"))
+    files = {path / name for name in ("config.json", *TOKENIZER_FILES, PROMPTS_FILE)} | set(
+        path.glob("model*.safetensors")
+    )
     prints = [fingerprint_file(file) for file in sorted(files) if file.is_file()]
     return Pretrained(str(path), fingerprint_texts(prints), why)
 
