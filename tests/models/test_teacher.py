@@ -147,7 +147,7 @@ def test_no_texts_make_no_ids(tiny_bert: Path) -> None:
     assert isinstance(tokenizer.encode([]), PackedIds) and len(tokenizer.encode([])) == 0
 
 
-def test_a_roberta_counts_places_as_it_did(tiny_bert: Path, tmp_path: Path) -> None:
+def test_used_rows_do_not_change_the_positions_of_roberta(tiny_bert: Path, tmp_path: Path) -> None:
     """RoBERTa computes positions by comparing ids with that of padding, which used_rows must not change."""
     from transformers import RobertaConfig, RobertaModel
 
@@ -158,7 +158,7 @@ def test_a_roberta_counts_places_as_it_did(tiny_bert: Path, tmp_path: Path) -> N
     torch.manual_seed(0)
     RobertaModel(config).save_pretrained(tmp_path / "roberta")
     model, tokenizer = build(str(tmp_path / "roberta"), TeacherSettings(), 2)
-    tokenizer.tokenizer.pad_token_id = 1  # as RoBERTa has it
+    tokenizer.tokenizer.pad_token_id = 1  # the id of padding in RoBERTa
     ids = tokenizer.encode(TEXTS)
     before = predict_logits(model, ids)
     with used_rows(model, ids) as (inputs,):

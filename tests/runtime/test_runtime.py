@@ -104,7 +104,7 @@ FAULTS: dict[str, tuple[Callable[[Path, dict[str, object]], object], str]] = {
     "no object": (lambda folder, card: (folder / BUNDLE_CARD).write_text("[]"), "this card cannot be read"),
     "newer": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text(_changed(card, format=99)),
-        "format 99, .* reads formats up to 1",
+        "format 99; .* reads formats up to 1",
     ),
     "half a card": (lambda folder, card: (folder / BUNDLE_CARD).write_text('{"format": 1}'), "not complete"),
     "no arrays": (lambda folder, card: (folder / BUNDLE_ARRAYS).unlink(), "this file of the bundle is missing"),
