@@ -43,7 +43,7 @@ ONLY_IN = {  # third-party package -> the only modules or packages that may impo
 }
 WITHOUT_TORCH = {  # these must start quickly: --help, the data checks, the runtime
     *("cli", "errors", "progress", "config", "storage", "runtime", "data", "reporting", "predict"),
-    *("text.segmentation", "text.ngrams", "text.word_vectors", "text.teacher_vectors", "models.pretrained"),
+    *("text.segmentation", "text.ngrams", "text.word_vectors", "models.pretrained"),
     *("evaluation.metrics", "evaluation.baselines.linear_svm", "evaluation.baselines.fasttext"),
     *("export.model_card", "export.hub", "training.defaults"),
 }

@@ -30,8 +30,8 @@ from distill.models.tokenizer import WordTokenizer
 from distill.progress import log
 from distill.text import word_vectors
 from distill.text.batching import PackedIds
-from distill.text.teacher_vectors import Rows, reduced, scaled
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary, build_vocabulary
+from distill.text.word_vectors import Rows, reduce_dimensions, scale_to_std
 from distill.training import defaults
 from distill.training.losses import Distillation
 from distill.training.trainer import Schedule, Split, TrainingJob, fit
@@ -199,12 +199,12 @@ def _vectors(run: Run, spec: StudentSpec, vocabulary: Vocabulary) -> Callable[[i
     if pretrained is not None:
         log.info("words: %d in the vocabulary, %d of them with a vector", len(vocabulary), len(pretrained))
     if not spec.from_teacher:
-        return lambda seed: word_vectors.matrix(pretrained, vocabulary.words, seed)
+        return lambda seed: word_vectors.embedding_matrix(pretrained, vocabulary.words, seed)
     words = vocabulary.words[FIRST_WORD:]
-    rows = reduced(teacher_word_vectors(run, spec.teachers[0], words), spec.student.teacher_width)
+    rows = reduce_dimensions(teacher_word_vectors(run, spec.teachers[0], words), spec.student.teacher_width)
     if pretrained is not None:
-        other = word_vectors.matrix(pretrained, vocabulary.words, run.settings.run.seed)[FIRST_WORD:]
-        rows = np.concatenate([rows, scaled(other)], axis=1)
+        other = word_vectors.embedding_matrix(pretrained, vocabulary.words, run.settings.run.seed)[FIRST_WORD:]
+        rows = np.concatenate([rows, scale_to_std(other)], axis=1)
     log.info("words: %d in the vocabulary, each with a vector from the teacher", len(vocabulary))
     matrix = np.concatenate([np.zeros((FIRST_WORD, rows.shape[1]), np.float32), rows])
     return lambda seed: matrix

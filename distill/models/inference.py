@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.progress import progress_bar
-from distill.text.batching import Batch, PackedIds, sorted_by_length
+from distill.text.batching import Batch, PackedIds, batches_by_length
 
 PREDICTION_BATCH = 128
 
@@ -54,7 +54,7 @@ def predict(
         torch.inference_mode(),
         progress_bar(what, len(selected), "texts") if what else contextlib.nullcontext() as shown,
     ):
-        for chosen in sorted_by_length(inputs.lengths[selected], batch_size):
+        for chosen in batches_by_length(inputs.lengths[selected], batch_size):
             results.append(compute(inputs.batch(selected[chosen]).to(device)).cpu())
             positions.append(chosen)
             if shown is not None:

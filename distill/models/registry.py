@@ -67,7 +67,7 @@ def build(
         raise ValueError(f"{settings.architecture} is not built over words")
     settings = settings.with_defaults()
     buckets = ngram_buckets(settings)
-    row_of = rows_of_buckets(buckets, train.beside if train else None) if buckets else None
+    row_of = rows_of_buckets(buckets, train.ngrams if train else None) if buckets else None
     config = network.config_class(
         words=rows.shape[0],
         width=rows.shape[1],

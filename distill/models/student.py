@@ -129,9 +129,9 @@ class Student(SavedStudent):
         return torch.cat([vector, embedding.mean(ngrams, self._dropped_ngrams(ngrams))], dim=1)
 
     def _ngrams(self, batch: Batch) -> tuple[NgramVectors, Batch]:
-        if self.ngrams is None or batch.beside is None:
+        if self.ngrams is None or batch.ngrams is None:
             raise ValueError("n-grams are needed: WordTokenizer(vocabulary, max_length, ngram_buckets)")
-        return self.ngrams, batch.beside
+        return self.ngrams, batch.ngrams
 
     def _dropped_ngrams(self, batch: Batch) -> Tensor | None:
         return self._dropped_words(batch.ids) if self.training and self.config.word_dropout else None

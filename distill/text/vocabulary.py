@@ -19,7 +19,7 @@ PAD_ID, UNKNOWN_ID = 0, constants.UNKNOWN_ID
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words in the order of their ids; the first two are ``<pad>`` and ``<unk>``."""
+    """Words in the order of their ids, beginning with ``<pad>`` and ``<unk>``."""
 
     words: tuple[str, ...]
 
@@ -31,26 +31,33 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def encode(self, words: Sequence[str], most: int) -> list[int]:
-        """Ids of the first ``most`` words; an unknown word gives its characters' ids, ``MASKED`` one; never empty."""
+    def encode(self, words: Sequence[str], max_length: int) -> list[int]:
+        """Ids of the words, truncated to ``max_length``, at least one id.
+
+        An unknown word is replaced by its characters; ``MASKED`` is one unknown token.
+        """
         ids: list[int] = []
         for word in words:
-            known = self.ids.get(word, PAD_ID)
-            if known > UNKNOWN_ID or word == MASKED:
-                ids.append(known or UNKNOWN_ID)
+            word_id = self.ids.get(word, PAD_ID)
+            if word_id > UNKNOWN_ID or word == MASKED:
+                ids.append(word_id or UNKNOWN_ID)
             else:
                 ids += [self.ids.get(char, UNKNOWN_ID) for char in word]
-            if len(ids) >= most:
+            if len(ids) >= max_length:
                 break
-        return ids[:most] or [UNKNOWN_ID]
+        return ids[:max_length] or [UNKNOWN_ID]
 
     def save(self, path: Path) -> None:
-        """One word a line."""
+        """Write one word per line."""
         write_file(path, "\n".join(self.words) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read what :meth:`save` wrote."""
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            UserError: it is not one.
+        """
         words = tuple(path.read_text(encoding="utf-8").split("\n")[:-1])
         if words[:2] != (PAD, UNKNOWN):
             raise UserError(
@@ -60,10 +67,10 @@ class Vocabulary:
 
 
 def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int, dictionary: Sequence[str] = ()) -> Vocabulary:
-    """Words seen ``min_count`` times and every character seen so, the most frequent first (ties by code point).
+    """The words, and the characters of words, that occur at least ``min_count`` times, the most frequent first.
 
-    ``MASKED`` and its characters are not counted: it is to stay unknown. Words of ``dictionary`` that are not among
-    them follow in their order.
+    Ties are broken by code point. ``MASKED`` is not counted, so that it stays unknown. The other words of
+    ``dictionary`` follow in its order.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -71,5 +78,5 @@ def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int, dictionary:
         counts.update(words)
         counts.update(char for word in words if len(word) > 1 for char in word)
     frequent = [(word, count) for word, count in counts.items() if count >= min_count and word not in (PAD, UNKNOWN)]
-    seen = [word for word, _ in sorted(frequent, key=lambda item: (-item[1], item[0]))]
-    return Vocabulary((PAD, UNKNOWN, *dict.fromkeys((*seen, *dictionary))))
+    ranked = [word for word, _ in sorted(frequent, key=lambda item: (-item[1], item[0]))]
+    return Vocabulary((PAD, UNKNOWN, *dict.fromkeys((*ranked, *dictionary))))

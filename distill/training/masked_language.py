@@ -17,7 +17,7 @@ from distill.config import TeacherSettings
 from distill.models.inference import best_device
 from distill.models.teacher import Teacher, WordpieceTokenizer, used_rows
 from distill.progress import log, progress_bar
-from distill.text.batching import Batch, PackedIds, shuffled
+from distill.text.batching import Batch, PackedIds, shuffled_batches
 from distill.training import distributed
 from distill.training.optimizer import ScheduledOptimizers
 
@@ -63,7 +63,7 @@ def _epochs(
     with progress_bar(NAME, total_steps, "steps") as bar:
         for _ in range(settings.pretrain):
             total = torch.zeros((), device=best_device())
-            for rows in shuffled(inputs.lengths, settings.batch_size, generator):
+            for rows in shuffled_batches(inputs.lengths, settings.batch_size, generator):
                 loss = model(inputs.batch(rows), generator)
                 optimizers.zero_grad()
                 loss.backward()

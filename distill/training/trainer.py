@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distill.models.inference import best_device, predict
 from distill.progress import log, progress_bar
 from distill.storage.atomic import write_file
-from distill.text.batching import Batch, PackedIds, drawn, shuffled
+from distill.text.batching import Batch, PackedIds, sample_rows, shuffled_batches
 from distill.training import distributed
 from distill.training.losses import Loss, Objective, Targets
 from distill.training.optimizer import ScheduledOptimizers, weight_ema
@@ -177,8 +177,8 @@ class _Training:
         """The rows of every training step's batch, over all epochs."""
         train, batch_size = self.job.train, self.job.schedule.batch_size
         for _ in range(self.job.schedule.epochs):
-            rows = drawn(train.sampling_weights, self.generator)
-            yield from shuffled(train.inputs.lengths, batch_size, self.generator, rows)
+            rows = sample_rows(train.sampling_weights, self.generator)
+            yield from shuffled_batches(train.inputs.lengths, batch_size, self.generator, rows)
 
     def train_step(self, rows: Tensor) -> None:
         """Update the weights with the batch at ``rows`` (batch,)."""

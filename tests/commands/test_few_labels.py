@@ -25,8 +25,8 @@ from distill.export.bundle import export_bundle
 from distill.models.text_classifier import load_student
 from distill.runtime.bundle import read_bundle
 from distill.text.segmentation import Segmenter
-from distill.text.teacher_vectors import SPREAD, reduced
 from distill.text.vocabulary import Vocabulary
+from distill.text.word_vectors import VECTOR_STD, reduce_dimensions
 from distill.training import defaults
 
 WIDTH = 8  # of the toy vectors
@@ -127,11 +127,11 @@ def test_reduced_keeps_the_directions_of_most_variance() -> None:
     generator = np.random.default_rng(0)
     hidden = generator.normal(size=(200, 2)).astype(np.float32)
     rows = (hidden @ generator.normal(size=(2, 20)) + 0.001 * generator.normal(size=(200, 20))).astype(np.float32)
-    found = reduced(rows, 2)
-    assert found.shape == (200, 2) and float(found.std()) == pytest.approx(SPREAD, rel=1e-3)
+    found = reduce_dimensions(rows, 2)
+    assert found.shape == (200, 2) and float(found.std()) == pytest.approx(VECTOR_STD, rel=1e-3)
     fitted = found @ np.linalg.lstsq(found, rows - rows.mean(0), rcond=None)[0]
     assert np.abs(fitted - (rows - rows.mean(0))).max() < 0.02  # two directions hold all twenty numbers
-    assert reduced(rows[:3], 50).shape == (3, 3)
+    assert reduce_dimensions(rows[:3], 50).shape == (3, 3)
 
 
 # Settings chosen from the data

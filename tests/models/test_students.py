@@ -139,7 +139,7 @@ def test_a_filter_depends_on_the_order_of_words() -> None:
 def test_the_mean_of_ngrams_with_a_row_is_appended(architecture: str) -> None:
     student, tokenizer = build_student({"architecture": architecture, "ngrams": 64})
     inputs = tokenizer.encode(["北京没"])
-    rows = [int(student.ngrams.row_of[bucket]) for bucket in inputs.beside.flat.tolist()]
+    rows = [int(student.ngrams.row_of[bucket]) for bucket in inputs.ngrams.flat.tolist()]
     with_row = [row for row in rows if row]
     assert with_row and len(with_row) < len(rows)  # some have no row and are ignored
     mean = student.ngrams.table.weight[with_row].mean(0)
@@ -151,7 +151,7 @@ def test_pooling_of_the_average_student_by_hand() -> None:
     inputs = tokenizer.encode(["天安门好"])
     batch = inputs.batch(torch.tensor([0]))
     vectors = student.embedding(inputs.flat.long())
-    rows = student.ngrams.row_of[inputs.beside.flat.long()].long()
+    rows = student.ngrams.row_of[inputs.ngrams.flat.long()].long()
     grams = student.ngrams.table.weight[rows[rows > 0]]
     pooled = torch.cat([vectors.mean(0), vectors.amax(0), grams.mean(0), grams.amax(0)])
     assert torch.allclose(student.vector(batch)[0], student.layer(pooled).relu(), atol=1e-6)
@@ -159,9 +159,9 @@ def test_pooling_of_the_average_student_by_hand() -> None:
 
 def test_only_frequent_buckets_get_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     train = PackedIds([[1], [2]], 0, PackedIds([[5, 7, 7, 0, 9, 9, 9], [0, 5, 5, 5, 3]], 0))
-    assert ngram_embedding.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 2, 0, 3, 0, 0]
+    assert ngram_embedding.rows_of_buckets(12, train.ngrams).tolist() == [0, 0, 0, 0, 0, 1, 0, 2, 0, 3, 0, 0]
     monkeypatch.setattr(ngram_embedding, "MAX_ROWS", 3)
-    assert ngram_embedding.rows_of_buckets(12, train.beside).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0]
+    assert ngram_embedding.rows_of_buckets(12, train.ngrams).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0]
     assert ngram_embedding.rows_of_buckets(4, None).tolist() == [0, 1, 2, 3]
 
 
@@ -231,7 +231,7 @@ def test_ngrams_need_the_raw_texts() -> None:
 
 def test_the_number_of_ngrams_is_bounded() -> None:
     inputs = WordTokenizer(VOCABULARY, 2, 64).encode(["北京天安门" * 1000, ""])
-    assert inputs.beside.lengths.tolist() == [8 + 9 + 8, 1] and inputs.lengths.tolist() == [2, 1]
+    assert inputs.ngrams.lengths.tolist() == [8 + 9 + 8, 1] and inputs.lengths.tolist() == [2, 1]
 
 
 def test_a_graph_student_is_not_built_over_words() -> None:

@@ -28,7 +28,7 @@ def test_segment() -> None:
 
 
 @given(st.text())
-def test_segment_loses_nothing_but_white_space(text: str) -> None:
+def test_segmentation_drops_only_white_space(text: str) -> None:
     assert "".join("".join(segment(text)).split()) == "".join(text.lower().split())
 
 
@@ -39,7 +39,7 @@ def test_a_masked_word_stays_one_word() -> None:
     assert segment(MASKED) == [MASKED] and MASKED not in segment("[unk]")
 
 
-def test_a_masked_word_is_unknown_even_where_its_characters_are_known() -> None:
+def test_a_masked_word_is_unknown_even_if_its_characters_are_known() -> None:
     texts = [segment(text) for text in (MASKED, f"{MASKED}好", "[ U N K ] [ u n k ]")]
     vocabulary = build_vocabulary(texts, min_count=1)
     assert vocabulary.ids.keys() == {PAD, UNKNOWN, "好", *"[unk]"}
@@ -60,12 +60,12 @@ def test_tag() -> None:
     assert tag("") == [] == tag(" \n")
 
 
-def test_vocabulary_has_frequent_words_and_their_characters() -> None:
+def test_a_vocabulary_has_frequent_words_and_their_characters() -> None:
     vocabulary = build_vocabulary([["北京", "北京", "人"], ["南京"]], min_count=2)
     assert vocabulary.words == (PAD, UNKNOWN, "京", "北", "北京")
 
 
-def test_unknown_words_fall_back_to_their_characters() -> None:
+def test_unknown_words_are_replaced_by_their_characters() -> None:
     vocabulary = build_vocabulary([["北京", "人"], ["北京", "人"]], min_count=2)
     ids = vocabulary.ids
     assert vocabulary.encode(["北京", "北人", "海"], 9) == [ids["北京"], ids["北"], ids["人"], UNKNOWN_ID]
@@ -82,7 +82,7 @@ def test_ids_are_in_range_and_never_padding(texts: list[list[str]], min_count: i
         assert 1 <= len(ids) <= 5 and all(PAD_ID < index < len(vocabulary) for index in ids)
 
 
-def test_a_vocabulary_comes_back(tmp_path: Path) -> None:
+def test_a_saved_vocabulary_loads(tmp_path: Path) -> None:
     vocabulary = build_vocabulary([segment("一行\u2028两行\u0085三行 a b")], 1)
     vocabulary.save(tmp_path / "v.txt")
     assert Vocabulary.load(tmp_path / "v.txt") == vocabulary
@@ -91,7 +91,7 @@ def test_a_vocabulary_comes_back(tmp_path: Path) -> None:
         Vocabulary.load(tmp_path / "v.txt")
 
 
-def test_segmenter_names_what_it_is() -> None:
+def test_the_identity_names_jieba() -> None:
     assert Segmenter().identity["name"] == "jieba"
 
 

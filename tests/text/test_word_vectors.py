@@ -1,4 +1,4 @@
-"""Word vectors: equal to gensim's own reading, streamed, faults named."""
+"""Word vectors: the same rows as gensim reads, but streamed; errors name the line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gensim.models import KeyedVectors
 
 from distill.errors import UserError
 from distill.text import word_vectors
-from distill.text.word_vectors import VectorReader, find_vectors, load_vectors, matrix
+from distill.text.word_vectors import VectorReader, embedding_matrix, find_vectors, load_vectors
 
 WORDS = ["的", "北京", "人工 智能".replace(" ", ""), "ｉ", "中国", "，"]
 
@@ -31,7 +31,7 @@ def binary_file(text_file: Path) -> Path:
     return path
 
 
-def packed(path: Path, suffix: str) -> Path:
+def compressed(path: Path, suffix: str) -> Path:
     target = path.with_name(path.name + suffix)
     target.write_bytes({".gz": gzip.compress, ".bz2": bz2.compress}.get(suffix, bytes)(path.read_bytes()))
     return target
@@ -46,74 +46,74 @@ def test_rows_equal_gensims(
     monkeypatch.setattr(word_vectors, "CHUNK", max(chunk, 64 if kind == "text_file" else 7))
     path: Path = request.getfixturevalue(kind)
     reference = KeyedVectors.load_word2vec_format(str(path), binary=kind == "binary_file")
-    found = load_vectors(packed(path, suffix) if suffix else path, ["北京", "，", "没有的词"])
-    assert sorted(found.key_to_index) == sorted(["北京", "，"])
-    for word in found.key_to_index:
-        assert np.array_equal(found[word], reference[word])
+    vectors = load_vectors(compressed(path, suffix) if suffix else path, ["北京", "，", "没有的词"])
+    assert sorted(vectors.key_to_index) == sorted(["北京", "，"])
+    for word in vectors.key_to_index:
+        assert np.array_equal(vectors[word], reference[word])
 
 
-def test_several_vocabularies_cost_one_reading(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readings: list[int] = []
+def test_a_file_is_read_once_for_several_vocabularies(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
 
-    def counted(path: Path, vocabulary: Collection[str]) -> KeyedVectors:
-        readings.append(len(vocabulary))
+    def load_and_count(path: Path, vocabulary: Collection[str]) -> KeyedVectors:
+        sizes.append(len(vocabulary))
         return load_vectors(path, vocabulary)
 
-    monkeypatch.setattr(word_vectors, "load_vectors", counted)
+    monkeypatch.setattr(word_vectors, "load_vectors", load_and_count)
     reader = VectorReader(text_file)
     for vocabulary in (["，", "的"], ["的"], ["没有的词"], [], WORDS, ["中国", "的"]):
-        expected, found = load_vectors(text_file, vocabulary), reader.read(vocabulary)
-        assert found.index_to_key == expected.index_to_key
-        assert np.array_equal(found.vectors, expected.vectors)
-    assert readings == [2, 3, 7]  # no word is asked for twice, and none is forgotten
+        expected, vectors = load_vectors(text_file, vocabulary), reader.read(vocabulary)
+        assert vectors.index_to_key == expected.index_to_key
+        assert np.array_equal(vectors.vectors, expected.vectors)
+    assert sizes == [2, 3, 7]  # it is read again only for new words, and then for all
 
 
-def test_the_form_of_sgns_files(tmp_path: Path) -> None:
+def test_files_like_sgns_wiki_word(tmp_path: Path) -> None:
     """Rows end with a space, as in sgns.wiki.word, and a word may come twice."""
     path = tmp_path / "sgns.wiki.word"
     path.write_text("3 2 \n，  0.5 1.5 \n的 1 2 \n的 3 4 \n".replace("，  ", "， "), "utf-8")
-    found = load_vectors(path, ["的", "，"])
-    assert found["的"].tolist() == [1, 2] and found["，"].tolist() == [0.5, 1.5]
+    vectors = load_vectors(path, ["的", "，"])
+    assert vectors["的"].tolist() == [1, 2] and vectors["，"].tolist() == [0.5, 1.5]
 
 
-FAULTS = {
+ERRORS = {
     "cut short": ("3 2\n的 1 2\n了 3 4\n", "the file is cut short: 2 rows of 3"),
     "wrong width": ("2 3\n的 1 2 3\n了 3 4\n", r"v.txt:3: a row of 2 numbers, 3 expected"),
-    "no number": ("1 2\n的 1 1.2.3\n", r"v.txt:2: not a number in this row"),
+    "no number": ("1 2\n的 1 1.2.3\n", r"v.txt:2: this row contains something that is not a number"),
     "no header": ("的 1 2\n了 3 4\n", r"v.txt:1: the first line must be"),
     "empty": ("", r"v.txt:1: the first line must be"),
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_faults(name: str, tmp_path: Path) -> None:
-    content, expected = FAULTS[name]
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(name: str, tmp_path: Path) -> None:
+    content, expected = ERRORS[name]
     (tmp_path / "v.txt").write_text(content, "utf-8")
     with pytest.raises(UserError, match=expected):
         load_vectors(tmp_path / "v.txt", ["的", "了"])
 
 
-def test_a_binary_or_packed_file_cut_short(binary_file: Path, text_file: Path) -> None:
+def test_an_incomplete_binary_or_compressed_file(binary_file: Path, text_file: Path) -> None:
     binary_file.write_bytes(binary_file.read_bytes()[:-9])
     with pytest.raises(UserError, match="cut short, within a row"):
         load_vectors(binary_file, WORDS)
-    gz = packed(text_file, ".gz")
+    gz = compressed(text_file, ".gz")
     gz.write_bytes(gz.read_bytes()[:-20])
     with pytest.raises(UserError, match="cut short"):
         load_vectors(gz, WORDS)
 
 
-def test_matrix_composes_what_has_no_vector(tmp_path: Path) -> None:
+def test_matrix_of_words_without_vectors(tmp_path: Path) -> None:
     path = tmp_path / "v.txt"
     path.write_text("3 2\n北 1 2\n京 3 4\n北京 9 9\n", "utf-8")
     words = ("<pad>", "<unk>", "北京", "京北", "海")
-    rows = matrix(load_vectors(path, (*words, "北", "京")), words, seed=0)
+    rows = embedding_matrix(load_vectors(path, (*words, "北", "京")), words, seed=0)
     assert rows[0].tolist() == [0, 0] and rows[2].tolist() == [9, 9] and rows[3].tolist() == [2, 3]
-    assert np.array_equal(rows, matrix(load_vectors(path, (*words, "北", "京")), words, seed=0))
-    assert not np.array_equal(rows[4], matrix(load_vectors(path, words), words, seed=1)[4])
+    assert np.array_equal(rows, embedding_matrix(load_vectors(path, (*words, "北", "京")), words, seed=0))
+    assert not np.array_equal(rows[4], embedding_matrix(load_vectors(path, words), words, seed=1)[4])
 
 
-def test_where_vectors_come_from(tmp_path: Path, text_file: Path) -> None:
+def test_find_vectors(tmp_path: Path, text_file: Path) -> None:
     folder = tmp_path / "embeddings"
     folder.mkdir()
     (folder / "README.md").write_text("formats")

@@ -18,7 +18,7 @@ from distill.export.onnx.tensors import SIGNATURES
 from distill.models.inference import PREDICTION_BATCH
 from distill.models.teacher import WordpieceTokenizer
 from distill.models.tokenizer import TextTokenizer, WordTokenizer
-from distill.text.batching import sorted_by_length
+from distill.text.batching import batches_by_length
 from distill.text.segmentation import Segmenter
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -104,7 +104,7 @@ class OnnxClassifier:
         require_texts(texts)
         packed = self._tokenizer.encode(texts)
         logits = np.empty((len(texts), len(self.labels)), np.float32)
-        for rows in sorted_by_length(packed.lengths, self._batch_size) if len(texts) else ():
+        for rows in batches_by_length(packed.lengths, self._batch_size) if len(texts) else ():
             tensors = self._signature.tensors_by_name(packed.batch(rows))
             feed = {name: tensor.numpy() for name, tensor in tensors.items()}
             logits[rows.numpy()] = self._session.run(None, feed)[0]

@@ -30,7 +30,7 @@ class Signature:
 
 
 def _student_tensors(batch: Batch) -> list[Tensor]:
-    return [batch.ids, batch.lengths, *([batch.beside.ids] if batch.beside else [])]
+    return [batch.ids, batch.lengths, *([batch.ngrams.ids] if batch.ngrams else [])]
 
 
 def _student_batch(words: Tensor, lengths: Tensor, ngrams: Tensor | None = None) -> Batch:
