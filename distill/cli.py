@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from distill.config import MODES, Settings
 from distill.config.argparse import PATH, parser, settings_from
 from distill.config.modes import Mode
-from distill.config.toml import text_of
+from distill.config.toml import to_toml
 from distill.errors import UserError, require_package
 from distill.progress import reminders
 from distill.training.distributed import is_main_process
@@ -86,7 +86,7 @@ def _save_config(path: Path, settings: Settings) -> None:
 
         _log_as(mode)
         settings = with_chosen_settings(settings)
-    write_file(path, text_of(settings))
+    write_file(path, to_toml(settings))
     print(f"written: {path}; use it with: python distill.py --config {path}")
 
 

@@ -30,9 +30,9 @@ def test_defaults_are_those_of_the_settings() -> None:
 
 
 def test_the_reference_repos_flags() -> None:
-    made = settings("--mode", "train_student", "--a", "0.5", "--T", "2")
-    assert (made.objective.hard_weight, made.objective.logits_weight) == (0.5, 2.0)
-    assert made.alone().objective.logits_weight == 0 and made.alone().student == made.student
+    parsed = settings("--mode", "train_student", "--a", "0.5", "--T", "2")
+    assert (parsed.objective.hard_weight, parsed.objective.logits_weight) == (0.5, 2.0)
+    assert parsed.alone().objective.logits_weight == 0 and parsed.alone().student == parsed.student
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

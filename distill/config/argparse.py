@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distill.config import MODES, SECTIONS, Settings, flag_of
-from distill.config.toml import read
+from distill.config.toml import read_toml
 from distill.errors import UserError
 
 ABOUT = "Classify short Chinese texts: distil a fine-tuned BERT into a small, fast biLSTM."
@@ -83,7 +83,7 @@ def settings_from(flags: Mapping[str, Any]) -> Settings:
     Raises:
         UserError: a value is not allowed, or the settings file is invalid.
     """
-    values = {**(read(Path(flags["config"])) if "config" in flags else {}), **flags}
+    values = {**(read_toml(Path(flags["config"])) if "config" in flags else {}), **flags}
     sections: dict[str, Any] = {section: kind(**_section_values(section, values)) for section, kind in SECTIONS.items()}
     return Settings(**sections)
 

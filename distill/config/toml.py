@@ -32,7 +32,7 @@ def _by_flag() -> dict[str, tuple[str, Field]]:
     }
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     """Read a settings file; returns its values by ``SECTION.FIELD``. The settings classes check their ranges.
 
     Raises:
@@ -92,7 +92,7 @@ def _line_of(name: str, text: str) -> int:
     return next((number for number, line in enumerate(text.split("\n"), 1) if pattern.match(line)), 1)
 
 
-def text_of(settings: Settings) -> str:
+def to_toml(settings: Settings) -> str:
     """The settings that differ from their defaults, as a settings file with a comment above each."""
     lines = ["# Settings of distill. Use them with: python distill.py --config FILE"]
     for flag, (section, field) in _by_flag().items():

@@ -127,9 +127,9 @@ def test_reduced_keeps_the_directions_of_most_variance() -> None:
     generator = np.random.default_rng(0)
     hidden = generator.normal(size=(200, 2)).astype(np.float32)
     rows = (hidden @ generator.normal(size=(2, 20)) + 0.001 * generator.normal(size=(200, 20))).astype(np.float32)
-    found = reduce_dimensions(rows, 2)
-    assert found.shape == (200, 2) and float(found.std()) == pytest.approx(VECTOR_STD, rel=1e-3)
-    fitted = found @ np.linalg.lstsq(found, rows - rows.mean(0), rcond=None)[0]
+    projected = reduce_dimensions(rows, 2)
+    assert projected.shape == (200, 2) and float(projected.std()) == pytest.approx(VECTOR_STD, rel=1e-3)
+    fitted = projected @ np.linalg.lstsq(projected, rows - rows.mean(0), rcond=None)[0]
     assert np.abs(fitted - (rows - rows.mean(0))).max() < 0.02  # two directions hold all twenty numbers
     assert reduce_dimensions(rows[:3], 50).shape == (3, 3)
 

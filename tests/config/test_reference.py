@@ -12,7 +12,7 @@ import pytest
 
 from distill.config import MODES, SECTIONS
 from distill.config.argparse import parser
-from distill.config.toml import read
+from distill.config.toml import read_toml
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ def test_links_lead_to_headings() -> None:
 def test_the_example_settings_file_is_valid(tmp_path: Path) -> None:
     example = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0]
     (tmp_path / "example.toml").write_text(example)
-    assert len(read(tmp_path / "example.toml")) == len(tomllib.loads(example)) == 4
+    assert len(read_toml(tmp_path / "example.toml")) == len(tomllib.loads(example)) == 4
 
 
 def test_the_example_commands_parse() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from distill.config import SECTIONS, STUDENTS, Settings, TransferSettings
 from distill.config.argparse import parser, settings_from
-from distill.config.toml import read, text_of
+from distill.config.toml import read_toml, to_toml
 from distill.errors import UserError
 
 CHECKED_TOGETHER = {"objective.objective", "objective.hard_weight", "objective.logits_weight"}
@@ -26,7 +26,7 @@ def settings(*arguments: str) -> Settings:
     return settings_from(vars(parser().parse_args(list(arguments))))
 
 
-def written(folder: Path, text: str) -> str:
+def write_toml(folder: Path, text: str) -> str:
     path = folder / "mine.toml"
     path.write_bytes(text.encode())
     return str(path)
@@ -62,21 +62,20 @@ def sections() -> dict[str, st.SearchStrategy[Any]]:
 
 
 @hypothesis.given(st.builds(Settings, **sections()))
-@hypothesis.example(
-    Settings(transfer=TransferSettings(unlabeled=("a\x7f\x01\n\r", '\\"😀\u2028')))
-)  # what TOML escapes
+# characters that TOML escapes
+@hypothesis.example(Settings(transfer=TransferSettings(unlabeled=("a\x7f\x01\n\r", '\\"😀\u2028'))))
 @hypothesis.settings(max_examples=50, deadline=None)
-def test_what_is_written_is_read_back(made: Settings) -> None:
+def test_what_is_written_is_read_back(original: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.toml"
-        path.write_bytes(text_of(made).encode())
-        assert settings("--config", str(path)) == made
+        path.write_bytes(to_toml(original).encode())
+        assert settings("--config", str(path)) == original
 
 
 def test_only_changed_settings_are_written_with_their_help_texts() -> None:
-    assert text_of(Settings()).count("\n") == 1
-    made = settings("--a", "0.5", "--strict", "--unlabeled", "一.txt", "--unlabeled", 'a"b', "--mode", "compare")
-    assert text_of(made).splitlines()[1:] == [
+    assert to_toml(Settings()).count("\n") == 1
+    parsed = settings("--a", "0.5", "--strict", "--unlabeled", "一.txt", "--unlabeled", 'a"b', "--mode", "compare")
+    assert to_toml(parsed).splitlines()[1:] == [
         "",
         "# what to do",
         'mode = "compare"',
@@ -94,17 +93,19 @@ def test_only_changed_settings_are_written_with_their_help_texts() -> None:
 
 def test_values_of_every_type(tmp_path: Path) -> None:
     text = 'student_epochs = 3\na = 1\nstrict = true\nunlabeled = ["x", "y"]\nmode = "label"\nstudent_lr = 1e-3\n'
-    made = settings("--config", written(tmp_path, "\ufeff" + text.replace("\n", "\r\n")))
-    assert made.student.epochs == 3 and made.objective.hard_weight == 1.0 and made.predict.strict
-    assert made.transfer.unlabeled == ("x", "y") and made.run.mode == "label" and made.student.learning_rate == 1e-3
-    assert isinstance(made.objective.hard_weight, float)  # 1 and 1.0 have different fingerprints
+    parsed = settings("--config", write_toml(tmp_path, "\ufeff" + text.replace("\n", "\r\n")))
+    assert parsed.student.epochs == 3 and parsed.objective.hard_weight == 1.0 and parsed.predict.strict
+    assert (
+        parsed.transfer.unlabeled == ("x", "y") and parsed.run.mode == "label" and parsed.student.learning_rate == 1e-3
+    )
+    assert isinstance(parsed.objective.hard_weight, float)  # 1 and 1.0 have different fingerprints
 
 
 def test_flags_override_the_file(tmp_path: Path) -> None:
-    path = written(tmp_path, 'student_epochs = 3\nseeds = 2\nstrict = true\nunlabeled = ["x"]\n')
-    made = settings("--config", path, "--student_epochs", "5", "--no-strict", "--unlabeled", "y")
-    assert (made.student.epochs, made.run.seeds, made.predict.strict) == (5, 2, False)
-    assert made.transfer.unlabeled == ("y",)
+    path = write_toml(tmp_path, 'student_epochs = 3\nseeds = 2\nstrict = true\nunlabeled = ["x"]\n')
+    parsed = settings("--config", path, "--student_epochs", "5", "--no-strict", "--unlabeled", "y")
+    assert (parsed.student.epochs, parsed.run.seeds, parsed.predict.strict) == (5, 2, False)
+    assert parsed.transfer.unlabeled == ("y",)
     same = settings("--config", path, "--seeds", "1")  # also if the flag equals the default
     assert same.run.seeds == 1 and same.student.with_defaults().hidden == STUDENTS["bilstm"].defaults["hidden"]
 
@@ -138,7 +139,7 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_settings(tmp_path: Path, text: str, message: str) -> None:
-    path = written(tmp_path, text)
+    path = write_toml(tmp_path, text)
     with pytest.raises(UserError) as caught:
         settings("--config", path)
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
@@ -149,24 +150,24 @@ def test_files_that_are_not_utf8_or_missing(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes("data = '中'".encode("gb18030"))
     with pytest.raises(UserError, match="invalid TOML: 'utf-8' codec can't decode"):
-        read(path)
+        read_toml(path)
     with pytest.raises(FileNotFoundError):
-        read(tmp_path / "none.toml")
+        read_toml(tmp_path / "none.toml")
 
 
 def test_ranges_are_checked_in_the_file_too(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--student_dropout is 1.5, must be between 0 and 0.9"):
-        settings("--config", written(tmp_path, "student_dropout = 1.5\n"))
+        settings("--config", write_toml(tmp_path, "student_dropout = 1.5\n"))
     with pytest.raises(UserError, match="--mode is 'train', must be one of all, train_teacher"):
-        settings("--config", written(tmp_path, "mode = 'train'\n"))
+        settings("--config", write_toml(tmp_path, "mode = 'train'\n"))
     with pytest.raises(UserError, match=r"--wait is inf, must be between 0.001 and 3600"):
-        settings("--config", written(tmp_path, "wait = inf\n"))
+        settings("--config", write_toml(tmp_path, "wait = inf\n"))
     with pytest.raises(
         UserError, match=r"--seed is 9{20}, must be between 0 and 4e\+09"
     ):  # the limit of random generators
-        settings("--config", written(tmp_path, f"seed = {'9' * 20}\n"))
+        settings("--config", write_toml(tmp_path, f"seed = {'9' * 20}\n"))
     with pytest.raises(UserError, match=r"--data is 'a\\x00b', must be UTF-8 text without NUL characters"):
-        settings("--config", written(tmp_path, 'data = "a\\u0000b"\n'))
+        settings("--config", write_toml(tmp_path, 'data = "a\\u0000b"\n'))
 
 
 def test_undecodable_bytes_are_refused_on_the_command_line() -> None:
