@@ -112,7 +112,7 @@ def _run(settings: Settings) -> None:
     reminders.clear()
     mode, prints = MODES[settings.run.mode], is_main_process()
     _log_as(mode)
-    if mode.answers_on_stdout and not prints:
+    if not mode.takes_run and not prints:
         return
     try:
         written = _function(mode)(settings)

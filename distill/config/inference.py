@@ -9,7 +9,7 @@ from distill.config.fields import Checked, option
 FORMATS = ("bundle", "onnx")
 ENGINES = ("local", "ray")
 INPUT_FORMATS = ("txt", "csv", "tsv", "jsonl")
-WHEN = ("auto", "yes", "no")
+AUTO_YES_NO = ("auto", "yes", "no")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ServeSettings(Checked):
     host: str = option("127.0.0.1", "address to listen on; 0.0.0.0: all addresses of this machine")
     port: int = option(8000, "port to listen on; 0: any free port", low=0, high=65535)
     with_teacher: str = option(
-        "auto", "also show the teacher's answer on the web page; auto: if the run has a teacher", choices=WHEN
+        "auto", "also show the teacher's answer on the web page; auto: if the run has a teacher", choices=AUTO_YES_NO
     )
     most_texts: int = option(1024, "maximum number of texts per request", low=1)
     most_characters: int = option(10_000, "maximum number of characters per text", low=1)
