@@ -7,7 +7,7 @@ from pathlib import Path
 from distill.commands.experiment import Run, labels_of
 from distill.commands.teachers import logits_and_vectors, teacher_folders, teacher_logits
 from distill.progress import log
-from distill.reporting.label_noise import Suspect, label_noise, suspects
+from distill.reporting.label_noise import Suspect, suspects, write_label_noise
 from distill.training import defaults
 
 
@@ -30,5 +30,5 @@ def label(run: Run) -> list[Path]:
     log.info("labels that the teacher doubts: %d", len(doubted))
     return [
         *(run.folder.teacher_cache(folder, "logits") for folder in folders),
-        label_noise(run.folder.label_noise, doubted),
+        write_label_noise(run.folder.label_noise, doubted),
     ]

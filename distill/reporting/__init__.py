@@ -1,1 +1,1 @@
-"""What people read of a run: the report, the comparison, the table of speed, as text, Markdown, JSON and HTML."""
+"""Results of a run as text, Markdown, JSON and HTML: the report, the comparison, the table of speed."""

@@ -158,13 +158,13 @@ def _draw_numbers(axes: Axes, points: Sequence[ComparedPoint], xs: NDArray[np.fl
         )
 
 
-X_LABEL_THREADS = "texts per second from raw text to label (log scale); full: one thread, hollow: several"
-Y_LABEL_OR_LINE = "accuracy on test; a line gives no label, or is timing only"
+X_LABEL_THREADS = "texts per second from raw text to label (log scale); filled: one thread, hollow: several"
+Y_LABEL_OR_LINE = "accuracy on test (vertical lines: timing only)"
 DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 
 
 def draw_speed(points: Sequence[TimedPoint], path: Path) -> Path:
-    """A colour and marker per model, full for one thread and hollow for several, joined by a line."""
+    """A colour and marker per model, filled for one thread and hollow for several, joined by a line."""
     with new_figure(1, 11.0, max(4.8, 0.28 * len(points) + 1.0)) as (figure, (axes,)):
         names = list(dict.fromkeys(point.name for point in points if point.accuracy is not None))
         timed = {point.name: point for point in reversed(points) if point.accuracy is None}

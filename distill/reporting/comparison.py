@@ -287,20 +287,21 @@ ACCURACY: Column[ComparisonRow] = Column(
     lambda row: row.accuracy,
     decimals(4),
     lambda row: row.accuracy_sd if row.seeds > 1 else None,
-    "share of test texts that are right: mean ± sample standard deviation over the seeds.",
+    "share of test texts classified correctly: mean ± sample standard deviation over the seeds.",
 )
 RETAINED: Column[ComparisonRow] = Column(
     "kept",
     lambda row: row.retained,
     percent(1),
-    meaning="accuracy as per cent of its teacher's (of the mean single teacher where several taught).",
+    meaning="accuracy in per cent of the teacher's; with several teachers, of the mean of their accuracies.",
 )
 P_VALUE: Column[ComparisonRow] = Column(
     "p",
     lambda row: row.p_value,
     format_p_value,
-    meaning="exact two-sided McNemar test on the predictions of all seeds pooled. Seeds share their texts, which the "
-    "test takes for independent, so p is too small: go by the interval. It is not corrected for the number of rows.",
+    meaning="p-value of an exact two-sided McNemar test on the pooled predictions of all seeds. The test treats the "
+    "seeds as independent although they share their texts, so p is too small: rely on the interval. p is not corrected "
+    "for the number of rows.",
 )
 COLUMNS: tuple[Column[ComparisonRow], ...] = (
     ACCURACY,
@@ -308,32 +309,35 @@ COLUMNS: tuple[Column[ComparisonRow], ...] = (
     Column(
         "gain (95 % interval)",
         gain_and_interval,
-        meaning="points of accuracy more than the row in the column against; the interval comes from drawing test "
-        "texts anew, a text with all its seeds at once (2,000 draws). It holds for other texts, not for other seeds.",
+        meaning="difference in accuracy, in percentage points, from the row named under against. The interval comes "
+        "from resampling the test texts, each with all its seeds (2,000 bootstrap samples). It holds for other texts, "
+        "not for other seeds.",
     ),
     P_VALUE,
-    Column("against", lambda row: row.against or None, meaning="what gain and p compare it with."),
+    Column("against", lambda row: row.against or None, meaning="the row that gain and p compare with."),
     Column(
         "ECE",
         calibration_errors,
-        meaning="expected calibration error (15 bins): how far probabilities are from accuracy, before → after "
-        "dividing the logits by a temperature found on dev; 0 is best.",
+        meaning="expected calibration error (15 bins), the mean difference between confidence and accuracy: before → "
+        "after dividing the logits by a temperature chosen on dev. 0 is best.",
     ),
     Column(
         "training s",
         lambda row: row.train_seconds,
         thousands(),
-        meaning="seconds that one seed trained, mean.",
+        meaning="training time of one seed in seconds, mean.",
     ),
-    Column("texts seen", lambda row: row.train_texts, thousands(), meaning="texts that one seed was trained on."),
+    Column(
+        "texts seen", lambda row: row.train_texts, thousands(), meaning="number of texts that one seed was trained on."
+    ),
     Column(
         "ms per text",
         lambda row: row.ms_per_text,
         decimals(3),
         meaning="milliseconds from raw text to label, segmentation included.",
     ),
-    Column("parameters", lambda row: row.parameters, thousands(), meaning="trained numbers in the model."),
-    Column("seeds", lambda row: row.seeds, meaning="how many were trained."),
+    Column("parameters", lambda row: row.parameters, thousands(), meaning="number of trained parameters."),
+    Column("seeds", lambda row: row.seeds, meaning="number of trained models."),
 )
 SHORT_COLUMNS: tuple[Column[ComparisonRow], ...] = (  # these fit 100 characters
     NAME,

@@ -1,4 +1,4 @@
-"""Texts whose label the teacher doubts, as a table for people who correct labels."""
+"""Texts whose label the teacher doubts, as a CSV file for people who correct labels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from distill.storage.atomic import write_file
 
-# What a spreadsheet takes for the beginning of a formula, also in full width (OWASP, "CSV Injection").
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# A spreadsheet takes a cell for a formula if it starts with one of these, also in full width (OWASP, "CSV Injection").
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class Suspect(NamedTuple):
-    """A text whose label and teacher disagree; the probabilities are the teacher's."""
+    """A text whose label differs from the teacher's prediction, with the teacher's probabilities of both."""
 
     split: str
     text: str
@@ -35,35 +35,40 @@ def suspects(
     probabilities: NDArray[np.floating],
     labels: Sequence[str],
     *,
-    least: float = 0.8,
+    min_probability: float = 0.8,
 ) -> list[Suspect]:
-    """Texts whose label is not the teacher's class, where the teacher gives its class ``least`` or more.
+    """Texts for which the teacher predicts another class than the label, with probability ``min_probability`` or more.
 
-    ``gold`` (texts,) class numbers, ``probabilities`` (texts, classes) of the teacher. The most confident come first,
-    equally confident ones in their order.
+    ``gold`` are class numbers (texts,), ``probabilities`` the teacher's (texts, classes). The most confident come
+    first; equally confident ones stay in their order.
     """
-    places = np.asarray(gold, dtype=np.int64)
-    taught, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    chosen = np.flatnonzero((taught != places) & (sure >= least))
+    classes = np.asarray(gold, dtype=np.int64)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    chosen = np.flatnonzero((predicted != classes) & (confidence >= min_probability))
     return [
         Suspect(
-            split, texts[i], labels[places[i]], labels[taught[i]], float(sure[i]), float(probabilities[i, places[i]])
+            split=split,
+            text=texts[i],
+            label=labels[classes[i]],
+            teacher_label=labels[predicted[i]],
+            teacher_probability=float(confidence[i]),
+            label_probability=float(probabilities[i, classes[i]]),
         )
-        for i in chosen[np.argsort(-sure[chosen], kind="stable")]
+        for i in chosen[np.argsort(-confidence[chosen], kind="stable")]
     ]
 
 
-def label_noise(path: Path, rows: Iterable[Suspect]) -> Path:
-    """Write ``rows`` as CSV in UTF-8 with a mark at its beginning, without which Excel garbles Chinese."""
+def write_label_noise(path: Path, rows: Iterable[Suspect]) -> Path:
+    """Write ``rows`` as CSV in UTF-8 with a byte order mark, without which Excel garbles Chinese."""
     table = io.StringIO(newline="")
     writer = csv.writer(table)
     writer.writerow(Suspect._fields)
     for row in rows:
-        writer.writerow([_harmless(cell) if isinstance(cell, str) else f"{cell:.4f}" for cell in row])
-    # a lone half of a surrogate pair, which JSON files may hold, has no UTF-8
+        writer.writerow([_without_formula(cell) if isinstance(cell, str) else f"{cell:.4f}" for cell in row])
+    # UTF-8 has no lone surrogates, which JSON files may hold
     return write_file(path, table.getvalue().encode("utf-8-sig", "replace"))
 
 
-def _harmless(cell: str) -> str:
-    """The cell with an apostrophe before what a spreadsheet would calculate."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+def _without_formula(cell: str) -> str:
+    """The cell, with an apostrophe in front if a spreadsheet would take it for a formula."""
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell

@@ -46,7 +46,9 @@ def confusion_matrices(outcomes: Sequence[Outcome], gold: NDArray[np.int64], cla
     labels = shown_labels(outcomes, gold, classes)
     counts = {outcome.name: confusion(gold, outcome.predicted, classes)[np.ix_(labels, labels)] for outcome in outcomes}
     matrices = [
-        Matrix(f"{outcome.title}: texts of each label (rows) by prediction (columns).", _shares(counts[outcome.name]))
+        Matrix(
+            f"{outcome.title}: number of texts by label (rows) and prediction (columns).", _shares(counts[outcome.name])
+        )
         for outcome in outcomes
     ]
     last = outcomes[-1]

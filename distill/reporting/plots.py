@@ -80,7 +80,7 @@ def drawable(labels: Sequence[str]) -> list[str]:
     """The labels, or their numbers where no font on this machine has their characters."""
     if all(label.isascii() for label in labels) or _has_cjk_font():
         return list(labels)
-    log.info("plots: no font for Chinese labels, their numbers are drawn (Debian has one: fonts-noto-cjk)")
+    log.info("plots: no font for Chinese labels is installed, so their numbers are drawn (on Debian: fonts-noto-cjk)")
     return [str(number) for number in range(len(labels))]
 
 
@@ -163,11 +163,11 @@ def draw_reliability(axes: Axes, outcome: Outcome, gold: NDArray[np.int64]) -> l
     """
     is_calibrated = outcome.temperature != 1
     axes.plot((0, 1), (0, 1), color="#444444", linestyle=":", linewidth=0.9)
-    errors = [_draw_bins(axes, outcome, 1.0, gold, "before" if is_calibrated else "as it is")]
+    errors = [_draw_bins(axes, outcome, 1.0, gold, "before" if is_calibrated else "uncalibrated")]
     if is_calibrated:
         errors.append(_draw_bins(axes, outcome, outcome.temperature, gold, "after"))
-    axes.set_xlabel("probability of the label that it chose")
-    axes.set_ylabel("share that is right")
+    axes.set_xlabel("confidence: probability of the predicted label")
+    axes.set_ylabel("accuracy")
     axes.set_title(outcome.title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="upper left")

@@ -71,14 +71,16 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
 def _highlights(rows: Sequence[ModelScores]) -> list[Highlight]:
     """What the last of the models reaches, and how it compares with its teacher."""
     row, size = rows[-1], tables.file_size(rows[-1].bytes)
-    accuracy = Highlight(tables.percent(1)(row.accuracy.mean), f"of the test texts are right by the {row.title}")
+    accuracy = Highlight(
+        tables.percent(1)(row.accuracy.mean), f"of the test texts classified correctly by the {row.title}"
+    )
     if row.name == TEACHER or row.retained is None or row.speedup is None:
         return [accuracy, Highlight(size, "on disk")]
     return [
         accuracy,
         Highlight(tables.percent(1)(row.retained.mean), "of its teacher's accuracy"),
-        Highlight(_times(row.speedup.mean), "as fast as its teacher, on the processor"),
-        Highlight(size, f"on disk, its teacher {tables.file_size(rows[0].bytes)}"),
+        Highlight(_times(row.speedup.mean), "as fast as its teacher on the CPU"),
+        Highlight(size, f"on disk; its teacher: {tables.file_size(rows[0].bytes)}"),
     ]
 
 
@@ -102,27 +104,27 @@ def _speed(rows: Sequence[ModelScores]) -> Drawing:
             )
         accuracy_speed_plot.label_axes(axes, "texts per second (log scale)", "accuracy on test", (1.0,))
         axes.legend(frameon=False)
-        return Drawing.of(figure, "Accuracy against speed on the processor, from raw text to label.")
+        return Drawing.of(figure, "Accuracy against speed on the CPU, from raw text to label.")
 
 
 def _curve(outcomes: Sequence[Outcome], key: str) -> Drawing:
     with plots.new_figure(1, 4.8, 3.4) as (figure, (axes,)):
         plots.draw_curve(axes, outcomes, key)
-        return Drawing.of(figure, f"{plots.CURVES[key].capitalize()} over the epochs, a line a trained model.")
+        return Drawing.of(figure, f"{plots.CURVES[key].capitalize()} over the epochs, one line per trained model.")
 
 
 def _diagram(model: Outcome, context: EvaluationContext) -> Drawing:
     with plots.new_figure(1, 3.6, 3.4) as (figure, (axes,)):
         errors = " → ".join(f"{error:.3f}" for error in plots.draw_reliability(axes, model, context.gold))
         temperature = f"temperature {model.temperature:.3f}" if model.temperature != 1 else "not calibrated"
-        caption = f"{model.title}: ECE {errors}, {temperature}. A larger point stands for more texts."
+        caption = f"{model.title}: ECE {errors}, {temperature}. The larger a point, the more texts."
         return Drawing.of(figure, caption)
 
 
 def _confusions(models: Sequence[Outcome], context: EvaluationContext) -> dict[str, Any]:
     classes = len(context.labels)
     indices = shown_labels(models, context.gold, classes)
-    subset = f"Of {classes} labels the {len(indices)} with most mistakes." if len(indices) < classes else ""
+    subset = f"The {len(indices)} of {classes} labels with the most mistakes." if len(indices) < classes else ""
     return {
         "names": [context.labels[index] for index in indices],
         "matrices": confusion_matrices(models, context.gold, classes),

@@ -89,9 +89,10 @@ def data_sentence(data: Mapping[str, int]) -> str:
     """The counts of a data set in one sentence."""
     return (
         f"{data['train']:,} train, {data['dev']:,} dev and {data['test']:,} test texts "
-        f"({data['test_distinct']:,} distinct). Of {data['train_rows_read']:,} train rows were dropped: "
-        f"{data['leaks']:,} whose text is in test, {data['leaks_into_dev']:,} in dev, {data['duplicates']:,} repeats, "
-        f"and {data['conflicts']:,} texts that had two labels; of dev rows {data['dev_leaks']:,} whose text is in test."
+        f"({data['test_distinct']:,} distinct). Dropped from the {data['train_rows_read']:,} train rows: "
+        f"{data['leaks']:,} whose text is in test, {data['leaks_into_dev']:,} whose text is in dev, "
+        f"{data['duplicates']:,} repeats, and {data['conflicts']:,} texts with two labels. "
+        f"Dropped from the dev rows: {data['dev_leaks']:,} whose text is in test."
     )
 
 

@@ -170,15 +170,15 @@ def median_and_range(row: SpeedRow) -> str:
 
 
 NAME: Column[SpeedRow] = Column("", lambda row: row.name)
-THREADS: Column[SpeedRow] = Column("threads", lambda row: row.threads, meaning="of the processor.")
+THREADS: Column[SpeedRow] = Column("threads", lambda row: row.threads, meaning="number of CPU threads.")
 P50: Column[SpeedRow] = Column(
-    "p50 µs", lambda row: row.p50_us, three_digits, meaning="half of all single texts, one call each, took no longer."
+    "p50 µs", lambda row: row.p50_us, three_digits, meaning="median time of a call with a single text."
 )
 P99: Column[SpeedRow] = Column(
-    "p99 µs", lambda row: row.p99_us, three_digits, meaning="99 of 100 single texts took no longer."
+    "p99 µs", lambda row: row.p99_us, three_digits, meaning="99th percentile of the time of a call with a single text."
 )
 ACCURACY: Column[SpeedRow] = Column(
-    "accuracy", lambda row: row.accuracy, decimals(4), meaning="share of test texts that are right."
+    "accuracy", lambda row: row.accuracy, decimals(4), meaning="share of test texts classified correctly."
 )
 SPEEDUP: Column[SpeedRow] = Column(
     "times quicker",
@@ -188,11 +188,11 @@ SPEEDUP: Column[SpeedRow] = Column(
 )
 COLUMNS: tuple[Column[SpeedRow], ...] = (
     THREADS,
-    Column("batch", lambda row: row.batch, meaning="texts that it takes at once."),
+    Column("batch", lambda row: row.batch, meaning="number of texts in a batch."),
     Column(
         "µs per text",
         median_and_range,
-        meaning="microseconds from raw text to label, many texts at a time: median (lowest to highest).",
+        meaning="microseconds from raw text to label, in batches: median of the rounds (fastest to slowest).",
     ),
     Column("texts/s", lambda row: row.texts_per_s, thousands(), meaning="the same as a rate."),
     P50,
@@ -201,22 +201,22 @@ COLUMNS: tuple[Column[SpeedRow], ...] = (
         "memory MB",
         lambda row: row.memory_mb,
         thousands(),
-        meaning="most that a fresh process held which does nothing but load it and label 256 texts.",
+        meaning="peak memory of a fresh process that only loads the model and labels 256 texts.",
     ),
     Column(
         "start s",
         lambda row: row.start_s,
         three_digits,
-        meaning="from the start of that process to its first label.",
+        meaning="seconds from the start of that process to its first label.",
     ),
-    Column("size MB", lambda row: row.size_mb, three_digits, meaning="its files."),
+    Column("size MB", lambda row: row.size_mb, three_digits, meaning="size of its files."),
     ACCURACY,
     SPEEDUP,
     Column(
         "labels equal",
         lambda row: row.labels_equal,
         percent(2),
-        meaning="share of test texts that get the same label as from the same weights in PyTorch, fp32.",
+        meaning="share of test texts that get the same label as from the same weights in PyTorch with fp32.",
     ),
 )
 SHORT_COLUMNS: tuple[Column[SpeedRow], ...] = (  # these fit 100 characters

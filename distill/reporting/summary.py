@@ -214,16 +214,18 @@ def classification_reports(report: Report) -> dict[str, str]:
 
 
 def linear_sentence(linear: LinearResult | None, rows: Sequence[ModelScores]) -> list[str]:
-    """A sentence about the linear baseline and the rows that are below it; none where it was not measured."""
+    """Sentences about the linear baseline and the models that are worse; none if it was not measured."""
     if linear is None:
         return []
-    below = [row.title for row in rows if row.accuracy.mean < linear.scores.accuracy]
-    comparison = f"; below it: {', '.join(below)}" if below else ""
+    worse = [row.title for row in rows if row.accuracy.mean < linear.scores.accuracy]
+    comparison = f"; less accurate: {', '.join(worse)}" if worse else ""
     imitated = (
-        f" The student imitates its teacher's logits plus {linear.weight:g} x its scores." if linear.weight else ""
+        f" The student imitates its teacher's logits plus {linear.weight:g} x the scores of LinearSVC."
+        if linear.weight
+        else ""
     )
     return [
-        f"LinearSVC on words and characters, trained in seconds: accuracy {linear.scores.accuracy:.4f}{comparison}."
+        f"Linear baseline (LinearSVC on words and characters): accuracy {linear.scores.accuracy:.4f}{comparison}."
         f"{imitated}"
     ]
 

@@ -25,7 +25,7 @@ from distill.reporting.comparison import (
     terminal,
     write,
 )
-from distill.reporting.label_noise import Suspect, label_noise, suspects
+from distill.reporting.label_noise import Suspect, suspects, write_label_noise
 from distill.reporting.results import EvaluationContext, to_json
 from distill.reporting.tables import display_width
 
@@ -258,22 +258,22 @@ def test_students_have_colours_and_objectives_have_markers() -> None:
 PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.05, 0.95, 0.0], [0.2, 0.8, 0.0], [0.3, 0.1, 0.6], [0.0, 0.0, 1.0]])
 
 
-def test_suspects_are_confident_and_of_another_mind() -> None:
-    found = suspects("train", list("abcde"), [1, 0, 2, 0, 2], PROBABILITIES, ("体育", "财经", "科技"))
-    assert found == [
+def test_suspects_are_confident_predictions_of_another_label() -> None:
+    doubted = suspects("train", list("abcde"), [1, 0, 2, 0, 2], PROBABILITIES, ("体育", "财经", "科技"))
+    assert doubted == [
         Suspect("train", "b", "体育", "财经", 0.95, 0.05),
         Suspect("train", "a", "财经", "体育", 0.9, 0.1),
         Suspect("train", "c", "科技", "财经", 0.8, 0.0),
     ]
-    assert [row.text for row in suspects("dev", list("abcde"), [1, 0, 2, 0, 2], PROBABILITIES, "xyz", least=0.5)] == [
-        *"bacd"
-    ]
+    assert [
+        row.text for row in suspects("dev", list("abcde"), [1, 0, 2, 0, 2], PROBABILITIES, "xyz", min_probability=0.5)
+    ] == [*"bacd"]
 
 
-def test_label_noise_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
+def test_label_noise_cannot_start_formulas_in_a_spreadsheet(tmp_path: Path) -> None:
     texts = ["=HYPERLINK(1)", "+1", "-1", "@a", "＝1", "\t=1", '他说:"好",\n走了', "a=b", "half \ud800"]
     rows = [Suspect("train", text, "财经", "-体育", 0.95, 0.00004) for text in texts]
-    path = label_noise(tmp_path / "noise.csv", rows)
+    path = write_label_noise(tmp_path / "noise.csv", rows)
     assert path.read_bytes().startswith("\ufeffsplit,".encode())
     with path.open(encoding="utf-8-sig", newline="") as file:
         header, *body = csv.reader(file)

@@ -40,7 +40,7 @@ CONTEXT = EvaluationContext(
 REPORT = Report("titles", CONTEXT, [TEACHER, *STUDENTS], versions={"python": "3"}, missing=["Not there: x"])
 
 
-def test_a_label_with_dollar_signs_is_no_formula(tmp_path: Path) -> None:
+def test_dollar_signs_in_a_label_are_not_a_formula(tmp_path: Path) -> None:
     assert plots.draw_confusions([TEACHER], GOLD, ["$\\x$", "a$b_c^^$"], tmp_path / "confusion.png").is_file()
 
 

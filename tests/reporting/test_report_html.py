@@ -39,7 +39,7 @@ VOID = {"meta", "br", "link", "img", "hr"}
 
 @pytest.fixture(autouse=True)
 def quick() -> Iterator[None]:
-    """Figures are laid out by matplotlib, which takes a second a page: few tests need to see them."""
+    """Do not draw figures, which takes a second per page; few tests look at them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DRAWING, lambda figure: "<svg></svg>")
         yield
@@ -76,7 +76,7 @@ def page_of(report: Report, folder: Path) -> str:
 
 
 class Reader(HTMLParser):
-    """A page's elements, attributes and texts; every element must be closed in its order."""
+    """The elements, attributes and texts of a page; elements must be properly nested."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -105,10 +105,10 @@ class Reader(HTMLParser):
         self.texts.append(data)
 
 
-def test_one_file_without_script_or_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_has_no_scripts_and_no_external_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DRAWING, svg)
     page = page_of(report(), tmp_path)
-    assert page == page_of(report(), tmp_path), "the same run gives the same page"
+    assert page == page_of(report(), tmp_path), "the same run must give the same page"
     assert not re.search(r"20\d\d-\d\d-\d\d", page)
     elements = Reader(page)
     assert not {"script", "link", "img", "iframe", "object", "base"} & set(elements.names)
@@ -121,14 +121,22 @@ def test_one_file_without_script_or_address(tmp_path: Path, monkeypatch: pytest.
 
 def test_it_shows_what_was_measured(tmp_path: Path) -> None:
     page = page_of(report(missing=["Not there: student_alone"], doubts="label_noise.csv"), tmp_path)
-    for part in ("50.0 %", "75.0 %", "16 ×", "Not there: student_alone", "Time: 2 cores.", "temperature 2.000"):
+    for part in (
+        "50.0 %",
+        "75.0 %",
+        "16 ×",
+        "Not there: student_alone",
+        "Time: 2 cores.",
+        "temperature 2.000",
+        "the teacher's prediction",
+    ):
         assert part in page, part
     assert '<a href="label_noise.csv">' in page
     assert page.count("<svg") == 5  # speed, two curves, two diagrams
     assert "<dt>teacher</dt><dd>a, b</dd>" in page and "<dt>student.objective.x</dt><dd>0.5</dd>" in page
 
 
-def test_a_text_with_a_script_does_no_harm(tmp_path: Path) -> None:
+def test_a_script_in_a_text_is_escaped(tmp_path: Path) -> None:
     labels = ("体育", f"财经{SCRIPT}", '科技" onload="x')
     context = replace(CONTEXT, texts=[SCRIPT] * 6, labels=labels, settings={SCRIPT: {SCRIPT: SCRIPT}})
     page = page_of(report(context, name=SCRIPT), tmp_path)
@@ -146,10 +154,10 @@ def test_any_text_can_be_shown(tmp_path_factory: pytest.TempPathFactory, texts: 
     assert "bdi" in Reader(page).names and "\0" not in page
 
 
-def test_with_one_kind_of_model_nothing_is_compared(tmp_path: Path) -> None:
+def test_a_single_kind_of_model_is_not_compared(tmp_path: Path) -> None:
     for only in (TEACHER, STUDENT):
         page = page_of(report(outcomes=[only]), tmp_path)
-        assert "of its teacher" not in page and "minus teacher" not in page and "the teacher says" not in page
+        assert "of its teacher" not in page and "minus teacher" not in page and "the teacher's prediction" not in page
         Reader(page)
 
 
@@ -158,14 +166,14 @@ def test_a_teacher_that_is_never_right_is_not_compared_with(tmp_path: Path) -> N
     assert "of its teacher" not in page_of(report(outcomes=[hopeless, STUDENT]), tmp_path)
 
 
-def test_a_student_slower_than_its_teacher_is_not_rounded_away(tmp_path: Path) -> None:
+def test_a_speedup_below_one_has_two_digits(tmp_path: Path) -> None:
     slow = replace(STUDENT, ms_per_text={"cpu": 18.0})
     assert "<b>0.44 ×</b>" in page_of(report(outcomes=[TEACHER, slow]), tmp_path)
 
 
 def test_without_mistakes(tmp_path: Path) -> None:
     right = replace(STUDENT, logits=np.eye(3, dtype=np.float32)[GOLD])
-    assert "There are none." in page_of(report(outcomes=[right]), tmp_path)
+    assert "The distilled student made no mistakes." in page_of(report(outcomes=[right]), tmp_path)
 
 
 def test_a_comparison_is_part_of_the_report(tmp_path: Path) -> None:
@@ -231,7 +239,7 @@ def test_more_is_better_on_the_diagonal_and_worse_off_it() -> None:
     assert student.cells[0][0].share == 50
 
 
-def test_of_very_many_labels_those_with_most_mistakes_are_shown(tmp_path: Path) -> None:
+def test_of_very_many_labels_the_most_mistaken_are_shown(tmp_path: Path) -> None:
     gold = np.arange(40)
     logits = np.eye(40, dtype=np.float32)
     logits[[3, 39]] = logits[[39, 3]]
@@ -245,7 +253,7 @@ def test_of_very_many_labels_those_with_most_mistakes_are_shown(tmp_path: Path) 
         first_of_text=np.ones(40, dtype=np.bool_),
         labels=tuple(f"l{number}" for number in gold),
     )
-    assert "Of 40 labels the 30 with most mistakes." in page_of(report(context, outcomes=[model]), tmp_path)
+    assert "The 30 of 40 labels with the most mistakes." in page_of(report(context, outcomes=[model]), tmp_path)
 
 
 def test_settings_are_flattened() -> None:
