@@ -1,4 +1,4 @@
-"""Data: files of many formats become one checked :class:`Dataset`."""
+"""Read data in many formats into one checked :class:`Dataset`: train, dev and test."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 from distill.config import DataSettings
-from distill.data.checks import stratified_split, without_leaks, without_repeats
 from distill.data.demo import LABELS, read_reviews, read_sentences
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text_key
 from distill.data.formats import FORMATS
 from distill.data.formats.records import Columns
 from distill.data.labels import find_labels, label_indices
 from distill.data.readers import read_rows
+from distill.data.splits import stratified_split, without_leaks, without_repeats
 from distill.data.unlabelled import read_unlabelled
 from distill.errors import UserError
 
@@ -31,14 +31,18 @@ __all__ = [
 ]
 
 SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "valid", "val"), "test": ("test",)}
-TEST_SEED = 0  # a held-out test set is the same whatever the seed of a run
+TEST_SEED = 0  # a held-out test set does not depend on the run's seed
 
 
 def load(settings: DataSettings, seed: int) -> Dataset:
     """Read, check and split a data set. The same settings and seed give the same split.
 
-    Train texts that occur in dev or test are dropped, of a repeated train text the first is kept, and of one with two
-    labels none; all of it is counted. Without a dev or test file a stratified tenth of train is set aside.
+    Train texts that occur in dev or test are dropped. Of a repeated train text the first row is kept; a train text with
+    two labels is dropped. ``Dataset.counts`` reports all of this. Without a dev or test file, a stratified tenth of
+    train is held out. Without any file, the data are the embedded reviews.
+
+    Raises:
+        UserError: a file is missing or broken, train has fewer than two classes, or no text is left for a split.
     """
     files = _files(settings)
     if not files:
@@ -47,31 +51,31 @@ def load(settings: DataSettings, seed: int) -> Dataset:
 
 
 def _files(settings: DataSettings) -> dict[str, Path]:
-    """The file of every split that there is: flags first, then the folder."""
-    asked = {"train": settings.train_file, "dev": settings.dev_file, "test": settings.test_file}
-    found = {split: Path(path) for split, path in asked.items() if path}
+    """The file of each split: those of the flags, then those in the folder."""
+    flags = {"train": settings.train_file, "dev": settings.dev_file, "test": settings.test_file}
+    files = {split: Path(path) for split, path in flags.items() if path}
     if settings.data:
         folder = Path(settings.data)
         if not folder.is_dir():
             raise UserError("no such folder", folder, "--data FOLDER with train and test files; see data/README.md")
-        found = {**_folder_files(folder, found.keys()), **found}
-    if (found or settings.data) and "train" not in found:
+        files = {**_folder_files(folder, files.keys()), **files}
+    if (files or settings.data) and "train" not in files:
         raise UserError("there is no train file", settings.data or None, "name it train.json, or --train_file FILE")
-    return found
+    return files
 
 
-def _folder_files(folder: Path, named: Collection[str]) -> dict[str, Path]:
-    """The folder's file of every split that no flag names."""
-    found = {}
+def _folder_files(folder: Path, skip: Collection[str]) -> dict[str, Path]:
+    """The folder's files of the splits that are not in ``skip``."""
+    files = {}
     for split, names in SPLIT_NAMES.items():
-        if split in named:
+        if split in skip:
             continue
         paths = [path for name in names for suffix in FORMATS if (path := folder / f"{name}{suffix}").is_file()]
         if len(paths) > 1:
             raise UserError(f"two files for {split}: {paths[0].name}, {paths[1].name}", folder, f"--{split}_file FILE")
         if paths:
-            found[split] = paths[0]
-    return found
+            files[split] = paths[0]
+    return files
 
 
 def _read_files(files: dict[str, Path], settings: DataSettings) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
@@ -88,7 +92,8 @@ def _read_files(files: dict[str, Path], settings: DataSettings) -> tuple[dict[st
 
 
 def _checked(splits: dict[str, list[Example]], labels: tuple[str, ...], seed: int) -> Dataset:
-    rows = len(splits["train"])
+    """Drop leaks and repeats, hold out what is missing, and count everything."""
+    rows_read = len(splits["train"])
     train, leaks = without_leaks(splits["train"], splits.get("test", []))
     train, dev_leaks = without_leaks(train, splits.get("dev", []))
     train, duplicates, conflicts = without_repeats(train)
@@ -102,7 +107,7 @@ def _checked(splits: dict[str, list[Example]], labels: tuple[str, ...], seed: in
         "train": len(train),
         "dev": len(dev),
         "test": len(test),
-        "train_rows_read": rows,
+        "train_rows_read": rows_read,
         "leaks": leaks,
         "leaks_into_dev": dev_leaks,
         "dev_leaks": dev_in_test,

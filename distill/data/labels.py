@@ -1,4 +1,4 @@
-"""From what a file calls a label (a number, a code, a name) to the class's place in one fixed order."""
+"""Classes in a fixed order, and the class number of a label as files write it: a number, a code or a name."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ NUMBER = re.compile(r"-?[0-9]+")
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes in order, and what files may write for them: a name, CLUE's "102", a place "3"."""
+    """The classes in order, and the class number of every form of a label: a name, CLUE's "102", a number "3"."""
 
     names: tuple[str, ...]
-    meaning: dict[str, int]
+    class_by_label: dict[str, int]
 
     def index(self, row: Row) -> int | None:
-        """The class of a row, or None when the row's label is none of them."""
-        return self.meaning.get(row.label_name, self.meaning.get(row.label))
+        """The class number of a row; None if its label is unknown."""
+        return self.class_by_label.get(row.label_name, self.class_by_label.get(row.label))
 
 
 def find_labels(folder: Path | None, rows: Sequence[Row]) -> Labels:
-    """Classes from class.txt, labels.txt or CLUE's labels.json beside the data; else from the train rows."""
+    """Classes from class.txt, labels.txt or CLUE's labels.json next to the data; otherwise from the train rows."""
     for name in CLASS_FILES if folder else ():
         if folder and (folder / name).is_file():
             return _from_class_file(folder / name, rows)
@@ -42,25 +42,29 @@ def find_labels(folder: Path | None, rows: Sequence[Row]) -> Labels:
 
 
 def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
-    """One name a line; rows give the names or the lines' numbers, counted from 0, which names that are numbers tell."""
+    """One name per line. Rows contain names, or line numbers counted from 0.
+
+    Names may be numbers themselves; what the rows contain then decides which of the two they are.
+    """
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if len(set(names)) < len(names) or not names:
-        raise UserError("class names must be there and differ from one another", path, "one name a line")
-    by_name, by_place = _numbered(names), {str(place): place for place in range(len(names))}
-    written = {row.label for row in rows}
-    if not written & by_name.keys() & by_place.keys() or written <= by_name.keys():
-        return Labels(names, {**by_place, **by_name})
-    if written <= by_place.keys():
-        return Labels(names, by_place)
-    raise UserError("class names are numbers, and rows use them and their places", path, "use other names")
+        raise UserError("class names must exist and differ from one another", path, "write one name per line")
+    by_name, by_number = _numbered(names), {str(number): number for number in range(len(names))}
+    used = {row.label for row in rows}
+    if not used & by_name.keys() & by_number.keys() or used <= by_name.keys():
+        return Labels(names, {**by_number, **by_name})
+    if used <= by_number.keys():
+        return Labels(names, by_number)
+    what = "class names are numbers, and rows use both the names and the line numbers"
+    raise UserError(what, path, "use other names")
 
 
 def _numbered(names: Sequence[str]) -> dict[str, int]:
-    return {name: place for place, name in enumerate(names)}
+    return {name: number for number, name in enumerate(names)}
 
 
 def _from_code_file(path: Path) -> Labels:
-    """CLUE: lines of {"label": "102", "label_desc": "news_entertainment"}; the codes skip numbers."""
+    """CLUE: lines of {"label": "102", "label_desc": "news_entertainment"}; codes are not consecutive."""
     codes: dict[str, str] = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
@@ -69,7 +73,7 @@ def _from_code_file(path: Path) -> Labels:
             entry = json.loads(line)
             codes[str(entry["label"])] = str(entry.get("label_desc", entry["label"]))
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-            raise UserError("not a line of label and label_desc", f"{path}:{number}", "repair it") from error
+            raise UserError("this line has no label and label_desc", f"{path}:{number}", "repair it") from error
     if not codes:
         raise UserError("the file is empty", path, "delete it, or list label and label_desc")
     return _from_codes(tuple(dict.fromkeys(codes.values())), codes)
@@ -81,7 +85,7 @@ def _from_codes(names: tuple[str, ...], codes: dict[str, str]) -> Labels:
 
 
 def _from_rows(rows: Sequence[Row]) -> Labels:
-    """Classes as the rows name them: numbers in their order, names in alphabetical order."""
+    """Classes from the labels of rows: numbers in numerical order, names in alphabetical order."""
     names_of = {row.label or row.label_name: row.label_name or row.label for row in rows}
     names = set(names_of.values())
     numeric = all(NUMBER.fullmatch(name) for name in names)
@@ -89,10 +93,10 @@ def _from_rows(rows: Sequence[Row]) -> Labels:
 
 
 def label_indices(labels: Labels, rows: Sequence[Row], path: Path) -> list[int]:
-    """The class of every row.
+    """The class number of every row.
 
     Raises:
-        UserError: rows with a label that is none of the classes; says which and where.
+        UserError: rows have unknown labels; the message names them.
     """
     indices = [labels.index(row) for row in rows]
     faults = [

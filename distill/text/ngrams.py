@@ -1,4 +1,4 @@
-"""Hashed character n-grams: a text without vocabulary or segmentation (Joulin et al., 1607.01759)."""
+"""Hashed character n-grams, which need neither vocabulary nor segmentation (Joulin et al., 1607.01759)."""
 
 from __future__ import annotations
 
@@ -8,39 +8,42 @@ from numpy.typing import NDArray
 from distill.runtime.constants import NGRAM_BITS, NGRAM_BOUNDARY
 from distill.text.segmentation import MASKED
 
-LONGEST = 3  # characters of an n-gram at most
-BOUNDARY = np.array([NGRAM_BOUNDARY], dtype=np.uint64)  # at both ends of a text; no code point + 1 is as large
+MAX_ORDER = 3  # characters of the longest n-grams
+BOUNDARY = np.array([NGRAM_BOUNDARY], dtype=np.uint64)  # at both ends of a text; larger than any code point + 1
 
 
 def ngram_ids(text: str, buckets: int) -> NDArray[np.int64]:
     """Bucket numbers of a text's character 1- to 3-grams, each in 1 … ``buckets`` - 1 (0 is padding), shape (n-grams,).
 
-    The text counts in lower case and without white space, with a boundary sign at both ends (alone the sign is no
-    n-gram). Where the text holds ``MASKED`` it is split: no n-gram reaches into or across it, nor is there a boundary.
-    Repeats stay. A text of nothing gives an empty array.
+    The text is lowercased and white space is removed; a boundary sign is added at both ends, which alone is not an
+    n-gram. ``MASKED`` splits the text: no n-gram reaches into or across it, and it has no boundary signs. Repeats are
+    kept. An empty text gives an empty array.
+
+    Raises:
+        ValueError: there are fewer than 2 buckets.
     """
     if buckets < 2:
-        raise ValueError(f"{buckets} buckets: 2 are the least, the first is padding's")
+        raise ValueError(f"{buckets} buckets: at least 2 are needed, as the first is for padding")
     pieces = ["".join(piece.lower().split()) for piece in text.split(MASKED)]
-    keys = [_keys(piece, place == 0, place == len(pieces) - 1) for place, piece in enumerate(pieces) if piece]
-    mixed = _mixed(np.concatenate(keys)) if keys else np.empty(0, np.uint64)
-    return (mixed % np.uint64(buckets - 1) + np.uint64(1)).astype(np.int64)
+    keys = [_keys(piece, index == 0, index == len(pieces) - 1) for index, piece in enumerate(pieces) if piece]
+    hashes = _hash(np.concatenate(keys)) if keys else np.empty(0, np.uint64)
+    return (hashes % np.uint64(buckets - 1) + np.uint64(1)).astype(np.int64)
 
 
 def _keys(piece: str, first: bool, last: bool) -> NDArray[np.uint64]:
-    """One number an n-gram, different for different n-grams: code points + 1 side by side, ``NGRAM_BITS`` bits each."""
+    """One unique number per n-gram: its code points + 1, ``NGRAM_BITS`` bits each, the first in the lowest bits."""
     points = np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64) + np.uint64(1)
     framed = np.concatenate([BOUNDARY[: int(first)], points, BOUNDARY[: int(last)]])
-    grown, keys = framed, [points]
-    for length in range(1, LONGEST):
-        grown = grown[:-1] | framed[length:] << np.uint64(NGRAM_BITS * length)
-        keys.append(grown)
+    grams, keys = framed, [points]
+    for order in range(1, MAX_ORDER):
+        grams = grams[:-1] | framed[order:] << np.uint64(NGRAM_BITS * order)
+        keys.append(grams)
     return np.concatenate(keys)
 
 
-def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """MurmurHash3's 64-bit finalizer (Appleby, public domain): the same on every machine, unlike Python's ``hash``."""
+def _hash(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """MurmurHash3's 64-bit finalizer (Appleby, public domain). Unlike Python's ``hash``, it is the same everywhere."""
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         keys = (keys ^ (keys >> np.uint64(33))) * np.uint64(factor)
-    mixed: NDArray[np.uint64] = keys ^ (keys >> np.uint64(33))
-    return mixed
+    hashes: NDArray[np.uint64] = keys ^ (keys >> np.uint64(33))
+    return hashes

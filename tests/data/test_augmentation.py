@@ -1,4 +1,4 @@
-"""Altered copies: rates as asked for, words of the same part of speech, short n-grams, nothing twice."""
+"""Altered copies: rates as set, replacements with the same part of speech, short n-grams, no repeats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from distill.config import TransferSettings
 from distill.data import augmentation
-from distill.data.augmentation import LONGEST_NGRAM, Unigrams, _altered
+from distill.data.augmentation import MAX_NGRAM, Unigrams, _altered
 from distill.errors import UserError
 from distill.text.segmentation import MASKED, Segmenter
 
@@ -33,12 +33,12 @@ def settings(**changes: Any) -> TransferSettings:
 
 
 @pytest.mark.parametrize(("mask", "replace"), [(0.1, 0.1), (0.1, 0.0), (0.0, 0.3), (0.5, 0.5), (0.9, 0.05)])
-def test_as_many_words_are_altered_as_asked_for(mask: float, replace: float) -> None:
-    """Before repeats are dropped, which much altered copies are less often."""
+def test_words_are_altered_at_the_given_rates(mask: float, replace: float) -> None:
+    """Before repeats are dropped: heavily altered copies repeat less often."""
     text = [(word, "n") for word in ("球队", "教练", "股票", "基金", "手机", "芯片", "老师", "学生")]
-    unigrams, choose, fates = Unigrams([text]), random.Random(1), Counter[str]()
+    unigrams, rng, fates = Unigrams([text]), random.Random(1), Counter[str]()
     for _ in range(1000):
-        copy = _altered(text, unigrams, settings(mask=mask, replace=replace), choose)
+        copy = _altered(text, unigrams, settings(mask=mask, replace=replace), rng)
         assert len(copy) == len(text)
         fates.update(
             "mask" if n == MASKED else "keep" if n == o else "replace" for n, (o, _) in zip(copy, text, strict=True)
@@ -47,16 +47,16 @@ def test_as_many_words_are_altered_as_asked_for(mask: float, replace: float) -> 
     assert shares == pytest.approx({"mask": mask, "replace": replace, "keep": 1 - mask - replace}, abs=0.02)
 
 
-def test_ngrams_are_as_often_and_as_long_as_asked_for() -> None:
-    text = [(str(place), "m") for place in range(20)]
-    choose = random.Random(1)
-    lengths = Counter(len(_altered(text, Unigrams([text]), settings(ngram=0.25), choose)) for _ in range(4000))
+def test_ngrams_are_as_frequent_and_as_long_as_set() -> None:
+    text = [(str(number), "m") for number in range(20)]
+    rng = random.Random(1)
+    lengths = Counter(len(_altered(text, Unigrams([text]), settings(ngram=0.25), rng)) for _ in range(4000))
     assert {length: count / 4000 for length, count in lengths.items()} == pytest.approx(
-        {20: 0.75, **dict.fromkeys(range(1, LONGEST_NGRAM + 1), 0.05)}, abs=0.025
+        {20: 0.75, **dict.fromkeys(range(1, MAX_NGRAM + 1), 0.05)}, abs=0.025
     )
 
 
-def test_nothing_is_masked_without_a_chance_of_it() -> None:
+def test_nothing_is_masked_at_rate_zero() -> None:
     copies = augmented(TEXTS, settings(augment=20, replace=0.3, ngram=0.3), seed=1)
     assert copies and not any(MASKED in copy for copy in copies)
 
@@ -66,15 +66,15 @@ def test_everything_can_be_masked() -> None:
     assert set(segment(copy)) == {MASKED}
 
 
-def test_a_word_is_replaced_by_others_of_its_part_as_often_as_they_are_used() -> None:
+def test_replacements_follow_the_frequencies_of_their_part_of_speech() -> None:
     tagged = [("甲", "n"), ("乙", "n"), ("跑", "v"), ("乙", "n"), ("丙", "n"), ("乙", "n"), ("甲", "n")]
-    unigrams, choose = Unigrams([tagged]), random.Random(0)
+    unigrams, rng = Unigrams([tagged]), random.Random(0)
     for word, rest in (("甲", {"乙": 3, "丙": 1}), ("乙", {"甲": 2, "丙": 1}), ("丙", {"甲": 2, "乙": 3})):
-        drawn = Counter(unigrams.another(word, "n", choose) for _ in range(3000))
-        assert drawn.keys() == rest.keys()
+        samples = Counter(unigrams.another(word, "n", rng) for _ in range(3000))
+        assert samples.keys() == rest.keys()
         for other, count in rest.items():
-            assert drawn[other] / 3000 == pytest.approx(count / sum(rest.values()), abs=0.04)
-    assert unigrams.another("跑", "v", choose) == "跑"
+            assert samples[other] / 3000 == pytest.approx(count / sum(rest.values()), abs=0.04)
+    assert unigrams.another("跑", "v", rng) == "跑"
 
 
 def test_replaced_words_keep_the_parts_of_speech() -> None:
@@ -82,32 +82,32 @@ def test_replaced_words_keep_the_parts_of_speech() -> None:
     old = [tag(text) for text in texts]
     parts = {pair for text in old for pair in text}
     for copy in augmented(texts, settings(augment=5, replace=1.0), seed=2):
-        cut = [copy[place : place + 2] for place in range(0, len(copy), 2)]
-        assert any(all((new, part) in parts for new, (_, part) in zip(cut, text, strict=True)) for text in old), copy
+        words = [copy[start : start + 2] for start in range(0, len(copy), 2)]
+        assert any(all((new, part) in parts for new, (_, part) in zip(words, text, strict=True)) for text in old), copy
 
 
-def test_ngrams_are_neighbouring_words_one_to_five() -> None:
+def test_ngrams_are_one_to_five_consecutive_words() -> None:
     copies = augmented(TEXTS, settings(augment=400, ngram=1.0), seed=3)
     assert all(any(copy in text for text in TEXTS) for copy in copies)
     words = [word for word, _ in tag(TEXTS[0])]
-    runs = {"".join(words[a : a + n]): n for n in range(1, LONGEST_NGRAM + 1) for a in range(len(words) - n + 1)}
+    runs = {"".join(words[a : a + n]): n for n in range(1, MAX_NGRAM + 1) for a in range(len(words) - n + 1)}
     assert {runs[copy] for copy in copies if copy in runs} == {1, 2, 3, 4, 5}
-    assert max(len(tag(copy)) for copy in copies) <= LONGEST_NGRAM + 1  # a piece may be cut otherwise by itself
+    assert max(len(tag(copy)) for copy in copies) <= MAX_NGRAM + 1  # a piece alone may be segmented differently
 
 
-def test_the_seed_decides() -> None:
-    asked = settings(augment=5, mask=0.2, replace=0.2, ngram=0.2)
-    assert augmented(TEXTS, asked, 7) == augmented(TEXTS, asked, 7) != augmented(TEXTS, asked, 8)
+def test_copies_depend_on_the_seed() -> None:
+    chosen = settings(augment=5, mask=0.2, replace=0.2, ngram=0.2)
+    assert augmented(TEXTS, chosen, 7) == augmented(TEXTS, chosen, 7) != augmented(TEXTS, chosen, 8)
 
 
-def test_every_text_has_its_copies_in_its_place() -> None:
+def test_copies_are_in_the_order_of_their_texts() -> None:
     copies = augmented(TEXTS, settings(augment=30, mask=0.2), seed=4)
-    owners = [
-        next(place for place, text in enumerate(TEXTS) if all(part in text for part in copy.split(MASKED)))
+    sources = [
+        next(index for index, text in enumerate(TEXTS) if all(part in text for part in copy.split(MASKED)))
         for copy in copies
     ]
-    assert owners == sorted(owners) and set(owners) == {0, 1, 2, 3}
-    assert max(Counter(owners).values()) <= 30
+    assert sources == sorted(sources) and set(sources) == {0, 1, 2, 3}
+    assert max(Counter(sources).values()) <= 30
 
 
 def test_repeats_and_unaltered_copies_are_dropped() -> None:
@@ -116,7 +116,7 @@ def test_repeats_and_unaltered_copies_are_dropped() -> None:
     assert len(set(copies)) == len(copies) and not {"老师喜欢", "老师", "喜欢"} & set(copies)
 
 
-def test_no_copies_when_none_are_asked_for() -> None:
+def test_no_copies_by_default() -> None:
     assert augmented(TEXTS, TransferSettings(), seed=6) == []
 
 
@@ -125,13 +125,13 @@ def test_texts_with_nothing_to_alter(text: str) -> None:
     assert augmented([text], settings(augment=3, mask=0.5, replace=0.5, ngram=1.0), seed=7) in ([], [MASKED])
 
 
-def test_latin_words_stay_apart() -> None:
+def test_latin_words_stay_separated() -> None:
     copies = augmented(["我 用 iPhone pro 14 拍 天安门 hello world"], settings(augment=50, mask=0.1), seed=8)
     assert any("iphone pro 14拍" in copy for copy in copies)
     assert not any("iphonepro" in copy or "helloworld" in copy for copy in copies)
 
 
-def test_chances_of_more_than_one_are_refused() -> None:
+def test_probabilities_of_more_than_one_are_refused() -> None:
     with pytest.raises(UserError, match="more than 1"):
         augmented(TEXTS, settings(mask=0.6, replace=0.5), seed=9)
     augmented(TEXTS[:1], settings(mask=0.7, replace=0.3), seed=9)

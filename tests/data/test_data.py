@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distill.config import DataSettings
 from distill.data import Example, example_id, load, stratified_split
-from distill.data.checks import without_leaks, without_repeats
+from distill.data.splits import without_leaks, without_repeats
 from distill.errors import UserError
 
 
@@ -57,14 +57,14 @@ def test_leaks_repeats_and_conflicts_are_dropped_and_counted(tmp_path: Path) -> 
     assert len(data.train) + len(data.dev) == 41 and "测试里也有" not in seen and "两种说法" not in seen
 
 
-def test_dev_file_is_used_and_kept_apart(tmp_path: Path) -> None:
+def test_a_dev_file_is_used_and_kept_separate(tmp_path: Path) -> None:
     settings = write(tmp_path, train=MANY, valid=[MANY[0], ("新的一条", 0), ("又一条", 1)], test=[("又一条", 1)])
     data = load(settings, seed=1)
     assert {e.text for e in data.dev} == {MANY[0][0], "新的一条"}
     assert (data.counts["leaks_into_dev"], data.counts["dev_leaks"], len(data.train)) == (1, 1, 39)
 
 
-def test_without_a_test_file_the_held_out_tenth_never_changes(tmp_path: Path) -> None:
+def test_without_a_test_file_the_held_out_tenth_does_not_depend_on_the_seed(tmp_path: Path) -> None:
     settings = write(tmp_path, train=MANY)
     first, second = load(settings, seed=1), load(settings, seed=2)
     assert first.test == second.test and len(first.test) == 4
@@ -76,7 +76,7 @@ examples = st.lists(st.tuples(st.text("甲乙丙 ", min_size=1), st.integers(0, 
 
 
 @given(examples)
-def test_without_repeats_leaves_distinct_texts_of_one_label(rows: list[Example]) -> None:
+def test_without_repeats_keeps_distinct_texts_with_one_label(rows: list[Example]) -> None:
     kept, repeats, conflicts = without_repeats(rows)
     assert len({e.id for e in kept}) == len(kept)
     assert len(kept) + repeats + conflicts == len(rows)
@@ -85,7 +85,7 @@ def test_without_repeats_leaves_distinct_texts_of_one_label(rows: list[Example])
 
 
 @given(examples, examples)
-def test_without_leaks_shares_no_text(rows: list[Example], held_out: list[Example]) -> None:
+def test_without_leaks_keeps_no_held_out_text(rows: list[Example], held_out: list[Example]) -> None:
     kept, dropped = without_leaks(rows, held_out)
     assert not {e.id for e in kept} & {e.id for e in held_out}
     assert len(kept) + dropped == len(rows)
@@ -97,12 +97,12 @@ def test_stratified_split_keeps_shares(labels: list[int], seed: int) -> None:
     rest, chosen = stratified_split(rows, seed, 0.25)
     assert sorted(e.id for e in rest + chosen) == sorted(e.id for e in rows)
     assert stratified_split(rows, seed, 0.25) == (rest, chosen)
-    drawn = Counter(e.label for e in chosen)
+    counts = Counter(e.label for e in chosen)
     for label, count in Counter(labels).items():
-        assert abs(drawn[label] - 0.25 * count) <= 1 and drawn[label] <= max(count - 1, 0) + (count == 1) * 0
+        assert abs(counts[label] - 0.25 * count) <= 1 and counts[label] <= max(count - 1, 0) + (count == 1) * 0
 
 
-def test_class_file_names_numbers(tmp_path: Path) -> None:
+def test_a_class_file_names_numbers(tmp_path: Path) -> None:
     (tmp_path / "class.txt").write_text("体育\n财经\n", "utf-8")
     data = load(write(tmp_path, train=[*MANY, ("用名字的", "财经")], test=[("测试", 1)]), seed=1)
     assert data.labels == ("体育", "财经")
@@ -110,21 +110,23 @@ def test_class_file_names_numbers(tmp_path: Path) -> None:
     assert data.test[0].label == 1
 
 
-@pytest.mark.parametrize(("written", "expected"), [((0, 1, 2), (0, 1, 2)), ((1, 2, 3), (0, 1, 2))])
-def test_class_names_that_are_numbers(written: tuple[int, ...], expected: tuple[int, ...], tmp_path: Path) -> None:
-    """Stars 1, 2, 3: rows that write 0 mean places, rows that write 1 to 3 mean names."""
+@pytest.mark.parametrize(("labels", "expected"), [((0, 1, 2), (0, 1, 2)), ((1, 2, 3), (0, 1, 2))])
+def test_class_names_that_are_numbers(labels: tuple[int, ...], expected: tuple[int, ...], tmp_path: Path) -> None:
+    """Stars 1, 2, 3: rows with 0 to 2 contain line numbers, rows with 1 to 3 names."""
     (tmp_path / "class.txt").write_text("1\n2\n3\n", "utf-8")
-    rows = [(f"第{n}条", written[n % 3]) for n in range(30)]
-    data = load(write(tmp_path, train=rows, test=[("甲", written[0]), ("乙", written[1]), ("丙", written[2])]), seed=1)
+    rows = [(f"第{n}条", labels[n % 3]) for n in range(30)]
+    data = load(write(tmp_path, train=rows, test=[("甲", labels[0]), ("乙", labels[1]), ("丙", labels[2])]), seed=1)
     assert tuple(e.label for e in data.test) == expected
 
 
-def test_class_names_that_are_numbers_mixed_with_places(tmp_path: Path) -> None:
+def test_class_names_that_are_numbers_mixed_with_line_numbers(tmp_path: Path) -> None:
     (tmp_path / "class.txt").write_text("1\n2\n9\n", "utf-8")
-    assert "rows use them and their places" in fault(write(tmp_path, train=[("甲", 0), ("乙", 1), ("丙", 9)]))
+    assert "rows use both the names and the line numbers" in fault(
+        write(tmp_path, train=[("甲", 0), ("乙", 1), ("丙", 9)])
+    )
 
 
-def test_odd_numbers_are_names(tmp_path: Path) -> None:
+def test_unusual_numbers_are_names(tmp_path: Path) -> None:
     train = [(f"第{n}条", ("①", "②", "--1")[n % 3]) for n in range(30)]
     assert load(write(tmp_path, train=train), seed=1).labels == ("--1", "①", "②")
     train = [(f"第{n}条", ("1", "01", "-2")[n % 3]) for n in range(30)]
@@ -136,7 +138,7 @@ def test_nothing_left_for_test(tmp_path: Path) -> None:
     assert "no text is left for test" in fault(settings)
 
 
-def test_clue_codes_skip_numbers(tmp_path: Path) -> None:
+def test_clue_codes_need_not_be_consecutive(tmp_path: Path) -> None:
     codes = [("100", "story"), ("106", "house"), ("101", "culture")]
     lines = "\n".join(json.dumps({"label": code, "label_desc": f"news_{name}"}) for code, name in codes)
     (tmp_path / "labels.json").write_text(lines, "utf-8")
@@ -187,7 +189,7 @@ def test_files_by_flag(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "体育\n体育\n"])
 def test_bad_class_file(content: str, tmp_path: Path) -> None:
     (tmp_path / "class.txt").write_text(content, "utf-8")
-    assert "class.txt: class names must be there and differ" in fault(write(tmp_path, train=MANY))
+    assert "class.txt: class names must exist and differ" in fault(write(tmp_path, train=MANY))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_the_repository_sample(request: pytest.FixtureRequest) -> None:
     assert data.counts["leaks"] == data.counts["duplicates"] == data.counts["conflicts"] == 0
 
 
-def test_a_class_of_two_texts_is_split_and_a_single_text_stays() -> None:
+def test_a_class_of_two_texts_is_split_and_a_single_text_is_not() -> None:
     sizes = {0: 40, 1: 2, 2: 1}
     examples = [Example(100 * label + n, "", label) for label, size in sizes.items() for n in range(size)]
     rest, chosen = stratified_split(examples, seed=0)

@@ -1,4 +1,4 @@
-"""Rows of text: nothing of them is lost or changed, whatever stands in them, and what cannot be read is said."""
+"""Labelled rows: nothing in them is lost or changed, whatever they contain; what cannot be read is reported."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from distill.data.readers import read_rows
 from distill.errors import UserError
 
 BOM = "\ufeff"
-WRITTEN = {PREDICTED, PROBABILITY, PROBABILITIES}  # hypothesis tries the words that stand in the program
+WRITTEN = {PREDICTED, PROBABILITY, PROBABILITIES}  # hypothesis tries string constants of the program
 LABELS = ("体育", 'a,"b"\t%s')
 ANY = st.text(st.characters(codec="utf-8"), min_size=1)
 CELL = st.text(st.one_of(st.sampled_from('",\t\n\r;字 a'), st.characters(codec="utf-8", exclude_characters="\x00")))
 JSON = st.none() | st.floats() | st.integers() | ANY | st.lists(ANY)
 CHINESE = st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5), min_size=4, max_size=12).filter(
-    lambda text: "\ufffd" in text.encode("gb18030").decode(errors="replace")  # else nobody could tell
+    lambda text: "\ufffd" in text.encode("gb18030").decode(errors="replace")  # otherwise the encoding is ambiguous
 )
 
 
@@ -52,12 +52,12 @@ def predictions(count: int) -> Predictions:
 
 
 def labelled(
-    content: bytes, suffix: str, *, all_of_them: bool = False, column: str = "", start: Position | None = None
+    content: bytes, suffix: str, *, probabilities: bool = False, column: str = "", start: Position | None = None
 ) -> tuple[str, list[str], list[BadRow]]:
     """The output, the texts and the bad rows of a file."""
-    form = opened(content, suffix, OutputSpec(LABELS, all_of_them, column))
-    chunks = list(form.chunks(start))
-    written = b"".join([*form.header(), *(form.add_labels(chunk, predictions(len(chunk.texts))) for chunk in chunks)])
+    rows = opened(content, suffix, OutputSpec(LABELS, probabilities, column))
+    chunks = list(rows.chunks(start))
+    written = b"".join([*rows.header(), *(rows.add_labels(chunk, predictions(len(chunk.texts))) for chunk in chunks)])
     texts = [text for chunk in chunks for text in chunk.texts]
     return written.decode(), texts, [bad for chunk in chunks for bad in chunk.bad]
 
@@ -86,7 +86,7 @@ def test_tables_keep_their_cells(cells: list[tuple[str, str]], suffix: str, end:
 @given(st.lists(st.dictionaries(ANY.filter(lambda name: name not in WRITTEN), JSON), max_size=5), st.booleans())
 def test_json_lines_keep_their_values(records: list[dict[str, object]], ascii_only: bool) -> None:
     rows = [json.dumps({**record, "title": "字"}, ensure_ascii=ascii_only) for record in records]
-    written, texts, bad = labelled("\n".join(rows).encode(), ".jsonl", all_of_them=True, column="title")
+    written, texts, bad = labelled("\n".join(rows).encode(), ".jsonl", probabilities=True, column="title")
     assert not bad and texts == ["字"] * len(rows)
     new = {"predicted": LABELS[1], "probability": 0.75, "probabilities": {LABELS[0]: 0.25, LABELS[1]: 0.75}}
     for row, line in zip(rows, written.split("\n"), strict=False):
@@ -95,7 +95,7 @@ def test_json_lines_keep_their_values(records: list[dict[str, object]], ascii_on
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=9)))
-def test_lines_of_text_are_kept(texts: list[str]) -> None:
+def test_plain_text_lines_are_kept(texts: list[str]) -> None:
     lines = "\n".join(texts).split("\n")
     written, found, bad = labelled("\n".join(lines).encode(), ".txt")
     kept = [line.rstrip("\r") for line in lines if line.strip()]
@@ -114,8 +114,8 @@ def test_gb18030_is_read_and_utf8_written(texts: list[str]) -> None:
 
 
 @given(st.data(), st.sampled_from([".txt", ".csv", ".tsv", ".jsonl"]))
-def test_reading_goes_on_from_every_place(data: st.DataObject, suffix: str) -> None:
-    """What stands behind the end of a chunk is what a resumed job reads, however the rows lie."""
+def test_reading_resumes_at_every_position(data: st.DataObject, suffix: str) -> None:
+    """A resumed job reads exactly what follows the end of a chunk."""
     texts = data.draw(st.lists(CELL.map("标".__add__), min_size=1, max_size=9))
     content = {
         ".txt": "\n".join(texts),
@@ -162,7 +162,7 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)
-def test_a_bad_row_is_told_and_the_others_are_labelled(name: str) -> None:
+def test_a_bad_row_is_reported_and_the_others_are_labelled(name: str) -> None:
     suffix, content, line, why, raw, good = BAD_ROWS[name]
     written, texts, bad = labelled(content, suffix)
     assert bad[0].line == line and why in bad[0].why and bad[0].raw.startswith(raw)
@@ -181,12 +181,12 @@ def test_a_line_that_is_too_long_is_one_bad_row(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl"])
 @pytest.mark.parametrize("content", [b"", b"\n\r\n \n", BOM.encode()])
-def test_an_empty_file_is_no_fault(content: bytes, suffix: str) -> None:
+def test_an_empty_file_is_not_an_error(content: bytes, suffix: str) -> None:
     assert labelled(content, suffix) == ("", [], [])
 
 
-def test_a_header_alone() -> None:
-    assert labelled("\ufeffid,标题\r\n".encode(), ".csv", all_of_them=True) == (
+def test_a_file_with_only_a_header() -> None:
+    assert labelled("\ufeffid,标题\r\n".encode(), ".csv", probabilities=True) == (
         'id,标题,predicted,probability,probability_体育,"probability_a,""b""\t%s"\n',
         [],
         [],
@@ -206,18 +206,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_file_that_is_refused(name: str) -> None:
+def test_refused_files(name: str) -> None:
     suffix, content, why = REFUSED[name]
     with pytest.raises(UserError, match=why) as error:
         labelled(content, suffix)
     assert str(error.value.where).startswith("a.") and error.value.hint
 
 
-def test_the_encoding_is_what_most_lines_say() -> None:
-    """Neither one broken line before the Chinese, nor Chinese that is good UTF-8 by chance, turns the file."""
+def test_the_majority_of_lines_decides_the_encoding() -> None:
+    """Neither a broken line before the Chinese text, nor a GB18030 line that is valid UTF-8, changes the result."""
     assert sample_encoding([b"caf\xe9x\n", *["球队今天\n".encode()] * 9], "a") == "utf-8"
-    by_chance = "楼".encode("gb18030")
-    assert by_chance.decode("utf-8") and sample_encoding([by_chance, *["球队".encode("gb18030")] * 9], "a") == "gb18030"
+    ambiguous = "楼".encode("gb18030")
+    assert ambiguous.decode("utf-8") and sample_encoding([ambiguous, *["球队".encode("gb18030")] * 9], "a") == "gb18030"
     assert sample_encoding([b"ascii\n"] * 5000 + ["球队".encode("gb18030")], "a") == "gb18030"
 
 

@@ -1,4 +1,4 @@
-"""Every format reads to the same rows; every fault has its one-line error."""
+"""All formats give the same rows; every fault is a one-line error."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_format_reads_to_the_same_rows(name: str, tmp_path: Path) -> None:
+def test_all_formats_give_the_same_rows(name: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / name)
     rows = read_rows(tmp_path / name, Columns())
     assert [(row.text, row.label_name or row.label) for row in rows] == PAIRS
 
 
-def test_named_columns_win(tmp_path: Path) -> None:
+def test_named_columns_take_precedence(tmp_path: Path) -> None:
     path = tmp_path / "many.csv"
     path.write_text("text,label,正文,栏目\n无,无,球队赢了,体育\n", "utf-8")
     assert read_rows(path, Columns("正文", "栏目")) == [Row("球队赢了", "体育", "", "line 2")]
 
 
-def test_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
+def test_integers_in_a_column_with_gaps_stay_integers(tmp_path: Path) -> None:
     pandas.DataFrame({"text": ["甲", "乙"], "label": [3.0, 0.0]}).to_parquet(tmp_path / "t.parquet")
     assert [row.label for row in read_rows(tmp_path / "t.parquet", Columns())] == ["3", "0"]
 
@@ -65,7 +65,7 @@ def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
     assert row.text == "好\ufffd"
 
 
-FAULTS = {
+ERRORS = {
     "empty.json": ("", "the file is empty"),
     "blank.csv": ("text,label\n", "the file is empty"),
     "broken.json": ('[{"text": "甲", "label": 1},\n{"text": ]', "broken.json:2: broken JSON"),
@@ -84,9 +84,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_faults_say_what_and_where(name: str, tmp_path: Path) -> None:
-    content, expected = FAULTS[name]
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_say_what_and_where(name: str, tmp_path: Path) -> None:
+    content, expected = ERRORS[name]
     (tmp_path / name).write_text(content, "utf-8")
     with pytest.raises(UserError) as error:
         read_rows(tmp_path / name, Columns())
@@ -117,8 +117,8 @@ COMMON = "".join(bytes([lead, trail]).decode("gb2312") for lead in range(0xB0, 0
 
 
 @given(st.text(COMMON, min_size=3), st.sampled_from(["utf-8", "utf-8-sig", "gb18030"]))
-def test_encodings_are_told_apart(text: str, encoding: str) -> None:
-    """Common characters in GB18030 are often valid UTF-8 for some bytes, but never Chinese there."""
+def test_encodings_are_distinguished(text: str, encoding: str) -> None:
+    """Some common characters in GB18030 are valid UTF-8 too, but they are never Chinese in UTF-8."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.txt"
         path.write_text(f"a{text}\n好", encoding)
@@ -138,13 +138,13 @@ def test_any_text_survives_json_lines_and_csv(texts: list[str]) -> None:
             assert [row.text for row in read_rows(path, Columns())] == texts
 
 
-def test_quotes_of_an_unquoted_tsv_are_part_of_its_texts(tmp_path: Path) -> None:
+def test_quotes_in_an_unquoted_tsv_belong_to_its_texts(tmp_path: Path) -> None:
     path = tmp_path / "train.tsv"
     path.write_text('label\ttext_a\n1\t"很好"，他说\n0\t不好"\n1\t"引号只有一半\n0\t最后一行\n', encoding="utf-8")
     assert [row.text for row in read_rows(path, Columns())] == ['"很好"，他说', '不好"', '"引号只有一半', "最后一行"]
 
 
-def test_a_quoted_tsv_may_have_texts_of_several_lines(tmp_path: Path) -> None:
+def test_a_quoted_tsv_may_contain_texts_of_several_lines(tmp_path: Path) -> None:
     path = tmp_path / "train.tsv"
     path.write_text('label\ttext\n1\t"两\n行"\n0\t"他说""好"""\n', encoding="utf-8")
     assert [row.text for row in read_rows(path, Columns())] == ["两\n行", '他说"好"']

@@ -1,4 +1,4 @@
-"""Unlabelled texts: every format, what the data set holds left out, clear faults."""
+"""Unlabelled texts: all formats; texts of the data set are left out; errors are clear."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_format_gives_the_same_texts(name: str, tmp_path: Path) -> None:
+def test_all_formats_give_the_same_texts(name: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / name)
     assert read(tmp_path / name)[0] == TEXTS
 
 
-def test_what_the_data_set_holds_is_dropped_and_counted(tmp_path: Path) -> None:
+def test_texts_of_the_data_set_are_dropped_and_counted(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("新\n丙\n 丙 \n乙\n甲\n新\n", "utf-8")
     (tmp_path / "b.jsonl").write_text(lines(["甲", "新", "又新"]), "utf-8")
     texts, counts = read(tmp_path / "a.txt", tmp_path / "b.jsonl")
@@ -76,14 +76,14 @@ def test_no_files_give_no_texts() -> None:
     assert texts == [] and set(counts.values()) == {0}
 
 
-def test_the_named_column_wins(tmp_path: Path) -> None:
+def test_a_named_column_takes_precedence(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,正文\n无,有\n", "utf-8")
     assert read(tmp_path / "t.csv", columns=Columns("正文", "栏目"))[0] == ["有"]
 
 
 @pytest.mark.parametrize("name", ["t.txt", "t.jsonl", "t.json", "t.csv"])
 def test_files_are_streamed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing reads a file whole, and its first row is there before its last."""
+    """No file is read as a whole, and the first row comes before an error in a later one."""
     content = {"t.txt": "好\n坏\n", "t.csv": 'text\n好\n"坏\n'}.get(name, lines(["好"]) + "{broken\n")
     (tmp_path / name).write_text(content, "utf-8")
     monkeypatch.setattr(Path, "read_bytes", None)
@@ -91,7 +91,7 @@ def test_files_are_streamed(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert next(stream_rows(tmp_path / name, Columns(labelled=False))).text == "好"
 
 
-FAULTS = {
+ERRORS = {
     "empty.txt": ("", "the file is empty"),
     "blank.jsonl": ('{"text": ""}\n{"text": null}\n', "the file is empty"),
     "broken.jsonl": ('{"text": "好"}\n{"text": "乙"', "broken.jsonl:2: broken JSON"),
@@ -103,9 +103,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_faults_say_what_and_where(name: str, tmp_path: Path) -> None:
-    content, expected = FAULTS[name]
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_say_what_and_where(name: str, tmp_path: Path) -> None:
+    content, expected = ERRORS[name]
     (tmp_path / name).write_text(content, "utf-8")
     with pytest.raises(UserError) as error:
         read(tmp_path / name)

@@ -1,4 +1,4 @@
-"""--mode predict: files, folders, patterns and pipes come out as they went in, with the student's answers behind."""
+"""--mode predict: the rows of files, folders, patterns and pipes stay as they were; labels are appended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUFFIXES = ("txt", "csv", "tsv", "jsonl", "parquet")
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 16 rows, parts of 40: every file has several."""
+    """Chunks of 16 rows and parts of 40, so that every file has several."""
     monkeypatch.setattr(text_lines, "CHUNK_ROWS", 16)
     monkeypatch.setattr(parquet, "CHUNK_ROWS", 16)
     monkeypatch.setattr(checkpoint, "PART_ROWS", 40)
@@ -41,7 +41,7 @@ def predict(bundle: Path, *flags: object) -> int:
 
 
 def write(path: Path, texts: list[str]) -> Path:
-    """Texts in a file of the format that its name says, beside a number and a column ``label``."""
+    """Write texts, with a number and a column ``label``, in the format of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"id": number, "title": text, "label": None} for number, text in enumerate(texts)]
     if path.suffix == ".parquet":
@@ -77,15 +77,15 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_rows_come_back_with_the_answers(suffix: str, bundle: Path, tmp_path: Path) -> None:
+def test_rows_are_kept_and_labelled(suffix: str, bundle: Path, tmp_path: Path) -> None:
     source, output = write(tmp_path / f"in.{suffix}", TITLES), tmp_path / "new" / f"out.{suffix}"
     assert predict(bundle, "--input", source, "--output", output) == 0
     runtime, rows = Runtime(bundle), read(output)
     assert [row["title"] for row in rows] == TITLES
     assert [int(row["id"]) for row in rows] == list(range(len(TITLES)))
     assert [row["predicted"] for row in rows] == runtime.predict(TITLES)
-    wanted = runtime.predict_proba(TITLES).max(axis=1)
-    np.testing.assert_allclose([float(row["probability"]) for row in rows], wanted, atol=1e-4)
+    expected = runtime.predict_proba(TITLES).max(axis=1)
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], expected, atol=1e-4)
     assert sorted(path.name for path in output.parent.iterdir()) == [f"out.{suffix}"]
 
 
@@ -117,18 +117,18 @@ def test_parquet_keeps_rows_without_text(bundle: Path, tmp_path: Path, capsys: p
     assert f"{len(texts)} rows, 2 bad rows" in capsys.readouterr().err
 
 
-def test_folders_and_patterns_keep_their_places(bundle: Path, tmp_path: Path) -> None:
+def test_folders_and_patterns_keep_their_structure(bundle: Path, tmp_path: Path) -> None:
     for name in ("a.csv", "deep/er/b.csv", "deep/c.jsonl", ".hidden/d.csv", "old.csv.bad.jsonl", "notes.md"):
         write(tmp_path / "in" / name, TITLES[:3]) if name != "notes.md" else (tmp_path / "in" / name).write_text("#")
     assert predict(bundle, "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
     assert predict(bundle, "--input", tmp_path / "in" / "**" / "*.csv", "--output", tmp_path / "some") == 0
 
-    def found(folder: str) -> list[str]:
+    def files(folder: str) -> list[str]:
         root = tmp_path / folder
         return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
-    assert found("out") == ["a.csv", "deep/c.jsonl", "deep/er/b.csv"]
-    assert found("some") == ["a.csv", "deep/er/b.csv"]
+    assert files("out") == ["a.csv", "deep/c.jsonl", "deep/er/b.csv"]
+    assert files("some") == ["a.csv", "deep/er/b.csv"]
     assert len(read(tmp_path / "out" / "deep" / "er" / "b.csv")) == 3
 
 
@@ -143,16 +143,16 @@ def test_standard_input_and_output(
     capsysbinary.readouterr()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(source.read_bytes())))
     assert predict(bundle, "--input", "-", "--input_format", "jsonl", "--output", "-") == 0
-    said = capsysbinary.readouterr()
-    assert said.out == (tmp_path / "out.jsonl").read_bytes()
-    assert b'"file": "standard input", "line": 121' in said.err and b"120 rows, 1 bad row," in said.err
+    output = capsysbinary.readouterr()
+    assert output.out == (tmp_path / "out.jsonl").read_bytes()
+    assert b'"file": "standard input", "line": 121' in output.err and b"120 rows, 1 bad row," in output.err
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(source.read_bytes())))
     assert predict(bundle, "--input", "-", "--input_format", "jsonl", "--output", tmp_path / "piped.jsonl") == 0
     assert (tmp_path / "piped.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
 
 
 @pytest.mark.usefixtures("small")
-def test_bad_rows_stand_in_a_file_of_their_own(
+def test_bad_rows_are_written_to_a_separate_file(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -162,8 +162,8 @@ def test_bad_rows_stand_in_a_file_of_their_own(
     bad = read(tmp_path / "out.csv.bad.jsonl")
     why = "2 cells where the header has 1; quote texts with ','"
     assert bad == [{"file": str(source), "line": 52, "why": why, "raw": "a,b"}]
-    said = capsys.readouterr().err
-    assert "51 rows, 1 bad row, " in said and "out.csv.bad.jsonl" in said
+    log = capsys.readouterr().err
+    assert "51 rows, 1 bad row, " in log and "out.csv.bad.jsonl" in log
     output.unlink()
     assert predict(bundle, "--input", source, "--output", output, "--strict") == 2
     assert f"{source}:52: {why}" in capsys.readouterr().err and not output.exists()
@@ -172,7 +172,7 @@ def test_bad_rows_stand_in_a_file_of_their_own(
     assert not (tmp_path / "out.csv.bad.jsonl").exists()
 
 
-def test_it_runs_with_numpy_and_tqdm_alone(bundle: Path, tmp_path: Path) -> None:
+def test_numpy_and_tqdm_are_enough(bundle: Path, tmp_path: Path) -> None:
     source, output = write(tmp_path / "in.csv", TITLES), tmp_path / "out.csv"
     blocked = [
         "torch",
@@ -196,8 +196,8 @@ def test_it_runs_with_numpy_and_tqdm_alone(bundle: Path, tmp_path: Path) -> None
     assert done.returncode == 2 and "Parquet needs the package pyarrow -> pip install pyarrow" in done.stderr
 
 
-def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    """Of the reading, writing and waiting; the student is the same for any number of rows."""
+def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
+    """For reading, writing and buffering; the student's memory does not depend on the number of rows."""
     code = """if True:
         import sys
         import numpy as np
@@ -217,19 +217,19 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
     """
     if not Path("/proc/self/status").exists():
-        pytest.skip("/proc is not there to tell the memory")
+        pytest.skip("/proc is needed to measure the memory")
     used = []
     for count in (200, 1600):
         source = write(tmp_path / f"{count}.csv", TITLES * count)
         command = [sys.executable, "-c", code, str(source), str(tmp_path / f"out{count}.csv")]
         used.append(int(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout) / 1024)
-    assert used[1] - used[0] < 10, used  # MB; the larger file has 9 MB, and as rows in memory 60
+    assert used[1] - used[0] < 10, used  # MB; the larger file has 9 MB, its rows in memory 60
 
 
-def test_there_must_be_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--mode", "predict", "--run", str(tmp_path), "--input", "a.txt", "--output", "b.txt"]) == 2
-    said = capsys.readouterr().err
-    assert "there is no bundle here -> python distill.py --mode export, or --bundle FOLDER" in said
+    message = capsys.readouterr().err
+    assert "there is no bundle here -> python distill.py --mode export, or --bundle FOLDER" in message
 
 
 REFUSED = {
@@ -252,7 +252,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_inputs_and_outputs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("in", "out"):
         Path(folder).mkdir()
@@ -264,7 +264,7 @@ def test_what_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert why in str(error.value) and error.value.hint
 
 
-def test_what_is_no_parquet(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_parquet(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.parquet").write_text("text\na\n")
     assert predict(bundle, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out.parquet") == 2
     assert "not a Parquet file" in capsys.readouterr().err

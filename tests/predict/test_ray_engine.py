@@ -1,4 +1,4 @@
-"""--engine ray says what the local engine says, in the same order, and refuses what it cannot do."""
+"""--engine ray gives the labels of the local engine, in the same order, and refuses what it cannot do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TITLES = [text for text, _ in titles(0, 120)]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Two cores, for all tests."""
+    """Two cores, shared by all tests."""
     with ray_engine._cluster(2):
         yield
 
@@ -49,18 +49,18 @@ def read(folder: Path) -> pa.Table:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_both_engines_say_the_same(
+def test_both_engines_give_the_same_labels(
     bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--input", texts, "--probabilities", "--output"]
     assert predict(bundle, *flags, tmp_path / "ray", "--engine", "ray") == 0
     assert "900 rows, 18 bad rows, " in capsys.readouterr().err
     assert predict(bundle, *flags, tmp_path / "local") == 0
-    ours, theirs = read(tmp_path / "local"), read(tmp_path / "ray")
-    assert theirs.schema == ours.schema and theirs["id"].to_pylist() == list(range(900))
-    assert theirs["predicted"].equals(ours["predicted"])
-    for name in ours.schema.names[3:]:
-        np.testing.assert_allclose(theirs[name].to_numpy(), ours[name].to_numpy(), atol=1e-5)
+    local, ray = read(tmp_path / "local"), read(tmp_path / "ray")
+    assert ray.schema == local.schema and ray["id"].to_pylist() == list(range(900))
+    assert ray["predicted"].equals(local["predicted"])
+    for name in local.schema.names[3:]:
+        np.testing.assert_allclose(ray[name].to_numpy(), local[name].to_numpy(), atol=1e-5)
     assert predict(bundle, *flags, tmp_path / "ray", "--engine", "ray") == 2
     assert "writes a new folder, and this one exists" in capsys.readouterr().err
 
@@ -74,7 +74,7 @@ def test_strict(bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "strict").exists()
 
 
-def test_it_reads_parquet_alone(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_parquet_is_read(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text("text\na\n")
     assert predict(bundle, "--input", tmp_path / "a.csv", "--output", tmp_path / "out", "--engine", "ray") == 2
     assert "--engine ray reads only Parquet -> --engine local, or convert it" in capsys.readouterr().err

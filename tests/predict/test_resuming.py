@@ -1,4 +1,4 @@
-"""A job that was killed goes on where it stopped, and no row is lost or doubled; whatever changed, it begins anew."""
+"""A killed job resumes where it stopped, no row is lost or repeated, and it starts over if anything changed."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ COUNT = 400
 
 
 class Killed(BaseException):
-    """Nobody catches it."""
+    """Not an Exception, so that the program does not catch it."""
 
 
 class Stub:
-    """A student that says how long a text is; fails after ``left`` questions."""
+    """A student that labels texts by the parity of their length, and is killed after ``left`` calls."""
 
     labels = ("even", "odd")
     left = 10**9
@@ -70,7 +70,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def rows(count: int, first: int = 0) -> str:
-    """JSON lines, every 50th broken."""
+    """JSON lines; every 50th is broken."""
     lines = (
         json.dumps({"id": n, "text": "字" * (n % 7 + 1)}) if n % 50 else f"broken {n}" for n in range(first, count)
     )
@@ -83,7 +83,7 @@ def label(bundle: Path, source: Path | str, output: Path, **more: Any) -> list[P
 
 
 def killed(bundle: Path, source: Path | str, output: Path, after: int, **more: Any) -> bool:
-    """Label until so many chunks were asked for; whether that was before the end."""
+    """Label until ``after`` chunks were predicted; returns whether that was before the end."""
     Stub.left = after
     try:
         label(bundle, source, output, **more)
@@ -94,8 +94,8 @@ def killed(bundle: Path, source: Path | str, output: Path, after: int, **more: A
     return False
 
 
-def is_whole(output: Path, count: int = COUNT) -> bool:
-    """Every row once, in order; the bad ones beside it; nothing else left."""
+def is_complete(output: Path, count: int = COUNT) -> bool:
+    """Whether the output has every row once, in order, with the bad rows next to it, and nothing else is left."""
     good = [json.loads(line)["id"] for line in output.read_text("utf-8").splitlines()]
     bad = [json.loads(line)["raw"] for line in Path(f"{output}.bad.jsonl").read_text("utf-8").splitlines()]
     left = sorted(path.name for path in output.parent.iterdir())
@@ -108,17 +108,17 @@ def is_whole(output: Path, count: int = COUNT) -> bool:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 30), max_size=4))
-def test_wherever_it_was_cut(small: Path, tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
+def test_killed_after_any_chunk(small: Path, tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
     folder = tmp_path_factory.mktemp("cut")
     source, output = folder / "in.jsonl", folder / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
     for after in cuts:
         killed(small, source, output, after)
     label(small, source, output)
-    assert is_whole(output)
+    assert is_complete(output)
 
 
-def test_what_is_done_is_not_asked_again(small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_finished_parts_are_not_predicted_again(small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
     assert killed(small, source, output, 20)
@@ -131,7 +131,7 @@ def test_what_is_done_is_not_asked_again(small: Path, tmp_path: Path, caplog: py
     Stub.asked = 0
     with caplog.at_level("INFO"):
         label(small, source, output)
-    assert Stub.asked == COUNT - 8 - done and is_whole(output)
+    assert Stub.asked == COUNT - 8 - done and is_complete(output)
     assert f"resuming after {done} rows that are done" in caplog.text
 
 
@@ -143,31 +143,29 @@ def test_two_processes_do_not_write_one_output(small: Path, tmp_path: Path) -> N
     assert not list(output.parent.iterdir())
     assert killed(small, source, output, 20)  # its lock dies with it
     label(small, source, output)
-    assert is_whole(output)
+    assert is_complete(output)
 
 
-def test_a_disk_without_locks_is_written_all_the_same(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without(file: object, how: int) -> None:
+def test_a_file_system_without_locks(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lock(file: object, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
-    monkeypatch.setattr("fcntl.flock", without)
+    monkeypatch.setattr("fcntl.flock", no_lock)
     label(small, source, output)
-    assert is_whole(output)
+    assert is_complete(output)
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "the bundle": ({}, "bundle changed"),
     "the input": ({}, "input changed"),
-    "what is wanted": ({"probabilities": True}, "settings changed"),
+    "the settings": ({"probabilities": True}, "settings changed"),
 }
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_what_changed_is_begun_anew(what: str, small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_change_starts_over(what: str, small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source, output, (more, why) = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl", CHANGES[what]
     source.write_text(rows(COUNT))
     assert killed(small, source, output, 20)
@@ -178,13 +176,11 @@ def test_what_changed_is_begun_anew(what: str, small: Path, tmp_path: Path, capl
     with caplog.at_level("INFO"):
         label(small, source, output, **more)
     assert f"starting over: {why}" in caplog.text
-    assert is_whole(output, COUNT - 50 if what == "the input" else COUNT)
+    assert is_complete(output, COUNT - 50 if what == "the input" else COUNT)
 
 
 @pytest.mark.parametrize("after", [0, 9, 20])
-def test_standard_input_goes_on_where_it_stopped(
-    after: int, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_standard_input_resumes(after: int, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "out" / "out.jsonl"
 
     def pipe() -> None:
@@ -194,10 +190,10 @@ def test_standard_input_goes_on_where_it_stopped(
     assert killed(small, "-", output, after, input_format="jsonl")
     pipe()
     label(small, "-", output, input_format="jsonl")
-    assert is_whole(output)
+    assert is_complete(output)
 
 
-def test_parquet_goes_on_where_it_stopped(small: Path, tmp_path: Path) -> None:
+def test_parquet_resumes(small: Path, tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -214,7 +210,7 @@ def test_parquet_goes_on_where_it_stopped(small: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["rows", "bad rows", "done"])
-def test_a_kill_while_the_parts_are_joined(
+def test_killed_while_the_parts_are_joined(
     step: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
@@ -233,10 +229,10 @@ def test_a_kill_while_the_parts_are_joined(
             label(small, source, output)
     Stub.asked = 0
     label(small, source, output)
-    assert Stub.asked == 0 and is_whole(output)
+    assert Stub.asked == 0 and is_complete(output)
 
 
-def test_parts_that_a_kill_left_half_removed(small: Path, tmp_path: Path) -> None:
+def test_killed_while_the_parts_are_removed(small: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
     assert killed(small, source, output, 20)
@@ -245,12 +241,10 @@ def test_parts_that_a_kill_left_half_removed(small: Path, tmp_path: Path) -> Non
         patch.setattr(checkpoint, "shutil", SimpleNamespace(rmtree=lambda folder: shutil.rmtree(folder / "000000")))
         left.remove()
     label(small, source, output)
-    assert is_whole(output)
+    assert is_complete(output)
 
 
-def test_an_output_that_somebody_removed_is_made_again(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removed_output_is_made_again(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
     with monkeypatch.context() as patch:
@@ -258,10 +252,10 @@ def test_an_output_that_somebody_removed_is_made_again(
         label(small, source, output)
     output.unlink()
     label(small, source, output)
-    assert is_whole(output)
+    assert is_complete(output)
 
 
-def test_files_of_a_folder_that_were_finished_are_not_read_again(small: Path, tmp_path: Path) -> None:
+def test_finished_files_of_a_folder_are_not_labelled_again(small: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{name}.jsonl").write_text(rows(COUNT))
@@ -290,7 +284,7 @@ COMMAND = """if True:
 
 
 def test_killed_by_the_system_at_random_moments(small: Path, tmp_path: Path) -> None:
-    """SIGKILL leaves no time to tidy up."""
+    """SIGKILL leaves no time to clean up."""
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(4 * COUNT))
     moments, kills = random.Random(7), 0
@@ -309,7 +303,7 @@ def test_killed_by_the_system_at_random_moments(small: Path, tmp_path: Path) -> 
     else:
         label(small, source, output)
     assert process.returncode in (0, -signal.SIGKILL) and kills >= 2
-    assert is_whole(output, 4 * COUNT)
+    assert is_complete(output, 4 * COUNT)
 
 
 def test_predictions_are_those_of_the_texts() -> None:

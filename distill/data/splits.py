@@ -1,4 +1,4 @@
-"""What public data sets get wrong: texts in both train and test, repeated texts, texts with two labels."""
+"""Splits without the usual faults of public data sets: texts in train and test, repeats, texts with two labels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ HELD_OUT_SHARE = 0.1
 
 
 def without_repeats(examples: Sequence[Example]) -> tuple[list[Example], int, int]:
-    """The first example of every text that has one label only.
+    """The first example of each text, without texts that have two labels.
 
-    Also how many repeats were dropped, and how many texts were dropped for having two labels.
+    Returns:
+        The examples, the number of repeats dropped, and the number of texts dropped because of two labels.
     """
     labels_of: dict[int, set[int]] = defaultdict(set)
     first: dict[int, Example] = {}
@@ -26,23 +27,26 @@ def without_repeats(examples: Sequence[Example]) -> tuple[list[Example], int, in
 
 
 def without_leaks(examples: Sequence[Example], held_out: Sequence[Example]) -> tuple[list[Example], int]:
-    """Examples whose text is not held out, and how many were dropped."""
-    seen = {example.id for example in held_out}
-    kept = [example for example in examples if example.id not in seen]
+    """Examples whose text is not in ``held_out``, and the number of those dropped."""
+    held_out_ids = {example.id for example in held_out}
+    kept = [example for example in examples if example.id not in held_out_ids]
     return kept, len(examples) - len(kept)
 
 
 def stratified_split(
     examples: Sequence[Example], seed: int, share: float = HELD_OUT_SHARE
 ) -> tuple[list[Example], list[Example]]:
-    """(rest, chosen): of every class a ``share`` chosen at random, at least one where the class has two examples."""
+    """Split at random into (rest, held out): the latter is a ``share`` of each class.
+
+    At least one example of a class is held out if the class has two.
+    """
     by_label: dict[int, list[Example]] = defaultdict(list)
     for example in examples:
         by_label[example.label].append(example)
-    choose = random.Random(seed)
-    chosen: set[int] = set()
+    rng = random.Random(seed)
+    held_out: set[int] = set()
     for _, group in sorted(by_label.items()):
         count = max(round(len(group) * share), int(len(group) > 1))
-        chosen.update(example.id for example in choose.sample(group, count))
-    rest = [example for example in examples if example.id not in chosen]
-    return rest, [example for example in examples if example.id in chosen]
+        held_out.update(example.id for example in rng.sample(group, count))
+    rest = [example for example in examples if example.id not in held_out]
+    return rest, [example for example in examples if example.id in held_out]
