@@ -95,7 +95,9 @@ class _Models:
         self, name: str, logits: NDArray[np.float32], teachers: int, costs: NDArray[np.float64]
     ) -> ModelResult:
         """``logits`` (seeds, texts, classes); ``costs`` are seconds of training, ms per text, parameters."""
-        error = float(np.mean([expected_calibration_error(softmax(one), self.context.gold) for one in logits]))
+        error = float(
+            np.mean([expected_calibration_error(softmax(of_teacher), self.context.gold) for of_teacher in logits])
+        )
         return ModelResult(
             name=name,
             objective=TEACHER,
@@ -130,15 +132,15 @@ class _Models:
         )
 
     def student_row(self, entry: Entry) -> ModelResult:
-        """The row of one specification over its seeds; of several teachers their mean accuracy is the reference."""
+        """The row of one specification over its seeds; with several teachers their mean accuracy is the reference."""
         models = self.students[entry.name]
         logits = self._logits(models)
         errors = [
             [
-                expected_calibration_error(softmax(one, temperature), self.context.gold)
+                expected_calibration_error(softmax(of_seed, temperature), self.context.gold)
                 for temperature in (1, model.temperature)
             ]
-            for one, model in zip(logits, models, strict=True)
+            for of_seed, model in zip(logits, models, strict=True)
         ]
         before, after = np.mean(errors, axis=0)
         teachers = len(entry.spec.teachers)

@@ -33,7 +33,7 @@ from distill.reporting.tables import (
 from distill.storage.atomic import write_file, write_json
 
 COMPARISON = "compare.json"
-TEACHER, LINEAR = "teacher", "floor"  # objectives of the rows that are no students, as in compare.json
+TEACHER, LINEAR = "teacher", "floor"  # as objectives in compare.json: these rows are not students
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class HeldOutClassRow:
-    """A student that saw no labelled text of one class: recall of that class and accuracy on test over the seeds."""
+    """A student trained without labelled texts of one class: recall of that class and accuracy on test, over seeds."""
 
     name: str
     recall: float

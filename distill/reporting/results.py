@@ -1,4 +1,4 @@
-"""What report and comparison are made from: the test set, and what every model reached on it."""
+"""The inputs of report and comparison: the test set, and the outputs of every model on it; JSON of flat records."""
 
 from __future__ import annotations
 

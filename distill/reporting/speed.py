@@ -42,7 +42,7 @@ class Measurement:
         start_s: seconds from the start of that process to its first label.
         bytes: size of its files.
         accuracy: share of the test texts that are right; None if the model gives no labels of these data.
-        labels_equal: share of the test texts with the same label as from the model that it was made from.
+        labels_equal: share of the test texts with the same label as from the same weights in PyTorch with fp32.
     """
 
     name: str
@@ -114,32 +114,35 @@ class SpeedRow:
 
 def rows_of(measured: Sequence[Measurement], yardstick: str) -> list[SpeedRow]:
     """One row per model and number of threads."""
-    base = next((one.rounds for one in measured if (one.name, one.threads) == (yardstick, 1)), None)
-    return [_row(one, None if base is None else float(np.median(base))) for one in measured]
+    yardstick_rounds = next((row.rounds for row in measured if (row.name, row.threads) == (yardstick, 1)), None)
+    yardstick_seconds = None if yardstick_rounds is None else float(np.median(yardstick_rounds))
+    return [_row(row, yardstick_seconds) for row in measured]
 
 
-def _row(one: Measurement, yardstick_seconds: float | None) -> SpeedRow:
-    seconds = float(np.median(one.rounds))
-    p50, p99 = (float(p) * 1e6 for p in np.percentile(one.singles, (50, 99))) if one.singles else (None, None)
+def _row(measurement: Measurement, yardstick_seconds: float | None) -> SpeedRow:
+    seconds = float(np.median(measurement.rounds))
+    p50, p99 = (
+        (float(p) * 1e6 for p in np.percentile(measurement.singles, (50, 99))) if measurement.singles else (None, None)
+    )
     return SpeedRow(
-        name=one.name,
-        threads=one.threads,
-        batch=one.batch,
+        name=measurement.name,
+        threads=measurement.threads,
+        batch=measurement.batch,
         us_per_text=seconds * 1e6,
-        us_low=min(one.rounds) * 1e6,
-        us_high=max(one.rounds) * 1e6,
+        us_low=min(measurement.rounds) * 1e6,
+        us_high=max(measurement.rounds) * 1e6,
         texts_per_s=1 / seconds,
         p50_us=p50,
         p99_us=p99,
-        memory_mb=one.memory_mb,
-        start_s=one.start_s,
-        size_mb=None if one.bytes is None else one.bytes / 1e6,
-        accuracy=one.accuracy,
+        memory_mb=measurement.memory_mb,
+        start_s=measurement.start_s,
+        size_mb=None if measurement.bytes is None else measurement.bytes / 1e6,
+        accuracy=measurement.accuracy,
         speedup=None if yardstick_seconds is None else yardstick_seconds / seconds,
-        labels_equal=one.labels_equal,
-        texts=one.texts,
-        rounds=len(one.rounds),
-        calls=len(one.singles),
+        labels_equal=measurement.labels_equal,
+        texts=measurement.texts,
+        rounds=len(measurement.rounds),
+        calls=len(measurement.singles),
     )
 
 

@@ -1,4 +1,4 @@
-"""--mode compare, several teachers, transfer sets, tune: the whole path on tiny real parts, as a user types it."""
+"""``--mode compare`` and ``tune``, several teachers and transfer sets, end to end on tiny models."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from distill.data import Example
 from distill.storage.fingerprints import read_provenance
 
 QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
-PROMISED = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}
+KEYS = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}
 
 
 @pytest.fixture(scope="session")
 def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty new texts, one of train and one of test."""
+    """A file with forty new texts, one text of train and one of test."""
     path = tmp_path_factory.mktemp("unlabelled") / "texts.txt"
-    texts = [f"{text}第{place}回" for place, (text, _) in enumerate(titles(0, 40))]
+    texts = [f"{text}第{number}回" for number, (text, _) in enumerate(titles(0, 40))]
     path.write_text("\n".join([*texts, titles(0, 1)[0][0], titles(100, 101)[0][0]]) + "\n", encoding="utf-8")
     return path
 
@@ -51,12 +51,12 @@ def rows_of(folder: Path) -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in rows}
 
 
-def test_every_row_is_there_with_what_was_promised(compared: tuple[Path, list[str]]) -> None:
+def test_every_row_is_written_with_its_keys(compared: tuple[Path, list[str]]) -> None:
     rows = rows_of(compared[0])
     for row in rows.values():
-        assert PROMISED | {"p_value"} <= row.keys()
-    own = [name.partition(", ")[2] for name in rows if name.startswith("average")]
-    assert own == [
+        assert KEYS | {"p_value"} <= row.keys()
+    average_rows = [name.partition(", ")[2] for name in rows if name.startswith("average")]
+    assert average_rows == [
         "alone",
         "logits",
         "labels:.1+soft:.9",
@@ -79,18 +79,18 @@ def test_every_row_is_there_with_what_was_promised(compared: tuple[Path, list[st
     assert rows["bilstm, logits, 2 teachers"]["teachers"] == 2
 
 
-def test_a_student_is_compared_with_the_one_alone_that_got_as_many_steps(compared: tuple[Path, list[str]]) -> None:
+def test_a_student_is_compared_with_the_student_alone_of_as_many_steps(compared: tuple[Path, list[str]]) -> None:
     rows = rows_of(compared[0])
-    more = rows["bilstm, logits, train + unlabelled"]
-    assert more["against"] == "bilstm, alone, as many steps" and more["train_texts"] == 121
-    accuracy = [row["accuracy"] for row in (more, rows["bilstm, alone, as many steps"])]
-    assert more["gain"] == pytest.approx(accuracy[0] - accuracy[1])  # type: ignore[operator]
+    larger = rows["bilstm, logits, train + unlabelled"]
+    assert larger["against"] == "bilstm, alone, as many steps" and larger["train_texts"] == 121
+    accuracy = [row["accuracy"] for row in (larger, rows["bilstm, alone, as many steps"])]
+    assert larger["gain"] == pytest.approx(accuracy[0] - accuracy[1])  # type: ignore[operator]
     assert rows["bilstm, logits"]["against"] == "bilstm, alone"
     record = read_provenance(compared[0] / "compare" / "bilstm_alone_as_many_steps" / "seed.42")
     assert record is not None and record["epochs"] == 4 and record["teacher"] is None  # 8 steps for 6
 
 
-def test_kept_is_a_share_of_the_teacher(compared: tuple[Path, list[str]]) -> None:
+def test_kept_is_the_share_of_the_teachers_accuracy(compared: tuple[Path, list[str]]) -> None:
     rows = rows_of(compared[0])
     for name, teacher in (("bilstm, logits", "teacher"), ("bilstm, logits, 2 teachers", "teachers, each")):
         accuracy = [rows[each]["accuracy"] for each in (name, teacher)]
@@ -103,17 +103,17 @@ def test_table_plot_and_the_class_left_out(compared: tuple[Path, list[str]]) -> 
     assert "bilstm, logits, train + unlabelled" in text and "logits, with its bias set on dev" in text
     assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
     left_out = json.loads((folder / "compare.json").read_text(encoding="utf-8"))["left_out"]
-    assert left_out[0]["name"] == "alone" and left_out[0]["recall"] == 0  # never seen, never said
+    assert left_out[0]["name"] == "alone" and left_out[0]["recall"] == 0  # a class that it never saw is never predicted
     assert len(left_out) == 5 and all(0 <= row["recall"] <= 1 for row in left_out)
     assert json.loads((folder / "compare.json").read_text(encoding="utf-8"))["data"]["unlabelled_in_test"] == 1
 
 
-def test_the_same_comparison_trains_nothing_again(
+def test_repeating_a_comparison_trains_nothing(
     compared: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, flags = compared
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
-    text = out_of(capsys, [*flags[:-2], "--objectives", "logits"])  # fewer rows: all of them are there
+    text = out_of(capsys, [*flags[:-2], "--objectives", "logits"])  # fewer rows, all of them trained before
     assert ": dev accuracy" not in text and "teacher logits: complete in the cache" in text
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
@@ -122,12 +122,12 @@ def test_a_comparison_of_other_data_is_left_out_of_the_report(
     compared: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, flags = Path(shutil.copytree(compared[0], tmp_path / "run")), compared[1]
-    asked = [*flags, "--run", str(run), "--mode", "test"]
-    assert "other data" not in out_of(capsys, asked)
+    test_flags = [*flags, "--run", str(run), "--mode", "test"]
+    assert "other data" not in out_of(capsys, test_flags)
     assert 'id="comparison"' in (run / "report" / "report.html").read_text(encoding="utf-8")
     path = run / "compare" / "compare.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"test": 30', '"test": 31'), encoding="utf-8")
-    assert "compare.json: left out of the report, it was made with other data" in out_of(capsys, asked)
+    assert "compare.json: left out of the report, it was made with other data" in out_of(capsys, test_flags)
     assert 'id="comparison"' not in (run / "report" / "report.html").read_text(encoding="utf-8")
 
 
@@ -157,7 +157,7 @@ def test_objectives_make_different_students(compared: tuple[Path, list[str]]) ->
         (["--teacher", "a", "--teacher", "a/../a"], "the same teacher is named twice"),
     ],
 )
-def test_faults_show_before_anything_is_trained(
+def test_errors_are_found_before_anything_is_trained(
     flags: list[str], message: str, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in out_of(capsys, [*tiny_flags, "--run", str(tmp_path), "--mode", "compare", *flags], code=2)
@@ -168,25 +168,25 @@ def test_labels_that_the_teacher_doubts_are_listed(
     tiny_flags: list[str], title_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = json.loads((title_folder / "train.json").read_text(encoding="utf-8"))
-    rows[0]["label"] = "财经"  # it is 体育
+    rows[0]["label"] = "财经"  # should be 体育
     data = tmp_path / "data"
     shutil.copytree(title_folder, data)
     (data / "train.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
-    sure = [*tiny_flags, "--run", str(tmp_path / "sure"), "--teacher_epochs", "40", "--mode", "train_teacher"]
-    out_of(capsys, sure)
+    teacher_flags = [*tiny_flags, "--run", str(tmp_path / "other"), "--teacher_epochs", "40", "--mode", "train_teacher"]
+    out_of(capsys, teacher_flags)
     flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "label"]
-    text = out_of(capsys, [*flags, "--teacher", str(tmp_path / "sure" / "teacher")])
+    text = out_of(capsys, [*flags, "--teacher", str(tmp_path / "other" / "teacher")])
     assert "trained on other data or another split; it may have seen texts of dev or test" in text
     with (tmp_path / "run" / "report" / "label_noise.csv").open(encoding="utf-8-sig", newline="") as file:
-        found = list(csv.DictReader(file))
-    row = next(row for row in found if row["text"] == rows[0]["text"])
+        doubted = list(csv.DictReader(file))
+    row = next(row for row in doubted if row["text"] == rows[0]["text"])
     assert (row["label"], row["teacher_label"]) == ("财经", "体育") and float(row["teacher_probability"]) >= 0.8
 
 
-def test_a_teacher_from_elsewhere_and_a_student_that_teaches(
+def test_a_teacher_of_another_run_and_a_student_as_teacher(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An encoder of another run; a biLSTM that teaches a GRU; both together."""
+    """Teachers of a GRU: the biLSTM of another run, and that together with the encoder of another run."""
     flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), "--mode", "train_student", "--cell", "gru"]
     teacher, student = str(finished_run / "teacher"), str(finished_run / "student")
     out_of(capsys, [*flags, "--teacher", student, "--objective", "hint"])
@@ -203,15 +203,17 @@ def test_a_teacher_from_elsewhere_and_a_student_that_teaches(
         capsys, [*flags[:-4], "--mode", "test", "--teacher", student, "--teacher", teacher]
     )
     rows = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
-    assert rows[0]["name"] == "teacher" and rows[0]["seeds"] == 2  # those of --teacher are the measure
+    assert rows[0]["name"] == "teacher" and rows[0]["seeds"] == 2  # the teachers of --teacher are compared with
     assert rows[1]["kept"] == pytest.approx(rows[1]["accuracy"] / rows[0]["accuracy"])
     missing = out_of(capsys, [*flags, "--teacher", str(tmp_path / "nowhere")], code=2)
     assert "nowhere: there is no trained teacher" in missing
-    own = out_of(capsys, [*flags, "--teacher", str(tmp_path / "student")], code=2)
-    assert "this student cannot be the teacher: the run would overwrite it -> choose another folder with --run" in own
+    itself = out_of(capsys, [*flags, "--teacher", str(tmp_path / "student")], code=2)
+    assert (
+        "this student cannot be the teacher: the run would overwrite it -> choose another folder with --run" in itself
+    )
 
 
-def test_a_teacher_of_other_labels_is_refused_by_name(
+def test_a_teacher_with_other_labels_is_refused(
     finished_run: Path, tiny_flags: list[str], title_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
@@ -225,7 +227,7 @@ def test_a_teacher_of_other_labels_is_refused_by_name(
     assert not (tmp_path / "run" / "student").exists()
 
 
-def test_a_teacher_whose_labels_stand_in_another_order_teaches_the_right_classes(
+def test_the_labels_of_a_teacher_may_be_in_another_order(
     finished_run: Path, tiny_flags: list[str], title_folder: Path, tmp_path: Path
 ) -> None:
     from distill.commands.experiment import Run
@@ -236,11 +238,11 @@ def test_a_teacher_whose_labels_stand_in_another_order_teaches_the_right_classes
     shutil.copytree(title_folder, data)
     (data / "class.txt").write_text("科技\n体育\n财经\n", encoding="utf-8")
     logits = {}
-    for name, folder in (("as trained", title_folder), ("turned", data)):
+    for name, folder in (("as trained", title_folder), ("reordered", data)):
         run = Run(Settings(RunSettings(run=str(tmp_path / name)), DataSettings(str(folder))))
-        taught = teacher_logits(run, [finished_run / "teacher"], run.data.test)
-        logits[name] = taught[:, [run.data.labels.index(label) for label in ("体育", "财经", "科技")]]
-    assert logits["as trained"].equal(logits["turned"])
+        in_label_order = teacher_logits(run, [finished_run / "teacher"], run.data.test)
+        logits[name] = in_label_order[:, [run.data.labels.index(label) for label in ("体育", "财经", "科技")]]
+    assert logits["as trained"].equal(logits["reordered"])
     rows = []
     for folder in (title_folder, data):
         flags = [*tiny_flags, *QUICK, "--data", str(folder), "--run", str(tmp_path / "run"), "--objectives", "logits"]
@@ -263,7 +265,7 @@ def test_every_student_learns_the_toy_task(
     assert min(row["accuracy"] for row in rows) > 0.5  # chance is a third
 
 
-def test_textgcn_is_asked_for_a_text_that_it_never_saw(
+def test_textgcn_cannot_predict_texts_outside_its_graph(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path
 ) -> None:
     from distill.errors import UserError
@@ -276,7 +278,7 @@ def test_textgcn_is_asked_for_a_text_that_it_never_saw(
         student.predict(["从未见过的文本"])
 
 
-def test_a_graph_is_made_anew_when_the_texts_of_test_change(
+def test_a_graph_is_rebuilt_when_the_test_texts_change(
     tiny_flags: list[str], title_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
@@ -319,13 +321,15 @@ def test_the_budget_counts_steps() -> None:
         return StudentSpec(settings, ObjectiveSettings(), budget=budget).epochs(100)
 
     assert epochs(10, 350) == 28 and epochs(10, 0) == 8
-    assert epochs(1000, 350) == 8  # an epoch is one step with either
-    taught = StudentSpec(StudentSettings().with_defaults(), ObjectiveSettings(), general=(Example(0, "", 0),) * 40_000)
+    assert epochs(1000, 350) == 8  # 100 and 350 texts are both one step
+    distilled = StudentSpec(
+        StudentSettings().with_defaults(), ObjectiveSettings(), general=(Example(0, "", 0),) * 40_000
+    )
     alone = StudentSpec(StudentSettings().with_defaults(), ObjectiveSettings(), budget=50_000, general_budget=40_000)
-    assert alone.epochs(10_000) * 157 == pytest.approx(taught.epochs(50_000) * 782, rel=0.05)  # batches of 64
+    assert alone.epochs(10_000) * 157 == pytest.approx(distilled.epochs(50_000) * 782, rel=0.05)  # batches of 64
 
 
-def test_a_student_that_reads_general_texts_is_compared_with_one_of_as_many_steps(
+def test_a_student_with_general_texts_is_compared_with_one_of_as_many_steps(
     finished_run: Path, tiny_flags: list[str], unlabelled: Path
 ) -> None:
     def check(base: str, name: str, *more: str) -> None:
@@ -341,7 +345,7 @@ def test_a_student_that_reads_general_texts_is_compared_with_one_of_as_many_step
     check("bilstm, alone, as many steps as train + unlabelled", more, "--unlabeled", str(unlabelled))
 
 
-def test_tune_goes_on_where_it_stopped(
+def test_tune_continues_where_it_stopped(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed (requirements-tune.txt)")
@@ -349,17 +353,17 @@ def test_tune_goes_on_where_it_stopped(
     flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), *teacher, "--mode", "tune", "--trials"]
     assert "0 of 2 trials are done" in out_of(capsys, [*flags, "2"])
     assert "2 of 3 trials are done" in out_of(capsys, [*flags, "3"])
-    found = json.loads((tmp_path / "tune" / "tune.json").read_text(encoding="utf-8"))
-    assert len(found["trials"]) == 3 and found["dev_accuracy"] == max(
-        trial["dev_accuracy"] for trial in found["trials"]
+    result = json.loads((tmp_path / "tune" / "tune.json").read_text(encoding="utf-8"))
+    assert len(result["trials"]) == 3 and result["dev_accuracy"] == max(
+        trial["dev_accuracy"] for trial in result["trials"]
     )
-    assert "--student_lr" in found["flags"]
+    assert "--student_lr" in result["flags"]
     for other in (["--objective", "soft"], ["--student_hidden", "16"]):
         assert "0 of 1 trials are done" in out_of(capsys, [*flags, "1", *other])  # another study
-    assert len({json.dumps(trial, sort_keys=True) for trial in found["trials"]}) == 3  # not the same ones again
+    assert len({json.dumps(trial, sort_keys=True) for trial in result["trials"]}) == 3  # no trial is repeated
 
 
-def test_tune_without_optuna_says_what_to_install(
+def test_without_optuna_the_error_says_what_to_install(
     tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)

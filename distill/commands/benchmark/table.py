@@ -103,11 +103,11 @@ def _hint(error: UserError) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = package_versions()
+    version_by_package = package_versions()
     for name in OPTIONAL_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            version_by_package[name] = metadata.version(name)
+    return version_by_package
 
 
 def _method(texts: int) -> str:
