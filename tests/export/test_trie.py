@@ -1,4 +1,4 @@
-"""The lexicon cuts and numbers any text as training does in Python: jieba, then the vocabulary."""
+"""The kernels segment any text as jieba does and number its words as the vocabulary does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distill.text.segmentation import MASKED, Segmenter
 from distill.text.vocabulary import Vocabulary, build_vocabulary
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the data for measuring is not beside this checkout")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data is not next to this checkout")
 ODD = [
     "1.5t",
     "1.5",
@@ -79,7 +79,7 @@ ANY = st.text(st.characters(exclude_categories=()), max_size=8)  # surrogates to
 TEXTS = st.lists(st.sampled_from(ODD + PLAIN) | HAN | COMMON | ANY, max_size=6).map("".join)
 SEGMENTER = Segmenter()
 segment = SEGMENTER.segment
-STRANGE = (
+RARE_WORDS = (  # most are not in jieba's dictionary
     "天安门广场上的",
     "大厦杭",
     MASKED,
@@ -90,12 +90,12 @@ STRANGE = (
     "𠮷",
     "网易杭",
     "iphone",
-)  # jieba knows few of them
+)
 
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
-    return Vocabulary((*build_vocabulary(map(segment, [*ODD[:12], *PLAIN]), 1).words, *STRANGE))
+    return Vocabulary((*build_vocabulary(map(segment, [*ODD[:12], *PLAIN]), 1).words, *RARE_WORDS))
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +104,12 @@ def arrays(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
 
 
 @pytest.fixture(scope="module")
-def lexicon(arrays: dict[str, NDArray[Any]]) -> NativeSegmenter:
+def native(arrays: dict[str, NDArray[Any]]) -> NativeSegmenter:
     return NativeSegmenter(arrays)
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    """A user dictionary."""
+def user_dict(tmp_path: Path) -> Path:
     path = tmp_path / "mine.txt"
     path.write_text(
         "\ufeffI-PACE电动车\n云计算平台 5 n\n\n小米SU7 nz\n中国 0\n杭研 0\n龘靐 7\n靐乧 7\n", encoding="utf-8"
@@ -118,32 +117,32 @@ def mine(tmp_path: Path) -> Path:
     return path
 
 
-def check(
-    lexicon: NativeSegmenter,
+def check_segmentation_and_ids(
+    native: NativeSegmenter,
     vocabulary: Vocabulary,
     texts: list[str],
-    most: int,
+    max_length: int,
     segment: Callable[[str], list[str]] = segment,
 ) -> None:
-    cut = [segment(text) for text in texts]
-    assert lexicon.segment(texts) == cut
-    ids, lengths = lexicon.encode(pack(texts), most)
-    assert ids.dtype == lengths.dtype == np.int32 and ids.shape == (len(texts), most)
+    segmented = [segment(text) for text in texts]
+    assert native.segment(texts) == segmented
+    ids, lengths = native.encode(pack(texts), max_length)
+    assert ids.dtype == lengths.dtype == np.int32 and ids.shape == (len(texts), max_length)
     assert [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)] == [
-        vocabulary.encode(found, most) for found in cut
+        vocabulary.encode(words, max_length) for words in segmented
     ]
-    assert not ids[np.arange(most) >= lengths[:, None]].any()
+    assert not ids[np.arange(max_length) >= lengths[:, None]].any()
 
 
-@settings(deadline=None)  # jieba takes its time over some
-@given(texts=st.lists(TEXTS, max_size=4), most=st.integers(1, 12))
-def test_any_text_is_cut_and_numbered_as_in_training(
-    lexicon: NativeSegmenter, vocabulary: Vocabulary, texts: list[str], most: int
+@settings(deadline=None)  # jieba is slow on some texts
+@given(texts=st.lists(TEXTS, max_size=4), max_length=st.integers(1, 12))
+def test_any_text_is_segmented_and_encoded_as_in_training(
+    native: NativeSegmenter, vocabulary: Vocabulary, texts: list[str], max_length: int
 ) -> None:
-    check(lexicon, vocabulary, texts, most)
+    check_segmentation_and_ids(native, vocabulary, texts, max_length)
 
 
-def test_every_character_alone_and_between_words(lexicon: NativeSegmenter) -> None:
+def test_every_character_alone_and_between_words(native: NativeSegmenter) -> None:
     points = [
         *range(0x500),
         *range(0x1F00, 0x2100),
@@ -157,59 +156,60 @@ def test_every_character_alone_and_between_words(lexicon: NativeSegmenter) -> No
         0x10FFFF,
     ]
     texts = [f"{chr(point)}北{chr(point)}京1{chr(point)}.5" for point in points]
-    assert lexicon.segment(texts) == [segment(text) for text in texts]
+    assert native.segment(texts) == [segment(text) for text in texts]
 
 
-def test_words_of_the_dictionary(lexicon: NativeSegmenter, vocabulary: Vocabulary) -> None:
-    """Neighbours that do not belong together, and words that are rarer than their characters side by side."""
+def test_words_of_the_dictionary(native: NativeSegmenter, vocabulary: Vocabulary) -> None:
+    """Random neighbours, and words that are less likely than their characters one by one."""
     chosen = random.Random(0).sample([word for word, count in SEGMENTER.tables.frequencies.items() if count], 6000)
-    texts = ["".join(chosen[place : place + 3]) for place in range(0, len(chosen), 3)]
-    check(lexicon, vocabulary, [*texts, *chosen[:2000]], 20)
+    texts = ["".join(chosen[first : first + 3]) for first in range(0, len(chosen), 3)]
+    check_segmentation_and_ids(native, vocabulary, [*texts, *chosen[:2000]], 20)
 
 
-def test_long_texts(lexicon: NativeSegmenter, vocabulary: Vocabulary) -> None:
-    check(lexicon, vocabulary, ["".join(PLAIN) * 50, "龘" * 800, "a1+" * 3000, MASKED * 500, " " * 3000, ""], 64)
+def test_long_texts(native: NativeSegmenter, vocabulary: Vocabulary) -> None:
+    check_segmentation_and_ids(
+        native, vocabulary, ["".join(PLAIN) * 50, "龘" * 800, "a1+" * 3000, MASKED * 500, " " * 3000, ""], 64
+    )
     million = "他来到了网易杭研大厦" * 100_000
-    found = lexicon.segment([million])[0]
-    assert found == segment("他来到了网易杭研大厦") * 100_000
+    assert native.segment([million])[0] == segment("他来到了网易杭研大厦") * 100_000
 
 
-def test_more_memory_than_there_is_is_an_error_not_a_crash(lexicon: NativeSegmenter) -> None:
+def test_too_little_memory_is_an_error_not_a_crash(native: NativeSegmenter) -> None:
     endless = PackedTexts(np.empty(0, np.uint32), np.array([0, 2**60]))
     with pytest.raises(UserError, match="no memory"):
-        lexicon.encode(endless, 4)
+        native.encode(endless, 4)
     with pytest.raises(UserError, match="no memory"):
-        lexicon.spans(endless)
+        native.spans(endless)
 
 
-def test_every_beginning_of_a_word_is_in_the_dictionary(lexicon: NativeSegmenter) -> None:
-    """So words that only the vocabulary has, with all that they begin with, hang below what jieba would walk."""
-    known = SEGMENTER.tables.frequencies
-    assert all(word[:-1] in known for word in known if len(word) > 1)
+def test_every_beginning_of_a_word_is_in_the_dictionary(native: NativeSegmenter) -> None:
+    """The trie relies on it: nodes that only the vocabulary adds are then never on jieba's path to one of its words."""
+    frequencies = SEGMENTER.tables.frequencies
+    assert all(word[:-1] in frequencies for word in frequencies if len(word) > 1)
 
 
 def test_the_arrays_are_small(arrays: dict[str, NDArray[Any]]) -> None:
     assert sum(array.nbytes for array in arrays.values()) < 6e6
 
 
-def test_a_broken_trie_is_refused(arrays: dict[str, NDArray[Any]]) -> None:
-    for name, value in (("children", 9), ("weights", 0x3FFF)):
+def test_an_invalid_trie_is_refused(arrays: dict[str, NDArray[Any]]) -> None:
+    for name, value, message in (("children", 9, "is not a trie"), ("weights", 0x3FFF, "point outside its scores")):
         broken = arrays[f"lexicon.{name}"].copy()
         broken[-1] = value
-        with pytest.raises(ValueError, match="lexicon"):
+        with pytest.raises(ValueError, match=message):
             NativeSegmenter({**arrays, f"lexicon.{name}": broken})
 
 
-def test_a_dictionary_of_the_user(mine: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:
+def test_a_user_dictionary(user_dict: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:
     run = RunSettings(run=str(tmp_path / "run"))
-    segmenter = Run(Settings(run, DataSettings(user_dict=str(mine)))).segmenter
+    segmenter = Run(Settings(run, DataSettings(user_dict=str(user_dict)))).segmenter
     segment, tables = segmenter.segment, segmenter.tables
     assert segment("云计算平台和I-pace电动车") == ["云计算平台", "和", "i-pace电动车"]
     assert segment("小米su7") == ["小米su7"] and segment("中国杭研") == [*"中国杭研"]
-    assert segment("龘靐乧") == ["龘靐", "乧"]  # both ways score the same, to the bit
+    assert segment("龘靐乧") == ["龘靐", "乧"]  # both segmentations have the same score, bit for bit
     arrays = lexicon_arrays(vocabulary, tables)
     assert (arrays["lexicon.weights"] & FORCE_SPLIT > 0).sum() == len(tables.split) == 2
-    check(
+    check_segmentation_and_ids(
         NativeSegmenter(arrays),
         vocabulary,
         ["云计算平台和I-PACE电动车", "小米SU7到了", "中国杭研大厦", "龘靐乧", *PLAIN, *ODD],
@@ -218,8 +218,8 @@ def test_a_dictionary_of_the_user(mine: Path, tmp_path: Path, vocabulary: Vocabu
     )
 
     assert set(segmenter.identity) == {"name", "version", "dictionary"}
-    mine.write_text("云计算平台\n", encoding="utf-8")
-    other = Segmenter(mine)
+    user_dict.write_text("云计算平台\n", encoding="utf-8")
+    other = Segmenter(user_dict)
     assert set(other.identity) == set(segmenter.identity) and other.identity != segmenter.identity
     assert other.segment("中国小米su7") == ["中国", "小米", "su7"] and not other.tables.split
 
@@ -228,29 +228,29 @@ def test_a_dictionary_of_the_user(mine: Path, tmp_path: Path, vocabulary: Vocabu
     assert segment("中国杭研") == [*"中国杭研"] and segment("小米su7") == ["小米su7"]  # as before
 
 
-def test_the_flag_of_a_dictionary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_dictionary_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", str(tmp_path / "run"), "--user_dict", str(tmp_path / "none.txt")]) == 2
     assert "none.txt: this dictionary cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", ["北京 1 n x", "北京\t5", "北京 5.5 n", "北京 n 5", "北京  5", f"北京 {10**20}"])
-def test_a_broken_dictionary(tmp_path: Path, line: str) -> None:
+def test_an_invalid_line_of_a_dictionary(tmp_path: Path, line: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(f"好词 3\n\n{line}\n", encoding="utf-8")
-    with pytest.raises(UserError, match="not a dictionary's entry") as fault:
+    with pytest.raises(UserError, match="not a dictionary's entry") as error:
         Segmenter(path)
-    assert str(path) in str(fault.value) and "line 3" in str(fault.value) and "--user_dict" in str(fault.value)
+    assert str(path) in str(error.value) and "line 3" in str(error.value) and "--user_dict" in str(error.value)
     assert "好词" not in SEGMENTER.tables.frequencies
 
 
-def test_a_missing_or_foreign_dictionary(tmp_path: Path) -> None:
+def test_a_missing_dictionary_or_one_in_another_encoding(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(UserError, match="cannot be read"):
             Segmenter(path)
     (tmp_path / "gbk.txt").write_bytes("a\n北京\n".encode("gbk"))
-    with pytest.raises(UserError, match="not UTF-8") as fault:
+    with pytest.raises(UserError, match="not UTF-8") as error:
         Segmenter(tmp_path / "gbk.txt")
-    assert "line 2" in str(fault.value)
+    assert "line 2" in str(error.value)
 
 
 def test_a_run_loads_jieba_only_when_it_segments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -276,15 +276,16 @@ def read_rows(content: str) -> list[dict[str, object]]:
 @pytest.mark.slow
 def test_all_real_texts() -> None:
     texts = shared_texts()
-    cut = [segment(text) for text in texts]
-    vocabulary = build_vocabulary(cut, 2)
-    lexicon = NativeSegmenter(lexicon_arrays(vocabulary, SEGMENTER.tables))
-    ids, lengths = lexicon.encode(pack(texts), 64)
-    wrong = [text for text, found in zip(texts, cut, strict=True) if lexicon.segment([text])[0] != found]
-    misnumbered = [
+    segmented = [segment(text) for text in texts]
+    vocabulary = build_vocabulary(segmented, 2)
+    native = NativeSegmenter(lexicon_arrays(vocabulary, SEGMENTER.tables))
+    ids, lengths = native.encode(pack(texts), 64)
+    native_words = native.segment(texts)
+    wrong_words = [text for text, words, other in zip(texts, segmented, native_words, strict=True) if words != other]
+    wrong_ids = [
         text
-        for text, found, row, length in zip(texts, cut, ids, lengths, strict=True)
-        if row[:length].tolist() != vocabulary.encode(found, 64)
+        for text, words, row, length in zip(texts, segmented, ids, lengths, strict=True)
+        if row[:length].tolist() != vocabulary.encode(words, 64)
     ]
     print(f"{len(texts)} texts compared")
-    assert len(texts) > 60_000 and wrong == [] == misnumbered
+    assert len(texts) > 60_000 and wrong_words == [] == wrong_ids

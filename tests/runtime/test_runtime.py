@@ -1,4 +1,4 @@
-"""A student's bundle says without PyTorch what the student says with it, and a bundle that is not whole is refused."""
+"""A bundle's logits equal those of its student in PyTorch; damaged bundles are refused; what export refuses."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def runtime(bundle: Path) -> Runtime:
     return load(bundle)
 
 
-def test_logits_and_probabilities_are_those_of_pytorch(finished_run: Path, runtime: Runtime) -> None:
+def test_logits_and_probabilities_equal_pytorch(finished_run: Path, runtime: Runtime) -> None:
     student = distill.load_student(finished_run / "student")
-    wanted = student.logits(TITLES + ODD).numpy()
-    np.testing.assert_allclose(runtime.logits(TITLES + ODD), wanted, atol=2e-3 * np.abs(wanted).max())
+    expected = student.logits(TITLES + ODD).numpy()
+    np.testing.assert_allclose(runtime.logits(TITLES + ODD), expected, atol=2e-3 * np.abs(expected).max())
     np.testing.assert_allclose(runtime.predict_proba(TITLES), student.predict_proba(TITLES), atol=2e-3)
     assert runtime.predict(TITLES) == student.predict(TITLES)
     assert runtime.labels == student.labels
@@ -54,19 +54,19 @@ def test_every_text_has_a_label(runtime: Runtime, texts: list[str]) -> None:
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_many_texts_keep_their_order(bundle: Path, threads: int) -> None:
-    several = load(bundle, threads)
+    loaded = load(bundle, threads)
     texts = (TITLES * (3 * MAX_SHARD // len(TITLES) + 1))[: 2 * MAX_SHARD + 17]
-    alone = {text: several.logits([text])[0] for text in TITLES}
-    np.testing.assert_allclose(several.logits(texts), np.stack([alone[text] for text in texts]), rtol=0, atol=1e-5)
+    alone = {text: loaded.logits([text])[0] for text in TITLES}
+    np.testing.assert_allclose(loaded.logits(texts), np.stack([alone[text] for text in texts]), rtol=0, atol=1e-5)
 
 
-def test_callers_may_come_at_once(bundle: Path) -> None:
-    """Rows of words are made when they are first met: here by several threads together."""
-    fresh = load(bundle)
-    with ThreadPoolExecutor(8) as callers:
-        found = list(callers.map(fresh.logits, [TITLES] * 32))
-    for logits in found:
-        np.testing.assert_array_equal(logits, found[0])
+def test_threads_may_share_a_runtime(bundle: Path) -> None:
+    """A word's projections are computed when it first occurs: here in several threads at once."""
+    loaded = load(bundle)
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(loaded.logits, [TITLES] * 32))
+    for logits in results:
+        np.testing.assert_array_equal(logits, results[0])
 
 
 @pytest.mark.parametrize("letter", ["基", "a", "🙂", " "])
@@ -74,79 +74,85 @@ def test_a_text_of_a_million_characters(letter: str, runtime: Runtime) -> None:
     assert runtime.predict(["球队今天公布新消息", letter * 1_000_000])[0] == "体育"
 
 
-def test_words_are_those_of_training(runtime: Runtime) -> None:
-    cut = runtime.cut(["I-PACE 今天公布新消息", "", "3-1"])
-    assert cut == [["i", "-", "pace", "今天", "公布", "新", "消息"], [], ["3", "-", "1"]]
+def test_words_are_the_same_as_in_training(runtime: Runtime) -> None:
+    words = runtime.cut(["I-PACE 今天公布新消息", "", "3-1"])
+    assert words == [["i", "-", "pace", "今天", "公布", "新", "消息"], [], ["3", "-", "1"]]
 
 
 @pytest.mark.parametrize("wrong", ["一个字符串", "串" * (MAX_SHARD + 1)])
-def test_one_string_is_no_list(runtime: Runtime, wrong: str) -> None:
+def test_one_string_is_not_a_list(runtime: Runtime, wrong: str) -> None:
     with pytest.raises(UserError, match="a list of strings is needed"):
         runtime.predict(wrong)
 
 
-@pytest.mark.parametrize("place", [1, MAX_SHARD + 3])
-def test_the_text_that_is_none_is_named(runtime: Runtime, place: int) -> None:
+@pytest.mark.parametrize("index", [1, MAX_SHARD + 3])
+def test_the_error_names_the_text_that_is_not_a_string(runtime: Runtime, index: int) -> None:
     texts: list[str] = ["好"] * (MAX_SHARD + 9)
-    texts[place] = None  # type: ignore[call-overload]
+    texts[index] = None  # type: ignore[call-overload]
     with pytest.raises(UserError, match="not a string but NoneType") as error:
         runtime.predict(texts)
-    assert error.value.where == f"text {place}"
+    assert error.value.where == f"text {index}"
 
 
-def _changed(card: dict[str, object], **values: object) -> str:
+def _edited(card: dict[str, object], **values: object) -> str:
     return json.dumps({**card, **values})
 
 
 FAULTS: dict[str, tuple[Callable[[Path, dict[str, object]], object], str]] = {
     "no card": (lambda folder, card: (folder / BUNDLE_CARD).unlink(), "not a bundle: there is no bundle.json"),
-    "a card of nothing": (lambda folder, card: (folder / BUNDLE_CARD).write_text("{"), "this card cannot be read"),
-    "no object": (lambda folder, card: (folder / BUNDLE_CARD).write_text("[]"), "this card cannot be read"),
-    "newer": (
-        lambda folder, card: (folder / BUNDLE_CARD).write_text(_changed(card, format=99)),
+    "a card that is not JSON": (
+        lambda folder, card: (folder / BUNDLE_CARD).write_text("{"),
+        "this card cannot be read",
+    ),
+    "a card that is not an object": (
+        lambda folder, card: (folder / BUNDLE_CARD).write_text("[]"),
+        "this card cannot be read",
+    ),
+    "a newer format": (
+        lambda folder, card: (folder / BUNDLE_CARD).write_text(_edited(card, format=99)),
         "format 99; .* reads formats up to 1",
     ),
-    "half a card": (lambda folder, card: (folder / BUNDLE_CARD).write_text('{"format": 1}'), "not complete"),
+    "an incomplete card": (lambda folder, card: (folder / BUNDLE_CARD).write_text('{"format": 1}'), "not complete"),
     "no arrays": (lambda folder, card: (folder / BUNDLE_ARRAYS).unlink(), "this file of the bundle is missing"),
-    "another byte": (
+    "a changed byte": (
         lambda folder, card: (folder / BUNDLE_ARRAYS).write_bytes((folder / BUNDLE_ARRAYS).read_bytes()[:-1] + b"x"),
         "has changed since the export",
     ),
     "another network": (
-        lambda folder, card: (folder / BUNDLE_CARD).write_text(_changed(card, network={"architecture": "textcnn"})),
+        lambda folder, card: (folder / BUNDLE_CARD).write_text(_edited(card, network={"architecture": "textcnn"})),
         "broken",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bundle_that_is_not_whole(fault: str, bundle: Path, tmp_path: Path) -> None:
-    damage, said = FAULTS[fault]
+def test_a_damaged_bundle_is_refused(fault: str, bundle: Path, tmp_path: Path) -> None:
+    damage, message = FAULTS[fault]
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     damage(folder, json.loads((folder / BUNDLE_CARD).read_text("utf-8")))
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         load(folder)
     assert error.value.hint
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0{}" + b"\0" * 9])
-def test_arrays_that_are_none(content: bytes, bundle: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_safetensors_is_refused(content: bytes, bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     (folder / BUNDLE_ARRAYS).write_bytes(content)
     card = json.loads((folder / BUNDLE_CARD).read_text("utf-8"))
-    (folder / BUNDLE_CARD).write_text(_changed(card, files={BUNDLE_ARRAYS: checksum(folder / BUNDLE_ARRAYS)}))
+    (folder / BUNDLE_CARD).write_text(_edited(card, files={BUNDLE_ARRAYS: checksum(folder / BUNDLE_ARRAYS)}))
     with pytest.raises(UserError, match=r"not a safetensors file|broken"):
         load(folder)
 
 
-def test_a_newer_bundle_is_not_half_read(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / BUNDLE_CARD).write_text('{"format": 2, "what we": "cannot know"}')
+def test_only_the_format_of_a_newer_bundle_is_read(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / BUNDLE_CARD).write_text('{"format": 2, "unknown": "fields"}')
     with pytest.raises(UserError, match="format 2"):
         load(tmp_path)
 
 
 def test_nothing_heavy_is_imported(bundle: Path) -> None:
-    """In a fresh interpreter: numpy and our own modules alone."""
+    """In a new interpreter the runtime imports only numpy and its own modules."""
     heavy = ("torch", "transformers", "gensim", "jieba", "pandas", "sklearn", "scipy", "safetensors", "tqdm")
     code = (
         "import sys; from distill.runtime import load; "
@@ -157,7 +163,7 @@ def test_nothing_heavy_is_imported(bundle: Path) -> None:
     assert done.stdout.splitlines() == ["体育", "[]"]
 
 
-def test_the_mode_writes_the_bundle(
+def test_mode_export_writes_the_bundle(
     finished_run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (finished_run / "config.json").read_bytes()
@@ -167,7 +173,7 @@ def test_the_mode_writes_the_bundle(
     assert (finished_run / "config.json").read_bytes() == before
 
 
-def test_onnx_files_beside_the_bundle(
+def test_mode_export_writes_onnx_files(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime", reason="pip install -r requirements-onnx.txt")
@@ -181,14 +187,14 @@ def test_onnx_files_beside_the_bundle(
     assert "only the student was exported" in capsys.readouterr().out
 
 
-def test_a_textgcn_cannot_be_shipped(tmp_path: Path) -> None:
+def test_a_textgcn_cannot_be_exported(tmp_path: Path) -> None:
     config = GraphTableConfig(documents=2, classes=2)
     save_student(tmp_path, GraphTable(config), DocumentIndex((1, 2)), ["a", "b"])
     with pytest.raises(UserError, match="textgcn labels only the texts of its graph"):
         export_bundle(tmp_path, tmp_path / "bundle")
 
 
-def test_a_student_of_another_dictionary_is_not_shipped(finished_run: Path, tmp_path: Path) -> None:
+def test_a_student_with_another_dictionary_is_not_exported(finished_run: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished_run / "student", tmp_path / "student")
     card = json.loads((folder / "student.json").read_text("utf-8"))
     card["segmenter"]["dictionary"] = "0123"
