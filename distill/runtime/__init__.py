@@ -49,6 +49,7 @@ class Runtime:
             self._network = StudentNetwork(bundle.card["network"], bundle.arrays)
         except (KeyError, ValueError, IndexError) as error:
             raise UserError(f"this bundle is broken: {error!r}", folder, EXPORT) from error
+        self._logits_of_texts = library().distill_logits_of_texts
         self._threads = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 
@@ -86,7 +87,7 @@ class Runtime:
         ngram_texts = pack_beginnings(texts, packed, self._ngram_characters) if self._ngram_rows else packed
         logits = self._network.logits_buffer(len(texts))
         check_status(
-            library().distill_logits_of_texts(
+            self._logits_of_texts(
                 self._segmenter.struct,
                 self._ngram_rows.struct if self._ngram_rows else None,
                 self._network.struct,

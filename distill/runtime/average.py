@@ -33,10 +33,10 @@ def average(_: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     parts = pad_axis(weight.reshape(-1, width, weight.shape[1]), 1, lanes())
     pooled_width = parts.shape[0] * parts.shape[1]
     hidden = dense_layer(parts.reshape(pooled_width, -1), arrays["layer.bias"])
-    struct = Average(**tables)
+    struct = Average.of(**tables)
     return PoolingNetwork("distill_average", struct, pooled_width, part_features=weight.shape[1], hidden=hidden)
 
 
 def _table(arrays: Arrays, name: str) -> EmbeddingTable:
     rows = np.ascontiguousarray(pad_axis(arrays[name], 1, lanes()))
-    return EmbeddingTable(rows=rows, scale=pad_axis(arrays[f"{name}.scale"], 0, lanes()), width=rows.shape[1])
+    return EmbeddingTable.of(rows=rows, scale=pad_axis(arrays[f"{name}.scale"], 0, lanes()), width=rows.shape[1])

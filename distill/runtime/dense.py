@@ -14,4 +14,4 @@ def dense_layer(weight: Floats, bias: Floats) -> Dense:
     block = 2 * lanes()
     padded = pad_axis(np.asarray(weight, np.float32), 1, block)
     blocks = np.ascontiguousarray(padded.reshape(len(padded), -1, block).swapaxes(0, 1))
-    return Dense(weight=blocks, bias=pad_axis(np.asarray(bias, np.float32), 0, block), out=padded.shape[1])
+    return Dense.of(weight=blocks, bias=pad_axis(np.asarray(bias, np.float32), 0, block), out=padded.shape[1])

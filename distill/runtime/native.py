@@ -19,39 +19,27 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
+from distill.runtime import structs
 from distill.runtime.constants import KERNELS
-from distill.runtime.structs import (
-    MIRRORS,
-    EncodedTexts,
-    Int32,
-    Int64,
-    Layout,
-    Lexicon,
-    NgramTable,
-    Student,
-    Texts,
-    layout,
-)
+from distill.runtime.structs import MIRRORS, Int32, Int64, Layout, layout
 
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno")
 LIBRARIES = ("-lm",)
 
 Array = ctypes.c_void_p  # the address of an array
-LexiconPointer, NgramTablePointer = ctypes.POINTER(Lexicon), ctypes.POINTER(NgramTable)
-StudentPointer, TextsPointer, EncodedPointer = map(ctypes.POINTER, (Student, Texts, EncodedTexts))
-ARGUMENTS = {  # of every exported function, in the order of its C definition; all return a status but distill_lanes
+LEXICON, NGRAM_TABLE = ctypes.POINTER(structs.Lexicon), ctypes.POINTER(structs.NgramTable)
+TEXTS, ENCODED_TEXTS = ctypes.POINTER(structs.Texts), ctypes.POINTER(structs.EncodedTexts)
+STUDENT = ctypes.POINTER(structs.Student)
+ARGUMENTS = {  # of every exported function, as in its C definition; all return a status, except distill_lanes
     "distill_lanes": (),
     "distill_build_trie": (Array, Int64, Int64, Array, Array, Array, Int64, Array),
-    "distill_segment": (LexiconPointer, TextsPointer, Array, Array),
-    "distill_encode": (LexiconPointer, TextsPointer, Int64, Array, Array),
-    "distill_ngram_rows": (NgramTablePointer, TextsPointer, Array, Array),
-    "distill_logits_of_ids": (StudentPointer, EncodedPointer, Array),
-    "distill_logits_of_texts": (
-        *(LexiconPointer, NgramTablePointer, StudentPointer, TextsPointer, TextsPointer),
-        *(Int32, Array),
-    ),
+    "distill_segment": (LEXICON, TEXTS, Array, Array),
+    "distill_encode": (LEXICON, TEXTS, Int64, Array, Array),
+    "distill_ngram_rows": (NGRAM_TABLE, TEXTS, Array, Array),
+    "distill_logits_of_ids": (STUDENT, ENCODED_TEXTS, Array),
+    "distill_logits_of_texts": (LEXICON, NGRAM_TABLE, STUDENT, TEXTS, TEXTS, Int32, Array),
 }
-FORWARD_PASS = (ctypes.c_void_p, EncodedPointer, Array)  # arguments of a network's function; see kernels/network.h
+FORWARD_PASS = (ctypes.c_void_p, ENCODED_TEXTS, Array)  # arguments of a network's function; see kernels/network.h
 
 
 class _FieldLayout(ctypes.Structure):

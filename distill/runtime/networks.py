@@ -35,7 +35,7 @@ def encoded_texts(
         ngram_rows: of all texts' n-grams, shape (n-grams,).
         ngram_starts: where each text's rows begin, shape (texts + 1,).
     """
-    return EncodedTexts(
+    return EncodedTexts.of(
         ids=ids,
         lengths=lengths,
         ngram_rows=ngram_rows,
@@ -58,18 +58,19 @@ class StudentNetwork:
         weight, ngram_logits = arrays["classifier.weight"], arrays.get("ngrams.says")
         self.classes = weight.shape[1]
         parts = pad_axis(weight.reshape(-1, network.part_features, self.classes), 1, 2 * lanes())
-        self._classifier = dense_layer(parts.reshape(-1, self.classes), arrays["classifier.bias"])
+        classifier = dense_layer(parts.reshape(-1, self.classes), arrays["classifier.bias"])
         forward = forward_pass(network.forward_pass)
-        self._student = Student(
+        self._student = Student.of(
             forward=ctypes.cast(forward, ctypes.c_void_p).value,
             network=ctypes.addressof(network.struct),
             pooled_width=network.width,
             sorts_texts=network.sorts_texts,
             hidden=network.hidden,
-            classifier=self._classifier,
+            classifier=classifier,
             classes=self.classes,
             **({} if ngram_logits is None else {"ngram_logits": np.ascontiguousarray(ngram_logits, np.float32)}),
         ).keep_alive(network)
+        self._padded_classes = int(classifier.out)
         self.struct = ctypes.byref(self._student)
 
     def logits(self, texts: EncodedTexts) -> Floats:
@@ -80,4 +81,4 @@ class StudentNetwork:
 
     def logits_buffer(self, texts: int) -> Floats:
         """An uninitialised array for logits; its columns beyond the classes are padding."""
-        return np.empty((texts, self._classifier.out), np.float32)
+        return np.empty((texts, self._padded_classes), np.float32)

@@ -21,7 +21,7 @@ class NgramRows:
 
     def __init__(self, row_by_bucket: NDArray[np.uint16]) -> None:
         rows = np.require(row_by_bucket, np.uint16, ("C", "A"))
-        self._table = NgramTable(row_by_bucket=rows, bucket_count=len(rows))
+        self._table = NgramTable.of(row_by_bucket=rows, bucket_count=len(rows))
         self.struct = ctypes.byref(self._table)
 
     def rows(self, packed: PackedTexts) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.runtime.structs import Texts
+from distill.runtime.structs import Texts, address
 
 MASKED = "[UNK]"  # the masked word, as in distill.text.segmentation; the only capitals that reach the kernels
 CONTEXT_LOWERED = ("\u03a3", "\u0130")  # Σ is lowered by its neighbours, İ becomes two characters
@@ -32,8 +32,8 @@ class PackedTexts:
 
     @functools.cached_property
     def struct(self) -> Texts:
-        """The same for the kernels."""
-        return Texts(points=self.points, starts=self.starts, count=len(self))
+        """The same for the kernels; it must not outlive this object."""
+        return Texts(address(self.points), address(self.starts), len(self))
 
 
 def pack(texts: Sequence[str], first: int = 0) -> PackedTexts:

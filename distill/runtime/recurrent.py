@@ -43,7 +43,7 @@ def recurrent(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     norm = max_row_norm(vectors)
     directions = [_Direction(arrays, name, gates, hidden, norm) for name in DIRECTIONS]
     units = directions[0].units
-    struct = Recurrent(
+    struct = Recurrent.of(
         gates=gates,
         units=units,
         width=vectors.shape[1],

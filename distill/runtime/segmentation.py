@@ -42,8 +42,8 @@ class NativeSegmenter:
         ids = np.zeros(len(nodes), np.int32)
         ids[node_numbers[lexicon["words"]]] = np.arange(len(lexicon["words"]))
         ids[0] = 0  # node 0 stands for padding and unknown, which have no node
-        trie = Trie(node_by_char=node_by_char, nodes=nodes, char_count=char_count, hash_bits=hash_bits)
-        self._lexicon = Lexicon(trie=trie, ids=ids, **{name: lexicon[name] for name in SCORES})
+        trie = Trie.of(node_by_char=node_by_char, nodes=nodes, char_count=char_count, hash_bits=hash_bits)
+        self._lexicon = Lexicon.of(trie=trie, ids=ids, **{name: lexicon[name] for name in SCORES})
         self.struct = ctypes.byref(self._lexicon)
 
     def segment(self, texts: Sequence[str]) -> list[list[str]]:

@@ -22,24 +22,21 @@ def address(array: NDArray[Any]) -> int:
 
 
 class Struct(ctypes.Structure):
-    """A C struct of numbers, pointers and structs. A subclass has the name and the fields of the struct in C.
-
-    An array is given for a pointer; the struct keeps it alive.
-    """
+    """A C struct of numbers, pointers and structs. A subclass has the name and the fields of the struct in C."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         MIRRORS[cls.__name__] = cls
 
-    def __init__(self, **values: Any) -> None:
-        self._referenced: list[Any] = list(values.values())
-        super().__init__(
-            **{name: address(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
-        )
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """A struct with these values: arrays for pointers, which the struct keeps alive."""
+        fields = {name: address(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+        return cls(**fields).keep_alive(values)
 
     def keep_alive(self, *objects: object) -> Self:
-        """This struct, which from now on also keeps objects alive that its pointers lead to."""
-        self._referenced += objects
+        """This struct, which keeps objects alive that its pointers lead to."""
+        self._referenced = (*getattr(self, "_referenced", ()), *objects)
         return self
 
 

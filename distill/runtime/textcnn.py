@@ -34,7 +34,7 @@ def textcnn(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     ends = np.cumsum(range(max_span + 1))
     scale = np.stack([bounds[ends[s] : ends[s + 1]].sum(0) for s in range(max_span)]) / MAX_SUM
     scale = np.maximum(scale, 1e-12).astype(np.float32)
-    struct = TextCNN(
+    struct = TextCNN.of(
         max_span=max_span,
         filters=filters,
         width=width,

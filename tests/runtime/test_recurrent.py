@@ -95,7 +95,7 @@ def fast(net: Network, texts: EncodedTexts) -> NDArray[np.float32]:
 def reference(net: Network, texts: EncodedTexts) -> NDArray[np.float32]:
     names = {"input_weights": "input", "recurrent_weights": "recurrent"}
     arrays = {name: net.directions(names.get(name, name)) for name in PER_DIRECTION}
-    struct = RecurrentReference(
+    struct = RecurrentReference.of(
         gates=GATES[net.card["cell"]],
         units=net.hidden,
         width=WIDTH,
