@@ -27,7 +27,7 @@ from distill.data import (
     read_unlabelled,
     without_leaks,
 )
-from distill.data.augmentation import augmented
+from distill.data.augmentation import augment
 from distill.errors import UserError
 from distill.evaluation.baselines.linear_svm import LinearBaseline
 from distill.models.pretrained import Pretrained, resolve
@@ -93,7 +93,7 @@ class Run:
         settings, data = self.settings.transfer, self.data
         if not settings.augment:
             return self.unlabelled
-        copies = augmented([example.text for example in data.train], settings, self.settings.run.seed, self.segmenter)
+        copies = augment([example.text for example in data.train], settings, self.settings.run.seed, self.segmenter)
         examples = [Example(example_id(text), text, UNLABELLED) for text in copies]
         new, dropped = without_leaks(examples, (*data.dev, *data.test, *self.unlabelled))
         data.counts["augmented"] = len(new)

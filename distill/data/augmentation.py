@@ -43,7 +43,7 @@ class Unigrams:
         return self.words[part][bisect_right(ends, position + count if position >= begin else position)]
 
 
-def augmented(texts: Sequence[str], settings: TransferSettings, seed: int, segmenter: Segmenter) -> list[str]:
+def augment(texts: Sequence[str], settings: TransferSettings, seed: int, segmenter: Segmenter) -> list[str]:
     """``settings.augment`` altered copies of every text, in lower case, with ``MASKED`` in place of masked words.
 
     Copies that are unaltered, repeat another copy or equal one of ``texts`` are left out, so there may be fewer. The
@@ -62,12 +62,12 @@ def augmented(texts: Sequence[str], settings: TransferSettings, seed: int, segme
         return []
     tagged = [segmenter.tag(text) for text in with_progress_bar(texts, "parts of speech", len(texts))]
     unigrams, rng = Unigrams(tagged), random.Random(seed)
-    known = {*texts, *(_join([word for word, _ in text]) for text in tagged)}
+    existing = {*texts, *(_join([word for word, _ in text]) for text in tagged)}
     copies: dict[str, None] = {}  # an ordered set
     for text in with_progress_bar(tagged, "altered copies", len(tagged)):
         for _ in range(settings.augment):
             copy = _join(_altered(text, unigrams, settings, rng))
-            if copy not in known:
+            if copy not in existing:
                 copies[copy] = None
     return list(copies)
 

@@ -105,6 +105,6 @@ def label_indices(labels: Labels, rows: Sequence[Row], path: Path) -> list[int]:
         if index is None
     ]
     if faults:
-        known = ", ".join(labels.names[:20])
-        raise UserError(join_faults(faults), path, f"use one of the train labels ({known}), or delete these rows")
+        names = ", ".join(labels.names[:20])
+        raise UserError(join_faults(faults), path, f"use one of the train labels ({names}), or delete these rows")
     return [index for index in indices if index is not None]

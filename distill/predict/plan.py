@@ -76,8 +76,8 @@ def _is_single(settings: PredictSettings) -> bool:
 
 def _single_job(settings: PredictSettings) -> FileJob:
     """A file or standard input into a file, an existing folder, or standard output."""
-    (given,) = settings.input
-    source = None if given == STREAM else Path(given)
+    (name,) = settings.input
+    source = None if name == STREAM else Path(name)
     suffix = suffix_of(source) if source else f".{settings.input_format}"
     if settings.output == STREAM:
         if not FORMATS[suffix].line_format:
@@ -98,7 +98,7 @@ def _single_job(settings: PredictSettings) -> FileJob:
 def _folder_jobs(settings: PredictSettings) -> list[FileJob]:
     """Files, folders and patterns into a folder: the same names in the same subfolders."""
     output = Path(settings.output)
-    inputs = [find_files(given) for given in settings.input]
+    inputs = [find_files(name) for name in settings.input]
     if settings.output == STREAM or output.is_file() or (output.suffix.lower() in FORMATS and not output.is_dir()):
         raise UserError("several files need a folder for their outputs", settings.output, "--output FOLDER")
     jobs = []
@@ -110,22 +110,22 @@ def _folder_jobs(settings: PredictSettings) -> list[FileJob]:
     return jobs
 
 
-def find_files(given: str) -> tuple[Path | None, list[Path]]:
-    """The folder that a folder or pattern refers to (None for a file), and its files of known formats, sorted.
+def find_files(name: str) -> tuple[Path | None, list[Path]]:
+    """The base folder of a folder or pattern (None for a file), and its files of known formats, sorted.
 
     Raises:
         UserError: there is no such file.
     """
-    path = Path(given)
+    path = Path(name)
     if path.is_file():
         return None, [path]
     if path.is_dir():
         base, paths = path, [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
     else:
-        base, paths = _fixed_folder(path), [Path(name) for name in glob.glob(given, recursive=True)]  # noqa: PTH207 (the pattern may be absolute)
+        base, paths = _fixed_folder(path), [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207 (the pattern may be absolute)
     files = sorted(file for file in paths if file.is_file() and file.suffix.lower() in FORMATS and not _is_bad(file))
     if not files:
-        raise UserError(f"there is no file of {', '.join(FORMATS)} here", given, INPUT_HINT)
+        raise UserError(f"there is no file of {', '.join(FORMATS)} here", name, INPUT_HINT)
     return base, files
 
 

@@ -64,7 +64,7 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     require_package("ray", "--engine ray", "pip install -r requirements-ray.txt")
     predict = settings.predict
     check_named(predict)
-    sources, output = [source for given in predict.input for source in _sources(given)], predict.output
+    sources, output = [source for name in predict.input for source in _sources(name)], predict.output
     spec = OutputSpec(Runtime(bundle).labels, predict.probabilities, settings.data.text_column)
     target = contextlib.nullcontext(output) if _is_address(output) else _new_folder(Path(output))
     with target as folder, _cluster(settings.run.threads), _bad_row_error():
@@ -98,10 +98,10 @@ def _is_address(path: str) -> bool:
     return "://" in path
 
 
-def _sources(given: str) -> list[str]:
-    if _is_address(given):
-        return [given]
-    _, files = find_files(given)
+def _sources(name: str) -> list[str]:
+    if _is_address(name):
+        return [name]
+    _, files = find_files(name)
     for file in files:
         if file.suffix.lower() != ".parquet":
             raise UserError("--engine ray reads only Parquet", file, "--engine local, or convert it")

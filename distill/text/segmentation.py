@@ -16,7 +16,7 @@ from distill.errors import UserError
 from distill.progress import log
 from distill.storage.fingerprints import fingerprint_texts
 
-MASKED = "[UNK]"  # stands for a word that neither student nor teacher may see (Tang et al. 2019, masking)
+MASKED = "[UNK]"  # replaces a word that neither student nor teacher may see (Tang et al. 2019, masking)
 ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space within a word: segmentation splits there
 ENTRY_HINT = "--user_dict FILE with one WORD, WORD FREQUENCY or WORD FREQUENCY TAG per line, UTF-8, single spaces"
 
@@ -204,7 +204,7 @@ def _read_user_dict(path: Path) -> tuple[list[Entry], str]:
     for number, line in enumerate(map(str.strip, lines), 1):
         match = ENTRY.fullmatch(line.lower())
         if line and not match:
-            raise UserError(f"not a dictionary's entry: {line[:40]!r}", f"{path}, line {number}", ENTRY_HINT)
+            raise UserError(f"this line is not a dictionary entry: {line[:40]!r}", f"{path}, line {number}", ENTRY_HINT)
         if match:
             word, frequency, tag = match.groups()
             entries.append((word, int(frequency) if frequency else None, tag and tag.strip()))

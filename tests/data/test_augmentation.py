@@ -25,7 +25,7 @@ segment, tag = Segmenter().segment, Segmenter().tag
 
 
 def augmented(texts: list[str], settings: TransferSettings, seed: int) -> list[str]:
-    return augmentation.augmented(texts, settings, seed, Segmenter())
+    return augmentation.augment(texts, settings, seed, Segmenter())
 
 
 def settings(**changes: Any) -> TransferSettings:

@@ -27,7 +27,7 @@ def write(folder: Path, **splits: list[tuple[str, object]]) -> DataSettings:
     return DataSettings(data=str(folder))
 
 
-MANY: list[tuple[str, object]] = [(f"第{place}条新闻", place % 2) for place in range(40)]
+MANY: list[tuple[str, object]] = [(f"第{n}条新闻", n % 2) for n in range(40)]
 
 
 def test_leaks_repeats_and_conflicts_are_dropped_and_counted(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_without_leaks_keeps_no_held_out_text(rows: list[Example], held_out: lis
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 9))
 def test_stratified_split_keeps_shares(labels: list[int], seed: int) -> None:
-    rows = [example(f"第{place}条", label) for place, label in enumerate(labels)]
+    rows = [example(f"第{n}条", label) for n, label in enumerate(labels)]
     rest, chosen = stratified_split(rows, seed, 0.25)
     assert sorted(e.id for e in rest + chosen) == sorted(e.id for e in rows)
     assert stratified_split(rows, seed, 0.25) == (rest, chosen)
@@ -142,13 +142,13 @@ def test_clue_codes_need_not_be_consecutive(tmp_path: Path) -> None:
     codes = [("100", "story"), ("106", "house"), ("101", "culture")]
     lines = "\n".join(json.dumps({"label": code, "label_desc": f"news_{name}"}) for code, name in codes)
     (tmp_path / "labels.json").write_text(lines, "utf-8")
-    train = [(f"第{place}条", codes[place % 3][0]) for place in range(30)]
+    train = [(f"第{n}条", codes[n % 3][0]) for n in range(30)]
     data = load(write(tmp_path, train=train, test=[("新", "106")]), seed=1)
     assert data.labels == ("news_story", "news_house", "news_culture") and data.test[0].label == 1
 
 
 def test_labels_without_a_file_come_from_train_in_order(tmp_path: Path) -> None:
-    train = [(f"第{place}条", (2, 10, 1)[place % 3]) for place in range(30)]
+    train = [(f"第{n}条", (2, 10, 1)[n % 3]) for n in range(30)]
     assert load(write(tmp_path, train=train), seed=1).labels == ("1", "2", "10")
 
 

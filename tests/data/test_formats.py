@@ -64,7 +64,7 @@ def labelled(
 
 def table(rows: Sequence[Sequence[str]], delimiter: str, end: str = "\r\n") -> str:
     buffer = io.StringIO()
-    quoting = csv.QUOTE_MINIMAL if end == "\r\n" else csv.QUOTE_ALL  # the first quotes what stands in ``end``
+    quoting = csv.QUOTE_MINIMAL if end == "\r\n" else csv.QUOTE_ALL  # minimal: what contains \r or \n
     csv.writer(buffer, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(rows)
     return buffer.getvalue()
 
@@ -79,8 +79,8 @@ def test_tables_keep_their_cells(cells: list[tuple[str, str]], suffix: str, end:
     rows = [[first, f"标{second}", first] for first, second in cells]
     written, texts, bad = labelled(table([["id", "text", "more"], *rows], delimiter, end).encode(), suffix)
     assert not bad and texts == [row[1].strip() for row in rows]
-    wanted = [["id", "text", "more", "predicted", "probability"], *([*row, LABELS[1], "0.75000"] for row in rows)]
-    assert read(written, delimiter) == wanted
+    expected = [["id", "text", "more", "predicted", "probability"], *([*row, LABELS[1], "0.75000"] for row in rows)]
+    assert read(written, delimiter) == expected
 
 
 @given(st.lists(st.dictionaries(ANY.filter(lambda name: name not in WRITTEN), JSON), max_size=5), st.booleans())
@@ -97,19 +97,19 @@ def test_json_lines_keep_their_values(records: list[dict[str, object]], ascii_on
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=9)))
 def test_plain_text_lines_are_kept(texts: list[str]) -> None:
     lines = "\n".join(texts).split("\n")
-    written, found, bad = labelled("\n".join(lines).encode(), ".txt")
-    kept = [line.rstrip("\r") for line in lines if line.strip()]
-    with_text = [line for line in kept if line.strip().rpartition("\t")[0].strip() or "\t" not in line.strip()]
+    written, parsed, bad = labelled("\n".join(lines).encode(), ".txt")
+    non_blank = [line.rstrip("\r") for line in lines if line.strip()]
+    with_text = [line for line in non_blank if line.strip().rpartition("\t")[0].strip() or "\t" not in line.strip()]
     assert len(bad) <= len(lines) - len(with_text)
     assert written == "".join(f'{line.removeprefix(BOM)}\ta,"b" %s\t0.75000\n' for line in with_text)
-    assert all(found)
+    assert all(parsed)
 
 
 @given(st.lists(CHINESE, min_size=1))
 def test_gb18030_is_read_and_utf8_written(texts: list[str]) -> None:
     content = "".join(f"{text}\n" for text in ["ascii", *texts])
-    written, found, bad = labelled(content.encode("gb18030"), ".txt")
-    assert not bad and found == ["ascii", *texts]
+    written, parsed, bad = labelled(content.encode("gb18030"), ".txt")
+    assert not bad and parsed == ["ascii", *texts]
     assert written == labelled(content.encode(), ".txt")[0]
 
 
@@ -123,15 +123,15 @@ def test_reading_resumes_at_every_position(data: st.DataObject, suffix: str) -> 
         ".tsv": table([["text"], *([text] for text in texts)], "\t", "\n"),
         ".jsonl": "\n".join(json.dumps({"text": text}) for text in texts),
     }[suffix].encode()
-    wanted = OutputSpec(LABELS, False)
+    spec = OutputSpec(LABELS, False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_lines, "CHUNK_ROWS", data.draw(st.integers(1, 3)))
-        whole = list(opened(content, suffix, wanted).chunks(None))
-        for place, chunk in enumerate(whole):
-            rest = list(opened(content, suffix, wanted).chunks(chunk.end))
-            assert rest == whole[place + 1 :]
+        chunks = list(opened(content, suffix, spec).chunks(None))
+        for index, chunk in enumerate(chunks):
+            rest = list(opened(content, suffix, spec).chunks(chunk.end))
+            assert rest == chunks[index + 1 :]
             stream, _ = Lines.from_stream(io.BytesIO(content), "standard input")
-            assert list(FORMATS[suffix].text_rows(stream, wanted).chunks(chunk.end)) == rest
+            assert list(FORMATS[suffix].text_rows(stream, spec).chunks(chunk.end)) == rest
 
 
 BAD_ROWS = {

@@ -237,7 +237,7 @@ def test_a_missing_dictionary_of_the_command_line(tmp_path: Path, capsys: pytest
 def test_an_invalid_line_of_a_dictionary(tmp_path: Path, line: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(f"好词 3\n\n{line}\n", encoding="utf-8")
-    with pytest.raises(UserError, match="not a dictionary's entry") as error:
+    with pytest.raises(UserError, match="not a dictionary entry") as error:
         Segmenter(path)
     assert str(path) in str(error.value) and "line 3" in str(error.value) and "--user_dict" in str(error.value)
     assert "好词" not in SEGMENTER.tables.frequencies

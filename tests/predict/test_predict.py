@@ -94,14 +94,14 @@ def test_all_probabilities(suffix: str, bundle: Path, tmp_path: Path) -> None:
     source, output = write(tmp_path / f"in.{suffix}", TITLES), tmp_path / f"out.{suffix}"
     assert predict(bundle, "--input", source, "--output", output, "--probabilities") == 0
     runtime = Runtime(bundle)
-    for row, wanted in zip(read(output), runtime.predict_proba(TITLES), strict=True):
+    for row, expected in zip(read(output), runtime.predict_proba(TITLES), strict=True):
         of = (
             row["probabilities"]
             if suffix == "jsonl"
             else {k[12:]: v for k, v in row.items() if k[:12] == "probability_"}
         )
         assert list(of) == list(runtime.labels)
-        np.testing.assert_allclose([float(value) for value in of.values()], wanted, atol=1e-4)
+        np.testing.assert_allclose([float(value) for value in of.values()], expected, atol=1e-4)
 
 
 @pytest.mark.usefixtures("small")
@@ -111,7 +111,7 @@ def test_parquet_keeps_rows_without_text(bundle: Path, tmp_path: Path, capsys: p
     assert predict(bundle, "--input", source, "--output", output) == 0
     rows = read(output)
     assert [row["title"] for row in rows] == texts
-    assert [place for place, row in enumerate(rows) if row["predicted"] is None] == [0, len(texts) - 1]
+    assert [index for index, row in enumerate(rows) if row["predicted"] is None] == [0, len(texts) - 1]
     assert rows[0]["probability"] is None and rows[1]["probability"] > 0
     assert [row["line"] for row in read(tmp_path / "out.parquet.bad.jsonl")] == [1, len(texts)]
     assert f"{len(texts)} rows, 2 bad rows" in capsys.readouterr().err

@@ -39,18 +39,18 @@ class Killed(BaseException):
 
 
 class Stub:
-    """A student that labels texts by the parity of their length, and is killed after ``left`` calls."""
+    """A student that labels texts by the parity of their length, and is killed after ``remaining`` calls."""
 
     labels = ("even", "odd")
-    left = 10**9
-    asked = 0
+    remaining = 10**9
+    predicted = 0
 
     def __init__(self, folder: Path) -> None: ...
 
     def predict_proba(self, texts: list[str]) -> np.ndarray[Any, Any]:
-        Stub.left -= 1
-        Stub.asked += len(texts)
-        if Stub.left < 0:
+        Stub.remaining -= 1
+        Stub.predicted += len(texts)
+        if Stub.remaining < 0:
             raise Killed
         odd = np.array([len(text) % 2 for text in texts], np.float32)
         return np.stack([1 - odd, odd], 1) * 0.5 + 0.25
@@ -62,7 +62,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         monkeypatch.setattr(module, "CHUNK_ROWS", 16)
     monkeypatch.setattr(checkpoint, "PART_ROWS", 48)
     monkeypatch.setattr(local, "Runtime", Stub)
-    Stub.left, Stub.asked = 10**9, 0
+    Stub.remaining, Stub.predicted = 10**9, 0
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / "bundle.json").write_text("{}")
@@ -78,19 +78,19 @@ def rows(count: int, first: int = 0) -> str:
 
 
 def label(bundle: Path, source: Path | str, output: Path, **more: Any) -> list[Path]:
-    asked = PredictSettings(bundle=str(bundle), input=(str(source),), output=str(output), **more)
-    return predict.predict(Settings(run=RunSettings(threads=2), predict=asked))
+    predict_settings = PredictSettings(bundle=str(bundle), input=(str(source),), output=str(output), **more)
+    return predict.predict(Settings(run=RunSettings(threads=2), predict=predict_settings))
 
 
 def killed(bundle: Path, source: Path | str, output: Path, after: int, **more: Any) -> bool:
     """Label until ``after`` chunks were predicted; returns whether that was before the end."""
-    Stub.left = after
+    Stub.remaining = after
     try:
         label(bundle, source, output, **more)
     except Killed:
         return True
     finally:
-        Stub.left = 10**9
+        Stub.remaining = 10**9
     return False
 
 
@@ -98,11 +98,11 @@ def is_complete(output: Path, count: int = COUNT) -> bool:
     """Whether the output has every row once, in order, with the bad rows next to it, and nothing else is left."""
     good = [json.loads(line)["id"] for line in output.read_text("utf-8").splitlines()]
     bad = [json.loads(line)["raw"] for line in Path(f"{output}.bad.jsonl").read_text("utf-8").splitlines()]
-    left = sorted(path.name for path in output.parent.iterdir())
+    files = sorted(path.name for path in output.parent.iterdir())
     return (
         good == [n for n in range(count) if n % 50]
         and bad == [f"broken {n}" for n in range(0, count, 50)]
-        and left == sorted([output.name, f"{output.name}.bad.jsonl"])
+        and files == sorted([output.name, f"{output.name}.bad.jsonl"])
     )
 
 
@@ -124,14 +124,14 @@ def test_finished_parts_are_not_predicted_again(small: Path, tmp_path: Path, cap
     assert killed(small, source, output, 20)
     done = len(list(output.parent.glob(".out.jsonl.distill-parts/0*"))) * 48
     assert done >= 48 * 3
-    left = output.with_name(".out.jsonl.distill-parts") / f".000009.x{TEMPORARY_SUFFIX}"
-    left.mkdir()
+    temporary = output.with_name(".out.jsonl.distill-parts") / f".000009.x{TEMPORARY_SUFFIX}"
+    temporary.mkdir()
     checkpoint.Parts(output, "", {})
-    assert not left.exists()
-    Stub.asked = 0
+    assert not temporary.exists()
+    Stub.predicted = 0
     with caplog.at_level("INFO"):
         label(small, source, output)
-    assert Stub.asked == COUNT - 8 - done and is_complete(output)
+    assert Stub.predicted == COUNT - 8 - done and is_complete(output)
     assert f"resuming after {done} rows that are done" in caplog.text
 
 
@@ -203,10 +203,10 @@ def test_parquet_resumes(small: Path, tmp_path: Path) -> None:
     for after in (5, 9, 14):
         assert killed(small, tmp_path / "in.parquet", output, after)
     label(small, tmp_path / "in.parquet", output)
-    found = parquet.read_table(output)
-    assert found.select(["id", "text"]).equals(table)
+    labelled = parquet.read_table(output)
+    assert labelled.select(["id", "text"]).equals(table)
     texts = table["text"].to_pylist()
-    assert found["predicted"].to_pylist() == [text and Stub.labels[len(text) % 2] for text in texts]
+    assert labelled["predicted"].to_pylist() == [text and Stub.labels[len(text) % 2] for text in texts]
 
 
 @pytest.mark.parametrize("step", ["rows", "bad rows", "done"])
@@ -227,19 +227,19 @@ def test_killed_while_the_parts_are_joined(
         patch.setattr(checkpoint, name, value)
         with pytest.raises(Killed):
             label(small, source, output)
-    Stub.asked = 0
+    Stub.predicted = 0
     label(small, source, output)
-    assert Stub.asked == 0 and is_complete(output)
+    assert Stub.predicted == 0 and is_complete(output)
 
 
 def test_killed_while_the_parts_are_removed(small: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
     assert killed(small, source, output, 20)
-    left = checkpoint.Parts(output, "", {})
+    parts = checkpoint.Parts(output, "", {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "shutil", SimpleNamespace(rmtree=lambda folder: shutil.rmtree(folder / "000000")))
-        left.remove()
+        parts.remove()
     label(small, source, output)
     assert is_complete(output)
 
@@ -261,9 +261,9 @@ def test_finished_files_of_a_folder_are_not_labelled_again(small: Path, tmp_path
         (tmp_path / "in" / f"{name}.jsonl").write_text(rows(COUNT))
     assert killed(small, tmp_path / "in", tmp_path / "out", 40)
     assert (tmp_path / "out" / "a.jsonl").exists() and not (tmp_path / "out" / "b.jsonl").exists()
-    Stub.asked = 0
+    Stub.predicted = 0
     label(small, tmp_path / "in", tmp_path / "out")
-    assert Stub.asked < COUNT
+    assert Stub.predicted < COUNT
     names = ["a.jsonl", "a.jsonl.bad.jsonl", "b.jsonl", "b.jsonl.bad.jsonl"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
 

@@ -132,8 +132,8 @@ def test_segmenters_in_several_threads(segmenters: dict[Segmenter, list[str]]) -
         return [segmenter.segment(TEXT) for _ in range(300)]
 
     with ThreadPoolExecutor(6) as pool:
-        for words, found in zip(list(segmenters.values()) * 2, pool.map(work, list(segmenters) * 2), strict=True):
-            assert found == [words] * 300
+        for words, results in zip(list(segmenters.values()) * 2, pool.map(work, list(segmenters) * 2), strict=True):
+            assert results == [words] * 300
 
 
 def test_a_forbidden_word_is_forbidden_for_its_segmenter_alone(tmp_path: Path) -> None:

@@ -130,5 +130,5 @@ def test_find_vectors(tmp_path: Path, text_file: Path) -> None:
 
 
 def test_the_bundled_vectors() -> None:
-    found = load_vectors(find_vectors("bundled").path, ["中国", "手机", "没有这样的词吧"])
-    assert sorted(found.key_to_index) == ["中国", "手机"] and found.vector_size == 100
+    vectors = load_vectors(find_vectors("bundled").path, ["中国", "手机", "没有这样的词吧"])
+    assert sorted(vectors.key_to_index) == ["中国", "手机"] and vectors.vector_size == 100

@@ -10,7 +10,7 @@ from typing import Any
 
 from distill.data.formats.encodings import read_text
 from distill.data.formats.labelling import NO_TEXT, PREDICTED, PROBABILITIES, PROBABILITY, OutputSpec, RowError
-from distill.data.formats.records import Columns, Row, cell_text, find_text_column, rows_of
+from distill.data.formats.records import Columns, Row, cell_text, find_text_column, rows_from_records
 from distill.data.formats.text_lines import DECIMALS, HEAD, Appendix, Lines, numbered_lines
 from distill.errors import UserError
 
@@ -25,12 +25,12 @@ def read(path: Path, columns: Columns) -> Iterator[Row]:
         items = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"broken JSON: {error.msg}", f"{path}:{error.lineno}", "repair that line") from error
-    yield from rows_of(((f"item {n}", item) for n, item in enumerate(items, 1)), path, columns)
+    yield from rows_from_records(((f"item {n}", item) for n, item in enumerate(items, 1)), path, columns)
 
 
 def read_lines(path: Path, columns: Columns) -> Iterator[Row]:
     """Rows of JSON lines."""
-    yield from rows_of(_records(path), path, columns)
+    yield from rows_from_records(_records(path), path, columns)
 
 
 def _records(path: Path) -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from distill.data.formats.labelling import (
     Position,
     Predictions,
 )
-from distill.data.formats.records import Columns, Row, cell_text, find_text_column, rows_of
+from distill.data.formats.records import Columns, Row, cell_text, find_text_column, rows_from_records
 from distill.errors import UserError, require_package
 
 READ_ROWS = 4096  # rows in memory at a time when a file is read for training
@@ -40,7 +40,7 @@ def check_pyarrow(path: object) -> None:
 
 def read(path: Path, columns: Columns) -> Iterator[Row]:
     """Rows of a table."""
-    yield from rows_of(((f"row {n}", record) for n, record in enumerate(_records(path), 1)), path, columns)
+    yield from rows_from_records(((f"row {n}", record) for n, record in enumerate(_records(path), 1)), path, columns)
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:

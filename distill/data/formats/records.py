@@ -37,7 +37,7 @@ class Columns:
     labelled: bool = True  # False: labels are neither needed nor read
 
 
-def rows_of(records: Iterable[tuple[str, Any]], path: Path, columns: Columns) -> Iterator[Row]:
+def rows_from_records(records: Iterable[tuple[str, Any]], path: Path, columns: Columns) -> Iterator[Row]:
     """Rows from pairs of a location and a record; the first record decides which columns are read.
 
     Raises:

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from distill.data.formats.encodings import file_encoding
 from distill.data.formats.labelling import NO_TEXT, OutputSpec, RowError
-from distill.data.formats.records import Columns, Row, check_distinct, find_text_column, rows_of
+from distill.data.formats.records import Columns, Row, check_distinct, find_text_column, rows_from_records
 from distill.data.formats.text_lines import BLANK, DECIMALS, LINE_ENDS, Appendix, Lines
 from distill.errors import UserError
 
 
 def read(path: Path, columns: Columns, delimiter: str) -> Iterator[Row]:
     """Rows of a table."""
-    yield from rows_of(_records(path, delimiter), path, columns)
+    yield from rows_from_records(_records(path, delimiter), path, columns)
 
 
 def _records(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
