@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError, join_faults
+from distill.runtime.constants import HAN
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ LEXICON = (
     ArraySpec("lexicon.words", "int32", ("words",), "node of each word of the vocabulary"),
     ArraySpec("lexicon.start", "float64", ("4",), "hidden Markov model: log-probabilities of the first state, BMES"),
     ArraySpec("lexicon.transitions", "float64", ("4", "4"), "from a state to the next"),
-    ArraySpec("lexicon.emissions", "float64", ("20950", "4"), "of U+4E00 to U+9FD5 in each state"),
+    ArraySpec("lexicon.emissions", "float64", (str(len(HAN)), "4"), f"of U+{HAN[0]:X} to U+{HAN[-1]:X} in each state"),
 )
 WORDS = (
     ArraySpec("words", "int16", ("words", "width"), "word vectors; the first two are padding and unknown"),
