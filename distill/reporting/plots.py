@@ -166,7 +166,7 @@ def draw_reliability(axes: Axes, outcome: Outcome, gold: NDArray[np.int64]) -> l
     errors = [_draw_bins(axes, outcome, 1.0, gold, "before" if is_calibrated else "uncalibrated")]
     if is_calibrated:
         errors.append(_draw_bins(axes, outcome, outcome.temperature, gold, "after"))
-    axes.set_xlabel("confidence: probability of the predicted label")
+    axes.set_xlabel("probability of the predicted label")
     axes.set_ylabel("accuracy")
     axes.set_title(outcome.title)
     axes.grid(alpha=0.3)
