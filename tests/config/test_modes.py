@@ -65,8 +65,9 @@ def test_a_mode_over_the_settings_answers_on_standard_output(
 
 
 def test_several_processes_do_the_shared_part_before_the_first_runs_the_mode(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(log.level, log.name)  # is restored after the test: the second process logs errors only
     called = []
     add_mode(monkeypatch, lambda run: called.append("mode") or [], shared="toy_mode:shared")
     sys.modules["toy_mode"].shared = lambda run: called.append("shared")  # type: ignore[attr-defined]
