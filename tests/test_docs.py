@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh.md")
 DOCUMENTS = (
     *READMES,
-    "CONTRIBUTING.md",
-    "data/README.md",
-    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *("CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "bert_pretrain/README.md", "embeddings/README.md"),
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+    *(f"benchmarks/{path.parent.name}/README.md" for path in sorted((ROOT / "benchmarks").glob("*/README.md"))),
 )
 
 
@@ -61,6 +61,22 @@ def test_the_package_picture_matches_the_layer_test() -> None:
         {package.strip(" /") for package in line.split("|")} for line in f"__main__\n{picture}".strip().splitlines()
     ]
     assert drawn == [set(line) for line in LAYERS]
+
+
+def test_architecture_names_every_module() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)/` \| (.*) \|$", text("docs/architecture.md"), re.MULTILINE))
+    packages = {path.parent.name: path.parent for path in (ROOT / "distill").glob("*/__init__.py")}
+    assert rows.keys() == packages.keys()
+    for name, package in packages.items():
+        modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+        assert modules <= set(re.findall(r"`(\w+)", rows[name])), f"{name}: a module is not in docs/architecture.md"
+
+
+def test_architecture_names_existing_files() -> None:
+    paths = re.findall(r"`((?:\w+/)+[\w.*]+\.(?:py|c|h|md))`", text("docs/architecture.md"))
+    assert len(paths) > 20
+    for path in paths:
+        assert (ROOT / path).exists() or any((ROOT / "distill").glob(path)), path
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
