@@ -22,7 +22,7 @@ TINY = BertConfig(vocab_size=21_128, hidden_size=8, num_hidden_layers=1, num_att
 
 
 @pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the mode quick: a tiny bert-base stand-in, few texts and rounds, no child processes, no fastText."""
     all_makers = candidates.makers
 

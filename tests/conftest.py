@@ -1,4 +1,4 @@
-"""Tiny real parts: a random 2-layer BERT with a Chinese vocabulary, toy word vectors, some Chinese titles."""
+"""Tiny real parts: a random 2-layer BERT with a Chinese vocabulary, toy word vectors, 120 Chinese titles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small gain nothing by more, and lose where others run
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from threads, and tests run in parallel
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ SUBJECTS = {
     "财经": ("股票", "基金", "银行", "价格", "投资"),
     "科技": ("手机", "芯片", "软件", "电脑", "网络"),
 }
-# What ``Dataset.counts`` names.
+# The keys of ``Dataset.counts``.
 COUNTS = [
     "train",
     "dev",
@@ -64,28 +64,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST))
 
 
-def out_of(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> str:
-    """What a command printed, on both streams."""
+def output_of(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> str:
+    """What a command printed, standard output first, then standard error."""
     assert main(arguments) == code
     captured = capsys.readouterr()
     return captured.out + captured.err
 
 
 def titles(start: int, stop: int) -> list[tuple[str, str]]:
-    """(text, label) pairs, all distinct: the label shows in the subject."""
+    """Distinct (text, label) pairs; the text's subject determines its label."""
     pairs = [
         (f"{subject}{ending}", label)
         for ending in ENDINGS
-        for place in range(5)
+        for index in range(5)
         for label, subjects in SUBJECTS.items()
-        for subject in (subjects[place],)
+        for subject in (subjects[index],)
     ]
     return pairs[start:stop]
 
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as bert-base-chinese is one: vocab.txt, config.json, model.safetensors."""
+    """A checkpoint laid out like bert-base-chinese: vocab.txt, config.json, model.safetensors."""
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny-bert-chinese"
     characters = sorted({char for text, _ in titles(0, 200) for char in text})
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
@@ -100,7 +100,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Word vectors in word2vec's text format, 8 wide, for the subjects and some of the characters."""
+    """Word vectors in word2vec's text format, 8 wide, for the subjects and some characters."""
     words = [*(word for group in SUBJECTS.values() for word in group), *"今天公布新消息为什么火"]
     return write_vectors(tmp_path_factory.mktemp("vectors") / "toy.txt", words, 8)
 
@@ -126,7 +126,7 @@ def title_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_flags(tiny_bert: Path, toy_vectors: Path, title_folder: Path) -> list[str]:
-    """Flags of a run that takes a second or two."""
+    """Flags of a run that takes seconds."""
     flags = "--teacher_epochs 12 --teacher_lr 2e-3 --student_epochs 30 --student_hidden 8 --student_batch 16"
     rates = "--student_lr 2e-2 --vector_lr 5e-2"
     paths = ["--data", str(title_folder), "--teacher_model", str(tiny_bert)]
@@ -136,7 +136,7 @@ def tiny_flags(tiny_bert: Path, toy_vectors: Path, title_folder: Path) -> list[s
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]) -> Path:
-    """A run's folder after --mode all with two seeds."""
+    """A run's folder after --mode all with two seeds; tests only read it or copy it."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
     assert main([*tiny_flags, "--run", str(folder), "--seeds", "2"]) == 0
     return folder
@@ -144,5 +144,5 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]
 
 @pytest.fixture(scope="session")
 def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its student's bundle; to be read only."""
+    """The bundle of the finished run's student; tests only read it."""
     return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")

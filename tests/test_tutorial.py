@@ -23,14 +23,14 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from benchmarking import hurried
+from benchmarking import quick_benchmark
 from conftest import titles
 from test_docker import free_port, this_python
 
 from distill.cli import main, parser
 from distill.data import Example, example_id
 
-__all__ = ["hurried"]  # a fixture: --mode benchmark with little effort
+__all__ = ["quick_benchmark"]  # a fixture: --mode benchmark with little effort
 
 ROOT = Path(__file__).parent.parent
 IMAGE = "distill-zh"
@@ -192,7 +192,7 @@ def reader(
         service.kill()
 
 
-@pytest.mark.usefixtures("hurried")
+@pytest.mark.usefixtures("quick_benchmark")
 @pytest.mark.parametrize("document", [pytest.param("README.md", marks=pytest.mark.slow), "docs/tutorial.md"])
 def test_every_command_runs_in_order(document: str, reader: Reader) -> None:
     found = commands(document)

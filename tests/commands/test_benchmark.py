@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarking import QUICK, TINY, hurried
+from benchmarking import QUICK, TINY, quick_benchmark
 from transformers import BertConfig
 
 from distill.cli import parser, settings_from
@@ -29,7 +29,7 @@ from distill.reporting.speed import COLUMNS, Measurement, Speed, rows_of, write
 from distill.reporting.tables import display_width, three_digits
 from distill.text.segmentation import Segmenter
 
-__all__ = ["hurried"]  # a fixture
+__all__ = ["quick_benchmark"]  # a fixture
 
 BERT = Measurement("bert", 1, 32, 64, (0.06, 0.05, 0.08), (0.1, 0.2, 0.3), 900.4, 5.0)
 BUNDLE = Measurement(
@@ -265,7 +265,7 @@ def test_a_gpu_has_rows_of_its_own(
     assert set(with_gpu) - set(without) == {"student, GPU", "teacher, GPU"} and len(without) == len(with_gpu) - 2
 
 
-@pytest.mark.usefixtures("hurried")
+@pytest.mark.usefixtures("quick_benchmark")
 def test_benchmark(finished_run: Path, tiny_flags: list[str]) -> None:
     threads = torch.get_num_threads()
     files = benchmark(run_of(finished_run, tiny_flags))
@@ -286,7 +286,7 @@ def test_benchmark(finished_run: Path, tiny_flags: list[str]) -> None:
     assert content["texts"] == 30 and content["rounds"] == timing.QUICK.rounds
 
 
-@pytest.mark.usefixtures("hurried")
+@pytest.mark.usefixtures("quick_benchmark")
 def test_several_students_of_other_folders(finished_run: Path, tmp_path: Path, tiny_flags: list[str]) -> None:
     students = [finished_run / "student", finished_run / "student.2"]
     flags = [*tiny_flags, "--seed", "7", *(part for folder in students for part in ("--student_folder", str(folder)))]

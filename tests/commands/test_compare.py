@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import out_of, titles
+from conftest import output_of, titles
 
 from distill import load_student
 from distill.cli import main
@@ -113,7 +113,7 @@ def test_repeating_a_comparison_trains_nothing(
 ) -> None:
     folder, flags = compared
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
-    text = out_of(capsys, [*flags[:-2], "--objectives", "logits"])  # fewer rows, all of them trained before
+    text = output_of(capsys, [*flags[:-2], "--objectives", "logits"])  # fewer rows, all of them trained before
     assert ": dev accuracy" not in text and "teacher logits: complete in the cache" in text
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
@@ -123,11 +123,11 @@ def test_a_comparison_of_other_data_is_left_out_of_the_report(
 ) -> None:
     run, flags = Path(shutil.copytree(compared[0], tmp_path / "run")), compared[1]
     test_flags = [*flags, "--run", str(run), "--mode", "test"]
-    assert "other data" not in out_of(capsys, test_flags)
+    assert "other data" not in output_of(capsys, test_flags)
     assert 'id="comparison"' in (run / "report" / "report.html").read_text(encoding="utf-8")
     path = run / "compare" / "compare.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"test": 30', '"test": 31'), encoding="utf-8")
-    assert "compare.json: left out of the report, it was made with other data" in out_of(capsys, test_flags)
+    assert "compare.json: left out of the report, it was made with other data" in output_of(capsys, test_flags)
     assert 'id="comparison"' not in (run / "report" / "report.html").read_text(encoding="utf-8")
 
 
@@ -160,7 +160,7 @@ def test_objectives_make_different_students(compared: tuple[Path, list[str]]) ->
 def test_errors_are_found_before_anything_is_trained(
     flags: list[str], message: str, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in out_of(capsys, [*tiny_flags, "--run", str(tmp_path), "--mode", "compare", *flags], code=2)
+    assert message in output_of(capsys, [*tiny_flags, "--run", str(tmp_path), "--mode", "compare", *flags], code=2)
     assert not (tmp_path / "teacher").exists()
 
 
@@ -173,9 +173,9 @@ def test_labels_that_the_teacher_doubts_are_listed(
     shutil.copytree(title_folder, data)
     (data / "train.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     teacher_flags = [*tiny_flags, "--run", str(tmp_path / "other"), "--teacher_epochs", "40", "--mode", "train_teacher"]
-    out_of(capsys, teacher_flags)
+    output_of(capsys, teacher_flags)
     flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "label"]
-    text = out_of(capsys, [*flags, "--teacher", str(tmp_path / "other" / "teacher")])
+    text = output_of(capsys, [*flags, "--teacher", str(tmp_path / "other" / "teacher")])
     assert "trained on other data or another split; it may have seen texts of dev or test" in text
     with (tmp_path / "run" / "report" / "label_noise.csv").open(encoding="utf-8-sig", newline="") as file:
         doubted = list(csv.DictReader(file))
@@ -189,7 +189,7 @@ def test_a_teacher_of_another_run_and_a_student_as_teacher(
     """Teachers of a GRU: the biLSTM of another run, and that together with the encoder of another run."""
     flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), "--mode", "train_student", "--cell", "gru"]
     teacher, student = str(finished_run / "teacher"), str(finished_run / "student")
-    out_of(capsys, [*flags, "--teacher", student, "--objective", "hint"])
+    output_of(capsys, [*flags, "--teacher", student, "--objective", "hint"])
     assert load_student(tmp_path / "student").model.config.cell == "gru"
     record = read_provenance(tmp_path / "student")
     assert record is not None and list(record["teacher"][0]) == [
@@ -197,17 +197,17 @@ def test_a_teacher_of_another_run_and_a_student_as_teacher(
         "student.safetensors",
         "vocabulary.txt",
     ]
-    text = out_of(capsys, [*flags, "--teacher", student, "--teacher", teacher])
+    text = output_of(capsys, [*flags, "--teacher", student, "--teacher", teacher])
     assert "trained again, objective changed, teacher changed" in text
-    assert "distilled student" in out_of(
+    assert "distilled student" in output_of(
         capsys, [*flags[:-4], "--mode", "test", "--teacher", student, "--teacher", teacher]
     )
     rows = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
     assert rows[0]["name"] == "teacher" and rows[0]["seeds"] == 2  # the teachers of --teacher are compared with
     assert rows[1]["kept"] == pytest.approx(rows[1]["accuracy"] / rows[0]["accuracy"])
-    missing = out_of(capsys, [*flags, "--teacher", str(tmp_path / "nowhere")], code=2)
+    missing = output_of(capsys, [*flags, "--teacher", str(tmp_path / "nowhere")], code=2)
     assert "nowhere: there is no trained teacher" in missing
-    itself = out_of(capsys, [*flags, "--teacher", str(tmp_path / "student")], code=2)
+    itself = output_of(capsys, [*flags, "--teacher", str(tmp_path / "student")], code=2)
     assert (
         "this student cannot be the teacher: the run would overwrite it -> choose another folder with --run" in itself
     )
@@ -222,7 +222,7 @@ def test_a_teacher_with_other_labels_is_refused(
         text = (title_folder / name).read_text(encoding="utf-8").replace("财经", "娱乐")
         (data / name).write_text(text, encoding="utf-8")
     flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "train_student"]
-    text = out_of(capsys, [*flags, "--teacher", str(finished_run / "teacher")], code=2)
+    text = output_of(capsys, [*flags, "--teacher", str(finished_run / "teacher")], code=2)
     assert "the teacher's labels are not those of the data; missing: 娱乐; not in the data: 财经" in text
     assert not (tmp_path / "run" / "student").exists()
 
@@ -257,9 +257,9 @@ def test_every_student_learns_the_toy_task(
 ) -> None:
     flags = [*tiny_flags, "--run", str(tmp_path), "--student", student, "--teacher", str(finished_run / "teacher")]
     flags += ["--student_epochs", "100"] if student == "textgcn" else []
-    out_of(capsys, [*flags, "--mode", "train_student"])
-    out_of(capsys, [*flags, "--mode", "train_student", "--a", "1", "--T", "0"])
-    out_of(capsys, [*flags, "--mode", "test"])
+    output_of(capsys, [*flags, "--mode", "train_student"])
+    output_of(capsys, [*flags, "--mode", "train_student", "--a", "1", "--T", "0"])
+    output_of(capsys, [*flags, "--mode", "test"])
     rows = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
     assert [row["name"] for row in rows] == ["teacher", "student_alone", "student"]
     assert min(row["accuracy"] for row in rows) > 0.5  # chance is a third
@@ -285,10 +285,10 @@ def test_a_graph_is_rebuilt_when_the_test_texts_change(
     shutil.copytree(title_folder, data)
     flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--student_epochs", "2"]
     flags += ["--student", "textgcn", "--a", "1", "--T", "0", "--mode"]
-    out_of(capsys, [*flags, "train_student"])
+    output_of(capsys, [*flags, "train_student"])
     (data / "test.json").write_text('[{"text": "新的标题", "label": "体育"}]', encoding="utf-8")
-    assert "trained again, graph changed" in out_of(capsys, [*flags, "train_student"])
-    assert "student alone" in out_of(capsys, [*flags, "test"])
+    assert "trained again, graph changed" in output_of(capsys, [*flags, "train_student"])
+    assert "student alone" in output_of(capsys, [*flags, "test"])
 
 
 def test_noise_and_stratified_sampling_and_augmentation(
@@ -296,7 +296,7 @@ def test_noise_and_stratified_sampling_and_augmentation(
 ) -> None:
     flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), "--teacher", str(finished_run / "teacher"), "--augment", "2"]
     flags += ["--word_dropout", ".1", "--vector_noise", ".1", "--sampling", "stratified", "--mode", "train_student"]
-    text = out_of(capsys, flags)
+    text = output_of(capsys, flags)
     copies = int(text.partition("augmented: ")[2].partition(" ")[0])
     assert 20 < copies <= 162 and f"vectors: {81 + copies} texts to label" in text
     assert "texts" in text and load_student(tmp_path / "student").labels == ("体育", "科技", "财经")
@@ -311,8 +311,8 @@ def test_labelling_grows_with_the_transfer_set(
     finished_run: Path, tiny_flags: list[str], unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [*tiny_flags, "--run", str(tmp_path), "--teacher", str(finished_run / "teacher"), "--mode", "label"]
-    assert "81 texts to label, 0 in the cache" in out_of(capsys, flags)
-    assert "40 texts to label, 81 in the cache" in out_of(capsys, [*flags, "--unlabeled", str(unlabelled)])
+    assert "81 texts to label, 0 in the cache" in output_of(capsys, flags)
+    assert "40 texts to label, 81 in the cache" in output_of(capsys, [*flags, "--unlabeled", str(unlabelled)])
 
 
 def test_the_budget_counts_steps() -> None:
@@ -351,15 +351,15 @@ def test_tune_continues_where_it_stopped(
     pytest.importorskip("optuna", reason="optuna is not installed (requirements-tune.txt)")
     teacher = ["--teacher", str(finished_run / "teacher")]
     flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), *teacher, "--mode", "tune", "--trials"]
-    assert "0 of 2 trials are done" in out_of(capsys, [*flags, "2"])
-    assert "2 of 3 trials are done" in out_of(capsys, [*flags, "3"])
+    assert "0 of 2 trials are done" in output_of(capsys, [*flags, "2"])
+    assert "2 of 3 trials are done" in output_of(capsys, [*flags, "3"])
     result = json.loads((tmp_path / "tune" / "tune.json").read_text(encoding="utf-8"))
     assert len(result["trials"]) == 3 and result["dev_accuracy"] == max(
         trial["dev_accuracy"] for trial in result["trials"]
     )
     assert "--student_lr" in result["flags"]
     for other in (["--objective", "soft"], ["--student_hidden", "16"]):
-        assert "0 of 1 trials are done" in out_of(capsys, [*flags, "1", *other])  # another study
+        assert "0 of 1 trials are done" in output_of(capsys, [*flags, "1", *other])  # another study
     assert len({json.dumps(trial, sort_keys=True) for trial in result["trials"]}) == 3  # no trial is repeated
 
 
@@ -367,5 +367,5 @@ def test_without_optuna_the_error_says_what_to_install(
     tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    text = out_of(capsys, [*tiny_flags, "--run", str(tmp_path), "--mode", "tune"], code=2)
+    text = output_of(capsys, [*tiny_flags, "--run", str(tmp_path), "--mode", "tune"], code=2)
     assert "pip install -r requirements-tune.txt" in text

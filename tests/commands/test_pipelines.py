@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import out_of
+from conftest import output_of
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
@@ -80,7 +80,7 @@ def test_the_same_command_keeps_finished_stages(
     finished_run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*.safetensors")}
-    text = out_of(capsys, [*tiny_flags, "--run", str(finished_run), "--seeds", "2"])
+    text = output_of(capsys, [*tiny_flags, "--run", str(finished_run), "--seeds", "2"])
     assert text.count("kept, it was trained with the same data and settings") == 5
     assert "teacher logits: complete in the cache" in text
     assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*.safetensors")}
@@ -99,7 +99,7 @@ def test_another_setting_trains_again_and_logs_why(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished_run, folder)
-    text = out_of(capsys, [*tiny_flags, "--run", str(folder), "--teacher_epochs", "1"])
+    text = output_of(capsys, [*tiny_flags, "--run", str(folder), "--teacher_epochs", "1"])
     assert "teacher: trained again, settings changed" in text
     assert "teacher logits: the cache is stale (model.safetensors, head.safetensors changed), computed again" in text
     assert "student: trained again, objective changed, teacher changed" in text
@@ -108,25 +108,25 @@ def test_another_setting_trains_again_and_logs_why(
 
 def test_modes_one_by_one(tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = [*tiny_flags, "--run", str(tmp_path), "--mode"]
-    assert "there is no trained teacher" in out_of(capsys, [*flags, "train_student"], code=2)
-    assert "nothing is trained yet" in out_of(capsys, [*flags, "test"], code=2)
-    assert "student_alone, seed 42" in out_of(capsys, [*flags, "train_student", "--a", "1", "--T", "0"])
+    assert "there is no trained teacher" in output_of(capsys, [*flags, "train_student"], code=2)
+    assert "nothing is trained yet" in output_of(capsys, [*flags, "test"], code=2)
+    assert "student_alone, seed 42" in output_of(capsys, [*flags, "train_student", "--a", "1", "--T", "0"])
     assert not (tmp_path / "teacher").exists()
-    text = out_of(capsys, [*flags, "test"])
+    text = output_of(capsys, [*flags, "test"])
     assert (
         "Not trained: teacher. To train it: python distill.py --mode train_teacher" in text and "student alone" in text
     )
-    assert "teacher: dev accuracy" in out_of(capsys, [*flags, "train_teacher"])
-    out_of(capsys, [*flags, "label"])
-    assert "teacher logits: complete in the cache" in out_of(capsys, [*flags, "train_student"])
-    assert "distilled student" in out_of(capsys, [*flags, "test"])
+    assert "teacher: dev accuracy" in output_of(capsys, [*flags, "train_teacher"])
+    output_of(capsys, [*flags, "label"])
+    assert "teacher logits: complete in the cache" in output_of(capsys, [*flags, "train_student"])
+    assert "distilled student" in output_of(capsys, [*flags, "test"])
 
 
 def test_a_model_trained_on_another_split_is_refused(
     finished_run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for mode in ("test", "train_student"):
-        text = out_of(capsys, [*tiny_flags, "--run", str(finished_run), "--mode", mode, "--seed", "7"], code=2)
+        text = output_of(capsys, [*tiny_flags, "--run", str(finished_run), "--mode", mode, "--seed", "7"], code=2)
         assert "trained on other data, or split with another seed" in text
 
 
@@ -141,16 +141,16 @@ def test_test_evaluates_all_seeds_and_reports_their_provenance(
     record = json.loads(older.read_text(encoding="utf-8"))
     assert record.pop("general share", "") is None  # a version that did not know it wrote nothing
     older.write_text(json.dumps(record), encoding="utf-8")
-    out_of(capsys, [*flags, "test"])
+    output_of(capsys, [*flags, "test"])
     report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
     assert [row["seeds"] for row in report["rows"]] == [1, 2, 2]
     assert report["settings"]["made_from"]["student"]["settings"]["epochs"] == 30
     (folder / "student.2" / "made_from.json").write_text("{")
-    out_of(capsys, [*flags, "test"])  # a student whose record is broken is none
+    output_of(capsys, [*flags, "test"])  # a student whose record is broken is none
     report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
     assert [row["seeds"] for row in report["rows"]] == [1, 2, 1]
-    out_of(capsys, [*flags, "train_teacher", "--teacher_epochs", "1"])
-    assert "this student was distilled from another teacher" in out_of(capsys, [*flags, "test"], code=2)
+    output_of(capsys, [*flags, "train_teacher", "--teacher_epochs", "1"])
+    assert "this student was distilled from another teacher" in output_of(capsys, [*flags, "test"], code=2)
 
 
 def test_sentence_input_and_a_frozen_teacher_with_fewer_layers(tiny_flags: list[str], tmp_path: Path) -> None:
@@ -178,10 +178,10 @@ def test_ctrl_c_keeps_finished_stages(
     for folder in ("teacher", "cache"):
         shutil.copytree(finished_run / folder, tmp_path / folder)
     flags = [*tiny_flags, "--run", str(tmp_path)]
-    assert "run the same command again to continue" in out_of(capsys, flags, code=130)
+    assert "run the same command again to continue" in output_of(capsys, flags, code=130)
     assert {path.name for path in tmp_path.iterdir()} == {"teacher", "cache", "config.json", "report"}
     monkeypatch.undo()
-    text = out_of(capsys, [*flags, "--mode", "train_student"])
+    text = output_of(capsys, [*flags, "--mode", "train_student"])
     assert "teacher logits: complete in the cache" in text and "student, seed 42: dev accuracy" in text
 
 
@@ -192,6 +192,6 @@ def test_a_full_disk_leaves_nothing_half_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    text = out_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=2)
+    text = output_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=2)
     assert "the disk is full; no incomplete file was left" in text
     assert list(tmp_path.iterdir()) == []

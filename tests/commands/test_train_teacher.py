@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import out_of
+from conftest import output_of
 
 from distill.cli import main
 
@@ -18,7 +18,7 @@ def test_a_teacher_learns_from_another_one_on_unlabelled_texts(
     (tmp_path / "more.txt").write_text("球队又上了头条新闻\n基金出了大问题\n手机为什么这么贵\n", "utf-8")
     first, run = finished_run / "teacher", tmp_path / "run"
     taught = [*tiny_flags, "--mode", "train_teacher", "--run", str(run), "--teacher_taught_by", str(first)]
-    text = out_of(capsys, [*taught, "--unlabeled", str(tmp_path / "more.txt")])
+    text = output_of(capsys, [*taught, "--unlabeled", str(tmp_path / "more.txt")])
     assert "teacher: dev accuracy" in text
     record = json.loads((run / "teacher" / "made_from.json").read_text("utf-8"))
     assert len(record["teacher"]) == 1 and record["extra texts"]
@@ -26,8 +26,8 @@ def test_a_teacher_learns_from_another_one_on_unlabelled_texts(
         json.loads(line)["train_loss"] for line in (run / "teacher" / "log.jsonl").read_text("utf-8").splitlines()
     ]
     assert losses[0].keys() == {"labels", "soft"} and losses[-1]["soft"] < losses[0]["soft"]
-    assert "teacher: kept" in out_of(capsys, [*taught, "--unlabeled", str(tmp_path / "more.txt")])
-    assert "extra texts changed" in out_of(capsys, taught)
+    assert "teacher: kept" in output_of(capsys, [*taught, "--unlabeled", str(tmp_path / "more.txt")])
+    assert "extra texts changed" in output_of(capsys, taught)
 
 
 def test_the_provenance_of_an_ordinary_teacher_has_not_changed(finished_run: Path) -> None:
@@ -41,8 +41,8 @@ def test_pretraining_is_part_of_the_provenance(
     tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [*tiny_flags, "--mode", "train_teacher", "--teacher_epochs", "1", "--run", str(tmp_path)]
-    assert "masked word pieces: loss" in out_of(capsys, [*flags, "--teacher_pretrain", "1"])
-    assert "trained again, epochs of masked word pieces changed" in out_of(capsys, flags)
+    assert "masked word pieces: loss" in output_of(capsys, [*flags, "--teacher_pretrain", "1"])
+    assert "trained again, epochs of masked word pieces changed" in output_of(capsys, flags)
 
 
 def test_a_teacher_that_would_overwrite_its_own_teacher_is_refused(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import out_of, titles
+from conftest import output_of, titles
 from torch import Tensor, nn
 
 from distill.cli import main
@@ -65,4 +65,4 @@ def test_one_line_adds_a_student(tiny_flags: list[str], tmp_path: Path, monkeypa
 
 
 def test_an_unknown_student_is_refused(tiny_flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert "invalid choice: 'toy'" in out_of(capsys, [*tiny_flags, "--student", "toy"], 2)
+    assert "invalid choice: 'toy'" in output_of(capsys, [*tiny_flags, "--student", "toy"], 2)
