@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 from folded import Floats, Run, Texts
 from onnxruntime.quantization import quantize_dynamic
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from distill.export.onnx import export_student
 from distill.models.bilstm import BiLSTM
@@ -33,8 +34,14 @@ def in_torch(model: torch.nn.Module, batch: Texts, bf16: bool = False) -> Floats
 
 
 def quantised_torch(model: BiLSTM) -> Run:
-    """Quantise the LSTM's weights to 8 bits, and its input for each batch."""
+    """Quantise the LSTM's weights to 8 bits, and its input for each batch; it takes packed sequences only."""
     quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {torch.nn.LSTM}, torch.qint8)
+
+    def states(vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = pack_padded_sequence(vectors, lengths, batch_first=True)
+        return pad_packed_sequence(quantised.lstm(packed)[0], batch_first=True)[0]
+
+    quantised._states = states  # a quantised LSTM has no weights for the student's own method
     return partial(in_torch, quantised)
 
 
