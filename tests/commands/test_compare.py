@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def compared(
     folder = tmp_path_factory.mktemp("runs") / "compared"
     flags = [*tiny_flags, *QUICK, "--run", str(folder), "--teacher_epochs", "2", "--teachers", "2", "--mode", "compare"]
     flags += ["--unlabeled", str(unlabelled), "--students", "bilstm,average", "--leave_out", "体育"]
-    flags += ["--objectives", "logits,labels:.1+soft:.9,hint_layers,mutual,dist"]
+    flags += ["--objectives", "logits,labels:.1+soft:.9"]
     assert main(flags) == 0
     return folder, flags
 
@@ -60,9 +61,6 @@ def test_every_row_is_written_with_its_keys(compared: tuple[Path, list[str]]) ->
         "alone",
         "logits",
         "labels:.1+soft:.9",
-        "hint_layers",
-        "mutual",
-        "dist",
         "logits, 2 teachers",
         "alone, as many steps",
         "logits, train + unlabelled",
@@ -77,6 +75,16 @@ def test_every_row_is_written_with_its_keys(compared: tuple[Path, list[str]]) ->
     assert rows["bilstm, logits"]["seeds"] == 2 and rows["teachers, each"]["seeds"] == 2
     assert rows["bilstm, alone"]["objective"] == "labels" and rows["bilstm, alone"]["gain"] is None
     assert rows["bilstm, logits, 2 teachers"]["teachers"] == 2
+
+
+@pytest.mark.slow
+def test_objectives_of_every_kind(finished_run: Path, tiny_flags: list[str], tmp_path: Path) -> None:
+    flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), "--teacher", str(finished_run / "teacher")]
+    assert main([*flags, "--mode", "compare", "--objectives", "hint_layers,mutual,dist"]) == 0
+    rows = rows_of(tmp_path)
+    assert {"bilstm, hint_layers", "bilstm, mutual", "bilstm, dist"} <= rows.keys()
+    assert all(row["seeds"] == 2 for name, row in rows.items() if name.startswith("bilstm"))
+    assert_different_students(tmp_path, ("hint_layers", "mutual", "dist"))
 
 
 def test_a_student_is_compared_with_the_student_alone_of_as_many_steps(compared: tuple[Path, list[str]]) -> None:
@@ -132,10 +140,13 @@ def test_a_comparison_of_other_data_is_left_out_of_the_report(
 
 
 def test_objectives_make_different_students(compared: tuple[Path, list[str]]) -> None:
+    assert_different_students(compared[0], ("logits", "labels_.1+soft_.9", "logits_2_teachers"))
+
+
+def assert_different_students(folder: Path, rows: Sequence[str]) -> None:
     texts = [text for text, _ in titles(90, 120)]
-    names = ("logits", "labels_.1+soft_.9", "hint_layers", "mutual", "dist", "logits_2_teachers")
-    logits = [load_student(compared[0] / "compare" / f"bilstm_{name}" / "seed.42").logits(texts) for name in names]
-    assert len({tuple(each.flatten().tolist()) for each in logits}) == len(names)
+    logits = [load_student(folder / "compare" / f"bilstm_{row}" / "seed.42").logits(texts) for row in rows]
+    assert len({tuple(each.flatten().tolist()) for each in logits}) == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -259,10 +270,10 @@ def test_every_student_learns_the_toy_task(
     flags += ["--student_epochs", "100"] if student == "textgcn" else []
     output_of(capsys, [*flags, "--mode", "train_student"])
     output_of(capsys, [*flags, "--mode", "train_student", "--a", "1", "--T", "0"])
-    output_of(capsys, [*flags, "--mode", "test"])
-    rows = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["rows"]
-    assert [row["name"] for row in rows] == ["teacher", "student_alone", "student"]
-    assert min(row["accuracy"] for row in rows) > 0.5  # chance is a third
+    texts, labels = zip(*titles(90, 120), strict=True)  # test
+    for name in ("student_alone", "student"):
+        predicted = load_student(tmp_path / name).predict(texts)
+        assert sum(map(str.__eq__, predicted, labels)) > 0.5 * len(labels)  # chance is a third
 
 
 def test_textgcn_cannot_predict_texts_outside_its_graph(

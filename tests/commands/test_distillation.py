@@ -90,7 +90,7 @@ def test_a_run_logs_and_records_the_weight(
     assert "logits + 2 x LinearSVC's scores" in output and "student: kept" in output
     assert "LinearSVC" in (finished_run / "student" / "README.md").read_text(encoding="utf-8")
     report = (finished_run / "report" / "report.md").read_text(encoding="utf-8")
-    assert "imitates its teacher's logits plus 2 x its scores" in report
+    assert "imitates its teacher's logits plus 2 x the scores of LinearSVC" in report
 
 
 def test_train_texts_are_scored_by_models_that_have_not_seen_them(

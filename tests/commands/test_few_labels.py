@@ -41,6 +41,12 @@ def few_labels_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[st
     return folder
 
 
+@pytest.fixture(scope="session")
+def few_labels_bundle(few_labels_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of that run's student, with all words."""
+    return export_bundle(few_labels_run / "student", tmp_path_factory.mktemp("bundles") / "all_words")
+
+
 def test_the_vocabulary_holds_dictionary_words_that_no_text_contains(few_labels_run: Path) -> None:
     student: Any = load_student(few_labels_run / "student").tokenizer
     words = student.vocabulary.words
@@ -256,8 +262,10 @@ def test_a_teacher_below_the_linear_model_is_trained_longer(
 # The size limit of a bundle
 
 
-def test_a_bundle_leaves_out_its_rarest_words_to_fit(few_labels_run: Path, tmp_path: Path) -> None:
-    whole = read_bundle(export_bundle(few_labels_run / "student", tmp_path / "whole"))
+def test_a_bundle_leaves_out_its_rarest_words_to_fit(
+    few_labels_run: Path, few_labels_bundle: Path, tmp_path: Path
+) -> None:
+    whole = read_bundle(few_labels_bundle)
     size = sum(array.nbytes for array in whole.arrays.values())
     pruned = export_bundle(few_labels_run / "student", tmp_path / "pruned", size - 1_000)
     arrays = read_bundle(pruned).arrays
@@ -275,9 +283,9 @@ def test_a_bundle_leaves_out_its_rarest_words_to_fit(few_labels_run: Path, tmp_p
 
 
 def test_export_logs_the_accuracy_without_the_words_left_out(
-    few_labels_run: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str], toy_vectors: Path
+    few_labels_run: Path, few_labels_bundle: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrays = read_bundle(export_bundle(few_labels_run / "student", few_labels_run / "whole")).arrays.values()
+    arrays = read_bundle(few_labels_bundle).arrays.values()
     size = sum(array.nbytes for array in arrays) - 1_000
     flags = [*tiny_flags, "--run", str(few_labels_run), "--mode", "export", "--max_mb", f"{size / 1e6:.6f}"]
     assert main(flags) == 0
