@@ -271,12 +271,14 @@ def files_of(run: Path) -> set[str]:
     return {str(path) for path in paths if not path.name.startswith("shard-")}
 
 
+@pytest.mark.parametrize("mode", ["train_teacher", pytest.param("all", marks=pytest.mark.slow)])
 def test_accelerate_launch_gives_the_results_of_one_process(
-    tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without dropout: the same teacher, cache and files except for rounding; only one process writes and prints."""
     pytest.importorskip("accelerate", reason="the package accelerate is not installed")
-    flags = [*tiny_flags, "--objective", "logits+hint", "--teacher_dropout", "0", "--student_epochs", "2", "--run"]
+    flags = [*tiny_flags, "--objective", "logits+hint", "--teacher_dropout", "0", "--student_epochs", "2"]
+    flags += ["--mode", mode, "--run"]
     alone, together = tmp_path / "alone", tmp_path / "together"
     launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     run = in_two_processes(launcher, tmp_path, [*flags, str(together)])
@@ -289,7 +291,7 @@ def test_accelerate_launch_gives_the_results_of_one_process(
     # except the keys' biases, whose gradient is rounding error
     for name in own.keys() - {f"encoder.layer.{layer}.attention.self.key.bias" for layer in (0, 1)}:
         assert torch.allclose(own[name], others[name], atol=1e-3), name
-    for what in ("logits", "logits+vectors"):
+    for what in ("logits", "logits+vectors") if mode == "all" else ():
         ours, theirs = cached(alone, what), cached(together, what)
         assert ours.keys() == theirs.keys()
         assert all(torch.allclose(ours[text], theirs[text], atol=2e-3) for text in ours)
