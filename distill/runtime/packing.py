@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill.errors import UserError
 from distill.runtime.structs import Texts, address
 
-MASKED = "[UNK]"  # the masked word, as in distill.text.segmentation; the only capitals that reach the kernels
+MASKED = "[UNK]"  # replaces a word that no model may see (Tang et al. 2019); the only capitals that reach the kernels
 CONTEXT_LOWERED = ("\u03a3", "\u0130")  # Σ is lowered by its neighbours, İ becomes two characters
 
 

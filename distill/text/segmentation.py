@@ -14,9 +14,9 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.progress import log
+from distill.runtime.packing import MASKED
 from distill.storage.fingerprints import fingerprint_texts
 
-MASKED = "[UNK]"  # replaces a word that neither student nor teacher may see (Tang et al. 2019, masking)
 ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space within a word: segmentation splits there
 ENTRY_HINT = "--user_dict FILE with one WORD, WORD FREQUENCY or WORD FREQUENCY TAG per line, UTF-8, single spaces"
 

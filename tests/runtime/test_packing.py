@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from distill.errors import UserError
 from distill.runtime.packing import CONTEXT_LOWERED, MASKED, PackedTexts, pack, pack_beginnings, unpack
-from distill.text import segmentation
 
 PIECES = st.sampled_from(
     [MASKED, "[UN", "K]", "[unk]", *CONTEXT_LOWERED, "ΑΣ", "北京", "iPhone 手机", "１２", " \n", "\u3000", "😀", "\0"]
@@ -25,10 +24,6 @@ def lowered(text: str) -> str:
 def unpacked(packed: PackedTexts) -> list[str]:
     joined = unpack(packed)
     return [joined[begin:end] for begin, end in zip(packed.starts[:-1], packed.starts[1:], strict=True)]
-
-
-def test_masked_word_is_the_same_in_training() -> None:
-    assert MASKED == segmentation.MASKED
 
 
 @given(TEXTS)
