@@ -11,7 +11,8 @@ from itertools import accumulate
 from distill.config import TransferSettings
 from distill.errors import UserError
 from distill.progress import with_progress_bar
-from distill.text.segmentation import MASKED, Segmenter
+from distill.runtime.constants import MASKED
+from distill.text.segmentation import Segmenter
 
 MAX_NGRAM = 5  # words
 Tagged = list[tuple[str, str]]  # (word, part of speech)

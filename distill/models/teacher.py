@@ -24,10 +24,10 @@ from transformers import AutoModel, AutoTokenizer
 from distill.config import FROM_DATA, TeacherSettings
 from distill.errors import UserError
 from distill.models.pretrained import PROMPTS_FILE
+from distill.runtime.constants import MASKED
 from distill.storage.atomic import write_file, write_json
 from distill.storage.run_folder import TEACHER_CARD, TEACHER_HEAD, TRAIN_TEACHER
 from distill.text.batching import Batch, ModelOutput, PackedIds, masked_mean
-from distill.text.segmentation import MASKED
 
 HINT_LAYERS = 4  # layers that a student can imitate
 DEFAULT_MAX_LENGTH = 256  # word pieces, if the settings leave it open

@@ -1,4 +1,4 @@
-"""Integer constants that the C kernels and Python share, read from ``kernels/constants.h``."""
+"""Constants that the C kernels and Python share; the integers are read from ``kernels/constants.h``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 KERNELS = Path(__file__).parent / "kernels"
+MASKED = "[UNK]"  # a word that no model may see (Tang et al. 2019); its capitals are the only ones (kernels/common.h)
 
 
 def read_constants(header: str) -> dict[str, int]:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
+from distill.runtime.constants import MASKED
 from distill.runtime.structs import Texts, address
 
-MASKED = "[UNK]"  # replaces a word that no model may see (Tang et al. 2019); the only capitals that reach the kernels
 CONTEXT_LOWERED = ("\u03a3", "\u0130")  # Σ is lowered by its neighbours, İ becomes two characters
 
 

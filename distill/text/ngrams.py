@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.runtime.constants import NGRAM_BITS, NGRAM_BOUNDARY
-from distill.text.segmentation import MASKED
+from distill.runtime.constants import MASKED, NGRAM_BITS, NGRAM_BOUNDARY
 
 MAX_ORDER = 3  # characters of the longest n-grams
 BOUNDARY = np.array([NGRAM_BOUNDARY], dtype=np.uint64)  # at both ends of a text; larger than any code point + 1

@@ -14,7 +14,7 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.progress import log
-from distill.runtime.packing import MASKED
+from distill.runtime.constants import MASKED
 from distill.storage.fingerprints import fingerprint_texts
 
 ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space within a word: segmentation splits there

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from distill.errors import UserError
 from distill.runtime import constants
+from distill.runtime.constants import MASKED
 from distill.storage.atomic import write_file
-from distill.text.segmentation import MASKED
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_ID, UNKNOWN_ID = 0, constants.UNKNOWN_ID

@@ -12,7 +12,8 @@ from distill.config import TransferSettings
 from distill.data import augmentation
 from distill.data.augmentation import MAX_NGRAM, Unigrams, _altered
 from distill.errors import UserError
-from distill.text.segmentation import MASKED, Segmenter
+from distill.runtime.constants import MASKED
+from distill.text.segmentation import Segmenter
 
 TEXTS = [
     "球队今天在北京赢得比赛，教练非常高兴",

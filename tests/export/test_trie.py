@@ -19,11 +19,11 @@ from distill.commands.experiment import Run
 from distill.config import DataSettings, RunSettings, Settings
 from distill.errors import UserError
 from distill.export.trie import lexicon_arrays
-from distill.runtime.constants import FORCE_SPLIT
+from distill.runtime.constants import FORCE_SPLIT, MASKED
 from distill.runtime.packing import PackedTexts, pack
 from distill.runtime.segmentation import NativeSegmenter
 from distill.text import segmentation
-from distill.text.segmentation import MASKED, Segmenter
+from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import Vocabulary, build_vocabulary
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -19,8 +19,8 @@ from distill.models.inference import predict_logits
 from distill.models.registry import build, ngram_buckets
 from distill.models.student import Student
 from distill.models.tokenizer import WordTokenizer
+from distill.runtime.constants import MASKED
 from distill.text.batching import PackedIds
-from distill.text.segmentation import MASKED
 from distill.text.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("<pad>", "<unk>", *"北京天安门球队手机好", "北京", "手机"))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import UserError
-from distill.runtime.packing import CONTEXT_LOWERED, MASKED, PackedTexts, pack, pack_beginnings, unpack
+from distill.runtime.constants import MASKED
+from distill.runtime.packing import CONTEXT_LOWERED, PackedTexts, pack, pack_beginnings, unpack
 
 PIECES = st.sampled_from(
     [MASKED, "[UN", "K]", "[unk]", *CONTEXT_LOWERED, "ΑΣ", "北京", "iPhone 手机", "１２", " \n", "\u3000", "😀", "\0"]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.runtime.constants import MASKED
 from distill.text.ngrams import ngram_ids
-from distill.text.segmentation import MASKED
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=30)  # surrogates too
 

@@ -17,7 +17,8 @@ from distill.errors import UserError
 from distill.models.checkpoint import save_student
 from distill.models.registry import build
 from distill.models.tokenizer import WordTokenizer
-from distill.text.segmentation import MASKED, Segmenter
+from distill.runtime.constants import MASKED
+from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import PAD, PAD_ID, UNKNOWN, UNKNOWN_ID, Vocabulary, build_vocabulary
 
 segment, tag = Segmenter().segment, Segmenter().tag
