@@ -20,7 +20,8 @@ from distill.commands.teachers import hint_targets, teacher_folders, teacher_wor
 from distill.config import STUDENTS
 from distill.data import UNLABELLED, Example
 from distill.evaluation.metrics import calibration_temperature
-from distill.models import registry, textgcn
+from distill.models import textgcn
+from distill.models.build import build_student, ngram_buckets, parameter_groups
 from distill.models.checkpoint import save_student
 from distill.models.inference import predict_logits
 from distill.models.mutual_learning import MutualStudents
@@ -134,7 +135,7 @@ class _StudentTrainer:
             model = MutualStudents(model, self.build(seed + PEER_SEED_OFFSET, self.train.inputs))
         distillation = self._distillation(model.classifier.in_features)
         schedule = self._schedule()
-        groups = registry.parameter_groups(model, self.spec.student)
+        groups = parameter_groups(model, self.spec.student)
         projections = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
         groups += [{"params": projections, "lr": self.spec.student.learning_rate}] if projections else []
         job = TrainingJob(self.train, self.dev, distillation, schedule, seed, name, self.run.watch(folder))
@@ -179,12 +180,12 @@ def _word_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[
     settings = spec.student
     dictionary = run.segmenter.frequent_words(settings.dictionary) if spec.from_teacher else ()
     vocabulary = build_vocabulary(run.segmented(texts), settings.min_count, dictionary)
-    words = WordTokenizer(vocabulary, settings.max_length, registry.ngram_buckets(settings), run.segmenter)
+    words = WordTokenizer(vocabulary, settings.max_length, ngram_buckets(settings), run.segmenter)
     vectors = _vectors(run, spec, vocabulary)
 
     def build(seed: int, train: PackedIds) -> Student:
         torch.manual_seed(seed)
-        return registry.build(settings, vectors(seed), vocabulary.words, len(run.data.labels), train)
+        return build_student(settings, vectors(seed), vocabulary.words, len(run.data.labels), train)
 
     def encode(examples: Sequence[Example]) -> PackedIds:
         return words.encode_segmented(run.segmented(examples), [example.text for example in examples])

@@ -2,7 +2,7 @@
 
 A new student takes one module in :mod:`distill.models` and one line in ``STUDENTS``. The module defines a subclass of
 :class:`distill.models.student.Student`, with its config dataclass above it; the line names that class. It is imported
-when it is first used (:mod:`distill.models.registry`), so that reading the settings does not load PyTorch.
+when it is first used (:mod:`distill.models.build`), so that reading the settings does not load PyTorch.
 
 To ship the student as a bundle, which runs without PyTorch, implement ``Student.bundle_network``, describe the arrays
 in :mod:`distill.runtime.schema`, and add a module and a line under the same name to :mod:`distill.runtime.networks`.

@@ -12,8 +12,8 @@ from safetensors.numpy import save
 
 from distill.errors import UserError
 from distill.export.trie import lexicon_arrays
+from distill.models.build import architecture_of
 from distill.models.checkpoint import load_word_student, recorded_segmenter
-from distill.models.registry import architecture_of
 from distill.models.student import Arrays, Student
 from distill.models.tokenizer import WordTokenizer
 from distill.runtime import schema

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from distill.errors import UserError
-from distill.models.registry import architecture_of, student_class
+from distill.models.build import architecture_of, student_class
 from distill.models.student import SavedStudent, Student
 from distill.models.tokenizer import TextTokenizer, WordTokenizer
 from distill.storage.atomic import write_file, write_json

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from distill.config import StudentSettings, TeacherSettings
 from distill.errors import UserError
-from distill.models import registry
+from distill.models.build import build_student
 from distill.models.checkpoint import save_student
 from distill.models.teacher import build, save_teacher
 from distill.models.text_classifier import load_student, load_teacher
@@ -43,7 +43,7 @@ def saved_student(folder: Path, ngrams: int = 0, **chosen: Any) -> Path:
     torch.manual_seed(0)
     vocabulary = build_vocabulary([Segmenter().segment(text) for text in TEXTS], 1)
     vectors = np.random.default_rng(0).standard_normal((len(vocabulary), 10)).astype(np.float32)
-    trained = registry.build(StudentSettings(hidden=7, ngrams=ngrams, **chosen), vectors, vocabulary.words, len(LABELS))
+    trained = build_student(StudentSettings(hidden=7, ngrams=ngrams, **chosen), vectors, vocabulary.words, len(LABELS))
     model = trained.for_inference()
     with torch.no_grad():
         for parameter in model.parameters():

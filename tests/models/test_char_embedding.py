@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from distill.config import StudentSettings
+from distill.models.build import build_student, parameter_groups
 from distill.models.char_embedding import ComposedEmbedding
 from distill.models.inference import predict_logits
-from distill.models.registry import build, parameter_groups
 from distill.text.batching import PackedIds
 
 WORDS = ("<pad>", "<unk>", "北京", "北", "京城大学堂")
@@ -34,7 +34,7 @@ def test_a_vector_is_the_sum_of_word_vector_and_mean_character_vector() -> None:
 
 def test_folding_changes_no_logits() -> None:
     torch.manual_seed(0)
-    student = build(StudentSettings(hidden=4, ngrams=0), rows(), WORDS, 2)
+    student = build_student(StudentSettings(hidden=4, ngrams=0), rows(), WORDS, 2)
     torch.nn.init.normal_(student.embedding.characters.weight[1:])
     ids = PackedIds([[2, 3], [4], [1, 1, 2]], 0)
     before = predict_logits(student, ids)
@@ -44,7 +44,7 @@ def test_folding_changes_no_logits() -> None:
 
 def test_word_vectors_have_their_own_learning_rate() -> None:
     settings = StudentSettings(ngrams=0, learning_rate=1.0, vector_learning_rate=2.0)
-    student = build(settings, rows(), WORDS, 2)
+    student = build_student(settings, rows(), WORDS, 2)
     groups = parameter_groups(student, settings)
     assert sum(len(group["params"]) for group in groups) == len(list(student.parameters()))
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}

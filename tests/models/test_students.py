@@ -13,10 +13,10 @@ from conftest import WORD_STUDENTS
 
 from distill.config import StudentSettings
 from distill.errors import UserError
-from distill.models import ngram_embedding, registry
+from distill.models import ngram_embedding
+from distill.models.build import build_student, ngram_buckets, parameter_groups
 from distill.models.checkpoint import load_student_parts, save_student
 from distill.models.inference import predict_logits
-from distill.models.registry import build, ngram_buckets
 from distill.models.student import Student
 from distill.models.tokenizer import WordTokenizer
 from distill.runtime.constants import MASKED
@@ -35,14 +35,14 @@ every_network = pytest.mark.parametrize(
 )
 
 
-def build_student(config: dict[str, Any], **more: Any) -> tuple[Student, WordTokenizer]:
+def new_student(config: dict[str, Any], **more: Any) -> tuple[Student, WordTokenizer]:
     """A student with vectors that all differ, and its tokenizer; some n-grams have no row."""
     torch.manual_seed(0)
     settings = StudentSettings(**{"hidden": 5, "word_dropout": 0.0, **config, **more})
     tokenizer = WordTokenizer(VOCABULARY, 16, ngram_buckets(settings))
     rows = np.random.default_rng(0).normal(size=(len(VOCABULARY), 6)).astype(np.float32)
     rows[0] = 0
-    student = build(settings, rows, VOCABULARY.words, 3, tokenizer.encode(TEXTS[:3]))
+    student = build_student(settings, rows, VOCABULARY.words, 3, tokenizer.encode(TEXTS[:3]))
     torch.nn.init.normal_(student.embedding.characters.weight[1:])
     if student.ngrams is not None:
         torch.nn.init.normal_(student.ngrams.table.weight[1:])
@@ -55,7 +55,7 @@ def logits_of(student: torch.nn.Module, tokenizer: Any, texts: list[str]) -> tor
 
 @every_network
 def test_a_prediction_does_not_depend_on_padding(config: dict[str, Any]) -> None:
-    student, tokenizer = build_student(config)
+    student, tokenizer = new_student(config)
     together = logits_of(student, tokenizer, TEXTS)
     assert together.isfinite().all()
     for text, logits in zip(TEXTS, together, strict=True):
@@ -64,7 +64,7 @@ def test_a_prediction_does_not_depend_on_padding(config: dict[str, Any]) -> None
 
 @every_network
 def test_a_prediction_does_not_depend_on_the_vector_of_padding(config: dict[str, Any]) -> None:
-    student, tokenizer = build_student(config)
+    student, tokenizer = new_student(config)
     before = logits_of(student, tokenizer, TEXTS)
     student.embedding.words.weight.data[0] = 1e3
     assert torch.allclose(logits_of(student, tokenizer, TEXTS), before, atol=1e-5)
@@ -72,7 +72,7 @@ def test_a_prediction_does_not_depend_on_the_vector_of_padding(config: dict[str,
 
 @every_network
 def test_the_output_has_the_input_of_the_classifier(config: dict[str, Any]) -> None:
-    student, tokenizer = build_student(config)
+    student, tokenizer = new_student(config)
     batch = tokenizer.encode(TEXTS).batch(torch.arange(len(TEXTS)))
     output = student.output(batch)
     assert output.vector.shape == (len(TEXTS), student.classifier.in_features)
@@ -82,7 +82,7 @@ def test_the_output_has_the_input_of_the_classifier(config: dict[str, Any]) -> N
 
 @every_network
 def test_folding_changes_no_logits(config: dict[str, Any]) -> None:
-    student, tokenizer = build_student(config)
+    student, tokenizer = new_student(config)
     before = logits_of(student, tokenizer, TEXTS)
     finished = student.for_inference()
     assert torch.allclose(logits_of(finished, tokenizer, TEXTS), before, atol=1e-5)
@@ -91,7 +91,7 @@ def test_folding_changes_no_logits(config: dict[str, Any]) -> None:
 
 @every_network
 def test_save_and_load(config: dict[str, Any], tmp_path: Path) -> None:
-    student, tokenizer = build_student(config, word_dropout=0.1)
+    student, tokenizer = new_student(config, word_dropout=0.1)
     finished = student.for_inference()
     save_student(tmp_path, finished, tokenizer, ["a", "b", "c"], 1.5)
     model, loaded, labels, temperature = load_student_parts(tmp_path)
@@ -100,7 +100,7 @@ def test_save_and_load(config: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_a_folder_of_an_older_version_loads(tmp_path: Path) -> None:
-    student, tokenizer = build_student(NETWORKS[0])
+    student, tokenizer = new_student(NETWORKS[0])
     before = logits_of(student.for_inference(), tokenizer, TEXTS)
     save_student(tmp_path, student, tokenizer, ["a", "b", "c"])
     card = json.loads((tmp_path / "student.json").read_text("utf-8"))
@@ -114,7 +114,7 @@ def test_a_folder_of_an_older_version_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("card", ["{", "[]", "{}", '{"architecture": "rnn"}', '{"architecture": "average"}'])
 def test_broken_cards(card: str, tmp_path: Path) -> None:
-    student, tokenizer = build_student(NETWORKS[0])
+    student, tokenizer = new_student(NETWORKS[0])
     save_student(tmp_path, student.for_inference(), tokenizer, ["a", "b", "c"])
     (tmp_path / "student.json").write_text(card, "utf-8")
     with pytest.raises(UserError, match="this student is broken"):
@@ -122,7 +122,7 @@ def test_broken_cards(card: str, tmp_path: Path) -> None:
 
 
 def test_a_text_shorter_than_every_filter() -> None:
-    student, tokenizer = build_student({"architecture": "textcnn", "ngrams": 0})
+    student, tokenizer = new_student({"architecture": "textcnn", "ngrams": 0})
     vector = student.embedding(torch.tensor([VOCABULARY.ids["好"]]))  # (1, width)
     by_hand = [(vector @ filters.weight[:, :, 0].T + filters.bias).relu() for filters in student.convolutions]
     batch = tokenizer.encode(["好"]).batch(torch.tensor([0]))
@@ -130,14 +130,14 @@ def test_a_text_shorter_than_every_filter() -> None:
 
 
 def test_a_filter_depends_on_the_order_of_words() -> None:
-    student, tokenizer = build_student({"architecture": "textcnn", "ngrams": 0})
+    student, tokenizer = new_student({"architecture": "textcnn", "ngrams": 0})
     one, other = logits_of(student, tokenizer, ["天安门好", "门安天好"])
     assert not torch.allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["bilstm", "textcnn"])
 def test_the_mean_of_ngrams_with_a_row_is_appended(architecture: str) -> None:
-    student, tokenizer = build_student({"architecture": architecture, "ngrams": 64})
+    student, tokenizer = new_student({"architecture": architecture, "ngrams": 64})
     inputs = tokenizer.encode(["北京没"])
     rows = [int(student.ngrams.row_of[bucket]) for bucket in inputs.ngrams.flat.tolist()]
     with_row = [row for row in rows if row]
@@ -147,7 +147,7 @@ def test_the_mean_of_ngrams_with_a_row_is_appended(architecture: str) -> None:
 
 
 def test_pooling_of_the_average_student_by_hand() -> None:
-    student, tokenizer = build_student({"architecture": "average", "ngrams": 64})
+    student, tokenizer = new_student({"architecture": "average", "ngrams": 64})
     inputs = tokenizer.encode(["天安门好"])
     batch = inputs.batch(torch.tensor([0]))
     vectors = student.embedding(inputs.flat.long())
@@ -167,8 +167,8 @@ def test_only_frequent_buckets_get_a_row(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_training_does_not_depend_on_rows_that_do_not_occur() -> None:
     """The reduced table learns the same as a full one: buckets that do not occur have no gradient."""
-    reduced, _ = build_student({"architecture": "average", "ngrams": 64}, dropout=0.0)
-    full = build_student({"architecture": "average", "ngrams": 64}, dropout=0.0)[0]
+    reduced, _ = new_student({"architecture": "average", "ngrams": 64}, dropout=0.0)
+    full = new_student({"architecture": "average", "ngrams": 64}, dropout=0.0)[0]
     full.ngrams = ngram_embedding.NgramVectors(64, 64, 6)
     full.ngrams.row_of.copy_(torch.arange(64))
     used = reduced.ngrams.row_of > 0
@@ -187,8 +187,8 @@ def test_training_does_not_depend_on_rows_that_do_not_occur() -> None:
 @pytest.mark.parametrize("noise", [{"word_dropout": 0.5}, {"vector_noise": 1.0}, {"dropout": 0.5}])
 @pytest.mark.parametrize("architecture", WORD_STUDENTS)
 def test_noise_only_in_training(architecture: str, noise: dict[str, float]) -> None:
-    student, tokenizer = build_student({"architecture": architecture, "ngrams": 64, "dropout": 0.0, **noise})
-    quiet, _ = build_student({"architecture": architecture, "ngrams": 64, "dropout": 0.0})
+    student, tokenizer = new_student({"architecture": architecture, "ngrams": 64, "dropout": 0.0, **noise})
+    quiet, _ = new_student({"architecture": architecture, "ngrams": 64, "dropout": 0.0})
     batch = tokenizer.encode(TEXTS).batch(torch.arange(len(TEXTS)))
     assert torch.equal(student(batch), quiet(batch))
     student.train()
@@ -196,11 +196,11 @@ def test_noise_only_in_training(architecture: str, noise: dict[str, float]) -> N
 
 
 def test_the_noise_has_the_size_of_the_settings() -> None:
-    student, _ = build_student({"architecture": "average", "ngrams": 0, "dropout": 0.0}, word_dropout=0.3)
+    student, _ = new_student({"architecture": "average", "ngrams": 0, "dropout": 0.0}, word_dropout=0.3)
     batch = PackedIds([[5] * 20_000], 0).batch(torch.tensor([0]))
     unknown = (student.train().embed(batch) == student.embedding(torch.tensor(1))).all(-1)
     assert unknown.double().mean().item() == pytest.approx(0.3, abs=0.02)
-    noisy, _ = build_student({"architecture": "average", "ngrams": 0, "dropout": 0.0}, vector_noise=0.7)
+    noisy, _ = new_student({"architecture": "average", "ngrams": 0, "dropout": 0.0}, vector_noise=0.7)
     assert (noisy.train().embed(batch) - noisy.embedding(batch.ids)).std().item() == pytest.approx(0.7, abs=0.02)
 
 
@@ -213,8 +213,8 @@ def test_ngram_buckets() -> None:
 
 
 def test_ngram_vectors_have_the_learning_rate_of_vectors() -> None:
-    student, _ = build_student({"architecture": "average", "ngrams": 64})
-    groups = registry.parameter_groups(student, StudentSettings(learning_rate=1.0, vector_learning_rate=2.0))
+    student, _ = new_student({"architecture": "average", "ngrams": 64})
+    groups = parameter_groups(student, StudentSettings(learning_rate=1.0, vector_learning_rate=2.0))
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     for name, parameter in student.named_parameters():
         assert rates[id(parameter)] == (2.0 if name.startswith(("embedding", "ngrams")) else 1.0), name
@@ -224,7 +224,7 @@ def test_ngrams_need_the_raw_texts() -> None:
     tokenizer = WordTokenizer(VOCABULARY, 4, 64)
     with pytest.raises(ValueError, match="n-grams need each"):
         tokenizer.encode_segmented([["北京"]])
-    student, _ = build_student({"architecture": "average", "ngrams": 64})
+    student, _ = new_student({"architecture": "average", "ngrams": 64})
     with pytest.raises(ValueError, match="n-grams are needed"):
         logits_of(student, WordTokenizer(VOCABULARY, 4), ["北京"])
 
@@ -236,4 +236,4 @@ def test_the_number_of_ngrams_is_bounded() -> None:
 
 def test_a_graph_student_is_not_built_over_words() -> None:
     with pytest.raises(ValueError, match="textgcn is not built over words"):
-        build_student({"architecture": "textgcn"})
+        new_student({"architecture": "textgcn"})

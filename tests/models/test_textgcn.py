@@ -14,10 +14,10 @@ from conftest import titles
 from distill.config import StudentSettings
 from distill.data.examples import example_id
 from distill.errors import UserError
+from distill.models.build import parameter_groups
 from distill.models.checkpoint import load_student_parts, save_student
 from distill.models.graph import adjacency_matrix, normalised, positive_pmi, tf_idf
 from distill.models.inference import predict_logits
-from distill.models.registry import parameter_groups
 from distill.models.textgcn import TextGCN, build
 from distill.text.batching import PackedIds
 

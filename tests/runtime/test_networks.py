@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.config import StudentSettings
 from distill.export.bundle import network_arrays
-from distill.models import registry
+from distill.models.build import build_student
 from distill.models.inference import predict_logits
 from distill.models.student import Student
 from distill.runtime import networks
@@ -30,7 +30,7 @@ def student(hidden: int, ngrams: int, **config: Any) -> Student:
     torch.manual_seed(0)
     vectors = np.random.default_rng(0).standard_normal((WORDS, WIDTH)).astype(np.float32)
     words = ["<pad>", "<unk>", *(f"w{i}" for i in range(WORDS - 2))]
-    model = registry.build(StudentSettings(hidden=hidden, ngrams=ngrams, **config), vectors, words, CLASSES)
+    model = build_student(StudentSettings(hidden=hidden, ngrams=ngrams, **config), vectors, words, CLASSES)
     finished = model.for_inference().eval()
     assert isinstance(finished, Student)
     with torch.no_grad():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from distill.config import StudentSettings
 from distill.errors import UserError
 from distill.export.bundle import network_arrays
-from distill.models import registry
+from distill.models.build import build_student
 from distill.models.student import Student
 from distill.runtime import schema
 from distill.runtime.bundle import read_bundle
@@ -45,7 +45,7 @@ def test_an_older_bundle_matches(card: dict[str, Any], arrays: Arrays) -> None:
 def test_the_arrays_of_every_network_match(name: str, ngrams: int, arrays: Arrays) -> None:
     words = ["<pad>", "<unk>", *(f"w{i}" for i in range(83))]
     settings = StudentSettings(hidden=7, ngrams=ngrams, **NETWORKS[name])
-    student = registry.build(settings, np.ones((85, 10), np.float32), words, 3).for_inference()
+    student = build_student(settings, np.ones((85, 10), np.float32), words, 3).for_inference()
     assert isinstance(student, Student)
     network, exported = network_arrays(student)
     exported |= {key: array for key, array in arrays.items() if key.startswith("lexicon.")}

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from distill import load_student
 from distill.config import StudentSettings
 from distill.errors import UserError
+from distill.models.build import build_student
 from distill.models.checkpoint import save_student
-from distill.models.registry import build
 from distill.models.tokenizer import WordTokenizer
 from distill.runtime.constants import MASKED
 from distill.text.segmentation import Segmenter
@@ -155,7 +155,7 @@ def test_students_with_different_dictionaries_side_by_side(
     vocabulary = build_vocabulary(segmenters.values(), 1)
     vectors = np.random.default_rng(0).normal(size=(len(vocabulary), 6)).astype(np.float32)
     settings = StudentSettings(architecture="average", ngrams=0, hidden=5)
-    model, students = build(settings, vectors, vocabulary.words, 2).for_inference(), {}
+    model, students = build_student(settings, vectors, vocabulary.words, 2).for_inference(), {}
     for number, segmenter in enumerate(segmenters):
         folder = tmp_path / f"student.{number}"
         folder.mkdir()

@@ -15,7 +15,7 @@ from distill.config import STUDENTS
 from distill.config.students import WORD_DEFAULTS, StudentKind
 from distill.errors import UserError
 from distill.export.bundle import export_bundle
-from distill.models.registry import architecture_of, student_class
+from distill.models.build import architecture_of, student_class
 from distill.models.student import SavedStudent, Student, StudentConfig
 from distill.models.text_classifier import load_student
 from distill.runtime import networks, schema

@@ -1,4 +1,4 @@
-"""Students by the name of their architecture: their classes, new networks, learning rates.
+"""New students by the name of their architecture: their classes, networks and learning rates.
 
 The table of architectures is :data:`distill.config.students.STUDENTS`; a new student is one more line there.
 """
@@ -45,7 +45,7 @@ def ngram_buckets(settings: StudentSettings) -> int:
     return max(2, buckets) if buckets else 0  # the first bucket is for padding
 
 
-def build(
+def build_student(
     settings: StudentSettings,
     rows: NDArray[np.float32],
     words: Sequence[str],
