@@ -1,4 +1,4 @@
-"""``python distill.py --mode all | train_teacher | train_student | test``; see README.md."""
+"""``python distill.py --mode MODE [flags]``; see README.md."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line: parses flags, runs a mode, and sets messages and exit codes. The only module that prints."""
+"""The command line: parses flags, runs a mode, prints messages and sets exit codes. No other module prints messages."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def test_answers_are_alone_on_standard_output(
     assert capsys.readouterr() == (f"a message\nan answer\n{written}", "")
 
 
-def test_of_several_processes_only_the_first_prints(
+def test_only_the_first_process_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     replace_command(monkeypatch, "all", printing(tmp_path))

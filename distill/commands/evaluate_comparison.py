@@ -33,8 +33,8 @@ class Entry:
 
     Args:
         name: of the row.
-        objective: that its students are trained with.
-        spec: what its students are made from.
+        objective: training objective of its students.
+        spec: specification of its students.
         folders: of its students, one per seed.
         against: name of the row of the student alone that got the same budget.
     """
@@ -77,7 +77,7 @@ class _Models:
         self.ms_per_text = timing.ms_per_text(timed, self.context.texts[: timing.TEXTS])
 
     def teacher_rows(self) -> list[ModelResult]:
-        """The first teacher; of several teachers also the mean over them, and their mean logits."""
+        """The first teacher; with several, also their mean scores and the scores of their mean logits."""
         logits = self._logits(list(self.teachers.values()))
         costs = np.array(
             [

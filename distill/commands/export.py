@@ -28,7 +28,11 @@ def export(run: Run) -> list[Path]:
     """
     students, settings = trained_students(run), run.settings.export
     if len(students) > 1:
-        raise UserError(f"{len(students)} students are named, only one can be exported", "--student_folder", "name one")
+        raise UserError(
+            f"{len(students)} students are named, only one can be exported",
+            "--student_folder",
+            "--student_folder FOLDER, only once",
+        )
     if settings.push_to_hub and settings.format != "bundle":
         raise UserError("only a bundle can be uploaded to the Hub", "--push_to_hub", "leave out --format")
     return [_bundle(run, students[0])] if settings.format == "bundle" else _onnx(run, students[0])

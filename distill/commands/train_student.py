@@ -212,7 +212,7 @@ def _vectors(run: Run, spec: StudentSpec, vocabulary: Vocabulary) -> Callable[[i
 
 
 def _graph_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[Build, Encode, DocumentIndex]:
-    """The graph of all texts for textgcn; of dev and test it holds the texts but not the labels."""
+    """The graph of all texts for textgcn; it holds the texts of dev and test but not their labels."""
     nodes = (*texts, *run.data.train, *run.data.dev, *run.data.test)
 
     def build(seed: int, train: PackedIds) -> Student:

@@ -74,7 +74,8 @@ class TransferSettings(Checked):
 
     teacher: tuple[str, ...] = option(
         (),
-        "folder of a trained teacher or student, used instead of the run's teacher; several teach by their mean logits",
+        "folder of a trained teacher or student, used instead of the run's teacher; with several, students learn the "
+        "mean of their logits",
         path=True,
     )
     linear_weight: float = option(

@@ -32,7 +32,7 @@ def option(
         flag: name of the flag; default: the field's name.
         low: smallest allowed number.
         high: largest allowed number.
-        choices: allowed texts.
+        choices: allowed strings.
         path: whether the value is a file or folder, which a shell can complete.
     """
     if default == FROM_DATA:

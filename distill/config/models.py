@@ -96,8 +96,8 @@ class TeacherSettings(Checked):
     )
     taught_by: tuple[str, ...] = option(
         (),
-        "folder of a trained teacher whose logits this one also learns, on unlabelled texts too; several teach by "
-        "their mean logits",
+        "folder of a trained teacher whose logits this teacher is also trained on, unlabelled texts included; with "
+        "several, the mean of their logits",
         flag="teacher_taught_by",
         path=True,
     )

@@ -17,7 +17,7 @@ class Mode:
         sections: sections of the settings that the mode uses besides ``run``.
         function: runs the mode; returns the files and folders that it wrote or that were up to date.
         takes_run: whether ``function`` takes a :class:`distill.commands.experiment.Run` (the settings with their data
-            and models); otherwise it takes the settings alone. Of several processes only the first one calls it.
+            and models); otherwise it takes the settings alone. With several processes, only the first one calls it.
         shared: in a launch of several processes, the part of the work that all of them do together before the first
             one calls ``function``; takes a ``Run``. Empty: there is none.
         trains: whether the mode trains models or labels texts, so that config.json records its settings.

@@ -4,7 +4,7 @@ A new student takes one module in :mod:`distill.models` and one line in ``STUDEN
 :class:`distill.models.student.Student`, with its config dataclass above it; the line names that class. It is imported
 when it is first used (:mod:`distill.models.build`), so that reading the settings does not load PyTorch.
 
-To ship the student as a bundle, which runs without PyTorch, implement ``Student.bundle_network``, describe the arrays
+To export the student as a bundle, which runs without PyTorch, implement ``Student.bundle_network``, describe the arrays
 in :mod:`distill.runtime.schema`, and add a module and a line under the same name to :mod:`distill.runtime.networks`.
 """
 

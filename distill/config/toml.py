@@ -18,8 +18,8 @@ TYPE_NAMES = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "a text in quotes",
-    tuple: "a list of texts in quotes",
+    str: "a string in quotes",
+    tuple: "a list of strings in quotes",
 }
 MAX_BITS = 1024  # of an integer; Python refuses to format one of more than 4,300 digits
 MAX_EXACT_INT = 2**53  # integers up to here are exact as floats

@@ -37,9 +37,9 @@ TEST_SEED = 0  # a held-out test set does not depend on the run's seed
 def load(settings: DataSettings, seed: int) -> Dataset:
     """Read, check and split a data set. The same settings and seed give the same split.
 
-    Train texts that occur in dev or test are dropped. Of a repeated train text the first row is kept; a train text with
-    two labels is dropped. ``Dataset.counts`` reports all of this. Without a dev or test file, a stratified tenth of
-    train is held out. Without any file, the data are the embedded reviews.
+    Train texts that occur in dev or test are dropped. If a train text is repeated, its first row is kept; a train text
+    with two labels is dropped. ``Dataset.counts`` reports all of this. Without a dev or test file, a stratified tenth
+    of train is held out. Without any file, the data are the embedded reviews.
 
     Raises:
         UserError: a file is missing or broken, train has fewer than two classes, or no text is left for a split.

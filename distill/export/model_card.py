@@ -59,7 +59,7 @@ def write(folder: Path, card: Card, size: int) -> Path:
     What a person has written into it therefore stays.
 
     Args:
-        folder: the model's.
+        folder: the model's folder.
         card: the facts.
         size: of the folder, in bytes.
     """

@@ -55,7 +55,7 @@ def build_student(
     """A new student over word vectors (for textgcn see :func:`distill.models.textgcn.build`).
 
     Args:
-        settings: the student's.
+        settings: the student's settings.
         rows: pretrained vectors of ``words``, shape (words, width).
         words: the vocabulary.
         classes: number of classes.

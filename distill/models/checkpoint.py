@@ -52,7 +52,7 @@ def load_student_parts(
     """Model, tokenizer, labels and calibration temperature as :func:`save_student` wrote them.
 
     Args:
-        folder: the student's.
+        folder: the student's folder.
         segmenter: the one of its training; None: jieba without a user dictionary. Another one gives a warning.
 
     Raises:
@@ -97,5 +97,5 @@ def _read_card(folder: Path) -> dict[str, Any]:
     network = student_class(card["architecture"]) if card else Student
     missing = [name for name in (STUDENT_CARD, STUDENT_WEIGHTS, *network.files) if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"no student: {', '.join(missing)} missing", folder, TRAIN_STUDENT)
+        raise UserError(f"not a student's folder: {', '.join(missing)} missing", folder, TRAIN_STUDENT)
     return card

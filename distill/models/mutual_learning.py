@@ -19,7 +19,7 @@ class MutualStudents(nn.Module):
 
     @property
     def classifier(self) -> nn.Linear:
-        """The first student's."""
+        """The first student's classifier."""
         return self.first.classifier
 
     def output(self, batch: Batch) -> ModelOutput:

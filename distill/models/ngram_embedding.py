@@ -20,7 +20,7 @@ class NgramVectors(nn.Module):
     Args:
         buckets: range of :func:`distill.text.ngrams.ngram_ids`.
         rows: rows of the table, the first for padding.
-        width: numbers in a vector. All vectors start as zeros.
+        width: dimension of a vector. All vectors start as zeros.
     """
 
     def __init__(self, buckets: int, rows: int, width: int) -> None:

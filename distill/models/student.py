@@ -30,7 +30,7 @@ class StudentConfig:
 
     Args:
         words: rows of the word embedding.
-        width: numbers in a word's or an n-gram's vector.
+        width: dimension of word and n-gram vectors.
         hidden: hidden units; see each architecture.
         classes: outputs.
         dropout: on the word vectors and before the classifier.

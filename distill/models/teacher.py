@@ -182,7 +182,7 @@ def _load_encoder(source: str) -> tuple[Any, Any]:
 
 
 def _prefix(folder: Path) -> str:
-    """The text that the weights expect before every input, from the file of sentence-transformers; mostly empty."""
+    """The text that the weights expect before every input, from the file of sentence-transformers; usually empty."""
     if not (folder / PROMPTS_FILE).is_file():
         return ""
     prompts = json.loads((folder / PROMPTS_FILE).read_text(encoding="utf-8"))

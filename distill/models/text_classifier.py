@@ -99,7 +99,7 @@ def load_student(folder: str | Path, segmenter: Segmenter | None = None) -> Text
     """Load a student from its folder, for example ``runs/demo/student``, on the CPU.
 
     Args:
-        folder: the student's.
+        folder: the student's folder.
         segmenter: the one of its training; needed if it was trained with --user_dict.
     """
     return TextClassifier(*load_student_parts(Path(folder), segmenter))

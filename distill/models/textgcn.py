@@ -189,7 +189,7 @@ def build(
 
     Args:
         settings: the student's; ``hidden``, ``max_length``, ``min_count`` and ``dropout`` are used.
-        ids: the texts' example ids; of texts with the same id the first is used.
+        ids: the texts' example ids; if several texts share an id, the first is used.
         texts: words of the train, dev, test and unlabelled texts.
         classes: number of classes.
     """

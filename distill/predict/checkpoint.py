@@ -2,8 +2,8 @@
 
 The folder ``.OUTPUT.distill-parts/`` next to an output contains ``made_from.json`` (input, bundle, settings) and per
 part a folder ``000000`` with ``rows`` (in the output's format), ``bad.jsonl`` and ``part.json`` (counts, and the
-position in the input after the part). After a kill, the next run continues after the last part. In the end the parts
-are joined, and ``done.json`` replaces them until all files of the job are finished.
+position in the input after the part). After an interruption, the next run continues after the last part. In the end the
+parts are joined, and ``done.json`` replaces them until all files of the job are finished.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distill.progress import log
 from distill.storage.atomic import TEMPORARY_SUFFIX, write_folder, write_json
 from distill.storage.fingerprints import PROVENANCE_FILE, provenance_differences
 
-PART_ROWS = 2**16  # a kill loses the work on one part at most
+PART_ROWS = 2**16  # a killed job loses at most one part
 PART_CHARACTERS = 2**24  # of its texts
 ROWS, BAD_ROWS, PART_CARD, DONE, JOINED = "rows", "bad.jsonl", "part.json", "done.json", "whole"
 

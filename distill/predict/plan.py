@@ -125,7 +125,7 @@ def find_files(name: str) -> tuple[Path | None, list[Path]]:
         base, paths = _fixed_folder(path), [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207 (the pattern may be absolute)
     files = sorted(file for file in paths if file.is_file() and file.suffix.lower() in FORMATS and not _is_bad(file))
     if not files:
-        raise UserError(f"there is no file of {', '.join(FORMATS)} here", name, INPUT_HINT)
+        raise UserError(f"no such file, or no {', '.join(FORMATS)} file in this folder or pattern", name, INPUT_HINT)
     return base, files
 
 
@@ -156,5 +156,9 @@ def _check_outputs(jobs: Sequence[FileJob]) -> None:
                 raise UserError("this input would be overwritten", path, "--output another file or folder")
             if path.resolve() in written:
                 both = f"{written[path.resolve()].name} and {job.name}"
-                raise UserError(f"two inputs would be written into one file: {both}", path, "label them one by one")
+                raise UserError(
+                    f"two inputs would be written into one file: {both}",
+                    path,
+                    "one command per input, each with its own --output",
+                )
             written[path.resolve()] = job

@@ -51,7 +51,7 @@ class ComparedPoint:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is no student."""
+        """Whether the row is a reference, not a student."""
         return self.colour == GREY
 
 

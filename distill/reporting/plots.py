@@ -99,8 +99,8 @@ def _has_cjk_font() -> bool:
 def draw_confusions(outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Sequence[str], path: Path) -> Path:
     """One confusion matrix per kind of model (its first seed): rows are labels, columns predictions.
 
-    Of very many labels only those with the most mistakes are drawn, as on the page: every cell is a text, and
-    drawing texts is slow.
+    If there are very many labels, only those with the most mistakes are drawn, as on the page: every cell is a text,
+    and drawing texts is slow.
     """
     models = first_seeds(outcomes)
     indices = shown_labels(models, gold, len(labels))

@@ -133,7 +133,7 @@ def _confusions(models: Sequence[Outcome], context: EvaluationContext) -> dict[s
 
 
 def _mistakes(models: Sequence[Outcome], context: EvaluationContext) -> dict[str, Any]:
-    """The mistakes of the last of the models, beside the teacher's predictions."""
+    """The mistakes of the last of the models, next to the teacher's predictions."""
     model = models[-1]
     reference = models[0] if models[0].name == TEACHER != model.name else None
     return {

@@ -22,7 +22,7 @@ class EvaluationContext:
     """The test set and the conditions that all models of a report or a comparison share.
 
     Args:
-        texts: of the test set.
+        texts: the test texts.
         gold: class numbers (texts,).
         first_of_text: (texts,) marks one row of every distinct text.
         labels: names of the classes.
@@ -50,7 +50,7 @@ class Outcome:
 
     Args:
         name: kind of model, a key of ``TITLES``.
-        seed: that it was trained with.
+        seed: training seed.
         logits: (texts, classes).
         parameters: number of trained parameters.
         bytes: size of its files.

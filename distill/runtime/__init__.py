@@ -31,7 +31,7 @@ class Runtime:
 
     Args:
         folder: the bundle, as ``--mode export`` wrote it.
-        threads: that share the texts of a call; 0: one per core.
+        threads: number of threads that share the texts of a call; 0: one per core.
 
     Raises:
         UserError: the folder is not a bundle, or the bundle is damaged or of a newer format; there is no C compiler.

@@ -86,7 +86,7 @@ def lanes() -> int:
 def check_status(status: int) -> None:
     """Raise an error for the status that a kernel returned: 0 is success, anything else a lack of memory."""
     if status:
-        raise UserError("there is no memory left for these texts", None, "give fewer or shorter texts at once")
+        raise UserError("not enough memory for these texts", None, "pass fewer or shorter texts per call")
 
 
 def _check_layout(loaded: ctypes.CDLL, name: str, mirror: type[ctypes.Structure]) -> None:

@@ -37,7 +37,7 @@ class PackedTexts:
 
 
 def pack(texts: Sequence[str], first: int = 0) -> PackedTexts:
-    """Lowercase texts as :func:`distill.text.segmentation.segment` does, and pack them.
+    """Lowercase texts as :meth:`distill.text.segmentation.Segmenter.segment` does, and pack them.
 
     They are lowercased in one call, several times faster than one by one, unless one holds ``MASKED`` or a character
     for which the result would differ. ``first`` is the index of the first text in the caller's list, for the message.

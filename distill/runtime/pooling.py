@@ -14,8 +14,8 @@ class PoolingNetwork:
     Args:
         forward_pass: name of the exported C function.
         struct: its first argument.
-        width: numbers in a pooled vector. It consists of parts that are padded to whole vectors.
-        part_features: numbers in a part without the padding.
+        width: dimension of a pooled vector. It consists of parts that are padded to whole vectors.
+        part_features: dimension of a part without padding.
         hidden: a hidden layer with ReLU between pooled vector and classifier; its default stands for none.
         sorts_texts: the function sorts its texts by length, so it is better given all of them than a few at a time.
     """

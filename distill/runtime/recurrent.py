@@ -21,7 +21,7 @@ PER_DIRECTION = (
 )
 MAX_GROUP_SUM = 2**15 - STATE_GROUP // 2 * STATE_ONE  # of 16 bits; the rest is for weights that are rounded up
 MAX_I16 = 2**15 - 1
-TINY = 1e-12  # the least scale: a column may be all zeros
+TINY = 1e-12  # the smallest scale: a column may be all zeros
 
 
 class Recurrent(Struct):

@@ -27,7 +27,7 @@ class NativeSegmenter:
         arrays: the ``lexicon.`` arrays of a bundle, see :func:`distill.export.trie.lexicon_arrays`; others are ignored.
 
     Raises:
-        ValueError: the arrays are no trie.
+        ValueError: the arrays do not form a trie.
     """
 
     def __init__(self, arrays: Arrays) -> None:
@@ -47,7 +47,7 @@ class NativeSegmenter:
         self.struct = ctypes.byref(self._lexicon)
 
     def segment(self, texts: Sequence[str]) -> list[list[str]]:
-        """The words of every text, as :func:`distill.text.segmentation.segment` returns them."""
+        """The words of every text, as :meth:`distill.text.segmentation.Segmenter.segment` returns them."""
         packed = pack(texts)
         lowered, (spans, counts) = unpack(packed), self.spans(packed)
         begins, ends = spans[:, 0].tolist(), spans[:, 1].tolist()

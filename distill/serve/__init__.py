@@ -28,7 +28,7 @@ def serve(settings: Settings) -> list[Path]:
         url = url_of(listener)
         with_teacher = f", with the teacher {teacher.folder}" if teacher else ""
         log.info("serving %s%s; labels: %s", folder, with_teacher, ", ".join(runtime.labels))
-        log.info("page: %s/\nAPI documentation: %s/docs\nCtrl-C stops", url, url)
+        log.info("page: %s/\nAPI documentation: %s/docs\npress Ctrl-C to stop", url, url)
         run(app, listener, settings.serve)
     return []
 

@@ -93,7 +93,7 @@ class Explanation(BaseModel):
     label: str
     labels: list[str]
     student: ModelPrediction
-    teacher: ModelPrediction | None = Field(description="null if there is no teacher, or it did not answer in time")
+    teacher: ModelPrediction | None = Field(description="null if there is no teacher, or it did not respond in time")
     words: list[WordWeight]
 
 

@@ -1,4 +1,4 @@
-"""Atomic writes: fill a temporary file or folder beside the target, then rename it.
+"""Atomic writes: fill a temporary file or folder next to the target, then rename it.
 
 A reader, or a process that is killed, sees the old content or the new content and never a part. There is no fsync: the
 guarantee holds when a process dies, not when the machine loses power.

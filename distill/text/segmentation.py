@@ -29,7 +29,7 @@ class JiebaTables:
     """jieba's tables, from which the segmentation can be done elsewhere. They are live, not copies.
 
     Attributes:
-        frequencies: of words; a prefix of a word that is no word itself has 0.
+        frequencies: of words; a prefix that is not itself a word has 0.
         total: sum of the frequencies.
         start: log-probability of the state (B, M, E or S) in which a run of single characters begins.
         transitions: log-probabilities, by state, then by the next state.

@@ -2,7 +2,7 @@
 
 gensim opens the files (plain, .gz, .bz2) and holds the vectors (``KeyedVectors``); this is the only module that imports
 it. It does not parse the rows, because it cannot select them: ``load_word2vec_format`` takes the first rows or all of
-them, and a whole file does not fit into every memory. The reader here streams the file, keeps the rows of a vocabulary,
+them, and a whole file may not fit into memory. The reader here streams the file, keeps the rows of a vocabulary,
 detects whether the format is text or binary, and names the line of an error. A test compares its rows with gensim's.
 """
 
@@ -73,7 +73,7 @@ def _bundled_file() -> Path:
 def load_vectors(path: Path, vocabulary: Collection[str]) -> KeyedVectors:
     """Vectors of the words of ``vocabulary`` that the file contains, in the file's order.
 
-    The file is in word2vec's text or binary format, plain, .gz or .bz2. Of a repeated word the first row counts.
+    The file is in word2vec's text or binary format, plain, .gz or .bz2. If a word is repeated, its first row is used.
 
     Raises:
         UserError: the file is not a word2vec file, is incomplete, or has rows of the wrong width.

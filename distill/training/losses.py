@@ -198,7 +198,7 @@ class Distillation(nn.Module):
     def forward(self, output: ModelOutput, targets: Targets) -> Loss:
         """The loss of one student, or the sum for two mutual students (``output.peer``).
 
-        Of two students, ``parts`` holds the terms of the first and the sum of both mutual divergences.
+        For two students, ``parts`` holds the terms of the first and the sum of both mutual divergences.
 
         Raises:
             ValueError: a term needs teacher outputs that ``targets`` lacks.

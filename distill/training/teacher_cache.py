@@ -1,4 +1,4 @@
-"""The cache of a teacher's outputs (logits or vectors): every text is computed once, and outputs join by example id.
+"""The cache of a teacher's outputs (logits or vectors), computed once per text and joined by example id.
 
 A cache folder holds ``manifest.json``, which records what produced the outputs, and shards
 ``shard-00000.safetensors``, … with the tensors ``ids`` (texts,) int64 and ``rows`` (texts, ...). Each file is written
@@ -43,8 +43,8 @@ class Shard:
 class TeacherCache:
     """The outputs of one teacher, computed when they are first needed.
 
-    A command that was killed continues after its last complete shard, and a transfer set that grew computes its new
-    texts only.
+    After an interruption, computing resumes after the last complete shard; when the transfer set grows, only its new
+    texts are computed.
 
     Args:
         folder: the cache folder.

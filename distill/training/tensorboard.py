@@ -34,7 +34,7 @@ def evaluation_writer(folder: Path) -> Callable[[Evaluation], None]:
     def write(evaluation: Evaluation) -> None:
         for name, value in scalars(evaluation).items():
             writer.add_scalar(name, value, evaluation.step)
-        writer.flush()  # at once: evaluations are rare, and nothing here learns when training ends
+        writer.flush()  # at once: evaluations are rare, and the writer is never closed
 
     return write
 

@@ -122,7 +122,7 @@ class TrainingJob:
 def fit(model: nn.Module, parameter_groups: list[dict[str, Any]], job: TrainingJob) -> list[Evaluation]:
     """Train ``model`` in place with AdamW and load the weights that were best on dev, or the last ones.
 
-    Of two evaluations the one with the higher accuracy is better, at equal accuracy the one with the lower
+    The evaluation with the higher accuracy is better; at equal accuracy, the one with the lower
     cross-entropy. The learning rate ``lr`` of a parameter group is the peak of a linear warm-up and decay.
 
     In a group of processes, each computes the gradients of its share of every batch; gradients, weights and

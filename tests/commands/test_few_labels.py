@@ -129,7 +129,7 @@ def test_general_sentences_are_short_distinct_and_plain() -> None:
     assert not [sentence for sentence in sentences if re.search("/[a-zA-Z]|[。１]", sentence)]
 
 
-def test_reduced_keeps_the_directions_of_most_variance() -> None:
+def test_reduce_dimensions_keeps_the_directions_of_most_variance() -> None:
     generator = np.random.default_rng(0)
     hidden = generator.normal(size=(200, 2)).astype(np.float32)
     rows = (hidden @ generator.normal(size=(2, 20)) + 0.001 * generator.normal(size=(200, 20))).astype(np.float32)

@@ -37,7 +37,9 @@ def test_wrong_types(wrong: object, finished_run: Path) -> None:
 
 
 def test_a_folder_without_a_student(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no student: student\.json, student\.safetensors, vocabulary\.txt missing"):
+    with pytest.raises(
+        UserError, match=r"not a student's folder: student\.json, student\.safetensors, vocabulary\.txt missing"
+    ):
         distill.load_student(tmp_path)
 
 

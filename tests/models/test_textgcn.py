@@ -169,5 +169,5 @@ def test_repeated_texts_share_a_node_and_rare_words_have_none() -> None:
 
 def test_a_missing_file_of_a_graph(tmp_path: Path) -> None:
     (tmp_path / "student.json").write_text('{"architecture": "textgcn"}', "utf-8")
-    with pytest.raises(UserError, match=r"no student: student\.safetensors missing"):
+    with pytest.raises(UserError, match=r"not a student's folder: student\.safetensors missing"):
         load_student_parts(tmp_path)

@@ -160,7 +160,7 @@ def test_bad_rows_are_written_to_a_separate_file(
     assert predict(bundle, "--input", source, "--output", output) == 0
     assert len(read(output)) == 51
     bad = read(tmp_path / "out.csv.bad.jsonl")
-    why = "2 cells where the header has 1; quote texts with ','"
+    why = "2 cells where the header has 1; put double quotes around cells that contain ','"
     assert bad == [{"file": str(source), "line": 52, "why": why, "raw": "a,b"}]
     log = capsys.readouterr().err
     assert "51 rows, 1 bad row, " in log and "out.csv.bad.jsonl" in log

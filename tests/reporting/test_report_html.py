@@ -239,7 +239,7 @@ def test_more_is_better_on_the_diagonal_and_worse_off_it() -> None:
     assert student.cells[0][0].share == 50
 
 
-def test_of_very_many_labels_the_most_mistaken_are_shown(tmp_path: Path) -> None:
+def test_only_the_most_mistaken_labels_are_shown_if_there_are_many(tmp_path: Path) -> None:
     gold = np.arange(40)
     logits = np.eye(40, dtype=np.float32)
     logits[[3, 39]] = logits[[39, 3]]

@@ -209,6 +209,6 @@ def test_what_export_refuses(tmp_path: Path, tiny_flags: list[str], capsys: pyte
     assert main(flags) == 2
     assert "no student is trained yet" in capsys.readouterr().err
     assert main([*flags, "--student_folder", str(tmp_path)]) == 2
-    assert "no student: student.json" in capsys.readouterr().err
+    assert "not a student's folder: student.json" in capsys.readouterr().err
     assert main([*flags, "--student_folder", "a", "--student_folder", "b"]) == 2
     assert "2 students are named, only one can be exported" in capsys.readouterr().err

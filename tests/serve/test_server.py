@@ -53,7 +53,7 @@ class Served:
             [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.output = ""
-        while "Ctrl-C stops" not in self.output:
+        while "press Ctrl-C to stop" not in self.output:
             line = self.process.stdout.readline()  # type: ignore[union-attr]
             assert line, self.output
             self.output += line

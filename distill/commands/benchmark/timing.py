@@ -40,7 +40,7 @@ class Candidate:
     """A model to be timed.
 
     Args:
-        name: of its rows.
+        name: name of its rows.
         open: returns the function to be timed, for a number of threads.
         batch: number of texts in a batch.
         effort: how long it is timed.

@@ -83,7 +83,7 @@ class OutputSpec:
         """Refuse a table that already has a column with the name of a new one.
 
         Raises:
-            UserError: it has.
+            UserError: a new column's name is already taken.
         """
         both = [name for name in self.columns if name in names]
         if both:

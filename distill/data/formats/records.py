@@ -80,7 +80,7 @@ def check_distinct(names: Sequence[str], where: object) -> None:
     """Refuse a header that has one name twice.
 
     Raises:
-        UserError: it has.
+        UserError: a name occurs twice.
     """
     if len(set(names)) < len(names):
         raise UserError(f"two columns of one name: {', '.join(names)}", where, "rename one of them")

@@ -31,7 +31,9 @@ def _records(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
             for record in table:
                 if None in record:  # the key of DictReader for cells beyond the header
                     what = f"a row of more than {len(table.fieldnames or [])} cells"
-                    raise UserError(what, f"{path}:{table.line_num}", "quote texts with commas")
+                    raise UserError(
+                        what, f"{path}:{table.line_num}", f"put double quotes around cells that contain {delimiter!r}"
+                    )
                 yield f"line {table.line_num}", record
         except csv.Error as error:
             where = f"{path}:{table.line_num}"
@@ -39,7 +41,7 @@ def _records(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
 
 
 def _is_unquoted(path: Path, encoding: str) -> bool:
-    """Whether quotes in a TSV file belong to its texts: every line is a whole row, and some cell has a single quote."""
+    """Whether quotes in a TSV file belong to its texts: every line is a row and a cell has an unpaired double quote."""
     lone = False
     with path.open(encoding=encoding, newline="\n") as file:
         width = file.readline().count("\t")
@@ -72,7 +74,8 @@ class Table:
         cells, row = self._cells(line, lines)
         if len(cells) != self._width:
             raise RowError(
-                f"{len(cells)} cells where the header has {self._width}; quote texts with {self._delimiter!r}"
+                f"{len(cells)} cells where the header has {self._width}; "
+                f"put double quotes around cells that contain {self._delimiter!r}"
             )
         text = cells[self._text_index].strip()
         if not text:

@@ -40,8 +40,8 @@ class Lines:
 
     Args:
         file: positioned where reading begins.
-        encoding: of all lines.
-        name: for messages.
+        encoding: encoding of all lines.
+        name: name of the input in messages.
         is_stream: whether the file cannot be read again.
     """
 

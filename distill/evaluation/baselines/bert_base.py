@@ -47,7 +47,7 @@ def _random(config: BertConfig | None) -> tuple[Teacher, WordpieceTokenizer]:
 
 
 def stand_in(max_length: int) -> WordpieceTokenizer:
-    """BERT's tokenizer with a vocabulary of Chinese characters: any other word or sign is one unknown piece."""
+    """BERT's tokenizer with a vocabulary of Chinese characters: any other word or symbol is one unknown piece."""
     vocabulary = {piece: index for index, piece in enumerate([*SPECIAL, *map(chr, HAN)])}
     return WordpieceTokenizer(BertTokenizerFast(vocab=vocabulary), "", max_length)
 

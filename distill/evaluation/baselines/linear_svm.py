@@ -64,7 +64,7 @@ class LinearBaseline:
         dev_segmented: Segmented,
         dev_labels: Labels,
     ) -> LinearBaseline:
-        """Train on ``texts`` and their words; of equally good values of C the first is chosen.
+        """Train on ``texts`` and their words; ties between values of C go to the first.
 
         Raises:
             UserError: all texts have the same label.

@@ -175,7 +175,7 @@ def _compare(path: Path, classifier: TextClassifier, tolerance: float) -> None:
 
 @contextlib.contextmanager
 def _silent_exporters() -> Iterator[None]:
-    """Suppress the warnings of PyTorch's exporter and of onnxruntime's quantisation, which concern their authors.
+    """Suppress the warnings of PyTorch's exporter and of onnxruntime's quantisation, which users cannot act on.
 
     PyTorch's C++ warnings go past Python to standard error; only the variable behind TORCH_CPP_LOG_LEVEL stops them.
     onnxruntime calls ``logging.warning``, which adds a handler for good if the root logger has none.

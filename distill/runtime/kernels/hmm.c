@@ -70,7 +70,7 @@ static int64_t match_number(const uint32_t *points, int64_t begin, int64_t end) 
     return i + (i < end && points[i] == '%');
 }
 
-/* Latin letters, digits and signs: the matches of the regular expression, and what lies between them. */
+/* Latin letters, digits and symbols: the matches of the regular expression, and what lies between them. */
 static void segment_non_han(const Lexicon *lexicon, Segmentation *text, int64_t begin, int64_t end) {
     while (begin < end) {
         int64_t word_end = match_number(text->points, begin, end);

@@ -20,7 +20,7 @@ static inline uint64_t bucket(uint64_t key, uint64_t modulus, uint64_t inverse) 
 }
 
 /* Rows of the n-grams of one piece, framed by its boundary signs if it has any. The single characters are
- * framed[first] .. framed[last - 1]: a boundary sign alone is no n-gram. */
+ * framed[first] .. framed[last - 1]: a boundary marker alone is not an n-gram. */
 static int32_t *append_piece(const NgramTable *table, const uint64_t *framed, int64_t length, int64_t first,
                              int64_t last, int32_t *rows) {
     const uint64_t modulus = table->bucket_count - 1, inverse = UINT64_MAX / modulus;

@@ -19,9 +19,9 @@
  * (vectors.h), so that each step takes two divisions.
  *
  * Layout. A block is LANES units of one direction. The columns of a block are its gates side by side: column
- * (block * gates + gate) * LANES + lane. A block's gates thus meet in registers, where the step is finished.
+ * (block * gates + gate) * LANES + lane. All gates of a block are thus in registers when the step is computed.
  *
- * Tiles. Texts are sorted by falling length and processed in tiles of TILE texts whose states fit the cache. The texts
+ * Tiles. Texts are sorted by decreasing length and processed in tiles of TILE texts whose states fit the cache. The texts
  * of a tile that have ended are always its last ones, so a step simply processes fewer texts.
  */
 #include "constants.h"
@@ -121,7 +121,7 @@ INLINE void recurrent_product(const uint8_t *states, int32_t units, const int8_t
 }
 
 /* Instances that are not inlined: within their callers the compiler would run out of registers, and accumulators in
- * memory make a step half as slow again. */
+ * memory make a step 50 % slower. */
 #define RECURRENT_PRODUCT(name, rows, gates)                                                                        \
     static __attribute__((noinline)) void name(const uint8_t *states, int32_t units, const int8_t *weights,         \
                                                const int32_t *zero_point, I32 sums[MAX_ROWS][4]) {                  \
@@ -269,7 +269,7 @@ static void mean_projection(const Recurrent *net, const int32_t *words, int32_t 
     }
 }
 
-/* Indices of the texts by falling length: a counting sort. starts [max_length + 1] is working memory. */
+/* Indices of the texts by decreasing length: a counting sort. starts [max_length + 1] is working memory. */
 static void sort_by_length(const int32_t *lengths, int64_t texts, int32_t max_length, int64_t *starts, int64_t *order) {
     memset(starts, 0, sizeof(int64_t) * (max_length + 1));
     for (int64_t i = 0; i < texts; i++) starts[max_length - lengths[i]]++;

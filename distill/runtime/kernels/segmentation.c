@@ -49,8 +49,8 @@ static void find_best_route(const Lexicon *lexicon, const Segmentation *text, in
     }
 }
 
-/* Append neighbouring words of one character each. If there are several, and together they are no word of the
- * dictionary, the hidden Markov model segments them. */
+/* Append neighbouring words of one character each. If there are several, and together they do not form a
+ * dictionary word, the hidden Markov model segments them. */
 static void append_singles(const Lexicon *lexicon, Segmentation *text, int64_t begin, int64_t end) {
     const Trie *trie = &lexicon->trie;
     const int is_word = end - begin > 1 && trie->nodes[find_word(trie, text->chars, begin, end)].entry & SCORE_MASK;

@@ -1,4 +1,4 @@
-/* A whole student, from texts to logits in one call, outside Python's lock:
+/* A whole student, from texts to logits in one call, without holding Python's GIL:
  *
  *   ids = encode(segment(text)),  pooled = network(ids),
  *   logits = classifier(hidden(pooled)) + mean over the text's n-grams of ngram_logits[row]

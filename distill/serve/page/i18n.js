@@ -72,8 +72,8 @@ export const TEXTS = {
     student: "Student",
     teacher: "Teacher",
     no_teacher:
-      "There is no teacher. It needs the teacher's folder in the run, and PyTorch; start the service with --with_teacher yes.",
-    teacher_late: "The teacher did not answer in time. It is loaded on first use; try again in a moment.",
+      "No teacher is available. It needs a trained teacher in the run's folder, and PyTorch; restart the service with --with_teacher yes.",
+    teacher_late: "The teacher did not respond in time. It is loaded on first use; try again in a moment.",
     rest: "{count} others",
     words: "Influence of each word",
     meaning: "By how many percentage points the student's probability of “{label}” changes without each word.",
