@@ -73,9 +73,11 @@ def run_ours(task: Task) -> dict[str, float]:
     """Train for one epoch and label dev with this program."""
     train, dev, settings = task.train, task.dev, task.settings
     torch.manual_seed(task.seed)
-    model, pieces = teacher.build(resolve(settings.model).source, settings, task.classes)
+    model, tokenizer = teacher.build(resolve(settings.model).source, settings, task.classes)
     dev_sample = dev[:1]  # fit evaluates on dev and the Trainer does not; both keep the last weights
-    with teacher.used_rows(model, *(pieces.encode([e.text for e in split]) for split in (train, dev_sample))) as inputs:
+    with teacher.used_rows(
+        model, *(tokenizer.encode([e.text for e in split]) for split in (train, dev_sample))
+    ) as inputs:
         job = TrainingJob(
             Split(inputs[0], labels_of(train)),
             Split(inputs[1], labels_of(dev_sample)),
@@ -88,7 +90,7 @@ def run_ours(task: Task) -> dict[str, float]:
         fit(model, model.parameter_groups(settings), job)
         seconds = time.perf_counter() - started
     started = time.perf_counter()
-    logits = predict_logits(model, pieces.encode([example.text for example in dev]))
+    logits = predict_logits(model, tokenizer.encode([example.text for example in dev]))
     labelling = time.perf_counter() - started
     return figures(seconds, labelling, logits, task)
 
@@ -99,7 +101,7 @@ def run_trainer(task: Task, *, our_settings: bool) -> dict[str, float]:
 
     settings = task.settings
     torch.manual_seed(task.seed)
-    model, pieces = teacher.build(resolve(settings.model).source, settings, task.classes)
+    model, tokenizer = teacher.build(resolve(settings.model).source, settings, task.classes)
     options: dict[str, Any] = {}
     optimizer = None
     if our_settings:
@@ -111,8 +113,8 @@ def run_trainer(task: Task, *, our_settings: bool) -> dict[str, float]:
         optimizer = torch.optim.AdamW(model.parameter_groups(settings), weight_decay=WEIGHT_DECAY, fused=True)
 
     def rows(split: list[Example]) -> list[dict[str, Any]]:
-        encoded = pieces.tokenizer(
-            [pieces.prefix + e.text for e in split], truncation=True, max_length=pieces.max_length
+        encoded = tokenizer.tokenizer(
+            [tokenizer.prefix + e.text for e in split], truncation=True, max_length=tokenizer.max_length
         )
         return [
             {"input_ids": ids, "attention_mask": mask, "labels": example.label}
@@ -133,7 +135,7 @@ def run_trainer(task: Task, *, our_settings: bool) -> dict[str, float]:
         trainer = Trainer(
             ForTrainer(model, settings.label_smoothing),
             arguments,
-            DataCollatorWithPadding(pieces.tokenizer),
+            DataCollatorWithPadding(tokenizer.tokenizer),
             rows(task.train),  # type: ignore[arg-type]
             optimizers=(optimizer, None),
         )

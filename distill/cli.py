@@ -135,11 +135,11 @@ def _function(mode: Mode) -> Callable[[Settings], list[Path]]:
         return function
     from distill import commands
 
-    return commands.run
+    return commands.run_mode
 
 
 def _stream(mode: Mode) -> TextIO:
-    return sys.stderr if mode.answers_on_stdout else sys.stdout
+    return sys.stderr if mode.results_on_stdout else sys.stdout
 
 
 def _log_as(mode: Mode) -> None:

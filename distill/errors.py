@@ -45,11 +45,11 @@ def require_texts(texts: Iterable[object]) -> None:
         raise UserError("texts must be a list of strings", None, 'predict(["…", "…"])')
 
 
-def join_faults(faults: list[str], limit: int = 5) -> str:
-    """Join several faults into one line: the first ``limit``, and how many more there are."""
-    shown = "; ".join(faults[:limit])
-    hidden = len(faults) - limit
-    return f"{shown}; and {hidden} more like it" if hidden > 0 else shown
+def join_problems(problems: list[str], limit: int = 5) -> str:
+    """Join several problems into one line: the first ``limit``, and how many more there are."""
+    shown = "; ".join(problems[:limit])
+    hidden = len(problems) - limit
+    return f"{shown}; and {hidden} more" if hidden > 0 else shown
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -15,15 +15,15 @@ from distill.config import MODES  # noqa: E402
 from distill.config.argparse import parser  # noqa: E402
 from distill.runtime import schema  # noqa: E402
 
-MARKED = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def with_tables(page: str) -> str:
     """The page with its tables replaced by current ones."""
-    of_command, *sections = parser()._action_groups[1:]  # the first is argparse's own, and empty
+    command_flags, *sections = parser()._action_groups[1:]  # the first is argparse's own, and empty
     tables = {
         "modes": _modes(),
-        "command": _flags(of_command),
+        "command": _flags(command_flags),
         "flags": "\n\n".join(map(_section, sections)),
         "arrays": _arrays(),
     }

@@ -24,13 +24,13 @@ TINY = BertConfig(vocab_size=21_128, hidden_size=8, num_hidden_layers=1, num_att
 @pytest.fixture
 def quick_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the mode quick: a tiny bert-base stand-in, few texts and rounds, no child processes, no fastText."""
-    all_makers = candidates.makers
+    all_factories = candidates.candidate_factories
 
-    def makers(bench: candidates.Bench) -> Iterator[tuple[str, candidates.Maker]]:
-        for name, make in all_makers(bench):
+    def candidate_factories(bench: candidates.Bench) -> Iterator[tuple[str, candidates.CandidateFactory]]:
+        for name, make in all_factories(bench):
             yield name, lambda make=make: dataclasses.replace(make(), effort=QUICK)
 
-    monkeypatch.setattr(benchmark_table, "makers", makers)
+    monkeypatch.setattr(benchmark_table, "candidate_factories", candidate_factories)
     monkeypatch.setattr(candidates, "bert_base", lambda: bert_base_module.bert_base(Path("nowhere"), TINY))
     monkeypatch.setattr(timing, "interleaved_rounds", partial(interleaved_rounds, min_seconds=0))
     monkeypatch.setattr(timing, "fresh_process", lambda code, arguments, texts: ProcessCost(0.5, len(texts)))

@@ -76,7 +76,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(settings: Settings) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("distill.commands.run", broken)
+    monkeypatch.setattr("distill.commands.run_mode", broken)
     with pytest.raises(ZeroDivisionError):
         main([])
 
@@ -135,7 +135,7 @@ def test_save_config_and_config(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def replace_command(monkeypatch: pytest.MonkeyPatch, mode: str, function: Callable[[Settings], list[Path]]) -> None:
     """Replace the function that runs a mode."""
     entry = MODES[mode]
-    monkeypatch.setattr("distill.commands.run" if entry.takes_run else entry.function.replace(":", "."), function)
+    monkeypatch.setattr("distill.commands.run_mode" if entry.takes_run else entry.function.replace(":", "."), function)
 
 
 def printing(path: Path) -> Callable[[Settings], list[Path]]:

@@ -1,4 +1,4 @@
-"""The modes that work on a run's data and models; :func:`run` starts the one that the settings name."""
+"""The modes that work on a run's data and models; :func:`run_mode` starts the one that the settings name."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from distill.config import MODES, Settings
 from distill.training import defaults, distributed
 
 
-def run(settings: Settings) -> list[Path]:
+def run_mode(settings: Settings) -> list[Path]:
     """Run the mode of ``--mode``; return the files and folders that it wrote or that were up to date.
 
     In a launch of several processes all of them do the mode's shared part. Then the first process alone runs the mode,
     and finds that part done.
     """
-    mode, opened = MODES[settings.run.mode], Run(settings)
-    prepare(opened)
-    written = [opened.write_config()] if distributed.is_main_process() and mode.trains else []
+    mode, run = MODES[settings.run.mode], Run(settings)
+    prepare(run)
+    written = [run.write_config()] if distributed.is_main_process() and mode.trains else []
     if distributed.is_multi_process():
         distributed.init_process_group()
-        if mode.shared:
-            resolve_name(mode.shared)(opened)
+        if mode.all_processes:
+            resolve_name(mode.all_processes)(run)
         distributed.destroy_process_group()
-    return [*written, *resolve_name(mode.function)(opened)] if distributed.is_main_process() else []
+    return [*written, *resolve_name(mode.function)(run)] if distributed.is_main_process() else []
 
 
 def with_chosen_settings(settings: Settings) -> Settings:
@@ -33,13 +33,13 @@ def with_chosen_settings(settings: Settings) -> Settings:
 
     The student's epochs are chosen too, unless texts are added, whose number is known only after reading them.
     """
-    opened = Run(settings)
-    prepare(opened)
+    run = Run(settings)
+    prepare(run)
     has_teacher = not settings.objective.is_alone
-    transfer = opened.transfer_settings if has_teacher else settings.transfer
-    student = opened.student_settings(has_teacher=has_teacher)
+    transfer = run.transfer_settings if has_teacher else settings.transfer
+    student = run.student_settings(has_teacher=has_teacher)
     if not settings.transfer.unlabeled and not settings.transfer.augment:
         general = transfer.general_words + transfer.general_sentences if has_teacher else 0
-        epochs = defaults.student_epochs(student, len(opened.data.train) + general, general)
+        epochs = defaults.student_epochs(student, len(run.data.train) + general, general)
         student = dataclasses.replace(student, epochs=epochs)
-    return dataclasses.replace(settings, teacher=opened.teacher_settings, transfer=transfer, student=student)
+    return dataclasses.replace(settings, teacher=run.teacher_settings, transfer=transfer, student=student)

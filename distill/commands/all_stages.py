@@ -33,5 +33,6 @@ def prepare_teachers(run: Run) -> None:
 
 def _teacher(run: Run) -> list[Path]:
     """Train the run's own teachers, unless ``--teacher`` names others."""
-    _ = run.extra  # read the texts without labels first: an error in them should show before hours of training
+    # read the texts without labels first: an error in them should show before hours of training
+    _ = run.unlabelled_and_augmented
     return [] if run.settings.transfer.teacher else train_teacher(run)

@@ -11,8 +11,8 @@ from typing import Any
 from distill.commands.distillation import choose_linear_weight
 from distill.commands.evaluate_comparison import Entry, evaluate_comparison, transfer_name
 from distill.commands.experiment import Run, row_folders
-from distill.commands.held_out_class import class_left_out, without_class
 from distill.commands.label import label
+from distill.commands.left_out_class import class_left_out, train_without_class
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import cache_outputs, teacher_folders
 from distill.commands.train_student import train_seeds
@@ -28,22 +28,24 @@ def compare(run: Run) -> list[Path]:
 
     All settings and texts are read first, so that an error in them shows before hours of training.
     """
-    students, objectives, left_out, _ = _students(run), _objectives(run), class_left_out(run), run.extra
+    students, objectives, left_out = _students(run), _objectives(run), class_left_out(run)
+    _ = run.unlabelled_and_augmented
     files = [] if run.settings.transfer.teacher else train_teacher(run)
     files += label(run)
     entries = _entries(run, students, objectives)
     for number, entry in enumerate(entries, 1):
         log.info("compare, row %d of %d: %s", number, len(entries), entry.name)
         train_seeds(run, entry.spec, entry.folders)
-    held_out_class = [] if left_out is None else without_class(run, left_out, entries[0].spec.student)
-    text, written = evaluate_comparison(run, entries, held_out_class)
+    left_out_class = [] if left_out is None else train_without_class(run, left_out, entries[0].spec.student)
+    text, written = evaluate_comparison(run, entries, left_out_class)
     log.info("\n%s", text)
     return files + written
 
 
 def prepare_teachers(run: Run) -> None:
     """Train the teachers and cache the outputs that the objectives need: the part that several processes share."""
-    _ = run.extra  # read the texts without labels first: an error in them should show before hours of training
+    # read the texts without labels first: an error in them should show before hours of training
+    _ = run.unlabelled_and_augmented
     if not run.settings.transfer.teacher:
         train_teacher(run)
     cache_outputs(run, run.settings.compare.objectives)
@@ -110,7 +112,7 @@ class _Rows:
             teachers = self.teachers[:1] if objective.needs_teacher else ()
             self._add(student, objective.objective, objective, base, teachers=teachers)
         self._add_all_teachers(student, self.objectives[0].objective, base)
-        if self.run.extra:
+        if self.run.unlabelled_and_augmented:
             self._add_extra_texts(student, general)
 
     def _add_extra_texts(self, student: str, general: int) -> None:
@@ -120,8 +122,15 @@ class _Rows:
         name = "alone, as many steps" + f" as {transfer}" * bool(general)
         base = self._add(student, name, self.alone, budget=texts, general_budget=general)
         name = f"{first.objective}, {transfer}"
-        self._add(student, name, first, base, teachers=self.teachers[:1], extra=self.run.extra)
-        self._add_all_teachers(student, name, base, extra=self.run.extra)
+        self._add(
+            student,
+            name,
+            first,
+            base,
+            teachers=self.teachers[:1],
+            unlabelled_and_augmented=self.run.unlabelled_and_augmented,
+        )
+        self._add_all_teachers(student, name, base, unlabelled_and_augmented=self.run.unlabelled_and_augmented)
 
     def _add_all_teachers(self, student: str, name: str, base: str, **spec: Any) -> None:
         """Add the row of the first objective with all teachers, if there are several."""

@@ -53,11 +53,11 @@ def teacher_warning(run: Run, teachers: Sequence[Path]) -> str:
     Returns a warning if they are significantly worse, otherwise ``""``. The warning is repeated when the command ends.
     """
     gold = labels_of(run.data.dev).numpy()
-    right = teacher_logits(run, teachers, run.data.dev).argmax(1).numpy() == gold
-    if not is_below(right, run.linear.dev_right):
+    correct = teacher_logits(run, teachers, run.data.dev).argmax(1).numpy() == gold
+    if not is_below(correct, run.linear.dev_correct):
         return ""
     warning = (
-        f"The teacher is worse than a linear model: dev accuracy {right.mean():.4f}, "
+        f"The teacher is worse than a linear model: dev accuracy {correct.mean():.4f}, "
         f"LinearSVC {run.linear.dev_accuracy:.4f}. "
         "Train it longer (--teacher_epochs 10), use another one (--teacher_model), or use LinearSVC."
     )

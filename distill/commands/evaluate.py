@@ -54,7 +54,7 @@ def test(run: Run) -> list[Path]:
             if kind not in {name for name, _ in folders}
         ],
         comparison=_comparison(run),
-        doubts=run.folder.label_noise.name if run.folder.label_noise.is_file() else "",
+        label_noise_file=run.folder.label_noise.name if run.folder.label_noise.is_file() else "",
     )
     text, files = write(report, run.folder.report)
     log.info("\n%s", text)

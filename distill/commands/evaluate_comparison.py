@@ -19,7 +19,7 @@ from distill.evaluation import timing
 from distill.evaluation.metrics import expected_calibration_error, softmax
 from distill.evaluation.timing import Predict
 from distill.models.text_classifier import TextClassifier, load_student
-from distill.reporting.comparison import LINEAR, TEACHER, Comparison, HeldOutClassRow, ModelResult, write
+from distill.reporting.comparison import LINEAR, TEACHER, Comparison, LeftOutClassRow, ModelResult, write
 
 CPU = torch.device("cpu")  # everything is timed on it
 LINEAR_NAME = "LinearSVC"
@@ -53,12 +53,12 @@ def transfer_name(run: Run) -> str:
 
 
 def evaluate_comparison(
-    run: Run, entries: Sequence[Entry], held_out_class: Sequence[HeldOutClassRow]
+    run: Run, entries: Sequence[Entry], left_out_class: Sequence[LeftOutClassRow]
 ) -> tuple[str, list[Path]]:
     """Evaluate every model on test and write the comparison; returns its text for a terminal and its files."""
     models = _Models(run, entries)
     results = [*models.teacher_rows(), models.linear_row(), *(models.student_row(entry) for entry in entries)]
-    return write(Comparison(models.context, results, held_out_class), run.folder.compare)
+    return write(Comparison(models.context, results, left_out_class), run.folder.compare)
 
 
 class _Models:
@@ -148,7 +148,7 @@ class _Models:
             name=entry.name,
             objective=entry.objective,
             student=entry.spec.student.architecture,
-            transfer=transfer_name(self.run) if entry.spec.extra else TRAIN,
+            transfer=transfer_name(self.run) if entry.spec.unlabelled_and_augmented else TRAIN,
             teachers=teachers,
             predicted=logits.argmax(2),
             calibration_error=(float(before), float(after)),

@@ -88,8 +88,8 @@ class Run:
         return tuple(examples)
 
     @functools.cached_property
-    def extra(self) -> tuple[Example, ...]:
-        """The texts without labels: those of --unlabeled, and the altered copies of train texts."""
+    def unlabelled_and_augmented(self) -> tuple[Example, ...]:
+        """The texts without labels: those of --unlabeled, and the augmented copies of train texts."""
         settings, data = self.settings.transfer, self.data
         if not settings.augment:
             return self.unlabelled
@@ -114,8 +114,8 @@ class Run:
 
     @property
     def transfer_set(self) -> tuple[Example, ...]:
-        """The texts that teachers label: train first, then the unlabelled texts and the altered copies."""
-        return (*self.data.train, *self.extra)
+        """The texts that teachers label: train first, then the unlabelled texts and the augmented copies."""
+        return (*self.data.train, *self.unlabelled_and_augmented)
 
     @functools.cached_property
     def segmenter(self) -> Segmenter:
@@ -139,7 +139,9 @@ class Run:
     def teacher_settings(self) -> TeacherSettings:
         """The teacher's settings."""
         settings = self.settings.teacher
-        return defaults.teacher_settings(settings, self.data, len(self.extra) if settings.taught_by else 0)
+        return defaults.teacher_settings(
+            settings, self.data, len(self.unlabelled_and_augmented) if settings.taught_by else 0
+        )
 
     def student_settings(self, architecture: str = "", *, has_teacher: bool) -> StudentSettings:
         """A student's settings; they depend on its network and on whether it has a teacher."""
@@ -158,7 +160,7 @@ class Run:
         """The teacher's pretrained weights."""
         with distributed.main_process_first():  # the first process unpacks bundled weights into a checkpoint
             pretrained = resolve(self.settings.teacher.model)
-        log.info("teacher's weights: %s, %s", pretrained.source, pretrained.why)
+        log.info("teacher's weights: %s, %s", pretrained.source, pretrained.reason)
         return pretrained
 
     def vectors(self, name: str) -> VectorReader | None:
@@ -168,7 +170,7 @@ class Run:
         name = name.removeprefix(f"{defaults.FROM_TEACHER}+")
         if name not in self._vector_readers:
             file = find_vectors(name)
-            log.info("word vectors: %s, %s", file.path.name, file.why)
+            log.info("word vectors: %s, %s", file.path.name, file.reason)
             self._vector_readers[name] = VectorReader(file.path)
         return self._vector_readers[name]
 
@@ -209,11 +211,11 @@ class Run:
 
     # Folders of models
 
-    def watch(self, folder: Path) -> Callable[[Evaluation], None]:
+    def evaluation_callback(self, folder: Path) -> Callable[[Evaluation], None]:
         """The function to call with every evaluation of the model that is saved to ``folder``."""
         name = str(folder.relative_to(self.folder.root))
-        watched = self.settings.run.tensorboard and distributed.is_main_process()
-        return tensorboard.evaluation_writer(self.folder.tensorboard / name) if watched else ignore_evaluation
+        is_enabled = self.settings.run.tensorboard and distributed.is_main_process()
+        return tensorboard.evaluation_writer(self.folder.tensorboard / name) if is_enabled else ignore_evaluation
 
     def is_current(self, folder: Path, provenance: dict[str, Any]) -> bool:
         """Whether a model was made from exactly this data and these settings; logs the answer."""

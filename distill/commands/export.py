@@ -55,11 +55,13 @@ def _bundle(run: Run, student: Path) -> Path:
 def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
     """If some words did not fit into the bundle, log the dev accuracy with and without them."""
     model, count = load_student(student, run.segmenter), len(read_bundle(bundle).arrays["words"])
-    words: Any = model.tokenizer
-    vocabulary = words.vocabulary.words
+    tokenizer: Any = model.tokenizer
+    vocabulary = tokenizer.vocabulary.words
     if count == len(vocabulary):
         return
-    pruned = dataclasses.replace(model, tokenizer=dataclasses.replace(words, vocabulary=Vocabulary(vocabulary[:count])))
+    pruned = dataclasses.replace(
+        model, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[:count]))
+    )
     texts, gold = [example.text for example in run.data.dev], labels_of(run.data.dev)
     accuracies = [float((one.logits(texts).argmax(1) == gold).double().mean()) for one in (pruned, model)]
     size = f"{run.settings.export.max_mb:g} MB (--max_mb)"

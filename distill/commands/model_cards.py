@@ -32,14 +32,14 @@ def teacher_card(run: Run, train_texts: int) -> Card:
 
 def student_card(run: Run, spec: StudentSpec) -> Card:
     """The card of a student."""
-    extra, general = len(spec.extra), len(spec.general)
-    train = len(spec.texts(run)) - extra - general
+    unlabelled, general = len(spec.unlabelled_and_augmented), len(spec.general)
+    train = len(spec.texts(run)) - unlabelled - general
     return Card(
         kind=DISTILLED,
         network=spec.student.architecture,
         labels=run.data.labels,
         data=run.settings.data.name or EMBEDDED_DATA,
-        texts={"train": train, "without labels": extra, "general": general, "dev": len(run.data.dev)},
+        texts={"train": train, "without labels": unlabelled, "general": general, "dev": len(run.data.dev)},
         objective="+".join(f"{term}:{weight:g}" for term, weight in spec.objective.weights.items() if weight),
         taught_by=(*(card_of(folder).network for folder in spec.teachers), *[LINEAR] * bool(spec.linear_weight)),
     )

@@ -24,7 +24,7 @@ class StudentSpec:
         student: the network and its training, with every number chosen.
         objective: the terms of the loss.
         teachers: folders of the teachers; empty for a student that learns from the labels alone.
-        extra: texts without labels: the user's own, and altered copies of train texts.
+        unlabelled_and_augmented: texts without labels: the user's own, and augmented copies of train texts.
         general: words and sentences of general Chinese, not of the task, that the teacher labels.
         budget: number of texts of the student that this one is compared with, so that both are trained for the same
             number of steps; 0: the number of its own texts.
@@ -36,7 +36,7 @@ class StudentSpec:
     student: StudentSettings
     objective: ObjectiveSettings
     teachers: tuple[Path, ...] = ()
-    extra: tuple[Example, ...] = ()
+    unlabelled_and_augmented: tuple[Example, ...] = ()
     general: tuple[Example, ...] = ()
     budget: int = 0
     general_budget: int = 0
@@ -46,7 +46,7 @@ class StudentSpec:
     def texts(self, run: Run) -> tuple[Example, ...]:
         """All training texts: train first, the general texts last."""
         train = (example for example in run.data.train if example.label != self.left_out)
-        return (*train, *self.extra, *self.general)
+        return (*train, *self.unlabelled_and_augmented, *self.general)
 
     @property
     def from_teacher(self) -> bool:
@@ -74,7 +74,7 @@ class StudentSpec:
             "segmenter": run.segmenter.identity,
             "teacher": [model_fingerprints(folder) for folder in self.teachers] or None,
             "linear weight": self.linear_weight or None,
-            "extra texts": fingerprint_examples(self.extra),
+            "extra texts": fingerprint_examples(self.unlabelled_and_augmented),
             "general texts": fingerprint_examples(self.general),
             "general share": run.transfer_settings.general_share if self.general else None,
             "epochs": self.epochs(len(self.texts(run))),

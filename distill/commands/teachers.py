@@ -107,12 +107,12 @@ def logits_and_vectors(run: Run, folder: Path, examples: Sequence[Example]) -> t
     The logits are also added to the cache of logits, so that they are not computed a second time.
     """
 
-    def open_asker() -> TeacherFunction:
+    def load_teacher_function() -> TeacherFunction:
         return open_teacher(run, folder).logits_and_vectors
 
     provenance = _logits_provenance(run, folder)
     path = run.folder.teacher_cache(folder, "logits+vectors")
-    rows = TeacherCache(path, provenance, open_asker, "teacher logits and vectors").outputs(examples).float()
+    rows = TeacherCache(path, provenance, load_teacher_function, "teacher logits and vectors").outputs(examples).float()
     classes = len(run.data.labels)
     _logits_cache(run, folder).add(examples, rows[:, :classes])
     return rows[:, :classes], rows[:, classes:]
@@ -144,17 +144,21 @@ def model_fingerprints(folder: Path) -> dict[str, str]:
 
 
 def _logits_cache(run: Run, folder: Path) -> TeacherCache:
-    def open_asker() -> TeacherFunction:
+    def load_teacher_function() -> TeacherFunction:
         return open_teacher(run, folder).logits
 
-    return TeacherCache(run.folder.teacher_cache(folder, "logits"), _logits_provenance(run, folder), open_asker)
+    return TeacherCache(
+        run.folder.teacher_cache(folder, "logits"), _logits_provenance(run, folder), load_teacher_function
+    )
 
 
 def _layers_cache(run: Run, folder: Path) -> TeacherCache:
-    def open_asker() -> TeacherFunction:
+    def load_teacher_function() -> TeacherFunction:
         return load(folder, run.segmenter).vectors
 
-    return TeacherCache(run.folder.teacher_cache(folder, "vectors"), _provenance(folder), open_asker, "teacher vectors")
+    return TeacherCache(
+        run.folder.teacher_cache(folder, "vectors"), _provenance(folder), load_teacher_function, "teacher vectors"
+    )
 
 
 def _provenance(folder: Path) -> dict[str, str]:

@@ -59,7 +59,7 @@ def spec_of(run: Run, alone: bool = False) -> StudentSpec:
         run.student_settings(has_teacher=bool(teachers)),
         objective,
         teachers,
-        extra=() if objective.is_alone else run.extra,
+        unlabelled_and_augmented=() if objective.is_alone else run.unlabelled_and_augmented,
         general=run.general if teachers else (),
         linear_weight=choose_linear_weight(run, teachers),
     )
@@ -138,7 +138,9 @@ class _StudentTrainer:
         groups = parameter_groups(model, self.spec.student)
         projections = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
         groups += [{"params": projections, "lr": self.spec.student.learning_rate}] if projections else []
-        job = TrainingJob(self.train, self.dev, distillation, schedule, seed, name, self.run.watch(folder))
+        job = TrainingJob(
+            self.train, self.dev, distillation, schedule, seed, name, self.run.evaluation_callback(folder)
+        )
         evaluations = fit(model, groups, job)
         student = model.for_inference()
         dev_logits = predict_logits(student, self.dev.inputs).numpy()
@@ -180,7 +182,7 @@ def _word_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[
     settings = spec.student
     dictionary = run.segmenter.frequent_words(settings.dictionary) if spec.from_teacher else ()
     vocabulary = build_vocabulary(run.segmented(texts), settings.min_count, dictionary)
-    words = WordTokenizer(vocabulary, settings.max_length, ngram_buckets(settings), run.segmenter)
+    tokenizer = WordTokenizer(vocabulary, settings.max_length, ngram_buckets(settings), run.segmenter)
     vectors = _vectors(run, spec, vocabulary)
 
     def build(seed: int, train: PackedIds) -> Student:
@@ -188,9 +190,9 @@ def _word_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[
         return build_student(settings, vectors(seed), vocabulary.words, len(run.data.labels), train)
 
     def encode(examples: Sequence[Example]) -> PackedIds:
-        return words.encode_segmented(run.segmented(examples), [example.text for example in examples])
+        return tokenizer.encode_segmented(run.segmented(examples), [example.text for example in examples])
 
-    return build, encode, words
+    return build, encode, tokenizer
 
 
 def _vectors(run: Run, spec: StudentSpec, vocabulary: Vocabulary) -> Callable[[int], Rows]:

@@ -31,7 +31,7 @@ from distill.training.trainer import Evaluation, Schedule, Split, TrainingJob, f
 EVALUATIONS_PER_EPOCH = 2
 RECORDED_SEPARATELY = ("model", "pretrain", "taught_by")  # the record holds fingerprints instead of these settings
 LABELS_AND_LOGITS = {"labels": 1.0, "soft": 1.0}  # weights of the terms when other teachers teach this one
-LONGER = 2  # factor for the epochs of a teacher that a linear model beats
+EPOCH_FACTOR = 2  # factor for the epochs of a teacher that a linear model beats
 
 
 def train_teacher(run: Run) -> list[Path]:
@@ -40,27 +40,27 @@ def train_teacher(run: Run) -> list[Path]:
 
 
 def _train_one(run: Run, index: int) -> list[Path]:
-    job = _Job(run, run.settings.run.seed + index, run.folder.model(TEACHER, index))
-    provenance = job.provenance()
-    if not run.is_current(job.folder, provenance):
-        trained = job.train(run.teacher_settings)
+    trainer = _TeacherTrainer(run, run.settings.run.seed + index, run.folder.model(TEACHER, index))
+    provenance = trainer.provenance()
+    if not run.is_current(trainer.folder, provenance):
+        trained = trainer.train(run.teacher_settings)
         if run.settings.teacher.epochs == FROM_DATA and _is_worse_than_linear(run, trained):
-            trained = max(trained, job.train_longer(trained), key=lambda one: one.right.mean())
+            trained = max(trained, trainer.train_longer(trained), key=lambda candidate: candidate.correct.mean())
         save_model(
-            job.folder.name,
-            job.folder,
-            lambda temporary: teacher.save_teacher(temporary, trained.model, trained.pieces, run.data.labels),
+            trainer.folder.name,
+            trainer.folder,
+            lambda temporary: teacher.save_teacher(temporary, trained.model, trained.tokenizer, run.data.labels),
             trained.evaluations,
             provenance,
-            dev_accuracy=float(trained.right.mean()),
+            dev_accuracy=float(trained.correct.mean()),
             card=teacher_card(run, trained.texts),
         )
-    return [*run.pretrained.written, job.folder]
+    return [*run.pretrained.written, trainer.folder]
 
 
 def _is_worse_than_linear(run: Run, trained: _Trained) -> bool:
     """Whether the linear model is better on dev; the first of several processes decides for all."""
-    below = torch.tensor([is_below(trained.right, run.linear.dev_right)])
+    below = torch.tensor([is_below(trained.correct, run.linear.dev_correct)])
     return bool(distributed.broadcast_from_main(below.long()).item())
 
 
@@ -69,19 +69,19 @@ class _Trained:
     """A trained teacher, the number of texts it was trained on, and which dev texts (texts,) it gets right."""
 
     model: teacher.Teacher
-    pieces: teacher.WordpieceTokenizer
+    tokenizer: teacher.WordpieceTokenizer
     evaluations: Sequence[Evaluation]
     texts: int
-    right: NDArray[np.bool_]
+    correct: NDArray[np.bool_]
 
 
-class _Job:
+class _TeacherTrainer:
     """The training of one teacher: its seed, its folder, and the teachers that teach it."""
 
     def __init__(self, run: Run, seed: int, folder: Path) -> None:
         self.run, self.seed, self.folder = run, seed, folder
-        teachers = [Path(one) for one in run.settings.teacher.taught_by]
-        if folder.resolve() in {one.resolve() for one in teachers}:
+        teachers = [Path(name) for name in run.settings.teacher.taught_by]
+        if folder.resolve() in {path.resolve() for path in teachers}:
             what = "a teacher cannot teach itself: the run would overwrite it"
             raise UserError(what, folder, "choose another folder with --run")
         self.taught_by = checked_teachers(run, teachers, "--teacher_taught_by")
@@ -89,15 +89,15 @@ class _Job:
     def provenance(self) -> dict[str, Any]:
         """The record of what the teacher is made from."""
         settings = self.run.teacher_settings
-        uses_extra = settings.pretrain or settings.taught_by
+        uses_unlabelled = settings.pretrain or settings.taught_by
         recorded = dataclasses.asdict(settings).items()
         return {
             "data": self.run.data.fingerprint,
             "pretrained weights": self.run.pretrained.fingerprint,
             "settings": {key: value for key, value in recorded if key not in RECORDED_SEPARATELY},
             "epochs of masked word pieces": settings.pretrain or None,
-            "teacher": [model_fingerprints(one) for one in self.taught_by] or None,
-            "extra texts": fingerprint_examples(self.run.extra) if uses_extra else None,
+            "teacher": [model_fingerprints(path) for path in self.taught_by] or None,
+            "extra texts": fingerprint_examples(self.run.unlabelled_and_augmented) if uses_unlabelled else None,
             "seed": self.seed,
         }
 
@@ -105,17 +105,17 @@ class _Job:
         """Train from the pretrained weights."""
         run = self.run
         torch.manual_seed(self.seed)
-        model, pieces = teacher.build(run.pretrained.source, settings, len(run.data.labels))
+        model, tokenizer = teacher.build(run.pretrained.source, settings, len(run.data.labels))
         if settings.pretrain:
             texts = [example.text for example in (*run.data.train, *run.unlabelled)]
-            masked_language.pretrain(model, pieces, texts, settings, self.seed)
+            masked_language.pretrain(model, tokenizer, texts, settings, self.seed)
         splits = self._train_texts(), run.data.dev
-        encoded = (pieces.encode([example.text for example in split]) for split in splits)
+        encoded = (tokenizer.encode([example.text for example in split]) for split in splits)
         with teacher.used_rows(model, *encoded) as inputs:
             train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
             evaluations = self._fit(model, settings, train, dev, splits[0])
-            right = predict_logits(model, dev.inputs).argmax(1) == dev.labels
-        return _Trained(model, pieces, evaluations, len(splits[0]), right.numpy())
+            correct = predict_logits(model, dev.inputs).argmax(1) == dev.labels
+        return _Trained(model, tokenizer, evaluations, len(splits[0]), correct.numpy())
 
     def _fit(
         self, model: teacher.Teacher, settings: TeacherSettings, train: Split, dev: Split, texts: Sequence[Example]
@@ -132,18 +132,18 @@ class _Job:
             keep_last=defaults.keeps_last_weights(self.run.data),
         )
         regularisation = Regularisation(settings.r_drop, settings.adversarial)
-        watch = self.run.watch(self.folder)
-        job = TrainingJob(train, dev, objective, schedule, self.seed, self.folder.name, watch, regularisation)
+        callback = self.run.evaluation_callback(self.folder)
+        job = TrainingJob(train, dev, objective, schedule, self.seed, self.folder.name, callback, regularisation)
         return fit(model, model.parameter_groups(settings), job)
 
     def train_longer(self, trained: _Trained) -> _Trained:
         """Train again from the pretrained weights, for more epochs."""
         settings = self.run.teacher_settings
-        settings = dataclasses.replace(settings, epochs=LONGER * settings.epochs)
+        settings = dataclasses.replace(settings, epochs=EPOCH_FACTOR * settings.epochs)
         log.info(
             "%s: dev accuracy %.4f is below LinearSVC's %.4f; trained again, up to %d epochs",
             self.folder.name,
-            trained.right.mean(),
+            trained.correct.mean(),
             self.run.linear.dev_accuracy,
             settings.epochs,
         )
@@ -156,4 +156,4 @@ class _Job:
             _, chosen = stratified_split(train, self.run.settings.run.seed, limit / len(train))
             log.info("teacher: trained on %d of the %d train texts (--teacher_texts)", len(chosen), len(train))
             train = chosen
-        return [*train, *(self.run.extra if self.taught_by else ())]
+        return [*train, *(self.run.unlabelled_and_augmented if self.taught_by else ())]

@@ -99,7 +99,7 @@ class TransferSettings(Checked):
         float(FROM_DATA), "share of an epoch's texts that are such words and sentences", low=0.01, high=0.99
     )
     augment: int = option(
-        0, "number of altered copies of every train text (n_iter in Tang et al. 2019); 0: none", low=0, high=1000
+        0, "number of augmented copies of every train text (n_iter in Tang et al. 2019); 0: none", low=0, high=1000
     )
     mask: float = option(0.1, "probability that a word of a copy is masked", flag="augment_mask", low=0, high=1)
     replace: float = option(

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from distill.errors import UserError, join_faults
+from distill.errors import UserError, join_problems
 
 FROM_DATA = -1  # stands for a number that is chosen later, from the data
 
@@ -58,7 +58,7 @@ class Checked:
             if _is_invalid_text(value):
                 errors.append(f"--{flag_of(field)} is {value!r}, must be UTF-8 text without NUL characters")
         if errors:
-            raise UserError(join_faults(errors), "settings", "python distill.py --help")
+            raise UserError(join_problems(errors), "settings", "python distill.py --help")
 
 
 def _is_invalid_text(value: Any) -> bool:

@@ -60,7 +60,9 @@ class ServeSettings(Checked):
     host: str = option("127.0.0.1", "address to listen on; 0.0.0.0: all addresses of this machine")
     port: int = option(8000, "port to listen on; 0: any free port", low=0, high=65535)
     with_teacher: str = option(
-        "auto", "also show the teacher's answer on the web page; auto: if the run has a teacher", choices=AUTO_YES_NO
+        "auto",
+        "also show the teacher's prediction on the web page; auto: if the run has a teacher",
+        choices=AUTO_YES_NO,
     )
     most_texts: int = option(1024, "maximum number of texts per request", low=1)
     most_characters: int = option(10_000, "maximum number of characters per text", low=1)
@@ -69,7 +71,7 @@ class ServeSettings(Checked):
     )
     most_waiting: int = option(1024, "maximum number of waiting requests; further requests are refused", low=1)
     wait_s: float = option(
-        10.0, "maximum number of seconds that a request waits for its answer", flag="wait", low=0.001, high=3600
+        10.0, "maximum number of seconds that a request waits for its response", flag="wait", low=0.001, high=3600
     )
     stop_s: float = option(
         30.0, "seconds that accepted requests have to finish when the service stops", flag="stop", low=0, high=3600

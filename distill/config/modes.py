@@ -18,12 +18,12 @@ class Mode:
         function: runs the mode; returns the files and folders that it wrote or that were up to date.
         takes_run: whether ``function`` takes a :class:`distill.commands.experiment.Run` (the settings with their data
             and models); otherwise it takes the settings alone. With several processes, only the first one calls it.
-        shared: in a launch of several processes, the part of the work that all of them do together before the first
-            one calls ``function``; takes a ``Run``. Empty: there is none.
+        all_processes: in a launch of several processes, the part of the work that all of them do together before the
+            first one calls ``function``; takes a ``Run``. Empty: there is none.
         trains: whether the mode trains models or labels texts, so that config.json records its settings.
         chooses_settings: whether ``--save_config`` reads the data and writes the numbers that the mode would choose
             for settings at -1.
-        answers_on_stdout: whether standard output is for results alone; messages then go to standard error.
+        results_on_stdout: whether standard output is for results alone; messages then go to standard error.
         requirements: file that installs the mode's packages.
     """
 
@@ -31,10 +31,10 @@ class Mode:
     sections: tuple[str, ...]
     function: str
     takes_run: bool = True
-    shared: str = ""
+    all_processes: str = ""
     trains: bool = False
     chooses_settings: bool = False
-    answers_on_stdout: bool = False
+    results_on_stdout: bool = False
     requirements: str = "requirements.txt"
 
 
@@ -43,7 +43,7 @@ MODES = {
         "runs every stage from the teacher to the report; finished stages are kept",
         ("data", "teacher", "transfer", "student", "objective"),
         "distill.commands.all_stages:run_all_stages",
-        shared="distill.commands.all_stages:prepare_teachers",
+        all_processes="distill.commands.all_stages:prepare_teachers",
         trains=True,
         chooses_settings=True,
     ),
@@ -51,15 +51,15 @@ MODES = {
         "fine-tunes the teacher on the labels and keeps the weights that are best on dev",
         ("data", "teacher"),
         "distill.commands.train_teacher:train_teacher",
-        shared="distill.commands.train_teacher:train_teacher",
+        all_processes="distill.commands.train_teacher:train_teacher",
         trains=True,
         chooses_settings=True,
     ),
     "label": Mode(
-        "computes the teacher's logits for the transfer set; lists the labels that the teacher doubts",
+        "computes the teacher's logits for the transfer set; lists the labels that the teacher contradicts",
         ("data", "transfer"),
         "distill.commands.label:label",
-        shared="distill.commands.teachers:cache_outputs",
+        all_processes="distill.commands.teachers:cache_outputs",
         trains=True,
         chooses_settings=True,
     ),
@@ -67,7 +67,7 @@ MODES = {
         "trains the student to imitate the teacher; with --a 1 --T 0 it learns from the labels alone",
         ("data", "transfer", "student", "objective"),
         "distill.commands.train_student:train_students",
-        shared="distill.commands.teachers:cache_needed_outputs",
+        all_processes="distill.commands.teachers:cache_needed_outputs",
         trains=True,
         chooses_settings=True,
     ),
@@ -80,7 +80,7 @@ MODES = {
         "trains every combination of student, objective and seed; writes one table of test results",
         ("data", "teacher", "transfer", "student", "objective", "compare"),
         "distill.commands.compare:compare",
-        shared="distill.commands.compare:prepare_teachers",
+        all_processes="distill.commands.compare:prepare_teachers",
         trains=True,
         chooses_settings=True,
     ),
@@ -88,7 +88,7 @@ MODES = {
         "searches the student's settings with Optuna, by accuracy on dev",
         ("data", "transfer", "student", "objective", "compare"),
         "distill.commands.tune:tune",
-        shared="distill.commands.teachers:cache_needed_outputs",
+        all_processes="distill.commands.teachers:cache_needed_outputs",
         trains=True,
     ),
     "export": Mode(
@@ -106,7 +106,7 @@ MODES = {
         ("data", "predict"),
         "distill.predict:predict",
         takes_run=False,
-        answers_on_stdout=True,
+        results_on_stdout=True,
         requirements="requirements-serve.txt",
     ),
     "serve": Mode(
@@ -114,7 +114,7 @@ MODES = {
         ("data", "predict", "serve"),
         "distill.serve:serve",
         takes_run=False,
-        answers_on_stdout=True,
+        results_on_stdout=True,
         requirements="requirements-serve.txt",
     ),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import SECTIONS, Settings, flag_of
-from distill.errors import UserError, join_faults
+from distill.errors import UserError, join_problems
 
 Field = dataclasses.Field[Any]
 TYPE_NAMES = {
@@ -45,13 +45,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8; deeply nested lists
         raise UserError(f"invalid TOML: {error}", path, "write lines such as student_epochs = 8") from error
     settings = _by_flag()
-    faults = [
-        f"line {_line_of(name, text)}: {fault}"
+    problems = [
+        f"line {_line_of(name, text)}: {problem}"
         for name, value in given.items()
-        if (fault := _fault(name, value, settings))
+        if (problem := _problem(name, value, settings))
     ]
-    if faults:
-        raise UserError(join_faults(faults), path, "use the names of python distill.py --help, without the dashes")
+    if problems:
+        raise UserError(join_problems(problems), path, "use the names of python distill.py --help, without the dashes")
     return {
         f"{section}.{field.name}": _converted(field, given[name])
         for name, (section, field) in settings.items()
@@ -59,7 +59,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     }
 
 
-def _fault(name: str, value: Any, settings: dict[str, tuple[str, Field]]) -> str:
+def _problem(name: str, value: Any, settings: dict[str, tuple[str, Field]]) -> str:
     """The error in a line, or ""."""
     if isinstance(value, dict):
         return f"{name!r} starts a table; write plain names, without tables and dots"

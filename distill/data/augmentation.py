@@ -1,4 +1,4 @@
-"""Data augmentation of Tang et al. 2019 (arXiv 1903.12136): altered copies of texts, which the teacher labels later."""
+"""Data augmentation of Tang et al. 2019 (arXiv 1903.12136): augmented copies of texts, for the teacher to label."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Unigrams:
 
 
 def augment(texts: Sequence[str], settings: TransferSettings, seed: int, segmenter: Segmenter) -> list[str]:
-    """``settings.augment`` altered copies of every text, in lower case, with ``MASKED`` in place of masked words.
+    """``settings.augment`` augmented copies of every text, in lower case, with ``MASKED`` in place of masked words.
 
     Copies that are unaltered, repeat another copy or equal one of ``texts`` are left out, so there may be fewer. The
     same texts, settings and seed give the same copies.
@@ -65,7 +65,7 @@ def augment(texts: Sequence[str], settings: TransferSettings, seed: int, segment
     unigrams, rng = Unigrams(tagged), random.Random(seed)
     existing = {*texts, *(_join([word for word, _ in text]) for text in tagged)}
     copies: dict[str, None] = {}  # an ordered set
-    for text in with_progress_bar(tagged, "altered copies", len(tagged)):
+    for text in with_progress_bar(tagged, "augmented copies", len(tagged)):
         for _ in range(settings.augment):
             copy = _join(_altered(text, unigrams, settings, rng))
             if copy not in existing:

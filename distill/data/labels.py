@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distill.data.formats.encodings import read_text
 from distill.data.formats.records import Row
-from distill.errors import UserError, join_faults
+from distill.errors import UserError, join_problems
 
 CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")
@@ -99,12 +99,12 @@ def label_indices(labels: Labels, rows: Sequence[Row], path: Path) -> list[int]:
         UserError: rows have unknown labels; the message names them.
     """
     indices = [labels.index(row) for row in rows]
-    faults = [
+    problems = [
         f"{row.location} has unknown label {row.label_name or row.label!r}"
         for row, index in zip(rows, indices, strict=True)
         if index is None
     ]
-    if faults:
+    if problems:
         names = ", ".join(labels.names[:20])
-        raise UserError(join_faults(faults), path, f"use one of the train labels ({names}), or delete these rows")
+        raise UserError(join_problems(problems), path, f"use one of the train labels ({names}), or delete these rows")
     return [index for index in indices if index is not None]

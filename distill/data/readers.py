@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.data.formats import FORMATS, suffix_of
 from distill.data.formats.records import Columns, Row
-from distill.errors import UserError, join_faults
+from distill.errors import UserError, join_problems
 
 
 def read_rows(path: Path, columns: Columns) -> list[Row]:
@@ -19,9 +19,9 @@ def read_rows(path: Path, columns: Columns) -> list[Row]:
     rows = list(stream_rows(path, columns))
     if not rows:
         raise UserError("the file is empty", path, "put at least one row with text and label into it")
-    faults = [f"{row.location} has no {missing}" for row in rows if (missing := _missing(row))]
-    if faults:
-        raise UserError(join_faults(faults), path, "fill or delete these rows")
+    problems = [f"{row.location} has no {missing}" for row in rows if (missing := _missing(row))]
+    if problems:
+        raise UserError(join_problems(problems), path, "fill or delete these rows")
     return rows
 
 

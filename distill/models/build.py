@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from distill.config import STUDENTS, StudentSettings
-from distill.models.char_embedding import ComposedEmbedding
+from distill.models.char_embedding import CharComposedEmbedding
 from distill.models.mutual_learning import MutualStudents
 from distill.models.ngram_embedding import rows_of_buckets
 from distill.models.student import SavedStudent, Student
@@ -81,7 +81,7 @@ def build_student(
         **network.config_options(settings),
     )
     student = network(config)
-    student.embedding = ComposedEmbedding(rows, words)
+    student.embedding = CharComposedEmbedding(rows, words)
     if student.ngrams is not None and row_of is not None:
         student.ngrams.row_of.copy_(row_of)
     return student

@@ -15,7 +15,7 @@ from distill.text.vocabulary import UNKNOWN_ID
 MAX_CHARACTERS = 4  # characters of a word that count; longer words are rare
 
 
-class ComposedEmbedding(nn.Module):
+class CharComposedEmbedding(nn.Module):
     """``vector(word) = word vector + mean of its character vectors``, as in Bojanowski et al. 2017 (arXiv 1607.04606).
 
     A rare word learns from every word that shares a character with it. The sum depends on the word alone, so

@@ -19,16 +19,18 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def predict_logits(model: nn.Module, inputs: PackedIds, what: str = "", batch_size: int = PREDICTION_BATCH) -> Tensor:
+def predict_logits(
+    model: nn.Module, inputs: PackedIds, progress_label: str = "", batch_size: int = PREDICTION_BATCH
+) -> Tensor:
     """Logits in input order, shape (texts, classes), float32, on the CPU; ``what`` labels a progress bar."""
-    return predict(model, model, inputs, what, batch_size).float()
+    return predict(model, model, inputs, progress_label, batch_size).float()
 
 
 def predict(
     model: nn.Module,
     compute: Callable[[Batch], Tensor],
     inputs: PackedIds,
-    what: str = "",
+    progress_label: str = "",
     batch_size: int = PREDICTION_BATCH,
     *,
     rows: Tensor | None = None,
@@ -39,7 +41,7 @@ def predict(
         model: decides the device of the batches.
         compute: results of a batch, shape (batch, ...); uses ``model``.
         inputs: the texts.
-        what: label of a progress bar; empty: no bar.
+        progress_label: label of a progress bar; empty: no bar.
         batch_size: texts in a batch.
         rows: which texts, in which order; None: all.
 
@@ -52,13 +54,13 @@ def predict(
     positions, results = [], []
     with (
         torch.inference_mode(),
-        progress_bar(what, len(selected), "texts") if what else contextlib.nullcontext() as shown,
+        progress_bar(progress_label, len(selected), "texts") if progress_label else contextlib.nullcontext() as bar,
     ):
         for chosen in batches_by_length(inputs.lengths[selected], batch_size):
             results.append(compute(inputs.batch(selected[chosen]).to(device)).cpu())
             positions.append(chosen)
-            if shown is not None:
-                shown.update(len(chosen))
+            if bar is not None:
+                bar.update(len(chosen))
     if not positions:
         raise ValueError("no texts to predict")
     result = torch.cat(results)

@@ -11,7 +11,7 @@ MIN_COUNT = 2  # occurrences in the training texts that a bucket needs for a row
 MAX_ROWS = 2**15  # for the most frequent buckets: the optimizer's work on the rows dominates a training step
 
 
-class NgramVectors(nn.Module):
+class NgramEmbedding(nn.Module):
     """An embedding in which each frequent bucket has a row. The other buckets share row 0, which stays zero.
 
     15,000 headlines use 190,000 of 2**18 buckets, a third of them once. A row for every bucket would take 100 MB and

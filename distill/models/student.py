@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from distill.config import StudentSettings
 from distill.errors import UserError
-from distill.models.char_embedding import ComposedEmbedding
-from distill.models.ngram_embedding import NgramVectors
+from distill.models.char_embedding import CharComposedEmbedding
+from distill.models.ngram_embedding import NgramEmbedding
 from distill.models.tokenizer import TextTokenizer, WordTokenizer
 from distill.storage.run_folder import VOCABULARY
 from distill.text.batching import Batch, ModelOutput
@@ -88,7 +88,7 @@ class Student(SavedStudent):
         super().__init__()
         self.config = config
         self.embedding: nn.Module = nn.Embedding(config.words, config.width, padding_idx=0)
-        self.ngrams = NgramVectors(config.ngrams, config.ngram_rows, config.width) if config.ngrams else None
+        self.ngrams = NgramEmbedding(config.ngrams, config.ngram_rows, config.width) if config.ngrams else None
         self.dropout = nn.Dropout(config.dropout)
 
     @classmethod
@@ -128,7 +128,7 @@ class Student(SavedStudent):
         embedding, ngrams = self._ngrams(batch)
         return torch.cat([vector, embedding.mean(ngrams, self._dropped_ngrams(ngrams))], dim=1)
 
-    def _ngrams(self, batch: Batch) -> tuple[NgramVectors, Batch]:
+    def _ngrams(self, batch: Batch) -> tuple[NgramEmbedding, Batch]:
         if self.ngrams is None or batch.ngrams is None:
             raise ValueError("n-grams are needed: WordTokenizer(vocabulary, max_length, ngram_buckets)")
         return self.ngrams, batch.ngrams
@@ -150,7 +150,7 @@ class Student(SavedStudent):
 
     def for_inference(self) -> SavedStudent:
         """The network as it is saved: word vectors folded into one table. The logits stay the same."""
-        if isinstance(self.embedding, ComposedEmbedding):
+        if isinstance(self.embedding, CharComposedEmbedding):
             self.embedding = self.embedding.fold()
         return self
 

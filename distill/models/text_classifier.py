@@ -41,12 +41,12 @@ class TextClassifier:
     temperature: float = 1.0
     order: tuple[int, ...] = ()
 
-    def logits(self, texts: Sequence[str], what: str = "") -> Tensor:
+    def logits(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
         """Logits in input order, shape (texts, classes); ``what`` labels a progress bar."""
         require_texts(texts)
         if not len(texts):
             return torch.empty(0, len(self.labels))
-        logits = predict_logits(self.model, self.tokenizer.encode(texts), what)
+        logits = predict_logits(self.model, self.tokenizer.encode(texts), progress_label)
         return logits[:, list(self.order)] if self.order else logits
 
     def reordered(self, order: Sequence[int]) -> TextClassifier:
@@ -54,13 +54,13 @@ class TextClassifier:
         labels = tuple(self.labels[index] for index in order)
         return dataclasses.replace(self, labels=labels, order=tuple(order))
 
-    def vectors(self, texts: Sequence[str], what: str = "") -> Tensor:
+    def vectors(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
         """Representations for hints: a teacher's layers or a student's vector, (texts, layers, width), float16."""
         model: Any = self.model
         layers = getattr(model, "layer_vectors", lambda batch: model.output(batch).vector[:, None].half())
-        return predict(model, layers, self.tokenizer.encode(texts), what)
+        return predict(model, layers, self.tokenizer.encode(texts), progress_label)
 
-    def logits_and_vectors(self, texts: Sequence[str], what: str = "") -> Tensor:
+    def logits_and_vectors(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
         """A text's logits, then the vector that they were computed from: (texts, classes + width), float16."""
         model: Any = self.model
         order = list(self.order) or list(range(len(self.labels)))
@@ -69,7 +69,7 @@ class TextClassifier:
             output: ModelOutput = model.output(batch)
             return torch.cat([output.logits[:, order], output.vector], dim=1).half()
 
-        return predict(model, concatenated, self.tokenizer.encode(texts), what)
+        return predict(model, concatenated, self.tokenizer.encode(texts), progress_label)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of every text."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from distill.config import StudentSettings
 from distill.data.examples import example_id
-from distill.errors import UserError, join_faults
+from distill.errors import UserError, join_problems
 from distill.models.student import SavedStudent, Student, StudentConfig
 from distill.text.batching import Batch, ModelOutput, PackedIds
 from distill.text.segmentation import Segmenter
@@ -48,7 +48,7 @@ class DocumentIndex:
         unknown = [repr(text[:SHOWN_CHARACTERS]) for text, node in zip(texts, nodes, strict=True) if node < 0]
         if unknown:
             raise UserError(
-                f"textgcn knows only the texts of its graph, not {join_faults(unknown)}",
+                f"textgcn knows only the texts of its graph, not {join_problems(unknown)}",
                 None,
                 "another student or teacher, such as --student bilstm",
             )

@@ -39,7 +39,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledChunk:
     """A labelled chunk; ``characters`` is the length of its texts, ``end`` the position in the input after it."""
 
     rows: Any
@@ -55,21 +55,21 @@ class Parts:
     Args:
         output: the file that they are joined into.
         name: of the input, for messages and the list of bad rows.
-        made_from: everything that the output depends on; parts made from something else are removed.
+        provenance: everything that the output depends on; parts made from something else are removed.
     """
 
-    def __init__(self, output: Path, name: str, made_from: dict[str, Any]) -> None:
+    def __init__(self, output: Path, name: str, provenance: dict[str, Any]) -> None:
         self.output, self.name = output, name
         self.folder = output.with_name(f".{output.name}.distill-parts")
         self.counts = Counts()
         self.position: Position | None = None  # in the input, after the last part
         self._finished: list[Path] = []
-        reasons = provenance_differences(self.folder, made_from) or self._output_changes()
+        reasons = provenance_differences(self.folder, provenance) or self._output_changes()
         if reasons:
             if self.folder.exists():
                 log.info("%s: starting over: %s", output, ", ".join(reasons))
                 self.remove()
-            write_json(self.folder / PROVENANCE_FILE, made_from)
+            write_json(self.folder / PROVENANCE_FILE, provenance)
         if not self.are_joined:
             self._load_finished()
 
@@ -105,7 +105,7 @@ class Parts:
         if self._finished:
             log.info("%s: resuming after %s rows that are done", self.output, f"{self.counts.rows:,}")
 
-    def write(self, results: Iterator[Labelled], rows: RowFile) -> bool:
+    def write(self, results: Iterator[LabelledChunk], rows: RowFile) -> bool:
         """Write the next part; False: there was nothing left."""
         first = next(results, None)
         if first is None:

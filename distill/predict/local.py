@@ -20,7 +20,7 @@ from distill.data.formats import FORMATS
 from distill.data.formats.labelling import Chunk, OutputSpec, Position, Predictions, RowFile
 from distill.data.formats.text_lines import Lines
 from distill.errors import UserError
-from distill.predict.checkpoint import Counts, Labelled, Parts, bad_row_lines
+from distill.predict.checkpoint import Counts, LabelledChunk, Parts, bad_row_lines
 from distill.predict.plan import FileJob, file_state
 from distill.progress import progress_bar
 from distill.runtime import Runtime
@@ -49,7 +49,7 @@ class Labeller:
             UserError: the input cannot be read, or a row is bad and --strict is given.
         """
         with _open_input(job, self._spec) as (rows, source):
-            parts = Parts(output, job.name, {"input": source, **self._made_from(job)})
+            parts = Parts(output, job.name, {"input": source, **self._provenance(job)})
             if not parts.are_joined:
                 results = self._results(rows, parts.position, job.name)
                 while parts.write(results, rows):
@@ -67,25 +67,25 @@ class Labeller:
                 sys.stderr.write(bad_row_lines(job.name, result.bad).decode())
             sys.stdout.buffer.flush()
 
-    def _made_from(self, job: FileJob) -> dict[str, object]:
+    def _provenance(self, job: FileJob) -> dict[str, object]:
         spec = self._spec
         settings = {"text_column": spec.text_column, "probabilities": spec.probabilities, "strict": self._strict}
         return {"bundle": self._bundle, "format": job.suffix, "settings": settings}
 
-    def _results(self, rows: RowFile, start: Position | None, name: str) -> Iterator[Labelled]:
+    def _results(self, rows: RowFile, start: Position | None, name: str) -> Iterator[LabelledChunk]:
         """Labelled chunks from ``start`` to the end, with a progress bar."""
         unit, scale = rows.unit
-        with progress_bar(name, rows.size // scale, unit) as shown:
-            shown.initial = shown.n = start.offset // scale if start else 0
+        with progress_bar(name, rows.size // scale, unit) as bar:
+            bar.initial = bar.n = start.offset // scale if start else 0
             for result in self._in_order(rows, rows.chunks(start), name):
                 self.counts += result.counts
-                shown.set_postfix_str(f"{self.counts.rows:,} rows", refresh=False)
-                shown.update(result.end.offset // scale - shown.n)
+                bar.set_postfix_str(f"{self.counts.rows:,} rows", refresh=False)
+                bar.update(result.end.offset // scale - bar.n)
                 yield result
 
-    def _in_order(self, rows: RowFile, chunks: Iterator[Chunk], name: str) -> Iterator[Labelled]:
+    def _in_order(self, rows: RowFile, chunks: Iterator[Chunk], name: str) -> Iterator[LabelledChunk]:
         """Labelled chunks in input order; at most two per thread are in flight."""
-        waiting: deque[Future[Labelled]] = deque()
+        waiting: deque[Future[LabelledChunk]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             for chunk in chunks:
                 if self._strict and chunk.bad:
@@ -96,10 +96,10 @@ class Labeller:
             while waiting:
                 yield waiting.popleft().result()
 
-    def _label(self, rows: RowFile, chunk: Chunk) -> Labelled:
+    def _label(self, rows: RowFile, chunk: Chunk) -> LabelledChunk:
         labelled = rows.add_labels(chunk, Predictions.of(self._runtime.predict_proba(chunk.texts)))
         counts = Counts(len(chunk.rows), len(chunk.bad))
-        return Labelled(labelled, sum(map(len, chunk.texts)), counts, chunk.bad, chunk.end)
+        return LabelledChunk(labelled, sum(map(len, chunk.texts)), counts, chunk.bad, chunk.end)
 
 
 def _bad_row_error(chunk: Chunk, name: str) -> UserError:

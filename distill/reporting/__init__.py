@@ -1,1 +1,1 @@
-"""Results of a run as text, Markdown, JSON and HTML: the report, the comparison, the table of speed."""
+"""Results of a run as text, Markdown, JSON and HTML: the report, the comparison, the speed table."""

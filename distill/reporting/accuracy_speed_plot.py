@@ -1,4 +1,4 @@
-"""Plots of accuracy against texts per second: of a comparison, of a table of speed, of a report."""
+"""Plots of accuracy against texts per second: of a comparison, of a speed table, of a report."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ComparedPoint:
 
 @dataclass(frozen=True)
 class TimedPoint:
-    """A row of a table of speed in its plot; a model without an accuracy is drawn as a vertical line."""
+    """A row of a speed table in its plot; a model without an accuracy is drawn as a vertical line."""
 
     name: str
     texts_per_s: float

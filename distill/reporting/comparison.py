@@ -73,7 +73,7 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class HeldOutClassRow:
+class LeftOutClassRow:
     """A student trained without labelled texts of one class: recall of that class and accuracy on test, over seeds."""
 
     name: str
@@ -87,7 +87,7 @@ class HeldOutClassRow:
 class Comparison:
     """Everything that a comparison is computed from.
 
-    ``held_out_class`` are the rows of the experiment with a class left out, a table of their own.
+    ``left_out_class`` are the rows of the experiment with a class left out, a table of their own.
 
     Raises:
         ValueError: two results share a name, one refers to a name that is missing, or shapes differ.
@@ -95,7 +95,7 @@ class Comparison:
 
     context: EvaluationContext
     results: Sequence[ModelResult]
-    held_out_class: Sequence[HeldOutClassRow] = field(default=())
+    left_out_class: Sequence[LeftOutClassRow] = field(default=())
 
     def __post_init__(self) -> None:
         names, texts = [result.name for result in self.results], len(self.context.gold)
@@ -145,7 +145,7 @@ class ComparisonRecord:
     """What compare.json holds."""
 
     rows: Sequence[ComparisonRow]
-    held_out_class: Sequence[HeldOutClassRow]
+    left_out_class: Sequence[LeftOutClassRow]
     data: Mapping[str, int]
     settings: Mapping[str, Any]
     timing: str
@@ -154,7 +154,7 @@ class ComparisonRecord:
         """The contents of compare.json."""
         return {
             "rows": [to_json(row) for row in self.rows],
-            "left_out": [to_json(row) for row in self.held_out_class],
+            "left_out": [to_json(row) for row in self.left_out_class],
             "data": self.data,
             "settings": self.settings,
             "timing": self.timing,
@@ -171,7 +171,7 @@ def read_record(path: Path) -> ComparisonRecord:
     content = json.loads(path.read_text(encoding="utf-8"))
     return ComparisonRecord(
         rows=[from_json(ComparisonRow, row) for row in content["rows"]],
-        held_out_class=[from_json(HeldOutClassRow, row) for row in content["left_out"]],
+        left_out_class=[from_json(LeftOutClassRow, row) for row in content["left_out"]],
         data=content["data"],
         settings=content["settings"],
         timing=content["timing"],
@@ -182,7 +182,7 @@ def record_of(comparison: Comparison) -> ComparisonRecord:
     """Compute all figures of a comparison."""
     context = comparison.context
     return ComparisonRecord(
-        rows_of(comparison), comparison.held_out_class, context.data, context.settings, context.timing
+        rows_of(comparison), comparison.left_out_class, context.data, context.settings, context.timing
     )
 
 
@@ -199,7 +199,7 @@ def _row(
     result: ModelResult, context: EvaluationContext, teacher: ModelResult | None, against: ModelResult | None
 ) -> ComparisonRow:
     scores = [context.scores(predicted) for predicted in result.predicted]
-    accuracy, accuracy_sd = metrics.mean_and_sd([one.accuracy for one in scores])
+    accuracy, accuracy_sd = metrics.mean_and_sd([score.accuracy for score in scores])
     ece, ece_calibrated = result.calibration_error or (None, None)
     row = ComparisonRow(
         name=result.name,
@@ -210,8 +210,8 @@ def _row(
         seeds=len(result.predicted),
         accuracy=accuracy,
         accuracy_sd=accuracy_sd,
-        accuracy_distinct=float(np.mean([one.accuracy_distinct for one in scores])),
-        macro_f1=float(np.mean([one.macro_f1 for one in scores])),
+        accuracy_distinct=float(np.mean([score.accuracy_distinct for score in scores])),
+        macro_f1=float(np.mean([score.macro_f1 for score in scores])),
         retained=_retained(result, teacher, context.gold),
         against=result.against,
         ece=ece,
@@ -347,7 +347,7 @@ SHORT_COLUMNS: tuple[Column[ComparisonRow], ...] = (  # these fit 100 characters
     P_VALUE,
     Column("ms/text", lambda row: row.ms_per_text, decimals(3)),
 )
-HELD_OUT_CLASS_COLUMNS: tuple[Column[HeldOutClassRow], ...] = (
+LEFT_OUT_CLASS_COLUMNS: tuple[Column[LeftOutClassRow], ...] = (
     Column("name", lambda row: row.name),
     Column("recall", lambda row: row.recall, decimals(4)),
     Column("recall sd", lambda row: row.recall_sd, decimals(4)),
@@ -370,8 +370,8 @@ def short_lines(rows: Sequence[ComparisonRow]) -> list[list[str]]:
 def markdown(record: ComparisonRecord) -> str:
     """The whole comparison as Markdown."""
     parts = ["# Comparison", markdown_table(numbered_lines(record.rows)), markdown_list(meanings(COLUMNS))]
-    if record.held_out_class:
-        parts += ["## A class left out", markdown_table(lines_of(record.held_out_class, HELD_OUT_CLASS_COLUMNS))]
+    if record.left_out_class:
+        parts += ["## A class left out", markdown_table(lines_of(record.left_out_class, LEFT_OUT_CLASS_COLUMNS))]
     parts += ["![accuracy and speed](compare.png)", PLOT_CAPTION, *record.notes]
     return "\n\n".join(parts) + "\n"
 
@@ -380,8 +380,8 @@ def terminal(record: ComparisonRecord) -> str:
     """The comparison for a terminal, 100 columns wide."""
     short = [[truncated(name, NAME_WIDTH), *cells] for name, *cells in short_lines(record.rows)]
     parts = ["\n".join(text_table(short))]
-    if record.held_out_class:
-        lines = lines_of(record.held_out_class, HELD_OUT_CLASS_COLUMNS)
+    if record.left_out_class:
+        lines = lines_of(record.left_out_class, LEFT_OUT_CLASS_COLUMNS)
         parts.append("\n".join(["A class left out", *text_table(lines)]))
     return "\n\n".join([*parts, "\n".join(record.notes)])
 
@@ -392,7 +392,7 @@ def page_part(record: ComparisonRecord) -> dict[str, Any]:
         "lines": numbered_lines(record.rows),
         "meanings": meanings(COLUMNS),
         "figure": _page_figure(record.rows),
-        "held_out_class": lines_of(record.held_out_class, HELD_OUT_CLASS_COLUMNS),
+        "left_out_class": lines_of(record.left_out_class, LEFT_OUT_CLASS_COLUMNS),
         "notes": record.notes,
     }
 

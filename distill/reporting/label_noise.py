@@ -1,4 +1,4 @@
-"""Texts whose label the teacher doubts, as a CSV file for people who correct labels."""
+"""Texts whose label the teacher contradicts, as a CSV file for people who correct labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distill.storage.atomic import write_file
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-class Suspect(NamedTuple):
+class ContradictedLabel(NamedTuple):
     """A text whose label differs from the teacher's prediction, with the teacher's probabilities of both."""
 
     split: str
@@ -28,7 +28,7 @@ class Suspect(NamedTuple):
     label_probability: float
 
 
-def suspects(
+def contradicted_labels(
     split: str,
     texts: Sequence[str],
     gold: Sequence[int] | NDArray[np.int64],
@@ -36,7 +36,7 @@ def suspects(
     labels: Sequence[str],
     *,
     min_probability: float = 0.8,
-) -> list[Suspect]:
+) -> list[ContradictedLabel]:
     """Texts for which the teacher predicts another class than the label, with probability ``min_probability`` or more.
 
     ``gold`` are class numbers (texts,), ``probabilities`` the teacher's (texts, classes). The most confident come
@@ -46,7 +46,7 @@ def suspects(
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     chosen = np.flatnonzero((predicted != classes) & (confidence >= min_probability))
     return [
-        Suspect(
+        ContradictedLabel(
             split=split,
             text=texts[i],
             label=labels[classes[i]],
@@ -58,11 +58,11 @@ def suspects(
     ]
 
 
-def write_label_noise(path: Path, rows: Iterable[Suspect]) -> Path:
+def write_label_noise(path: Path, rows: Iterable[ContradictedLabel]) -> Path:
     """Write ``rows`` as CSV in UTF-8 with a byte order mark, without which Excel garbles Chinese."""
     table = io.StringIO(newline="")
     writer = csv.writer(table)
-    writer.writerow(Suspect._fields)
+    writer.writerow(ContradictedLabel._fields)
     for row in rows:
         writer.writerow([_without_formula(cell) if isinstance(cell, str) else f"{cell:.4f}" for cell in row])
     # UTF-8 has no lone surrogates, which JSON files may hold

@@ -89,7 +89,7 @@ class Mistake:
     confidence: str
     reference: str
     reference_confidence: str
-    reference_is_right: bool
+    reference_is_correct: bool
 
 
 def confident_mistakes(model: Outcome, reference: Outcome | None, context: EvaluationContext) -> list[Mistake]:
@@ -112,7 +112,7 @@ def confident_mistakes(model: Outcome, reference: Outcome | None, context: Evalu
             confidence=_percent(confidence[index]),
             reference=labels[other[index]],
             reference_confidence=_percent(other_confidence[index]),
-            reference_is_right=bool(other[index] == gold[index]),
+            reference_is_correct=bool(other[index] == gold[index]),
         )
         for text, index in list(index_by_text.items())[:MAX_MISTAKES]
     ]

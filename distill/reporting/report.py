@@ -60,7 +60,7 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
         "comparison": comparison.page_part(report.comparison) if report.comparison else None,
         "curves": [_curve(report.outcomes, key) for key in plots.CURVES],
         "diagrams": [_diagram(model, context) for model in models],
-        "doubts": report.doubts,
+        "label_noise_file": report.label_noise_file,
         "settings": settings_sections(context.settings, versions=report.versions, data_counts=context.data),
         **_confusions(models, context),
         **_mistakes(models, context),

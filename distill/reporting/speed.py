@@ -1,4 +1,4 @@
-"""The table of speed: every model from raw text to label, as JSON, Markdown, plot and text."""
+"""The speed table: every model from raw text to label, as JSON, Markdown, plot and text."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Speed:
-    """Everything that the table of speed is made from.
+    """Everything that the speed table is made from.
 
     Args:
         measured: one per row.
-        yardstick: name of the model whose row with one thread ``speedup`` is relative to.
+        reference_model: name of the model whose row with one thread ``speedup`` is relative to.
         machine: name of the processor.
         texts: number of texts in a round of the fast models.
         rounds: number of rounds of the fast models.
@@ -74,7 +74,7 @@ class Speed:
     """
 
     measured: Sequence[Measurement]
-    yardstick: str
+    reference_model: str
     machine: str
     texts: int
     rounds: int
@@ -85,11 +85,11 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedRow:
-    """A row of the table of speed, as in benchmark.json; None where it was not measured.
+    """A row of the speed table, as in benchmark.json; None where it was not measured.
 
     ``us_per_text`` is the median over the rounds in microseconds, ``us_low`` and ``us_high`` the fastest and the
     slowest round; ``p50_us`` and ``p99_us`` are percentiles of single calls; ``speedup`` is how many times faster than
-    the yardstick it is.
+    the reference model it is.
     """
 
     name: str
@@ -112,14 +112,14 @@ class SpeedRow:
     calls: int
 
 
-def rows_of(measured: Sequence[Measurement], yardstick: str) -> list[SpeedRow]:
+def rows_of(measured: Sequence[Measurement], reference_model: str) -> list[SpeedRow]:
     """One row per model and number of threads."""
-    yardstick_rounds = next((row.rounds for row in measured if (row.name, row.threads) == (yardstick, 1)), None)
-    yardstick_seconds = None if yardstick_rounds is None else float(np.median(yardstick_rounds))
-    return [_row(row, yardstick_seconds) for row in measured]
+    reference_rounds = next((row.rounds for row in measured if (row.name, row.threads) == (reference_model, 1)), None)
+    reference_seconds = None if reference_rounds is None else float(np.median(reference_rounds))
+    return [_row(row, reference_seconds) for row in measured]
 
 
-def _row(measurement: Measurement, yardstick_seconds: float | None) -> SpeedRow:
+def _row(measurement: Measurement, reference_seconds: float | None) -> SpeedRow:
     seconds = float(np.median(measurement.rounds))
     p50, p99 = (
         (float(p) * 1e6 for p in np.percentile(measurement.singles, (50, 99))) if measurement.singles else (None, None)
@@ -138,7 +138,7 @@ def _row(measurement: Measurement, yardstick_seconds: float | None) -> SpeedRow:
         start_s=measurement.start_s,
         size_mb=None if measurement.bytes is None else measurement.bytes / 1e6,
         accuracy=measurement.accuracy,
-        speedup=None if yardstick_seconds is None else yardstick_seconds / seconds,
+        speedup=None if reference_seconds is None else reference_seconds / seconds,
         labels_equal=measurement.labels_equal,
         texts=measurement.texts,
         rounds=len(measurement.rounds),
@@ -148,7 +148,7 @@ def _row(measurement: Measurement, yardstick_seconds: float | None) -> SpeedRow:
 
 def write(speed: Speed, folder: Path) -> tuple[str, list[Path]]:
     """Write benchmark.json, benchmark.md and benchmark.png; returns the table for a terminal and the files."""
-    rows = rows_of(speed.measured, speed.yardstick)
+    rows = rows_of(speed.measured, speed.reference_model)
     content = {
         "rows": [to_json(row) for row in rows],
         "machine": speed.machine,
@@ -161,7 +161,7 @@ def write(speed: Speed, folder: Path) -> tuple[str, list[Path]]:
     points = [TimedPoint(row.name, row.texts_per_s, row.accuracy, row.threads) for row in rows]
     files = [
         write_json(folder / "benchmark.json", content),
-        write_file(folder / "benchmark.md", markdown(rows, speed.yardstick, speed.notes)),
+        write_file(folder / "benchmark.md", markdown(rows, speed.reference_model, speed.notes)),
         accuracy_speed_plot.draw_speed(points, folder / "benchmark.png"),
     ]
     return terminal(rows, speed.notes), files
@@ -187,7 +187,7 @@ SPEEDUP: Column[SpeedRow] = Column(
     "times quicker",
     lambda row: row.speedup,
     three_digits,
-    meaning="than {yardstick} with one thread, by µs per text.",
+    meaning="than {reference_model} with one thread, by µs per text.",
 )
 COLUMNS: tuple[Column[SpeedRow], ...] = (
     THREADS,
@@ -233,9 +233,9 @@ SHORT_COLUMNS: tuple[Column[SpeedRow], ...] = (  # these fit 100 characters
 )
 
 
-def markdown(rows: Sequence[SpeedRow], yardstick: str, notes: Sequence[str]) -> str:
+def markdown(rows: Sequence[SpeedRow], reference_model: str, notes: Sequence[str]) -> str:
     """The whole table as Markdown, each column explained."""
-    explained = {title: meaning.format(yardstick=yardstick) for title, meaning in meanings(COLUMNS).items()}
+    explained = {title: meaning.format(reference_model=reference_model) for title, meaning in meanings(COLUMNS).items()}
     parts = [
         "# Speed",
         markdown_table(lines_of(rows, (NAME, *COLUMNS))),

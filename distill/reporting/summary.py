@@ -49,7 +49,7 @@ class Report:
         linear: the linear baseline, which a student must beat.
         warning: what must be read before any figure.
         comparison: contents of the run's compare.json.
-        doubts: name of the file of labels that the teacher doubts; "" if there is none.
+        label_noise_file: name of the file of labels that the teacher contradicts; "" if there is none.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Report:
     linear: LinearResult | None = None
     warning: str = ""
     comparison: ComparisonRecord | None = None
-    doubts: str = ""
+    label_noise_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers
 
     return ModelScores(
         name=seeds[0].name,
-        accuracy=Estimate.of([one.accuracy for one in scores]),
-        accuracy_distinct=Estimate.of([one.accuracy_distinct for one in scores]),
-        macro_f1=Estimate.of([one.macro_f1 for one in scores]),
+        accuracy=Estimate.of([score.accuracy for score in scores]),
+        accuracy_distinct=Estimate.of([score.accuracy_distinct for score in scores]),
+        macro_f1=Estimate.of([score.macro_f1 for score in scores]),
         parameters=round(float(np.mean([outcome.parameters for outcome in seeds]))),
         bytes=round(float(np.mean([outcome.bytes for outcome in seeds]))),
         ms_per_text=Estimate.of([outcome.ms_per_text["cpu"] for outcome in seeds]),
@@ -162,18 +162,18 @@ def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers
 
 def _retained(context: EvaluationContext, scores: Sequence[Scores], teachers: Sequence[Outcome]) -> Estimate | None:
     reached = float(np.mean([context.scores(teacher.predicted).accuracy for teacher in teachers])) if teachers else 0.0
-    return Estimate.of([one.accuracy / reached for one in scores]) if reached else None
+    return Estimate.of([score.accuracy / reached for score in scores]) if reached else None
 
 
 def _estimate(
-    title: str, of: Callable[[ModelScores], Estimate | None], show: Callable[[float], str], *, spread: bool = False
+    title: str, get: Callable[[ModelScores], Estimate | None], show: Callable[[float], str], *, spread: bool = False
 ) -> Column[ModelScores]:
     def mean(row: ModelScores) -> float | None:
-        estimate = of(row)
+        estimate = get(row)
         return None if estimate is None else estimate.mean
 
     def sd(row: ModelScores) -> float | None:
-        estimate = of(row)
+        estimate = get(row)
         return None if estimate is None else estimate.sd
 
     return Column(title, mean, show, sd) if spread else Column(title, mean, show)

@@ -23,7 +23,7 @@ from distill.runtime.structs import address
 __all__ = ["Runtime", "load"]
 
 # Texts that a thread processes at a time: few enough for the cache, many enough to find texts of similar lengths.
-MAX_SHARD, MIN_SHARD = 256, 64
+MAX_THREAD_BATCH, MIN_THREAD_BATCH = 256, 64
 
 
 class Runtime:
@@ -59,13 +59,14 @@ class Runtime:
         Raises:
             UserError: a text is not a string.
         """
-        if len(texts) <= MAX_SHARD:
-            return self._shard_logits(texts, 0)
-        rounds = -(-len(texts) // (MAX_SHARD * self._threads))  # shards of one size: no thread waits for a longer one
-        size = max(MIN_SHARD, -(-len(texts) // (rounds * self._threads)))
+        if len(texts) <= MAX_THREAD_BATCH:
+            return self._batch_logits(texts, 0)
+        # batches of one size: no thread waits for a longer one
+        rounds = -(-len(texts) // (MAX_THREAD_BATCH * self._threads))
+        size = max(MIN_THREAD_BATCH, -(-len(texts) // (rounds * self._threads)))
         firsts = range(0, len(texts), size)
-        shards = [texts[first : first + size] for first in firsts]
-        return np.concatenate(list((self._pool.map if self._pool else map)(self._shard_logits, shards, firsts)))
+        batches = [texts[first : first + size] for first in firsts]
+        return np.concatenate(list((self._pool.map if self._pool else map)(self._batch_logits, batches, firsts)))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of every text."""
@@ -77,11 +78,11 @@ class Runtime:
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
-    def cut(self, texts: Sequence[str]) -> list[list[str]]:
+    def segment(self, texts: Sequence[str]) -> list[list[str]]:
         """The words of every text, before those outside the vocabulary are replaced by their characters."""
         return self._segmenter.segment(texts)
 
-    def _shard_logits(self, texts: Sequence[str], first: int) -> NDArray[np.float32]:
+    def _batch_logits(self, texts: Sequence[str], first: int) -> NDArray[np.float32]:
         """Logits of some texts; ``first`` is the index of the first of them among the caller's texts."""
         packed = pack(texts, first)
         ngram_texts = pack_beginnings(texts, packed, self._ngram_characters) if self._ngram_rows else packed

@@ -71,13 +71,13 @@ def _read_card(folder: Path) -> dict[str, Any]:
         is_newer = card["format"] > FORMAT
         missing = [key for key in REQUIRED if key not in card]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"this card cannot be read: {error}", path, EXPORT) from error
+        raise UserError(f"{BUNDLE_CARD} cannot be read: {error}", path, EXPORT) from error
     if is_newer:
         what = f"a bundle of format {card['format']}; this program reads formats up to {FORMAT}"
         raise UserError(what, path, "install a newer version of this program")
     if missing or BUNDLE_ARRAYS not in card["files"]:
         what = ", ".join(missing) or f"the checksum of {BUNDLE_ARRAYS}"
-        raise UserError(f"this card is not complete: {what} missing", path, EXPORT)
+        raise UserError(f"{BUNDLE_CARD} is incomplete: {what} missing", path, EXPORT)
     return dict(card)
 
 

@@ -54,7 +54,7 @@ def library() -> ctypes.CDLL:
 
     Raises:
         UserError: there is no C compiler, it fails, or the cache folder cannot be written.
-        RuntimeError: a struct differs between C and Python (a fault of this program).
+        RuntimeError: a struct differs between C and Python (a bug in this program).
     """
     digest = hashlib.sha256(" ".join(_flags()).encode() + _processor())
     for source in sorted(KERNELS.iterdir()):

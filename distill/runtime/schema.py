@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.errors import UserError, join_faults
+from distill.errors import UserError, join_problems
 from distill.runtime.constants import HAN
 
 
@@ -94,10 +94,10 @@ NETWORK_ARRAYS: dict[str, tuple[tuple[ArraySpec, ...], tuple[ArraySpec, ...]]] =
     ),
 }
 SIZES = {
-    "classes": "number of `labels` in the card",
-    "hidden": "`network.hidden` in the card; of `average`, units of the hidden layer",
+    "classes": "number of `labels` in `bundle.json`",
+    "hidden": "`network.hidden` in `bundle.json`; of `average`, units of the hidden layer",
     "gates": "4 for `network.cell` lstm, 3 for gru",
-    "spans": "`network.spans` in the card: filters span 1 to `spans` words",
+    "spans": "`network.spans` in `bundle.json`: filters span 1 to `spans` words",
     "taps": "positions of all filters: 1 + 2 + … + `spans`",
     "pools": "4 with n-grams, 2 without",
 }
@@ -144,7 +144,7 @@ def _positive(network: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def faults(card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[str]:
+def problems(card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[str]:
     """What is wrong with the arrays of a bundle: those that are missing or have another type or shape.
 
     Arrays that the schema does not have are ignored.
@@ -158,10 +158,10 @@ def faults(card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[
         for dimension, size in zip(spec.shape, shape, strict=False):
             if dimension.isidentifier():
                 sizes.setdefault(dimension, size)
-    return [fault for spec in specs if (fault := _fault(spec, arrays.get(spec.name), sizes))]
+    return [problem for spec in specs if (problem := _problem(spec, arrays.get(spec.name), sizes))]
 
 
-def _fault(spec: ArraySpec, array: NDArray[Any] | None, sizes: Mapping[str, int]) -> str:
+def _problem(spec: ArraySpec, array: NDArray[Any] | None, sizes: Mapping[str, int]) -> str:
     """What is wrong with one array; empty if nothing is."""
     shape = tuple(_value(dimension, sizes) for dimension in spec.shape)
     wanted = f"{spec.dtype} {_shown(shape, spec.shape)} is needed"
@@ -192,11 +192,11 @@ def check(card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], where: ob
     """Refuse a bundle whose arrays do not match the schema.
 
     Raises:
-        UserError: names the first faults: the array, what is needed and what was found.
+        UserError: names the first problems: the array, what is needed and what was found.
     """
     try:
-        problems = faults(card, arrays)
+        messages = problems(card, arrays)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"this bundle is broken: {error}", where, hint) from error
-    if problems:
-        raise UserError(f"this bundle is broken: {join_faults(problems, 3)}", where, hint)
+    if messages:
+        raise UserError(f"this bundle is broken: {join_problems(messages, 3)}", where, hint)

@@ -28,7 +28,7 @@ REFUSALS = {
     413: "the body is too large",
     422: "the body does not match the schema, or its texts are missing, too many or too long",
     429: "too many requests are waiting; try again after Retry-After seconds",
-    503: "the answer took too long",
+    503: "the response took too long",
 }
 COLUMN_HINT = "name the column text, or add &text_column=NAME"  # instead of the flag of --mode predict
 FILE_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}

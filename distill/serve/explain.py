@@ -19,7 +19,7 @@ def word_weights(runtime: Runtime, text: str) -> list[tuple[str, float]]:
 
     Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901, section 4.2.
     """
-    pieces = _pieces(text, runtime.cut([text])[0])
+    pieces = _pieces(text, runtime.segment([text])[0])
     weighed = [index for index, piece in enumerate(pieces) if not piece.isspace()][:MAX_WORDS]
     occluded = ["".join(pieces[:index] + pieces[index + 1 :]) for index in weighed]
     probabilities = runtime.predict_proba([text, *occluded])

@@ -64,7 +64,7 @@ async def with_timeout(result: Awaitable[T], seconds: float) -> T:
             return await result
     except TimeoutError:
         hint = "try again later, or send less at a time"
-        raise RefusedError(503, f"the answer took longer than {seconds:g} s", hint) from None
+        raise RefusedError(503, f"the response took longer than {seconds:g} s", hint) from None
 
 
 async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:

@@ -66,7 +66,7 @@ class RunFolder:
 
     @property
     def label_noise(self) -> Path:
-        """Table of labels that the teacher considers wrong."""
+        """Table of labels that the teacher contradicts."""
         return self.report / "label_noise.csv"
 
     @property

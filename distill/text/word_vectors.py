@@ -39,7 +39,7 @@ class VectorFile:
     """A word2vec file, and why it was chosen."""
 
     path: Path
-    why: str
+    reason: str
 
 
 def find_vectors(name: str, folder: Path = FOLDER) -> VectorFile:

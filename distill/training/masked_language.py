@@ -27,7 +27,7 @@ NAME = "masked word pieces"
 
 
 def pretrain(
-    teacher: Teacher, pieces: WordpieceTokenizer, texts: list[str], settings: TeacherSettings, seed: int
+    teacher: Teacher, tokenizer: WordpieceTokenizer, texts: list[str], settings: TeacherSettings, seed: int
 ) -> float:
     """Train the encoder in place for ``settings.pretrain`` epochs; the classifier on top is not touched.
 
@@ -36,9 +36,9 @@ def pretrain(
     Returns:
         The mean loss of the last epoch, in nats per predicted word piece.
     """
-    ids, special = pieces.encode(texts), pieces.encode([""])
-    tokenizer = pieces.tokenizer
-    mask_id = tokenizer.unk_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+    ids, special = tokenizer.encode(texts), tokenizer.encode([""])
+    base_tokenizer = tokenizer.tokenizer
+    mask_id = base_tokenizer.unk_token_id if base_tokenizer.mask_token_id is None else base_tokenizer.mask_token_id
     loss = math.nan
     with used_rows(teacher, ids, special, PackedIds([[mask_id]], ids.pad_id)) as (inputs, never_masked, mask):
         torch.manual_seed(seed)

@@ -110,8 +110,8 @@ class TeacherCache:
             return
         teacher, starts = self.load_teacher(), range(0, len(ids), SHARD_SIZE)
         for part, start in enumerate(starts):
-            bar_name = "teacher labels" + (f", part {part + 1} of {len(starts)}" if len(starts) > 1 else "")
-            rows = teacher(texts[start : start + SHARD_SIZE], bar_name).cpu()
+            progress_label = "teacher labels" + (f", part {part + 1} of {len(starts)}" if len(starts) > 1 else "")
+            rows = teacher(texts[start : start + SHARD_SIZE], progress_label).cpu()
             shard_ids = torch.tensor(ids[start : start + SHARD_SIZE])
             if len(rows) != len(shard_ids):
                 raise ValueError(f"the teacher got {len(shard_ids)} texts and returned {len(rows)} rows")

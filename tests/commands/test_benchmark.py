@@ -1,4 +1,4 @@
-"""The table of speed: rows computed by hand, table and plot, measuring, baselines, and ``--mode benchmark``."""
+"""The speed table: rows computed by hand, table and plot, measuring, baselines, and ``--mode benchmark``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_rows_by_hand() -> None:
     assert both.p50_us is both.p99_us is both.memory_mb is None
 
 
-def test_without_the_yardstick_there_is_no_speedup() -> None:
+def test_without_the_reference_model_there_is_no_speedup() -> None:
     two_threads = dataclasses.replace(BERT, threads=2)
     assert [row.speedup for row in rows_of([two_threads, BUNDLE], "bert")] == [None, None]
 
@@ -140,9 +140,15 @@ def test_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     candidates = [
         Candidate("torch", opening(str.upper), 1, QUICK, bytes=7),
         Candidate(
-            "bundle", opening(lambda text: "B", log), 2, QUICK, (1, 2), reference="torch", child=("predict = len",)
+            "bundle",
+            opening(lambda text: "B", log),
+            2,
+            QUICK,
+            (1, 2),
+            reference="torch",
+            process_code=("predict = len",),
         ),
-        Candidate("jieba", opening(str), 1, QUICK, gives_labels=False, child=("1 / 0",)),
+        Candidate("jieba", opening(str), 1, QUICK, gives_labels=False, process_code=("1 / 0",)),
         Candidate("lost", opening(str.upper), 1, QUICK, reference="unavailable"),
     ]
     rows, failed = measure(candidates, ["a", "b", "b", "c"], ["A", "A", "B", "B"])
@@ -259,9 +265,9 @@ def test_a_gpu_has_rows_of_its_own(
     monkeypatch: pytest.MonkeyPatch, finished_run: Path, tmp_path: Path, tiny_flags: list[str]
 ) -> None:
     bench = candidates.Bench(run_of(finished_run, tiny_flags), tmp_path, (1, 2))
-    without = [name for name, _ in candidates.makers(bench)]
+    without = [name for name, _ in candidates.candidate_factories(bench)]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with_gpu = [name for name, _ in candidates.makers(bench)]
+    with_gpu = [name for name, _ in candidates.candidate_factories(bench)]
     assert set(with_gpu) - set(without) == {"student, GPU", "teacher, GPU"} and len(without) == len(with_gpu) - 2
 
 

@@ -175,7 +175,7 @@ def test_errors_are_found_before_anything_is_trained(
     assert not (tmp_path / "teacher").exists()
 
 
-def test_labels_that_the_teacher_doubts_are_listed(
+def test_labels_that_the_teacher_contradicts_are_listed(
     tiny_flags: list[str], title_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = json.loads((title_folder / "train.json").read_text(encoding="utf-8"))
@@ -189,8 +189,8 @@ def test_labels_that_the_teacher_doubts_are_listed(
     text = output_of(capsys, [*flags, "--teacher", str(tmp_path / "other" / "teacher")])
     assert "trained on other data or another split; it may have seen texts of dev or test" in text
     with (tmp_path / "run" / "report" / "label_noise.csv").open(encoding="utf-8-sig", newline="") as file:
-        doubted = list(csv.DictReader(file))
-    row = next(row for row in doubted if row["text"] == rows[0]["text"])
+        contradicted = list(csv.DictReader(file))
+    row = next(row for row in contradicted if row["text"] == rows[0]["text"])
     assert (row["label"], row["teacher_label"]) == ("财经", "体育") and float(row["teacher_probability"]) >= 0.8
 
 

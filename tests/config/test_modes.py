@@ -58,7 +58,7 @@ def test_a_mode_over_the_settings_answers_on_standard_output(
         print(settings.run.mode)
         return []
 
-    add_mode(monkeypatch, run_toy, takes_run=False, answers_on_stdout=True)
+    add_mode(monkeypatch, run_toy, takes_run=False, results_on_stdout=True)
     assert main(["--mode", "toy", "--run", str(tmp_path / "run")]) == 0
     assert capsys.readouterr() == ("toy\n", "a message\n")
     assert not (tmp_path / "run").exists()
@@ -69,7 +69,7 @@ def test_several_processes_do_the_shared_part_before_the_first_runs_the_mode(
 ) -> None:
     caplog.set_level(log.level, log.name)  # is restored after the test: the second process logs errors only
     called = []
-    add_mode(monkeypatch, lambda run: called.append("mode") or [], shared="toy_mode:shared")
+    add_mode(monkeypatch, lambda run: called.append("mode") or [], all_processes="toy_mode:shared")
     sys.modules["toy_mode"].shared = lambda run: called.append("shared")  # type: ignore[attr-defined]
     monkeypatch.setattr("distill.training.distributed.init_process_group", lambda: called.append("begin"))
     monkeypatch.setattr("distill.training.distributed.destroy_process_group", lambda: called.append("end"))
@@ -85,7 +85,7 @@ def test_several_processes_do_the_shared_part_before_the_first_runs_the_mode(
 def test_every_function_of_the_registry_exists(mode: str) -> None:
     entry = MODES[mode]
     assert callable(resolve_name(entry.function))
-    assert not entry.shared or callable(resolve_name(entry.shared))
+    assert not entry.all_processes or callable(resolve_name(entry.all_processes))
     assert entry.function.startswith(("distill.commands.", "distill.predict:", "distill.serve:"))
     assert (ROOT / entry.requirements).is_file()
 

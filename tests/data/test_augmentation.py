@@ -1,4 +1,4 @@
-"""Altered copies: rates as set, replacements with the same part of speech, short n-grams, no repeats."""
+"""Augmented copies: rates as set, replacements with the same part of speech, short n-grams, no repeats."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def settings(**changes: Any) -> TransferSettings:
 
 @pytest.mark.parametrize(("mask", "replace"), [(0.1, 0.1), (0.1, 0.0), (0.0, 0.3), (0.5, 0.5), (0.9, 0.05)])
 def test_words_are_altered_at_the_given_rates(mask: float, replace: float) -> None:
-    """Before repeats are dropped: heavily altered copies repeat less often."""
+    """Before repeats are dropped: heavily augmented copies repeat less often."""
     text = [(word, "n") for word in ("球队", "教练", "股票", "基金", "手机", "芯片", "老师", "学生")]
     unigrams, rng, fates = Unigrams([text]), random.Random(1), Counter[str]()
     for _ in range(1000):

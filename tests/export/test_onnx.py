@@ -253,12 +253,12 @@ def test_a_slow_tokenizer_is_refused(teacher: Path, tmp_path: Path, monkeypatch:
     [
         ("student.onnx", "no protobuf", "onnxruntime cannot load this file"),
         ("student.onnx", None, "onnxruntime cannot load this file"),
-        ("student.onnx.json", "{", "this card is broken"),
-        ("student.onnx.json", "{}", "this card is broken: KeyError\\('labels'"),
+        ("student.onnx.json", "{", "this metadata file is broken"),
+        ("student.onnx.json", "{}", "this metadata file is broken: KeyError\\('labels'"),
         (
             "student.onnx.json",
             '{"kind": "odd", "labels": [], "temperature": 1}',
-            "this card is broken: KeyError\\('odd'",
+            "this metadata file is broken: KeyError\\('odd'",
         ),
         ("student.onnx.json", None, "student.onnx.json: a file that belongs to the ONNX file cannot be read"),
         ("vocabulary.txt", None, "vocabulary.txt: a file that belongs to the ONNX file cannot be read"),

@@ -7,7 +7,7 @@ import torch
 
 from distill.config import StudentSettings
 from distill.models.build import build_student, parameter_groups
-from distill.models.char_embedding import ComposedEmbedding
+from distill.models.char_embedding import CharComposedEmbedding
 from distill.models.inference import predict_logits
 from distill.text.batching import PackedIds
 
@@ -21,7 +21,7 @@ def rows() -> np.ndarray:
 
 
 def test_a_vector_is_the_sum_of_word_vector_and_mean_character_vector() -> None:
-    embedding = ComposedEmbedding(rows(), WORDS)
+    embedding = CharComposedEmbedding(rows(), WORDS)
     assert torch.equal(embedding(torch.arange(5)), torch.from_numpy(rows()))  # before training
     torch.nn.init.normal_(embedding.characters.weight[1:])
     characters = dict(zip(sorted("北京城大学"), embedding.characters.weight[1:], strict=True))

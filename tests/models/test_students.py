@@ -169,7 +169,7 @@ def test_training_does_not_depend_on_rows_that_do_not_occur() -> None:
     """The reduced table learns the same as a full one: buckets that do not occur have no gradient."""
     reduced, _ = new_student({"architecture": "average", "ngrams": 64}, dropout=0.0)
     full = new_student({"architecture": "average", "ngrams": 64}, dropout=0.0)[0]
-    full.ngrams = ngram_embedding.NgramVectors(64, 64, 6)
+    full.ngrams = ngram_embedding.NgramEmbedding(64, 64, 6)
     full.ngrams.row_of.copy_(torch.arange(64))
     used = reduced.ngrams.row_of > 0
     full.ngrams.table.weight.data[used] = reduced.ngrams.table.weight.data[reduced.ngrams.row_of[used].long()]

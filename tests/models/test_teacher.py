@@ -189,7 +189,7 @@ class TestSources:
     def test_auto_uses_a_checkpoint_in_the_folder(self, tiny_bert: Path, tmp_path: Path) -> None:
         shutil.copytree(tiny_bert, tmp_path / "mine")
         weights = resolve("auto", tmp_path)
-        assert weights.source == str(tmp_path / "mine") and "found in" in weights.why
+        assert weights.source == str(tmp_path / "mine") and "found in" in weights.reason
         assert resolve(str(tmp_path / "mine"), tmp_path).fingerprint == weights.fingerprint
         shutil.copytree(tiny_bert, tmp_path / "other")
         with pytest.raises(UserError, match="several checkpoints"):

@@ -152,7 +152,7 @@ def test_a_text_outside_the_graph() -> None:
     _, documents = build(StudentSettings(architecture="textgcn"), [example_id("球队")], [["球队"]], 2)
     with pytest.raises(UserError, match=r"knows only the texts of its graph, not '从未见过'.*--student bilstm"):
         documents.encode(["球队", "从未见过"])
-    with pytest.raises(UserError, match="and 4 more like it"):
+    with pytest.raises(UserError, match="; and 4 more -> another student"):
         documents.encode([f"新{number}" for number in range(9)])
 
 

@@ -1,4 +1,4 @@
-"""The comparison: figures computed by hand, JSON, tables, page and plot; the table of doubted labels."""
+"""The comparison: figures computed by hand, JSON, tables, page and plot; the table of contradicted labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.evaluation import metrics
 from distill.reporting import accuracy_speed_plot
 from distill.reporting.comparison import (
     Comparison,
-    HeldOutClassRow,
+    LeftOutClassRow,
     ModelResult,
     format_p_value,
     points_of,
@@ -25,7 +25,7 @@ from distill.reporting.comparison import (
     terminal,
     write,
 )
-from distill.reporting.label_noise import Suspect, suspects, write_label_noise
+from distill.reporting.label_noise import ContradictedLabel, contradicted_labels, write_label_noise
 from distill.reporting.results import EvaluationContext, to_json
 from distill.reporting.tables import display_width
 
@@ -95,7 +95,7 @@ def comparison(*results: ModelResult) -> Comparison:
 
 
 ALL = comparison(TEACHER, LINEAR, ALONE, DISTILLED)
-HELD_OUT_CLASS = [HeldOutClassRow("distilled <b>体育</b>", 0.0, 0.01, 0.41256, 0.0)]
+LEFT_OUT_CLASS = [LeftOutClassRow("distilled <b>体育</b>", 0.0, 0.01, 0.41256, 0.0)]
 
 
 def test_rows_by_hand() -> None:
@@ -145,7 +145,7 @@ def test_inconsistent_results_are_refused(wrong: ModelResult, message: str) -> N
 
 
 def test_write(tmp_path: Path) -> None:
-    text, files = write(replace(ALL, held_out_class=HELD_OUT_CLASS), tmp_path / "compare")
+    text, files = write(replace(ALL, left_out_class=LEFT_OUT_CLASS), tmp_path / "compare")
     assert [path.name for path in files] == ["compare.json", "compare.md", "compare.html", "compare.png"]
     content = json.loads(files[0].read_text("utf-8"))
     assert content["rows"] == [to_json(row) for row in rows_of(ALL)]
@@ -170,12 +170,12 @@ def test_write(tmp_path: Path) -> None:
 
 
 def test_a_written_comparison_is_read_back(tmp_path: Path) -> None:
-    made = replace(ALL, held_out_class=HELD_OUT_CLASS)
+    made = replace(ALL, left_out_class=LEFT_OUT_CLASS)
     assert read_record(write(made, tmp_path)[1][0]) == record_of(made)
 
 
 def test_the_page_shows_the_table(tmp_path: Path) -> None:
-    page = write(replace(ALL, held_out_class=HELD_OUT_CLASS), tmp_path)[1][2].read_text("utf-8")
+    page = write(replace(ALL, left_out_class=LEFT_OUT_CLASS), tmp_path)[1][2].read_text("utf-8")
     cells = [
         "bilstm, logits",
         "0.8000 ±0.2828",
@@ -198,8 +198,8 @@ def test_every_column_is_explained(tmp_path: Path) -> None:
 
 def test_the_terminal_lines_are_aligned_and_fit_100_columns() -> None:
     long = replace(DISTILLED, name="bilstm，软标签和没有标签的文本，三位老师，外加一个很长很长的名字")
-    held_out_class = [HeldOutClassRow("体育", 0.4, 0.0, 0.5, 0.0), HeldOutClassRow("财经新闻", 0.5, 0.01, 0.6, 0.02)]
-    made = replace(comparison(TEACHER, ALONE, DISTILLED, long), held_out_class=held_out_class)
+    left_out_class = [LeftOutClassRow("体育", 0.4, 0.0, 0.5, 0.0), LeftOutClassRow("财经新闻", 0.5, 0.01, 0.6, 0.02)]
+    made = replace(comparison(TEACHER, ALONE, DISTILLED, long), left_out_class=left_out_class)
     table, held_out = terminal(record_of(made)).split("\n\n")[:2]
     for lines in (table.splitlines(), held_out.splitlines()[1:]):
         assert len({display_width(line) for line in lines}) == 1 and display_width(lines[0]) <= 100
@@ -208,8 +208,8 @@ def test_the_terminal_lines_are_aligned_and_fit_100_columns() -> None:
 
 
 def test_a_bar_in_a_name_does_not_break_the_table(tmp_path: Path) -> None:
-    row = HeldOutClassRow("a|b", 1.0, 0.0, 1.0, 0.0)
-    page = write(replace(ALL, held_out_class=[row]), tmp_path)[1][1].read_text("utf-8")
+    row = LeftOutClassRow("a|b", 1.0, 0.0, 1.0, 0.0)
+    page = write(replace(ALL, left_out_class=[row]), tmp_path)[1][1].read_text("utf-8")
     assert "| a\\|b | 1.0000 |" in page
 
 
@@ -258,21 +258,22 @@ def test_students_have_colours_and_objectives_have_markers() -> None:
 PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.05, 0.95, 0.0], [0.2, 0.8, 0.0], [0.3, 0.1, 0.6], [0.0, 0.0, 1.0]])
 
 
-def test_suspects_are_confident_predictions_of_another_label() -> None:
-    doubted = suspects("train", list("abcde"), [1, 0, 2, 0, 2], PROBABILITIES, ("体育", "财经", "科技"))
-    assert doubted == [
-        Suspect("train", "b", "体育", "财经", 0.95, 0.05),
-        Suspect("train", "a", "财经", "体育", 0.9, 0.1),
-        Suspect("train", "c", "科技", "财经", 0.8, 0.0),
+def test_contradicted_labels_are_confident_predictions_of_another_label() -> None:
+    contradicted = contradicted_labels("train", list("abcde"), [1, 0, 2, 0, 2], PROBABILITIES, ("体育", "财经", "科技"))
+    assert contradicted == [
+        ContradictedLabel("train", "b", "体育", "财经", 0.95, 0.05),
+        ContradictedLabel("train", "a", "财经", "体育", 0.9, 0.1),
+        ContradictedLabel("train", "c", "科技", "财经", 0.8, 0.0),
     ]
     assert [
-        row.text for row in suspects("dev", list("abcde"), [1, 0, 2, 0, 2], PROBABILITIES, "xyz", min_probability=0.5)
+        row.text
+        for row in contradicted_labels("dev", list("abcde"), [1, 0, 2, 0, 2], PROBABILITIES, "xyz", min_probability=0.5)
     ] == [*"bacd"]
 
 
 def test_label_noise_cannot_start_formulas_in_a_spreadsheet(tmp_path: Path) -> None:
     texts = ["=HYPERLINK(1)", "+1", "-1", "@a", "＝1", "\t=1", '他说:"好",\n走了', "a=b", "half \ud800"]
-    rows = [Suspect("train", text, "财经", "-体育", 0.95, 0.00004) for text in texts]
+    rows = [ContradictedLabel("train", text, "财经", "-体育", 0.95, 0.00004) for text in texts]
     path = write_label_noise(tmp_path / "noise.csv", rows)
     assert path.read_bytes().startswith("\ufeffsplit,".encode())
     with path.open(encoding="utf-8-sig", newline="") as file:

@@ -120,7 +120,7 @@ def test_the_page_has_no_scripts_and_no_external_links(tmp_path: Path, monkeypat
 
 
 def test_it_shows_what_was_measured(tmp_path: Path) -> None:
-    page = page_of(report(missing=["Not there: student_alone"], doubts="label_noise.csv"), tmp_path)
+    page = page_of(report(missing=["Not there: student_alone"], label_noise_file="label_noise.csv"), tmp_path)
     for part in (
         "50.0 %",
         "75.0 %",
@@ -202,7 +202,7 @@ def test_the_most_confident_mistakes_come_first() -> None:
     confidence = metrics.softmax(STUDENT.logits, 2.0)[1].max()
     first = mistakes[0]
     assert (first.label, first.predicted, first.confidence) == ("y", "x", f"{100 * confidence:.0f}\u00a0%")
-    assert [mistake.reference_is_right for mistake in mistakes] == [True, False, False]
+    assert [mistake.reference_is_correct for mistake in mistakes] == [True, False, False]
 
 
 def test_mistaken_texts_are_listed_once_and_truncated() -> None:

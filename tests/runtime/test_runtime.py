@@ -22,7 +22,7 @@ from distill.errors import UserError
 from distill.export.bundle import export_bundle
 from distill.models.checkpoint import save_student
 from distill.models.textgcn import DocumentIndex, GraphTable, GraphTableConfig
-from distill.runtime import MAX_SHARD, Runtime, load
+from distill.runtime import MAX_THREAD_BATCH, Runtime, load
 from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, checksum
 
 ODD = ["", " \t", "🙂🙂", "球队\x00公布", "\ud800今天", "İΣ ΑΣ", "[UNK]股票[UNK]", "i-pace 3-1 1.5t", "基" * 5000]
@@ -55,7 +55,7 @@ def test_every_text_has_a_label(runtime: Runtime, texts: list[str]) -> None:
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_many_texts_keep_their_order(bundle: Path, threads: int) -> None:
     loaded = load(bundle, threads)
-    texts = (TITLES * (3 * MAX_SHARD // len(TITLES) + 1))[: 2 * MAX_SHARD + 17]
+    texts = (TITLES * (3 * MAX_THREAD_BATCH // len(TITLES) + 1))[: 2 * MAX_THREAD_BATCH + 17]
     alone = {text: loaded.logits([text])[0] for text in TITLES}
     np.testing.assert_allclose(loaded.logits(texts), np.stack([alone[text] for text in texts]), rtol=0, atol=1e-5)
 
@@ -75,19 +75,19 @@ def test_a_text_of_a_million_characters(letter: str, runtime: Runtime) -> None:
 
 
 def test_words_are_the_same_as_in_training(runtime: Runtime) -> None:
-    words = runtime.cut(["I-PACE 今天公布新消息", "", "3-1"])
+    words = runtime.segment(["I-PACE 今天公布新消息", "", "3-1"])
     assert words == [["i", "-", "pace", "今天", "公布", "新", "消息"], [], ["3", "-", "1"]]
 
 
-@pytest.mark.parametrize("wrong", ["一个字符串", "串" * (MAX_SHARD + 1)])
+@pytest.mark.parametrize("wrong", ["一个字符串", "串" * (MAX_THREAD_BATCH + 1)])
 def test_one_string_is_not_a_list(runtime: Runtime, wrong: str) -> None:
     with pytest.raises(UserError, match="a list of strings is needed"):
         runtime.predict(wrong)
 
 
-@pytest.mark.parametrize("index", [1, MAX_SHARD + 3])
+@pytest.mark.parametrize("index", [1, MAX_THREAD_BATCH + 3])
 def test_the_error_names_the_text_that_is_not_a_string(runtime: Runtime, index: int) -> None:
-    texts: list[str] = ["好"] * (MAX_SHARD + 9)
+    texts: list[str] = ["好"] * (MAX_THREAD_BATCH + 9)
     texts[index] = None  # type: ignore[call-overload]
     with pytest.raises(UserError, match="not a string but NoneType") as error:
         runtime.predict(texts)
@@ -102,17 +102,20 @@ FAULTS: dict[str, tuple[Callable[[Path, dict[str, object]], object], str]] = {
     "no card": (lambda folder, card: (folder / BUNDLE_CARD).unlink(), "not a bundle: there is no bundle.json"),
     "a card that is not JSON": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text("{"),
-        "this card cannot be read",
+        "bundle.json cannot be read",
     ),
     "a card that is not an object": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text("[]"),
-        "this card cannot be read",
+        "bundle.json cannot be read",
     ),
     "a newer format": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text(_edited(card, format=99)),
         "format 99; .* reads formats up to 1",
     ),
-    "an incomplete card": (lambda folder, card: (folder / BUNDLE_CARD).write_text('{"format": 1}'), "not complete"),
+    "an incomplete card": (
+        lambda folder, card: (folder / BUNDLE_CARD).write_text('{"format": 1}'),
+        "bundle.json is incomplete",
+    ),
     "no arrays": (lambda folder, card: (folder / BUNDLE_ARRAYS).unlink(), "this file of the bundle is missing"),
     "a changed byte": (
         lambda folder, card: (folder / BUNDLE_ARRAYS).write_bytes((folder / BUNDLE_ARRAYS).read_bytes()[:-1] + b"x"),

@@ -1,4 +1,4 @@
-"""The schema of a bundle's arrays: faults are named, docs/runtime.md has its table, older bundles match it."""
+"""The schema of a bundle's arrays: problems are named, docs/runtime.md has its table, older bundles match it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def arrays() -> Arrays:
 
 
 def test_an_older_bundle_matches(card: dict[str, Any], arrays: Arrays) -> None:
-    assert schema.faults(card, arrays) == []
+    assert schema.problems(card, arrays) == []
     assert {spec.name for spec in schema.specs_of(card)} == set(arrays)
 
 
@@ -50,12 +50,12 @@ def test_the_arrays_of_every_network_match(name: str, ngrams: int, arrays: Array
     network, exported = network_arrays(student)
     exported |= {key: array for key, array in arrays.items() if key.startswith("lexicon.")}
     card = {"network": network, "labels": ["a", "b", "c"], "ngram_characters": 4 * ngrams}
-    assert schema.faults(card, exported) == []
+    assert schema.problems(card, exported) == []
     assert {spec.name for spec in schema.specs_of(card)} == set(exported)
 
 
 @pytest.mark.parametrize(
-    ("name", "array", "fault"),
+    ("name", "array", "problem"),
     [
         ("words", None, "array words is missing, int16 (85, 8) is needed"),
         ("words", np.zeros((85, 8), np.float32), "array words is float32 (85, 8), int16 (85, 8) is needed"),
@@ -72,22 +72,22 @@ def test_the_arrays_of_every_network_match(name: str, ngrams: int, arrays: Array
         ("classifier.bias", np.zeros((), np.float32), "array classifier.bias is float32 (), float32 (3,) is needed"),
     ],
 )
-def test_a_fault_names_the_array_what_is_needed_and_what_was_found(
-    name: str, array: NDArray[Any] | None, fault: str, card: dict[str, Any], arrays: Arrays
+def test_a_problem_names_the_array_what_is_needed_and_what_was_found(
+    name: str, array: NDArray[Any] | None, problem: str, card: dict[str, Any], arrays: Arrays
 ) -> None:
     changed = {key: value for key, value in arrays.items() if key != name} | ({} if array is None else {name: array})
-    assert schema.faults(card, changed) == [fault]
-    with pytest.raises(UserError, match=f"this bundle is broken: {re.escape(fault)}"):
+    assert schema.problems(card, changed) == [problem]
+    with pytest.raises(UserError, match=f"this bundle is broken: {re.escape(problem)}"):
         schema.check(card, changed, "bundle", "hint")
 
 
-def test_the_first_faults_are_shown(card: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"array words is missing, .*; and 20 more like it"):
+def test_the_first_problems_are_shown(card: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"array words is missing, .*; and 20 more -> hint"):
         schema.check(card, {}, "bundle", "hint")
 
 
 @pytest.mark.parametrize(
-    ("network", "fault"),
+    ("network", "problem"),
     [
         ({"architecture": "rnn"}, "unknown network 'rnn', one of bilstm, textcnn, average is needed"),
         ({"architecture": "bilstm"}, "network.hidden is None, a whole number above 0 is needed"),
@@ -98,8 +98,8 @@ def test_the_first_faults_are_shown(card: dict[str, Any]) -> None:
         ([], "list indices"),
     ],
 )
-def test_a_card_with_another_network(network: Any, fault: str, card: dict[str, Any], arrays: Arrays) -> None:
-    with pytest.raises(UserError, match=f"this bundle is broken: {fault}"):
+def test_a_card_with_another_network(network: Any, problem: str, card: dict[str, Any], arrays: Arrays) -> None:
+    with pytest.raises(UserError, match=f"this bundle is broken: {problem}"):
         schema.check({**card, "network": network}, arrays, "bundle", "hint")
 
 

@@ -53,7 +53,7 @@ class Visit:
 
 def ask(page: Any, *texts: str) -> None:
     page.fill("#texts", "\n".join(texts))
-    page.click("#ask .main")
+    page.click("#classify_form .main")
 
 
 def bars(page: Any, model: int) -> dict[str, tuple[float, float]]:

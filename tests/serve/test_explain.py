@@ -41,7 +41,7 @@ def test_words_are_those_of_the_student(runtime: Runtime) -> None:
     text = "I-PACE 今天公布  新消息"
     words = [word for word, _ in word_weights(runtime, text)]
     assert words == ["I", "-", "PACE", " ", "今天", "公布", "  ", "新", "消息"]
-    assert [word.lower() for word in words if not word.isspace()] == runtime.cut([text])[0]
+    assert [word.lower() for word in words if not word.isspace()] == runtime.segment([text])[0]
 
 
 def test_an_empty_text_has_no_words(runtime: Runtime) -> None:

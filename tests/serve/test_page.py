@@ -140,7 +140,7 @@ def test_the_page_can_be_used_with_the_keyboard_only(visit: Visit) -> None:
 
 def test_empty_input_is_not_sent(visit: Visit) -> None:
     page = visit.open()
-    page.click("#ask .main")
+    page.click("#classify_form .main")
     assert "请先输入标题" in page.inner_text("#status")
     assert page.evaluate("document.activeElement.id") == "texts"
     assert not any(url.endswith(("/explain", "/predict")) for url in visit.requested)
@@ -242,7 +242,7 @@ def test_labelling_a_file_can_be_cancelled(visit: Visit) -> None:
     page = visit.open()
     page.route("**/label_file*", lambda route: None)  # never answered
     page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"1"})
-    page.click("#stop")
+    page.click("#cancel")
     page.locator("#stage:text('已取消')").wait_for()
     assert page.locator("#job").is_hidden() and page.locator("#file_fault").is_hidden()
     assert page.evaluate("document.activeElement.id") == "file"

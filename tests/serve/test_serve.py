@@ -49,7 +49,7 @@ class Stub:
         assert self.released.wait(10)
         return np.tile(np.array([[0.75, 0.25]], np.float32), (len(texts), 1))
 
-    def cut(self, texts: Sequence[str]) -> list[list[str]]:
+    def segment(self, texts: Sequence[str]) -> list[list[str]]:
         return [list(text) for text in texts]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.errors import UserError, join_faults
+from distill.errors import UserError, join_problems
 from distill.storage.atomic import write_file, write_folder, write_json
 from distill.storage.fingerprints import (
     PROVENANCE_FILE,
@@ -96,7 +96,7 @@ def test_layout_of_a_run_folder() -> None:
     assert elsewhere[0].startswith("teacher-") and elsewhere[0] != elsewhere[1]
 
 
-def test_versions_and_joined_faults() -> None:
+def test_versions_and_joined_problems() -> None:
     assert {"python", "torch", "jieba"} <= package_versions().keys()
-    assert join_faults(["a", "b"]) == "a; b"
-    assert join_faults([str(n) for n in range(7)]) == "0; 1; 2; 3; 4; and 2 more like it"
+    assert join_problems(["a", "b"]) == "a; b"
+    assert join_problems([str(n) for n in range(7)]) == "0; 1; 2; 3; 4; and 2 more"

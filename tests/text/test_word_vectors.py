@@ -117,7 +117,7 @@ def test_find_vectors(tmp_path: Path, text_file: Path) -> None:
     folder = tmp_path / "embeddings"
     folder.mkdir()
     (folder / "README.md").write_text("formats")
-    assert "embeddings/ has none" in find_vectors("auto", folder).why.replace(str(tmp_path) + "/", "")
+    assert "embeddings/ has none" in find_vectors("auto", folder).reason.replace(str(tmp_path) + "/", "")
     mine = write_vectors(folder / "mine.txt", WORDS, 4)
     assert find_vectors("auto", folder).path == mine
     assert find_vectors("bundled", folder).path.name == "words.vector"

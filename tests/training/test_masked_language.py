@@ -33,9 +33,9 @@ def test_the_masking_rate_is_met_and_special_pieces_are_never_masked() -> None:
 
 def test_the_encoder_learns_its_texts_and_nothing_else_changes(tiny_bert: Path) -> None:
     torch.manual_seed(0)
-    model, pieces = build(str(tiny_bert), SETTINGS, 3)
+    model, tokenizer = build(str(tiny_bert), SETTINGS, 3)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    loss = pretrain(model, pieces, TEXTS, SETTINGS, seed=1)
+    loss = pretrain(model, tokenizer, TEXTS, SETTINGS, seed=1)
     used = len(set("".join(TEXTS)))
     assert loss < 0.8 * math.log(used)  # the loss of uniform guessing is log(used)
     after = model.state_dict()
@@ -50,7 +50,7 @@ def test_the_encoder_learns_its_texts_and_nothing_else_changes(tiny_bert: Path) 
 def test_the_seed_decides_what_is_masked(tiny_bert: Path) -> None:
     def trained(seed: int) -> float:
         torch.manual_seed(0)
-        model, pieces = build(str(tiny_bert), SETTINGS, 3)
-        return pretrain(model, pieces, TEXTS, dataclasses.replace(SETTINGS, pretrain=2), seed)
+        model, tokenizer = build(str(tiny_bert), SETTINGS, 3)
+        return pretrain(model, tokenizer, TEXTS, dataclasses.replace(SETTINGS, pretrain=2), seed)
 
     assert trained(1) == trained(1) != trained(2)

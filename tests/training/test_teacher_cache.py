@@ -26,7 +26,7 @@ class FakeTeacher:
     def __init__(self) -> None:
         self.loads = 0
         self.texts: list[str] = []
-        self.bar_names: list[str] = []
+        self.progress_labels: list[str] = []
         self.fails_after = 99
 
     def rows(self, texts: Sequence[str]) -> Tensor:
@@ -35,10 +35,10 @@ class FakeTeacher:
     def load(self) -> teacher_cache.TeacherFunction:
         self.loads += 1
 
-        def output(texts: Sequence[str], bar_name: str) -> Tensor:
-            if len(self.bar_names) == self.fails_after:
+        def output(texts: Sequence[str], progress_label: str) -> Tensor:
+            if len(self.progress_labels) == self.fails_after:
                 raise KeyboardInterrupt
-            self.bar_names.append(bar_name)
+            self.progress_labels.append(progress_label)
             self.texts += texts
             return self.rows(texts)
 
@@ -71,7 +71,7 @@ def test_every_text_is_computed_once(fake: FakeTeacher, tmp_path: Path, caplog: 
     for _ in range(2):
         assert outputs(fake, EXAMPLES, folder).equal(fake.expected(EXAMPLES))
     assert fake.loads == 1 and fake.texts == list("甲乙丙丁戊")
-    assert fake.bar_names == [f"teacher labels, part {part} of 3" for part in (1, 2, 3)]
+    assert fake.progress_labels == [f"teacher labels, part {part} of 3" for part in (1, 2, 3)]
     shards = [f"shard-{number:05}.safetensors" for number in range(3)]
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", *shards]
     messages = [message.split(", ")[0] for message in caplog.messages]
@@ -112,7 +112,7 @@ def test_a_transfer_set_that_grew_computes_its_new_texts_only(fake: FakeTeacher,
     outputs(fake, EXAMPLES[1:4], tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert outputs(fake, EXAMPLES, tmp_path).equal(fake.expected(EXAMPLES))
-    assert fake.texts == ["乙", "丙", "丁", "甲", "戊"] and fake.bar_names[-1] == "teacher labels"
+    assert fake.texts == ["乙", "丙", "丁", "甲", "戊"] and fake.progress_labels[-1] == "teacher labels"
     assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
 
 
@@ -203,7 +203,7 @@ def test_a_broken_shard_is_computed_again(
 
 def test_a_teacher_that_returns_too_few_rows_is_an_error(fake: FakeTeacher, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the teacher got 2 texts and returned 1 rows"):
-        TeacherCache(tmp_path, MADE_BY, lambda: lambda texts, bar_name: fake.rows(texts[:1])).outputs(EXAMPLES)
+        TeacherCache(tmp_path, MADE_BY, lambda: lambda texts, progress_label: fake.rows(texts[:1])).outputs(EXAMPLES)
     assert not list(tmp_path.glob("shard-*"))
 
 

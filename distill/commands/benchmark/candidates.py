@@ -1,4 +1,4 @@
-"""The candidates of the table of speed, one function per model."""
+"""The candidates of the speed table, one function per model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from distill.models.text_classifier import load
 from distill.storage.fingerprints import fingerprint_texts
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-TEACHER, YARDSTICK = "teacher, fp32", f"{BERT}, fp32"
+TEACHER, REFERENCE_MODEL = "teacher, fp32", f"{BERT}, fp32"
 
 # Code that a fresh process runs to load a model, to measure its memory and start.
 BUNDLE = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).predict"
@@ -37,7 +37,7 @@ TORCH = (
 ONNX = "from distill.export.onnx import OnnxClassifier; predict = OnnxClassifier(sys.argv[1], 1).predict"
 BERT_BASE = "from distill.evaluation.baselines.bert_base import bert_base; predict, _ = bert_base()"
 JIEBA = "from distill.text.segmentation import Segmenter; predict = lambda texts: list(map(Segmenter().segment, texts))"
-SEGMENTER = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).cut"
+SEGMENTER = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).segment"
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Bench:
     threads: tuple[int, ...]
 
 
-Maker = Callable[[], Candidate]
+CandidateFactory = Callable[[], Candidate]
 
 
-def makers(bench: Bench) -> Iterator[tuple[str, Maker]]:
+def candidate_factories(bench: Bench) -> Iterator[tuple[str, CandidateFactory]]:
     """Names of all rows in the order of the table, each with a function that makes its candidate.
 
     Such a function raises UserError if the model cannot be timed here.
@@ -70,7 +70,7 @@ def makers(bench: Bench) -> Iterator[tuple[str, Maker]]:
     yield "teacher, ONNX int8", partial(onnx_teacher, bench, "teacher, ONNX int8", int8=True)
     if torch.cuda.is_available():
         yield "teacher, GPU", partial(teacher, bench, "teacher, GPU", device=GPU, bf16=None)
-    yield YARDSTICK, yardstick
+    yield REFERENCE_MODEL, reference_model
     yield "LinearSVC", partial(linear, bench.run)
     yield "fastText", partial(fast_text, bench.run)
     yield "jieba alone", partial(jieba, bench.run)
@@ -85,10 +85,10 @@ def bundle(bench: Bench, name: str, folder: Path) -> Candidate:
     return Candidate(
         name=f"{name}, bundle",
         open=lambda threads: runtime.load(path, threads=threads).predict,
-        batch=runtime.MAX_SHARD,
+        batch=runtime.MAX_THREAD_BATCH,
         threads=bench.threads,
         reference=f"{name}, PyTorch",
-        child=(BUNDLE, str(path)),
+        process_code=(BUNDLE, str(path)),
         bytes=size_of(path),
     )
 
@@ -115,7 +115,7 @@ def in_torch(
         effort=effort,
         threads=threads,
         reference=reference,
-        child=(TORCH.format(bf16=bf16), str(folder)) if device == CPU else (),
+        process_code=(TORCH.format(bf16=bf16), str(folder)) if device == CPU else (),
         bytes=size_of(folder),
     )
 
@@ -144,16 +144,22 @@ def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
         effort=SLOW,
         threads=bench.threads,
         reference=TEACHER,
-        child=(ONNX, str(path)),
+        process_code=(ONNX, str(path)),
         bytes=size_of(path.parent),
     )
 
 
-def yardstick() -> Candidate:
+def reference_model() -> Candidate:
     """bert-base-chinese, which all others are compared with."""
     predict, description = bert_base()
     return Candidate(
-        YARDSTICK, lambda _: predict, BATCH, SLOWEST, gives_labels=False, child=(BERT_BASE,), note=description
+        REFERENCE_MODEL,
+        lambda _: predict,
+        BATCH,
+        SLOWEST,
+        gives_labels=False,
+        process_code=(BERT_BASE,),
+        note=description,
     )
 
 
@@ -186,7 +192,7 @@ def jieba(run: Run) -> Candidate:
         lambda _: lambda texts: list(map(run.segmenter.segment, texts)),
         1,
         gives_labels=False,
-        child=(JIEBA,),
+        process_code=(JIEBA,),
     )
 
 
@@ -195,13 +201,13 @@ def segmenter(bench: Bench, folder: Path) -> Candidate:
     from distill import runtime
 
     path = _exported(bench, folder)
-    segment = runtime.load(path).cut
+    segment = runtime.load(path).segment
     return Candidate(
         "bundle's segmenter alone",
         lambda _: segment,
         len(bench.run.data.test),
         gives_labels=False,
-        child=(SEGMENTER, str(path)),
+        process_code=(SEGMENTER, str(path)),
     )
 
 

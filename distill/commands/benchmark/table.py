@@ -1,4 +1,4 @@
-"""The command: times every model from raw text to label in one process and writes the table of speed."""
+"""The command: times every model from raw text to label in one process and writes the speed table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from distill.commands.benchmark.candidates import YARDSTICK, Bench, makers
+from distill.commands.benchmark.candidates import REFERENCE_MODEL, Bench, candidate_factories
 from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, Candidate, measure
 from distill.commands.experiment import Run
 from distill.commands.export import trained_students
@@ -41,7 +41,7 @@ def benchmark(run: Run) -> list[Path]:
         measured, failed = measure(candidates, texts, gold)
     speed = Speed(
         measured=measured,
-        yardstick=YARDSTICK,
+        reference_model=REFERENCE_MODEL,
         machine=timing.processor(),
         texts=len(texts),
         rounds=QUICK.rounds,
@@ -89,7 +89,7 @@ def _threads_restored() -> Iterator[int]:
 def _candidates(bench: Bench) -> tuple[list[Candidate], list[str]]:
     """The models that can be timed here, and a sentence about each that cannot."""
     candidates, unavailable = [], []
-    for name, make in makers(bench):
+    for name, make in candidate_factories(bench):
         log.info("benchmark: %s", name)
         try:
             candidates.append(make())
@@ -117,8 +117,8 @@ def _method(texts: int) -> str:
     return (
         "From raw text to label, segmentation or word pieces included. The rounds of all models and numbers of threads "
         f"are interleaved, after a warm-up run of each: {QUICK.rounds} rounds over {texts:,} test texts; for BERT-like "
-        f"models {SLOW.rounds} rounds over {min(texts, SLOW.texts)} evenly spaced texts ({YARDSTICK}: {SLOWEST.rounds} "
-        f"rounds over {min(texts, SLOWEST.texts)}). Single texts: {QUICK.singles:,} calls; for BERT-like models "
-        f"{SLOW.singles} ({YARDSTICK}: {SLOWEST.singles}). Batches hold texts of similar lengths, padded to the "
-        f"longest. Processor {timing.processor()}{gpu}; {packages}."
+        f"models {SLOW.rounds} rounds over {min(texts, SLOW.texts)} evenly spaced texts ({REFERENCE_MODEL}: "
+        f"{SLOWEST.rounds} rounds over {min(texts, SLOWEST.texts)}). Single texts: {QUICK.singles:,} calls; for "
+        f"BERT-like models {SLOW.singles} ({REFERENCE_MODEL}: {SLOWEST.singles}). Batches hold texts of similar "
+        f"lengths, padded to the longest. Processor {timing.processor()}{gpu}; {packages}."
     )

@@ -1,4 +1,4 @@
-"""Times the candidates of the table of speed and computes its rows."""
+"""Times the candidates of the speed table and computes its rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Candidate:
         threads: numbers of threads, a row for each.
         gives_labels: whether its outputs are label names of these data.
         reference: name of the candidate whose labels it should reproduce; "" for none.
-        child: code that defines ``predict`` in a fresh process, and its arguments; () if it cannot be loaded there.
+        process_code: code that defines ``predict`` in a fresh process, and its arguments; () if it cannot be loaded
+            there.
         bytes: size of its files; None if it has none.
         note: a sentence for the notes below the table.
     """
@@ -59,7 +60,7 @@ class Candidate:
     threads: tuple[int, ...] = (1,)
     gives_labels: bool = True
     reference: str = ""
-    child: tuple[str, ...] = ()
+    process_code: tuple[str, ...] = ()
     bytes: int | None = None
     note: str = ""
 
@@ -154,9 +155,9 @@ def _share_equal(labels: Sequence[str] | None, others: Sequence[str] | None) -> 
 def _processes(candidates: Sequence[Candidate], texts: Sequence[str]) -> tuple[dict[str, ProcessCost], list[str]]:
     """Measure the candidates that a fresh process can load, one after the other; and sentences about failures."""
     costs, failed = {}, []
-    loadable = [candidate for candidate in candidates if candidate.child]
+    loadable = [candidate for candidate in candidates if candidate.process_code]
     for candidate in with_progress_bar(loadable, "fresh processes", len(loadable), "models"):
-        code, *arguments = candidate.child
+        code, *arguments = candidate.process_code
         try:
             costs[candidate.name] = fresh_process(code, arguments, texts)
         except UserError as error:

@@ -197,7 +197,9 @@ class TextRows:
         before, pattern, after = appendix.before, appendix.probabilities, appendix.after
         per_label = map(pattern.__mod__, map(tuple, predictions.probabilities.tolist())) if pattern else repeat("")
         rows = zip(chunk.rows, predictions.classes.tolist(), predictions.probability.tolist(), per_label, strict=False)
-        return "".join([f"{row}{before[label]}{p:.5f}{every}{after}\n" for row, label, p, every in rows]).encode()
+        return "".join(
+            [f"{row}{before[label]}{p:.5f}{all_probabilities}{after}\n" for row, label, p, all_probabilities in rows]
+        ).encode()
 
     def header(self) -> Iterable[bytes]:
         """See RowFile: the header of a table."""

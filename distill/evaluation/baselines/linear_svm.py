@@ -36,7 +36,7 @@ def words_and_pairs(words: Sequence[str]) -> list[str]:
 class LinearBaseline:
     """Linear SVM over TF-IDF of words, pairs of words and 1 to 4 characters; its C is chosen on dev.
 
-    After :meth:`fit`: ``c`` is the chosen C, ``dev_accuracy`` its accuracy on dev (a share), ``dev_right`` (texts,)
+    After :meth:`fit`: ``c`` is the chosen C, ``dev_accuracy`` its accuracy on dev (a share), ``dev_correct`` (texts,)
     marks the dev texts that it gets right, and ``seconds`` is the time of :meth:`fit` for all values of C.
 
     Args:
@@ -51,7 +51,7 @@ class LinearBaseline:
         self._svm = LinearSVC()
         self.c = 0.0
         self.dev_accuracy = 0.0
-        self.dev_right: NDArray[np.bool_] = np.empty(0, np.bool_)
+        self.dev_correct: NDArray[np.bool_] = np.empty(0, np.bool_)
         self.seconds = 0.0
 
     def fit(
@@ -78,9 +78,9 @@ class LinearBaseline:
         self.dev_accuracy = -1.0
         for c in with_progress_bar(CS, "LinearSVC", len(CS), "models"):
             svm = LinearSVC(C=c, random_state=0).fit(features, labels)
-            right = svm.predict(dev) == np.asarray(dev_labels)
-            if right.mean() > self.dev_accuracy:
-                self.c, self.dev_accuracy, self.dev_right, self._svm = c, float(right.mean()), right, svm
+            correct = svm.predict(dev) == np.asarray(dev_labels)
+            if correct.mean() > self.dev_accuracy:
+                self.c, self.dev_accuracy, self.dev_correct, self._svm = c, float(correct.mean()), correct, svm
         self.seconds = time.perf_counter() - started
         log.info("LinearSVC: C %g, dev accuracy %.4f, %.0f s", self.c, self.dev_accuracy, self.seconds)
         return self

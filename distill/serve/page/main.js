@@ -37,8 +37,8 @@ async function classify() {
 
 /** Request the explanation of a single text; returns a function that shows it. */
 async function explainOne([text], signal) {
-  const answer = await requestJson("explain", { text }, signal);
-  return () => show(verdict(answer), explanation(answer, whyNoTeacher()));
+  const response = await requestJson("explain", { text }, signal);
+  return () => show(verdict(response), explanation(response, whyNoTeacher()));
 }
 
 /** Request the labels of several texts; returns a function that shows them as a table. */
@@ -56,9 +56,9 @@ async function predictMany(texts, signal) {
 /** The explanation below a row of the table, or the error. */
 async function explainRow(text) {
   try {
-    const answer = await requestJson("explain", { text });
-    const content = explanation(answer, whyNoTeacher());
-    content.prepend(createElement("p", {}, verdict(answer)));
+    const response = await requestJson("explain", { text });
+    const content = explanation(response, whyNoTeacher());
+    content.prepend(createElement("p", {}, verdict(response)));
     return content;
   } catch (error) {
     const box = createElement("div", { className: "fault", role: "alert" });
@@ -106,7 +106,7 @@ function addExamples() {
 }
 
 function addListeners() {
-  byId("ask").addEventListener("submit", (event) => {
+  byId("classify_form").addEventListener("submit", (event) => {
     event.preventDefault();
     classify();
   });

@@ -22,18 +22,18 @@ export function showError(box, error = null) {
  * The response of /explain: student and teacher side by side, and the influence of each word.
  * `whyNoTeacher` is shown in the teacher's place if the response has none.
  */
-export function explanation(answer, whyNoTeacher) {
-  const names = rankedLabels(answer);
+export function explanation(response, whyNoTeacher) {
+  const names = rankedLabels(response);
   return createElement(
     "article",
     { className: "detail" },
     createElement(
       "div",
       { className: "models" },
-      modelCard(translate("student"), answer.student, names),
-      answer.teacher ? modelCard(translate("teacher"), answer.teacher, names) : noTeacherCard(whyNoTeacher),
+      modelCard(translate("student"), response.student, names),
+      response.teacher ? modelCard(translate("teacher"), response.teacher, names) : noTeacherCard(whyNoTeacher),
     ),
-    wordInfluence(answer),
+    wordInfluence(response),
   );
 }
 
@@ -62,10 +62,13 @@ function rankedLabels({ student, teacher }) {
 }
 
 function modelCard(title, { probabilities, ms }, names) {
-  const rest = Object.keys(probabilities).filter((name) => !names.includes(name));
-  const restShare = rest.reduce((sum, name) => sum + probabilities[name], 0);
+  const otherLabels = Object.keys(probabilities).filter((name) => !names.includes(name));
+  const otherShare = otherLabels.reduce((sum, name) => sum + probabilities[name], 0);
   const bars = names.map((name) => probabilityBar(name, probabilities[name], name === mostLikely(probabilities)));
-  if (rest.length) bars.push(probabilityBar(translate("rest", { count: rest.length }), restShare, false));
+  if (otherLabels.length) {
+    const summary = translate("other_labels", { count: otherLabels.length });
+    bars.push(probabilityBar(summary, otherShare, false));
+  }
   const heading = createElement("h3", {}, title, createElement("span", { className: "time" }, formatTime(ms)));
   return createElement("section", { className: "model" }, heading, createElement("ul", { className: "bars" }, ...bars));
 }

@@ -20,10 +20,10 @@ from distill.errors import UserError
 from distill.evaluation.metrics import mean_and_sd
 from distill.models.text_classifier import load_student
 from distill.progress import log
-from distill.reporting.comparison import HeldOutClassRow
+from distill.reporting.comparison import LeftOutClassRow
 
 
-def without_class(run: Run, left_out: int, student: StudentSettings) -> list[HeldOutClassRow]:
+def train_without_class(run: Run, left_out: int, student: StudentSettings) -> list[LeftOutClassRow]:
     """Train students without the texts of the class ``left_out``; returns their recall of that class on test.
 
     No student sees a text with that label. The distilled ones see the teacher's logits of the other texts and, in the
@@ -36,7 +36,7 @@ def without_class(run: Run, left_out: int, student: StudentSettings) -> list[Hel
         "alone": StudentSpec(student, alone, left_out=left_out),
         "logits": StudentSpec(student, logits, teachers, left_out=left_out),
     }
-    if run.unlabelled:  # without altered copies, some of which would be copies of that class's train texts
+    if run.unlabelled:  # without augmented copies, some of which would be copies of that class's train texts
         name = "logits, texts without labels too"
         specs[name] = StudentSpec(student, logits, teachers, run.unlabelled, left_out=left_out)
     return [row for name, spec in specs.items() for row in _rows(run, name, spec, left_out)]
@@ -52,7 +52,7 @@ def class_left_out(run: Run) -> int | None:
     return labels.index(name)
 
 
-def _rows(run: Run, name: str, spec: StudentSpec, left_out: int) -> list[HeldOutClassRow]:
+def _rows(run: Run, name: str, spec: StudentSpec, left_out: int) -> list[LeftOutClassRow]:
     """Train one student per seed; a distilled student also gets a row with the bias set on dev."""
     label = run.settings.compare.leave_out
     folders = row_folders(run, f"without {label}, {name}")
@@ -80,8 +80,8 @@ def _bias(logits: NDArray[np.float32], left_out: int, share: float) -> NDArray[n
 
 def _row(
     name: str, logits_of_seeds: Sequence[NDArray[np.float32]], gold: NDArray[np.int64], left_out: int
-) -> HeldOutClassRow:
+) -> LeftOutClassRow:
     predictions = [logits.argmax(1) for logits in logits_of_seeds]
     recall = mean_and_sd([float((predicted[gold == left_out] == left_out).mean()) for predicted in predictions])
     accuracy = mean_and_sd([float((predicted == gold).mean()) for predicted in predictions])
-    return HeldOutClassRow(name, *recall, *accuracy)
+    return LeftOutClassRow(name, *recall, *accuracy)
