@@ -43,5 +43,5 @@ def test_rows_of_a_long_text_and_of_no_text() -> None:
 
 def test_too_little_memory_is_an_error_not_a_crash() -> None:
     endless = PackedTexts(np.empty(0, np.uint32), np.array([0, 2**59]))
-    with pytest.raises(UserError, match="no memory"):
+    with pytest.raises(UserError, match="not enough memory for these texts"):
         NgramRows(np.ones(9, np.uint16)).rows(endless)
