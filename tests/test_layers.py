@@ -1,9 +1,10 @@
-"""Packages import one way, modules within a package have no cycles, and each heavy library is imported in one place."""
+"""Packages import one way, modules have no cycles, each heavy library is imported in one place; one class per name."""
 
 from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -109,3 +110,13 @@ def test_no_cycles_within_a_package(package: str) -> None:
 def test_the_runtime_imports_only_numpy(module: str) -> None:
     for name in imports(SOURCES[module]):
         assert {name, name.split(".")[0], ".".join(name.split(".")[:2])} & RUNTIME_IMPORTS, name
+
+
+def test_one_class_per_name() -> None:
+    classes = Counter(
+        node.name
+        for path in SOURCES.values()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert not [name for name, count in classes.items() if count > 1]

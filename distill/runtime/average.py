@@ -20,7 +20,7 @@ class EmbeddingTable(Struct):
     _fields_ = (("rows", Pointer), ("scale", Pointer), ("width", Int32))
 
 
-class Average(Struct):
+class AverageNetwork(Struct):
     """Tables of words and n-grams; see kernels/average.c."""
 
     _fields_ = (("words", EmbeddingTable), ("ngrams", EmbeddingTable))
@@ -33,7 +33,7 @@ def average(_: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     parts = pad_axis(weight.reshape(-1, width, weight.shape[1]), 1, lanes())
     pooled_width = parts.shape[0] * parts.shape[1]
     hidden = dense_layer(parts.reshape(pooled_width, -1), arrays["layer.bias"])
-    struct = Average.of(**tables)
+    struct = AverageNetwork.of(**tables)
     return PoolingNetwork("distill_average", struct, pooled_width, part_features=weight.shape[1], hidden=hidden)
 
 

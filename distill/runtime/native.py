@@ -29,7 +29,7 @@ LIBRARIES = ("-lm",)
 Array = ctypes.c_void_p  # the address of an array
 LEXICON, NGRAM_TABLE = ctypes.POINTER(structs.Lexicon), ctypes.POINTER(structs.NgramTable)
 TEXTS, ENCODED_TEXTS = ctypes.POINTER(structs.Texts), ctypes.POINTER(structs.EncodedTexts)
-STUDENT = ctypes.POINTER(structs.Student)
+STUDENT = ctypes.POINTER(structs.StudentModel)
 ARGUMENTS = {  # of every exported function, as in its C definition; all return a status, except distill_lanes
     "distill_lanes": (),
     "distill_build_trie": (Array, Int64, Int64, Array, Array, Array, Int64, Array),

@@ -18,7 +18,7 @@ from distill.runtime.average import average
 from distill.runtime.dense import dense_layer
 from distill.runtime.native import check_status, forward_pass, lanes, library
 from distill.runtime.recurrent import recurrent
-from distill.runtime.structs import EncodedTexts, Student, address
+from distill.runtime.structs import EncodedTexts, StudentModel, address
 from distill.runtime.textcnn import textcnn
 
 NETWORKS = {"bilstm": recurrent, "textcnn": textcnn, "average": average}  # by the architecture in a bundle's card
@@ -60,7 +60,7 @@ class StudentNetwork:
         parts = pad_axis(weight.reshape(-1, network.part_features, self.classes), 1, 2 * lanes())
         classifier = dense_layer(parts.reshape(-1, self.classes), arrays["classifier.bias"])
         forward = forward_pass(network.forward_pass)
-        self._student = Student.of(
+        self._student = StudentModel.of(
             forward=ctypes.cast(forward, ctypes.c_void_p).value,
             network=ctypes.addressof(network.struct),
             pooled_width=network.width,

@@ -96,7 +96,7 @@ class Dense(Struct):
     _fields_ = (("weight", Pointer), ("bias", Pointer), ("out", Int32))
 
 
-class Student(Struct):
+class StudentModel(Struct):
     """A network and its classifier; see kernels/student.c."""
 
     _fields_ = (

@@ -15,7 +15,7 @@ from distill.runtime.structs import Int32, Pointer, Struct
 MAX_SUM = 32000  # of a filter's taps in 16-bit integers, with room for their rounding
 
 
-class TextCNN(Struct):
+class TextCNNNetwork(Struct):
     """Filters and the projections of words; see kernels/textcnn.c."""
 
     _fields_ = (
@@ -34,7 +34,7 @@ def textcnn(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     ends = np.cumsum(range(max_span + 1))
     scale = np.stack([bounds[ends[s] : ends[s + 1]].sum(0) for s in range(max_span)]) / MAX_SUM
     scale = np.maximum(scale, 1e-12).astype(np.float32)
-    struct = TextCNN.of(
+    struct = TextCNNNetwork.of(
         max_span=max_span,
         filters=filters,
         width=width,

@@ -17,10 +17,10 @@ typedef struct {
 
 typedef struct {
     EmbeddingTable words, ngrams; /* of the same width */
-} Average;
+} AverageNetwork;
 
 EXPORT_LAYOUT(EmbeddingTable, FIELD(EmbeddingTable, rows), FIELD(EmbeddingTable, scale), FIELD(EmbeddingTable, width));
-EXPORT_LAYOUT(Average, FIELD(Average, words), FIELD(Average, ngrams));
+EXPORT_LAYOUT(AverageNetwork, FIELD(AverageNetwork, words), FIELD(AverageNetwork, ngrams));
 
 /* Mean and maximum of `count` rows of a table; zeros if there are none. */
 INLINE void pool_rows(const EmbeddingTable *table, const int32_t *rows, int64_t count, float *mean, float *max) {
@@ -46,7 +46,7 @@ INLINE void prefetch_rows(const EmbeddingTable *table, const int32_t *rows, int6
 
 /* pooled [texts][mean of words, max of words (, mean of n-grams, max of n-grams)][width] */
 int distill_average(const void *network, const EncodedTexts *texts, float *pooled) {
-    const Average *net = network;
+    const AverageNetwork *net = network;
     const int32_t width = net->words.width;
     for (int64_t i = 0; i < texts->count; i++) {
         const int32_t *words = texts->ids + i * texts->max_length;

@@ -22,20 +22,20 @@ typedef struct {
     Dense classifier;
     const float *ngram_logits; /* [rows][classes]: what an n-gram contributes to each logit; may be a null pointer */
     int32_t classes;           /* the first columns of the classifier; those beyond are padding */
-} Student;
+} StudentModel;
 
 EXPORT_LAYOUT(EncodedTexts, FIELD(EncodedTexts, ids), FIELD(EncodedTexts, lengths), FIELD(EncodedTexts, ngram_rows),
               FIELD(EncodedTexts, ngram_starts), FIELD(EncodedTexts, count), FIELD(EncodedTexts, max_length));
-EXPORT_LAYOUT(Student, FIELD(Student, forward), FIELD(Student, network), FIELD(Student, pooled_width),
-              FIELD(Student, sorts_texts), FIELD(Student, hidden), FIELD(Student, classifier),
-              FIELD(Student, ngram_logits), FIELD(Student, classes));
+EXPORT_LAYOUT(StudentModel, FIELD(StudentModel, forward), FIELD(StudentModel, network),
+              FIELD(StudentModel, pooled_width), FIELD(StudentModel, sorts_texts), FIELD(StudentModel, hidden),
+              FIELD(StudentModel, classifier), FIELD(StudentModel, ngram_logits), FIELD(StudentModel, classes));
 
 #define BATCH 64 /* texts whose pooled vectors stay in the cache until their logits are computed */
 
 int32_t distill_lanes(void) { return LANES; }
 
 /* Add the mean of a text's n-gram logits; the text may have no n-grams. */
-static void add_ngram_logits(const Student *student, const int32_t *rows, int64_t count, float *logits) {
+static void add_ngram_logits(const StudentModel *student, const int32_t *rows, int64_t count, float *logits) {
     const float weight = count ? 1.0f / count : 0.0f;
     for (int64_t i = 0; i < count; i++) {
         const float *row = student->ngram_logits + (int64_t)rows[i] * student->classes;
@@ -44,7 +44,7 @@ static void add_ngram_logits(const Student *student, const int32_t *rows, int64_
 }
 
 /* buffer [texts][pooled_width + hidden.out] */
-static int batch_logits(const Student *student, const EncodedTexts *texts, float *buffer, float *logits) {
+static int batch_logits(const StudentModel *student, const EncodedTexts *texts, float *buffer, float *logits) {
     const float *features = buffer;
     int32_t width = student->pooled_width;
     const int status = student->forward(student->network, texts, buffer);
@@ -60,7 +60,7 @@ static int batch_logits(const Student *student, const EncodedTexts *texts, float
 }
 
 /* Logits of encoded texts: [texts][classifier.out]. */
-int distill_logits_of_ids(const Student *student, const EncodedTexts *texts, float *logits) {
+int distill_logits_of_ids(const StudentModel *student, const EncodedTexts *texts, float *logits) {
     const int64_t batch = !student->sorts_texts && texts->count > BATCH ? BATCH : texts->count;
     float *buffer = malloc(sizeof(float) * (batch * (student->pooled_width + student->hidden.out) + 1));
     int status = buffer ? OK : NO_MEMORY;
@@ -76,7 +76,7 @@ int distill_logits_of_ids(const Student *student, const EncodedTexts *texts, flo
 
 /* Logits of texts: [texts][classifier.out]. The first max_length ids of a text are used. The n-grams are those of
  * ngram_texts, the beginnings of the texts; ngram_table is a null pointer if the student has none. */
-int distill_logits_of_texts(const Lexicon *lexicon, const NgramTable *ngram_table, const Student *student,
+int distill_logits_of_texts(const Lexicon *lexicon, const NgramTable *ngram_table, const StudentModel *student,
                             const Texts *texts, const Texts *ngram_texts, int32_t max_length, float *logits) {
     const int64_t count = texts->count, ids = count * max_length, max_rows = 3 * ngram_texts->starts[count] + count;
     int64_t *buffer = malloc(sizeof(int64_t) * (count + 1) + sizeof(int32_t) * (ids + count + max_rows));

@@ -23,14 +23,15 @@ typedef struct {
     const float *bias;    /* [max_span][filters] */
     int16_t *projections; /* [words][max_span (max_span + 1) / 2][filters] */
     uint8_t *is_cached;   /* [words]: whether the word's row of `projections` is computed */
-} TextCNN;
+} TextCNNNetwork;
 
-EXPORT_LAYOUT(TextCNN, FIELD(TextCNN, max_span), FIELD(TextCNN, filters), FIELD(TextCNN, width),
-              FIELD(TextCNN, vectors), FIELD(TextCNN, taps), FIELD(TextCNN, scale), FIELD(TextCNN, bias),
-              FIELD(TextCNN, projections), FIELD(TextCNN, is_cached));
+EXPORT_LAYOUT(TextCNNNetwork, FIELD(TextCNNNetwork, max_span), FIELD(TextCNNNetwork, filters),
+              FIELD(TextCNNNetwork, width), FIELD(TextCNNNetwork, vectors), FIELD(TextCNNNetwork, taps),
+              FIELD(TextCNNNetwork, scale), FIELD(TextCNNNetwork, bias), FIELD(TextCNNNetwork, projections),
+              FIELD(TextCNNNetwork, is_cached));
 
 /* The word's row of `projections`, computed when the word first occurs. */
-static const int16_t *projection_row(const TextCNN *net, int32_t word) {
+static const int16_t *projection_row(const TextCNNNetwork *net, int32_t word) {
     const int32_t columns = net->max_span * (net->max_span + 1) / 2 * net->filters;
     int16_t *target = net->projections + (int64_t)word * columns;
     if (__atomic_load_n(&net->is_cached[word], __ATOMIC_ACQUIRE)) return target;
@@ -47,7 +48,7 @@ static const int16_t *projection_row(const TextCNN *net, int32_t word) {
 
 /* The filters of one span: maximum over the positions, then scale, bias and ReLU. rows [length]: the words'
  * projections. Beyond the last word filters see zeros. */
-INLINE void max_over_positions(const TextCNN *net, const int16_t *const *rows, int32_t length, int32_t span,
+INLINE void max_over_positions(const TextCNNNetwork *net, const int16_t *const *rows, int32_t length, int32_t span,
                                float *out) {
     const int32_t first_tap = span * (span - 1) / 2 * net->filters;
     const float *scale = net->scale + (span - 1) * net->filters, *bias = net->bias + (span - 1) * net->filters;
@@ -74,7 +75,7 @@ INLINE void max_over_positions(const TextCNN *net, const int16_t *const *rows, i
 
 /* pooled [texts][max_span][filters] */
 int distill_textcnn(const void *network, const EncodedTexts *texts, float *pooled) {
-    const TextCNN *net = network;
+    const TextCNNNetwork *net = network;
     const int16_t **rows = malloc(sizeof *rows * texts->max_length);
     if (!rows) return NO_MEMORY;
     for (int64_t i = 0; i < texts->count; i++) {
