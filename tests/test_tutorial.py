@@ -193,13 +193,31 @@ def reader(
 
 
 @pytest.mark.usefixtures("quick_benchmark")
-@pytest.mark.parametrize("document", [pytest.param("README.md", marks=pytest.mark.slow), "docs/tutorial.md"])
+@pytest.mark.slow
+@pytest.mark.parametrize("document", ["README.md", "docs/tutorial.md"])
 def test_every_command_runs_in_order(document: str, reader: Reader) -> None:
     found = commands(document)
     assert len(found) > 15
     for command in found:
         reader.type(command)
     reader.stop_services()
+
+
+def test_the_first_commands_of_the_tutorial(reader: Reader) -> None:
+    """Up to the first labelled file; the slow test runs all of them and README's."""
+    found = commands("docs/tutorial.md")
+    first_file = next(number for number, command in enumerate(found) if "--mode predict" in command.text)
+    for command in found[: first_file + 1]:
+        reader.type(command)
+    assert (reader.folder / "labelled.csv").is_file()
+
+
+def test_the_commands_of_the_tutorial_parse() -> None:
+    texts = [command.text for command in commands("docs/tutorial.md") if command.text.startswith("python distill.py")]
+    assert len(texts) > 7
+    for text in texts:
+        if "--help" not in text:
+            parser().parse_args(shlex.split(text.partition("|")[0])[2:])
 
 
 def test_commands_are_found() -> None:

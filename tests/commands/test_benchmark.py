@@ -252,7 +252,7 @@ def test_nothing_trained(tmp_path: Path, tiny_flags: list[str]) -> None:
     with pytest.raises(UserError, match="no student is trained") as error:
         benchmark(run_of(tmp_path, tiny_flags))
     assert "python distill.py --mode" in error.value.hint
-    with pytest.raises(UserError, match="no student"):
+    with pytest.raises(UserError, match="not a student's folder"):
         benchmark(run_of(tmp_path, [*tiny_flags, "--student_folder", str(tmp_path / "nowhere")]))
 
 

@@ -236,7 +236,7 @@ REFUSED = {
     "nothing to read": ([], "b.txt", "nothing to label"),
     "nothing to write": (["a.txt"], "", "no output is named"),
     "a pipe among files": (["-", "a.txt"], "out", "standard input cannot be combined with files"),
-    "no such file": (["none.csv"], "b.csv", "no file of .json"),
+    "no such file": (["none.csv"], "b.csv", "no such file, or no .json"),
     "an unknown kind": (["a.md"], "b.md", "unknown kind of file '.md'"),
     "another kind": (["a.csv"], "b.jsonl", "the format of the input, .csv, but its name ends with .jsonl"),
     "the input itself": (["a.csv"], "a.csv", "this input would be overwritten"),
