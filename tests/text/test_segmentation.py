@@ -120,7 +120,7 @@ def test_segmenters_do_not_influence_each_other(segmenters: dict[Segmenter, list
         for segmenter, words in segmenters.items():
             assert segmenter.segment(TEXT) == words
     first, second, third = segmenters
-    assert first == Segmenter() and len({first, second, third}) == 3
+    assert first == Segmenter() and second not in (first, third) and len({first, second, third}) == 3
     assert ("小米su7", "nz") in second.tag(TEXT) and ("小米su7", "nz") not in third.tag(TEXT)
     assert [len(segmenter.tables.split) for segmenter in segmenters] == [0, 1, 1]
     assert "小米su7" in second.tables.frequencies and "小米su7" not in third.tables.frequencies
