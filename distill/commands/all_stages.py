@@ -9,7 +9,7 @@ from distill.commands.experiment import Run
 from distill.commands.label import label
 from distill.commands.teachers import cache_needed_outputs
 from distill.commands.train_student import train_students
-from distill.commands.train_teacher import train_teacher
+from distill.commands.train_teacher import train_own_teachers
 
 
 def run_all_stages(run: Run) -> list[Path]:
@@ -17,7 +17,7 @@ def run_all_stages(run: Run) -> list[Path]:
 
     Stages that are finished and up to date are kept.
     """
-    files = _teacher(run)
+    files = train_own_teachers(run)
     if not run.settings.objective.is_alone:
         files += label(run)
         files += train_students(run, alone=True)
@@ -27,12 +27,5 @@ def run_all_stages(run: Run) -> list[Path]:
 
 def prepare_teachers(run: Run) -> None:
     """Train the teachers and cache the outputs that the objective needs: the part that several processes share."""
-    _teacher(run)
+    train_own_teachers(run)
     cache_needed_outputs(run)
-
-
-def _teacher(run: Run) -> list[Path]:
-    """Train the run's own teachers, unless ``--teacher`` names others."""
-    # read the texts without labels first: an error in them should show before hours of training
-    _ = run.unlabelled_and_augmented
-    return [] if run.settings.transfer.teacher else train_teacher(run)

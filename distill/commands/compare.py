@@ -16,7 +16,7 @@ from distill.commands.left_out_class import class_left_out, train_without_class
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import cache_outputs, teacher_folders
 from distill.commands.train_student import train_seeds
-from distill.commands.train_teacher import train_teacher
+from distill.commands.train_teacher import train_own_teachers
 from distill.config import STUDENTS, ObjectiveSettings
 from distill.config.objectives import LABELS
 from distill.errors import UserError
@@ -29,9 +29,7 @@ def compare(run: Run) -> list[Path]:
     All settings and texts are read first, so that an error in them shows before hours of training.
     """
     students, objectives, left_out = _students(run), _objectives(run), class_left_out(run)
-    _ = run.unlabelled_and_augmented
-    files = [] if run.settings.transfer.teacher else train_teacher(run)
-    files += label(run)
+    files = train_own_teachers(run) + label(run)
     entries = _entries(run, students, objectives)
     for number, entry in enumerate(entries, 1):
         log.info("compare, row %d of %d: %s", number, len(entries), entry.name)
@@ -44,10 +42,7 @@ def compare(run: Run) -> list[Path]:
 
 def prepare_teachers(run: Run) -> None:
     """Train the teachers and cache the outputs that the objectives need: the part that several processes share."""
-    # read the texts without labels first: an error in them should show before hours of training
-    _ = run.unlabelled_and_augmented
-    if not run.settings.transfer.teacher:
-        train_teacher(run)
+    train_own_teachers(run)
     cache_outputs(run, run.settings.compare.objectives)
 
 

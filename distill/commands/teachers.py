@@ -20,7 +20,7 @@ from distill.models.text_classifier import TextClassifier, load
 from distill.progress import log
 from distill.storage.fingerprints import fingerprint_file, provenance_differences
 from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, TEACHER_CARD, TEACHER_HEAD, VOCABULARY
-from distill.training.teacher_cache import TeacherCache, TeacherFunction
+from distill.training.teacher_cache import TeacherCache
 
 
 def teacher_folders(run: Run) -> tuple[Path, ...]:
@@ -106,13 +106,13 @@ def logits_and_vectors(run: Run, folder: Path, examples: Sequence[Example]) -> t
 
     The logits are also added to the cache of logits, so that they are not computed a second time.
     """
-
-    def load_teacher_function() -> TeacherFunction:
-        return open_teacher(run, folder).logits_and_vectors
-
-    provenance = _logits_provenance(run, folder)
-    path = run.folder.teacher_cache(folder, "logits+vectors")
-    rows = TeacherCache(path, provenance, load_teacher_function, "teacher logits and vectors").outputs(examples).float()
+    cache = TeacherCache(
+        run.folder.teacher_cache(folder, "logits+vectors"),
+        _logits_provenance(run, folder),
+        lambda: open_teacher(run, folder).logits_and_vectors,
+        "teacher logits and vectors",
+    )
+    rows = cache.outputs(examples).float()
     classes = len(run.data.labels)
     _logits_cache(run, folder).add(examples, rows[:, :classes])
     return rows[:, :classes], rows[:, classes:]
@@ -144,20 +144,19 @@ def model_fingerprints(folder: Path) -> dict[str, str]:
 
 
 def _logits_cache(run: Run, folder: Path) -> TeacherCache:
-    def load_teacher_function() -> TeacherFunction:
-        return open_teacher(run, folder).logits
-
     return TeacherCache(
-        run.folder.teacher_cache(folder, "logits"), _logits_provenance(run, folder), load_teacher_function
+        run.folder.teacher_cache(folder, "logits"),
+        _logits_provenance(run, folder),
+        lambda: open_teacher(run, folder).logits,
     )
 
 
 def _layers_cache(run: Run, folder: Path) -> TeacherCache:
-    def load_teacher_function() -> TeacherFunction:
-        return load(folder, run.segmenter).vectors
-
     return TeacherCache(
-        run.folder.teacher_cache(folder, "vectors"), _provenance(folder), load_teacher_function, "teacher vectors"
+        run.folder.teacher_cache(folder, "vectors"),
+        _provenance(folder),
+        lambda: load(folder, run.segmenter).vectors,
+        "teacher vectors",
     )
 
 

@@ -39,6 +39,15 @@ def train_teacher(run: Run) -> list[Path]:
     return [path for index in range(run.settings.run.teachers) for path in _train_one(run, index)]
 
 
+def train_own_teachers(run: Run) -> list[Path]:
+    """Fine-tune the run's own teachers, unless ``--teacher`` names others; for modes that go on with the teachers.
+
+    The texts without labels are read first: an error in them should show before hours of training.
+    """
+    _ = run.unlabelled_and_augmented
+    return [] if run.settings.transfer.teacher else train_teacher(run)
+
+
 def _train_one(run: Run, index: int) -> list[Path]:
     trainer = _TeacherTrainer(run, run.settings.run.seed + index, run.folder.model(TEACHER, index))
     provenance = trainer.provenance()

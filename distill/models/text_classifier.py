@@ -42,7 +42,7 @@ class TextClassifier:
     order: tuple[int, ...] = ()
 
     def logits(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
-        """Logits in input order, shape (texts, classes); ``what`` labels a progress bar."""
+        """Logits in input order, shape (texts, classes); ``progress_label`` names a progress bar; empty: none."""
         require_texts(texts)
         if not len(texts):
             return torch.empty(0, len(self.labels))
