@@ -21,13 +21,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Train, dev and test without leaks; ``counts`` is what the checks found."""
+    """Train, dev and test without leaks; ``counts`` is what the checks found.
+
+    ``notes`` are one line per decision that the readers made for the user: formats, columns, rows set aside.
+    """
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
     test: tuple[Example, ...]
     labels: tuple[str, ...]
     counts: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
