@@ -15,11 +15,13 @@ from distill.config import MODES, Settings
 from distill.config.argparse import PATH, parser, settings_from
 from distill.config.modes import Mode
 from distill.config.toml import to_toml
-from distill.errors import UserError, require_package
+from distill.errors import UserError, is_disk_full, require_package
 from distill.progress import reminders
 from distill.training.distributed import is_main_process
 
 __all__ = ["main", "parser", "settings_from"]
+
+OUTPUT_HINT = "free some space, or send the output somewhere else"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,14 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        _dispatch(vars(parser().parse_args(arguments)))
-        sys.stdout.flush()
+        try:
+            _dispatch(vars(parser().parse_args(arguments)))
+        finally:  # --help leaves by SystemExit
+            sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
         print("\ninterrupted; finished stages are kept: run the same command again to continue", file=sys.stderr)
         return 130
     except BrokenPipeError:  # as in distill … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would fail again
+        _discard_output()
         return 141
     except Exception as error:
         if "--debug" in arguments:
@@ -50,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _user_error(error: Exception) -> UserError | None:
-    """The error as one that the user can fix: ours, or the operating system's about a file; None for a bug."""
+    """The error as one that the user can fix: ours, or the operating system's about a file or standard output.
+
+    None for a bug.
+    """
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError) and error.filename:
@@ -59,7 +66,25 @@ def _user_error(error: Exception) -> UserError | None:
             error.filename,
             "check the path and its permissions",
         )
+    if isinstance(error, OSError) and (_is_output_broken() or is_disk_full(error)):
+        reason = (error.strerror or "output error").lower()
+        return UserError(f"standard output cannot be written: {reason}", None, OUTPUT_HINT)
     return None
+
+
+def _is_output_broken() -> bool:
+    """Whether standard output cannot be written; what it still holds is then discarded."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+        return True
+    return False
+
+
+def _discard_output() -> None:
+    """Discard what standard output holds and will get, or Python's last flush would fail again, with a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(flags: dict[str, Any]) -> None:

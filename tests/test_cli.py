@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from distill.config import MODES, Settings
 from distill.progress import log
 
 ROOT = Path(__file__).parent.parent
+FULL = Path("/dev/full")
 BASH, FISH = shutil.which("bash") or "", shutil.which("fish") or ""
 
 
@@ -194,6 +196,24 @@ def test_a_closed_pipe_is_not_an_error(environment: dict[str, str]) -> None:
     script = f"set -o pipefail; ({command}; echo code $? >&2) | true"
     ended = subprocess.run([BASH, "-c", script], capture_output=True, text=True, check=False, env=environment)
     assert ended.stderr == "code 141\n"
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_full_standard_output_is_one_line(
+    buffered: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.txt").write_text("球队今天公布新消息\n", "utf-8")
+    replace_command(monkeypatch, "export", printing(tmp_path))
+    predict = f"--mode predict --bundle {ROOT / 'tests/fixtures/bundle'} --input {tmp_path / 'texts.txt'} --output -"
+    for arguments in ("--help", predict, "--mode export", f"--save_config {tmp_path / 'settings.toml'}"):
+        raw = FULL.open("wb", buffering=-1 if buffered else 0)  # not buffered: PYTHONUNBUFFERED, as in containers
+        full = io.TextIOWrapper(raw, write_through=not buffered)
+        monkeypatch.setattr("sys.stdout", full)
+        text = error_of(capsys, *arguments.split())
+        assert text.startswith("error: standard output cannot be written: no space left on device -> ")
+        if buffered:
+            full.close()  # Python's last flush: raises if anything were left
 
 
 @pytest.fixture(scope="module")

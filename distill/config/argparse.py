@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from distill.config import MODES, SECTIONS, Settings, flag_of
 from distill.config.toml import read_toml
 from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 ABOUT = "Classify short Chinese texts: distil a fine-tuned BERT into a small, fast biLSTM."
 HELP = "python distill.py --help"
@@ -28,6 +32,10 @@ class Parser(argparse.ArgumentParser):
         unknown = message.rpartition(": ")[2].partition(" ")[0] if message.startswith("unrecognized") else ""
         near = difflib.get_close_matches(unknown, self._option_string_actions, 1)
         raise UserError(message, None, f"did you mean {near[0]}?" if near else HELP)
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help text; argparse would ignore that it cannot be written."""
+        (file or sys.stdout).write(self.format_help())
 
 
 def parser() -> Parser:
