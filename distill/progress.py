@@ -1,12 +1,15 @@
-"""The package's logger, reminders and progress bars. Only the command line decides where messages go."""
+"""The package's logger, reminders, and progress as a bar or lines. Only the command line decides where messages go."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Any, TypeVar
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self, TypeVar
 
 Item = TypeVar("Item")
+SECONDS_PER_LINE = 30.0  # between the lines that stand in for a progress bar
 log = logging.getLogger("distill")
 reminders: dict[str, None] = {}  # warnings that the command line repeats at the end, in order; the values are not used
 
@@ -21,11 +24,14 @@ def remind(message: str) -> None:
 def progress_bar(name: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:
     """A tqdm bar, to be used in a ``with`` and advanced by ``update``, or iterated over when it has ``items``.
 
-    It is shown after one second, if messages are shown (level INFO) and standard error is a terminal.
+    It is shown after one second, if messages are shown (level INFO). If standard error is not a terminal, a
+    :class:`ProgressLines` takes the bar's place.
     """
+    if sys.stderr is None or not sys.stderr.isatty():
+        return ProgressLines(name, total, unit, items)
     from tqdm import tqdm
 
-    disable = None if log.isEnabledFor(logging.INFO) else True  # None: tqdm checks for a terminal
+    disable = not log.isEnabledFor(logging.INFO)
     return tqdm(items, name, total, unit=f" {unit}", delay=1.0, disable=disable, dynamic_ncols=True, smoothing=0.1)
 
 
@@ -33,3 +39,88 @@ def with_progress_bar(items: Iterable[Item], name: str, total: int, unit: str = 
     """Iterate over ``items`` while a progress bar shows how many of ``total`` are done."""
     bar: Iterable[Item] = progress_bar(name, total, unit, items)
     return bar
+
+
+class ProgressLines:
+    """Logs how far the work is every 30 s; has the part of tqdm's interface that the package uses.
+
+    For standard error that is a file or a pipe: continuous integration, nohup, docker logs. Work of less than 30 s logs
+    nothing.
+
+    Args:
+        name: of the work.
+        total: how many items there are; 0 if nobody knows.
+        unit: of the items, in the plural.
+        items: to iterate over.
+        clock: the time in seconds.
+
+    Attributes:
+        n: how many items are done.
+        initial: how many of them were done before, by an interrupted run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        unit: str,
+        items: Iterable[Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name, self.total, self.unit, self.items = name, total, unit, items
+        self.n = self.initial = 0
+        self._postfix = ""
+        self._clock = clock
+        self._started = self._last_line = clock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.items or ():
+            yield item
+            self.update()
+
+    def update(self, n: int = 1) -> None:
+        """Count ``n`` more items as done, and log a line if the last one is 30 s old."""
+        self.n += n
+        now = self._clock()
+        if now - self._last_line >= SECONDS_PER_LINE and self.n != self.total:
+            self._last_line = now
+            log.info("%s", self._line(now - self._started))
+
+    def set_postfix_str(self, postfix: str, **_: bool) -> None:
+        """Set the end of the next lines."""
+        self._postfix = postfix
+
+    def _line(self, seconds: float) -> str:
+        """The progress after ``seconds``, as in ``teacher: 30 of 110 steps (27 %), 2.5 steps/s, 32 s left``."""
+        rate = (self.n - self.initial) / seconds
+        if not self.total:
+            return _joined(f"{self.name}: {self.n:,} {self.unit}", _rate(rate, self.unit), self._postfix)
+        done = f"{self.name}: {self.n:,} of {self.total:,} {self.unit} ({100 * self.n / self.total:.0f} %)"
+        left = f"{duration((self.total - self.n) / rate)} left" if rate else ""
+        return _joined(done, _rate(rate, self.unit), left, self._postfix)
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _rate(rate: float, unit: str) -> str:
+    """Items per second, or seconds per item where that is the larger number; empty for a rate of 0."""
+    if rate >= 1:
+        return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
+    return f"{duration(1 / rate)} per {unit.removesuffix('s')}" if rate else ""
+
+
+def duration(seconds: float) -> str:
+    """A time as ``47 s``, ``3 min 47 s`` or ``2 h 5 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

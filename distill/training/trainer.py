@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.models.inference import best_device, predict
-from distill.progress import log, progress_bar
+from distill.progress import duration, log, progress_bar
 from distill.storage.atomic import write_file
 from distill.text.batching import Batch, PackedIds, sample_rows, shuffled_batches
 from distill.training import distributed
@@ -208,9 +208,9 @@ class _Training:
 
     def log_estimated_time(self, step: int) -> None:
         """Log how long all steps will take at the present rate, evaluations excluded, if more than a minute."""
-        if (minutes := (time.perf_counter() - self.started) / step * self.total_steps / 60) > 1:
+        if (seconds := (time.perf_counter() - self.started) / step * self.total_steps) > 60:
             log.info(
-                "%s: at most %d steps, about %.0f minutes on this machine", self.job.name, self.total_steps, minutes
+                "%s: at most %d steps, about %s on this machine", self.job.name, self.total_steps, duration(seconds)
             )
 
     def is_evaluation_step(self, step: int) -> bool:
