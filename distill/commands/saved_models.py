@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distill.commands.experiment import Run
 from distill.export import model_card
 from distill.export.model_card import Card
-from distill.progress import log
+from distill.progress import log, remind
 from distill.storage.atomic import write_folder, write_json
 from distill.storage.fingerprints import PROVENANCE_FILE
 from distill.training import defaults, distributed
@@ -42,6 +45,28 @@ def save_model(
             model_card.write(temporary, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(temporary))
     distributed.barrier()
     log.info("%s: dev accuracy %.4f", name, dev_accuracy)
+
+
+def remind_of_single_class(run: Run, name: str, kind: str, predicted: NDArray[np.int64]) -> None:
+    """Warn about a model that gives all dev texts the same class although their labels differ.
+
+    The warning is repeated when the command ends.
+
+    Args:
+        run: the run.
+        name: of the model, for the warning.
+        kind: "teacher" or "student".
+        predicted: class numbers of the dev texts, shape (texts,).
+    """
+    gold = np.array([example.label for example in run.data.dev])
+    if len(np.unique(predicted)) > 1 or len(np.unique(gold)) < 2:
+        return
+    only, start = int(predicted[0]), {"teacher": "weights (--teacher_model)"}.get(kind, "word vectors (--vectors)")
+    remind(
+        f"{name} predicts the class {run.data.labels[only]} for 100 % of the {len(predicted)} dev texts, but "
+        f"{100 * (gold == only).mean():.0f} % of them have this label: it does not tell the classes apart. Train it "
+        f"longer (--{kind}_epochs), change the learning rate (--{kind}_lr), or start from other {start}."
+    )
 
 
 def saved_accuracy(run: Run, accuracies: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from distill.commands.distillation import choose_linear_weight, choose_objective, target_logits
 from distill.commands.experiment import ALONE, DISTILLED, Run, labels_of
 from distill.commands.model_cards import student_card
-from distill.commands.saved_models import save_model, saved_accuracy
+from distill.commands.saved_models import remind_of_single_class, save_model, saved_accuracy
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import hint_targets, teacher_folders, teacher_word_vectors
 from distill.config import STUDENTS
@@ -155,6 +155,8 @@ class _StudentTrainer:
             dev_accuracy=saved_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
             card=student_card(self.run, self.spec),
         )
+        if self.spec.left_out is None:
+            remind_of_single_class(self.run, name, "student", dev_logits.argmax(1))
 
     def _distillation(self, student_width: int) -> Distillation:
         hints = self.train.teacher_layers

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.commands.experiment import TEACHER, Run, fingerprint_examples, labels_of
 from distill.commands.model_cards import teacher_card
-from distill.commands.saved_models import save_model
+from distill.commands.saved_models import remind_of_single_class, save_model
 from distill.commands.teachers import checked_teachers, model_fingerprints, teacher_logits
 from distill.config import FROM_DATA, TeacherSettings
 from distill.data import Example, stratified_split
@@ -64,6 +64,7 @@ def _train_one(run: Run, index: int) -> list[Path]:
             dev_accuracy=float(trained.correct.mean()),
             card=teacher_card(run, trained.texts),
         )
+        remind_of_single_class(run, trainer.folder.name, "teacher", trained.predicted)
     return [*run.pretrained.written, trainer.folder]
 
 
@@ -75,12 +76,13 @@ def _is_worse_than_linear(run: Run, trained: _Trained) -> bool:
 
 @dataclass(frozen=True)
 class _Trained:
-    """A trained teacher, the number of texts it was trained on, and which dev texts (texts,) it gets right."""
+    """A trained teacher, the number of texts it was trained on, its classes of the dev texts, and which are right."""
 
     model: teacher.Teacher
     tokenizer: teacher.WordpieceTokenizer
     evaluations: Sequence[Evaluation]
     texts: int
+    predicted: NDArray[np.int64]
     correct: NDArray[np.bool_]
 
 
@@ -123,8 +125,9 @@ class _TeacherTrainer:
         with teacher.used_rows(model, *encoded) as inputs:
             train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
             evaluations = self._fit(model, settings, train, dev, splits[0])
-            correct = predict_logits(model, dev.inputs).argmax(1) == dev.labels
-        return _Trained(model, tokenizer, evaluations, len(splits[0]), correct.numpy())
+            predicted = predict_logits(model, dev.inputs).argmax(1)
+        correct = (predicted == dev.labels).numpy()
+        return _Trained(model, tokenizer, evaluations, len(splits[0]), predicted.numpy(), correct)
 
     def _fit(
         self, model: teacher.Teacher, settings: TeacherSettings, train: Split, dev: Split, texts: Sequence[Example]

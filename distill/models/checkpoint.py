@@ -15,6 +15,7 @@ from distill.errors import UserError
 from distill.models.build import architecture_of, student_class
 from distill.models.student import SavedStudent, Student
 from distill.models.tokenizer import TextTokenizer, WordTokenizer
+from distill.models.weights import check_finite
 from distill.storage.atomic import write_file, write_json
 from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, TRAIN_STUDENT
 from distill.text.segmentation import Segmenter
@@ -62,7 +63,8 @@ def load_student_parts(
         card = _read_card(folder)
         network = student_class(card["architecture"])
         model = network(network.config_class(**card["config"]))
-        model.load_state_dict(load_file(folder / STUDENT_WEIGHTS))
+        model.load_state_dict(weights := load_file(folder / STUDENT_WEIGHTS))
+        check_finite(weights.items(), folder)
         tokenizer = model.load_tokenizer(folder, card, segmenter or Segmenter())
         return model.eval(), tokenizer, tuple(card["labels"]), float(card.get("temperature", 1.0))
     except LOAD_ERRORS as error:

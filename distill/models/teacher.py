@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,17 @@ from transformers import AutoModel, AutoTokenizer
 from distill.config import FROM_DATA, TeacherSettings
 from distill.errors import UserError
 from distill.models.pretrained import PROMPTS_FILE
+from distill.models.pretrained.checkpoint_files import check_complete, find_weights, read_config
+from distill.models.weights import LoadingReport, check_finite, layer_number, read_tensors, without_prefix
+from distill.progress import log
 from distill.runtime.constants import MASKED
 from distill.storage.atomic import write_file, write_json
 from distill.storage.run_folder import TEACHER_CARD, TEACHER_HEAD, TRAIN_TEACHER
 from distill.text.batching import Batch, ModelOutput, PackedIds, masked_mean
 
 HINT_LAYERS = 4  # layers that a student can imitate
+# how transformers loads tensors; those that are missing or have another shape are in its report
+LOADING: dict[str, Any] = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True}
 DEFAULT_MAX_LENGTH = 256  # word pieces, if the settings leave it open
 
 
@@ -123,16 +127,10 @@ class Teacher(nn.Module):
         by_layer: dict[int, list[nn.Parameter]] = {}
         for name, parameter in self.encoder.named_parameters():
             if parameter.requires_grad:
-                by_layer.setdefault(_layer_number(name), []).append(parameter)
+                by_layer.setdefault(layer_number(name), []).append(parameter)
         rates = {layer: settings.learning_rate * settings.layer_decay ** (layers - layer) for layer in by_layer}
         encoder = [{"params": by_layer[layer], "lr": rates[layer]} for layer in sorted(by_layer)]
         return [{"params": list(self.head.parameters()), "lr": settings.head_learning_rate}, *encoder]
-
-
-def _layer_number(name: str) -> int:
-    """Number of the layer that a parameter belongs to, from 1; 0 for the embeddings."""
-    match = re.search(r"layers?\.(\d+)\.", name)
-    return int(match[1]) + 1 if match else 0
 
 
 def build(source: str, settings: TeacherSettings, classes: int) -> tuple[Teacher, WordpieceTokenizer]:
@@ -163,22 +161,85 @@ def _silence_transformers() -> None:
 
 
 def _load_encoder(source: str) -> tuple[Any, Any]:
+    """Encoder and tokenizer of a folder or Hub id, without a pooler; every weight comes from the files.
+
+    Raises:
+        UserError: they cannot be loaded, do not belong together, or the weights are incomplete or not finite.
+    """
     _silence_transformers()
-    local = Path(source).is_dir()
-    try:
-        encoder = AutoModel.from_pretrained(source, use_safetensors=True, local_files_only=local, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError and Rust errors for a bad checkpoint
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        valid = (
-            "a folder with config.json, model.safetensors and a tokenizer" if local else "a Hub id that can be reached"
-        )
-        raise UserError(f"transformers cannot load it: {reason}", source, f"--teacher_model with {valid}") from error
-    if tokenizer.pad_token_id is None:
-        raise UserError("its tokenizer has no padding token", source, "--teacher_model with an encoder such as BERT")
+    is_folder = Path(source).is_dir()
+    encoder, info = _encoder_in(Path(source)) if is_folder else _encoder_on_hub(source)
+    report = LoadingReport.of(encoder, info)
+    report.check(source, encoder.config.to_dict())
+    if unused := report.unused_layers():
+        log.info("%s: the weights have %d layers more than the config; they are not used", source, unused)
+    with _report_errors(source, "a folder with a tokenizer that transformers can read"):
+        options = {"config": encoder.config, "local_files_only": is_folder, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # Teacher has a pooling of its own
+    _check_tokenizer(encoder, tokenizer, source)
+    check_finite(encoder.named_parameters(), source)
     return encoder, tokenizer
+
+
+def _encoder_in(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The encoder in a folder, and transformers' report on its tensors."""
+    check_complete(folder)
+    settings, tensors = read_config(folder), read_tensors(find_weights(folder))
+    if settings["model_type"] not in transformers.CONFIG_MAPPING:
+        what = f"transformers {transformers.__version__} has no model type {settings['model_type']}"
+        raise UserError(what, folder, "--teacher_model with an encoder such as BERT")
+    with _report_errors(folder, "a folder with an encoder such as BERT"):
+        config = transformers.CONFIG_MAPPING[settings["model_type"]].from_dict(settings)
+        with torch.device("meta"):
+            empty = AutoModel.from_config(config, trust_remote_code=False)
+    tensors, prefix = without_prefix(tensors, empty.state_dict().keys())
+    _check_prefix(prefix, empty, folder)
+    with _report_errors(folder, "a folder with an encoder such as BERT"):
+        encoder, info = type(empty).from_pretrained(None, config=config, state_dict=tensors, **LOADING)
+    return encoder, info
+
+
+def _encoder_on_hub(model: str) -> tuple[Any, dict[str, Any]]:
+    """The encoder with an id on the Hub, and transformers' report on its tensors."""
+    with _report_errors(model, "a Hub id that can be reached"):
+        encoder, info = AutoModel.from_pretrained(model, use_safetensors=True, trust_remote_code=False, **LOADING)
+    return encoder, info
+
+
+@contextlib.contextmanager
+def _report_errors(source: object, valid: str) -> Iterator[None]:
+    """Report an exception of transformers as a UserError; ``valid`` says what ``--teacher_model`` needs."""
+    try:
+        yield
+    except Exception as error:  # OSError, ValueError, KeyError, and errors of Rust libraries
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"transformers cannot load it: {reason}", source, f"--teacher_model with {valid}") from error
+
+
+def _check_prefix(prefix: str, model: Any, folder: Path) -> None:
+    """Say which prefix was stripped; refuse the name of another model type.
+
+    Encoders of several types have tensors of the same names and shapes, but compute other things with them: RoBERTa
+    counts positions differently from BERT.
+    """
+    last, model_type = prefix.rstrip(".").rpartition(".")[2], model.config.model_type
+    if last in transformers.CONFIG_MAPPING and last not in (model_type, model.base_model_prefix):
+        what = f"the names of the tensors start with {prefix}, but the config is that of a {model_type}"
+        raise UserError(what, folder, f'"model_type": "{last}" in config.json, if the model is a {last}')
+    if prefix not in ("", f"{model.base_model_prefix}."):
+        log.info("%s: the prefix %s is stripped from the tensors' names", folder, prefix)
+
+
+def _check_tokenizer(encoder: Any, tokenizer: Any, source: str) -> None:
+    """Check that the tokenizer has a padding token, and that every word piece has a row in the embedding table."""
+    if tokenizer.pad_token_id is None:
+        raise UserError("its tokenizer has no padding token", source, "--teacher_model with an encoder such as BERT")
+    pieces, rows = max(tokenizer.get_vocab().values()) + 1, encoder.get_input_embeddings().num_embeddings
+    if pieces > rows:
+        what = f"the tokenizer has {pieces} word pieces, but the embedding table has {rows} rows"
+        raise UserError(what, source, "use the tokenizer (vocab.txt) that was published with these weights")
 
 
 def _prefix(folder: Path) -> str:
@@ -260,11 +321,15 @@ def load_teacher_parts(folder: Path) -> tuple[Teacher, WordpieceTokenizer, tuple
     """
     if not (folder / TEACHER_CARD).is_file() or not (folder / TEACHER_HEAD).is_file():
         raise UserError("there is no trained teacher", folder, TRAIN_TEACHER)
-    encoder, tokenizer = _load_encoder(str(folder))
+    try:
+        encoder, tokenizer = _load_encoder(str(folder))
+    except UserError as error:
+        raise UserError(f"this teacher is broken: {error.what}", error.where, TRAIN_TEACHER) from error
     try:
         card = json.loads((folder / TEACHER_CARD).read_text(encoding="utf-8"))
         teacher = Teacher(encoder, encoder.config.hidden_size, len(card["labels"]), card["pooling"])
         teacher.head.load_state_dict(load_file(folder / TEACHER_HEAD))
+        check_finite(teacher.head.named_parameters(), folder)
         return teacher, WordpieceTokenizer(tokenizer, card["prefix"], card["max_length"]), tuple(card["labels"])
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"this teacher is broken: {error}", folder, TRAIN_TEACHER) from error

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.errors import require_texts
+from distill.errors import UserError, require_texts
 from distill.models.checkpoint import load_student_parts
 from distill.models.inference import best_device, predict, predict_logits
 from distill.models.teacher import load_teacher_parts
@@ -42,11 +42,18 @@ class TextClassifier:
     order: tuple[int, ...] = ()
 
     def logits(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
-        """Logits in input order, shape (texts, classes); ``progress_label`` names a progress bar; empty: none."""
+        """Logits in input order, shape (texts, classes); ``progress_label`` names a progress bar; empty: none.
+
+        Raises:
+            UserError: a logit is NaN or infinite.
+        """
         require_texts(texts)
         if not len(texts):
             return torch.empty(0, len(self.labels))
         logits = predict_logits(self.model, self.tokenizer.encode(texts), progress_label)
+        if broken := int((~logits.isfinite()).any(1).sum()):
+            what = f"the logits of {broken} of {len(texts)} texts are NaN or infinite"
+            raise UserError(what, None, "train this model again, with a lower learning rate")
         return logits[:, list(self.order)] if self.order else logits
 
     def reordered(self, order: Sequence[int]) -> TextClassifier:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.config import TeacherSettings
+from distill.errors import UserError
 from distill.models.inference import best_device
 from distill.models.teacher import Teacher, WordpieceTokenizer, used_rows
 from distill.progress import log, progress_bar
@@ -46,6 +47,12 @@ def pretrain(
         head = {"params": model.head_parameters(), "lr": settings.head_learning_rate}
         groups = [*teacher.parameter_groups(settings)[1:], head]
         for loss in _epochs(model, groups, inputs, settings, seed):
+            if not math.isfinite(loss):
+                raise UserError(
+                    "the loss is NaN or infinite; the learning rate is probably too high",
+                    NAME,
+                    "divide --teacher_lr by 10",
+                )
             log.info("%s: loss %.3f", NAME, loss)
         for parameter in teacher.parameters():
             distributed.broadcast_from_main(parameter.data)

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.errors import UserError
 from distill.models.inference import best_device, predict
+from distill.models.weights import non_finite
 from distill.progress import duration, log, progress_bar
 from distill.storage.atomic import write_file
 from distill.text.batching import Batch, PackedIds, sample_rows, shuffled_batches
@@ -133,11 +135,14 @@ def fit(model: nn.Module, parameter_groups: list[dict[str, Any]], job: TrainingJ
 
     Returns:
         All evaluations, in order.
+
+    Raises:
+        UserError: the loss of a step, or a logit of dev, is NaN or infinite.
     """
     training = _Training(model, parameter_groups, job)
     with progress_bar(job.name, training.total_steps, "steps") as bar:
         for step, rows in enumerate(training.batches(), 1):
-            training.train_step(rows)
+            training.train_step(step, rows)
             bar.update()
             if step == STEPS_BEFORE_ESTIMATE:
                 training.log_estimated_time(step)
@@ -180,12 +185,15 @@ class _Training:
             rows = sample_rows(train.sampling_weights, self.generator)
             yield from shuffled_batches(train.inputs.lengths, batch_size, self.generator, rows)
 
-    def train_step(self, rows: Tensor) -> None:
-        """Update the weights with the batch at ``rows`` (batch,)."""
+    def train_step(self, step: int, rows: Tensor) -> None:
+        """Update the weights with the batch at ``rows`` (batch,); ``step`` counts from 1."""
         own_rows, counted = _own_share(rows)
         weight = counted / len(rows)  # makes the sum over the processes the mean over the whole batch
         batch = self.job.train.inputs.batch(own_rows).to(self.device)
         loss = self.loss(batch, targets := self.job.train.targets(own_rows, self.device))
+        total = distributed.all_reduce_sum(weight * loss.total.detach())
+        if not math.isfinite(total):
+            raise self.divergence("the loss", step, targets)
         self.optimizers.zero_grad()
         _backward(weight * loss.total)
         if epsilon := self.job.regularisation.adversarial:
@@ -225,6 +233,8 @@ class _Training:
         """Evaluate on dev, record it, and keep a copy of the weights if they are the best so far (or the last)."""
         evaluated = self.model if self.ema is None else self.ema.module
         accuracy, loss = _accuracy_and_loss(evaluated, self.job.dev)
+        if not math.isfinite(loss):
+            raise self.divergence("a logit of dev", step)
         self.model.train()
         evaluation = Evaluation(
             step=step,
@@ -248,6 +258,20 @@ class _Training:
             if step == self.total_steps or not keep_last:
                 self.best_weights = copy.deepcopy(evaluated.state_dict())
 
+    def divergence(self, what: str, step: int, targets: Targets | None = None) -> UserError:
+        """The error for ``what`` that is not finite, with the likely cause."""
+        if targets and targets.teacher_logits is not None and not targets.teacher_logits.isfinite().all():
+            cause, hint = "the teacher's logits are not finite either", "train or choose another teacher"
+        elif step == 1 and (names := non_finite(self.model.named_parameters())):
+            cause = f"the weights at the start are not finite: {', '.join(names[:3])}"
+            hint = "check the pretrained weights (--teacher_model) or the word vectors (--vectors)"
+        else:
+            cause = "the learning rate is probably too high"
+            hint = "divide it by 10: --teacher_lr for a teacher, --student_lr and --vector_lr for a student"
+        return UserError(
+            f"{what} is NaN or infinite at step {step} of {self.total_steps}; {cause}", self.job.name, hint
+        )
+
     def is_out_of_patience(self) -> bool:
         """Whether the last ``patience`` evaluations brought no improvement."""
         return len(self.evaluations) - self.best_evaluation >= self.job.schedule.patience
@@ -268,14 +292,18 @@ def _own_share(rows: Tensor) -> tuple[Tensor, int]:
 
 
 def _accuracy_and_loss(model: nn.Module, dev: Split) -> list[float]:
-    """Accuracy and mean cross-entropy on dev; each process predicts its share, and all return the same bits."""
+    """Accuracy and mean cross-entropy on dev; NaN for the latter if a logit is not finite.
+
+    Each process predicts its share, and all return the same bits.
+    """
     rows, counted = _own_share(torch.arange(len(dev.inputs)))
     own_logits = predict(model, model, dev.inputs, rows=rows).float()
     logits = own_logits.new_zeros(len(dev.inputs), own_logits.shape[1])
     logits[rows[:counted]] = own_logits[:counted]
     distributed.all_reduce_sum(logits)
     accuracy = (logits.argmax(1) == dev.labels).double().mean()
-    metrics = torch.stack([accuracy, nn.functional.cross_entropy(logits, dev.labels).double()])
+    loss = nn.functional.cross_entropy(logits, dev.labels) if logits.isfinite().all() else torch.tensor(math.nan)
+    metrics = torch.stack([accuracy, loss.double()])
     return distributed.broadcast_from_main(metrics).tolist()  # CPUs may round the loss differently; all decide by it
 
 

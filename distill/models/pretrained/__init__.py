@@ -8,13 +8,22 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distill.errors import UserError
-from distill.storage.atomic import write_folder
+from distill.models.pretrained.checkpoint_files import (
+    SAFETENSORS,
+    TOKENIZER_FILES,
+    WeightFiles,
+    check_complete,
+    config_file,
+    find_weights,
+    has_pytorch_weights,
+    holds_weights,
+)
+from distill.progress import log
+from distill.storage.atomic import write_file, write_folder
 from distill.storage.fingerprints import fingerprint_file, fingerprint_texts
 
 FOLDER = Path("bert_pretrain")
 BUNDLED = "multilingual-e5-small"
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model")
 PROMPTS_FILE = "config_sentence_transformers.json"  # of sentence-transformers: the prefix of every text
 OTHER_WEIGHTS = (
     "put a checkpoint into bert_pretrain/, or --teacher_model bert-base-chinese where the Hub can be reached"
@@ -57,36 +66,55 @@ def resolve(model: str, folder: Path = FOLDER) -> Pretrained:
         if model.count("/") > 1 or model.startswith((".", "/", "~")):
             raise UserError("no such folder", model, "--teacher_model FOLDER, HUB_ID, auto or bundled")
         return Pretrained(model, model, "a Hub id, asked for by --teacher_model")
-    candidates = [path for path in (folder, *sorted(folder.glob("[!.]*/"))) if (path / "config.json").is_file()]
-    user_checkpoints = [path for path in candidates if path.name != BUNDLED]
-    if len(user_checkpoints) > 1:
-        names = ", ".join(str(path) for path in user_checkpoints)
+    folders = [path for path in (folder, *sorted(folder.glob("[!.]*/"))) if path.name != BUNDLED]
+    found = [path for path in folders if holds_weights(path)]
+    readable = [path for path in found if has_pytorch_weights(path)]
+    if len(readable) > 1:
+        names = ", ".join(str(path) for path in readable)
         raise UserError(f"several checkpoints: {names}", folder, "--teacher_model FOLDER names the one to use")
-    if user_checkpoints:
-        return _checkpoint(user_checkpoints[0], f"found in {folder}/")
+    for path in found if readable else ():
+        if path not in readable:
+            log.info("%s: not used, because it has no weights for PyTorch", path)
+    if found:
+        return _checkpoint((readable or found)[0], f"found in {folder}/")
     return _bundled(folder, f"{folder}/ holds no other weights")
 
 
 def _checkpoint(path: Path, reason: str) -> Pretrained:
-    """The weights in a folder, which must be a complete checkpoint."""
+    """The weights in a folder, which must be a complete checkpoint; pickles are converted to safetensors once."""
     if not path.is_dir():
         raise UserError("a checkpoint is a folder, this is a file", path, "--teacher_model FOLDER")
-    missing = [] if (path / "config.json").is_file() else ["config.json"]
-    if not any((path / name).is_file() for name in WEIGHT_FILES):
-        missing.append(WEIGHT_FILES[0])
-    if not any((path / name).is_file() for name in TOKENIZER_FILES):
-        missing.append("a tokenizer (tokenizer.json or vocab.txt)")
-    if missing:
-        present = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
-        hint = "download the missing files from the model's page"
-        if (path / "pytorch_model.bin").is_file():
-            hint += "; pytorch_model.bin is a pickle and is not opened"
-        raise UserError(f"not a checkpoint: {', '.join(missing)} missing, there is {present}", path, hint)
-    files = {path / name for name in ("config.json", *TOKENIZER_FILES, PROMPTS_FILE)} | set(
-        path.glob("model*.safetensors")
-    )
+    check_complete(path)
+    weights = find_weights(path)
+    written = _convert(path, weights) if weights.are_pickles else ()
+    files = {config_file(path), *(path / name for name in (*TOKENIZER_FILES, PROMPTS_FILE))}
+    files |= set(path.glob("model*.safetensors") if written or not weights.are_pickles else weights.paths)
     fingerprints = [fingerprint_file(file) for file in sorted(files) if file.is_file()]
-    return Pretrained(str(path), fingerprint_texts(fingerprints), reason)
+    reason = f"{reason}; {weights.note}" if weights.note else reason
+    return Pretrained(str(path), fingerprint_texts(fingerprints), reason, written)
+
+
+def _convert(folder: Path, weights: WeightFiles) -> tuple[Path, ...]:
+    """Write the tensors of PyTorch's pickles as safetensors into the same folder; returns the new file, if any."""
+    from distill.models.weights import to_safetensors  # imports PyTorch
+
+    target = folder / SAFETENSORS[0]
+    names = ", ".join(path.name for path in weights.paths)
+    content = to_safetensors(weights.paths)
+    try:
+        write_file(target, content)
+    except OSError as error:
+        log.info(
+            "%s: %s is read at every start, because this folder cannot be written (%s)", folder, names, error.strerror
+        )
+        return ()
+    log.info(
+        "%s: %s was read with PyTorch's restricted loader and converted to %s, which is used from now on",
+        folder,
+        names,
+        target.name,
+    )
+    return (target,)
 
 
 def _bundled(folder: Path, reason: str) -> Pretrained:
