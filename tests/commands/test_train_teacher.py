@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import output_of
 
 from distill.cli import main
+from distill.commands import train_teacher
+from distill.commands.saved_models import remind_of_single_class
+from distill.data import Example
+from distill.training.losses import Loss
 
 
 def test_a_teacher_learns_from_another_one_on_unlabelled_texts(
@@ -57,3 +63,63 @@ def test_a_teacher_that_would_overwrite_its_own_teacher_is_refused(
     twice = [str(finished_run / "teacher"), "--teacher_taught_by", str(finished_run / "teacher")]
     assert main([*itself, *twice]) == 2
     assert "--teacher_taught_by: the same teacher is named twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("predicted", "gold", "warning"),
+    [
+        (
+            [1, 1, 1, 1],
+            [0, 1, 2, 0],
+            "teacher predicts the class 乙 for 100 % of the 4 dev texts, but 25 % of them have this label: it does not "
+            "tell the classes apart. Train it longer (--teacher_epochs), change the learning rate (--teacher_lr), or "
+            "start from other weights (--teacher_model).",
+        ),
+        ([1, 1, 1, 0], [0, 1, 2, 0], None),
+        ([1, 1, 1, 1], [1, 1, 1, 1], None),  # dev has one class only
+    ],
+)
+def test_a_single_class_is_reported(
+    predicted: list[int], gold: list[int], warning: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.progress.reminders", reminders := {})
+    data = SimpleNamespace(
+        dev=[Example(index, "", label) for index, label in enumerate(gold)], labels=("甲", "乙", "丙")
+    )
+    remind_of_single_class(SimpleNamespace(data=data), "teacher", "teacher", np.array(predicted))  # type: ignore[arg-type]
+    assert list(reminders) == ([warning] if warning else [])
+
+
+def test_a_model_that_predicts_a_single_class_is_reported_at_the_end(
+    tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A teacher and a student whose learning rates are far too high."""
+    run = [*tiny_flags, "--run", str(tmp_path), "--mode"]
+    teacher = ["train_teacher", "--teacher_epochs", "2", "--teacher_lr", "10"]
+    assert "warning: teacher predicts the class" in output_of(capsys, [*run, *teacher]).split("written:")[1]
+    student = [
+        "train_student",
+        "--a",
+        "1",
+        "--T",
+        "0",
+        "--student_epochs",
+        "1",
+        "--student_lr",
+        "0",
+        "--vector_lr",
+        "0",
+    ]
+    text = output_of(capsys, [*run, *student]).split("written:")[1]
+    assert "warning: student_alone predicts the class" in text and "(--student_lr)" in text
+
+
+def test_a_teacher_that_diverges_stops(
+    tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        train_teacher, "labels_only", lambda _: lambda output, targets: Loss(output.logits.sum() / 0, {})
+    )
+    text = output_of(capsys, [*tiny_flags, "--mode", "train_teacher", "--run", str(tmp_path)], code=2)
+    assert "error: teacher: the loss is NaN or infinite at step 1 of" in text and "--teacher_lr" in text
+    assert not (tmp_path / "teacher").exists()

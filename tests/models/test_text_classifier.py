@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import distill
 from distill.errors import UserError
@@ -62,3 +63,18 @@ def test_a_broken_student(finished_run: Path, tmp_path: Path) -> None:
 def test_unknown_names_of_the_library() -> None:
     with pytest.raises(AttributeError, match="no attribute 'load_pupil'"):
         distill.load_pupil  # noqa: B018
+
+
+def test_weights_and_logits_that_are_not_finite(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run / "student", tmp_path / "student")
+    weights = load_file(tmp_path / "student" / "student.safetensors")
+    model = distill.load_student(tmp_path / "student")
+    for parameter in model.model.parameters():
+        parameter.data.fill_(3e38)
+    with pytest.raises(UserError, match="the logits of 2 of 2 texts are NaN or infinite"):
+        model.predict(["球队", "股票"])
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
+    weights[name].view(-1)[0] = np.inf
+    save_file(weights, tmp_path / "student" / "student.safetensors")
+    with pytest.raises(UserError, match=f"some weights are NaN or infinite, in {name}"):
+        distill.load_student(tmp_path / "student")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
 from test_distributed import in_group
 from torch import Tensor, nn
 
+from distill.errors import UserError
 from distill.models.inference import predict_logits
 from distill.text.batching import Batch, ModelOutput, PackedIds
-from distill.training import trainer
+from distill.training import distributed, trainer
 from distill.training.losses import Distillation, Loss, Targets, labels_only
 from distill.training.optimizer import warm_up_and_decay
 from distill.training.trainer import Schedule, Split, TrainingJob, fit
@@ -104,6 +107,67 @@ def test_teacher_logits_stay_with_their_texts_when_shuffled() -> None:
         job(train=train, objective=Distillation({"logits": 1.0}, 1.0, 4), schedule=Schedule(30, 8, patience=99)),
     )
     assert torch.allclose(predict_logits(model, IDS), teacher_logits, atol=1.0)
+
+
+def nan_at(step: int) -> Callable[[ModelOutput, Targets], Loss]:
+    """An objective whose loss is NaN in one step."""
+    calls = itertools.count(1)
+
+    def objective(output: ModelOutput, targets: Targets) -> Loss:
+        loss = labels_only()(output, targets)
+        return Loss(loss.total * torch.nan, loss.parts) if next(calls) == step else loss
+
+    return objective
+
+
+def test_a_loss_that_is_not_finite_stops_training_in_that_step() -> None:
+    model = Lookup()
+    with pytest.raises(UserError) as error:
+        fit(model, groups(model), job(objective=nan_at(5)))
+    assert str(error.value) == (
+        "test: the loss is NaN or infinite at step 5 of 40; the learning rate is probably too high "
+        "-> divide it by 10: --teacher_lr for a teacher, --student_lr and --vector_lr for a student"
+    )
+
+
+def test_dev_logits_that_are_not_finite_stop_training() -> None:
+    """The learning rate is so high that the weights overflow in the last step before the first evaluation."""
+    model = Lookup()
+    with pytest.raises(UserError, match="a logit of dev is NaN or infinite at step 1 of 5"):
+        fit(model, groups(model, 1e39), job(schedule=Schedule(5, 64)))
+
+
+def test_weights_that_are_not_finite_at_the_start_are_named() -> None:
+    model = Lookup()
+    nn.init.constant_(model.table.weight, torch.nan)
+    with pytest.raises(
+        UserError, match=r"step 1 of 40; the weights at the start are not finite: table.weight -> check"
+    ):
+        fit(model, groups(model), job())
+
+
+def test_teacher_logits_that_are_not_finite_are_named() -> None:
+    model = Lookup()
+    train = Split(IDS, LABELS, torch.full((64, 4), torch.inf))
+    with pytest.raises(
+        UserError, match="the teacher's logits are not finite either -> train or choose another teacher"
+    ):
+        fit(model, groups(model), job(train=train, objective=Distillation({"logits": 1.0}, 1.0, 4)))
+
+
+def fit_with_nan_in_rank_0() -> str:
+    """One of the processes has a loss that is not finite; the message says whether this one stops too."""
+    model = Lookup()
+    try:
+        fit(model, groups(model), job(objective=nan_at(2) if distributed.rank() == 0 else labels_only()))
+    except UserError as error:
+        return error.what
+    return ""
+
+
+def test_all_processes_stop_in_the_same_step() -> None:
+    first, second = in_group(2, fit_with_nan_in_rank_0)
+    assert first == second and "the loss is NaN or infinite at step 2 of 40" in first
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
