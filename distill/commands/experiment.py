@@ -28,12 +28,13 @@ from distill.data import (
     without_leaks,
 )
 from distill.data.augmentation import augment
+from distill.data.readers import Reader, SetAside
 from distill.errors import UserError
 from distill.evaluation.baselines.linear_svm import LinearBaseline
 from distill.models.pretrained import Pretrained, resolve
-from distill.progress import log, with_progress_bar
+from distill.progress import log, remind, with_progress_bar
 from distill.reporting.results import data_sentence
-from distill.storage.atomic import write_json
+from distill.storage.atomic import write_file, write_json
 from distill.storage.fingerprints import fingerprint_texts, package_versions, provenance_differences
 from distill.storage.run_folder import RunFolder, remove_leftovers
 from distill.text.segmentation import Segmenter
@@ -67,9 +68,22 @@ class Run:
     @functools.cached_property
     def data(self) -> Dataset:
         """Train, dev and test after the checks for leaks and duplicates; logs what the checks found."""
-        dataset = load(self.settings.data, self.settings.run.seed)
+        dataset = load(self.settings.data, self.settings.run.seed, is_strict=self.settings.predict.strict)
+        for note in dataset.notes:
+            log.info("%s", note)
         log.info("data: %s", data_sentence(dataset.counts))
+        self._list_set_aside(dataset.set_aside)
         return dataset
+
+    def _list_set_aside(self, rows: Sequence[SetAside]) -> None:
+        """Write the list of the rows that cannot be used, and warn of them."""
+        path = self.folder.set_aside
+        if not distributed.is_main_process():
+            return
+        path.unlink(missing_ok=True)
+        if rows:
+            write_file(path, "".join(row.to_json() for row in rows))
+            remind(f"{len(rows):,} rows cannot be used and were set aside, the first: {rows[0]}; all are in {path}")
 
     @functools.cached_property
     def unlabelled(self) -> tuple[Example, ...]:
@@ -77,8 +91,13 @@ class Run:
         paths = [Path(path) for path in self.settings.transfer.unlabeled]
         if not paths:
             return ()
-        examples, counts = read_unlabelled(paths, Columns(self.settings.data.text_column), self.data)
+        reader = Reader(Columns(self.settings.data.text_column, is_labelled=False), self.settings.predict.strict)
+        examples, counts = read_unlabelled(paths, reader, self.data)
         self.data.counts.update(counts)
+        for note in reader.notes:
+            log.info("%s", note)
+        if reader.set_aside:
+            self._list_set_aside([*self.data.set_aside, *reader.set_aside])
         log.info(
             "unlabelled texts: %d; dropped %d repeats and %d that are in train, dev or test",
             counts["unlabelled"],

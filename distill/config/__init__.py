@@ -52,8 +52,11 @@ class DataSettings(Checked):
         "test file, used instead of the one in the folder; without either, a stratified 10 % of train is held out",
         path=True,
     )
-    text_column: str = option("", "name of the column with the texts; default: detected by common names")
-    label_column: str = option("", "name of the column with the labels; default: detected by common names")
+    text_column: str = option(
+        "",
+        "name of the column with the texts, or its number; several, separated by commas, are joined; default: detected",
+    )
+    label_column: str = option("", "name of the column with the labels, or its number; default: detected")
     user_dict: str = option(
         "",
         "file of additional words for the segmenter jieba, one per line: WORD, WORD FREQUENCY or WORD FREQUENCY TAG",
@@ -85,7 +88,7 @@ class TransferSettings(Checked):
         high=1000,
     )
     unlabeled: tuple[str, ...] = option(
-        (), "file of unlabelled texts: txt (one text per line), jsonl, csv, tsv or parquet", path=True
+        (), "file of unlabelled texts: txt (one text per line) or any other format of data/README.md", path=True
     )
     general_words: int = option(
         FROM_DATA, "number of frequent words from jieba's dictionary that the teacher labels as additional texts", low=0

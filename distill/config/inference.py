@@ -39,14 +39,20 @@ class PredictSettings(Checked):
 
     bundle: str = option("", "folder of the student's bundle; default: the run's own", path=True)
     input: tuple[str, ...] = option(
-        (), "input file, folder or glob pattern (txt, csv, tsv, jsonl or parquet); -: standard input", path=True
+        (), "input file, folder or glob pattern (see data/README.md for the formats); -: standard input", path=True
     )
     output: str = option(
         "", "output file or folder, for the same rows with label and probability; -: standard output", path=True
     )
     input_format: str = option("txt", "format of standard input", choices=INPUT_FORMATS)
     probabilities: bool = option(False, "write the probability of every label")
-    strict: bool = option(False, "stop at the first invalid row instead of writing it to a separate file")
+    escape_formulas: bool = option(
+        True,
+        "in a table with a byte order mark, as spreadsheets write it: put ' before cells that they would evaluate",
+    )
+    strict: bool = option(
+        False, "stop at the first row of a data file or of --input that cannot be used, instead of setting it aside"
+    )
     engine: str = option(
         "local", "local: the cores of this machine; ray: a Ray cluster, for Parquet files", choices=ENGINES
     )

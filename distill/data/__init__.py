@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distill.config import DataSettings
 from distill.data.demo import LABELS, read_reviews, read_sentences
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text_key
-from distill.data.formats import FORMATS
+from distill.data.files import find_files
+from distill.data.formats.labelling import BadRow
 from distill.data.formats.records import Columns
-from distill.data.labels import find_labels, label_indices
-from distill.data.readers import read_rows
+from distill.data.labels import Labels, find_labels
+from distill.data.readers import PlacedRow, Reader, SetAside
 from distill.data.splits import stratified_split, without_leaks, without_repeats
 from distill.data.unlabelled import read_unlabelled
 from distill.errors import UserError
@@ -30,68 +31,84 @@ __all__ = [
     "without_leaks",
 ]
 
-SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "valid", "val"), "test": ("test",)}
 TEST_SEED = 0  # a held-out test set does not depend on the run's seed
 
 
-def load(settings: DataSettings, seed: int) -> Dataset:
+def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Dataset:
     """Read, check and split a data set. The same settings and seed give the same split.
 
-    Train texts that occur in dev or test are dropped. If a train text is repeated, its first row is kept; a train text
-    with two labels is dropped. ``Dataset.counts`` reports all of this. Without a dev or test file, a stratified tenth
-    of train is held out. Without any file, the data are the embedded reviews.
+    Rows that cannot be used are set aside. Train texts that occur in dev or test are dropped. If a train text is
+    repeated, its first row is kept; a train text with two labels is dropped. ``Dataset.counts`` reports all of this.
+    Without a dev or test file, a stratified tenth of train is held out. Without any file, the data are the embedded
+    reviews.
+
+    Args:
+        settings: name the files and columns.
+        seed: of the split into train and dev.
+        is_strict: whether the first row that cannot be used is an error.
 
     Raises:
-        UserError: a file is missing or broken, train has fewer than two classes, or no text is left for a split.
+        UserError: a file is missing or damaged, too many of its rows cannot be used, train has fewer than two classes,
+            or no text is left for a split.
     """
-    files = _files(settings)
+    files, unused = _files(settings)
     if not files:
         return _checked({"train": read_reviews()}, LABELS, seed)
-    return _checked(*_read_files(files, settings), seed)
+    reader = Reader(Columns(settings.text_column, settings.label_column), is_strict)
+    splits, labels = _read_files(files, reader)
+    notes = [*reader.notes, *([f"not read: {', '.join(unused)}"] if unused else [])]
+    return _checked(splits, labels, seed, notes, reader.set_aside)
 
 
-def _files(settings: DataSettings) -> dict[str, Path]:
-    """The file of each split: those of the flags, then those in the folder."""
+def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
+    """The files of each split, those of the flags before those in the folder; and data files that are not read."""
     flags = {"train": settings.train_file, "dev": settings.dev_file, "test": settings.test_file}
-    files = {split: Path(path) for split, path in flags.items() if path}
+    files = {split: [Path(path)] for split, path in flags.items() if path}
+    unused: list[str] = []
     if settings.data:
         folder = Path(settings.data)
         if not folder.is_dir():
             raise UserError("no such folder", folder, "--data FOLDER with train and test files; see data/README.md")
-        files = {**_folder_files(folder, files.keys()), **files}
+        in_folder, unused = find_files(folder, files.keys())
+        files = {**in_folder, **files}
     if (files or settings.data) and "train" not in files:
-        raise UserError("there is no train file", settings.data or None, "name it train.json, or --train_file FILE")
-    return files
+        listed = f"; there are: {', '.join(unused)}" if unused else ""
+        what, where = f"there is no train file{listed}", settings.data or None
+        raise UserError(what, where, "name it train.csv, or --train_file FILE; see data/README.md")
+    return files, unused
 
 
-def _folder_files(folder: Path, skip: Collection[str]) -> dict[str, Path]:
-    """The folder's files of the splits that are not in ``skip``."""
-    files = {}
-    for split, names in SPLIT_NAMES.items():
-        if split in skip:
-            continue
-        paths = [path for name in names for suffix in FORMATS if (path := folder / f"{name}{suffix}").is_file()]
-        if len(paths) > 1:
-            raise UserError(f"two files for {split}: {paths[0].name}, {paths[1].name}", folder, f"--{split}_file FILE")
-        if paths:
-            files[split] = paths[0]
-    return files
-
-
-def _read_files(files: dict[str, Path], settings: DataSettings) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
-    columns = Columns(settings.text_column, settings.label_column)
-    rows = {split: read_rows(path, columns) for split, path in files.items()}
-    labels = find_labels(files["train"].parent, rows["train"])
-    splits = {}
-    for split, path in files.items():
-        indices = label_indices(labels, rows[split], path)
-        splits[split] = [
-            Example(example_id(row.text), row.text, index) for row, index in zip(rows[split], indices, strict=True)
-        ]
+def _read_files(
+    files: Mapping[str, Sequence[Path]], reader: Reader
+) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
+    rows = {split: reader.read(paths) for split, paths in files.items()}
+    folder = files["train"][0].parent
+    labels = find_labels(folder, [placed.row for placed in rows["train"]])
+    splits = {split: _labelled(rows[split], labels, reader) for split in files}
+    for split, paths in files.items():
+        reader.check(paths, len(splits[split]))
     return splits, labels.names
 
 
-def _checked(splits: dict[str, list[Example]], labels: tuple[str, ...], seed: int) -> Dataset:
+def _labelled(rows: Sequence[PlacedRow], labels: Labels, reader: Reader) -> list[Example]:
+    """Examples of the rows whose labels are known; the others are set aside."""
+    examples = []
+    for row, file, unit in rows:
+        index = labels.index(row)
+        if index is None:
+            reader.put_aside(file, unit, BadRow(row.number, labels.unknown(row), row.text))
+        else:
+            examples.append(Example.of(row.text, index))
+    return examples
+
+
+def _checked(
+    splits: dict[str, list[Example]],
+    labels: tuple[str, ...],
+    seed: int,
+    notes: Sequence[str] = (),
+    set_aside: Sequence[SetAside] = (),
+) -> Dataset:
     """Drop leaks and repeats, hold out what is missing, and count everything."""
     rows_read = len(splits["train"])
     train, leaks = without_leaks(splits["train"], splits.get("test", []))
@@ -114,12 +131,13 @@ def _checked(splits: dict[str, list[Example]], labels: tuple[str, ...], seed: in
         "duplicates": duplicates,
         "conflicts": conflicts,
         "test_distinct": len({example.id for example in test}),
+        "set_aside": len(set_aside),
     }
     _check_classes(train, labels)
     for split, held_out in (("dev", dev), ("test", test)):
         if not held_out:
             raise UserError(f"no text is left for {split}", None, f"add texts, or --{split}_file FILE")
-    return Dataset(tuple(train), tuple(dev), tuple(test), labels, counts)
+    return Dataset(tuple(train), tuple(dev), tuple(test), labels, counts, tuple(notes), tuple(set_aside))
 
 
 def _check_classes(train: list[Example], labels: tuple[str, ...]) -> None:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
+from distill.runtime.packing import without_zero_width
 from distill.storage.fingerprints import fingerprint_texts
 
+if TYPE_CHECKING:
+    from distill.data.readers import SetAside
+
+CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # characters that are not white space
 UNLABELLED = -100  # the label of a text without one: PyTorch's ignore_index, which cross-entropy skips
 
 
@@ -18,12 +26,18 @@ class Example:
     text: str
     label: int
 
+    @classmethod
+    def of(cls, text: str, label: int) -> Self:
+        """An example of a raw text; models do not read its characters of no width."""
+        return cls(example_id(text), without_zero_width(text), label)
+
 
 @dataclass(frozen=True)
 class Dataset:
     """Train, dev and test without leaks; ``counts`` is what the checks found.
 
-    ``notes`` are one line per decision that the readers made for the user: formats, columns, rows set aside.
+    ``notes`` are one line per decision that the readers made for the user: formats, columns, labels. ``set_aside`` are
+    the rows that cannot be used.
     """
 
     train: tuple[Example, ...]
@@ -32,6 +46,7 @@ class Dataset:
     labels: tuple[str, ...]
     counts: dict[str, int]
     notes: tuple[str, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -44,8 +59,14 @@ class Dataset:
 
 
 def text_key(text: str) -> str:
-    """Texts with equal keys are the same text: outer and repeated white space is ignored."""
-    return " ".join(text.split())
+    """Texts with equal keys are the same text.
+
+    The key is the text in Unicode's form NFKC (full-width letters are ordinary ones) without characters of no width and
+    control characters, and with white space collapsed.
+    """
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
+    return " ".join(CONTROL.sub("", unicodedata.normalize("NFKC", without_zero_width(text))).split())
 
 
 def example_id(text: str) -> int:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.formats.encodings import read_text
-from distill.data.formats.records import Row
-from distill.errors import UserError, join_problems
+from distill.data.formats.records import NUMBER, Row, label_text, several_labels
+from distill.errors import UserError
 
 CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")
-
-NUMBER = re.compile(r"-?[0-9]+")
+SHOWN = 20  # names of classes in a message
+SEPARATORS = re.compile("[,\uff0c;\uff1b|\u3001]")  # between the labels of a text that has several
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ class Labels:
     def index(self, row: Row) -> int | None:
         """The class number of a row; None if its label is unknown."""
         return self.class_by_label.get(row.label_name, self.class_by_label.get(row.label))
+
+    def unknown(self, row: Row) -> str:
+        """Why a row whose label is unknown cannot be used."""
+        label, known = row.label_name or row.label, ", ".join(self.names[:SHOWN])
+        parts = _parts(label)
+        if len(parts) > 1 and any(part in self.class_by_label for part in parts):
+            return several_labels(parts)
+        return f"unknown label {label!r}; the labels of train are {known}{', …' * (len(self.names) > SHOWN)}"
 
 
 def find_labels(folder: Path | None, rows: Sequence[Row]) -> Labels:
@@ -46,7 +55,7 @@ def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
 
     Names may be numbers themselves; what the rows contain then decides which of the two they are.
     """
-    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    names = tuple(name for line in read_text(path).splitlines() if (name := label_text(line)))
     if len(set(names)) < len(names) or not names:
         raise UserError("class names must exist and differ from one another", path, "write one name per line")
     by_name, by_number = _numbered(names), {str(number): number for number in range(len(names))}
@@ -71,7 +80,7 @@ def _from_code_file(path: Path) -> Labels:
             continue
         try:
             entry = json.loads(line)
-            codes[str(entry["label"])] = str(entry.get("label_desc", entry["label"]))
+            codes[label_text(entry["label"])] = label_text(entry.get("label_desc", entry["label"]))
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
             raise UserError("this line has no label and label_desc", f"{path}:{number}", "repair it") from error
     if not codes:
@@ -85,26 +94,24 @@ def _from_codes(names: tuple[str, ...], codes: dict[str, str]) -> Labels:
 
 
 def _from_rows(rows: Sequence[Row]) -> Labels:
-    """Classes from the labels of rows: numbers in numerical order, names in alphabetical order."""
+    """Classes from the labels of rows: numbers in numerical order, names in alphabetical order.
+
+    Several labels in one cell are no class.
+    """
     names_of = {row.label or row.label_name: row.label_name or row.label for row in rows}
+    combined = _combined(names_of.values())
+    names_of = {label: name for label, name in names_of.items() if name not in combined}
     names = set(names_of.values())
     numeric = all(NUMBER.fullmatch(name) for name in names)
     return _from_codes(tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name))), names_of)
 
 
-def label_indices(labels: Labels, rows: Sequence[Row], path: Path) -> list[int]:
-    """The class number of every row.
+def _combined(names: Collection[str]) -> set[str]:
+    """The names that are several labels in one cell ("体育,热门"): a part of them occurs alone, or in another name."""
+    parts_of = {name: _parts(name) for name in names}
+    uses = Counter(part for parts in parts_of.values() for part in set(parts))
+    return {name for name, parts in parts_of.items() if len(parts) > 1 and any(uses[part] > 1 for part in parts)}
 
-    Raises:
-        UserError: rows have unknown labels; the message names them.
-    """
-    indices = [labels.index(row) for row in rows]
-    problems = [
-        f"{row.location} has unknown label {row.label_name or row.label!r}"
-        for row, index in zip(rows, indices, strict=True)
-        if index is None
-    ]
-    if problems:
-        names = ", ".join(labels.names[:20])
-        raise UserError(join_problems(problems), path, f"use one of the train labels ({names}), or delete these rows")
-    return [index for index in indices if index is not None]
+
+def _parts(name: str) -> list[str]:
+    return [part.strip() for part in SEPARATORS.split(name) if part.strip()]

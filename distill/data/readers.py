@@ -1,41 +1,133 @@
-"""Training data: files of any format become rows of text and label, and rows that lack one are reported."""
+"""Rows of text and label from files of any format; rows that cannot be used are set aside and listed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from distill.data.formats import FORMATS, suffix_of
-from distill.data.formats.records import Columns, Row
-from distill.errors import UserError, join_problems
+from distill.data.formats import open_file
+from distill.data.formats.encodings import read_text
+from distill.data.formats.labelling import BadRow
+from distill.data.formats.records import Columns, Row, cell_text
+from distill.errors import UserError
+
+MAX_SET_ASIDE, MAX_SET_ASIDE_SHARE = 10, 0.01  # rows of a data set file, and share of them, that may be unusable
+REASONS_SHOWN = 3
 
 
-def read_rows(path: Path, columns: Columns) -> list[Row]:
-    """All rows of a file; its suffix decides the format.
+class PlacedRow(NamedTuple):
+    """A row, its file, and what its number counts there: "line", "row", "item" or "text"."""
 
-    Raises:
-        UserError: the file is missing, empty, broken, in another encoding, or has rows without text or label.
+    row: Row
+    file: Path
+    unit: str
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A row that cannot be used: its place, the reason, and its beginning as it is in the file."""
+
+    file: Path
+    unit: str  # what ``number`` counts
+    number: int
+    reason: str
+    raw: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name}, {self.unit} {self.number}: {self.reason}"
+
+    def to_json(self) -> str:
+        """One line of set_aside.jsonl."""
+        record = {"file": str(self.file), self.unit: self.number, "reason": self.reason, "raw": self.raw[:1000]}
+        return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+@dataclass
+class Reader:
+    """Reads files one after another, and collects what it sets aside and decides.
+
+    Args:
+        columns: that are read.
+        is_strict: whether the first row that cannot be used is an error.
     """
-    rows = list(stream_rows(path, columns))
-    if not rows:
-        raise UserError("the file is empty", path, "put at least one row with text and label into it")
-    problems = [f"{row.location} has no {missing}" for row in rows if (missing := _missing(row))]
-    if problems:
-        raise UserError(join_problems(problems), path, "fill or delete these rows")
-    return rows
 
+    columns: Columns
+    is_strict: bool = False
+    set_aside: list[SetAside] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-def stream_rows(path: Path, columns: Columns) -> Iterator[Row]:
-    """The rows one by one, which may lack text or label. Only a JSON array is read into memory as a whole.
+    def read(self, paths: Sequence[Path]) -> list[PlacedRow]:
+        """All usable rows of files that belong together.
 
-    Raises:
-        UserError: the file is missing, broken, in another encoding, or lacks a column.
-    """
-    if not path.is_file():
-        raise UserError("no such file", path, "check the path, or see data/README.md for the formats")
-    return FORMATS[suffix_of(path)].read(path, columns)
+        Raises:
+            UserError: a file is missing, damaged, or lacks a column, or there are no rows.
+        """
+        rows = [row for path in paths for row in self.stream(path)]
+        if not rows and not self.set_aside_of(paths):
+            raise UserError("the file is empty", paths[0], "put at least one row with text and label into it")
+        return rows
 
+    def check(self, paths: Sequence[Path], usable: int) -> None:
+        """Check that few rows of ``paths`` were set aside; ``usable`` is the number of the others.
 
-def _missing(row: Row) -> str:
-    names = [name for name, value in (("text", row.text), ("label", row.label or row.label_name)) if not value]
-    return " and no ".join(names)
+        Raises:
+            UserError: more than ten rows and more than one in a hundred were, or all of them.
+        """
+        unusable = self.set_aside_of(paths)
+        count = usable + len(unusable)
+        is_too_much = len(unusable) > MAX_SET_ASIDE and len(unusable) > MAX_SET_ASIDE_SHARE * count
+        if not is_too_much and (usable or not unusable):
+            return
+        shown = "; ".join(map(str, unusable[:REASONS_SHOWN]))
+        dots = "; …" if len(unusable) > REASONS_SHOWN else ""
+        what = f"{len(unusable):,} of {count:,} rows cannot be used ({shown}{dots})"
+        hint = "repair or delete these rows, or choose the columns: --text_column, --label_column"
+        raise UserError(what, paths[0], hint)
+
+    def set_aside_of(self, paths: Sequence[Path]) -> list[SetAside]:
+        """What was set aside of some files, or of files in some folders."""
+        return [row for row in self.set_aside if not {row.file, *row.file.parents}.isdisjoint(paths)]
+
+    def stream(self, path: Path) -> Iterator[PlacedRow]:
+        """The usable rows of a file one by one.
+
+        Raises:
+            UserError: the file is missing, damaged, or lacks a column; a row cannot be used and ``is_strict``.
+        """
+        if path.is_dir():
+            yield from self._class_folders(path)
+            return
+        with open_file(path, self.columns) as file:
+            self.notes.append(f"{path.name}: {file.note}")
+            for row in file.rows():
+                if isinstance(row, Row):
+                    yield PlacedRow(row, path, file.row_unit)
+                else:
+                    self.put_aside(path, file.row_unit, row)
+
+    def put_aside(self, path: Path, unit: str, row: BadRow) -> None:
+        """Note a row that cannot be used.
+
+        Raises:
+            UserError: ``is_strict``.
+        """
+        if self.is_strict:
+            raise UserError(row.why, f"{path}:{row.line}", "repair or delete that row, or leave out --strict")
+        self.set_aside.append(SetAside(path, unit, row.line, row.why, row.raw))
+
+    def _class_folders(self, folder: Path) -> Iterator[PlacedRow]:
+        """The texts of a folder that holds one folder per class, with one text per file (THUCNews)."""
+        self.notes.append(f"{folder.name}/: one folder per class, one text per file")
+        for number, path in enumerate(sorted(folder.glob("*/*.txt")), 1):
+            try:
+                text = cell_text(read_text(path))
+            except UserError as error:
+                self.put_aside(path, "text", BadRow(number, error.what, ""))
+                continue
+            if text:
+                yield PlacedRow(Row(text, path.parent.name, "", number), path, "text")
+            else:
+                self.put_aside(path, "text", BadRow(number, "the file is empty", ""))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import BinaryIO
 
-from distill.data.formats import FORMATS, TEXT_SUFFIXES, suffix_of
+from distill.data.formats import BINARY_SUFFIXES, SUFFIXES, known_suffix, open_lines
 from distill.data.formats.labelling import OutputSpec, Predictions
-from distill.data.formats.text_lines import Lines
 from distill.predict.checkpoint import Counts
 from distill.runtime import Runtime
 
@@ -28,9 +27,9 @@ def label_stream(
     Raises:
         UserError: it is another format, or there is no column of texts.
     """
-    suffix = suffix_of(PurePath(name), TEXT_SUFFIXES)
-    lines, spec = Lines.from_file(source, name), OutputSpec(runtime.labels, probabilities, text_column)
-    rows = FORMATS[suffix].text_rows(lines, spec)
+    suffix = known_suffix(PurePath(name), [suffix for suffix in SUFFIXES if suffix not in BINARY_SUFFIXES])
+    spec = OutputSpec(runtime.labels, probabilities, text_column)
+    rows = open_lines(source, name, suffix, spec.input_columns, spec)
     out.writelines(rows.header())
     counts = Counts()
     for chunk in rows.chunks(None):

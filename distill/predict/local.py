@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import Settings
-from distill.data.formats import FORMATS
+from distill.data.formats import open_file, open_lines
 from distill.data.formats.labelling import Chunk, OutputSpec, Position, Predictions, RowFile
-from distill.data.formats.text_lines import Lines
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts, LabelledChunk, Parts, bad_row_lines
 from distill.predict.plan import FileJob, file_state
-from distill.progress import progress_bar
+from distill.progress import log, progress_bar
 from distill.runtime import Runtime
 from distill.runtime.bundle import BUNDLE_CARD
 from distill.storage.fingerprints import fingerprint_file
@@ -38,7 +37,12 @@ class Labeller:
     def __init__(self, bundle: Path, settings: Settings) -> None:
         self.counts = Counts()
         self._runtime = Runtime(bundle)
-        self._spec = OutputSpec(self._runtime.labels, settings.predict.probabilities, settings.data.text_column)
+        self._spec = OutputSpec(
+            self._runtime.labels,
+            settings.predict.probabilities,
+            settings.data.text_column,
+            settings.predict.escape_formulas,
+        )
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
         self._bundle = fingerprint_file(bundle / BUNDLE_CARD)  # the card contains the other files' checksums
 
@@ -69,7 +73,12 @@ class Labeller:
 
     def _provenance(self, job: FileJob) -> dict[str, object]:
         spec = self._spec
-        settings = {"text_column": spec.text_column, "probabilities": spec.probabilities, "strict": self._strict}
+        settings = {
+            "text_column": spec.text_column,
+            "probabilities": spec.probabilities,
+            "escape_formulas": spec.escape_formulas,
+            "strict": self._strict,
+        }
         return {"bundle": self._bundle, "format": job.suffix, "settings": settings}
 
     def _results(self, rows: RowFile, start: Position | None, name: str) -> Iterator[LabelledChunk]:
@@ -114,16 +123,12 @@ def _open_input(job: FileJob, spec: OutputSpec) -> Iterator[tuple[RowFile, dict[
     Raises:
         UserError: it has no column of texts, or another format or encoding than its name says.
     """
-    file_format = FORMATS[job.suffix]
     if job.source is None:
-        lines, beginning = Lines.from_stream(sys.stdin.buffer, job.name)
-        yield file_format.text_rows(lines, spec), {"beginning": beginning}
+        rows = open_lines(sys.stdin.buffer, job.name, job.suffix, spec.input_columns, spec, is_stream=True)
+        log.info("%s: %s", job.name, rows.note)
+        yield rows, {"beginning": rows.fingerprint}
         return
     identity: dict[str, Any] = {"path": str(job.source.resolve()), **file_state(job.source)}
-    if file_format.open_rows:
-        with file_format.open_rows(job.source, spec) as rows:
-            yield rows, identity
-        return
-    with job.source.open("rb") as file:
-        lines = Lines.from_file(file, job.name)
-        yield file_format.text_rows(lines, spec, identity["size"]), identity
+    with open_file(job.source, spec.input_columns, spec) as rows:
+        log.info("%s: %s", job.name, rows.note)
+        yield rows, identity

@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from distill.config import PredictSettings
-from distill.data.formats import FORMATS, suffix_of
+from distill.data.formats import BINARY_SUFFIXES, SUFFIXES, known_suffix, suffix_of
+from distill.data.formats.encodings import COMPRESSED_SUFFIXES
 from distill.errors import UserError
 
 STREAM = "-"
@@ -78,35 +79,44 @@ def _single_job(settings: PredictSettings) -> FileJob:
     """A file or standard input into a file, an existing folder, or standard output."""
     (name,) = settings.input
     source = None if name == STREAM else Path(name)
-    suffix = suffix_of(source) if source else f".{settings.input_format}"
+    suffix = known_suffix(source) if source else f".{settings.input_format}"
     if settings.output == STREAM:
-        if not FORMATS[suffix].line_format:
+        if suffix in BINARY_SUFFIXES:
             raise UserError(f"{suffix} files cannot be written to standard output", "--output", "--output FILE")
         return FileJob(source, None, suffix)
     output = Path(settings.output)
     if output.is_dir() or settings.output.endswith("/"):
         if source is None:
             raise UserError("labelled standard input needs a file name, this is a folder", output, "--output FILE")
-        output = output / source.name
-    other = output.suffix.lower()
-    if other in FORMATS and not FORMATS[other].has_same_output(FORMATS[suffix]):
-        what = f"the output has the format of the input, {suffix}, but its name ends with {other}"
-        raise UserError(what, output, f"--output {output.with_suffix(suffix)}")
+        output = output / _output_name(source)
+    other, written = output.suffix.lower(), SUFFIXES[suffix]
+    if other in COMPRESSED_SUFFIXES:
+        raise UserError("the output is not compressed", output, f"--output {output.with_suffix('')}")
+    if other in SUFFIXES and {other, written} not in ({other}, {".json", ".jsonl"}):
+        what = f"the output has the format of the input, {written}, but its name ends with {other}"
+        raise UserError(what, output, f"--output {output.with_suffix(written)}")
     return FileJob(source, output, suffix)
+
+
+def _output_name(source: Path) -> str:
+    """The name of an output in a folder: that of the input, with the suffix of the output's format."""
+    name = source.name.removesuffix(source.suffix) if source.suffix.lower() in COMPRESSED_SUFFIXES else source.name
+    return str(PurePath(name).with_suffix(SUFFIXES[suffix_of(source)])) if suffix_of(source) == ".xlsx" else name
 
 
 def _folder_jobs(settings: PredictSettings) -> list[FileJob]:
     """Files, folders and patterns into a folder: the same names in the same subfolders."""
     output = Path(settings.output)
     inputs = [find_files(name) for name in settings.input]
-    if settings.output == STREAM or output.is_file() or (output.suffix.lower() in FORMATS and not output.is_dir()):
+    if settings.output == STREAM or output.is_file() or (output.suffix.lower() in SUFFIXES and not output.is_dir()):
         raise UserError("several files need a folder for their outputs", settings.output, "--output FOLDER")
     jobs = []
     for base, files in inputs:
         if base and output.resolve().is_relative_to(base.resolve()):
             raise UserError("the output would be inside an input folder", output, f"--output FOLDER outside of {base}")
         for file in files:
-            jobs.append(FileJob(file, output / (file.relative_to(base) if base else file.name), suffix_of(file)))
+            folder = output / file.relative_to(base).parent if base else output
+            jobs.append(FileJob(file, folder / _output_name(file), known_suffix(file)))
     return jobs
 
 
@@ -123,9 +133,9 @@ def find_files(name: str) -> tuple[Path | None, list[Path]]:
         base, paths = path, [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
     else:
         base, paths = _fixed_folder(path), [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207 (the pattern may be absolute)
-    files = sorted(file for file in paths if file.is_file() and file.suffix.lower() in FORMATS and not _is_bad(file))
+    files = sorted(file for file in paths if file.is_file() and suffix_of(file) in SUFFIXES and not _is_bad(file))
     if not files:
-        raise UserError(f"no such file, or no {', '.join(FORMATS)} file in this folder or pattern", name, INPUT_HINT)
+        raise UserError(f"no such file, or no {', '.join(SUFFIXES)} file in this folder or pattern", name, INPUT_HINT)
     return base, files
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import PredictSettings, Settings
-from distill.data.formats.labelling import CHUNK_ROWS, NO_TEXT, PREDICTED, OutputSpec, Predictions
-from distill.data.formats.parquet import text_column, texts_of, with_labels
+from distill.data.formats.labelling import CHUNK_ROWS, PREDICTED, OutputSpec, Predictions
+from distill.data.formats.parquet import text_columns, texts_of, with_labels
+from distill.data.formats.records import NO_TEXT, Selection
 from distill.errors import UserError, require_package
 from distill.predict.checkpoint import Counts
 from distill.predict.plan import check_named, find_files
@@ -30,14 +31,14 @@ BAD_ROW = "distill: a row is bad"
 class Predictor:
     """A student in a Ray worker."""
 
-    def __init__(self, bundle: Any, column: str, spec: OutputSpec, strict: bool) -> None:
+    def __init__(self, bundle: Any, selection: Selection, spec: OutputSpec, strict: bool) -> None:
         import ray
 
         with tempfile.TemporaryDirectory() as folder:  # may be removed afterwards: the runtime has mapped the files
             for name, content in ray.get(bundle).items():
                 Path(folder, name).write_bytes(content)
             self._runtime = Runtime(folder)
-        self._column, self._spec, self._strict = column, spec, strict
+        self._selection, self._spec, self._strict = selection, spec, strict
 
     def __call__(self, table: Any) -> Any:
         """A table with its labels.
@@ -45,7 +46,7 @@ class Predictor:
         Raises:
             ValueError: a row has no text and --strict is given. Ray's own error will contain this message.
         """
-        texts = texts_of(table, self._column)
+        texts = texts_of(table, self._selection)
         if self._strict and not all(texts):
             raise ValueError(BAD_ROW)
         return with_labels(table, texts, Predictions.of(self._runtime.predict_proba(texts)), self._spec)
@@ -81,11 +82,11 @@ def _write(sources: list[str], output: str, bundle: Path, spec: OutputSpec, sett
     context.enable_progress_bars = sys.stderr.isatty()
     cores = int(ray.cluster_resources()["CPU"])
     rows = ray.data.read_parquet(sources, partitioning=None, num_cpus=READER)
-    column = text_column(rows.schema().base_schema, spec, sources[0])
+    selection = text_columns(rows.schema().base_schema, spec.input_columns, spec, sources[0])
     files = ray.put({path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()})
     labelled = rows.map_batches(
         Predictor,
-        fn_constructor_args=(files, column, spec, settings.strict),
+        fn_constructor_args=(files, selection, spec, settings.strict),
         batch_size=CHUNK_ROWS,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=min(settings.workers or cores, cores)),

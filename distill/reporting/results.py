@@ -93,6 +93,7 @@ def data_sentence(data: Mapping[str, int]) -> str:
         f"{data['leaks']:,} whose text is in test, {data['leaks_into_dev']:,} whose text is in dev, "
         f"{data['duplicates']:,} repeats, and {data['conflicts']:,} texts with two labels. "
         f"Dropped from the dev rows: {data['dev_leaks']:,} whose text is in test."
+        + (f" Set aside: {data['set_aside']:,} rows that cannot be used." if data.get("set_aside") else "")
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,10 @@ from distill.errors import UserError
 from distill.runtime.constants import MASKED
 from distill.runtime.structs import Texts, address
 
+# Characters of no width in Unicode's category Cf: zero-width spaces and joiners, byte order marks, directional marks.
+ZERO_WIDTH = re.compile(
+    "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0001\U000e0020-\U000e007f]"
+)
 CONTEXT_LOWERED = ("\u03a3", "\u0130")  # Σ is lowered by its neighbours, İ becomes two characters
 
 
@@ -36,8 +41,15 @@ class PackedTexts:
         return Texts(address(self.points), address(self.starts), len(self))
 
 
+def without_zero_width(text: str) -> str:
+    """A text without characters of no width, which no model reads."""
+    return text if text.isprintable() else ZERO_WIDTH.sub("", text)  # none of them is printable
+
+
 def pack(texts: Sequence[str], first: int = 0) -> PackedTexts:
     """Lowercase texts as :meth:`distill.text.segmentation.Segmenter.segment` does, and pack them.
+
+    Characters of no width are left out.
 
     They are lowercased in one call, several times faster than one by one, unless one holds ``MASKED`` or a character
     for which the result would differ. ``first`` is the index of the first text in the caller's list, for the message.
@@ -46,6 +58,9 @@ def pack(texts: Sequence[str], first: int = 0) -> PackedTexts:
         UserError: a text is not a string.
     """
     joined = _join(texts, first)
+    if not joined.isprintable() and ZERO_WIDTH.search(joined):
+        texts = [without_zero_width(text) for text in texts]
+        joined = "".join(texts)
     if MASKED in joined or CONTEXT_LOWERED[0] in joined or CONTEXT_LOWERED[1] in joined:
         texts = [MASKED.join([part.lower() for part in text.split(MASKED)]) for text in texts]
         joined = "".join(texts)
@@ -59,7 +74,7 @@ def pack_beginnings(texts: Sequence[str], packed: PackedTexts, max_characters: i
     """Truncate texts to ``max_characters``, counted before lowercasing, and pack them; ``packed`` if all are short."""
     if len(packed.points) <= max_characters or np.diff(packed.starts).max() <= max_characters:
         return packed  # lowercasing never shortens a text
-    return pack([text[:max_characters] for text in texts])
+    return pack([without_zero_width(text)[:max_characters] for text in texts])
 
 
 def unpack(packed: PackedTexts) -> str:

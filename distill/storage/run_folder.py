@@ -70,6 +70,11 @@ class RunFolder:
         return self.report / "label_noise.csv"
 
     @property
+    def set_aside(self) -> Path:
+        """List of the rows of the data files that cannot be used."""
+        return self.report / "set_aside.jsonl"
+
+    @property
     def bundle(self) -> Path:
         """Folder of the bundle: the student that runs without PyTorch."""
         return self.root / "bundle"

@@ -1,67 +1,113 @@
-"""File formats of training data and of ``--mode predict``, one module per format; :data:`FORMATS` lists them.
+"""File formats, one module per format. Training, ``--unlabeled`` and ``--mode predict`` open files in the same way.
 
-A new format is one line in :data:`FORMATS` and a module with a function ``read`` (for training) and, for ``--mode
-predict``, a :class:`LineFormat` if it is text, else a function that opens a :class:`RowFile`.
+:func:`open_file` finds out from the content what a file is; its suffix only decides between several readings. A new
+text format is a module with a function ``recognise`` and a line in :data:`TEXT_FORMATS`.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
-from distill.data.formats import json_records, parquet, plain_text, tables
+from distill.data.formats import excel, json_records, parquet, plain_text, tables
+from distill.data.formats.encodings import COMPRESSED_SUFFIXES, open_text
+from distill.data.formats.json_records import JsonDocument
 from distill.data.formats.labelling import OutputSpec, RowFile
-from distill.data.formats.records import Columns, Row
-from distill.data.formats.text_lines import LineFormat, Lines, TextRows
+from distill.data.formats.records import Columns
+from distill.data.formats.text_lines import LineRows, Lines, TextFormat
 from distill.errors import UserError
 
-
-@dataclass(frozen=True)
-class FileFormat:
-    """How files of one format are read and labelled.
-
-    Attributes:
-        read: yields the rows of a file (path, columns) for training.
-        line_format: parses and continues the rows of a text file or stream.
-        open_rows: opens a file that is not text for labelling.
-    """
-
-    read: Callable[[Path, Columns], Iterator[Row]]
-    line_format: Callable[[Lines, OutputSpec], LineFormat] | None = None
-    open_rows: Callable[[Path, OutputSpec], AbstractContextManager[RowFile]] | None = None
-
-    def text_rows(self, lines: Lines, spec: OutputSpec, size: int = 0) -> TextRows:
-        """The rows of a text file or stream of ``size`` bytes (0: unknown); a header is read from ``lines``."""
-        if self.line_format is None:
-            raise ValueError("this format is not a text format")
-        return TextRows(lines, self.line_format(lines, spec), size)
-
-    def has_same_output(self, other: FileFormat) -> bool:
-        """Whether labelled files of both formats have the same form."""
-        return self.line_format is other.line_format and self.open_rows is other.open_rows
-
-
-FORMATS = {
-    ".json": FileFormat(json_records.read, json_records.JsonLines),
-    ".jsonl": FileFormat(json_records.read_lines, json_records.JsonLines),
-    ".csv": FileFormat(partial(tables.read, delimiter=","), partial(tables.Table, delimiter=",")),
-    ".tsv": FileFormat(partial(tables.read, delimiter="\t"), partial(tables.Table, delimiter="\t")),
-    ".txt": FileFormat(plain_text.read, plain_text.PlainText),
-    ".parquet": FileFormat(parquet.read, open_rows=parquet.open_rows),
+# Per suffix of a data file the suffix of the file with labels; compressed text files have a further suffix.
+SUFFIXES = {
+    ".json": ".json",
+    ".jsonl": ".jsonl",
+    ".csv": ".csv",
+    ".tsv": ".tsv",
+    ".txt": ".txt",
+    ".parquet": ".parquet",
+    ".xlsx": ".csv",
 }
-TEXT_SUFFIXES = tuple(suffix for suffix, form in FORMATS.items() if form.line_format)
+BINARY_SUFFIXES = (".parquet", ".xlsx")
+MAGIC_PARQUET, MAGIC_EXCEL = b"PAR1", b"PK\x03\x04"
+
+Recogniser = Callable[[Lines, str, Columns], TextFormat | JsonDocument | None]
+TEXT_FORMATS: list[Recogniser] = [json_records.recognise, tables.recognise, plain_text.recognise]  # the first one wins
 
 
-def suffix_of(path: PurePath, suffixes: Collection[str] = FORMATS.keys()) -> str:
-    """The suffix of a file's name, which decides its format, in lower case.
+@contextlib.contextmanager
+def open_file(path: Path, columns: Columns, spec: OutputSpec | None = None) -> Iterator[RowFile]:
+    """Open a data file of any format.
+
+    Args:
+        path: the file.
+        columns: that are read.
+        spec: what is added to the rows; None: the file is read for training.
+
+    Raises:
+        UserError: the file is missing or damaged, a package is not installed, or a column is missing.
+    """
+    if not path.is_file():
+        raise UserError("no such file", path, "check the path, or see data/README.md for the formats")
+    with path.open("rb") as file:
+        magic = file.read(4)
+        file.seek(0)
+        suffix = suffix_of(path)
+        if magic == MAGIC_PARQUET or suffix == ".parquet":
+            with parquet.open_rows(path, columns, spec) as rows:
+                yield rows
+        elif magic == MAGIC_EXCEL or suffix == ".xlsx":
+            yield excel.open_sheet(path, columns, spec)
+        else:
+            yield open_lines(file, str(path), suffix, columns, spec, size=path.stat().st_size)
+
+
+def open_lines(
+    file: BinaryIO,
+    name: str,
+    suffix: str,
+    columns: Columns,
+    spec: OutputSpec | None = None,
+    *,
+    size: int = 0,
+    is_stream: bool = False,
+) -> RowFile:
+    """The rows of a text file or stream.
+
+    Args:
+        file: positioned at its beginning.
+        name: for messages.
+        suffix: decides between several readings of the content.
+        columns: that are read.
+        spec: what is added to the rows; None: the file is read for training.
+        size: in bytes; 0: unknown.
+        is_stream: whether the file cannot be read again.
+
+    Raises:
+        UserError: it is not text, or a column is missing.
+    """
+    source = open_text(file, name, is_stream=is_stream)
+    lines = Lines(source, name, is_stream=is_stream)
+    recognised = next(found for recognise in TEXT_FORMATS if (found := recognise(lines, suffix, columns)) is not None)
+    if isinstance(recognised, JsonDocument):
+        return recognised.open(spec)
+    return LineRows(lines, recognised, spec, size if source.is_original else 0)
+
+
+def suffix_of(path: PurePath) -> str:
+    """The suffix of a file's name in lower case, without that of its compression."""
+    suffix = path.suffix.lower()
+    return PurePath(path.stem).suffix.lower() if suffix in COMPRESSED_SUFFIXES else suffix
+
+
+def known_suffix(path: PurePath, suffixes: Collection[str] = SUFFIXES.keys()) -> str:
+    """The suffix of a data file.
 
     Raises:
         UserError: it is none of ``suffixes``.
     """
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if suffix not in suffixes:
         raise UserError(f"unknown kind of file {suffix!r}", path, f"rename or convert it to {', '.join(suffixes)}")
     return suffix

@@ -1,88 +1,114 @@
-"""The encoding of text files: UTF-8 with or without a byte order mark, or GB18030."""
+"""What the bytes of a text file are: compressed or not, UTF-8, GB18030 or UTF-16, with which line ends.
+
+:func:`open_text` turns all of them into bytes whose lines end with a line feed, in UTF-8 or GB18030.
+"""
 
 from __future__ import annotations
 
+import bz2
 import codecs
-from collections.abc import Iterable
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from distill.errors import UserError
+from distill.errors import UserError, require_package
 
 FIRST_CJK = "\u2e80"
 SAMPLE = 1000  # lines with other characters than ASCII from which the encoding of a stream is guessed
-UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+HEAD = 2**20  # bytes that are read ahead to find out what a file is
+BLOCK = 2**20  # bytes that are read at a time
+MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}  # first bytes of compressed files
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".zst")
+UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+Blocks = Iterator[bytes]
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Bytes in UTF-8 or GB18030 whose lines end with a line feed, and what was done to get them, in words."""
+
+    file: BinaryIO
+    notes: tuple[str, ...]
+
+    @property
+    def is_original(self) -> bool:
+        """Whether positions in ``file`` are those in the original."""
+        return not self.notes
 
 
 def read_text(path: Path) -> str:
-    """A whole text file, decoded as :func:`file_encoding` says."""
-    return path.read_bytes().decode(file_encoding(path))
-
-
-def file_encoding(path: Path) -> str:
-    """The encoding in which every line of a file is valid; the file is read line by line.
-
-    A file whose first invalid byte in UTF-8 comes after Chinese text in UTF-8 is damaged; it is not taken for GB18030.
+    """A whole small text file, without a byte order mark.
 
     Raises:
-        UserError: there is none; the message names the line.
+        UserError: a line is neither UTF-8 nor GB18030, or the file is damaged.
     """
     with path.open("rb") as file:
-        _refuse_utf16(file.read(2), path)
-    line, is_chinese = _first_invalid_line(path, "utf-8")
-    if not line:
-        return "utf-8-sig"
-    if not is_chinese:
-        line, _ = _first_invalid_line(path, "gb18030")
-        if not line:
-            return "gb18030"
+        content = open_text(file, path).file.read()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        invalid = error.start
+    if max(content[:invalid].decode(), default="") < FIRST_CJK:  # else it is UTF-8, and the file is damaged
+        try:
+            return content.decode("gb18030")
+        except UnicodeDecodeError as error:
+            invalid = error.start
+    line = content.count(b"\n", 0, invalid) + 1
     raise _neither(f"{path}:{line}")
+
+
+def open_text(file: BinaryIO, name: object, *, is_stream: bool = False) -> TextSource:
+    """Decompress a file, recode UTF-16 as UTF-8, and end lines with line feeds where they end with carriage returns.
+
+    Args:
+        file: positioned at its beginning.
+        name: of the file, for messages.
+        is_stream: whether the file cannot be read again.
+
+    Raises:
+        UserError: when it is read: the compressed data are damaged.
+    """
+    notes = []
+    if is_stream:
+        file = _buffered(_once(chain([file.read(HEAD)], _blocks(file))))
+    kind = next((kind for magic, kind in MAGIC.items() if _head(file, is_stream).startswith(magic)), "")
+    if kind:
+        file = _buffered(_opener(file, kind, name, is_stream))
+        notes.append(kind)
+    head = _head(file, is_stream)
+    encoding = _utf16(head)
+    if encoding:
+        file, notes = _recoded(file, lambda blocks: _to_utf8(blocks, encoding), is_stream), [*notes, "UTF-16"]
+        head = _head(file, is_stream)
+    if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
+        file, notes = _recoded(file, _with_line_feeds, is_stream), [*notes, "lines end with carriage returns"]
+    return TextSource(file, tuple(notes))
 
 
 def sample_encoding(lines: Iterable[bytes], name: str) -> str:
     """The encoding in which at least half of the first lines beyond ASCII are valid, at most ``SAMPLE`` of them.
 
-    A stream cannot be read to its end first. Chinese lines in GB18030 are hardly ever valid UTF-8, so the majority is
-    reliable; a later line that does not decode is a bad row.
+    Chinese lines in GB18030 are hardly ever valid UTF-8, so the majority is reliable; a line that does not decode is a
+    bad row.
 
     Raises:
         UserError: there is none.
     """
-    lines = iter(lines)
-    first = next(lines, b"")
-    _refuse_utf16(first, name)
-    sample = list(islice((line for line in chain([first], lines) if not line.isascii()), SAMPLE))
+    sample = list(islice((line for line in lines if not line.isascii()), SAMPLE))
     for encoding in ("utf-8", "gb18030"):
         if 2 * sum(_is_valid(line, encoding) for line in sample) >= len(sample):
             return encoding
     raise _neither(name)
 
 
-def _refuse_utf16(start: bytes, where: object) -> None:
-    if start.startswith(UTF16):
-        raise UserError("the file is UTF-16", where, "save it as UTF-8")
-
-
 def _neither(where: str) -> UserError:
     return UserError("bytes that are neither UTF-8 nor GB18030", where, "save the file as UTF-8")
-
-
-def _first_invalid_line(path: Path, encoding: str) -> tuple[int, bool]:
-    """The number of the first invalid line (0: none), and whether there is Chinese text before the invalid bytes.
-
-    Lines may be decoded one by one: in both encodings, the byte of a line feed is part of no other character.
-    """
-    is_chinese = False
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text, is_invalid = line.decode(encoding), False
-            except UnicodeDecodeError as error:
-                text, is_invalid = line[: error.start].decode(encoding), True
-            is_chinese = is_chinese or max(text, default="") >= FIRST_CJK
-            if is_invalid:
-                return number, is_chinese
-    return 0, is_chinese
 
 
 def _is_valid(line: bytes, encoding: str) -> bool:
@@ -91,3 +117,124 @@ def _is_valid(line: bytes, encoding: str) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+class _BlockReader(io.RawIOBase):
+    """A file made of blocks; ``open_blocks`` starts them again when the reader goes back."""
+
+    def __init__(self, open_blocks: Callable[[], Blocks]) -> None:
+        self._open_blocks = open_blocks
+        self._rest, self._blocks, self._position = memoryview(b""), open_blocks(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        self._position += size
+        return size
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_CUR:
+            offset += self._position
+        if offset < self._position:
+            self._rest, self._blocks, self._position = memoryview(b""), self._open_blocks(), 0
+        block = bytearray(BLOCK)
+        while self._position < offset and self.readinto(memoryview(block)[: offset - self._position]):
+            pass
+        return self._position
+
+
+def _buffered(open_blocks: Callable[[], Blocks]) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(_BlockReader(open_blocks), HEAD))
+
+
+def _once(blocks: Blocks) -> Callable[[], Blocks]:
+    return lambda: blocks
+
+
+def _blocks(file: BinaryIO) -> Blocks:
+    while block := file.read(BLOCK):
+        yield block
+
+
+def _head(file: BinaryIO, is_stream: bool) -> bytes:
+    """The first bytes; the file is positioned at its beginning again."""
+    if is_stream:
+        return cast(io.BufferedReader, file).peek(HEAD)
+    head = file.read(HEAD)
+    file.seek(0)
+    return head
+
+
+def _recoded(file: BinaryIO, recode: Callable[[Blocks], Blocks], is_stream: bool) -> BinaryIO:
+    def open_blocks() -> Blocks:
+        if not is_stream:
+            file.seek(0)
+        return recode(_blocks(file))
+
+    return _buffered(open_blocks)
+
+
+def _opener(file: BinaryIO, kind: str, name: object, is_stream: bool) -> Callable[[], Blocks]:
+    if kind == "zstd":
+        require_package("pyarrow", "a .zst file", "pip install pyarrow, or decompress it: zstd -d FILE", name)
+
+    def open_blocks() -> Blocks:
+        if not is_stream:
+            file.seek(0)
+        try:
+            yield from _blocks(_decompressed(file, kind))
+        except (EOFError, OSError, ValueError, zlib.error) as error:
+            raise UserError(f"damaged {kind} file: {error}", name, "copy or compress it again") from error
+
+    return open_blocks
+
+
+def _decompressed(file: BinaryIO, kind: str) -> BinaryIO:
+    if kind == "gzip":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
+    if kind == "bzip2":
+        return cast(BinaryIO, bz2.BZ2File(file))
+    import pyarrow
+
+    return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), kind))
+
+
+def _utf16(head: bytes) -> str:
+    """The kind of UTF-16, from the byte order mark or, without one, from zero bytes; empty: it is none."""
+    marked = next((encoding for mark, encoding in UTF16.items() if head.startswith(mark)), "")
+    if marked or b"\0" not in head:
+        return marked
+    for encoding in UTF16.values():
+        try:
+            text = codecs.getincrementaldecoder(encoding)().decode(head)  # half a character at the end is no error
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text and sum(char.isprintable() or char.isspace() for char in text) >= 0.95 * len(text):
+            return encoding
+    return ""
+
+
+def _to_utf8(blocks: Blocks, encoding: str) -> Blocks:
+    """Lone surrogates and half a character at the end become U+FFFD."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    for block in blocks:
+        yield decoder.decode(block).encode()
+    yield decoder.decode(b"", final=True).encode()
+
+
+def _with_line_feeds(blocks: Blocks) -> Blocks:
+    return (block.replace(b"\r", b"\n") for block in blocks)

@@ -1,4 +1,4 @@
-"""What ``--mode predict`` needs of every format: chunks of rows to read, and the same rows with labels to write."""
+"""An open file of any format: its rows for training, or chunks of rows that ``--mode predict`` writes with labels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.formats.records import Columns, Row
 from distill.errors import UserError
 
 CHUNK_ROWS = 2048  # maximum: enough for the kernels, few enough for the memory
 CHUNK_BYTES = 2**20  # approximate maximum
 PREDICTED, PROBABILITY, PROBABILITIES = "predicted", "probability", "probabilities"
-NO_TEXT = "there is no text"
 
 
 class Position(NamedTuple):
@@ -26,12 +26,8 @@ class Position(NamedTuple):
     line: int
 
 
-class RowError(Exception):
-    """A row cannot be labelled; the message says why."""
-
-
 class BadRow(NamedTuple):
-    """A row that was not labelled."""
+    """A row that cannot be used. ``line`` is its number in the unit of the file (lines, rows or items)."""
 
     line: int
     why: str
@@ -66,12 +62,19 @@ class Predictions:
 class OutputSpec:
     """What is added to each row: one of ``labels`` and its probability, or all ``probabilities``.
 
-    ``text_column`` names the input's column of texts; empty: the first of the usual names.
+    ``text_column`` names the input's columns of texts; empty: the first of the usual names. With ``escape_formulas``,
+    no cell of a table for spreadsheets is a formula.
     """
 
     labels: tuple[str, ...]
     probabilities: bool
     text_column: str = ""
+    escape_formulas: bool = True
+
+    @property
+    def input_columns(self) -> Columns:
+        """The columns that are read."""
+        return Columns(self.text_column, is_labelled=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -92,10 +95,16 @@ class OutputSpec:
 
 
 class RowFile(Protocol):
-    """An open input, and how its rows are written with their labels."""
+    """An open file: the rows in it, and how they are written with labels."""
 
+    fingerprint: str  # of a stream's beginning; empty for files
+    note: str  # what was found out about the file, in words
+    row_unit: str  # what row numbers count: "line", "row" or "item"
     size: int  # in the unit of Position.offset; 0: unknown
     unit: tuple[str, int]  # of the progress bar, and how much of Position.offset one unit is
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """All rows, for training; a row may lack its label only if no labels are read."""
 
     def chunks(self, start: Position | None) -> Iterator[Chunk]:
         """The rows from ``start`` on; None: from the first row."""

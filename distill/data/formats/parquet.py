@@ -1,8 +1,13 @@
-"""Parquet: rows as pyarrow tables. A row without text stays in the output, with nulls for its labels."""
+"""Parquet: rows as pyarrow tables. A row without text stays in the output, with nulls for its labels.
+
+Data sets of the Hugging Face Hub store the names of the classes in the file's metadata.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +18,6 @@ from numpy.typing import NDArray
 from distill.data.formats.labelling import (
     CHUNK_BYTES,
     CHUNK_ROWS,
-    NO_TEXT,
     PREDICTED,
     BadRow,
     Chunk,
@@ -21,7 +25,7 @@ from distill.data.formats.labelling import (
     Position,
     Predictions,
 )
-from distill.data.formats.records import Columns, Row, cell_text, find_text_column, rows_from_records
+from distill.data.formats.records import NO_TEXT, Columns, Row, RowError, Selection, select
 from distill.errors import UserError, require_package
 
 READ_ROWS = 4096  # rows in memory at a time when a file is read for training
@@ -38,22 +42,9 @@ def check_pyarrow(path: object) -> None:
     require_package("pyarrow", "Parquet", "pip install pyarrow, or convert it to jsonl", path)
 
 
-def read(path: Path, columns: Columns) -> Iterator[Row]:
-    """Rows of a table."""
-    yield from rows_from_records(((f"row {n}", record) for n, record in enumerate(_records(path), 1)), path, columns)
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    from pyarrow import parquet
-
-    with _named_errors(path), parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(READ_ROWS):
-            yield from batch.to_pylist()
-
-
 @contextlib.contextmanager
-def open_rows(path: Path, spec: OutputSpec) -> Iterator[ParquetRows]:
-    """Open a file for labelling.
+def open_rows(path: Path, columns: Columns, spec: OutputSpec | None) -> Iterator[ParquetRows]:
+    """Open a file.
 
     Meanwhile, pyarrow uses the system's memory allocator: its default one keeps 50 MB of freed memory.
 
@@ -70,7 +61,7 @@ def open_rows(path: Path, spec: OutputSpec) -> Iterator[ParquetRows]:
         with _named_errors(path):
             file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
         with file:
-            yield ParquetRows(file, spec, path)
+            yield ParquetRows(file, columns, spec, path)
     finally:
         pyarrow.set_memory_pool(pool)
 
@@ -79,19 +70,49 @@ def open_rows(path: Path, spec: OutputSpec) -> Iterator[ParquetRows]:
 def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(f"not a Parquet file: {str(error).splitlines()[0]}", path, "write it again") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"not a Parquet file, or a damaged one: {reason}", path, "copy or write it again") from error
 
 
 class ParquetRows:
     """A :class:`RowFile`; a chunk's rows are a table, and positions count rows."""
 
+    fingerprint = ""
     unit = ("rows", 1)
+    row_unit = "row"
 
-    def __init__(self, file: Any, spec: OutputSpec, path: Path) -> None:
-        self._file, self._spec = file, spec
+    def __init__(self, file: Any, columns: Columns, spec: OutputSpec | None, path: Path) -> None:
+        self._file, self._spec, self._path = file, spec, path
         self.size = int(file.metadata.num_rows)
-        self._column = text_column(file.schema_arrow, spec, path)
+        schema = file.schema_arrow
+        self._selection = text_columns(schema, columns, spec, path)
+        self._class_names = _class_names(schema, self._selection.label)
+        named = ", named by the file's metadata" if self._class_names else ""
+        self.note = f"Parquet; {self._selection.note}{named}"
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """See RowFile; only the columns that are needed are read."""
+        selection = self._selection
+        wanted = [name for name in (*selection.texts, selection.label, selection.label_name) if name is not None]
+        number = 0
+        with _named_errors(self._path):
+            for batch in self._file.iter_batches(READ_ROWS, columns=list(dict.fromkeys(wanted))):
+                for number, cells in enumerate(batch.to_pylist(), number + 1):  # noqa: B020 (it goes on counting)
+                    try:
+                        yield selection.row(self._with_name(cells), number)
+                    except RowError as error:
+                        yield BadRow(number, str(error), json.dumps(cells, ensure_ascii=False, default=str))
+
+    def _with_name(self, cells: dict[str, Any]) -> dict[str, Any]:
+        """The cells, with the name of the class instead of its number; -1 (the Hub's unlabelled rows) is no label."""
+        number = cells.get(self._selection.label)
+        if not self._class_names or not isinstance(number, int):
+            return cells
+        name = self._class_names[number] if 0 <= number < len(self._class_names) else None
+        return {**cells, self._selection.label: name}
 
     def chunks(self, start: Position | None) -> Iterator[Chunk]:
         """See RowFile; row groups before ``start`` are not read."""
@@ -99,7 +120,8 @@ class ParquetRows:
         for group in range(self._file.num_row_groups):
             rows = self._file.metadata.row_group(group).num_rows
             if first + rows > done:
-                yield from self._group_chunks(group, first, done)
+                with _named_errors(self._path):
+                    yield from self._group_chunks(group, first, done)
             first += rows
 
     def _group_chunks(self, group: int, first: int, done: int) -> Iterator[Chunk]:
@@ -111,7 +133,7 @@ class ParquetRows:
         for batch in self._file.iter_batches(rows, row_groups=[group], use_threads=False):
             table = Table.from_batches([batch])
             if first >= done:
-                texts = texts_of(table, self._column)
+                texts = texts_of(table, self._selection)
                 bad = [BadRow(number, NO_TEXT, "") for number, text in enumerate(texts, first + 1) if not text]
                 end = first + len(table)
                 yield Chunk(table, texts, bad, Position(end, end))
@@ -119,7 +141,12 @@ class ParquetRows:
 
     def add_labels(self, chunk: Chunk, predictions: Predictions) -> Any:
         """See RowFile."""
-        return with_labels(chunk.rows, chunk.texts, predictions, self._spec)
+        return with_labels(chunk.rows, chunk.texts, predictions, self._spec_of_output())
+
+    def _spec_of_output(self) -> OutputSpec:
+        if self._spec is None:
+            raise ValueError("the file was opened for training")
+        return self._spec
 
     def header(self) -> Iterable[Any]:
         """See RowFile: the writer writes the schema."""
@@ -131,7 +158,7 @@ class ParquetRows:
         from pyarrow import concat_tables, field, float32, parquet, string
 
         schema = self._file.schema_arrow
-        for name in self._spec.columns:
+        for name in self._spec_of_output().columns:
             schema = schema.append(field(name, string() if name == PREDICTED else float32()))
         with parquet.ParquetWriter(path, schema) as file:
             tables: list[Any] = []
@@ -158,19 +185,42 @@ class ParquetRows:
                 yield Table.from_batches([batch])
 
 
-def text_column(schema: Any, spec: OutputSpec, where: object) -> str:
-    """The name of a schema's column of texts.
+def text_columns(schema: Any, columns: Columns, spec: OutputSpec | None, where: object) -> Selection:
+    """The columns of a schema that are read.
 
     Raises:
-        UserError: there is none, or there is a column with the name of a new one.
+        UserError: they are missing, or there is a column with the name of a new one.
     """
-    spec.check_names(schema.names, where)
-    return find_text_column(spec.text_column, schema.names, where)
+    if spec:
+        spec.check_names(schema.names, where)
+    return select(schema.names, columns, where, dict.get)
 
 
-def texts_of(table: Any, column: str) -> list[str]:
+def texts_of(table: Any, selection: Selection) -> list[str]:
     """The texts; "" where a row has none."""
-    return [cell_text(value) for value in table.column(column).to_pylist()]
+    columns = [table.column(name).to_pylist() for name in selection.texts]
+    by_index = dataclasses.replace(selection, texts=tuple(range(len(columns))), get=tuple.__getitem__)
+    return [_text(by_index, cells) for cells in zip(*columns, strict=True)]
+
+
+def _text(selection: Selection, cells: Any) -> str:
+    try:
+        return selection.text(cells)
+    except RowError:
+        return ""
+
+
+def _class_names(schema: Any, column: str | None) -> list[str]:
+    """The names of the classes from the metadata of a data set of the Hub; empty: there are none."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        feature = features[column]
+        names = feature.get("names", feature.get("feature", {}).get("names"))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return []
+    if isinstance(names, dict):
+        names = [names[key] for key in sorted(names, key=int)]
+    return [str(name) for name in names or []]
 
 
 def with_labels(table: Any, texts: list[str], predictions: Predictions, spec: OutputSpec) -> Any:

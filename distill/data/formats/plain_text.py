@@ -1,42 +1,108 @@
-"""Plain text: one text per line without a header; after the last tab comes the label (THUCNews)."""
+"""Lines of plain text without a header: texts, texts with a label, and the lines of fastText and Toutiao.
+
+The label is in the first or the last cell of a line, separated by a tab: in the one that has fewer distinct values.
+fastText marks labels by ``__label__``. Toutiao's lines are id, code, name of the class, title and keywords, joined by
+``_!_``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from distill.data.formats.labelling import NO_TEXT, OutputSpec, RowError
-from distill.data.formats.records import Columns, Row
-from distill.data.formats.text_lines import DECIMALS, LINE_ENDS, Appendix, Lines, numbered_lines
+from distill.data.formats.labelling import OutputSpec
+from distill.data.formats.records import Columns, RowError, Selection
+from distill.data.formats.text_lines import BOM, DECIMALS, LINE_ENDS, Continuation, Lines, RawRow, decoded
 
+FASTTEXT_LABEL = "__label__"
+TOUTIAO_DELIMITER = "_!_"
+NEARLY_ALL = 0.9  # share of the lines that have the form of a format
+SAMPLE_LINES = 5000
 
-def read(path: Path, columns: Columns) -> Iterator[Row]:
-    """Rows of text, tab, label. Without labels, a line need not have a tab, and what follows one is not read."""
-    for number, line in numbered_lines(path):
-        if columns.labelled:
-            text, _, label = line.rpartition("\t")
-        else:
-            text, label = _text(line), ""
-        yield Row(text.strip(), label.strip() if text else "", "", f"line {number}")
+Cells = tuple[str, Any, str]  # text, label, name of the label
 
 
-def _text(line: str) -> str:
-    before, tab, last = line.strip().rpartition("\t")
-    return (before if tab else last).strip()
+def recognise(lines: Lines, suffix: str, columns: Columns) -> PlainText:
+    """The format of the lines."""
+    sample = decoded(lines.peek(), lines.encoding)[:SAMPLE_LINES]
+    if _is_nearly_all(FASTTEXT_LABEL, sample):
+        return PlainText(_fasttext_cells, "fastText's __label__", columns, lines)
+    if _is_nearly_all(TOUTIAO_DELIMITER, sample):
+        return PlainText(_toutiao_cells, "Toutiao's _!_", columns, lines)
+    if not columns.is_labelled and not _is_nearly_all("\t", sample):
+        return PlainText(_line_cells, "one text per line", columns, lines)
+    if _is_label_first(sample, columns):
+        return PlainText(_label_and_text, "label, then text, separated by a tab", columns, lines)
+    return PlainText(_text_and_label, "text, then label, separated by a tab", columns, lines)
+
+
+def _is_nearly_all(mark: str, sample: Sequence[str]) -> bool:
+    return bool(sample) and sum(mark in line for line in sample) >= NEARLY_ALL * len(sample)
+
+
+def _is_label_first(sample: Sequence[str], columns: Columns) -> bool:
+    """Whether the first cells of the lines are labels: they repeat, and have fewer distinct values than the last cells.
+
+    In unlabelled data they must be shorter as well: the last cells may be numbers.
+    """
+    cells = [line.split("\t") for line in sample if "\t" in line]
+    first, last = [row[0].strip() for row in cells], [row[-1].strip() for row in cells]
+    are_labels = 2 * len(set(first)) <= len(first) and len(set(first)) < len(set(last))
+    return are_labels and (columns.is_labelled or sum(map(len, first)) < sum(map(len, last)))
+
+
+def _line_cells(line: str) -> Cells:
+    """The text before the last tab, if there is one."""
+    text, tab, last = line.rpartition("\t")
+    return (text if tab else last), "", ""
+
+
+def _text_and_label(line: str) -> Cells:
+    text, tab, label = line.rpartition("\t")
+    return (text, label, "") if tab else (line, "", "")
+
+
+def _label_and_text(line: str) -> Cells:
+    label, tab, text = line.partition("\t")
+    return (text, label, "") if tab else (line, "", "")
+
+
+def _fasttext_cells(line: str) -> Cells:
+    words = line.split(" ") if "\t" not in line else line.replace("\t", " ").split(" ")
+    labels = [word.removeprefix(FASTTEXT_LABEL) for word in words if word.startswith(FASTTEXT_LABEL)]
+    return " ".join(word for word in words if not word.startswith(FASTTEXT_LABEL)), labels, ""
+
+
+def _toutiao_cells(line: str) -> Cells:
+    """Without keywords, which a text to classify does not have."""
+    cells = line.split(TOUTIAO_DELIMITER)
+    if len(cells) < 4:
+        raise RowError(f"{len(cells)} cells where Toutiao's rows have 5")
+    return cells[3], cells[1], cells[2]
 
 
 class PlainText:
-    """A :class:`LineFormat`: label and probabilities are appended after tabs."""
+    """A :class:`TextFormat`: label and probabilities are appended after tabs.
 
-    header = ""
+    Args:
+        split: turns a line into text, label and name of the label.
+        note: what was found out about the file, in words.
+        columns: whether labels are read.
+        lines: the file.
+    """
 
-    def __init__(self, lines: Lines, spec: OutputSpec) -> None:
+    def __init__(self, split: Callable[[str], Cells], note: str, columns: Columns, lines: Lines) -> None:
+        self.note = note
+        label, name = (1, 2) if columns.is_labelled else (None, None)
+        self.selection = Selection((0,), label, name, tuple.__getitem__, note)
+        self._split, self._has_bom = split, lines.has_bom
+
+    def parse(self, line: str, lines: Lines) -> RawRow | None:
+        """See TextFormat."""
+        return RawRow(line.rstrip(LINE_ENDS), self._split(line.strip()))
+
+    def continuation(self, spec: OutputSpec) -> Continuation:
+        """See TextFormat."""
         probabilities = f"\t{DECIMALS}" * len(spec.labels) if spec.probabilities else ""
-        self.appendix = Appendix(tuple(f"\t{' '.join(label.split())}\t" for label in spec.labels), probabilities)
-
-    def parse(self, line: str, lines: Lines) -> tuple[str, str]:
-        """See LineFormat."""
-        text = _text(line)
-        if not text:
-            raise RowError(NO_TEXT)
-        return line.rstrip(LINE_ENDS), text
+        before = (f"\t{' '.join(label.split())}\t" for label in spec.labels)
+        return Continuation(BOM * self._has_bom, tuple(before), probabilities)

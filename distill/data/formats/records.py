@@ -1,99 +1,306 @@
-"""Rows of text and label from records of any format: the names of columns, and cells as text."""
+"""Rows of text and label from records of any format: which columns are read, and cells as text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
+from distill.runtime.packing import without_zero_width
 
+# Usual names, the preferred ones first; they are compared without regard to case and surrounding spaces.
 TEXT_COLUMNS = (
     *("text", "text_a", "sentence", "title", "content", "review", "headline"),
     *("文本", "句子", "标题", "内容", "评论"),
+    *("sentence1", "comment", "comments", "query", "question", "body", "message", "news", "document", "utterance"),
+    *(
+        "review_text",
+        "review_body",
+        "正文",
+        "新闻",
+        "评价",
+        "评论内容",
+        "新闻标题",
+        "新闻内容",
+        "评价内容",
+        "文章",
+        "语句",
+    ),
 )
-LABEL_COLUMNS = ("label", "category", "class", "标签", "类别", "分类")
-LABEL_NAME_COLUMN = "label_desc"  # CLUE's name of a label, next to its number
+LABEL_COLUMNS = (
+    *("label", "category", "class", "标签", "类别", "分类"),
+    *("labels", "target", "cat", "categories", "topic", "intent", "sentiment", "choice", "class_label", "label_id"),
+    *("情感", "主题", "意图", "类型", "分类标签", "情感标签", "类别标签"),
+)
+LABEL_NAME_COLUMNS = ("label_desc", "label_des", "label_name", "label_text", "category_name", "class_name", "类别名称")
+NO_TEXT, NO_LABEL = "there is no text", "there is no label"
+NUMBER = re.compile(r"-?[0-9]+")
+WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # a whole number that a table with gaps stores as a decimal
+
+
+class RowError(Exception):
+    """A row cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row as it is in a file. ``label_name`` is CLUE's ``label_desc``; ``location`` is for messages ("line 3")."""
+    """One row as it is in a file.
+
+    Attributes:
+        text: not empty.
+        label: a name or a number; empty in unlabelled data.
+        label_name: CLUE's ``label_desc``, the name of a label that is a number; may be empty.
+        number: of the line, row or item in the file, from 1.
+    """
 
     text: str
     label: str
     label_name: str
-    location: str
+    number: int
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns; empty: the first of the usual names that the file has."""
+    """Names of the columns, or their numbers from 1; empty: the first of the usual names that the file has.
+
+    ``text`` may name several columns, separated by commas, which are joined. ``is_labelled`` is False if labels are
+    neither needed nor read.
+    """
 
     text: str = ""
     label: str = ""
-    labelled: bool = True  # False: labels are neither needed nor read
+    is_labelled: bool = True
+
+    @property
+    def are_numbers(self) -> bool:
+        """Whether the columns are given by number, as in a table without a header."""
+        return bool(self.text) and all(name.strip().isdecimal() for name in self.text.split(","))
 
 
-def rows_from_records(records: Iterable[tuple[str, Any]], path: Path, columns: Columns) -> Iterator[Row]:
-    """Rows from pairs of a location and a record; the first record decides which columns are read.
+@dataclass(frozen=True)
+class Selection:
+    """The columns that are read: ``get(cells, key)`` returns a row's cell.
+
+    ``note`` says in words which columns were taken and which usual ones were not.
+    """
+
+    texts: tuple[Any, ...]
+    label: Any
+    label_name: Any
+    get: Callable[[Any, Any], Any]
+    note: str
+
+    def text(self, cells: Any) -> str:
+        """The text of a row.
+
+        Raises:
+            RowError: there is none.
+        """
+        if len(self.texts) == 1:
+            text = cell_text(self.get(cells, self.texts[0]))
+        else:
+            text = " ".join(part for key in self.texts if (part := cell_text(self.get(cells, key))))
+        if not text:
+            raise RowError(NO_TEXT)
+        return text
+
+    def row(self, cells: Any, number: int) -> Row:
+        """The text and the label of a row; both are empty strings where they are not read.
+
+        Raises:
+            RowError: there is no text, no label, or more than one label.
+        """
+        if self.label is None and self.label_name is None:
+            return Row(self.text(cells), "", "", number)
+        label = "" if self.label is None else label_text(self.get(cells, self.label))
+        name = "" if self.label_name is None else label_text(self.get(cells, self.label_name))
+        if label and name and not NUMBER.fullmatch(label):
+            name = ""
+        try:
+            text = self.text(cells)
+        except RowError as error:
+            raise RowError(NO_TEXT if label or name else "there is no text and no label") from error
+        if not label and not name:
+            raise RowError(NO_LABEL)
+        return Row(text, label or name, name, number)
+
+
+def select(names: Sequence[Any], columns: Columns, where: object, get: Callable[[Any, Any], Any]) -> Selection:
+    """Choose the columns to read among ``names``; the keys are the names.
 
     Raises:
-        UserError: a record is not an object, or a column is missing.
+        UserError: a column is missing, or two columns have the name of one that is read.
     """
-    text_column = label_column = ""
-    for location, record in records:
-        if not isinstance(record, dict):
-            raise UserError(f"{location} is not an object with text and label", path, 'write {"text": …, "label": …}')
-        text_column = text_column or find_text_column(columns.text, record, path)
-        text, label, label_name = cell_text(record.get(text_column)), "", ""
-        if columns.labelled:
-            usual = (*LABEL_COLUMNS, LABEL_NAME_COLUMN)
-            label_column = label_column or _find_column(columns.label, usual, "label", record, path)
-            label = cell_text(record.get(label_column))
-            label_name = "" if columns.label else cell_text(record.get(LABEL_NAME_COLUMN))
-        yield Row(text, label, label_name, location)
+    keys = _normalised(names)
+    texts, text_note = _text_columns(columns, keys, names, where)
+    label = name = None
+    notes = [text_note]
+    if columns.is_labelled:
+        label, name, label_note = _label_columns(columns, keys, names, where)
+        notes.append(label_note)
+    return Selection(texts, label, name, get, "; ".join(notes))
 
 
-def find_text_column(name: str, columns: Iterable[str], where: object) -> str:
-    """``name``, or without one the first usual name of a text column among ``columns``.
+def positions(selection: Selection, names: Sequence[str]) -> Selection:
+    """The same selection with indices instead of names as keys."""
 
-    Raises:
-        UserError: there is none.
-    """
-    return _find_column(name, TEXT_COLUMNS, "text", dict.fromkeys(columns), where)
+    def index(key: Any) -> Any:
+        return None if key is None else list(names).index(key)
 
-
-def _find_column(name: str, usual: Sequence[str], what: str, columns: Mapping[str, object], where: object) -> str:
-    column = next((candidate for candidate in ((name,) if name else usual) if candidate in columns), None)
-    if column is None:
-        wanted = name or f"a {what} column ({', '.join(usual)})"
-        raise UserError(
-            f"no column {wanted}; there are: {', '.join(map(str, columns))}", where, f"--{what}_column NAME"
-        )
-    return column
+    texts = tuple(index(key) for key in selection.texts)
+    return Selection(texts, index(selection.label), index(selection.label_name), list.__getitem__, selection.note)
 
 
-def check_distinct(names: Sequence[str], where: object) -> None:
-    """Refuse a header that has one name twice.
+def known_columns(names: Sequence[Any], columns: Columns) -> int:
+    """How many of the columns that are needed (text, label) have a name among ``names``."""
+    keys = _normalised(names)
+    wanted: list[Sequence[str]] = [
+        [normalised(part) for part in [columns.text, *columns.text.split(",")]] if columns.text else TEXT_COLUMNS
+    ]
+    if columns.is_labelled:
+        wanted.append([normalised(columns.label)] if columns.label else (*LABEL_COLUMNS, *LABEL_NAME_COLUMNS))
+    return sum(any(name in keys for name in group) for group in wanted)
 
-    Raises:
-        UserError: a name occurs twice.
-    """
-    if len(set(names)) < len(names):
-        raise UserError(f"two columns of one name: {', '.join(names)}", where, "rename one of them")
+
+def normalised(name: Any) -> str:
+    """A column's name without case, surrounding spaces, and invisible characters."""
+    return unicodedata.normalize("NFKC", without_zero_width(str(name))).strip().casefold()
+
+
+def _normalised(names: Sequence[Any]) -> Mapping[str, list[Any]]:
+    keys: dict[str, list[Any]] = {}
+    for name in names:
+        keys.setdefault(normalised(name), []).append(name)
+    return keys
+
+
+def _text_columns(
+    columns: Columns, keys: Mapping[str, list[Any]], names: Sequence[Any], where: object
+) -> tuple[tuple[Any, ...], str]:
+    if columns.text:
+        wanted = [columns.text] if normalised(columns.text) in keys else columns.text.split(",")
+        found = tuple(_column(name, keys, names, "text", where) for name in wanted)
+        return found, f"text: {' + '.join(map(str, found))}"
+    present = [name for name in TEXT_COLUMNS if name in keys]
+    if not present:
+        raise _no_column("text", TEXT_COLUMNS, names, where)
+    first = _column(present[0], keys, names, "text", where)
+    others = [str(keys[name][0]) for name in present[1:]]
+    note = f"text: {first}"
+    if others:
+        note += f" (not {', '.join(others)}; --text_column {','.join([str(first), *others])} joins them)"
+    return (first,), note
+
+
+def _label_columns(
+    columns: Columns, keys: Mapping[str, list[Any]], names: Sequence[Any], where: object
+) -> tuple[Any, Any, str]:
+    """The column of labels, the column of their names, and a note."""
+    if columns.label:
+        label = _column(columns.label, keys, names, "label", where)
+        return label, None, f"label: {label}"
+    name = next((_column(name, keys, names, "label", where) for name in LABEL_NAME_COLUMNS if name in keys), None)
+    present: Sequence[str] = [name for name in LABEL_COLUMNS if name in keys]
+    if not present:
+        if name is None:
+            raise _no_column("label", LABEL_COLUMNS, names, where)
+        return None, name, f"label: {name}"
+    label, others = _column(present[0], keys, names, "label", where), [str(keys[other][0]) for other in present[1:]]
+    note = f"label: {label}" + (f", named by {name}" if name is not None else "")
+    return label, name, note + (f" (not {', '.join(others)}; --label_column chooses)" if others else "")
+
+
+def _column(name: str, keys: Mapping[str, list[Any]], names: Sequence[Any], what: str, where: object) -> Any:
+    """The column of this name as the file spells it, or the column of this number."""
+    key = normalised(name)
+    if key not in keys and key.isdecimal() and 1 <= int(key) <= len(names):
+        return names[int(key) - 1]
+    if key not in keys:
+        raise UserError(f"no column {name}; there are: {_listed(names)}", where, f"--{what}_column NAME")
+    if len(keys[key]) > 1:
+        raise UserError(f"{len(keys[key])} columns of one name: {name}", where, "rename one of them")
+    return keys[key][0]
+
+
+def _no_column(what: str, usual: Sequence[str], names: Sequence[Any], where: object) -> UserError:
+    return UserError(
+        f"no column a {what} column ({', '.join(usual[:12])}, …); there are: {_listed(names)}",
+        where,
+        f"--{what}_column NAME, or its number (1, 2, …) if the file has no header",
+    )
+
+
+def _listed(names: Sequence[Any], limit: int = 20) -> str:
+    shown = [f"{name!s:.30}" for name in names[:limit]]
+    return ", ".join([*shown, "…"] if len(names) > limit else shown)
 
 
 def cell_text(value: Any) -> str:
-    """A cell as text: None and NaN are empty, and 3.0 (how tables with gaps store integers) is 3.
+    """A cell as text; empty: there is none.
 
-    Half a surrogate pair (a truncated emoji, which JSON can express) becomes the replacement character. A list or an
-    object is not text and counts as missing.
+    None and NaN are empty, and 3.0 (how tables with gaps store integers) is 3. Bytes are decoded. Half a surrogate pair
+    (a truncated emoji, which JSON can express) becomes the replacement character. A list or an object is not text, and
+    invisible characters alone are none.
+
+    Raises:
+        RowError: bytes are neither UTF-8 nor GB18030.
     """
+    if not isinstance(value, str):
+        value = _as_string(value)
+    text = value.strip()
+    if not text.isprintable():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if not visible(text):
+            return ""
+    return str(text)
+
+
+def visible(text: str) -> str:
+    """A text without invisible characters: those of no width, and control characters other than white space."""
+    return "".join(
+        char for char in without_zero_width(text) if char.isspace() or unicodedata.category(char) != "Cc"
+    ).strip()
+
+
+def _as_string(value: Any) -> str:
     if value is None or isinstance(value, list | dict) or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, bytes):
+        for encoding in ("utf-8", "gb18030"):
+            try:
+                return value.decode(encoding)
+            except UnicodeDecodeError:
+                continue
+        raise RowError("bytes that are neither UTF-8 nor GB18030")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
+    return str(value)
+
+
+def label_text(value: Any) -> str:
+    """A label's name or number: 1, 1.0, "1" and "1.0" are one label, and a list may hold one label.
+
+    Annotation tools write lists: doccano ["体育"], Label Studio {"choices": ["体育"]}.
+
+    Raises:
+        RowError: there are several labels.
+    """
+    if isinstance(value, dict):
+        value = value.get("choices", value.get("label"))
+    if isinstance(value, list):
+        labels = list(dict.fromkeys(label for item in value if (label := label_text(item))))
+        if len(labels) > 1:
+            raise RowError(several_labels(labels))
+        return labels[0] if labels else ""
+    text = cell_text(value)
+    whole = WHOLE.fullmatch(text)
+    return whole[1] if whole else without_zero_width(text)
+
+
+def several_labels(labels: Sequence[str]) -> str:
+    """The reason why a row of several labels cannot be used."""
+    return f"several labels ({', '.join(labels)}); write one label per text"

@@ -1,121 +1,353 @@
-"""Tables with a header: CSV, TSV and the like, which differ in the delimiter alone."""
+"""Tables of delimited cells, with or without a header: CSV, TSV and the like.
+
+Delimiter, header and columns are found out from the beginning of the file. Quotes are judged row by row, because files
+differ: CSV writers quote cells, most TSV writers do not, and texts contain single quotes. A quoted cell may have
+several lines. An opening quote that closes nowhere within ``MAX_ROW_LINES``, or whose lines are rows by themselves, is
+an ordinary character, so one quote never swallows the rows that follow.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from distill.data.formats.encodings import file_encoding
-from distill.data.formats.labelling import NO_TEXT, OutputSpec, RowError
-from distill.data.formats.records import Columns, Row, check_distinct, find_text_column, rows_from_records
-from distill.data.formats.text_lines import BLANK, DECIMALS, LINE_ENDS, Appendix, Lines
+from distill.data.formats.labelling import OutputSpec
+from distill.data.formats.records import Columns, RowError, Selection, known_columns, positions, select
+from distill.data.formats.text_lines import BLANK, BOM, DECIMALS, LINE_ENDS, Continuation, Lines, RawRow, decoded
 from distill.errors import UserError
 
+DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
+USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t"}  # delimiters by suffix
+MAX_ROW_LINES, MAX_ROW_SIZE = 64, 2**20  # of a row that has line breaks within quotes; lines and characters
+SAMPLE_ROWS = 2000  # rows from which delimiter and columns are found out
+REGULAR = 0.9  # share of the lines that have equally many cells if the delimiter is right
+CLOSING_QUOTE = re.compile(r'[^"]*(?:""[^"]*)*("?)')
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")  # how a cell begins that spreadsheets evaluate
+PLAIN_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?%?\s*")
 
-def read(path: Path, columns: Columns, delimiter: str) -> Iterator[Row]:
-    """Rows of a table."""
-    yield from rows_from_records(_records(path, delimiter), path, columns)
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a table.
+
+    Attributes:
+        names: of all columns; numbers from 1 if there is no header.
+        has_header: whether the first row names the columns.
+        selection: indices of the columns that are read.
+        common: the values of the columns that have few, by index.
+    """
+
+    names: tuple[str, ...]
+    has_header: bool
+    selection: Selection
+    common: dict[int, frozenset[str]]
+
+    @property
+    def note(self) -> str:
+        """The layout in words."""
+        return f"{'' if self.has_header else 'no header; '}{self.selection.note}"
 
 
-def _records(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
-    encoding = file_encoding(path)
-    unquoted = delimiter == "\t" and _is_unquoted(path, encoding)
-    with path.open(encoding=encoding, newline="") as file:
-        quoting: Literal[0, 3] = csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
-        table = csv.DictReader(file, delimiter=delimiter, quoting=quoting, strict=True)
+def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
+    """The table that the lines are; None if they are none.
+
+    Raises:
+        UserError: it is one, and the columns that are needed cannot be found.
+    """
+    sample, usual = decoded(lines.peek(), lines.encoding)[:SAMPLE_ROWS], USUAL.get(suffix, "")
+    if not sample:
+        return (
+            Table(Layout((), False, select((), Columns(), "", list.__getitem__), {}), usual, "empty") if usual else None
+        )
+    delimiter = _delimiter(sample, usual, columns)
+    if not delimiter:
+        return None
+    layout = find_layout([_line_cells(line, delimiter) for line in sample], columns, f"{lines.name}:1")
+    note = layout.note if delimiter == usual else f"separated by {DELIMITERS[delimiter]}; {layout.note}"
+    table = Table(layout, delimiter, note, has_bom=lines.has_bom)
+    if layout.has_header:
+        table.read_header(lines)
+    return table
+
+
+def _delimiter(sample: Sequence[str], usual: str, columns: Columns) -> str:
+    """The delimiter: the one whose first row has the usual names, else one that gives rows of equal width.
+
+    Files that are not called tables are tables only if they have such names, or three columns, or labels but no tabs.
+    """
+    candidates = list(dict.fromkeys((*([usual] if usual else []), *DELIMITERS)))
+    needed = 1 + columns.is_labelled
+    names = {mark: known_columns(_line_cells(sample[0], mark), columns) for mark in candidates}
+    best = max(candidates, key=names.__getitem__)
+    if names[best] and (usual or (names[best] == needed and _has_header_of_two(sample[0], best, columns))):
+        return best
+    regular = [mark for mark in candidates if _width(sample, mark) > 1]
+    if usual:
+        return regular[0] if regular else usual
+    if "\t" in regular:
+        return "\t" if columns.is_labelled and _width(sample, "\t") > 2 else ""
+    is_labelled = columns.is_labelled and not any("\t" in line for line in sample)
+    return next((mark for mark in regular if is_labelled and _common_values(sample, mark)), "")
+
+
+def _has_header_of_two(first: str, delimiter: str, columns: Columns) -> bool:
+    """Whether a line has the names of both text and label, which no row of texts has, or a name that was asked for."""
+    cells = _line_cells(first, delimiter)
+    return len(cells) > 1 and (bool(columns.text) or known_columns(cells, Columns()) == 2)
+
+
+def _width(sample: Sequence[str], delimiter: str) -> int:
+    """The number of cells that nearly all lines have; 0: their numbers differ."""
+    width, count = Counter(len(_line_cells(line, delimiter)) for line in sample).most_common(1)[0]
+    return width if count >= REGULAR * len(sample) else 0
+
+
+def _line_cells(line: str, delimiter: str) -> list[str]:
+    """The cells of a line; quotes that do not close on it are ordinary characters."""
+    if '"' in line:
         try:
-            check_distinct(table.fieldnames or [], f"{path}:1")
-            for record in table:
-                if None in record:  # the key of DictReader for cells beyond the header
-                    what = f"a row of more than {len(table.fieldnames or [])} cells"
-                    raise UserError(
-                        what, f"{path}:{table.line_num}", f"put double quotes around cells that contain {delimiter!r}"
-                    )
-                yield f"line {table.line_num}", record
-        except csv.Error as error:
-            where = f"{path}:{table.line_num}"
-            raise UserError(f"broken table: {error}", where, "repair the quotes on that line") from error
+            return next(csv.reader([line], delimiter=delimiter, strict=True))
+        except (csv.Error, StopIteration):
+            pass
+    return line.split(delimiter)
 
 
-def _is_unquoted(path: Path, encoding: str) -> bool:
-    """Whether quotes in a TSV file belong to its texts: every line is a row and a cell has an unpaired double quote."""
-    lone = False
-    with path.open(encoding=encoding, newline="\n") as file:
-        width = file.readline().count("\t")
-        for line in file:
-            cells = line.rstrip(LINE_ENDS).split("\t")
-            if line.strip() and len(cells) != width + 1:
-                return False
-            lone = lone or any(cell[:1] == '"' and (len(cell) < 2 or cell[-1] != '"') for cell in cells)
-    return lone
+def _common_values(sample: Sequence[str], delimiter: str) -> dict[int, frozenset[str]]:
+    return common_values([_line_cells(line, delimiter) for line in sample])
+
+
+def common_values(rows: Sequence[Sequence[str]]) -> dict[int, frozenset[str]]:
+    """The values of the columns that have few, by index: at most half as many distinct ones as there are rows."""
+    if len(rows) < 4:
+        return {}
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    columns = zip(*(row for row in rows if len(row) == width), strict=True)
+    values = {index: frozenset(column) for index, column in enumerate(columns)}
+    return {index: column for index, column in values.items() if 2 * len(column) <= len(rows)}
+
+
+def find_layout(rows: Sequence[Sequence[str]], columns: Columns, where: str) -> Layout:
+    """The layout of a table from its first rows.
+
+    The first row is a header if it has the usual names. Without one, in labelled data, the column with the fewest
+    distinct values holds the labels, and the one with the longest cells the texts.
+
+    Raises:
+        UserError: the columns cannot be found.
+    """
+    first = [cell.strip() for cell in rows[0]]
+    if known_columns(first, columns) <= columns.is_labelled:
+        layout = _layout_without_header(rows, columns, where)
+        if layout:
+            return layout
+    while first and not first[-1]:  # spreadsheets write empty columns after the last one
+        first.pop()
+    selection = positions(select(first, columns, where, list.__getitem__), first)
+    return Layout(tuple(rows[0]), True, selection, common_values(rows[1:]))
+
+
+def _layout_without_header(rows: Sequence[Sequence[str]], columns: Columns, where: str) -> Layout | None:
+    """The layout of a table without a header; None if its columns cannot be told apart: it has a header then."""
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    names, common = tuple(str(number) for number in range(1, width + 1)), common_values(rows)
+    if columns.are_numbers:
+        selection = select(names, columns, where, list.__getitem__)
+        return Layout(names, False, positions(selection, names), common)
+    if columns.text or columns.label or not columns.is_labelled or width < 2 or len(rows[0]) != width:
+        return None
+    lengths = [sum(len(row[index]) for row in rows if len(row) == width) for index in range(width)]
+    text = max(range(width), key=lambda index: (index not in common, lengths[index]))
+    labels = sorted((index for index in common if index != text), key=lambda index: len(common[index]))
+    if not labels or rows[0][labels[0]] not in {row[labels[0]] for row in rows[1:] if len(row) == width}:
+        return None  # what occurs in the first row alone is the name of a column
+    selection = select(names, Columns(names[text], names[labels[0]]), where, list.__getitem__)
+    return Layout(names, False, positions(selection, names), common)
 
 
 class Table:
-    """A :class:`LineFormat`: the new columns are appended to header and rows."""
+    """A :class:`TextFormat`: the new columns are appended to header and rows.
 
-    def __init__(self, lines: Lines, spec: OutputSpec, delimiter: str) -> None:
-        self._delimiter = delimiter
-        names, self.header = self._read_header(lines)
-        self._width, self._text_index = len(names), 0
-        if names:
-            check_distinct(names, lines.name)
-            spec.check_names(names, lines.name)
-            self._text_index = names.index(find_text_column(spec.text_column, names, lines.name))
-            self.header += f"{delimiter}{self._serialised(spec.columns)}\n"
-        probabilities = f"{delimiter}{DECIMALS}" * len(spec.labels) if spec.probabilities else ""
-        before = (f"{delimiter}{self._serialised((label,))}{delimiter}" for label in spec.labels)
-        self.appendix = Appendix(tuple(before), probabilities)
+    Args:
+        layout: of its columns.
+        delimiter: between cells.
+        note: what was found out about it, in words.
+        has_bom: whether the file begins with a byte order mark, as spreadsheets write it.
+    """
 
-    def parse(self, line: str, lines: Lines) -> tuple[str, str]:
-        """See LineFormat."""
-        cells, row = self._cells(line, lines)
-        if len(cells) != self._width:
-            raise RowError(
-                f"{len(cells)} cells where the header has {self._width}; "
-                f"put double quotes around cells that contain {self._delimiter!r}"
-            )
-        text = cells[self._text_index].strip()
-        if not text:
-            raise RowError(NO_TEXT)
-        return row, text
+    def __init__(self, layout: Layout, delimiter: str, note: str, *, has_bom: bool = False) -> None:
+        self.note, self.selection = note, layout.selection
+        self._delimiter, self._common, self._has_bom = delimiter, layout.common, has_bom
+        self._names, self._width = list(layout.names), 0 if layout.has_header else len(layout.names)
+        self._header = ""
+        self._unquotes_all = delimiter == ","  # otherwise only the cells that need their quotes
+        self._escapes_formulas = False
 
-    def _read_header(self, lines: Lines) -> tuple[list[str], str]:
-        """Names of the columns and the header's line; none in an empty file."""
+    def read_header(self, lines: Lines) -> None:
+        """Read the row of names.
+
+        Raises:
+            UserError: it is broken.
+        """
         for raw in lines:
             try:
                 line = lines.decode(raw)
                 if line.strip(BLANK):
-                    return self._cells(line, lines)
+                    self._names, self._header = self._cells(line, lines)
+                    self._width = len(self._names)
+                    self._unquotes_all |= all(cell[:1] == '"' for cell in self._header.split(self._delimiter))
+                    return
             except RowError as error:
                 raise UserError(f"broken header: {error}", f"{lines.name}:{lines.line}", "repair that line") from error
-        return [], ""
 
-    def _cells(self, line: str, lines: Lines) -> tuple[list[str], str]:
-        """A row's cells, and the row without its line end. Without quotes, splitting is ten times faster than csv."""
-        row = line.rstrip(LINE_ENDS)
-        if '"' not in row and "\r" not in row:
-            return row.split(self._delimiter), row
-        read, further = [line], list[bytes]()
-        try:
-            cells = next(csv.reader(_row_lines(read, further, lines), delimiter=self._delimiter, strict=True))
-        except (csv.Error, RowError) as error:
-            lines.put_back(further)  # only this line is bad, not those that an open quote swallowed
-            raise RowError(f"broken table: {error}") from error
-        return cells, "".join(read).rstrip(LINE_ENDS)
+    def use_header(self, names: Sequence[str]) -> None:
+        """Set the row of names of a table that does not come from lines."""
+        self._names, self._width = list(names), len(names)
+        self._header = self.serialised(names)
 
-    def _serialised(self, cells: tuple[str, ...]) -> str:
+    def parse(self, line: str, lines: Lines) -> RawRow | None:
+        """See TextFormat."""
+        cells, row = self._cells(line, lines)
+        if not any(map(str.strip, cells)):
+            return None  # spreadsheets write rows of delimiters after the last row
+        if len(cells) != self._width:
+            cells, row = self._fitted(cells, row)
+        if self._escapes_formulas and any(map(_is_formula, cells)):
+            row = self.serialised(cells)
+        return RawRow(row, cells)
+
+    def continuation(self, spec: OutputSpec) -> Continuation:
+        """See TextFormat."""
+        self._escapes_formulas = self._has_bom and spec.escape_formulas
+        delimiter, header = self._delimiter, ""
+        if self._header:
+            spec.check_names(self._names, "the header")
+            header = f"{self._header}{delimiter}{self.serialised(spec.columns)}\n"
+        probabilities = f"{delimiter}{DECIMALS}" * len(spec.labels) if spec.probabilities else ""
+        before = (f"{delimiter}{self.serialised([label])}{delimiter}" for label in spec.labels)
+        return Continuation(BOM * self._has_bom + header, tuple(before), probabilities)
+
+    def serialised(self, cells: Sequence[str]) -> str:
+        """A row of cells; ' is put before those that a spreadsheet would evaluate."""
+        if self._escapes_formulas:
+            cells = [f"'{cell}" if _is_formula(cell) else cell for cell in cells]
         buffer = io.StringIO()
         csv.writer(buffer, delimiter=self._delimiter).writerow(cells)
         return buffer.getvalue().removesuffix("\r\n")
 
+    def _fitted(self, cells: list[str], row: str) -> tuple[list[str], str]:
+        """A row without empty cells that are too many, or with those that unnamed columns lack.
 
-def _row_lines(read: list[str], further: list[bytes], lines: Lines) -> Iterator[str]:
-    """The first line of a row, then as many as csv consumes; they are added to ``read`` and, raw, to ``further``."""
-    yield read[0]
-    for raw in lines:
-        further.append(raw)
-        read.append(lines.decode(raw))
-        yield read[-1]
+        Raises:
+            RowError: the number of cells is wrong.
+        """
+        extra = len(cells) - self._width
+        if extra > 0 and not any(cells[self._width :]) and row.endswith(self._delimiter * extra):
+            return cells[: self._width], row[: len(row) - extra * len(self._delimiter)]
+        if extra < 0 and not any(map(str.strip, self._names[len(cells) :])):
+            return [*cells, *[""] * -extra], row + self._delimiter * -extra
+        raise RowError(
+            f"{len(cells)} cells where the {'header' if self._header else 'first row'} has {self._width}; "
+            f"put double quotes around cells that contain {self._delimiter!r}"
+        )
+
+    def _cells(self, line: str, lines: Lines) -> tuple[list[str], str]:
+        """A row's cells, and the row without its line end. Without quotes, splitting is ten times faster than csv."""
+        row = line.rstrip(LINE_ENDS)
+        cells = row.split(self._delimiter)
+        if '"' in row:
+            quoted = self._quoted_cells(line, cells, lines)
+            if quoted:
+                return quoted
+        if "\r" in row:
+            raise RowError("a carriage return within a line, outside of quotes")
+        return cells, row
+
+    def _quoted_cells(self, line: str, plain: list[str], lines: Lines) -> tuple[list[str], str] | None:
+        """The cells and the whole row if its quotes are quotation marks; None if they are ordinary characters."""
+        quoted = QuotedRow(self._delimiter, self._width)
+        cells, texts = quoted.read(line, lines), quoted.lines
+        is_row = cells is not None and (len(cells) == self._width or not self._width)
+        is_rest = cells is not None and len(texts) == 1 and len(plain) != self._width
+        if cells is None or not (is_row or is_rest) or (len(texts) > 1 and self._are_rows(texts)):
+            lines.put_back(quoted.further)
+            return None
+        if not self._unquotes_all and len(plain) == len(cells):
+            cells = [cell if '"' in cell else text for cell, text in zip(cells, plain, strict=True)]
+        return cells, "".join(texts).rstrip(LINE_ENDS)
+
+    def _are_rows(self, texts: Sequence[str]) -> bool:
+        """Whether lines are rows by themselves: of the right width, with usual values in the columns of few values."""
+        rows = [text.rstrip(LINE_ENDS).split(self._delimiter) for text in texts]
+        return (
+            bool(self._common)
+            and all(len(row) == self._width for row in rows)
+            and all(row[index] in values for row in rows for index, values in self._common.items())
+        )
+
+
+def _is_formula(cell: str) -> bool:
+    return bool(FORMULA.match(cell)) and not PLAIN_NUMBER.fullmatch(cell)
+
+
+class QuotedRow:
+    """One row of a table whose cells may be quoted (RFC 4180), possibly from several lines.
+
+    Attributes:
+        lines: the lines that were read, decoded.
+        further: the same after the first one, raw.
+    """
+
+    def __init__(self, delimiter: str, width: int) -> None:
+        self.lines: list[str] = []
+        self.further: list[bytes] = []
+        self._delimiter = delimiter
+        self._max_cells = width + 64 if width else 2**20
+        self._cells: list[str] = []
+        self._open: list[str] | None = None  # the parts of a quoted cell that has not ended
+
+    def read(self, line: str, lines: Lines) -> list[str] | None:
+        """The cells of the row that begins with ``line``; None: it is not quoted correctly, or it is too long."""
+        size = 0
+        while True:
+            self.lines.append(line)
+            size += len(line)
+            if not self._add(line) or size > MAX_ROW_SIZE or len(self.lines) > MAX_ROW_LINES:
+                return None
+            if self._open is None:
+                return self._cells
+            raw = next(lines, None)
+            if raw is None:
+                return None
+            self.further.append(raw)
+            try:
+                line = lines.decode(raw)
+            except RowError:
+                return None
+
+    def _add(self, line: str) -> bool:
+        """Add the cells of a line; False: its quotes are wrong, or there are too many cells."""
+        content, position = line.rstrip(LINE_ENDS), 0
+        while True:
+            if self._open is None and content.startswith('"', position):
+                self._open, position = [], position + 1
+            if self._open is None:
+                end = content.find(self._delimiter, position)
+                end = len(content) if end < 0 else end
+                self._cells.append(content[position:end])
+            else:
+                match = CLOSING_QUOTE.match(line, position)
+                end, is_closed = (match.end(), bool(match[1])) if match else (position, False)
+                self._open.append(line[position : end - is_closed])
+                if not is_closed:
+                    return True
+                self._cells.append("".join(self._open).replace('""', '"'))
+                self._open = None
+            if end >= len(content):
+                return True
+            if content[end] != self._delimiter or len(self._cells) > self._max_cells:
+                return False
+            position = end + 1

@@ -12,66 +12,48 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from distill.data.formats.encodings import file_encoding, sample_encoding
-from distill.data.formats.labelling import CHUNK_BYTES, CHUNK_ROWS, BadRow, Chunk, Position, Predictions, RowError
+from distill.data.formats.encodings import HEAD, TextSource, sample_encoding
+from distill.data.formats.labelling import CHUNK_BYTES, CHUNK_ROWS, BadRow, Chunk, OutputSpec, Position, Predictions
+from distill.data.formats.records import Row, RowError, Selection
 from distill.errors import UserError
 
 MAX_LINE = 2**20  # bytes; a longer line is a bad row, and its rest is dropped
-HEAD = 2**20  # bytes of standard input that are read ahead
 BLOCK = 2**20  # bytes that are copied at a time
 BOM = "\ufeff"
 LINE_ENDS = "\r\n"
-BLANK = " \r\n"  # a line of tabs is not blank: it is a table's row without text
+BLANK = " \r\n"  # a line of tabs is not blank: it is a table's row
 DECIMALS = "%.5f"
-
-
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers. Only line feeds end a line: a text may contain U+2028."""
-    with path.open(encoding=file_encoding(path), newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, line.rstrip(LINE_ENDS)
 
 
 class Lines:
     """Raw lines with their ends, which may be put back.
 
     Args:
-        file: positioned where reading begins.
-        encoding: encoding of all lines.
+        source: positioned at its beginning.
         name: name of the input in messages.
-        is_stream: whether the file cannot be read again.
+        is_stream: whether the file cannot be read again; its beginning then decides the encoding.
     """
 
-    def __init__(self, file: BinaryIO, encoding: str, name: str, is_stream: bool = False) -> None:
-        self.encoding, self.name = encoding, name
+    def __init__(self, source: TextSource, name: str, *, is_stream: bool = False) -> None:
+        self.name, self.notes, self.fingerprint = name, list(source.notes), ""
         self.offset, self.line = 0, 0
-        self._file, self._is_stream = file, is_stream
+        self._file, self._is_stream = source.file, is_stream
         self._returned: list[bytes] = []  # the next one last
+        if is_stream:
+            head = list(_beginning(source.file))
+            self._returned = head[::-1]
+            self.encoding = sample_encoding(head, name)
+            self.fingerprint = hashlib.sha256(b"".join(head)).hexdigest()[:16]
+        else:
+            self.encoding = sample_encoding(_raw_lines(source.file), name)
+            source.file.seek(0)
+        if self.encoding != "utf-8":
+            self.notes.append(self.encoding.upper())
+        self.has_bom = self.encoding == "utf-8" and b"".join(self.peek(3)).startswith(BOM.encode())
 
-    @classmethod
-    def from_file(cls, file: BinaryIO, name: str) -> Self:
-        """Lines of a file that can be read twice."""
-        encoding = sample_encoding(_raw_lines(file), name)
-        file.seek(0)
-        return cls(file, encoding, name)
-
-    @classmethod
-    def from_stream(cls, file: BinaryIO, name: str) -> tuple[Self, str]:
-        """Lines of a pipe, and the fingerprint of its beginning."""
-        head, size = [], 0
-        for raw in _raw_lines(file):
-            head.append(raw)
-            size += len(raw)
-            if size >= HEAD:
-                break
-        lines = cls(file, sample_encoding(head, name), name, is_stream=True)
-        lines._returned = head[::-1]
-        return lines, hashlib.sha256(b"".join(head)).hexdigest()[:16]
-
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Lines:
         return self
 
     def __next__(self) -> bytes:
@@ -87,6 +69,17 @@ class Lines:
         self._returned.extend(reversed(raws))
         self.offset -= sum(map(len, raws))
         self.line -= len(raws)
+
+    def peek(self, size: int = HEAD) -> list[bytes]:
+        """The next lines, at least ``size`` bytes if there are as many; they are read again later."""
+        raws: list[bytes] = []
+        for raw in self:
+            raws.append(raw)
+            size -= len(raw)
+            if size <= 0:
+                break
+        self.put_back(raws)
+        return raws
 
     def decode(self, raw: bytes) -> str:
         """The line that was just read as text.
@@ -130,71 +123,56 @@ class Lines:
         self.line = position.line
 
 
-@dataclass(frozen=True)
-class Appendix:
-    """What is appended to a row: ``before[class]``, its probability, all probabilities as a pattern, and ``after``."""
+class RawRow(NamedTuple):
+    """A row as labels are appended to it, and its cells, in the form that a :class:`Selection` reads."""
 
+    raw: str
+    cells: Any
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What is added to a file: the header of the output, and what is appended to each row.
+
+    A row is continued by ``before[class]``, its probability, all probabilities as a pattern, and ``after``.
+    """
+
+    header: str
     before: tuple[str, ...]
     probabilities: str
     after: str = ""
 
 
-class LineFormat(Protocol):
-    """How the lines of one text format are parsed and continued."""
+class TextFormat(Protocol):
+    """How the rows of one text format are parsed and continued."""
 
-    header: str
-    appendix: Appendix
+    note: str
+    selection: Selection
 
-    def parse(self, line: str, lines: Lines) -> tuple[str, str]:
-        """A row as the appendix follows it, and its text. If the row has further lines, they are read from ``lines``.
+    def parse(self, line: str, lines: Lines) -> RawRow | None:
+        """A row; None: the line has none. If the row has further lines, they are read from ``lines``.
 
         Raises:
-            RowError: it cannot be labelled.
+            RowError: it cannot be used.
+        """
+
+    def continuation(self, spec: OutputSpec) -> Continuation:
+        """What is added to the rows; called before the first row is parsed.
+
+        Raises:
+            UserError: a new column's name is already taken.
         """
 
 
-class TextRows:
-    """A :class:`RowFile` of text lines; a chunk's rows are strings without their appendix."""
+class StringRows:
+    """The part of a :class:`RowFile` that writes rows of text; a chunk's rows are strings without what is appended."""
 
-    unit = ("kB", 10**3)
-
-    def __init__(self, lines: Lines, line_format: LineFormat, size: int) -> None:
-        self.size = size
-        self._lines, self._format = lines, line_format
-
-    def chunks(self, start: Position | None) -> Iterator[Chunk]:
-        """See RowFile."""
-        if start:
-            self._lines.go_to(start)
-        offset = self._lines.offset
-        while (chunk := self._chunk()).end.offset > offset:
-            offset = chunk.end.offset
-            yield chunk
-
-    def _chunk(self) -> Chunk:
-        lines, rows, texts, bad = self._lines, [], [], []
-        end = lines.offset + CHUNK_BYTES
-        for raw in lines:
-            number = lines.line
-            try:
-                line = lines.decode(raw)
-                if line.strip(BLANK):
-                    row, text = self._format.parse(line, lines)
-                    rows.append(row)
-                    texts.append(text)
-            except RowError as error:
-                shown = raw.decode(lines.encoding, "backslashreplace").rstrip(LINE_ENDS)
-                bad.append(BadRow(number, str(error), shown))
-                if is_truncated(raw):
-                    lines.skip_rest()
-            if len(rows) >= CHUNK_ROWS or lines.offset >= end:
-                break
-        return Chunk(rows, texts, bad, Position(lines.offset, lines.line))
+    continuation: Continuation
+    fingerprint = ""  # of a stream's beginning
 
     def add_labels(self, chunk: Chunk, predictions: Predictions) -> bytes:
         """See RowFile."""
-        appendix = self._format.appendix
-        before, pattern, after = appendix.before, appendix.probabilities, appendix.after
+        before, pattern, after = self.continuation.before, self.continuation.probabilities, self.continuation.after
         per_label = map(pattern.__mod__, map(tuple, predictions.probabilities.tolist())) if pattern else repeat("")
         rows = zip(chunk.rows, predictions.classes.tolist(), predictions.probability.tolist(), per_label, strict=False)
         return "".join(
@@ -203,7 +181,7 @@ class TextRows:
 
     def header(self) -> Iterable[bytes]:
         """See RowFile: the header of a table."""
-        return [self._format.header.encode()]
+        return [self.continuation.header.encode()]
 
     @contextlib.contextmanager
     def writer(self, path: Path) -> Iterator[Callable[[bytes], object]]:
@@ -218,11 +196,161 @@ class TextRows:
                 yield block
 
 
+class LineRows(StringRows):
+    """A :class:`RowFile` of text lines.
+
+    Args:
+        lines: positioned at the first row.
+        text_format: how they are parsed.
+        spec: what is added to the rows; None: nothing, they are read for training.
+        size: of the file in bytes; 0: unknown.
+    """
+
+    unit = ("kB", 10**3)
+    row_unit = "line"
+
+    def __init__(self, lines: Lines, text_format: TextFormat, spec: OutputSpec | None, size: int = 0) -> None:
+        self.size = size
+        self.note = ", ".join([*lines.notes, text_format.note])
+        self.fingerprint = lines.fingerprint
+        self._lines, self._format = lines, text_format
+        if spec:
+            self.continuation = text_format.continuation(spec)
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """See RowFile."""
+        select = self._format.selection.row
+        for number, raw, row in self._parsed():
+            if isinstance(row, RowError):
+                yield self._bad_row(number, raw, row)
+                continue
+            try:
+                yield select(row.cells, number)
+            except RowError as error:
+                yield self._bad_row(number, raw, error)
+
+    def chunks(self, start: Position | None) -> Iterator[Chunk]:
+        """See RowFile."""
+        if start:
+            self._lines.go_to(start)
+        offset = self._lines.offset
+        while (chunk := self._chunk()).end.offset > offset:
+            offset = chunk.end.offset
+            yield chunk
+
+    def _chunk(self) -> Chunk:
+        lines, rows, texts, bad = self._lines, [], [], []
+        select, end = self._format.selection.text, lines.offset + CHUNK_BYTES
+        for number, raw, row in self._parsed():
+            try:
+                if isinstance(row, RowError):
+                    raise row
+                texts.append(select(row.cells))
+                rows.append(row.raw)
+            except RowError as error:
+                bad.append(self._bad_row(number, raw, error))
+            if len(rows) >= CHUNK_ROWS or lines.offset >= end:
+                break
+        return Chunk(rows, texts, bad, Position(lines.offset, lines.line))
+
+    def _parsed(self) -> Iterator[tuple[int, bytes, RawRow | RowError]]:
+        """Number, first line and content of every row."""
+        lines, parse = self._lines, self._format.parse
+        for raw in lines:
+            number = lines.line
+            try:
+                line = lines.decode(raw)
+                row = parse(line, lines) if line.strip(BLANK) else None
+                if row is not None:
+                    yield number, raw, row
+            except RowError as error:
+                if is_truncated(raw):
+                    lines.skip_rest()
+                yield number, raw, error
+
+    def _bad_row(self, number: int, raw: bytes, error: RowError) -> BadRow:
+        return BadRow(number, str(error), raw.decode(self._lines.encoding, "backslashreplace").rstrip(LINE_ENDS))
+
+
+class MemoryRows(StringRows):
+    """A :class:`RowFile` of rows that were parsed as a whole: a JSON document, a spreadsheet.
+
+    Args:
+        rows: the rows and the bad rows, in order, with their numbers.
+        selection: the columns that are read.
+        note: what was found out about the file.
+        row_unit: what row numbers count.
+        continuation: what is added to the rows; None: nothing, they are read for training.
+    """
+
+    unit = ("rows", 1)
+
+    def __init__(
+        self,
+        rows: Sequence[tuple[int, RawRow | BadRow]],
+        selection: Selection,
+        note: str,
+        row_unit: str,
+        continuation: Continuation | None,
+    ) -> None:
+        self.size, self.note, self.row_unit = len(rows), note, row_unit
+        self._rows, self._selection = rows, selection
+        if continuation:
+            self.continuation = continuation
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """See RowFile."""
+        for number, row in self._rows:
+            if isinstance(row, BadRow):
+                yield row
+                continue
+            try:
+                yield self._selection.row(row.cells, number)
+            except RowError as error:
+                yield BadRow(number, str(error), row.raw)
+
+    def chunks(self, start: Position | None) -> Iterator[Chunk]:
+        """See RowFile."""
+        for first in range(start.offset if start else 0, len(self._rows), CHUNK_ROWS):
+            rows, texts, bad = [], [], []
+            for number, row in self._rows[first : first + CHUNK_ROWS]:
+                try:
+                    if isinstance(row, BadRow):
+                        bad.append(row)
+                    else:
+                        texts.append(self._selection.text(row.cells))
+                        rows.append(row.raw)
+                except RowError as error:
+                    bad.append(BadRow(number, str(error), row.raw))
+            end = min(first + CHUNK_ROWS, len(self._rows))
+            yield Chunk(rows, texts, bad, Position(end, end))
+
+
 def is_truncated(raw: bytes) -> bool:
     """Whether these bytes are only the beginning of a line that is too long."""
     return len(raw) >= MAX_LINE and not raw.endswith(b"\n")
 
 
+def decoded(raws: Iterable[bytes], encoding: str) -> list[str]:
+    """Raw lines without line ends; those that are blank or invalid are left out, as is a byte order mark."""
+    lines = []
+    for raw in raws:
+        with contextlib.suppress(UnicodeDecodeError):
+            line = raw.decode(encoding, "ignore" if is_truncated(raw) else "strict").rstrip(LINE_ENDS)
+            if line.removeprefix(BOM).strip():
+                lines.append(line.removeprefix(BOM))
+    return lines
+
+
 def _raw_lines(file: BinaryIO) -> Iterator[bytes]:
     while raw := file.readline(MAX_LINE):
         yield raw
+
+
+def _beginning(file: BinaryIO) -> Iterator[bytes]:
+    size = 0
+    for raw in _raw_lines(file):
+        yield raw
+        size += len(raw)
+        if size >= HEAD:
+            break
