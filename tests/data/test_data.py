@@ -52,6 +52,7 @@ def test_leaks_repeats_and_conflicts_are_dropped_and_counted(tmp_path: Path) -> 
         "duplicates": 2,
         "conflicts": 1,
         "test_distinct": 2,
+        "set_aside": 0,
     }
     seen = {e.text for e in data.train + data.dev}
     assert len(data.train) + len(data.dev) == 41 and "测试里也有" not in seen and "两种说法" not in seen
@@ -159,8 +160,12 @@ def fault(settings: DataSettings) -> str:
 
 
 def test_unknown_label_in_test(tmp_path: Path) -> None:
-    text = fault(write(tmp_path, train=MANY, test=[("好", 1), ("怪", 7)]))
-    assert "test.json: item 2 has unknown label '7'" in text and "(0, 1)" in text
+    settings = write(tmp_path, train=MANY, test=[("好", 1), ("怪", 7)])
+    (row,) = load(settings, seed=1).set_aside
+    assert str(row) == "test.json, item 2: unknown label '7'; the labels of train are 0, 1"
+    with pytest.raises(UserError, match=r"test\.json:2: unknown label '7'"):
+        load(settings, seed=1, is_strict=True)
+    assert "1 of 1 rows cannot be used" in fault(write(tmp_path, train=MANY, test=[("怪", 7)]))
 
 
 def test_one_class_only(tmp_path: Path) -> None:

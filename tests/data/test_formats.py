@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.data.formats import FORMATS, FileFormat, tables, text_lines
+from distill.data import formats
+from distill.data.formats import open_file, open_lines, text_lines
 from distill.data.formats.encodings import sample_encoding
 from distill.data.formats.labelling import (
     PREDICTED,
@@ -24,10 +24,10 @@ from distill.data.formats.labelling import (
     OutputSpec,
     Position,
     Predictions,
+    RowFile,
 )
-from distill.data.formats.records import Columns
-from distill.data.formats.text_lines import Lines, TextRows
-from distill.data.readers import read_rows
+from distill.data.formats.records import Columns, Row, Selection, visible
+from distill.data.formats.text_lines import Continuation, Lines, RawRow
 from distill.errors import UserError
 
 BOM = "\ufeff"
@@ -41,9 +41,9 @@ CHINESE = st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5), min
 )
 
 
-def opened(content: bytes, suffix: str, spec: OutputSpec) -> TextRows:
-    lines = Lines.from_file(io.BytesIO(content), "a" + suffix)
-    return FORMATS[suffix].text_rows(lines, spec, len(content))
+def opened(content: bytes, suffix: str, spec: OutputSpec, *, is_stream: bool = False) -> RowFile:
+    source = io.BytesIO(content)
+    return open_lines(source, f"a{suffix}", suffix, spec.input_columns, spec, size=len(content), is_stream=is_stream)
 
 
 def predictions(count: int) -> Predictions:
@@ -99,7 +99,7 @@ def test_plain_text_lines_are_kept(texts: list[str]) -> None:
     lines = "\n".join(texts).split("\n")
     written, parsed, bad = labelled("\n".join(lines).encode(), ".txt")
     non_blank = [line.rstrip("\r") for line in lines if line.strip()]
-    with_text = [line for line in non_blank if line.strip().rpartition("\t")[0].strip() or "\t" not in line.strip()]
+    with_text = [line for line in non_blank if visible((line.strip().rpartition("\t")[0] or line).strip())]
     assert len(bad) <= len(lines) - len(with_text)
     assert written == "".join(f'{line.removeprefix(BOM)}\ta,"b" %s\t0.75000\n' for line in with_text)
     assert all(parsed)
@@ -130,8 +130,7 @@ def test_reading_resumes_at_every_position(data: st.DataObject, suffix: str) -> 
         for index, chunk in enumerate(chunks):
             rest = list(opened(content, suffix, spec).chunks(chunk.end))
             assert rest == chunks[index + 1 :]
-            stream, _ = Lines.from_stream(io.BytesIO(content), "standard input")
-            assert list(FORMATS[suffix].text_rows(stream, spec).chunks(chunk.end)) == rest
+            assert list(opened(content, suffix, spec, is_stream=True).chunks(chunk.end)) == rest
 
 
 BAD_ROWS = {
@@ -143,11 +142,8 @@ BAD_ROWS = {
     "a cell more": (".csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2", "2,b,c", 2),
     "a cell less": (".tsv", b"id\ttext\n1\n2\tb\n", 2, "1 cells where the header has 2", "1", 1),
     "an empty cell": (".csv", b'id,text\n1,""\n2,b\n', 2, "no text", '1,""', 1),
-    "tabs alone": (".tsv", b"id\ttext\n\t\n2\tb\n", 2, "no text", "\t", 1),
-    "half a line break": (".csv", b"text\na\rb\nc\n", 2, "broken table: new-line character", "a\rb", 1),
-    "an open quote": (".csv", b'id,text\n1,"a\n2,b\n3,"c"\n', 2, "broken table", '1,"a', 2),
-    "an open quote at the end": (".csv", b'text\na\n"b\nc\n', 3, "broken table", '"b', 2),
-    "a quote too many": (".csv", b'text\n"a"b"\nc\n', 2, "broken table", '"a"b"', 1),
+    "half a line break": (".csv", b"text\na\rb\nc\n", 2, "a carriage return within a line", "a\rb", 1),
+    "an open quote": (".csv", b'id,text\n1,"a,c\n2,b\n3,"c"\n', 2, "3 cells where the header has 2", '1,"a,c', 2),
     "another encoding": (
         ".txt",
         "好\n".encode() * 9 + b"\xff\xfe\n",
@@ -156,7 +152,7 @@ BAD_ROWS = {
         "\\xff\\xfe",
         9,
     ),
-    "within quotes": (".csv", 'text\n"好\n'.encode() + b"\xff\na\nb\n", 2, "broken table", '"好', 2),
+    "within quotes": (".csv", 'text\n"好\n'.encode() + b"\xff\na\nb\n", 3, "byte 1 of the line", "\\xff", 3),
     "a label alone": (".txt", b"\t\n  \tx\na\n", 1, "no text", "\t", 2),
 }
 
@@ -174,20 +170,19 @@ def test_a_line_that_is_too_long_is_one_bad_row(monkeypatch: pytest.MonkeyPatch)
     content = b"short\n" + b"x" * 100 + b"\nlast\n"
     _, texts, bad = labelled(content, ".txt")
     assert texts == ["short", "last"] and [(row.line, row.raw) for row in bad] == [(2, "x" * 16)]
-    stream, _ = Lines.from_stream(io.BytesIO(content), "standard input")
-    rows = FORMATS[".txt"].text_rows(stream, OutputSpec(LABELS, False))
+    rows = opened(content, ".txt", OutputSpec(LABELS, False), is_stream=True)
     assert [chunk.texts for chunk in rows.chunks(None)] == [texts]
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl"])
 @pytest.mark.parametrize("content", [b"", b"\n\r\n \n", BOM.encode()])
 def test_an_empty_file_is_not_an_error(content: bytes, suffix: str) -> None:
-    assert labelled(content, suffix) == ("", [], [])
+    assert labelled(content, suffix) == (BOM * (content == BOM.encode()), [], [])
 
 
 def test_a_file_with_only_a_header() -> None:
     assert labelled("\ufeffid,标题\r\n".encode(), ".csv", probabilities=True) == (
-        'id,标题,predicted,probability,probability_体育,"probability_a,""b""\t%s"\n',
+        '\ufeffid,标题,predicted,probability,probability_体育,"probability_a,""b""\t%s"\n',
         [],
         [],
     )
@@ -196,11 +191,11 @@ def test_a_file_with_only_a_header() -> None:
 REFUSED = {
     "no column": (".csv", b"a,b\n1,2\n", "no column a text column"),
     "a new column's name": (".csv", b"text,predicted\na,b\n", "there is already a column predicted"),
-    "twice": (".tsv", b"text\ttext\na\tb\n", "two columns of one name"),
-    "a broken header": (".csv", b'"text\na\n', "broken header: broken table"),
+    "twice": (".tsv", b"text\ttext\na\tb\n", "2 columns of one name: text"),
+    "a broken header": (".csv", b"a\rb,text\na,b\n", "broken header: a carriage return"),
     "no column in JSON": (".jsonl", b'{"a": 1}\n', "no column a text column"),
-    "an array": (".json", b'[{"text": "a"},\n {"text": "b"}]', "none of the first lines is a JSON object"),
-    "UTF-16": (".txt", "好".encode("utf-16"), "the file is UTF-16"),
+    "a broken array": (".json", b'[{"text": "a"},\n {"text": b}]', "broken JSON"),
+    "no JSON": (".json", b"good morning", "this is not JSON"),
     "neither": (".txt", b"\xff\xff\n", "neither UTF-8 nor GB18030"),
 }
 
@@ -210,7 +205,7 @@ def test_refused_files(name: str) -> None:
     suffix, content, why = REFUSED[name]
     with pytest.raises(UserError, match=why) as error:
         labelled(content, suffix)
-    assert str(error.value.where).startswith("a.") and error.value.hint
+    assert str(error.value.where).startswith(("a.", "the header")) and error.value.hint
 
 
 def test_the_majority_of_lines_decides_the_encoding() -> None:
@@ -221,15 +216,26 @@ def test_the_majority_of_lines_decides_the_encoding() -> None:
     assert sample_encoding([b"ascii\n"] * 5000 + ["球队".encode("gb18030")], "a") == "gb18030"
 
 
-def test_a_format_is_one_line_of_the_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+class Numbered:
+    """Lines of a number, a bar and a text."""
+
+    note = "numbered lines"
+    selection = Selection((1,), None, None, list.__getitem__, "")
+
+    def parse(self, line: str, lines: Lines) -> RawRow:
+        return RawRow(line.rstrip(), line.split("|"))
+
+    def continuation(self, spec: OutputSpec) -> Continuation:
+        return Continuation("", tuple(f"|{label}|" for label in spec.labels), "")
+
+
+def test_a_format_is_one_line_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training and --mode predict both know it from then on."""
-    semicolons = FileFormat(partial(tables.read, delimiter=";"), partial(tables.Table, delimiter=";"))
-    monkeypatch.setitem(FORMATS, ".ssv", semicolons)
-    (tmp_path / "a.ssv").write_text("label;text\n1;球队，赢了\n", "utf-8")
-    assert [(row.text, row.label) for row in read_rows(tmp_path / "a.ssv", Columns())] == [("球队，赢了", "1")]
-    written, texts, bad = labelled((tmp_path / "a.ssv").read_bytes(), ".ssv")
-    assert texts == ["球队，赢了"] and not bad
-    assert written == 'label;text;predicted;probability\n1;球队，赢了;"a,""b""\t%s";0.75000\n'
+    recognisers = [lambda lines, suffix, columns: Numbered() if suffix == ".num" else None, *formats.TEXT_FORMATS]
+    monkeypatch.setattr(formats, "TEXT_FORMATS", recognisers)
+    rows = open_lines(io.BytesIO("1|球队赢了\n".encode()), "a.num", ".num", Columns(is_labelled=False)).rows()
+    assert list(rows) == [Row("球队赢了", "", "", 1)]
+    assert labelled("1|球队赢了\n".encode(), ".num") == ('1|球队赢了|a,"b"\t%s|0.75000\n', ["球队赢了"], [])
 
 
 def test_labelling_parquet_leaves_pyarrows_allocator_as_it_was(tmp_path: Path) -> None:
@@ -239,14 +245,14 @@ def test_labelling_parquet_leaves_pyarrows_allocator_as_it_was(tmp_path: Path) -
     parquet.write_table(pyarrow.table({"text": ["好"], "predicted": ["a"]}), tmp_path / "a.parquet")
     (tmp_path / "b.parquet").write_text("text")
     before = pyarrow.default_memory_pool().backend_name
-    open_rows = FORMATS[".parquet"].open_rows
-    assert open_rows
+    spec = OutputSpec(LABELS, False)
     for name, fault in (("a", "already a column predicted"), ("b", "not a Parquet file")):
-        with pytest.raises(UserError, match=fault), open_rows(tmp_path / f"{name}.parquet", OutputSpec(LABELS, False)):
+        path = tmp_path / f"{name}.parquet"
+        with pytest.raises(UserError, match=fault), open_file(path, spec.input_columns, spec):
             pass
         assert pyarrow.default_memory_pool().backend_name == before
     parquet.write_table(pyarrow.table({"text": ["好"]}), tmp_path / "a.parquet")
-    with open_rows(tmp_path / "a.parquet", OutputSpec(LABELS, False)) as rows:
+    with open_file(tmp_path / "a.parquet", spec.input_columns, spec) as rows:
         assert pyarrow.default_memory_pool().backend_name == "system"
         assert [chunk.texts for chunk in rows.chunks(None)] == [["好"]]
     assert pyarrow.default_memory_pool().backend_name == before

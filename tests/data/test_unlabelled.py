@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, read_unlabelled
-from distill.data.readers import stream_rows
+from distill.data.readers import Reader
 from distill.errors import UserError
 
 TEXTS = ["球队今天夺冠", "基金，为什么涨", '他说"好"']
@@ -25,7 +25,8 @@ def dataset(train: str = "甲", dev: str = "乙", test: str = "丙") -> Dataset:
 
 
 def read(*paths: Path, columns: Columns | None = None) -> tuple[list[str], dict[str, int]]:
-    examples, counts = read_unlabelled(paths, columns or Columns(), dataset())
+    reader = Reader(columns or Columns(is_labelled=False))
+    examples, counts = read_unlabelled(paths, reader, dataset())
     assert all(e.label == UNLABELLED and e.id == example_id(e.text) for e in examples)
     return [example.text for example in examples], counts
 
@@ -78,7 +79,7 @@ def test_no_files_give_no_texts() -> None:
 
 def test_a_named_column_takes_precedence(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,正文\n无,有\n", "utf-8")
-    assert read(tmp_path / "t.csv", columns=Columns("正文", "栏目"))[0] == ["有"]
+    assert read(tmp_path / "t.csv", columns=Columns("正文", is_labelled=False))[0] == ["有"]
 
 
 @pytest.mark.parametrize("name", ["t.txt", "t.jsonl", "t.json", "t.csv"])
@@ -88,18 +89,16 @@ def test_files_are_streamed(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / name).write_text(content, "utf-8")
     monkeypatch.setattr(Path, "read_bytes", None)
     monkeypatch.setattr(Path, "read_text", None)
-    assert next(stream_rows(tmp_path / name, Columns(labelled=False))).text == "好"
+    assert next(Reader(Columns(is_labelled=False)).stream(tmp_path / name)).row.text == "好"
 
 
 ERRORS = {
     "empty.txt": ("", "the file is empty"),
-    "blank.jsonl": ('{"text": ""}\n{"text": null}\n', "the file is empty"),
-    "broken.jsonl": ('{"text": "好"}\n{"text": "乙"', "broken.jsonl:2: broken JSON"),
-    "column.csv": ("id,正文\n1,好\n", "no column a text column"),
-    "list.jsonl": ("[1, 2]", "line 1 is not an object"),
+    "blank.jsonl": ('{"text": ""}\n{"text": null}\n', "2 of 2 rows cannot be used (blank.jsonl, line 1: there is no"),
+    "column.csv": ("id,玉米\n1,好\n", "no column a text column"),
+    "list.jsonl": ("[1, 2]", "2 of 2 rows cannot be used"),
     "known.txt": ("甲\n丙\n丙\n", "no text is left: all 3 texts are in train (1) and in test (2)"),
     "no.parquet": ("not parquet", "not a Parquet file"),
-    "other.xlsx": ("", "unknown kind of file '.xlsx'"),
 }
 
 
@@ -116,5 +115,4 @@ def test_a_missing_file_and_bad_bytes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read(tmp_path / "nowhere.txt")
     (tmp_path / "bad.txt").write_bytes("好\n坏".encode() + b"\xff\n")
-    with pytest.raises(UserError, match=r"bad\.txt:2: bytes that are neither"):
-        read(tmp_path / "bad.txt")
+    assert read(tmp_path / "bad.txt")[0] == ["好"]

@@ -25,7 +25,8 @@ from distill.data.formats.text_lines import (
 )
 from distill.errors import UserError
 
-SUFFIXES = (".json", ".jsonl", ".ndjson")
+LINE_SUFFIXES = (".jsonl", ".ndjson")
+SUFFIXES = (".json", *LINE_SUFFIXES)
 START = re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])')  # of JSON, which no table and no text has
 BLANKS = re.compile(r"[\s,]*")
 SAMPLE_RECORDS = 200  # whose keys are the columns
@@ -42,15 +43,16 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> JsonLines | JsonDo
     sample = decoded(lines.peek(), lines.encoding)
     if not sample:
         return JsonLines([], columns, lines) if suffix in SUFFIXES else None
-    if not START.match("\n".join(sample[:3])) and not (suffix in SUFFIXES and sample[0].lstrip()[0] in "{["):
-        if suffix in SUFFIXES and "\t" not in sample[0] and "," not in sample[0]:
-            raise UserError("this is not JSON", f"{lines.name}:1", 'write one {"text": …, "label": …} per line')
-        return None
-    records = [record for line in sample[:SAMPLE_RECORDS] if isinstance(record := _parsed(line), dict)]
-    is_one_per_line = 2 * len(records) > min(len(sample), SAMPLE_RECORDS) or (suffix == ".jsonl" and bool(records))
+    first = sample[:SAMPLE_RECORDS]
+    records = [record for line in first if isinstance(record := _parsed(line), dict)]
+    is_one_per_line = bool(records) and (2 * len(records) >= len(first) or suffix in LINE_SUFFIXES)
     if is_one_per_line and not (len(sample) == 1 and _rows_of(records[0]) is not None):
         return JsonLines(records, columns, lines)
-    return JsonDocument(lines, columns)
+    if START.match("\n".join(sample[:3])) or (suffix in SUFFIXES and sample[0].lstrip()[0] in "{["):
+        return JsonDocument(lines, columns)
+    if suffix in SUFFIXES and "\t" not in sample[0] and "," not in sample[0]:
+        raise UserError("this is not JSON", f"{lines.name}:1", 'write one {"text": …, "label": …} per line')
+    return None
 
 
 def _parsed(text: str) -> Any:

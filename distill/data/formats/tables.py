@@ -25,6 +25,7 @@ USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t"}  # delimiters by suffix
 MAX_ROW_LINES, MAX_ROW_SIZE = 64, 2**20  # of a row that has line breaks within quotes; lines and characters
 SAMPLE_ROWS = 2000  # rows from which delimiter and columns are found out
 REGULAR = 0.9  # share of the lines that have equally many cells if the delimiter is right
+NEEDS_QUOTES = re.compile(r'["\r]')  # in a cell of one line without delimiters
 CLOSING_QUOTE = re.compile(r'[^"]*(?:""[^"]*)*("?)')
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")  # how a cell begins that spreadsheets evaluate
 PLAIN_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?%?\s*")
@@ -52,6 +53,9 @@ class Layout:
         return f"{'' if self.has_header else 'no header; '}{self.selection.note}"
 
 
+EMPTY = Layout((), False, Selection((), None, None, list.__getitem__, ""), {})
+
+
 def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
     """The table that the lines are; None if they are none.
 
@@ -60,9 +64,7 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
     """
     sample, usual = decoded(lines.peek(), lines.encoding)[:SAMPLE_ROWS], USUAL.get(suffix, "")
     if not sample:
-        return (
-            Table(Layout((), False, select((), Columns(), "", list.__getitem__), {}), usual, "empty") if usual else None
-        )
+        return Table(EMPTY, usual, "empty", has_bom=lines.has_bom) if usual else None
     delimiter = _delimiter(sample, usual, columns)
     if not delimiter:
         return None
@@ -275,8 +277,8 @@ class Table:
         if cells is None or not (is_row or is_rest) or (len(texts) > 1 and self._are_rows(texts)):
             lines.put_back(quoted.further)
             return None
-        if not self._unquotes_all and len(plain) == len(cells):
-            cells = [cell if '"' in cell else text for cell, text in zip(cells, plain, strict=True)]
+        if not self._unquotes_all and len(texts) == 1 and len(plain) == len(cells):
+            cells = [cell if NEEDS_QUOTES.search(cell) else text for cell, text in zip(cells, plain, strict=True)]
         return cells, "".join(texts).rstrip(LINE_ENDS)
 
     def _are_rows(self, texts: Sequence[str]) -> bool:
