@@ -214,9 +214,10 @@ def _decompressed(file: BinaryIO, kind: str) -> BinaryIO:
 
 
 def _utf16(head: bytes) -> str:
-    """The kind of UTF-16, from the byte order mark or, without one, from zero bytes; empty: it is none."""
+    """The kind of UTF-16, from the byte order mark or, without one, from the zero bytes of ASCII; empty: it is none."""
     marked = next((encoding for mark, encoding in UTF16.items() if head.startswith(mark)), "")
-    if marked or b"\0" not in head:
+    zeros = head.count(0)
+    if marked or not zeros or (_is_valid(head, "utf-8") and zeros < 0.3 * len(head)) or len(head) < 4:
         return marked
     for encoding in UTF16.values():
         try:
