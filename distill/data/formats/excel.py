@@ -7,8 +7,8 @@ from typing import Any
 
 from distill.data.formats.labelling import OutputSpec
 from distill.data.formats.records import Columns, cell_text
-from distill.data.formats.tables import SAMPLE_ROWS, Table, find_layout
-from distill.data.formats.text_lines import MemoryRows, RawRow
+from distill.data.formats.tables import Table, find_layout
+from distill.data.formats.text_lines import SAMPLE_LINES, MemoryRows, RawRow
 from distill.errors import UserError, require_package
 
 
@@ -22,7 +22,7 @@ def open_sheet(path: Path, columns: Columns, spec: OutputSpec | None) -> MemoryR
     rows = [row for _, row in numbered]
     if not rows:
         raise UserError("the first sheet is empty", path, "put the rows into the first sheet")
-    layout = find_layout(rows[:SAMPLE_ROWS], columns, str(path))
+    layout = find_layout(rows[:SAMPLE_LINES], columns, str(path))
     table = Table(layout, ",", layout.note, has_bom=True)
     if layout.has_header:
         table.use_header(rows[0])

@@ -17,14 +17,13 @@ from distill.data.formats.text_lines import BOM, DECIMALS, LINE_ENDS, Continuati
 FASTTEXT_LABEL = "__label__"
 TOUTIAO_DELIMITER = "_!_"
 NEARLY_ALL = 0.9  # share of the lines that have the form of a format
-SAMPLE_LINES = 5000
 
 Cells = tuple[str, Any, str]  # text, label, name of the label
 
 
 def recognise(lines: Lines, suffix: str, columns: Columns) -> PlainText:
     """The format of the lines."""
-    sample = decoded(lines.peek(), lines.encoding)[:SAMPLE_LINES]
+    sample = decoded(lines.peek(), lines.encoding)
     if _is_nearly_all(FASTTEXT_LABEL, sample):
         return PlainText(_fasttext_cells, "fastText's __label__", columns, lines)
     if _is_nearly_all(TOUTIAO_DELIMITER, sample):

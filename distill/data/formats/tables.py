@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from distill.errors import UserError
 DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
 USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t"}  # delimiters by suffix
 MAX_ROW_LINES, MAX_ROW_SIZE = 64, 2**20  # of a row that has line breaks within quotes; lines and characters
-SAMPLE_ROWS = 2000  # rows from which delimiter and columns are found out
 REGULAR = 0.9  # share of the lines that have equally many cells if the delimiter is right
 NEEDS_QUOTES = re.compile(r'["\r]')  # in a cell of one line without delimiters
 CLOSING_QUOTE = re.compile(r'[^"]*(?:""[^"]*)*("?)')
@@ -62,7 +62,7 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
     Raises:
         UserError: it is one, and the columns that are needed cannot be found.
     """
-    sample, usual = decoded(lines.peek(), lines.encoding)[:SAMPLE_ROWS], USUAL.get(suffix, "")
+    sample, usual = decoded(lines.peek(), lines.encoding), USUAL.get(suffix, "")
     if not sample:
         return Table(EMPTY, usual, "empty", has_bom=lines.has_bom) if usual else None
     delimiter = _delimiter(sample, usual, columns)
@@ -213,7 +213,7 @@ class Table:
     def parse(self, line: str, lines: Lines) -> RawRow | None:
         """See TextFormat."""
         cells, row = self._cells(line, lines)
-        if not any(map(str.strip, cells)):
+        if not cells[0].strip() and not any(map(str.strip, cells)):
             return None  # spreadsheets write rows of delimiters after the last row
         if len(cells) != self._width:
             cells, row = self._fitted(cells, row)
@@ -306,8 +306,7 @@ class QuotedRow:
     def __init__(self, delimiter: str, width: int) -> None:
         self.lines: list[str] = []
         self.further: list[bytes] = []
-        self._delimiter = delimiter
-        self._max_cells = width + 64 if width else 2**20
+        self._delimiter, self._width = delimiter, width or sys.maxsize
         self._cells: list[str] = []
         self._open: list[str] | None = None  # the parts of a quoted cell that has not ended
 
@@ -350,6 +349,6 @@ class QuotedRow:
                 self._open = None
             if end >= len(content):
                 return True
-            if content[end] != self._delimiter or len(self._cells) > self._max_cells:
+            if content[end] != self._delimiter or (len(self._cells) > self._width and self._cells[-1]):
                 return False
             position = end + 1

@@ -20,6 +20,7 @@ from distill.data.formats.records import Row, RowError, Selection
 from distill.errors import UserError
 
 MAX_LINE = 2**20  # bytes; a longer line is a bad row, and its rest is dropped
+SAMPLE_LINES = 4000  # lines from which format, delimiter and columns are found out
 BLOCK = 2**20  # bytes that are copied at a time
 BOM = "\ufeff"
 LINE_ENDS = "\r\n"
@@ -220,12 +221,12 @@ class LineRows(StringRows):
     def rows(self) -> Iterator[Row | BadRow]:
         """See RowFile."""
         select = self._format.selection.row
-        for number, raw, row in self._parsed():
-            if isinstance(row, RowError):
-                yield self._bad_row(number, raw, row)
-                continue
+        for raw in self._lines:
+            number = self._lines.line
             try:
-                yield select(row.cells, number)
+                row = self._parsed(raw)
+                if row is not None:
+                    yield select(row.cells, number)
             except RowError as error:
                 yield self._bad_row(number, raw, error)
 
@@ -241,34 +242,27 @@ class LineRows(StringRows):
     def _chunk(self) -> Chunk:
         lines, rows, texts, bad = self._lines, [], [], []
         select, end = self._format.selection.text, lines.offset + CHUNK_BYTES
-        for number, raw, row in self._parsed():
+        for raw in lines:
+            number = lines.line
             try:
-                if isinstance(row, RowError):
-                    raise row
-                texts.append(select(row.cells))
-                rows.append(row.raw)
+                row = self._parsed(raw)
+                if row is not None:
+                    texts.append(select(row[1]))
+                    rows.append(row[0])
             except RowError as error:
                 bad.append(self._bad_row(number, raw, error))
             if len(rows) >= CHUNK_ROWS or lines.offset >= end:
                 break
         return Chunk(rows, texts, bad, Position(lines.offset, lines.line))
 
-    def _parsed(self) -> Iterator[tuple[int, bytes, RawRow | RowError]]:
-        """Number, first line and content of every row."""
-        lines, parse = self._lines, self._format.parse
-        for raw in lines:
-            number = lines.line
-            try:
-                line = lines.decode(raw)
-                row = parse(line, lines) if line.strip(BLANK) else None
-                if row is not None:
-                    yield number, raw, row
-            except RowError as error:
-                if is_truncated(raw):
-                    lines.skip_rest()
-                yield number, raw, error
+    def _parsed(self, raw: bytes) -> RawRow | None:
+        """The row that begins with the line that was just read; None: the line has none."""
+        line = self._lines.decode(raw)
+        return self._format.parse(line, self._lines) if line.strip(BLANK) else None
 
     def _bad_row(self, number: int, raw: bytes, error: RowError) -> BadRow:
+        if is_truncated(raw):
+            self._lines.skip_rest()
         return BadRow(number, str(error), raw.decode(self._lines.encoding, "backslashreplace").rstrip(LINE_ENDS))
 
 
@@ -332,9 +326,11 @@ def is_truncated(raw: bytes) -> bool:
 
 
 def decoded(raws: Iterable[bytes], encoding: str) -> list[str]:
-    """Raw lines without line ends; those that are blank or invalid are left out, as is a byte order mark."""
-    lines = []
+    """The first ``SAMPLE_LINES`` raw lines without line ends; blank and invalid ones are left out, as is a BOM."""
+    lines: list[str] = []
     for raw in raws:
+        if len(lines) == SAMPLE_LINES:
+            break
         with contextlib.suppress(UnicodeDecodeError):
             line = raw.decode(encoding, "ignore" if is_truncated(raw) else "strict").rstrip(LINE_ENDS)
             if line.removeprefix(BOM).strip():
