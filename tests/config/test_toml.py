@@ -80,13 +80,13 @@ def test_only_changed_settings_are_written_with_their_help_texts() -> None:
         "# what to do",
         'mode = "compare"',
         "",
-        "# file of unlabelled texts: txt (one text per line), jsonl, csv, tsv or parquet",
+        "# file of unlabelled texts: txt (one text per line) or any other format of data/README.md",
         'unlabeled = ["一.txt", "a\\"b"]',
         "",
         "# weight of the cross-entropy with the labels; with soft targets, Hinton's alpha; -1: chosen automatically",
         "a = 0.5",
         "",
-        "# stop at the first invalid row instead of writing it to a separate file",
+        "# stop at the first row of a data file or of --input that cannot be used, instead of setting it aside",
         "strict = true",
     ]
 
