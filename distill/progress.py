@@ -12,10 +12,17 @@ Item = TypeVar("Item")
 SECONDS_PER_LINE = 30.0  # between the lines that stand in for a progress bar
 log = logging.getLogger("distill")
 reminders: dict[str, None] = {}  # warnings that the command line repeats at the end, in order; the values are not used
+model_reminders: dict[str, None] = {}  # those since the training of a model began, to be saved with it
 
 
-def remind(message: str) -> None:
-    """Log a warning that is repeated when the command ends; the same message counts once."""
+def remind(message: str, *, of_model: bool = True) -> None:
+    """Log a warning that is repeated when the command ends; the same message counts once.
+
+    While a model is trained, the warning is saved with it (``of_model``), because the report may be written by another
+    command. A warning that the report finds out by itself is not.
+    """
+    if of_model:
+        model_reminders[message] = None
     if message not in reminders:
         reminders[message] = None
         log.warning("%s", message)

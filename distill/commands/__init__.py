@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 from pkgutil import resolve_name
 
+from distill.commands.data_checks import warn_of
 from distill.commands.experiment import Run, prepare
 from distill.config import MODES, Settings
+from distill.data.checks import data_checks
 from distill.training import defaults, distributed
 
 
@@ -19,7 +21,10 @@ def run_mode(settings: Settings) -> list[Path]:
     """
     mode, run = MODES[settings.run.mode], Run(settings)
     prepare(run)
-    written = [run.write_config()] if distributed.is_main_process() and mode.trains else []
+    written = []
+    if distributed.is_main_process() and mode.trains:
+        written.append(run.write_config())
+        warn_of(data_checks(run.data))
     if distributed.is_multi_process():
         distributed.init_process_group()
         if mode.all_processes:

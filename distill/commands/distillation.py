@@ -61,7 +61,7 @@ def teacher_warning(run: Run, teachers: Sequence[Path]) -> str:
         f"LinearSVC {run.linear.dev_accuracy:.4f}. "
         "Train it longer (--teacher_epochs 10), use another one (--teacher_model), or use LinearSVC."
     )
-    remind(warning)
+    remind(warning, of_model=False)
     return warning
 
 

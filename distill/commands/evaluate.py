@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.commands.data_checks import checks_of, warn_of
 from distill.commands.distillation import teacher_warning
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
 from distill.commands.model_cards import add_results
-from distill.commands.saved_models import history, size_of
+from distill.commands.saved_models import history, size_of, training_warnings
 from distill.commands.teachers import model_fingerprints, open_teacher, teacher_folders
 from distill.data import Example
 from distill.errors import UserError
 from distill.evaluation import timing
 from distill.models.teacher import has_fast_bf16
 from distill.models.text_classifier import TextClassifier, load_student
-from distill.progress import log
+from distill.progress import log, reminders
 from distill.reporting.comparison import COMPARISON, ComparisonRecord, read_record
 from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
@@ -41,10 +42,13 @@ def test(run: Run) -> list[Path]:
     teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
     context = evaluation_context(run)
     provenance = {kind: read_provenance(path) for (kind, _), path in reversed(folders.items())}
+    models = _open_models(run, folders)
+    checks = checks_of(run, models.values())
+    warn_of(checks)
     report = Report(
         name=run.folder.root.resolve().name,
         context=dataclasses.replace(context, settings={**context.settings, "made_from": provenance}),
-        outcomes=_outcomes(run, folders, context.texts),
+        outcomes=_outcomes(models, folders, context.texts),
         versions=package_versions(),
         linear=_linear_result(run, context, folders),
         warning=teacher_warning(run, teachers) if teachers else "",
@@ -55,18 +59,31 @@ def test(run: Run) -> list[Path]:
         ],
         comparison=_comparison(run),
         label_noise_file=run.folder.label_noise.name if run.folder.label_noise.is_file() else "",
+        checks=checks,
+        decisions=run.data.notes,
+        warnings=_warnings(folders.values()),
     )
     text, files = write(report, run.folder.report)
     log.info("\n%s", text)
     return [*files, *_update_cards(run, folders, report)]
 
 
-def _outcomes(run: Run, folders: dict[Key, Path], texts: Sequence[str]) -> list[Outcome]:
-    """Every model's logits of the test texts, its speed and its size."""
-    models = {
+def _open_models(run: Run, folders: dict[Key, Path]) -> dict[Key, TextClassifier]:
+    """The trained models."""
+    return {
         key: open_teacher(run, path) if key[0] == TEACHER else load_student(path, run.segmenter)
         for key, path in folders.items()
     }
+
+
+def _warnings(folders: Iterable[Path]) -> list[str]:
+    """The warnings of the models' training and of this command, each once."""
+    of_training = (warning for folder in folders for warning in training_warnings(folder))
+    return list(dict.fromkeys((*of_training, *reminders)))
+
+
+def _outcomes(models: dict[Key, TextClassifier], folders: dict[Key, Path], texts: Sequence[str]) -> list[Outcome]:
+    """Every model's logits of the test texts, its speed and its size."""
     logits = {key: model.logits(texts, f"test, {key[0]}").numpy() for key, model in models.items()}
     times = _times(models, texts[: timing.TEXTS])
     return [

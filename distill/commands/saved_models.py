@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from distill.commands.experiment import Run
 from distill.export import model_card
 from distill.export.model_card import Card
-from distill.progress import log, remind
+from distill.progress import log, model_reminders, remind
 from distill.storage.atomic import write_folder, write_json
 from distill.storage.fingerprints import PROVENANCE_FILE
 from distill.training import defaults, distributed
 from distill.training.trainer import Evaluation, write_log
 
 LOG = "log.jsonl"  # the evaluations of a model's training, in its folder
+WARNINGS = "warnings.json"  # the warnings of its training, if there were any
 
 
 def save_model(
@@ -33,7 +34,7 @@ def save_model(
     dev_accuracy: float,
     card: Card,
 ) -> None:
-    """Write a trained model's folder atomically: the files that ``save`` writes, its log, card and provenance.
+    """Write a model's folder atomically: the files that ``save`` writes, its log, warnings, card and provenance.
 
     In a launch of several processes all hold the same model: the first writes it, and the others wait.
     """
@@ -42,6 +43,8 @@ def save_model(
             save(temporary)
             write_log(temporary / LOG, evaluations)
             write_json(temporary / PROVENANCE_FILE, provenance)
+            if model_reminders:
+                write_json(temporary / WARNINGS, list(model_reminders))
             model_card.write(temporary, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(temporary))
     distributed.barrier()
     log.info("%s: dev accuracy %.4f", name, dev_accuracy)
@@ -84,7 +87,13 @@ def history(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
 
 
+def training_warnings(folder: Path) -> list[str]:
+    """The warnings of a model's training."""
+    path = folder / WARNINGS
+    return [str(warning) for warning in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+
+
 def size_of(folder: Path) -> int:
     """Bytes of the files that are needed to run a model."""
-    not_needed = (LOG, PROVENANCE_FILE, model_card.FILE)
+    not_needed = (LOG, WARNINGS, PROVENANCE_FILE, model_card.FILE)
     return sum(path.stat().st_size for path in folder.iterdir() if path.name not in not_needed)

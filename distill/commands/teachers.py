@@ -17,7 +17,7 @@ from distill.errors import UserError
 from distill.models import teacher
 from distill.models.inference import best_device
 from distill.models.text_classifier import TextClassifier, load
-from distill.progress import log
+from distill.progress import remind
 from distill.storage.fingerprints import fingerprint_file, provenance_differences
 from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, TEACHER_CARD, TEACHER_HEAD, VOCABULARY
 from distill.training.teacher_cache import TeacherCache
@@ -54,7 +54,7 @@ def checked_teachers(run: Run, folders: Sequence[Path], flag: str = "") -> tuple
         if not flag:
             run.check_same_data(folder, "train_teacher")
         elif provenance_differences(folder, {"data": run.data.fingerprint}):
-            log.warning("%s: trained on other data or another split; it may have seen texts of dev or test", folder)
+            remind(f"{folder}: trained on other data or another split; it may have seen texts of dev or test")
     return tuple(folders)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.commands.data_checks import student_checks, warn_of
 from distill.commands.distillation import choose_linear_weight, choose_objective, target_logits
 from distill.commands.experiment import ALONE, DISTILLED, Run, labels_of
 from distill.commands.model_cards import student_card
@@ -28,7 +29,7 @@ from distill.models.mutual_learning import MutualStudents
 from distill.models.student import Student
 from distill.models.textgcn import DocumentIndex
 from distill.models.tokenizer import WordTokenizer
-from distill.progress import log
+from distill.progress import log, model_reminders
 from distill.text import word_vectors
 from distill.text.batching import PackedIds
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary, build_vocabulary
@@ -67,11 +68,13 @@ def spec_of(run: Run, alone: bool = False) -> StudentSpec:
 
 def train_seeds(run: Run, spec: StudentSpec, folders: Sequence[Path]) -> list[Path]:
     """Train one student per folder, with seeds SEED, SEED+1, …; students that are up to date are kept."""
+    model_reminders.clear()
     provenance = spec.provenance(run)
     seeds = range(run.settings.run.seed, run.settings.run.seed + len(folders))
     records = [{**provenance, "seed": seed} for seed in seeds]
     stale = [index for index, folder in enumerate(folders) if not run.is_current(folder, records[index])]
     if stale:
+        warn_of(student_checks(run, spec.student.max_length))
         trainer = _StudentTrainer(run, spec)
         for index in stale:
             trainer.train_student(seeds[index], folders[index], records[index])

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.commands.data_checks import teacher_checks, warn_of
 from distill.commands.experiment import TEACHER, Run, fingerprint_examples, labels_of
 from distill.commands.model_cards import teacher_card
 from distill.commands.saved_models import remind_of_single_class, save_model
@@ -22,7 +23,7 @@ from distill.errors import UserError
 from distill.evaluation.metrics import is_below
 from distill.models import teacher
 from distill.models.inference import predict_logits
-from distill.progress import log
+from distill.progress import log, model_reminders
 from distill.training import defaults, distributed, masked_language
 from distill.training.losses import Distillation, Objective, labels_only
 from distill.training.regularisation import Regularisation
@@ -49,6 +50,7 @@ def train_own_teachers(run: Run) -> list[Path]:
 
 
 def _train_one(run: Run, index: int) -> list[Path]:
+    model_reminders.clear()
     trainer = _TeacherTrainer(run, run.settings.run.seed + index, run.folder.model(TEACHER, index))
     provenance = trainer.provenance()
     if not run.is_current(trainer.folder, provenance):
@@ -117,6 +119,7 @@ class _TeacherTrainer:
         run = self.run
         torch.manual_seed(self.seed)
         model, tokenizer = teacher.build(run.pretrained.source, settings, len(run.data.labels))
+        warn_of(teacher_checks(tokenizer, run.data))
         if settings.pretrain:
             texts = [example.text for example in (*run.data.train, *run.unlabelled)]
             masked_language.pretrain(model, tokenizer, texts, settings, self.seed)

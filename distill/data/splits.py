@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TypeVar
 
 from distill.data.examples import Example
 
+Item = TypeVar("Item")
 HELD_OUT_SHARE = 0.1
 
 
@@ -50,3 +52,8 @@ def stratified_split(
         held_out.update(example.id for example in rng.sample(group, count))
     rest = [example for example in examples if example.id not in held_out]
     return rest, [example for example in examples if example.id in held_out]
+
+
+def evenly_spaced(items: Sequence[Item], limit: int) -> Sequence[Item]:
+    """At most ``limit`` items, evenly spaced because a file may be sorted."""
+    return [items[index * len(items) // limit] for index in range(limit)] if len(items) > limit else items

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
         "data": context.data,
         "settings": context.settings,
         "timing": context.timing,
+        "warnings": list(report.warnings),
+        "checks": [asdict(check) for check in report.checks],
+        "decisions": list(report.decisions),
     }
     files = [
         write_json(folder / "report.json", content),
@@ -53,6 +56,9 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
         "warning": summarised.warning,
         "remarks": summarised.remarks,
         "timing": summarised.timing,
+        "warnings": summarised.warnings,
+        "passed": summarised.passed,
+        "decisions": summarised.decisions,
         "highlights": _highlights(summarised.rows),
         "table": tables.transposed(summary.lines(summarised.rows)),  # one model per column, to fit a phone
         "details": summarised.details,

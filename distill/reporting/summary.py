@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.data.checks import Check
 from distill.evaluation.metrics import Scores, classification_table, mean_and_sd
 from distill.reporting.comparison import ComparisonRecord
 from distill.reporting.results import TEACHER, TITLES, EvaluationContext, Outcome, data_sentence, first_seeds
@@ -50,6 +51,9 @@ class Report:
         warning: what must be read before any figure.
         comparison: contents of the run's compare.json.
         label_noise_file: name of the file of labels that the teacher contradicts; "" if there is none.
+        checks: of the data.
+        decisions: one line for each that the readers of the data made for the user.
+        warnings: all of the run, those of the checks included.
     """
 
     name: str
@@ -61,6 +65,9 @@ class Report:
     warning: str = ""
     comparison: ComparisonRecord | None = None
     label_noise_file: str = ""
+    checks: Sequence[Check] = field(default=())
+    decisions: Sequence[str] = field(default=())
+    warnings: Sequence[str] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -232,7 +239,7 @@ def linear_sentence(linear: LinearResult | None, rows: Sequence[ModelScores]) ->
 
 @dataclass(frozen=True)
 class Summary:
-    """What every form of the report shows: its rows, classification reports by title, and sentences."""
+    """What every form of the report shows: its rows, classification reports by title, sentences, and checks."""
 
     warning: str
     rows: Sequence[ModelScores]
@@ -240,6 +247,9 @@ class Summary:
     remarks: Sequence[str]
     data: str
     timing: str
+    warnings: Sequence[str]
+    passed: Sequence[str]
+    decisions: Sequence[str]
 
     @property
     def notes(self) -> list[str]:
@@ -257,6 +267,9 @@ def summarise(report: Report) -> Summary:
         remarks=[*linear_sentence(report.linear, rows), *report.missing],
         data=data_sentence(report.context.data),
         timing=report.context.timing,
+        warnings=report.warnings,
+        passed=[check.message for check in report.checks if not check.is_warning],
+        decisions=report.decisions,
     )
 
 
@@ -269,9 +282,17 @@ def markdown(summary: Summary) -> str:
         *summary.notes,
         "![training curves](curves.png)",
         "![confusions](confusion.png)",
+        "## Checks",
+        _checks_list(summary),
     ]
     parts += [f"## {title}\n\n```\n{table.rstrip()}\n```" for title, table in summary.details.items()]
     return "\n\n".join(parts) + "\n"
+
+
+def _checks_list(summary: Summary) -> str:
+    """The warnings, the checks without one, and the readers' decisions as a Markdown list."""
+    warnings = [f"**warning**: {warning}" for warning in summary.warnings] or ["no warnings"]
+    return "\n".join(f"- {line}" for line in (*warnings, *summary.passed, *summary.decisions))
 
 
 def terminal(summary: Summary) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
-from distill.progress import log
+from distill.progress import remind
 from distill.runtime.constants import MASKED
 from distill.storage.fingerprints import fingerprint_texts
 
@@ -83,7 +83,7 @@ class Segmenter:
     def warn_of_mismatch(self, model: Path, recorded: Mapping[str, str]) -> None:
         """Warn where a model was trained with another segmenter."""
         if mismatch := self.mismatch(recorded):
-            log.warning("%s: %s: words may be segmented differently", model, mismatch)
+            remind(f"{model}: {mismatch}: words may be segmented differently")
 
     def segment(self, text: str) -> list[str]:
         """The words of a text in order, lowercased, without white space; ``MASKED`` stays one word, as it is."""

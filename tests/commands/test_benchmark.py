@@ -18,7 +18,7 @@ from transformers import BertConfig
 from distill.cli import parser, settings_from
 from distill.commands.benchmark import candidates, timing
 from distill.commands.benchmark.table import benchmark
-from distill.commands.benchmark.timing import Candidate, evenly_spaced, measure
+from distill.commands.benchmark.timing import Candidate, measure
 from distill.commands.experiment import Run
 from distill.errors import UserError
 from distill.evaluation.baselines import bert_base as yard
@@ -111,12 +111,6 @@ def test_figures_have_three_digits() -> None:
         "123",
         "61,234",
     ]
-
-
-def test_texts_are_evenly_spaced() -> None:
-    texts = [str(n) for n in range(100)]
-    assert evenly_spaced(texts, 4) == ["0", "25", "50", "75"] and evenly_spaced(texts, 100) is texts
-    assert len(set(evenly_spaced(texts, 99))) == 99
 
 
 def opening(label: Callable[[str], str], log: list[tuple[int, int]] | None = None) -> Callable[[int], object]:

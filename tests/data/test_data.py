@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distill.config import DataSettings
 from distill.data import Example, example_id, load, stratified_split
-from distill.data.splits import without_leaks, without_repeats
+from distill.data.splits import evenly_spaced, without_leaks, without_repeats
 from distill.errors import UserError
 
 
@@ -101,6 +101,12 @@ def test_stratified_split_keeps_shares(labels: list[int], seed: int) -> None:
     counts = Counter(e.label for e in chosen)
     for label, count in Counter(labels).items():
         assert abs(counts[label] - 0.25 * count) <= 1 and counts[label] <= max(count - 1, 0) + (count == 1) * 0
+
+
+def test_texts_are_evenly_spaced() -> None:
+    texts = [str(n) for n in range(100)]
+    assert evenly_spaced(texts, 4) == ["0", "25", "50", "75"] and evenly_spaced(texts, 100) is texts
+    assert len(set(evenly_spaced(texts, 99))) == 99
 
 
 def test_a_class_file_names_numbers(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from conftest import COUNTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.data.checks import Check
 from distill.evaluation import metrics
 from distill.evaluation.metrics import reliability
+from distill.reporting import summary
 from distill.reporting.comparison import ComparisonRecord, ComparisonRow
 from distill.reporting.html import settings_sections
 from distill.reporting.mistakes import (
@@ -144,6 +146,22 @@ def test_a_script_in_a_text_is_escaped(tmp_path: Path) -> None:
     assert "script" not in elements.names and "<script" not in page
     assert not [name for name, _ in elements.attributes if name.startswith("on")]
     assert SCRIPT in "".join(elements.texts)
+
+
+def test_warnings_then_checks_then_decisions(tmp_path: Path) -> None:
+    checks = [Check("classes", 0, 0, "classes that train lacks: none", False), Check("words", 0.5, 0.25, "odd", True)]
+    warned = report(checks=checks, warnings=["odd", SCRIPT], decisions=["train.csv: GB18030"])
+    page = page_of(warned, tmp_path)
+    texts = [text.strip() for text in Reader(page).texts if text.strip()]
+    shown = texts[texts.index("Checks") + 1 : texts.index("Training", texts.index("Checks"))]
+    assert shown[:3] == ["odd", SCRIPT, "classes that train lacks: none"]
+    assert shown[3:] == ["What was decided when the data were read:", "train.csv: GB18030"]
+    assert ">Checks (2 warnings)</a>" in page and ">Checks (1 warning)</a>" in page_of(report(warnings=["x"]), tmp_path)
+    sound = page_of(report(), tmp_path)
+    assert "<p>No warnings.</p>" in sound and ">Checks</a>" in sound
+    text = summary.markdown(summarise(warned)).partition("## Checks\n\n")[2].partition("\n\n")[0]
+    expected = ["**warning**: odd", f"**warning**: {SCRIPT}", "classes that train lacks: none", "train.csv: GB18030"]
+    assert text.splitlines() == [f"- {line}" for line in expected]
 
 
 @settings(max_examples=15, deadline=None)

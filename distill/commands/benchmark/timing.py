@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from distill.data.splits import evenly_spaced
 from distill.errors import UserError
 from distill.evaluation.timing import Predict, ProcessCost, Task, fresh_process, interleaved_rounds, single_calls
 from distill.progress import with_progress_bar
@@ -129,11 +130,6 @@ def _timed(
             )
         )
     return rows
-
-
-def evenly_spaced(texts: Sequence[str], limit: int) -> Sequence[str]:
-    """At most ``limit`` texts, evenly spaced because a file may be sorted."""
-    return [texts[index * len(texts) // limit] for index in range(limit)] if len(texts) > limit else texts
 
 
 def _with_labels(
