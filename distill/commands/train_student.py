@@ -149,6 +149,8 @@ class _StudentTrainer:
         dev_logits = predict_logits(student, self.dev.inputs).numpy()
         temperature = calibration_temperature(dev_logits, self.dev.labels.numpy())
         labels = self.run.data.labels
+        if self.spec.left_out is None:
+            remind_of_single_class(self.run, name, "student", dev_logits.argmax(1))
         save_model(
             f"{name}, seed {seed}",
             folder,
@@ -158,8 +160,6 @@ class _StudentTrainer:
             dev_accuracy=saved_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
             card=student_card(self.run, self.spec),
         )
-        if self.spec.left_out is None:
-            remind_of_single_class(self.run, name, "student", dev_logits.argmax(1))
 
     def _distillation(self, student_width: int) -> Distillation:
         hints = self.train.teacher_layers

@@ -57,6 +57,7 @@ def _train_one(run: Run, index: int) -> list[Path]:
         trained = trainer.train(run.teacher_settings)
         if run.settings.teacher.epochs == FROM_DATA and _is_worse_than_linear(run, trained):
             trained = max(trained, trainer.train_longer(trained), key=lambda candidate: candidate.correct.mean())
+        remind_of_single_class(run, trainer.folder.name, "teacher", trained.predicted)
         save_model(
             trainer.folder.name,
             trainer.folder,
@@ -66,7 +67,6 @@ def _train_one(run: Run, index: int) -> list[Path]:
             dev_accuracy=float(trained.correct.mean()),
             card=teacher_card(run, trained.texts),
         )
-        remind_of_single_class(run, trainer.folder.name, "teacher", trained.predicted)
     return [*run.pretrained.written, trainer.folder]
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from conftest import output_of, titles
 
-from distill import progress
 from distill.commands.data_checks import teacher_checks
+from distill.commands.saved_models import training_warnings
 from distill.config import TeacherSettings
 from distill.data import Dataset, Example, example_id
 from distill.models import teacher
@@ -84,36 +83,18 @@ def test_warnings_come_before_training_and_stand_in_the_report(
 
 
 def test_a_warning_of_the_training_is_saved_with_the_model(
-    small_class: Path,
-    tiny_flags: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The report of a later command has it, until the model is trained again without it."""
-    from distill.commands import train_student, train_teacher
-
-    def warning_of(message: str, function: object) -> object:
-        def build(*arguments: object, **options: object) -> object:
-            progress.remind(message)
-            return function(*arguments, **options)  # type: ignore[operator]
-
-        return build
-
-    run = tmp_path / "r"
-    settings = f"--data {small_class} --student_epochs 1 --teacher_epochs 1 --run {run}"
-    flags = [*tiny_flags, *settings.split(), "--mode"]
-    with monkeypatch.context() as patch:
-        patch.setattr(train_student, "build_student", warning_of("a bad row", train_student.build_student))
-        patch.setattr(train_teacher.teacher, "build", warning_of("a bad tensor", train_teacher.teacher.build))
-        output_of(capsys, [*flags, "train_teacher"])
-        output_of(capsys, [*flags, "train_student"])
-    saved = [json.loads((run / name / "warnings.json").read_text("utf-8")) for name in ("teacher", "student")]
-    assert saved == [["a bad tensor"], ["a bad row"]]
+    flags = [*tiny_flags, "--run", str(tmp_path), "--mode"]
+    alone = [*flags, "train_student", "--a", "1", "--T", "0"]
+    output_of(capsys, [*alone, "--student_lr", "0", "--vector_lr", "0", "--student_epochs", "1"])
+    (warning,) = training_warnings(tmp_path / "student_alone")
+    assert warning.startswith("student_alone predicts the class")
     output_of(capsys, [*flags, "test"])
-    warnings = json.loads((run / "report" / "report.json").read_text("utf-8"))["warnings"]
-    assert {"a bad tensor", "a bad row"} < set(warnings)
-    shutil.rmtree(run / "student")
-    output_of(capsys, [*flags, "train_student"])
-    output_of(capsys, [*flags, "test"])
-    assert "a bad row" not in json.loads((run / "report" / "report.json").read_text("utf-8"))["warnings"]
+    assert warning in json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))["warnings"]
+    output_of(capsys, alone)
+    assert training_warnings(tmp_path / "student_alone") == []
+    output_of(capsys, [*flags, "train_teacher", "--teacher_epochs", "1", "--teacher_lr", "10"])
+    (warning,) = training_warnings(tmp_path / "teacher")
+    assert warning.startswith("teacher predicts the class")
