@@ -38,7 +38,7 @@ from distill.storage.atomic import write_file, write_json
 from distill.storage.fingerprints import fingerprint_texts, package_versions, provenance_differences
 from distill.storage.run_folder import RunFolder, remove_leftovers
 from distill.text.segmentation import Segmenter
-from distill.text.word_vectors import VectorReader, find_vectors
+from distill.text.word_vectors import NO_VECTORS, VectorReader, find_vectors
 from distill.training import defaults, distributed, tensorboard
 from distill.training.trainer import Evaluation, ignore_evaluation
 
@@ -183,10 +183,10 @@ class Run:
         return pretrained
 
     def vectors(self, name: str) -> VectorReader | None:
-        """The word vectors that --vectors names, opened once per run; None if all vectors come from the teacher."""
-        if name == defaults.FROM_TEACHER:
+        """The word vectors that --vectors names, opened once per run; None if no vectors come from a file."""
+        name = name.removeprefix(defaults.FROM_TEACHER).removeprefix("+")
+        if name in ("", NO_VECTORS):
             return None
-        name = name.removeprefix(f"{defaults.FROM_TEACHER}+")
         if name not in self._vector_readers:
             file = find_vectors(name)
             log.info("word vectors: %s, %s", file.path.name, file.reason)

@@ -12,7 +12,7 @@ from distill.commands.experiment import Run, fingerprint_examples
 from distill.commands.teachers import model_fingerprints
 from distill.config import STUDENTS, ObjectiveSettings, StudentSettings
 from distill.data import Example
-from distill.storage.fingerprints import fingerprint_file, fingerprint_texts
+from distill.storage.fingerprints import fingerprint_texts
 from distill.training import defaults
 
 
@@ -70,7 +70,7 @@ class StudentSpec:
             "data": run.data.fingerprint,
             "settings": {key: value for key, value in dataclasses.asdict(self.student).items() if key != "vectors"},
             "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},
-            "word vectors": [self.from_teacher, vectors and fingerprint_file(vectors.path)],
+            "word vectors": [self.from_teacher, vectors and vectors.fingerprint],
             "segmenter": run.segmenter.identity,
             "teacher": [model_fingerprints(folder) for folder in self.teachers] or None,
             "linear weight": self.linear_weight or None,

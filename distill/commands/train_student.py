@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,9 @@ from distill.models.tokenizer import WordTokenizer
 from distill.progress import log, model_reminders
 from distill.text import word_vectors
 from distill.text.batching import PackedIds
+from distill.text.vector_files import Rows
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary, build_vocabulary
-from distill.text.word_vectors import Rows, reduce_dimensions, scale_to_std
+from distill.text.word_vectors import reduce_dimensions, require_finite, scale_to_std
 from distill.training import defaults
 from distill.training.losses import Distillation
 from distill.training.trainer import Schedule, Split, TrainingJob, fit
@@ -204,18 +207,27 @@ def _vectors(run: Run, spec: StudentSpec, vocabulary: Vocabulary) -> Callable[[i
     """The initial word vectors, shape (words, width), as a function of the seed: words without one get noise."""
     reader = run.vectors(spec.student.vectors)
     pretrained = reader.read(vocabulary.words) if reader else None
-    if pretrained is not None:
-        log.info("words: %d in the vocabulary, %d of them with a vector", len(vocabulary), len(pretrained))
+    if reader:
+        tokens = _token_counts(run, spec, vocabulary)
+        word_vectors.check_coverage(pretrained, vocabulary.words[FIRST_WORD:], tokens, reader.path)
     if not spec.from_teacher:
-        return lambda seed: word_vectors.embedding_matrix(pretrained, vocabulary.words, seed)
+        start = pretrained if reader else word_vectors.no_vectors(len(vocabulary))
+        return lambda seed: word_vectors.embedding_matrix(start, vocabulary.words, seed)
     words = vocabulary.words[FIRST_WORD:]
     rows = reduce_dimensions(teacher_word_vectors(run, spec.teachers[0], words), spec.student.teacher_width)
     if pretrained is not None:
         other = word_vectors.embedding_matrix(pretrained, vocabulary.words, run.settings.run.seed)[FIRST_WORD:]
         rows = np.concatenate([rows, scale_to_std(other)], axis=1)
     log.info("words: %d in the vocabulary, each with a vector from the teacher", len(vocabulary))
-    matrix = np.concatenate([np.zeros((FIRST_WORD, rows.shape[1]), np.float32), rows])
+    zeros = np.zeros((FIRST_WORD, rows.shape[1]), np.float32)
+    matrix = require_finite(np.concatenate([zeros, rows]), vocabulary.words)
     return lambda seed: matrix
+
+
+def _token_counts(run: Run, spec: StudentSpec, vocabulary: Vocabulary) -> Counter[str]:
+    """How often each word of the vocabulary occurs in the train texts, as the student reads them."""
+    ids = (vocabulary.encode(words, spec.student.max_length) for words in run.segmented(run.data.train))
+    return Counter(vocabulary.words[index] for index in itertools.chain.from_iterable(ids))
 
 
 def _graph_input(run: Run, spec: StudentSpec, texts: Sequence[Example]) -> tuple[Build, Encode, DocumentIndex]:

@@ -118,8 +118,9 @@ class StudentSettings(Checked):
     cell: str = option("lstm", "bilstm: type of recurrent cell", choices=CELLS)
     vectors: str = option(
         "auto",
-        "word vectors: a word2vec file (also .gz or .bz2), bundled, auto (the file in embeddings/, otherwise bundled), "
-        "teacher (computed by the teacher), or teacher+ and one of the others (both, joined)",
+        "word vectors: a file (word2vec text or binary, fastText .vec, GloVe or gensim KeyedVectors; also .gz, .bz2 or "
+        ".xz), bundled, auto (the file in embeddings/, otherwise bundled), none (random vectors), teacher (computed by "
+        "the teacher), or teacher+ and one of the others (both, joined)",
         path=True,
     )
     teacher_width: int = option(

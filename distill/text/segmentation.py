@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError
+from distill.errors import UserError, join_problems
 from distill.progress import remind
 from distill.runtime.constants import MASKED
 from distill.storage.fingerprints import fingerprint_texts
@@ -61,6 +61,8 @@ class Segmenter:
 
     def __init__(self, user_dict: Path | None = None) -> None:
         self._entries, self._fingerprint = _read_user_dict(user_dict) if user_dict else ([], "")
+        if user_dict:
+            _remind_of_impossible_words(self._entries, user_dict)
 
     @functools.cached_property
     def identity(self) -> dict[str, str]:
@@ -188,6 +190,19 @@ def _shared_tagger() -> Any:
     from jieba import posseg
 
     return posseg.POSTokenizer(_shared_tokenizer())
+
+
+def _remind_of_impossible_words(entries: list[Entry], path: Path) -> None:
+    """Name the words that jieba cannot produce: it splits a text at all characters but those of ``re_han_default``."""
+    from jieba import re_han_default
+
+    words = [word for word, frequency, _ in entries if frequency != 0]
+    impossible = dict.fromkeys(word for word in words if len(word) > 1 and not re_han_default.fullmatch(word))
+    if impossible:
+        remind(
+            f"{path}: jieba can never produce {len(impossible)} words of this dictionary, because it splits texts at "
+            f"characters such as / and ·: {join_problems(list(impossible))}"
+        )
 
 
 def _read_user_dict(path: Path) -> tuple[list[Entry], str]:

@@ -1,42 +1,47 @@
-"""Word vectors: pretrained ones from word2vec files, and a teacher's, reduced by PCA.
+"""Word vectors: pretrained ones from files, and a teacher's, reduced by PCA.
 
-gensim opens the files (plain, .gz, .bz2) and holds the vectors (``KeyedVectors``); this is the only module that imports
-it. It does not parse the rows, because it cannot select them: ``load_word2vec_format`` takes the first rows or all of
-them, and a whole file may not fit into memory. The reader here streams the file, keeps the rows of a vocabulary,
-detects whether the format is text or binary, and names the line of an error. A test compares its rows with gensim's.
+gensim holds the vectors (``KeyedVectors``); this is the only module that imports it. It does not read the files,
+because it cannot select rows: ``load_word2vec_format`` takes the first rows or all of them, and a whole file may not
+fit into memory. :mod:`distill.text.vector_files` reads them as a stream. A test compares its rows with gensim's.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.progress import with_progress_bar
+from distill.progress import log, remind
+from distill.storage.fingerprints import fingerprint_file, fingerprint_texts
+from distill.text.gensim_pickle import array_files
+from distill.text.vector_files import Rows, VectorTable, read_table
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
 
 FOLDER = Path("embeddings")
-NOT_VECTORS = (".md", ".gitkeep", ".gitignore")
+NO_VECTORS = "none"  # the value of --vectors for a student that starts from random vectors
+RANDOM_WIDTH = 100  # dimensions of these vectors, as many as the bundled ones have
+RANDOM_STD = 0.1  # their standard deviation
+NOT_VECTORS = (".md", ".gitkeep", ".gitignore", ".npy", ".npz")  # gensim's arrays belong to the file next to them
 CHUNK = 1 << 22  # bytes read at a time
-INCOMPLETE = "the file is cut short"
-COPY_AGAIN = "copy or download it again"
+ENCODINGS = ("utf-8", "gb18030")  # of the words; UTF-16 is read as UTF-8
+OTHER_VECTORS = (
+    "--vectors FILE with Chinese words, --vectors bundled, or --vectors none, which trains without pretrained vectors"
+)
+MIN_TOKENS = 30  # per cent of the tokens: with fewer, vectors and texts do not seem to fit together
 VECTOR_STD = 0.3  # of a teacher's reduced vectors, about that of pretrained word vectors
-
-Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class VectorFile:
-    """A word2vec file, and why it was chosen."""
+    """A file of word vectors, and why it was chosen."""
 
     path: Path
     reason: str
@@ -50,7 +55,7 @@ def find_vectors(name: str, folder: Path = FOLDER) -> VectorFile:
     """
     if name not in ("auto", "bundled"):
         if not Path(name).is_file():
-            raise UserError("no such file of word vectors", name, "--vectors FILE, auto or bundled")
+            raise UserError("no such file of word vectors", name, "--vectors FILE, auto, bundled or none")
         return VectorFile(Path(name), "named by --vectors")
     files = sorted(p for p in folder.glob("*") if p.is_file() and p.suffix not in NOT_VECTORS and p.name[0] != ".")
     if name == "auto" and len(files) > 1:
@@ -73,27 +78,54 @@ def _bundled_file() -> Path:
 def load_vectors(path: Path, vocabulary: Collection[str]) -> KeyedVectors:
     """Vectors of the words of ``vocabulary`` that the file contains, in the file's order.
 
-    The file is in word2vec's text or binary format, plain, .gz or .bz2. If a word is repeated, its first row is used.
+    See :mod:`distill.text.vector_files` for the formats. The words are UTF-8 or GB18030. If a word is repeated, its
+    first row is used. Rows that cannot be used are left out; their number is logged.
 
     Raises:
-        UserError: the file is not a word2vec file, is incomplete, or has rows of the wrong width.
+        UserError: the file is not one of word vectors, is incomplete, or has too many rows that cannot be used.
     """
-    from gensim import utils
     from gensim.models import KeyedVectors
 
-    word_by_bytes = {word.encode("utf-8", "surrogatepass"): word for word in vocabulary}
-    rows: dict[str, Rows] = {}
-    try:
-        with utils.open(str(path), "rb") as file:
-            count, width = _read_header(file, path)
-            for word, vector in _selected_rows(file, path, count, width, word_by_bytes.keys()):
-                rows.setdefault(word_by_bytes[word], vector)
-    except (EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{INCOMPLETE} or not readable: {error}", path, COPY_AGAIN) from error
-    vectors = KeyedVectors(width)
-    if rows:
-        vectors.add_vectors(list(rows), np.stack(list(rows.values())))
+    words_by_encoding = {encoding: _encode(vocabulary, encoding) for encoding in ENCODINGS}
+    table = read_table(path, set().union(*words_by_encoding.values()), CHUNK)
+    # the encoding of most of the words that were found; an ASCII word is the same in both
+    found = {name: [raw for raw in table.vectors if raw in words] for name, words in words_by_encoding.items()}
+    encoding = max(ENCODINGS, key=lambda name: len(found[name]))
+    _tell(table, path, encoding)
+    vectors = KeyedVectors(table.width)
+    if found[encoding]:
+        words = [words_by_encoding[encoding][raw] for raw in found[encoding]]
+        vectors.add_vectors(words, np.stack([table.vectors[raw] for raw in found[encoding]]))
     return vectors
+
+
+def _encode(vocabulary: Collection[str], encoding: str) -> dict[bytes, str]:
+    """The words by their bytes in an encoding, without those that it cannot write (lone surrogates)."""
+    words = {}
+    for word in vocabulary:
+        with suppress(UnicodeEncodeError):
+            words[word.encode(encoding)] = word
+    return words
+
+
+def _tell(table: VectorTable, path: Path, encoding: str) -> None:
+    """Log in one line each what was decided about a file that is not as it should be."""
+    if encoding != ENCODINGS[0]:
+        log.info("word vectors: %s is in %s, not UTF-8; it was decoded", path.name, encoding.upper())
+    if table.announced is not None and table.total > table.announced:
+        log.info(
+            "word vectors: the first line of %s says %d rows, but it has %d; all of them were read",
+            path.name,
+            table.announced,
+            table.total,
+        )
+    if table.repeated:
+        log.info("word vectors: %d rows of %s repeat a word; the first row counts", table.repeated, path.name)
+    if table.unusable:
+        log.warning(
+            "word vectors: %d of %d rows of %s were left out: %s",
+            *(table.unusable, table.total, path.name, "; ".join(table.examples)),
+        )
 
 
 class VectorReader:
@@ -103,6 +135,13 @@ class VectorReader:
         self.path = path
         self._requested: frozenset[str] = frozenset()
         self._loaded: KeyedVectors | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the file and of the arrays that gensim saved next to it."""
+        files = [self.path, *array_files(self.path)]
+        prints = [fingerprint_file(file) for file in files]
+        return prints[0] if len(prints) == 1 else fingerprint_texts(prints)
 
     def read(self, vocabulary: Collection[str]) -> KeyedVectors:
         """The same as :func:`load_vectors`."""
@@ -119,113 +158,82 @@ class VectorReader:
         return vectors
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[int, int]:
-    """The number of words and the width of a vector."""
-    line = file.readline(100)
-    try:
-        count, width = (int(number) for number in line.split())
-    except ValueError:
-        count = width = 0
-    if width < 1:
-        raise UserError(
-            "the first line must be the number of words and the width of a vector",
-            f"{path}:1",
-            "use a file in word2vec's text or binary format, such as sgns.wiki.word",
+def check_coverage(vectors: KeyedVectors, words: Sequence[str], tokens: Mapping[str, int], path: Path) -> None:
+    """Log how many words and tokens have a vector; add a reminder if they are few.
+
+    Args:
+        vectors: the vectors that were found in ``path``.
+        words: the vocabulary, without padding and the unknown word.
+        tokens: how often each word occurs in the training texts, as the student reads them.
+        path: the file of the vectors.
+
+    Raises:
+        UserError: no word has a vector, or all vectors are zero.
+    """
+    found = {word for word in words if word in vectors}
+    if words and not found:
+        raise UserError(f"none of the {len(words)} words of the training texts has a vector", path, OTHER_VECTORS)
+    if found and not vectors.vectors.any():
+        raise UserError(f"every number is zero in the vectors of all {len(found)} words", path, OTHER_VECTORS)
+    composed = {word for word in {*words, *tokens} - found if any(char in vectors for char in word)}
+    total = max(sum(tokens.values()), 1)
+    own, from_characters = (100 * sum(tokens.get(word, 0) for word in group) / total for group in (found, composed))
+    log.info(
+        "words: %d in the vocabulary, %d of them with a vector (%.1f %%), %d from their characters; "
+        "tokens: %.1f %% with a vector, %.1f %% from their characters",
+        *(len(words), len(found), 100 * len(found) / max(len(words), 1), len(composed.intersection(words))),
+        *(own, from_characters),
+    )
+    if own + from_characters < MIN_TOKENS:
+        remind(
+            f"word vectors: {path.name} covers only {own + from_characters:.1f} % of the tokens of the training texts; "
+            "vectors of another language, script or segmentation do not help: try --vectors bundled, or --vectors none"
         )
-    return count, width
 
 
-def _selected_rows(
-    file: BinaryIO, path: Path, count: int, width: int, words: Collection[bytes]
-) -> Iterator[tuple[bytes, Rows]]:
-    """The rows of ``words``. The form of every row is checked, selected or not."""
-    start = file.read(CHUNK)
-    rows, parse = (_text_rows, _parse_text) if _is_text(start) else (_binary_rows, _parse_binary)
-    number = 0
-    all_rows = with_progress_bar(rows(file, start, path, width), "word vectors", count, "rows")
-    for number, (word, raw) in enumerate(all_rows, 1):
-        if word in words:
-            yield word, parse(raw, f"{path}:{number + 1}")
-        if number == count:
-            return
-    raise UserError(f"{INCOMPLETE}: {number} rows of {count}", path, COPY_AGAIN)
+def no_vectors(words: int) -> KeyedVectors:
+    """Vectors of no word at all, so that ``words`` words start from random numbers; logs that."""
+    from gensim.models import KeyedVectors
+
+    log.info("words: %d in the vocabulary, each with a random vector of %d numbers", words, RANDOM_WIDTH)
+    return KeyedVectors(RANDOM_WIDTH)
 
 
-def _parse_binary(raw: bytes, where: str) -> Rows:
-    return np.frombuffer(raw, "<f4").astype(np.float32)
+def require_finite(rows: Rows, words: Sequence[str]) -> Rows:
+    """Check that the first vectors of ``words``, shape (words, width), are finite: training would turn to NaN.
+
+    Raises:
+        UserError: a number is infinite or not a number.
+    """
+    broken = [words[index] for index in np.flatnonzero(~np.isfinite(rows).all(1)).tolist()]
+    if broken:
+        examples = ", ".join(map(repr, broken[:3]))
+        what = f"the first vectors of {len(broken)} words contain nan or inf: {examples}; the numbers may be too large"
+        raise UserError(what, "--vectors", OTHER_VECTORS)
+    return rows
 
 
-def _parse_text(raw: bytes, where: str) -> Rows:
-    try:
-        return np.array(raw.split(), dtype=np.float32)
-    except ValueError as error:
-        raise UserError(f"this row contains something that is not a number: {error}", where, COPY_AGAIN) from error
-
-
-def _is_text(start: bytes) -> bool:
-    """Whether the first row is a word and numbers in text; a binary row has bytes that no number has."""
-    _, _, numbers = start.split(b"\n", 1)[0].rstrip().partition(b" ")
-    return bool(numbers) and not numbers.strip(b"0123456789+-.eEinfa \t\r")
-
-
-def _text_rows(file: BinaryIO, start: bytes, path: Path, width: int) -> Iterator[tuple[bytes, bytes]]:
-    for number, line in enumerate(_split_lines(file, start), 2):
-        row = line.rstrip()
-        if row.count(b" ") != width:
-            raise UserError(f"a row of {row.count(b' ')} numbers, {width} expected", f"{path}:{number}", COPY_AGAIN)
-        word, _, numbers = row.partition(b" ")
-        yield word, numbers
-
-
-def _split_lines(file: BinaryIO, start: bytes) -> Iterator[bytes]:
-    """Lines of ``start`` and of the rest of the file, read in chunks."""
-    rest = start
-    while rest:
-        *lines, rest = rest.split(b"\n")
-        yield from lines
-        chunk = file.read(CHUNK)
-        if not chunk:
-            break
-        rest += chunk
-    if rest.strip():
-        yield rest
-
-
-def _binary_rows(file: BinaryIO, start: bytes, path: Path, width: int) -> Iterator[tuple[bytes, bytes]]:
-    """A row is a word, a space and ``width`` little-endian float32, optionally followed by a line feed."""
-    buffer, begin, size = start, 0, 4 * width
-    while True:
-        space = buffer.find(b" ", begin)
-        if space < 0 or space + 1 + size > len(buffer):
-            chunk = file.read(CHUNK)
-            if not chunk:
-                if buffer[begin:].strip(b"\n"):
-                    raise UserError(f"{INCOMPLETE}, within a row", path, COPY_AGAIN)
-                return
-            buffer, begin = buffer[begin:] + chunk, 0
-            continue
-        end = space + 1 + size
-        yield buffer[begin:space].lstrip(b"\n"), buffer[space + 1 : end]
-        begin = end
-
-
-def embedding_matrix(vectors: KeyedVectors, words: tuple[str, ...], seed: int) -> Rows:
+def embedding_matrix(vectors: KeyedVectors, words: Sequence[str], seed: int) -> Rows:
     """One row per word, shape ``(words, width)``; the first row (padding) is zero.
 
     A word without a vector gets the mean of its characters' vectors; without those, noise with the standard deviation
     of all vectors.
+
+    Raises:
+        UserError: a number is infinite or not a number.
     """
     noise = np.random.default_rng(seed)
-    std = float(vectors.vectors.std()) if len(vectors) else 0.1
-    rows = noise.normal(0.0, std, (len(words), vectors.vector_size)).astype(np.float32)
-    for index, word in enumerate(words):
-        characters = [vectors[char] for char in word if char in vectors]
-        if word in vectors:
-            rows[index] = vectors[word]
-        elif characters:
-            rows[index] = np.mean(characters, axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # require_finite reports it
+        std = float(vectors.vectors.std()) if len(vectors) else RANDOM_STD
+        rows = noise.normal(0.0, std, (len(words), vectors.vector_size)).astype(np.float32)
+        for index, word in enumerate(words):
+            characters = [vectors[char] for char in word if char in vectors]
+            if word in vectors:
+                rows[index] = vectors[word]
+            elif characters:
+                rows[index] = np.mean(characters, axis=0)
     rows[0] = 0.0
-    return rows
+    return require_finite(rows, words)
 
 
 def reduce_dimensions(rows: Rows, width: int) -> Rows:

@@ -149,6 +149,19 @@ def test_a_forbidden_word_is_forbidden_for_its_segmenter_alone(tmp_path: Path) -
     assert not finalseg.Force_Split_Words
 
 
+def test_words_that_jieba_can_never_produce_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    possible, impossible = ["c++", "5g-a", "小米su7", "50%", "/", "é"], ["ac/dc", "让·雷诺", "北京！", "鿿鿿"]
+    path = tmp_path / "mine.txt"
+    path.write_text("\n".join([*possible, *impossible, "和/或 0", "ac/dc 3"]), "utf-8")
+    segmenter = Segmenter(path)
+    assert caplog.messages == [
+        f"{path}: jieba can never produce 4 words of this dictionary, because it splits texts at characters such as "
+        "/ and ·: ac/dc; 让·雷诺; 北京！; 鿿鿿"
+    ]
+    assert all(segmenter.segment(f"我{word}我") == ["我", word, "我"] for word in possible)
+    assert not any(word in segmenter.segment(f"我{word}我") for word in impossible)
+
+
 def test_students_with_different_dictionaries_side_by_side(
     segmenters: dict[Segmenter, list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,9 +1,10 @@
-"""Word vectors: the same rows as gensim reads, but streamed; errors name the line."""
+"""Word vectors: the same rows as gensim reads, but streamed; how many words they cover."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,9 +13,17 @@ import pytest
 from conftest import write_vectors
 from gensim.models import KeyedVectors
 
+from distill import progress
 from distill.errors import UserError
 from distill.text import word_vectors
-from distill.text.word_vectors import VectorReader, embedding_matrix, find_vectors, load_vectors
+from distill.text.word_vectors import (
+    VectorReader,
+    check_coverage,
+    embedding_matrix,
+    find_vectors,
+    load_vectors,
+    no_vectors,
+)
 
 WORDS = ["的", "北京", "人工 智能".replace(" ", ""), "ｉ", "中国", "，"]
 
@@ -76,23 +85,6 @@ def test_files_like_sgns_wiki_word(tmp_path: Path) -> None:
     assert vectors["的"].tolist() == [1, 2] and vectors["，"].tolist() == [0.5, 1.5]
 
 
-ERRORS = {
-    "cut short": ("3 2\n的 1 2\n了 3 4\n", "the file is cut short: 2 rows of 3"),
-    "wrong width": ("2 3\n的 1 2 3\n了 3 4\n", r"v.txt:3: a row of 2 numbers, 3 expected"),
-    "no number": ("1 2\n的 1 1.2.3\n", r"v.txt:2: this row contains something that is not a number"),
-    "no header": ("的 1 2\n了 3 4\n", r"v.txt:1: the first line must be"),
-    "empty": ("", r"v.txt:1: the first line must be"),
-}
-
-
-@pytest.mark.parametrize("name", ERRORS)
-def test_errors(name: str, tmp_path: Path) -> None:
-    content, expected = ERRORS[name]
-    (tmp_path / "v.txt").write_text(content, "utf-8")
-    with pytest.raises(UserError, match=expected):
-        load_vectors(tmp_path / "v.txt", ["的", "了"])
-
-
 def test_an_incomplete_binary_or_compressed_file(binary_file: Path, text_file: Path) -> None:
     binary_file.write_bytes(binary_file.read_bytes()[:-9])
     with pytest.raises(UserError, match="cut short, within a row"):
@@ -113,6 +105,57 @@ def test_matrix_of_words_without_vectors(tmp_path: Path) -> None:
     assert not np.array_equal(rows[4], embedding_matrix(load_vectors(path, words), words, seed=1)[4])
 
 
+def test_random_vectors(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    rows = embedding_matrix(no_vectors(3), ("<pad>", "<unk>", "北京"), seed=0)
+    assert rows.shape == (3, 100) and not rows[0].any() and 0.05 < rows[1:].std() < 0.2
+    assert caplog.messages == ["words: 3 in the vocabulary, each with a random vector of 100 numbers"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_the_matrix_has_finite_numbers_only(value: float) -> None:
+    vectors = KeyedVectors(2)
+    vectors.add_vectors(["北", "京", "海"], np.array([[value, 1], [value, 2], [2, -value]], np.float32))
+    with pytest.raises(UserError, match=r"--vectors: the first vectors of 1 words contain nan or inf: '北京'; .*large"):
+        embedding_matrix(vectors, ("<pad>", "北京"), seed=0)
+
+
+TOKENS = {"北京": 6, "京": 1, "北方": 1, "南": 2}
+COVERAGE = {  # words with a vector -> share of TOKENS that have one, and that get one from characters
+    ("北京", "京"): (70.0, 0.0),
+    ("北",): (0.0, 70.0),
+    ("北方", "没有", "南"): (30.0, 0.0),
+    ("南",): (20.0, 0.0),
+    ("方",): (0.0, 10.0),
+}
+
+
+@pytest.mark.parametrize("words", COVERAGE)
+def test_coverage(words: tuple[str, ...], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "reminders", {})
+    caplog.set_level(logging.INFO)
+    vectors, vocabulary = KeyedVectors(2), (*TOKENS, "方", "北")
+    vectors.add_vectors(list(words), np.ones((len(words), 2), np.float32))
+    check_coverage(vectors, vocabulary, TOKENS, Path("v.txt"))
+    own, from_characters = COVERAGE[words]
+    found = len({*words} & {*vocabulary})
+    assert f"words: 6 in the vocabulary, {found} of them with a vector ({100 * found / 6:.1f} %)" in caplog.text
+    assert f"tokens: {own} % with a vector, {from_characters} % from their characters" in caplog.text
+    few = f"word vectors: v.txt covers only {own + from_characters} % of the tokens of the training texts; "
+    assert (few in caplog.text) == (own + from_characters < 30) == bool(caplog.records[1:])
+
+
+def test_no_coverage_is_an_error() -> None:
+    vectors = KeyedVectors(2)
+    vectors.add_vectors(["没有"], np.ones((1, 2), np.float32))
+    with pytest.raises(UserError, match=r"none of the 4 words of the training texts has a vector.*--vectors none"):
+        check_coverage(vectors, tuple(TOKENS), TOKENS, Path("v.txt"))
+    vectors = KeyedVectors(2)
+    vectors.add_vectors(["北京", "京"], np.zeros((2, 2), np.float32))
+    with pytest.raises(UserError, match=r"every number is zero in the vectors of all 2 words.*--vectors none"):
+        check_coverage(vectors, tuple(TOKENS), TOKENS, Path("v.txt"))
+
+
 def test_find_vectors(tmp_path: Path, text_file: Path) -> None:
     folder = tmp_path / "embeddings"
     folder.mkdir()
@@ -122,6 +165,8 @@ def test_find_vectors(tmp_path: Path, text_file: Path) -> None:
     assert find_vectors("auto", folder).path == mine
     assert find_vectors("bundled", folder).path.name == "words.vector"
     assert find_vectors(str(text_file), folder).path == text_file
+    (folder / "mine.txt.vectors.npy").touch()  # an array that belongs to gensim's mine.txt
+    assert find_vectors("auto", folder).path == mine
     write_vectors(folder / "more.txt", WORDS, 4)
     with pytest.raises(UserError, match=r"several files of word vectors: mine\.txt, more\.txt"):
         find_vectors("auto", folder)

@@ -1,0 +1,258 @@
+"""Files of word vectors as people have them: what is read, what is left out and counted, what is refused."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import logging
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.errors import UserError
+from distill.text import word_vectors
+from distill.text.vector_files import SAMPLE, VectorTable, decode
+from distill.text.word_vectors import load_vectors
+
+WIDTH = 4
+WORDS = [f"词{number}" for number in range(12)]
+NUMBERS = {word: [number / 4, -1.5, 1e-5, 2.0] for number, word in enumerate(WORDS)}
+ROWS = [f"{word} {' '.join(map(str, numbers))}" for word, numbers in NUMBERS.items()]
+
+
+def write(path: Path, rows: list[str], sizes: str | None = "", end: str = "\n", encoding: str = "utf-8") -> Path:
+    """A text file; ``sizes`` is its first line, by default the right one, and None for none."""
+    first = [] if sizes is None else [sizes or f"{len(rows)} {WIDTH}"]
+    path.write_bytes((end.join([*first, *rows]) + end).encode(encoding))
+    return path
+
+
+def binary(rows: list[tuple[str, list[float]]], end: bytes = b"") -> bytes:
+    content = b"".join(f"{word} ".encode() + np.array(numbers, "<f4").tobytes() + end for word, numbers in rows)
+    return f"{len(rows)} {WIDTH}\n".encode() + content
+
+
+def check(path: Path, words: list[str] = WORDS) -> None:
+    """All words have their vectors."""
+    vectors = load_vectors(path, [*words, "没有", ""])
+    assert vectors.index_to_key == words
+    assert np.array_equal(vectors.vectors, np.array([NUMBERS[word] for word in words], np.float32))
+
+
+TEXT_FORMS = {
+    "word2vec": {},
+    "glove": {"sizes": None},
+    "windows": {"end": "\r\n"},
+    "byte order mark": {"encoding": "utf-8-sig"},
+    "gb18030": {"encoding": "gb18030"},
+    "utf-16": {"encoding": "utf-16"},
+    "utf-16 with windows line ends": {"encoding": "utf-16", "end": "\r\n"},
+    "space before the line end": {"end": " \n"},
+    "glove in gb18030": {"sizes": None, "encoding": "gb18030"},
+    "empty lines": {"end": "\n\n"},
+    "right sizes": {"sizes": f" {len(ROWS)}\t{WIDTH} "},
+}
+
+
+@pytest.mark.parametrize("form", TEXT_FORMS)
+@pytest.mark.parametrize("separator", [" ", "\t", "  "])
+def test_text(form: str, separator: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    check(write(tmp_path / "v.txt", [row.replace(" ", separator) for row in ROWS], **TEXT_FORMS[form]))
+    assert not caplog.messages
+
+
+def test_a_tab_after_the_word_only(tmp_path: Path) -> None:
+    check(write(tmp_path / "v.txt", [row.replace(" ", "\t", 1) for row in ROWS]))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_the_content_decides_about_compression(compress: object, encoding: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "v.txt", ROWS, encoding=encoding)
+    path.write_bytes(compress(path.read_bytes()))  # type: ignore[operator]
+    check(path)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(UserError, match="the file is cut short or not readable"):
+        load_vectors(path, WORDS)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_binary(end: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "v.bin"
+    path.write_bytes(binary(list(NUMBERS.items()), end))
+    check(path)
+
+
+def test_a_binary_file_whose_first_row_looks_like_text(tmp_path: Path) -> None:
+    first = np.frombuffer(b" 1.5 2.5 0 .5 12", "<f4").tolist()
+    path = tmp_path / "v.bin"
+    path.write_bytes(binary([("首", first), *NUMBERS.items()], b"\n"))
+    assert path.read_bytes().split(b"\n")[1].decode() == "首  1.5 2.5 0 .5 12"
+    check(path)
+
+
+def test_text_whose_first_rows_are_unusual(tmp_path: Path) -> None:
+    check(write(tmp_path / "v.txt", ["首0.5 1 2 3", *ROWS], sizes=None))
+    check(write(tmp_path / "v.txt", ["2008 0.5 1.5 2.5 3.5", "1 1 2 3 4", *ROWS], sizes=None))
+    check(write(tmp_path / "v.txt", ["New York 0.5 1.5 2.5 3.5", *ROWS], sizes=None))
+
+
+SPACES = [". . .", "at name@domain.com", "iPhone 6", "\u3000", "\u00a0", "a\u3000b", "\u2028", "\u0085"]
+
+
+@pytest.mark.parametrize("sizes", ["", None])
+def test_words_with_spaces(sizes: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [f"{word} 0.5 1.5 2.5 3.5" for word in SPACES]
+    path = write(tmp_path / "v.txt", rows + ROWS, sizes)
+    assert load_vectors(path, [*SPACES, *WORDS]).index_to_key == [*SPACES, *WORDS]
+    assert not caplog.messages
+
+
+def test_a_repeated_word_has_its_first_usable_vector(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    path = write(tmp_path / "v.txt", ["词0 nan 1 2 3", *ROWS, "词0 9 9 9 9", "词1 9 9 9 9", "别的 1 2 3 4"])
+    check(path)
+    assert "word vectors: 2 rows of v.txt repeat a word; the first row counts" in caplog.messages
+
+
+def test_the_encoding_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    check(write(tmp_path / "v.txt", ROWS, encoding="gb18030"))
+    assert caplog.messages == ["word vectors: v.txt is in GB18030, not UTF-8; it was decoded"]
+
+
+UNUSABLE = {  # row: the problem that is named; the word is 坏
+    "坏 nan 1 2 3": "'nan' is not a finite number",
+    "坏 1 -nan 2 3": "'-nan' is not a finite number",
+    "坏 1 2 inf 3": "'inf' is not a finite number",
+    "坏 1 2 3 -Infinity": "'-Infinity' is not a finite number",
+    "坏 1 1e400 2 3": "'1e400' is not a finite number",
+    "坏 1 2 3 1e39": "'1e39' is not a finite number",
+    f"坏 1 2 3 {'9' * 40}": f"'{'9' * 20}' is not a finite number",
+    "坏 1 2 3 1.2.3": "'1.2.3' is not a finite number",
+    "坏 1 2 3 1_0": "'1_0' is not a finite number",
+    "坏 1 2 3 0x1": "'0x1' is not a finite number",
+    "坏 1 2 3 三": "'三' is not a finite number",
+    "坏 1 2 3": "3 numbers, 4 expected",
+    "坏 1  2 3": "3 numbers, 4 expected",
+    "坏 1 2 3 4 5": "5 numbers, 4 expected",
+    "坏 0.1 1.5 2.5 3.5 4.5": "5 numbers, 4 expected",
+    "坏0.5 1 2 3": "3 numbers, 4 expected",
+    "坏": "0 numbers, 4 expected",
+    " 1 2 3 4": "no word",
+    "\t1\t2\t3\t4": "no word",
+}
+
+
+@pytest.mark.parametrize("row", UNUSABLE)
+@pytest.mark.parametrize("sizes", ["", None])
+def test_an_unusable_row_is_left_out_and_counted(
+    row: str, sizes: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "v.txt", [*ROWS[:6], row, *ROWS[6:]], sizes)
+    vectors = load_vectors(path, [*WORDS, "坏", "坏 1", "坏 0.1"])
+    assert vectors.index_to_key == WORDS and np.isfinite(vectors.vectors).all()
+    line = 7 if sizes is None else 8
+    expected = f"word vectors: 1 of 13 rows of v.txt were left out: line {line} ({row.strip()[:20]!r}): {UNUSABLE[row]}"
+    assert caplog.messages == [expected]
+
+
+@pytest.mark.parametrize("row", ["别 nan 1 2 3", "别 1 1e400 2 3", "别 1 2", "别 inf 1 2 3"])
+def test_rows_of_other_words_are_counted_too(row: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    check(write(tmp_path / "v.txt", [*ROWS, row]))
+    assert "1 of 13 rows of v.txt were left out: line 14" in caplog.text
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+@pytest.mark.parametrize("bad", [("坏", [1, np.nan, 0, 0]), ("坏", [0, 0, 0, -np.inf]), ("", [1, 2, 3, 4])])
+def test_an_unusable_binary_row(
+    bad: tuple[str, list[float]], end: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "v.bin"
+    rows = list(NUMBERS.items())
+    path.write_bytes(binary([*rows[:5], bad, ("大", [3e38, -3e38, 0, 0]), *rows[5:]], end))
+    assert load_vectors(path, [*WORDS, "坏", "大", ""]).index_to_key == [*WORDS[:5], "大", *WORDS[5:]]
+    problem = "not finite" if bad[0] else "no word"
+    assert caplog.messages == [f"word vectors: 1 of 14 rows of v.bin were left out: row 6 ({bad[0]!r}): {problem}"]
+
+
+def test_too_many_unusable_rows_are_an_error_with_three_examples(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.txt", [*ROWS, "坏 nan 1 2 3", *ROWS, "坏 1 2", " 1 2 3 4", "怪 1 2 3 inf"])
+    with pytest.raises(UserError) as error:
+        load_vectors(path, WORDS)
+    assert str(error.value) == (
+        f"{path}: 4 of 28 rows are not a word and 4 finite numbers: line 14 ('坏 nan 1 2 3'): 'nan' is not a finite "
+        "number; line 27 ('坏 1 2'): 2 numbers, 4 expected; line 28 ('1 2 3 4'): no word"
+        " -> copy or download it again, or correct these rows; up to 3 would be left out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("total", "allowed"), [(1, 0), (5, 0), (7, 1), (20, 2), (150, 3), (3_999, 3), (4_000, 4), (1_000_000, 1_000)]
+)
+def test_one_row_in_a_thousand_may_be_unusable(total: int, allowed: int) -> None:
+    assert VectorTable(WIDTH, total=total).max_unusable == allowed
+
+
+@pytest.mark.parametrize("announced", [0, 3, 11])
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_more_rows_than_announced_are_read(
+    announced: int, is_binary: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = write(tmp_path / "v", ROWS, f"{announced} {WIDTH}")
+    if is_binary:
+        path.write_bytes(binary(list(NUMBERS.items())).replace(b"12 4", f"{announced} 4".encode(), 1))
+    check(path)
+    assert caplog.messages == [
+        f"word vectors: the first line of v says {announced} rows, but it has 12; all of them were read"
+    ]
+
+
+def test_bytes_after_the_last_binary_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "v.bin"
+    path.write_bytes(binary(list(NUMBERS.items()), b"\n") + b"junk")
+    check(path)
+    assert "after the last row ('junk'): 4 bytes" in caplog.text
+
+
+@pytest.mark.parametrize("chunk", [7, 1000])
+def test_rows_across_chunks(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_vectors, "CHUNK", chunk)
+    filler = [f"別{number} {' '.join(['0.25'] * WIDTH)}" for number in range(SAMPLE // 20)]
+    check(write(tmp_path / "v.txt", [*filler, *ROWS]))
+    (tmp_path / "v.bin").write_bytes(
+        binary([*((f"別{n}", [0.1] * WIDTH) for n in range(SAMPLE // 20)), *NUMBERS.items()])
+    )
+    check(tmp_path / "v.bin")
+
+
+REFUSED = {
+    b"": "the file is empty",
+    b" \n\n": "the file is empty",
+    b"PK\3\4...": "this is a zip archive, not a file of word vectors -> unpack it",
+    b"\xba\x16\x4f\x2f\0\0": "this is a model of fastText, not a file of word vectors -> use the .vec file",
+    b"\x93NUMPY\1\0": "this is an array without words",
+    b"v.txt".ljust(257, b"\0") + b"ustar": "this is a tar archive",
+    "12 300\n词 1 2 3 4\n".encode(): "the first line says 300 numbers per word, but the next line has 4",
+    "今天的新闻\n明天的新闻\n".encode(): "no line is a word and numbers; the first line is '今天的新闻'",
+    '[{"text": "今天"},\n{"text": "明天"}]\n'.encode(): "no line is a word and numbers",
+    "3 2\n的 1 2\n了 3 4\n".encode(): "the file is cut short: 2 rows of 3",
+    b"3 2\n": "the file is cut short: 0 rows of 3",
+}
+
+
+@pytest.mark.parametrize("content", REFUSED)
+def test_refused_files(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "v"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="^" + str(path)) as error:
+        load_vectors(path, ["的"])
+    assert REFUSED[content] in str(error.value)
+
+
+def test_decode_leaves_out_half_a_character() -> None:
+    assert decode("北京".encode()[:-1]) == "北" and decode("北京".encode("gb18030")) == "北京"
+    assert decode(b"\xff\xff ") == "\ufffd\ufffd "
