@@ -33,7 +33,12 @@ BINARY_SUFFIXES = (".parquet", ".xlsx")
 MAGIC_PARQUET, MAGIC_EXCEL = b"PAR1", b"PK\x03\x04"
 
 Recogniser = Callable[[Lines, str, Columns], TextFormat | JsonDocument | None]
-TEXT_FORMATS: list[Recogniser] = [json_records.recognise, tables.recognise, plain_text.recognise]  # the first one wins
+TEXT_FORMATS: list[Recogniser] = [  # the first one that recognises a file wins
+    json_records.recognise,
+    plain_text.recognise_marked,
+    tables.recognise,
+    plain_text.recognise,
+]
 
 
 @contextlib.contextmanager

@@ -210,7 +210,19 @@ def _decompressed(file: BinaryIO, kind: str) -> BinaryIO:
         return cast(BinaryIO, bz2.BZ2File(file))
     import pyarrow
 
-    return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), kind))
+    return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.PythonFile(_Unclosed(file), mode="r"), kind))
+
+
+class _Unclosed:
+    """A file that pyarrow reads but does not close: it is read again from its beginning."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+
+    def close(self) -> None:
+        """Leave the file open."""
 
 
 def _utf16(head: bytes) -> str:

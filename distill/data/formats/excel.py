@@ -28,7 +28,7 @@ def open_sheet(path: Path, columns: Columns, spec: OutputSpec | None) -> MemoryR
         table.use_header(rows[0])
     continuation = table.continuation(spec) if spec else None
     cells = [(number, RawRow(table.serialised(row), row)) for number, row in numbered[layout.has_header :]]
-    return MemoryRows(cells, layout.selection, f"first sheet of an Excel file; {layout.note}", "row", continuation)
+    return MemoryRows(cells, layout.selection, f"first sheet of an Excel file, {layout.note}", "row", continuation)
 
 
 def _sheet(path: Path) -> list[list[str]]:

@@ -67,7 +67,7 @@ class JsonLines:
 
     def __init__(self, records: Sequence[dict[str, Any]], columns: Columns, lines: Lines) -> None:
         self.selection = _selection(records, columns, lines.name)
-        self.note = f"one JSON object per line; {self.selection.note}"
+        self.note = f"one JSON object per line, {self.selection.note}"
         self._has_bom = lines.has_bom
         self._new_keys: set[str] = set()
 
@@ -113,7 +113,7 @@ class JsonDocument:
                 rows.append((number, RawRow(raw[:-1], _flat(_checked(item, new_keys)))))
             except RowError as error:
                 rows.append((number, BadRow(number, str(error), raw.encode(errors="backslashreplace").decode())))
-        note = ", ".join([*self._lines.notes, f"a JSON document of {len(items):,} items; {selection.note}"])
+        note = ", ".join([*self._lines.notes, f"a JSON document of {len(items):,} items, {selection.note}"])
         document = MemoryRows(rows, selection, note, "item", continuation)
         document.fingerprint = self._lines.fingerprint
         return document

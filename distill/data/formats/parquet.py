@@ -90,8 +90,8 @@ class ParquetRows:
         schema = file.schema_arrow
         self._selection = text_columns(schema, columns, spec, path)
         self._class_names = _class_names(schema, self._selection.label)
-        named = ", named by the file's metadata" if self._class_names else ""
-        self.note = f"Parquet; {self._selection.note}{named}"
+        named = " (names from the metadata)" if self._class_names else ""
+        self.note = f"Parquet, {self._selection.note}{named}"
 
     def rows(self) -> Iterator[Row | BadRow]:
         """See RowFile; only the columns that are needed are read."""

@@ -21,18 +21,26 @@ NEARLY_ALL = 0.9  # share of the lines that have the form of a format
 Cells = tuple[str, Any, str]  # text, label, name of the label
 
 
-def recognise(lines: Lines, suffix: str, columns: Columns) -> PlainText:
-    """The format of the lines."""
+def recognise_marked(lines: Lines, suffix: str, columns: Columns) -> PlainText | None:
+    """The lines of fastText or Toutiao; None if they are neither."""
     sample = decoded(lines.peek(), lines.encoding)
     if _is_nearly_all(FASTTEXT_LABEL, sample):
         return PlainText(_fasttext_cells, "fastText's __label__", columns, lines)
     if _is_nearly_all(TOUTIAO_DELIMITER, sample):
         return PlainText(_toutiao_cells, "Toutiao's _!_", columns, lines)
+    return None
+
+
+def recognise(lines: Lines, suffix: str, columns: Columns) -> PlainText:
+    """How labels are separated from texts."""
+    sample = decoded(lines.peek(), lines.encoding)
     if not columns.is_labelled and not _is_nearly_all("\t", sample):
         return PlainText(_line_cells, "one text per line", columns, lines)
     if _is_label_first(sample, columns):
-        return PlainText(_label_and_text, "label, then text, separated by a tab", columns, lines)
-    return PlainText(_text_and_label, "text, then label, separated by a tab", columns, lines)
+        note = "label, then text, separated by a tab (--text_column 1 --label_column 2 if it is the other way round)"
+        return PlainText(_label_and_text, note, columns, lines)
+    note = "text, then label, separated by a tab (--text_column 2 --label_column 1 if it is the other way round)"
+    return PlainText(_text_and_label, note, columns, lines)
 
 
 def _is_nearly_all(mark: str, sample: Sequence[str]) -> bool:
@@ -91,7 +99,7 @@ class PlainText:
     """
 
     def __init__(self, split: Callable[[str], Cells], note: str, columns: Columns, lines: Lines) -> None:
-        self.note = note
+        self.note = f"{note}; --text_column does not apply" if columns.text else note
         label, name = (1, 2) if columns.is_labelled else (None, None)
         self.selection = Selection((0,), label, name, tuple.__getitem__, note)
         self._split, self._has_bom = split, lines.has_bom

@@ -16,7 +16,19 @@ from distill.runtime.packing import without_zero_width
 TEXT_COLUMNS = (
     *("text", "text_a", "sentence", "title", "content", "review", "headline"),
     *("文本", "句子", "标题", "内容", "评论"),
-    *("sentence1", "comment", "comments", "query", "question", "body", "message", "news", "document", "utterance"),
+    *(
+        "sentence1",
+        "comment",
+        "comments",
+        "query",
+        "question",
+        "body",
+        "message",
+        "news",
+        "document",
+        "utterance",
+        "data",
+    ),
     *(
         "review_text",
         "review_body",
@@ -142,7 +154,7 @@ def select(names: Sequence[Any], columns: Columns, where: object, get: Callable[
     if columns.is_labelled:
         label, name, label_note = _label_columns(columns, keys, names, where)
         notes.append(label_note)
-    return Selection(texts, label, name, get, "; ".join(notes))
+    return Selection(texts, label, name, get, ", ".join(notes))
 
 
 def positions(selection: Selection, names: Sequence[str]) -> Selection:
@@ -184,15 +196,15 @@ def _text_columns(
     if columns.text:
         wanted = [columns.text] if normalised(columns.text) in keys else columns.text.split(",")
         found = tuple(_column(name, keys, names, "text", where) for name in wanted)
-        return found, f"text: {' + '.join(map(str, found))}"
+        return found, f"text in column {' and '.join(map(str, found))}"
     present = [name for name in TEXT_COLUMNS if name in keys]
     if not present:
         raise _no_column("text", TEXT_COLUMNS, names, where)
     first = _column(present[0], keys, names, "text", where)
     others = [str(keys[name][0]) for name in present[1:]]
-    note = f"text: {first}"
+    note = f"text in column {first}"
     if others:
-        note += f" (not {', '.join(others)}; --text_column {','.join([str(first), *others])} joins them)"
+        note += f" (and not in {', '.join(others)}: --text_column {','.join([str(first), *others])} joins them)"
     return (first,), note
 
 
@@ -202,16 +214,18 @@ def _label_columns(
     """The column of labels, the column of their names, and a note."""
     if columns.label:
         label = _column(columns.label, keys, names, "label", where)
-        return label, None, f"label: {label}"
+        return label, None, f"label in column {label}"
     name = next((_column(name, keys, names, "label", where) for name in LABEL_NAME_COLUMNS if name in keys), None)
     present: Sequence[str] = [name for name in LABEL_COLUMNS if name in keys]
     if not present:
         if name is None:
             raise _no_column("label", LABEL_COLUMNS, names, where)
-        return None, name, f"label: {name}"
+        return None, name, f"label in column {name}"
     label, others = _column(present[0], keys, names, "label", where), [str(keys[other][0]) for other in present[1:]]
-    note = f"label: {label}" + (f", named by {name}" if name is not None else "")
-    return label, name, note + (f" (not {', '.join(others)}; --label_column chooses)" if others else "")
+    note = f"label in column {label}" + (f", its name in {name}" if name is not None else "")
+    if others:
+        note += f" (and not in {', '.join(others)}: --label_column {others[0]} chooses another)"
+    return label, name, note
 
 
 def _column(name: str, keys: Mapping[str, list[Any]], names: Sequence[Any], what: str, where: object) -> Any:

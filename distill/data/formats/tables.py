@@ -9,6 +9,7 @@ an ordinary character, so one quote never swallows the rows that follow.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 import sys
@@ -50,7 +51,7 @@ class Layout:
     @property
     def note(self) -> str:
         """The layout in words."""
-        return f"{'' if self.has_header else 'no header; '}{self.selection.note}"
+        return f"{'' if self.has_header else 'no header, '}{self.selection.note}"
 
 
 EMPTY = Layout((), False, Selection((), None, None, list.__getitem__, ""), {})
@@ -69,7 +70,7 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
     if not delimiter:
         return None
     layout = find_layout([_line_cells(line, delimiter) for line in sample], columns, f"{lines.name}:1")
-    note = layout.note if delimiter == usual else f"separated by {DELIMITERS[delimiter]}; {layout.note}"
+    note = layout.note if delimiter == usual else f"separated by {DELIMITERS[delimiter]}, {layout.note}"
     table = Table(layout, delimiter, note, has_bom=lines.has_bom)
     if layout.has_header:
         table.read_header(lines)
@@ -79,7 +80,8 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
 def _delimiter(sample: Sequence[str], usual: str, columns: Columns) -> str:
     """The delimiter: the one whose first row has the usual names, else one that gives rows of equal width.
 
-    Files that are not called tables are tables only if they have such names, or three columns, or labels but no tabs.
+    Files that are not called tables are tables only if they have such names, if columns are chosen by number, or if
+    they have labels and three columns or no tabs.
     """
     candidates = list(dict.fromkeys((*([usual] if usual else []), *DELIMITERS)))
     needed = 1 + columns.is_labelled
@@ -90,10 +92,11 @@ def _delimiter(sample: Sequence[str], usual: str, columns: Columns) -> str:
     regular = [mark for mark in candidates if _width(sample, mark) > 1]
     if usual:
         return regular[0] if regular else usual
-    if "\t" in regular:
+    if columns.are_numbers and regular:
+        return regular[0]
+    if any("\t" in line for line in sample):
         return "\t" if columns.is_labelled and _width(sample, "\t") > 2 else ""
-    is_labelled = columns.is_labelled and not any("\t" in line for line in sample)
-    return next((mark for mark in regular if is_labelled and _common_values(sample, mark)), "")
+    return next((mark for mark in regular if columns.is_labelled and _common_values(sample, mark)), "")
 
 
 def _has_header_of_two(first: str, delimiter: str, columns: Columns) -> bool:
@@ -167,7 +170,8 @@ def _layout_without_header(rows: Sequence[Sequence[str]], columns: Columns, wher
     if not labels or rows[0][labels[0]] not in {row[labels[0]] for row in rows[1:] if len(row) == width}:
         return None  # what occurs in the first row alone is the name of a column
     selection = select(names, Columns(names[text], names[labels[0]]), where, list.__getitem__)
-    return Layout(names, False, positions(selection, names), common)
+    note = f"{selection.note} (--text_column NUMBER --label_column NUMBER choose others)"
+    return Layout(names, False, dataclasses.replace(positions(selection, names), note=note), common)
 
 
 class Table:
