@@ -109,23 +109,16 @@ def _encode(vocabulary: Collection[str], encoding: str) -> dict[bytes, str]:
 
 
 def _tell(table: VectorTable, path: Path, encoding: str) -> None:
-    """Log in one line each what was decided about a file that is not as it should be."""
+    """Log what was decided about the file, each decision in one line."""
     if encoding != ENCODINGS[0]:
-        log.info("word vectors: %s is in %s, not UTF-8; it was decoded", path.name, encoding.upper())
+        log.info("%s: read as %s, because it is not UTF-8", path, encoding.upper())
     if table.announced is not None and table.total > table.announced:
-        log.info(
-            "word vectors: the first line of %s says %d rows, but it has %d; all of them were read",
-            path.name,
-            table.announced,
-            table.total,
-        )
+        log.info("%s: the first line says %d rows, there are %d; all were read", path, table.announced, table.total)
     if table.repeated:
-        log.info("word vectors: %d rows of %s repeat a word; the first row counts", table.repeated, path.name)
+        log.info("%s: %d rows repeat a word of the texts; its first row is used", path, table.repeated)
     if table.unusable:
-        log.warning(
-            "word vectors: %d of %d rows of %s were left out: %s",
-            *(table.unusable, table.total, path.name, "; ".join(table.examples)),
-        )
+        examples = "; ".join(table.examples)
+        remind(f"{path}: {table.unusable} of {table.total:,} rows cannot be used and were left out: {examples}")
 
 
 class VectorReader:
@@ -172,7 +165,7 @@ def check_coverage(vectors: KeyedVectors, words: Sequence[str], tokens: Mapping[
     """
     found = {word for word in words if word in vectors}
     if words and not found:
-        raise UserError(f"none of the {len(words)} words of the training texts has a vector", path, OTHER_VECTORS)
+        raise UserError(f"none of the {len(words)} words of the texts has a vector", path, OTHER_VECTORS)
     if found and not vectors.vectors.any():
         raise UserError(f"every number is zero in the vectors of all {len(found)} words", path, OTHER_VECTORS)
     composed = {word for word in {*words, *tokens} - found if any(char in vectors for char in word)}
@@ -186,8 +179,8 @@ def check_coverage(vectors: KeyedVectors, words: Sequence[str], tokens: Mapping[
     )
     if own + from_characters < MIN_TOKENS:
         remind(
-            f"word vectors: {path.name} covers only {own + from_characters:.1f} % of the tokens of the training texts; "
-            "vectors of another language, script or segmentation do not help: try --vectors bundled, or --vectors none"
+            f"{path}: only {own + from_characters:.1f} % of the tokens of the train texts have a vector; if the "
+            "vectors are of another language or script, use others (--vectors FILE or bundled) or none (--vectors none)"
         )
 
 

@@ -45,7 +45,7 @@ def test_a_file_with_unusable_rows(
     lines[3] = lines[3].split()[0] + " nan" * 8
     (tmp_path / "v.txt").write_text("\n".join(lines), "utf-8")
     text = output_of(capsys, [*flags, str(tmp_path / "v.txt")])
-    assert f"word vectors: 1 of {len(lines) - 1} rows of v.txt were left out: line 4" in text
+    assert f"v.txt: 1 of {len(lines) - 1} rows cannot be used and were left out: line 4" in text
     assert "tokens: " in text and weights(tmp_path).shape[1] == 8
 
 
@@ -63,7 +63,7 @@ def test_few_tokens_with_a_vector_are_a_reminder(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_vectors(tmp_path / "few.txt", ["球队", "没有"], 8)
-    assert "\nwarning: word vectors: few.txt covers only " in output_of(capsys, [*flags, str(path)])
+    assert f"\nwarning: {path}: only " in output_of(capsys, [*flags, str(path)])
 
 
 def test_gensims_own_file(

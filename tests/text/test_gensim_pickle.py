@@ -62,7 +62,7 @@ def test_unusable_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     vectors.vectors[2, 3] = 1e300  # infinite as float32
     vectors.save(str(tmp_path / "v.kv"))
     assert load_vectors(tmp_path / "v.kv", ["北京0", "\u30000"]).index_to_key == ["北京0"]
-    assert "1 of 12 rows of v.kv were left out: row 3" in caplog.text
+    assert "v.kv: 1 of 12 rows cannot be used and were left out: row 3" in caplog.text
 
 
 def test_whole_models(tmp_path: Path) -> None:

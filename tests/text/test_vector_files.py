@@ -114,13 +114,13 @@ def test_a_repeated_word_has_its_first_usable_vector(tmp_path: Path, caplog: pyt
     caplog.set_level(logging.INFO)
     path = write(tmp_path / "v.txt", ["词0 nan 1 2 3", *ROWS, "词0 9 9 9 9", "词1 9 9 9 9", "别的 1 2 3 4"])
     check(path)
-    assert "word vectors: 2 rows of v.txt repeat a word; the first row counts" in caplog.messages
+    assert f"{path}: 2 rows repeat a word of the texts; its first row is used" in caplog.messages
 
 
 def test_the_encoding_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    check(write(tmp_path / "v.txt", ROWS, encoding="gb18030"))
-    assert caplog.messages == ["word vectors: v.txt is in GB18030, not UTF-8; it was decoded"]
+    check(path := write(tmp_path / "v.txt", ROWS, encoding="gb18030"))
+    assert caplog.messages == [f"{path}: read as GB18030, because it is not UTF-8"]
 
 
 UNUSABLE = {  # row: the problem that is named; the word is 坏
@@ -155,14 +155,16 @@ def test_an_unusable_row_is_left_out_and_counted(
     vectors = load_vectors(path, [*WORDS, "坏", "坏 1", "坏 0.1"])
     assert vectors.index_to_key == WORDS and np.isfinite(vectors.vectors).all()
     line = 7 if sizes is None else 8
-    expected = f"word vectors: 1 of 13 rows of v.txt were left out: line {line} ({row.strip()[:20]!r}): {UNUSABLE[row]}"
+    expected = (
+        f"{path}: 1 of 13 rows cannot be used and were left out: line {line} ({row.strip()[:20]!r}): {UNUSABLE[row]}"
+    )
     assert caplog.messages == [expected]
 
 
 @pytest.mark.parametrize("row", ["别 nan 1 2 3", "别 1 1e400 2 3", "别 1 2", "别 inf 1 2 3"])
 def test_rows_of_other_words_are_counted_too(row: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     check(write(tmp_path / "v.txt", [*ROWS, row]))
-    assert "1 of 13 rows of v.txt were left out: line 14" in caplog.text
+    assert "v.txt: 1 of 13 rows cannot be used and were left out: line 14" in caplog.text
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
@@ -175,7 +177,7 @@ def test_an_unusable_binary_row(
     path.write_bytes(binary([*rows[:5], bad, ("大", [3e38, -3e38, 0, 0]), *rows[5:]], end))
     assert load_vectors(path, [*WORDS, "坏", "大", ""]).index_to_key == [*WORDS[:5], "大", *WORDS[5:]]
     problem = "not finite" if bad[0] else "no word"
-    assert caplog.messages == [f"word vectors: 1 of 14 rows of v.bin were left out: row 6 ({bad[0]!r}): {problem}"]
+    assert caplog.messages == [f"{path}: 1 of 14 rows cannot be used and were left out: row 6 ({bad[0]!r}): {problem}"]
 
 
 def test_too_many_unusable_rows_are_an_error_with_three_examples(tmp_path: Path) -> None:
@@ -206,9 +208,7 @@ def test_more_rows_than_announced_are_read(
     if is_binary:
         path.write_bytes(binary(list(NUMBERS.items())).replace(b"12 4", f"{announced} 4".encode(), 1))
     check(path)
-    assert caplog.messages == [
-        f"word vectors: the first line of v says {announced} rows, but it has 12; all of them were read"
-    ]
+    assert caplog.messages == [f"{path}: the first line says {announced} rows, there are 12; all were read"]
 
 
 def test_bytes_after_the_last_binary_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -141,14 +141,14 @@ def test_coverage(words: tuple[str, ...], caplog: pytest.LogCaptureFixture, monk
     found = len({*words} & {*vocabulary})
     assert f"words: 6 in the vocabulary, {found} of them with a vector ({100 * found / 6:.1f} %)" in caplog.text
     assert f"tokens: {own} % with a vector, {from_characters} % from their characters" in caplog.text
-    few = f"word vectors: v.txt covers only {own + from_characters} % of the tokens of the training texts; "
+    few = f"v.txt: only {own + from_characters} % of the tokens of the train texts have a vector; "
     assert (few in caplog.text) == (own + from_characters < 30) == bool(caplog.records[1:])
 
 
 def test_no_coverage_is_an_error() -> None:
     vectors = KeyedVectors(2)
     vectors.add_vectors(["没有"], np.ones((1, 2), np.float32))
-    with pytest.raises(UserError, match=r"none of the 4 words of the training texts has a vector.*--vectors none"):
+    with pytest.raises(UserError, match=r"none of the 4 words of the texts has a vector.*--vectors none"):
         check_coverage(vectors, tuple(TOKENS), TOKENS, Path("v.txt"))
     vectors = KeyedVectors(2)
     vectors.add_vectors(["北京", "京"], np.zeros((2, 2), np.float32))
