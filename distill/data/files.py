@@ -40,7 +40,7 @@ def find_files(folder: Path, skip: Collection[str] = ()) -> tuple[dict[str, list
             return files, [path.name for path in entries if path not in used]
     if "train" not in skip and _has_class_folders(folder):
         return {"train": [folder]}, []
-    return {}, []
+    return {}, [path.name for path in _data_entries(folder)]
 
 
 def _data_entries(folder: Path) -> list[Path]:

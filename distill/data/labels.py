@@ -96,14 +96,15 @@ def _from_codes(names: tuple[str, ...], codes: dict[str, str]) -> Labels:
 def _from_rows(rows: Sequence[Row]) -> Labels:
     """Classes from the labels of rows: numbers in numerical order, names in alphabetical order.
 
-    Several labels in one cell are no class.
+    Several labels in one cell are no class. A number that has several names stands for none of them.
     """
-    names_of = {row.label or row.label_name: row.label_name or row.label for row in rows}
-    combined = _combined(names_of.values())
-    names_of = {label: name for label, name in names_of.items() if name not in combined}
-    names = set(names_of.values())
+    names = {row.label_name or row.label for row in rows}
+    names -= _combined(names)
     numeric = all(NUMBER.fullmatch(name) for name in names)
-    return _from_codes(tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name))), names_of)
+    ordered = tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
+    pairs = {(row.label, row.label_name) for row in rows if row.label_name in names}
+    uses = Counter(label for label, _ in pairs)
+    return _from_codes(ordered, {label: name for label, name in pairs if uses[label] == 1})
 
 
 def _combined(names: Collection[str]) -> set[str]:

@@ -236,7 +236,12 @@ def _utf16(head: bytes) -> str:
             text = codecs.getincrementaldecoder(encoding)().decode(head)  # half a character at the end is no error
         except UnicodeDecodeError:
             continue
-        if "\0" not in text and sum(char.isprintable() or char.isspace() for char in text) >= 0.95 * len(text):
+        has_lines = "\n" in text or "\r" in text
+        if (
+            has_lines
+            and "\0" not in text
+            and sum(char.isprintable() or char.isspace() for char in text) >= 0.95 * len(text)
+        ):
             return encoding
     return ""
 
