@@ -31,15 +31,16 @@ def remind(message: str, *, of_model: bool = True) -> None:
 def progress_bar(name: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:
     """A tqdm bar, to be used in a ``with`` and advanced by ``update``, or iterated over when it has ``items``.
 
-    It is shown after one second, if messages are shown (level INFO). If standard error is not a terminal, a
-    :class:`ProgressLines` takes the bar's place.
+    It is shown after one second, if messages are shown (level INFO); a bar within another disappears at its end. If
+    standard error is not a terminal, a :class:`ProgressLines` takes the bar's place.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         return ProgressLines(name, total, unit, items)
     from tqdm import tqdm
 
     disable = not log.isEnabledFor(logging.INFO)
-    return tqdm(items, name, total, unit=f" {unit}", delay=1.0, disable=disable, dynamic_ncols=True, smoothing=0.1)
+    look = {"unit": f" {unit}", "delay": 1.0, "dynamic_ncols": True, "smoothing": 0.1}
+    return tqdm(items, name, total, leave=None, disable=disable, **look)
 
 
 def with_progress_bar(items: Iterable[Item], name: str, total: int, unit: str = "texts") -> Iterable[Item]:

@@ -128,7 +128,7 @@ class _TeacherTrainer:
         with teacher.used_rows(model, *encoded) as inputs:
             train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
             evaluations = self._fit(model, settings, train, dev, splits[0])
-            predicted = predict_logits(model, dev.inputs).argmax(1)
+            predicted = predict_logits(model, dev.inputs, f"{self.folder.name}, dev").argmax(1)
         correct = (predicted == dev.labels).numpy()
         return _Trained(model, tokenizer, evaluations, len(splits[0]), predicted.numpy(), correct)
 

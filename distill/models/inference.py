@@ -22,7 +22,7 @@ def best_device() -> torch.device:
 def predict_logits(
     model: nn.Module, inputs: PackedIds, progress_label: str = "", batch_size: int = PREDICTION_BATCH
 ) -> Tensor:
-    """Logits in input order, shape (texts, classes), float32, on the CPU; ``what`` labels a progress bar."""
+    """Logits in input order, shape (texts, classes), float32, on the CPU; as :func:`predict`."""
     return predict(model, model, inputs, progress_label, batch_size).float()
 
 

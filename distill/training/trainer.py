@@ -232,7 +232,7 @@ class _Training:
     def evaluate(self, step: int) -> None:
         """Evaluate on dev, record it, and keep a copy of the weights if they are the best so far (or the last)."""
         evaluated = self.model if self.ema is None else self.ema.module
-        accuracy, loss = _accuracy_and_loss(evaluated, self.job.dev)
+        accuracy, loss = _accuracy_and_loss(evaluated, self.job.dev, f"{self.job.name}, dev")
         if not math.isfinite(loss):
             raise self.divergence("a logit of dev", step)
         self.model.train()
@@ -291,13 +291,13 @@ def _own_share(rows: Tensor) -> tuple[Tensor, int]:
     return (share, len(share)) if len(share) else (rows[:1], 0)
 
 
-def _accuracy_and_loss(model: nn.Module, dev: Split) -> list[float]:
+def _accuracy_and_loss(model: nn.Module, dev: Split, progress_label: str) -> list[float]:
     """Accuracy and mean cross-entropy on dev; NaN for the latter if a logit is not finite.
 
     Each process predicts its share, and all return the same bits.
     """
     rows, counted = _own_share(torch.arange(len(dev.inputs)))
-    own_logits = predict(model, model, dev.inputs, rows=rows).float()
+    own_logits = predict(model, model, dev.inputs, progress_label, rows=rows).float()
     logits = own_logits.new_zeros(len(dev.inputs), own_logits.shape[1])
     logits[rows[:counted]] = own_logits[:counted]
     distributed.all_reduce_sum(logits)
