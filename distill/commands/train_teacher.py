@@ -23,7 +23,8 @@ from distill.errors import UserError
 from distill.evaluation.metrics import is_below
 from distill.models import teacher
 from distill.models.inference import predict_logits
-from distill.progress import log, model_reminders
+from distill.progress import log, model_reminders, remind
+from distill.text.batching import PackedIds
 from distill.training import defaults, distributed, masked_language
 from distill.training.losses import Distillation, Objective, labels_only
 from distill.training.regularisation import Regularisation
@@ -32,6 +33,7 @@ from distill.training.trainer import Evaluation, Schedule, Split, TrainingJob, f
 EVALUATIONS_PER_EPOCH = 2
 RECORDED_SEPARATELY = ("model", "pretrain", "taught_by")  # the record holds fingerprints instead of these settings
 LABELS_AND_LOGITS = {"labels": 1.0, "soft": 1.0}  # weights of the terms when other teachers teach this one
+MAX_UNKNOWN = 0.1  # share of unknown word pieces above which a warning says so
 EPOCH_FACTOR = 2  # factor for the epochs of a teacher that a linear model beats
 
 
@@ -68,6 +70,16 @@ def _train_one(run: Run, index: int) -> list[Path]:
             card=teacher_card(run, trained.texts),
         )
     return [*run.pretrained.written, trainer.folder]
+
+
+def _remind_of_unknown_pieces(tokenizer: teacher.WordpieceTokenizer, train: PackedIds) -> None:
+    """Warn if the vocabulary does not cover the train texts; the warning is repeated when the command ends."""
+    unknown = tokenizer.tokenizer.unk_token_id
+    if unknown is not None and (share := (train.flat == unknown).double().mean().item()) > MAX_UNKNOWN:
+        remind(
+            f"{100 * share:.0f} % of the train texts' word pieces are not in the teacher's vocabulary. Use a model for "
+            "Chinese (--teacher_model), and the whole vocab.txt that was published with it."
+        )
 
 
 def _is_worse_than_linear(run: Run, trained: _Trained) -> bool:
@@ -124,7 +136,8 @@ class _TeacherTrainer:
             texts = [example.text for example in (*run.data.train, *run.unlabelled)]
             masked_language.pretrain(model, tokenizer, texts, settings, self.seed)
         splits = self._train_texts(), run.data.dev
-        encoded = (tokenizer.encode([example.text for example in split]) for split in splits)
+        encoded = [tokenizer.encode([example.text for example in split]) for split in splits]
+        _remind_of_unknown_pieces(tokenizer, encoded[0])
         with teacher.used_rows(model, *encoded) as inputs:
             train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
             evaluations = self._fit(model, settings, train, dev, splits[0])

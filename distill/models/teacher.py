@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from distill.errors import UserError
 from distill.models.pretrained import PROMPTS_FILE
 from distill.models.pretrained.checkpoint_files import check_complete, find_weights, read_config
 from distill.models.weights import LoadingReport, check_finite, layer_number, read_tensors, without_prefix
-from distill.progress import log
+from distill.progress import log, remind
 from distill.runtime.constants import MASKED
 from distill.storage.atomic import write_file, write_json
 from distill.storage.run_folder import TEACHER_CARD, TEACHER_HEAD, TRAIN_TEACHER
@@ -179,6 +180,7 @@ def _load_encoder(source: str) -> tuple[Any, Any]:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # Teacher has a pooling of its own
     _check_tokenizer(encoder, tokenizer, source)
+    _check_positions(encoder, tokenizer, source)
     check_finite(encoder.named_parameters(), source)
     return encoder, tokenizer
 
@@ -214,7 +216,7 @@ def _report_errors(source: object, valid: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # OSError, ValueError, KeyError, and errors of Rust libraries
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = shorten(str(error), 200, placeholder=" …") or type(error).__name__
         raise UserError(f"transformers cannot load it: {reason}", source, f"--teacher_model with {valid}") from error
 
 
@@ -226,20 +228,38 @@ def _check_prefix(prefix: str, model: Any, folder: Path) -> None:
     """
     last, model_type = prefix.rstrip(".").rpartition(".")[2], model.config.model_type
     if last in transformers.CONFIG_MAPPING and last not in (model_type, model.base_model_prefix):
-        what = f"the names of the tensors start with {prefix}, but the config is that of a {model_type}"
-        raise UserError(what, folder, f'"model_type": "{last}" in config.json, if the model is a {last}')
+        what = f"the tensors' names start with {prefix}, but the config has model_type {model_type}"
+        raise UserError(what, folder, f'use the config that belongs to these weights, or "model_type": "{last}"')
     if prefix not in ("", f"{model.base_model_prefix}."):
         log.info("%s: the prefix %s is stripped from the tensors' names", folder, prefix)
 
 
 def _check_tokenizer(encoder: Any, tokenizer: Any, source: str) -> None:
-    """Check that the tokenizer has a padding token, and that every word piece has a row in the embedding table."""
+    """Check that the tokenizer has a vocabulary, a padding token, and a row of the embedding table for every piece."""
     if tokenizer.pad_token_id is None:
         raise UserError("its tokenizer has no padding token", source, "--teacher_model with an encoder such as BERT")
-    pieces, rows = max(tokenizer.get_vocab().values()) + 1, encoder.get_input_embeddings().num_embeddings
+    ids = {piece: index for piece, index in tokenizer.get_vocab().items() if piece}  # "" is an empty line of vocab.txt
+    if ids.keys() <= set(tokenizer.all_special_tokens):
+        kind = f"{type(tokenizer).__name__}, model_type {encoder.config.model_type}"
+        what = f"there is no vocabulary for its tokenizer ({kind})"
+        hint = 'a vocab.txt belongs to "model_type": "bert" in config.json; other types have a tokenizer.json'
+        raise UserError(what, source, hint)
+    pieces, rows = max(ids.values()) + 1, encoder.get_input_embeddings().num_embeddings
     if pieces > rows:
         what = f"the tokenizer has {pieces} word pieces, but the embedding table has {rows} rows"
         raise UserError(what, source, "use the tokenizer (vocab.txt) that was published with these weights")
+
+
+def _check_positions(encoder: Any, tokenizer: Any, source: str) -> None:
+    """Warn if a RoBERTa, which finds padding by its id to count positions, has another id than the tokenizer."""
+    embeddings = getattr(encoder, "embeddings", None)
+    padding = getattr(embeddings, "padding_idx", None) if hasattr(embeddings, "position_embeddings") else None
+    if padding not in (None, tokenizer.pad_token_id):
+        remind(
+            f"{source}: padding is word piece {tokenizer.pad_token_id} of the tokenizer, but {padding} in the config "
+            f"(pad_token_id), so the positions are wrong. Models such as roberta-wwm-ext are of model_type bert, "
+            f"not {encoder.config.model_type}."
+        )
 
 
 def _prefix(folder: Path) -> str:

@@ -23,10 +23,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from distill.errors import UserError
-from distill.models.pretrained.checkpoint_files import SOURCE_KEY, WeightFiles, source_fingerprint
+from distill.models.pretrained.checkpoint_files import PICKLES, SOURCE_KEY, WeightFiles, source_fingerprint
 
 NOT_USED = {"pooler", "cls", "classifier", "lm_head"}  # the teacher has a pooling and a classifier of its own
 AGAIN = "download this file again"
+OWN_CONFIG = "use the config.json that was published with these weights"
 LFS_POINTER = b"version https://git-lfs"
 Shape = tuple[int, ...]
 
@@ -57,7 +58,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"truncated, or not a safetensors file: {error}", path, AGAIN) from error
+        other = f", or delete it, and {PICKLES[0]} is read" if path.with_name(PICKLES[0]).is_file() else ""
+        raise UserError(f"truncated, or not a safetensors file: {error}", path, f"{AGAIN}{other}") from error
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -174,23 +176,31 @@ class LoadingReport:
         Raises:
             UserError: names the tensors, and the likely cause.
         """
-        present, absent = self._layers_found(), {layer_number(name) for name in self.missing}
-        count = f"{len(self.missing)} of the encoder's {len(self.expected)} tensors"
-        what = f"{count} are not in the weights: {_listing(self.missing)}."
-        own_config = "use the config.json that was published with these weights"
-        if self.missing and not present:
-            others = _listing(self.unexpected) or "nothing else"
-            kind = f"The weights are probably not those of a model of type {config['model_type']}; they hold {others}"
-            raise UserError(f"{what} {kind}", source, own_config)
+        foreign, found = self._foreign(), self._layers_found()
+        if self.missing and (foreign or not found):
+            others = _listing(foreign or self.unexpected) or "nothing else"
+            cause = f"The weights are probably another model's than {config['model_type']}: they hold {others}"
+            raise UserError(f"{self._what_is_missing()} {cause}", source, OWN_CONFIG)
         if self.mismatched:
-            raise UserError(f"the weights do not fit the config: {self._shapes(config)}", source, own_config)
-        if self.missing and min(absent) > max(present):
-            layers = f"The config has {max(absent)} layers (num_hidden_layers), the weights have {max(present)}"
-            hint = f'set "num_hidden_layers": {max(present)} in the config, or use the weights that belong to it'
-            raise UserError(f"{what} {layers}", source, hint)
-        if self.missing:
-            hint = "download all files of the model again"
-            raise UserError(f"{what} The weights are probably incomplete", source, hint)
+            raise UserError(f"the weights do not fit the config: {self._shapes(config)}", source, OWN_CONFIG)
+        if not self.missing:
+            return
+        absent, last = [layer_number(name) for name in self.missing], max(found)
+        if min(absent) > last:
+            cause = f"The config has {max(absent)} layers (num_hidden_layers), the weights have {last}"
+            hint = f'set "num_hidden_layers": {last} in the config, or use the weights that belong to it'
+        else:
+            cause, hint = "The weights are probably incomplete", "download all files of the model again"
+        raise UserError(f"{self._what_is_missing()} {cause}", source, hint)
+
+    def _what_is_missing(self) -> str:
+        count = f"{len(self.missing)} of the encoder's {len(self.expected)} tensors"
+        return f"{count} are not in the weights: {_listing(self.missing)}."
+
+    def _foreign(self) -> list[str]:
+        """Names of tensors in the file's layers that no layer of the encoder has."""
+        forms = {_layer_form(name) for name in self.expected}
+        return [name for name in self.unexpected if layer_number(name) and _layer_form(name) not in forms]
 
     def _layers_found(self) -> set[int]:
         """Numbers of the layers of which at least one tensor is in the file."""

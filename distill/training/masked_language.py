@@ -6,6 +6,7 @@ Devlin et al. 2019, arXiv 1810.04805, section 3.1.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -47,12 +48,6 @@ def pretrain(
         head = {"params": model.head_parameters(), "lr": settings.head_learning_rate}
         groups = [*teacher.parameter_groups(settings)[1:], head]
         for loss in _epochs(model, groups, inputs, settings, seed):
-            if not math.isfinite(loss):
-                raise UserError(
-                    "the loss is NaN or infinite; the learning rate is probably too high",
-                    NAME,
-                    "divide --teacher_lr by 10",
-                )
             log.info("%s: loss %.3f", NAME, loss)
         for parameter in teacher.parameters():
             distributed.broadcast_from_main(parameter.data)
@@ -62,16 +57,25 @@ def pretrain(
 def _epochs(
     model: _MaskedLanguageModel, groups: list[dict[str, Any]], inputs: PackedIds, settings: TeacherSettings, seed: int
 ) -> Iterator[float]:
-    """Train, and yield the mean loss of every epoch."""
+    """Train, and yield the mean loss of every epoch.
+
+    Raises:
+        UserError: the loss of a step is NaN or infinite.
+    """
     generator = torch.Generator().manual_seed(seed)
     steps_per_epoch = math.ceil(len(inputs) / settings.batch_size)
     total_steps = settings.pretrain * steps_per_epoch
-    optimizers = ScheduledOptimizers(groups, total_steps)
+    optimizers, steps = ScheduledOptimizers(groups, total_steps), itertools.count(1)
     with progress_bar(NAME, total_steps, "steps") as bar:
         for _ in range(settings.pretrain):
             total = torch.zeros((), device=best_device())
             for rows in shuffled_batches(inputs.lengths, settings.batch_size, generator):
-                loss = model(inputs.batch(rows), generator)
+                loss, step = model(inputs.batch(rows), generator), next(steps)
+                if not math.isfinite(loss.detach()):
+                    what = f"the loss is NaN or infinite at step {step} of {total_steps}"
+                    raise UserError(
+                        f"{what}; the learning rate is probably too high", NAME, "divide --teacher_lr by 10"
+                    )
                 optimizers.zero_grad()
                 loss.backward()
                 optimizers.step()

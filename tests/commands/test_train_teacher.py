@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,3 +124,15 @@ def test_a_teacher_that_diverges_stops(
     text = output_of(capsys, [*tiny_flags, "--mode", "train_teacher", "--run", str(tmp_path)], code=2)
     assert "error: teacher: the loss is NaN or infinite at step 1 of" in text and "--teacher_lr" in text
     assert not (tmp_path / "teacher").exists()
+
+
+def test_a_vocabulary_that_does_not_cover_the_texts_is_reported(
+    tiny_flags: list[str], tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_bert, tmp_path / "mine")
+    (tmp_path / "mine" / "tokenizer.json").unlink()
+    pieces = (tmp_path / "mine" / "vocab.txt").read_text("utf-8").splitlines()
+    (tmp_path / "mine" / "vocab.txt").write_text("\n".join(pieces[:30]), "utf-8")
+    flags = [*tiny_flags, "--mode", "train_teacher", "--teacher_epochs", "1", "--run", str(tmp_path / "run")]
+    text = output_of(capsys, [*flags, "--teacher_model", str(tmp_path / "mine")])
+    assert re.search(r"warning: \d\d % of the train texts' word pieces are not in the teacher's vocabulary", text)

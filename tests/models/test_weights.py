@@ -15,12 +15,13 @@ import torch
 from conftest import output_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AlbertConfig, BertConfig, BertForMaskedLM, BertModel, RobertaConfig
+from transformers import AlbertConfig, BertConfig, BertForMaskedLM, BertModel, DebertaV2Config, RobertaConfig
 
 from distill.config import TeacherSettings
 from distill.errors import UserError
 from distill.models.pretrained import resolve
 from distill.models.teacher import build, load_teacher_parts, save_teacher
+from distill.progress import reminders
 
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -172,6 +173,9 @@ class TestConversion:
         reason = resolve(str(folder)).reason
         assert reason.endswith("; pytorch_model.bin is not read, because there is a model.safetensors")
         assert (folder / WEIGHTS).read_bytes() == before
+        cut(folder)
+        with pytest.raises(UserError, match=r"download this file again, or delete it, and pytorch_model.bin is read"):
+            build(str(folder), TeacherSettings(), 2)
 
     def test_a_folder_that_cannot_be_written(
         self, folder: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -267,14 +271,22 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "the embeddings are missing": (lambda f: without(f, "word_emb"), "embeddings.word_embeddings.weight.* incomplete"),
     "albert's config": (
         lambda f: other_type(f, AlbertConfig(**SIZES, embedding_size=32)),
-        r"are not in the weights: encoder.embedding_hidden_mapping_in.weight, .* The weights are probably not those of "
-        r"a model of type albert; they hold encoder.layer.0.attention",
+        r"are not in the weights: encoder.embedding_hidden_mapping_in.weight, .* The weights "
+        r"are probably another model's than albert: they hold encoder.layer.0.attention",
     ),
     "roberta's config": (
         lambda f: (rename(f, lambda name: f"bert.{name}"), edit_config(f, model_type="roberta")),
-        "the names of the tensors start with bert., but the config is that of a roberta",
+        "the tensors' names start with bert., but the config has model_type roberta",
     ),
     "roberta's own config": (lambda f: other_type(f, RobertaConfig()), "the weights do not fit the config: .*word_emb"),
+    "roberta's tokenizer": (
+        lambda f: edit_config(f, model_type="roberta"),
+        r"there is no vocabulary for its tokenizer \(RobertaTokenizer, model_type roberta\) -> a vocab.txt belongs",
+    ),
+    "DeBERTa's config": (
+        lambda f: other_type(f, DebertaV2Config(vocab_size=68, max_position_embeddings=40, type_vocab_size=2, **SIZES)),
+        r"attention.self.query_proj.weight, .* another model's than deberta-v2: they hold encoder.layer.0.attention",
+    ),
     "an unknown type": (lambda f: edit_config(f, model_type="nezha"), "has no model type nezha"),
     "no type": (
         lambda f: edit_config(f, model_type=None, hidden_size=None),
@@ -373,6 +385,20 @@ def test_unused_layers_and_stripped_prefixes_are_reported(folder: Path, caplog: 
     assert build(str(folder), TeacherSettings(), 2)[0].encoder.config.num_hidden_layers == 1  # type: ignore[union-attr]
     assert "the prefix module.bert. is stripped from the tensors' names" in caplog.text
     assert "the weights have 1 layers more than the config; they are not used" in caplog.text
+
+
+def test_other_positions_than_the_tokenizer_expects_are_reported(tiny_bert: Path, folder: Path) -> None:
+    """The config of a Chinese RoBERTa, which is a BERT, names the type roberta by mistake."""
+    shutil.copytree(tiny_bert, folder, dirs_exist_ok=True)
+    edit_config(folder, model_type="roberta", pad_token_id=1)
+    reminders.clear()
+    build(str(folder), TeacherSettings(), 2)
+    assert [text for text in reminders if "so the positions are wrong" in text and "model_type bert" in text]
+
+
+def test_an_empty_line_in_the_vocabulary_is_no_word_piece(folder: Path) -> None:
+    (folder / "vocab.txt").write_text((folder / "vocab.txt").read_text("utf-8") + "\n\n\n", "utf-8")
+    assert build(str(folder), TeacherSettings(), 2)
 
 
 def test_a_shorter_vocabulary_is_no_error(folder: Path) -> None:

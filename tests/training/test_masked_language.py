@@ -6,9 +6,11 @@ import dataclasses
 import math
 from pathlib import Path
 
+import pytest
 import torch
 
 from distill.config import TeacherSettings
+from distill.errors import UserError
 from distill.models.teacher import build
 from distill.text.batching import Batch
 from distill.training.masked_language import MASKING_RATE, mask_tokens, pretrain
@@ -54,3 +56,12 @@ def test_the_seed_decides_what_is_masked(tiny_bert: Path) -> None:
         return pretrain(model, tokenizer, TEXTS, dataclasses.replace(SETTINGS, pretrain=2), seed)
 
     assert trained(1) == trained(1) != trained(2)
+
+
+def test_a_loss_that_is_not_finite_stops_training(tiny_bert: Path) -> None:
+    model, tokenizer = build(str(tiny_bert), SETTINGS, 3)
+    model.embedding_table().data.fill_(torch.nan)
+    with pytest.raises(
+        UserError, match=r"masked word pieces: the loss is NaN or infinite at step 1 of 120; .* --teacher_lr"
+    ):
+        pretrain(model, tokenizer, TEXTS, SETTINGS, 1)
