@@ -28,6 +28,7 @@ from distill.models.pretrained.checkpoint_files import check_complete, find_weig
 from distill.models.weights import LoadingReport, check_finite, layer_number, read_tensors, without_prefix
 from distill.progress import log, remind
 from distill.runtime.constants import MASKED
+from distill.runtime.packing import without_zero_width
 from distill.storage.atomic import write_file, write_json
 from distill.storage.run_folder import TEACHER_CARD, TEACHER_HEAD, TRAIN_TEACHER
 from distill.text.batching import Batch, ModelOutput, PackedIds, masked_mean
@@ -63,7 +64,7 @@ class WordpieceTokenizer:
     def encode(self, texts: Sequence[str]) -> PackedIds:
         """Ids of the word pieces, special ones included; a masked word becomes the unknown piece."""
         unknown = self.tokenizer.unk_token or ""
-        prefixed = [self.prefix + text.replace(MASKED, unknown) for text in texts]
+        prefixed = [self.prefix + without_zero_width(text).replace(MASKED, unknown) for text in texts]
         encoded = self.tokenizer(prefixed, truncation=True, max_length=self.max_length)["input_ids"] if prefixed else []
         return PackedIds(encoded, self.tokenizer.pad_token_id)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.runtime.packing import without_zero_width
 from distill.storage.run_folder import VOCABULARY
 from distill.text.batching import PackedIds
 from distill.text.ngrams import ngram_ids
@@ -62,7 +63,7 @@ class WordTokenizer:
         return PackedIds([self.vocabulary.encode(words, self.max_length) for words in segmented], PAD_ID, ngrams)
 
     def _ngram_ids(self, text: str) -> NDArray[np.int32]:
-        ids = ngram_ids(text[: self.ngram_characters], self.ngram_buckets).astype(np.int32)
+        ids = ngram_ids(without_zero_width(text)[: self.ngram_characters], self.ngram_buckets).astype(np.int32)
         return ids if len(ids) else np.zeros(1, np.int32)  # one padding id: every text of a batch needs an n-gram
 
     def save(self, folder: Path) -> dict[str, Any]:

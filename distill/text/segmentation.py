@@ -15,6 +15,7 @@ from typing import Any
 from distill.errors import UserError, join_problems
 from distill.progress import remind
 from distill.runtime.constants import MASKED
+from distill.runtime.packing import without_zero_width
 from distill.storage.fingerprints import fingerprint_texts
 
 ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space within a word: segmentation splits there
@@ -88,9 +89,12 @@ class Segmenter:
             remind(f"{model}: {mismatch}: words may be segmented differently")
 
     def segment(self, text: str) -> list[str]:
-        """The words of a text in order, lowercased, without white space; ``MASKED`` stays one word, as it is."""
+        """The words of a text in order, lowercased, without white space; ``MASKED`` stays one word, as it is.
+
+        Characters of no width are left out: they would split words.
+        """
         words: list[str] = []
-        for index, part in enumerate(text.split(MASKED)):
+        for index, part in enumerate(without_zero_width(text).split(MASKED)):
             words += [MASKED] * (index > 0)
             words += [word for word in self._cut(part.lower()) if not word.isspace()]
         return words

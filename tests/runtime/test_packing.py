@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from distill.errors import UserError
 from distill.runtime.constants import MASKED
 from distill.runtime.packing import CONTEXT_LOWERED, PackedTexts, pack, pack_beginnings, unpack
+from distill.text.segmentation import Segmenter
 
 PIECES = st.sampled_from(
     [MASKED, "[UN", "K]", "[unk]", *CONTEXT_LOWERED, "ΑΣ", "北京", "iPhone 手机", "１２", " \n", "\u3000", "😀", "\0"]
@@ -59,3 +60,13 @@ def test_a_text_that_is_not_a_string() -> None:
     with pytest.raises(UserError, match="one string was given"):
         pack("北京")
     assert len(pack([])) == 0 and len(pack(["", ""])) == 2
+
+
+def test_characters_of_no_width_are_not_read() -> None:
+    """Neither by the runtime nor by the segmenter of training; emoji keep their other parts."""
+    texts = ["球\u200b队\ufeff夺冠", "\u200d", "家\U0001f468\u200d\U0001f469庭", "a\u2060b\u00ad"]
+    visible = ["球队夺冠", "", "家\U0001f468\U0001f469庭", "ab"]
+    assert unpack(pack(texts)) == "".join(visible)
+    assert pack(texts).starts.tolist() == pack(visible).starts.tolist()
+    assert unpack(pack_beginnings(texts, pack(texts), 2)) == "".join(text[:2] for text in visible)
+    assert [Segmenter().segment(text) for text in texts] == [Segmenter().segment(text) for text in visible]
