@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distill.errors import UserError
 from distill.runtime.constants import MASKED
-from distill.runtime.packing import CONTEXT_LOWERED, PackedTexts, pack, pack_beginnings, unpack
+from distill.runtime.packing import CONTEXT_LOWERED, PackedTexts, pack, pack_beginnings, unpack, without_zero_width
 from distill.text.segmentation import Segmenter
 
 PIECES = st.sampled_from(
@@ -19,8 +19,10 @@ ANY = st.text(st.characters(exclude_categories=()), max_size=12)  # surrogates i
 TEXTS = st.lists(st.lists(PIECES | ANY, max_size=5).map("".join), max_size=5)
 
 
-def lowered(text: str) -> str:
-    return MASKED.join(part.lower() for part in text.split(MASKED))
+def read_as(text: str, max_characters: int = 100) -> str:
+    """What models read of a text: no characters of no width, the beginning, in lower case."""
+    beginning = without_zero_width(text)[:max_characters]
+    return MASKED.join(part.lower() for part in beginning.split(MASKED))
 
 
 def unpacked(packed: PackedTexts) -> list[str]:
@@ -32,7 +34,7 @@ def unpacked(packed: PackedTexts) -> list[str]:
 def test_texts_come_back_in_lower_case(texts: list[str]) -> None:
     packed = pack(texts)
     assert packed.points.dtype == np.uint32 and packed.starts.dtype == np.int64 and len(packed) == len(texts)
-    assert unpacked(packed) == [lowered(text) for text in texts]
+    assert unpacked(packed) == [read_as(text) for text in texts]
 
 
 def test_only_two_characters_cannot_be_lowercased_alone() -> None:
@@ -45,7 +47,7 @@ def test_only_two_characters_cannot_be_lowercased_alone() -> None:
 @given(TEXTS, st.integers(1, 12))
 def test_beginnings_are_counted_in_the_raw_text(texts: list[str], max_characters: int) -> None:
     packed = pack_beginnings(texts, pack(texts), max_characters)
-    assert unpacked(packed) == [lowered(text[:max_characters]) for text in texts]
+    assert unpacked(packed) == [read_as(text, max_characters) for text in texts]
 
 
 def test_short_texts_are_packed_once() -> None:
