@@ -89,12 +89,18 @@ def test_a_warning_of_the_training_is_saved_with_the_model(
     flags = [*tiny_flags, "--run", str(tmp_path), "--mode"]
     alone = [*flags, "train_student", "--a", "1", "--T", "0"]
     output_of(capsys, [*alone, "--student_lr", "0", "--vector_lr", "0", "--student_epochs", "1"])
-    (warning,) = training_warnings(tmp_path / "student_alone")
-    assert warning.startswith("student_alone predicts the class")
+    (of_student,) = training_warnings(tmp_path / "student_alone")
+    assert of_student.startswith("student_alone predicts the class")
+    bad_teacher = ["--teacher_epochs", "1", "--teacher_lr", "10", "--teacher_max_length", "8"]
+    text = output_of(capsys, [*flags, "train_teacher", *bad_teacher])
+    truncated = "texts that the teacher truncates to 8 word pieces: 100.0 % of train"
+    assert truncated in text.partition("dev accuracy")[0], "before training, but not saved with the teacher"
+    (of_teacher,) = training_warnings(tmp_path / "teacher")
+    assert of_teacher.startswith("teacher predicts the class")
     output_of(capsys, [*flags, "test"])
-    assert warning in json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))["warnings"]
+    report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert {of_student, of_teacher} < set(report["warnings"])
+    assert [warning for warning in report["warnings"] if warning.startswith(truncated)]
+    assert len(report["decisions"]) == 2 and "label" in report["decisions"][0]
     output_of(capsys, alone)
     assert training_warnings(tmp_path / "student_alone") == []
-    output_of(capsys, [*flags, "train_teacher", "--teacher_epochs", "1", "--teacher_lr", "10"])
-    (warning,) = training_warnings(tmp_path / "teacher")
-    assert warning.startswith("teacher predicts the class")

@@ -62,6 +62,11 @@ def test_label_proportions_differ_beyond_chance_and_by_much(test: tuple[int, ...
     assert ("体育 is 33.3 % of train and 45.0 % of test" in check.message) == is_warning
 
 
+def test_a_class_without_texts_has_no_proportions() -> None:
+    check = checks((1000, 1000, 0), (650, 350, 0), dev=(1, 1, 0))[-1]
+    assert check.is_warning and check.figure == pytest.approx(0.15)
+
+
 def test_unseen_words_of_test() -> None:
     train = [["球队", "夺冠"], ["股票"]]
     assert unseen_words(train, [["球队"]], [["球队", "夺冠", "股票", "教练"]]) == Check(
