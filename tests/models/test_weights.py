@@ -24,6 +24,7 @@ from distill.models.teacher import build, load_teacher_parts, save_teacher
 from distill.progress import reminders
 
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
+LAYER = "encoder.layer.1.attention.self.query.weight"
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
 
@@ -91,6 +92,13 @@ def old_layer_norms(folder: Path) -> None:
     )
 
 
+def two_models(folder: Path) -> None:
+    """The encoder, and a part of another one under a shorter prefix."""
+    tensors = tensors_in(folder)
+    encoder = {f"query.encoder.{name}": tensor for name, tensor in tensors.items()}
+    save_file({**encoder, f"tiny.{LAYER}": torch.zeros_like(tensors[LAYER])}, folder / WEIGHTS)
+
+
 READ: dict[str, Callable[[Path], None]] = {
     "three files": lambda folder: None,
     "pickle": to_pickle,
@@ -101,6 +109,7 @@ READ: dict[str, Callable[[Path], None]] = {
     "shards of a pickle": lambda folder: shard(folder, "pickle"),
     "head": masked_language_model,
     "old layer norms": old_layer_norms,
+    "two models": two_models,
     "half precision": lambda folder: save_file({n: t.half() for n, t in tensors_in(folder).items()}, folder / WEIGHTS),
     **{
         f"prefix {prefix}": lambda folder, prefix=prefix: rename(folder, lambda name: prefix + name)  # type: ignore[misc]
@@ -253,7 +262,6 @@ def custom_code(folder: Path, name: str, **changes: Any) -> None:
     edit_config(folder, name, **changes)
 
 
-LAYER = "encoder.layer.1.attention.self.query.weight"
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "more layers in the config": (
         lambda f: edit_config(f, num_hidden_layers=4),
@@ -267,6 +275,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a tensor is missing": (
         lambda f: without(f, LAYER),
         f"1 of the encoder's 37 .*: {LAYER}. The weights are probably incomplete",
+    ),
+    "other tensors": (
+        lambda f: save_file({"wte": torch.zeros(1)}, f / WEIGHTS),
+        r"37 of the encoder's 37 tensors .* another model's than bert: they hold wte",
     ),
     "the embeddings are missing": (lambda f: without(f, "word_emb"), "embeddings.word_embeddings.weight.* incomplete"),
     "albert's config": (
@@ -419,6 +431,9 @@ def test_a_broken_checkpoint_of_a_saved_teacher(tiny_bert: Path, tmp_path: Path)
     with pytest.raises(
         UserError, match=r"this teacher is broken: truncated.* -> python distill.py --mode train_teacher"
     ):
+        load_teacher_parts(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    with pytest.raises(UserError, match=r"this teacher is broken: not a checkpoint: model.safetensors .* missing"):
         load_teacher_parts(tmp_path)
 
 

@@ -81,7 +81,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise UserError(what, folder, "use a model that transformers knows without such code")
     if "model_type" in config:
         return config
-    if config.keys() >= BERT_KEYS and "embedding_size" not in config:
+    if config.keys() >= BERT_KEYS:
         log.info("%s: it has no model_type; its keys are BERT's, so the model is a BERT", path)
         return {**config, "model_type": "bert"}
     raise UserError(
