@@ -25,7 +25,7 @@ HINT = (
 FLOATS = ("f2", "f4", "f8")
 DAMAGED = (  # what reading a damaged file raises
     *(pickle.UnpicklingError, BadZipFile, EOFError),
-    *(ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError),
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
 )
 
 

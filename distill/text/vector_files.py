@@ -48,7 +48,6 @@ SAMPLE_ROWS = 200
 EXAMPLES = 3  # unusable rows that a message shows
 PLAIN = b"0123456789+-.eE "  # characters of numbers and their separator
 NUMBER = PLAIN + b"\t\r\v\fainftyAINFTY"  # also "nan" and "infinity"
-CONTROL = re.compile(rb"[\x00-\x1f]")  # no word has these
 LARGE = re.compile(rb"[eE]\+?[0-9]{2}")  # an exponent with which a number may be infinite
 
 
@@ -202,7 +201,6 @@ def _detect_layout(start: bytes, path: Path) -> tuple[bytes, VectorTable, bool]:
     has_sizes = len(sizes) == 2 and sizes[0].isdigit() and sizes[1].isdigit() and int(sizes[1]) > 0
     body = rest if has_sizes else start
     lines = [line for line in body.split(b"\n")[:SAMPLE_ROWS] if line.strip()]
-    lines = lines[:-1] if len(lines) > 1 and not body.endswith(b"\n") else lines  # the last one may be cut
     counts = Counter(len(line.split()) - 1 for line in lines)
     width = int(sizes[1]) if has_sizes else max(counts, key=lambda count: counts[count], default=0)
     table = VectorTable(width, int(sizes[0]) if has_sizes else None)
@@ -227,7 +225,7 @@ def _is_text_row(line: bytes, width: int) -> bool:
 
 
 def _binary_share(body: bytes, width: int) -> float:
-    """The share of the first rows that look like a word and binary numbers: bytes that text has no use for."""
+    """The share of the first rows whose numbers, read as binary, are mostly bytes that no number in text has."""
     rows = sound = begin = 0
     size = 4 * width
     while rows < SAMPLE_ROWS:
@@ -235,8 +233,7 @@ def _binary_share(body: bytes, width: int) -> float:
         end = space + 1 + size
         if space < 0 or end > len(body):
             break
-        word, numbers = body[begin:space].lstrip(b"\n"), body[space + 1 : end]
-        sound += not CONTROL.search(word) and len(numbers.translate(None, NUMBER)) > size / 2
+        sound += len(body[space + 1 : end].translate(None, NUMBER)) > size / 2
         rows, begin = rows + 1, end
     return sound / max(rows, 1)
 

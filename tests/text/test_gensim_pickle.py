@@ -22,9 +22,9 @@ ROWS = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
 NAMES = ["vectors.kv", "vectors.bin", "vectors.kv.gz", "vectors.kv.bz2"]
 
 
-def keyed_vectors(rows: np.ndarray[Any, Any] = ROWS) -> KeyedVectors:
-    vectors = KeyedVectors(rows.shape[1], dtype=rows.dtype)
-    vectors.add_vectors(WORDS, rows)
+def keyed_vectors() -> KeyedVectors:
+    vectors = KeyedVectors(ROWS.shape[1])
+    vectors.add_vectors(WORDS, ROWS)
     vectors.set_vecattr("北京", "count", 7)
     return vectors
 
@@ -42,8 +42,9 @@ def test_keyed_vectors(name: str, separately: list[str] | None, protocol: int, t
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
 def test_other_floating_point_numbers(dtype: Any, tmp_path: Path) -> None:
-    rows = np.asfortranarray(ROWS.astype(dtype))
-    (tmp_path / "v.kv").write_bytes(pickle.dumps(keyed_vectors(rows), 4))
+    vectors, rows = keyed_vectors(), np.asfortranarray(ROWS.astype(dtype))
+    vectors.vectors = rows
+    (tmp_path / "v.kv").write_bytes(pickle.dumps(vectors, 4))
     assert np.array_equal(load_vectors(tmp_path / "v.kv", WORDS).vectors, rows.astype(np.float32))
 
 
@@ -123,6 +124,27 @@ def test_damaged_files(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(UserError, match="KeyedVectors"):
             load_vectors(path, WORDS)
+
+
+def test_a_word_without_a_vector(tmp_path: Path) -> None:
+    vectors = keyed_vectors()
+    vectors.vectors = ROWS[:3]
+    vectors.save(str(tmp_path / "v.kv"))
+    with pytest.raises(UserError, match="without a list of words and one vector per word"):
+        load_vectors(tmp_path / "v.kv", WORDS)
+
+
+def test_a_compressed_array_next_to_the_file(tmp_path: Path) -> None:
+    path, array = tmp_path / "v.kv.gz", tmp_path / "v.kv.gz.vectors.npz"
+    keyed_vectors().save(str(path), separately=["vectors"])
+    array.write_bytes(array.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"v\.kv\.gz: this is a pickle, but not"):
+        load_vectors(path, WORDS)
+    hostile = np.array([Hostile(os.system, f"touch {tmp_path}/ran")], dtype=object)
+    np.savez(array, val=hostile)
+    with pytest.raises(UserError, match=r"allow_pickle=False"):
+        load_vectors(path, WORDS)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_an_array_next_to_the_file(tmp_path: Path) -> None:

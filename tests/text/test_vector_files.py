@@ -6,6 +6,7 @@ import bz2
 import gzip
 import logging
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from distill.text import word_vectors
 from distill.text.vector_files import SAMPLE, VectorTable, decode
 from distill.text.word_vectors import load_vectors
 
+pytestmark = pytest.mark.filterwarnings("error")
 WIDTH = 4
 WORDS = [f"词{number}" for number in range(12)]
 NUMBERS = {word: [number / 4, -1.5, 1e-5, 2.0] for number, word in enumerate(WORDS)}
@@ -69,11 +71,25 @@ def test_a_tab_after_the_word_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_the_content_decides_about_compression(compress: object, encoding: str, tmp_path: Path) -> None:
+def test_the_content_decides_about_compression(
+    compress: Callable[[bytes], bytes], encoding: str, tmp_path: Path
+) -> None:
     path = write(tmp_path / "v.txt", ROWS, encoding=encoding)
-    path.write_bytes(compress(path.read_bytes()))  # type: ignore[operator]
+    path.write_bytes(compress(path.read_bytes()))
     check(path)
     path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(UserError, match="the file is cut short or not readable"):
+        load_vectors(path, WORDS)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, bytes])
+def test_damaged_files(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """Some bytes in the middle are changed: compressed data, or UTF-16."""
+    path = write(tmp_path / "v.txt", ROWS * 99, encoding="utf-16")
+    content = bytearray(compress(path.read_bytes()))
+    middle = len(content) // 4 * 2
+    content[middle : middle + 8] = b"\0\xd8" * 4  # half a surrogate pair each
+    path.write_bytes(content)
     with pytest.raises(UserError, match="the file is cut short or not readable"):
         load_vectors(path, WORDS)
 
@@ -237,6 +253,7 @@ REFUSED = {
     b"\x93NUMPY\1\0": "this is an array without words",
     b"v.txt".ljust(257, b"\0") + b"ustar": "this is a tar archive",
     "12 300\n词 1 2 3 4\n".encode(): "the first line says 300 numbers per word, but the next line has 4",
+    ("12 8\n" + "\n".join(ROWS)).encode(): "the first line says 8 numbers per word, but the next line has 4",
     "今天的新闻\n明天的新闻\n".encode(): "no line is a word and numbers; the first line is '今天的新闻'",
     '[{"text": "今天"},\n{"text": "明天"}]\n'.encode(): "no line is a word and numbers",
     "3 2\n的 1 2\n了 3 4\n".encode(): "the file is cut short: 2 rows of 3",
