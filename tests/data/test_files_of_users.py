@@ -319,6 +319,71 @@ def write_twice(path: Path) -> None:
     parquet.write_table(pyarrow.Table.from_arrays([["甲"], ["乙"], ["丙"]], ["text", "text", "label"]), path)
 
 
+PUBLIC: dict[str, tuple[dict[str, Content], DataSettings, list[str]]] = {
+    "ChnSentiCorp": (
+        {
+            f"{split}.tsv": f"qid\tlabel\ttext_a\n0\t1\t{split}好\n1\t0\t{split}不好\n"
+            for split in ("train", "dev", "test")
+        },
+        DataSettings(data="."),
+        ["0", "1"],
+    ),
+    "waimai_10k": (
+        {"waimai_10k.csv": "label,review\n" + "".join(f"{n % 2},第{n}单很快\n" for n in range(20))},
+        DataSettings(train_file="waimai_10k.csv"),
+        ["0", "1"],
+    ),
+    "online_shopping_10_cats": (
+        {"online.csv": "cat,label,review\n" + "".join(f"{'书手'[n % 2]},1,第{n}条\n" for n in range(20))},
+        DataSettings(train_file="online.csv", label_column="cat"),
+        ["书", "手"],
+    ),
+    "THUCNews": (
+        {f"{c}/{n}.txt": f"{c}第{n}条\n\n正文" for n in range(20) for c in "体财"},
+        DataSettings(data="."),
+        ["体", "财"],
+    ),
+    "cnews": (
+        {
+            f"cnews.{split}.txt": "".join(f"{'体财'[n % 2]}\t{split}第{n}条\n" for n in range(20))
+            for split in ("train", "val", "test")
+        },
+        DataSettings(data="."),
+        ["体", "财"],
+    ),
+    "Toutiao": (
+        {"toutiao_cat_data.txt": "".join(f"65{n}_!_10{n % 2}_!_news_{'ab'[n % 2]}_!_第{n}条_!_\n" for n in range(20))},
+        DataSettings(train_file="toutiao_cat_data.txt"),
+        ["news_a", "news_b"],
+    ),
+    "IFLYTEK": (
+        {
+            f"{split}.json": lines_of(
+                [{"label": f"{n % 2}", "label_des": "甲乙"[n % 2], "sentence": f"{split}第{n}条"} for n in range(20)]
+            )
+            for split in ("train", "dev")
+        },
+        DataSettings(train_file="train.json", test_file="dev.json"),
+        ["乙", "甲"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_data_sets_as_data_readme_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, settings, labels = PUBLIC[name]
+    write(tmp_path, files)
+    monkeypatch.chdir(tmp_path)
+    data = load(settings, seed=1)
+    assert list(data.labels) == labels and not data.set_aside
+    assert len(data.train) + len(data.dev) + len(data.test) == {
+        "THUCNews": 40,
+        "ChnSentiCorp": 6,
+        "cnews": 60,
+        "IFLYTEK": 40,
+    }.get(name, 20)
+
+
 REFUSED: dict[str, tuple[dict[str, Content], str]] = {
     "an unknown header": (
         {"train.csv": csv_of("wenben,biaoqian")},
