@@ -221,7 +221,7 @@ def _read_user_dict(path: Path) -> tuple[list[Entry], str]:
         raise UserError("this dictionary is not UTF-8", f"{path}, line {number}", ENTRY_HINT) from error
     entries = []
     for number, line in enumerate(map(str.strip, lines), 1):
-        match = ENTRY.fullmatch(line.lower())
+        match = ENTRY.fullmatch(without_zero_width(line).lower())
         if line and not match:
             raise UserError(f"this line is not a dictionary entry: {line[:40]!r}", f"{path}, line {number}", ENTRY_HINT)
         if match:

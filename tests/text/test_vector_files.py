@@ -94,6 +94,12 @@ def test_damaged_files(compress: Callable[[bytes], bytes], tmp_path: Path) -> No
         load_vectors(path, WORDS)
 
 
+def test_a_gzip_file_without_sense(tmp_path: Path) -> None:
+    (tmp_path / "v.gz").write_bytes(gzip.compress(b"")[:10] + b"\xff" * 99)
+    with pytest.raises(UserError, match=r"the file is cut short or not readable: .*invalid block type"):
+        load_vectors(tmp_path / "v.gz", WORDS)
+
+
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_binary(end: bytes, tmp_path: Path) -> None:
     path = tmp_path / "v.bin"
