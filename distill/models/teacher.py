@@ -174,7 +174,7 @@ def _load_encoder(source: str) -> tuple[Any, Any]:
     report = LoadingReport.of(encoder, info)
     report.check(source, encoder.config.to_dict())
     if unused := report.unused_layers():
-        log.info("%s: the weights have %d layers more than the config; they are not used", source, unused)
+        log.info("%s: layers of the weights that the config does not have, and that are not used: %d", source, unused)
     with _report_errors(source, "a folder with a tokenizer that transformers can read"):
         options = {"config": encoder.config, "local_files_only": is_folder, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(source, **options)

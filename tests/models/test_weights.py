@@ -396,7 +396,7 @@ def test_unused_layers_and_stripped_prefixes_are_reported(folder: Path, caplog: 
     rename(folder, lambda name: f"module.bert.{name}")
     assert build(str(folder), TeacherSettings(), 2)[0].encoder.config.num_hidden_layers == 1  # type: ignore[union-attr]
     assert "the prefix module.bert. is stripped from the tensors' names" in caplog.text
-    assert "the weights have 1 layers more than the config; they are not used" in caplog.text
+    assert "layers of the weights that the config does not have, and that are not used: 1" in caplog.text
 
 
 def test_other_positions_than_the_tokenizer_expects_are_reported(tiny_bert: Path, folder: Path) -> None:

@@ -38,7 +38,7 @@ class Pretrained:
         source: a folder or Hub id that transformers loads.
         fingerprint: identifies the weights.
         reason: why these weights were chosen.
-        written: the folder, if it has just been written.
+        written: the folder, or the file in it, that has just been written.
     """
 
     source: str
