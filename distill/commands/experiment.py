@@ -83,7 +83,8 @@ class Run:
         path.unlink(missing_ok=True)
         if rows:
             write_file(path, "".join(row.to_json() for row in rows))
-            remind(f"{len(rows):,} rows cannot be used and were set aside, the first: {rows[0]}; all are in {path}")
+            count = f"{len(rows):,} row{'s' * (len(rows) > 1)}"
+            remind(f"{count} set aside because they cannot be used, the first: {rows[0]}; all are listed in {path}")
 
     @functools.cached_property
     def unlabelled(self) -> tuple[Example, ...]:

@@ -106,7 +106,7 @@ class Segmenter:
         ``MASKED`` is its own part of speech, which no other word has.
         """
         tagged: list[tuple[str, str]] = []
-        for index, part in enumerate(text.split(MASKED)):
+        for index, part in enumerate(without_zero_width(text).split(MASKED)):
             tagged += [(MASKED, MASKED)] * (index > 0)
             tagged += [(pair.word, pair.flag) for pair in self._tagger.lcut(part.lower()) if not pair.word.isspace()]
         return tagged
