@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 
 from distill.errors import UserError, require_package
 
+ENCODINGS = ("utf-8", "gb18030")
 FIRST_CJK = "\u2e80"
 SAMPLE = 1000  # lines with other characters than ASCII from which the encoding of a stream is guessed
 HEAD = 2**20  # bytes that are read ahead to find out what a file is
@@ -101,7 +102,7 @@ def sample_encoding(lines: Iterable[bytes], name: str) -> str:
         UserError: there is none.
     """
     sample = list(islice((line for line in lines if not line.isascii()), SAMPLE))
-    for encoding in ("utf-8", "gb18030"):
+    for encoding in ENCODINGS:
         if 2 * sum(_is_valid(line, encoding) for line in sample) >= len(sample):
             return encoding
     raise _neither(name)
@@ -210,26 +211,15 @@ def _decompressed(file: BinaryIO, kind: str) -> BinaryIO:
         return cast(BinaryIO, bz2.BZ2File(file))
     import pyarrow
 
-    return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.PythonFile(_Unclosed(file), mode="r"), kind))
-
-
-class _Unclosed:
-    """A file that pyarrow reads but does not close: it is read again from its beginning."""
-
-    closed = False
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.read = file.read
-
-    def close(self) -> None:
-        """Leave the file open."""
+    unclosed = _buffered(_once(_blocks(file)))  # pyarrow closes what it reads, and the file is read again
+    return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.PythonFile(unclosed, mode="r"), kind))
 
 
 def _utf16(head: bytes) -> str:
     """The kind of UTF-16, from the byte order mark or, without one, from the zero bytes of ASCII; empty: it is none."""
     marked = next((encoding for mark, encoding in UTF16.items() if head.startswith(mark)), "")
     zeros = head.count(0)
-    if marked or not zeros or (_is_valid(head, "utf-8") and zeros < 0.3 * len(head)) or len(head) < 4:
+    if marked or not zeros or len(head) < 4 or _are_stray(zeros, head):
         return marked
     for encoding in UTF16.values():
         try:
@@ -244,6 +234,14 @@ def _utf16(head: bytes) -> str:
         ):
             return encoding
     return ""
+
+
+def _are_stray(zeros: int, head: bytes) -> bool:
+    """Whether zero bytes are part of a damaged file in UTF-8 or GB18030."""
+    if zeros >= 0.02 * len(head):
+        return zeros < 0.3 * len(head) and _is_valid(head, "utf-8")
+    lines = head.split(b"\n")
+    return any(2 * sum(_is_valid(line, encoding) for line in lines) >= len(lines) for encoding in ENCODINGS)
 
 
 def _to_utf8(blocks: Blocks, encoding: str) -> Blocks:

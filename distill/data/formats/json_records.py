@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from distill.data.formats.labelling import PREDICTED, PROBABILITIES, PROBABILITY, BadRow, OutputSpec
-from distill.data.formats.records import Columns, RowError, Selection, select
+from distill.data.formats.records import Columns, RowError, Selection, normalised, select
 from distill.data.formats.tables import find_layout
 from distill.data.formats.text_lines import (
     BOM,
@@ -27,10 +28,12 @@ from distill.errors import UserError
 
 LINE_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (".json", *LINE_SUFFIXES)
-START = re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])')  # of JSON, which no table and no text has
+OBJECT_START = re.compile(r'\s*\{\s*("(?:[^"\\]|\\.)*"\s*:|\}\s*$)')
+ARRAY_START = re.compile(r"\s*\[\s*")
 BLANKS = re.compile(r"[\s,]*")
 SAMPLE_RECORDS = 200  # whose keys are the columns
 ROWS_KEYS = ("data", "rows", "records", "examples", "items", "instances", "results")
+SPELLING = 0.1  # a key that is this much rarer than another spelling of its name is an error in a few rows
 DECODER = json.JSONDecoder()
 
 
@@ -48,11 +51,22 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> JsonLines | JsonDo
     is_one_per_line = bool(records) and (2 * len(records) >= len(first) or suffix in LINE_SUFFIXES)
     if is_one_per_line and not (len(sample) == 1 and _rows_of(records[0]) is not None):
         return JsonLines(records, columns, lines)
-    if START.match("\n".join(sample[:3])) or (suffix in SUFFIXES and sample[0].lstrip()[0] in "{["):
+    if _begins_document("\n".join(sample)) or (suffix in SUFFIXES and sample[0].lstrip()[0] in "{["):
         return JsonDocument(lines, columns)
     if suffix in SUFFIXES and "\t" not in sample[0] and "," not in sample[0]:
         raise UserError("this is not JSON", f"{lines.name}:1", 'write one {"text": …, "label": …} per line')
     return None
+
+
+def _begins_document(text: str) -> bool:
+    """Whether a text begins like rows in JSON: with a key, or with an array of objects or arrays."""
+    start = ARRAY_START.match(text)
+    if not start:
+        return bool(OBJECT_START.match(text))
+    try:
+        return isinstance(DECODER.raw_decode(text, start.end())[0], dict | list)
+    except (ValueError, RecursionError):
+        return text.strip() == "[]"
 
 
 def _parsed(text: str) -> Any:
@@ -165,7 +179,7 @@ def _are_rows(value: Any) -> bool:
 def _from_objects(value: dict[str, dict[str, Any]]) -> list[Any]:
     """Rows from pandas' {column: {index: cell}} or {index: {column: cell}}: there are fewer columns than rows."""
     first = next(iter(value.values()))
-    if _has_text(value) or len(value) <= len(first):
+    if _has_text(value) or (len(value) <= len(first) and not _has_text(first)):
         indices = dict.fromkeys(index for column in value.values() for index in column)
         return [{name: column.get(index) for name, column in value.items()} for index in indices]
     return list(value.values())
@@ -202,8 +216,10 @@ def _selection(records: Sequence[dict[str, Any]], columns: Columns, name: str) -
     """The columns among the keys of some records. Without any records, nothing is read."""
     if not records:
         return Selection((), None, None, dict.get, "no rows")
-    names = dict.fromkeys(key for record in records for key in _flat(record))
-    return select(list(names), columns, name, dict.get)
+    counts = Counter(key for record in records for key in _flat(record))
+    most = {normalised(key): count for key, count in reversed(counts.most_common())}
+    names = [key for key, count in counts.items() if count >= SPELLING * most[normalised(key)]]
+    return select(names, columns, name, dict.get)
 
 
 def _checked(record: Any, new_keys: set[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ fastText marks labels by ``__label__``. Toutiao's lines are id, code, name of th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,25 +17,29 @@ from distill.data.formats.text_lines import BOM, DECIMALS, LINE_ENDS, Continuati
 
 FASTTEXT_LABEL = "__label__"
 TOUTIAO_DELIMITER = "_!_"
+FASTTEXT_LINE = re.compile(f"(?:^|[ \t]){FASTTEXT_LABEL}")
+TABLES = (".csv", ".tsv")
 NEARLY_ALL = 0.9  # share of the lines that have the form of a format
 
 Cells = tuple[str, Any, str]  # text, label, name of the label
 
 
 def recognise_marked(lines: Lines, suffix: str, columns: Columns) -> PlainText | None:
-    """The lines of fastText or Toutiao; None if they are neither."""
+    """The formats that mark the labels; None: the lines have no marks, or the file is called a table."""
     sample = decoded(lines.peek(), lines.encoding)
-    if _is_nearly_all(FASTTEXT_LABEL, sample):
+    if suffix in TABLES:
+        return None
+    if _are_nearly_all(FASTTEXT_LINE.search, sample):
         return PlainText(_fasttext_cells, "fastText's __label__", columns, lines)
-    if _is_nearly_all(TOUTIAO_DELIMITER, sample):
+    if _are_nearly_all(lambda line: line.count(TOUTIAO_DELIMITER) >= 3, sample):
         return PlainText(_toutiao_cells, "Toutiao's _!_", columns, lines)
     return None
 
 
 def recognise(lines: Lines, suffix: str, columns: Columns) -> PlainText:
-    """How labels are separated from texts."""
+    """The other formats: texts, and texts with labels."""
     sample = decoded(lines.peek(), lines.encoding)
-    if not columns.is_labelled and not _is_nearly_all("\t", sample):
+    if not columns.is_labelled and not _are_nearly_all(lambda line: "\t" in line, sample):
         return PlainText(_line_cells, "one text per line", columns, lines)
     if _is_label_first(sample, columns):
         note = "label, then text, separated by a tab (--text_column 1 --label_column 2 if it is the other way round)"
@@ -43,8 +48,8 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> PlainText:
     return PlainText(_text_and_label, note, columns, lines)
 
 
-def _is_nearly_all(mark: str, sample: Sequence[str]) -> bool:
-    return bool(sample) and sum(mark in line for line in sample) >= NEARLY_ALL * len(sample)
+def _are_nearly_all(has_form: Callable[[str], object], sample: Sequence[str]) -> bool:
+    return bool(sample) and sum(map(bool, map(has_form, sample))) >= NEARLY_ALL * len(sample)
 
 
 def _is_label_first(sample: Sequence[str], columns: Columns) -> bool:
@@ -60,12 +65,12 @@ def _is_label_first(sample: Sequence[str], columns: Columns) -> bool:
 
 def _line_cells(line: str) -> Cells:
     """The text before the last tab, if there is one."""
-    text, tab, last = line.rpartition("\t")
-    return (text if tab else last), "", ""
+    text, _, last = line.rstrip().rpartition("\t")
+    return text.strip() or last, "", ""
 
 
 def _text_and_label(line: str) -> Cells:
-    text, tab, label = line.rpartition("\t")
+    text, tab, label = line.rstrip().rpartition("\t")
     return (text, label, "") if tab else (line, "", "")
 
 
@@ -106,7 +111,7 @@ class PlainText:
 
     def parse(self, line: str, lines: Lines) -> RawRow | None:
         """See TextFormat."""
-        return RawRow(line.rstrip(LINE_ENDS), self._split(line.strip()))
+        return RawRow(line.rstrip(LINE_ENDS), self._split(line.rstrip(LINE_ENDS)))
 
     def continuation(self, spec: OutputSpec) -> Continuation:
         """See TextFormat."""

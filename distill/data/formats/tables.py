@@ -1,25 +1,36 @@
 """Tables of delimited cells, with or without a header: CSV, TSV and the like.
 
-Delimiter, header and columns are found out from the beginning of the file. Quotes are judged row by row, because files
-differ: CSV writers quote cells, most TSV writers do not, and texts contain single quotes. A quoted cell may have
-several lines. An opening quote that closes nowhere within ``MAX_ROW_LINES``, or whose lines are rows by themselves, is
-an ordinary character, so one quote never swallows the rows that follow.
+Delimiter, header and columns are found out from the beginning of the file. CSV writers quote cells, most TSV writers do
+not, and texts contain single quotes, so quotes are judged row by row: an opening quote that closes nowhere within
+``MAX_ROW_LINES`` is an ordinary character. Where both readings are possible, the other quotes at the beginning of the
+file decide, so one quote never swallows the rows that follow.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from distill.data.formats.labelling import OutputSpec
-from distill.data.formats.records import Columns, RowError, Selection, known_columns, positions, select
-from distill.data.formats.text_lines import BLANK, BOM, DECIMALS, LINE_ENDS, Continuation, Lines, RawRow, decoded
+from distill.data.formats.records import Columns, RowError, Selection, cell_text, known_columns, positions, select
+from distill.data.formats.text_lines import (
+    BLANK,
+    BOM,
+    DECIMALS,
+    LINE_ENDS,
+    SAMPLE_LINES,
+    Continuation,
+    Lines,
+    RawRow,
+    decoded,
+)
 from distill.errors import UserError
 
 DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
@@ -40,13 +51,11 @@ class Layout:
         names: of all columns; numbers from 1 if there is no header.
         has_header: whether the first row names the columns.
         selection: indices of the columns that are read.
-        common: the values of the columns that have few, by index.
     """
 
     names: tuple[str, ...]
     has_header: bool
     selection: Selection
-    common: dict[int, frozenset[str]]
 
     @property
     def note(self) -> str:
@@ -54,7 +63,7 @@ class Layout:
         return f"{'' if self.has_header else 'no header, '}{self.selection.note}"
 
 
-EMPTY = Layout((), False, Selection((), None, None, list.__getitem__, ""), {})
+EMPTY = Layout((), False, Selection((), None, None, list.__getitem__, ""))
 
 
 def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
@@ -74,6 +83,7 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
     table = Table(layout, delimiter, note, has_bom=lines.has_bom)
     if layout.has_header:
         table.read_header(lines)
+    table.inspect_quotes(lines)
     return table
 
 
@@ -152,7 +162,7 @@ def find_layout(rows: Sequence[Sequence[str]], columns: Columns, where: str) -> 
     while first and not first[-1]:  # spreadsheets write empty columns after the last one
         first.pop()
     selection = positions(select(first, columns, where, list.__getitem__), first)
-    return Layout(tuple(rows[0]), True, selection, common_values(rows[1:]))
+    return Layout(tuple(rows[0]), True, selection)
 
 
 def _layout_without_header(rows: Sequence[Sequence[str]], columns: Columns, where: str) -> Layout | None:
@@ -161,7 +171,7 @@ def _layout_without_header(rows: Sequence[Sequence[str]], columns: Columns, wher
     names, common = tuple(str(number) for number in range(1, width + 1)), common_values(rows)
     if columns.are_numbers:
         selection = select(names, columns, where, list.__getitem__)
-        return Layout(names, False, positions(selection, names), common)
+        return Layout(names, False, positions(selection, names))
     if columns.text or columns.label or not columns.is_labelled or width < 2 or len(rows[0]) != width:
         return None
     lengths = [sum(len(row[index]) for row in rows if len(row) == width) for index in range(width)]
@@ -171,7 +181,7 @@ def _layout_without_header(rows: Sequence[Sequence[str]], columns: Columns, wher
         return None  # what occurs in the first row alone is the name of a column
     selection = select(names, Columns(names[text], names[labels[0]]), where, list.__getitem__)
     note = f"{selection.note} (--text_column NUMBER --label_column NUMBER choose others)"
-    return Layout(names, False, dataclasses.replace(positions(selection, names), note=note), common)
+    return Layout(names, False, dataclasses.replace(positions(selection, names), note=note))
 
 
 class Table:
@@ -186,10 +196,11 @@ class Table:
 
     def __init__(self, layout: Layout, delimiter: str, note: str, *, has_bom: bool = False) -> None:
         self.note, self.selection = note, layout.selection
-        self._delimiter, self._common, self._has_bom = delimiter, layout.common, has_bom
+        self._delimiter, self._has_bom = delimiter, has_bom
         self._names, self._width = list(layout.names), 0 if layout.has_header else len(layout.names)
         self._header = ""
-        self._unquotes_all = delimiter == ","  # otherwise only the cells that need their quotes
+        self._is_quoted: bool | None = None  # whether quotes are quotation marks; None: the file does not show it
+        self._usual: dict[int, Callable[[str], bool]] = {}  # tests of cells by column
         self._escapes_formulas = False
 
     def read_header(self, lines: Lines) -> None:
@@ -204,10 +215,41 @@ class Table:
                 if line.strip(BLANK):
                     self._names, self._header = self._cells(line, lines)
                     self._width = len(self._names)
-                    self._unquotes_all |= all(cell[:1] == '"' for cell in self._header.split(self._delimiter))
                     return
             except RowError as error:
                 raise UserError(f"broken header: {error}", f"{lines.name}:{lines.line}", "repair that line") from error
+
+    def inspect_quotes(self, lines: Lines) -> None:
+        """Find out from the first rows whether quotes are quotation marks; the rows are read again later."""
+        sample = lines.peek()[:SAMPLE_LINES]
+        if not any(b'"' in raw for raw in sample):
+            return
+        plain = [line.split(self._delimiter) for line in decoded(sample, lines.encoding) if '"' not in line]
+        self._usual = usual_cells([row for row in plain if len(row) == self._width])
+        votes = 2 * any(cell[:1] == '"' for cell in self._header.split(self._delimiter))
+        read: list[bytes] = []
+        while len(read) < len(sample):
+            read.append(next(lines))
+            with contextlib.suppress(RowError):
+                vote, further = self._vote(lines.decode(read[-1]), lines)
+                votes, read = votes + vote, read + further
+        lines.put_back(read)
+        self._is_quoted = votes > 0 if votes else None
+
+    def _vote(self, line: str, lines: Lines) -> tuple[int, list[bytes]]:
+        """1 if the quotes of a row must be quotation marks, -1 if they cannot be, and its further lines."""
+        if '"' not in line:
+            return 0, []
+        quoted, plain = QuotedRow(self._delimiter, self._width), line.rstrip(LINE_ENDS).split(self._delimiter)
+        cells = quoted.read(line, lines)
+        if cells is None or len(cells) != self._width:
+            lines.put_back(quoted.further)
+            return -(len(plain) == self._width), []
+        if len(quoted.lines) > 1 or len(plain) != self._width:
+            return int(not self._have_width(quoted.lines)), quoted.further
+        if any(cell == text and '"' in text for cell, text in zip(cells, plain, strict=True)):
+            return -1, []
+        return int(any('"' in cell for cell in cells)), []
 
     def use_header(self, names: Sequence[str]) -> None:
         """Set the row of names of a table that does not come from lines."""
@@ -281,18 +323,33 @@ class Table:
         if cells is None or not (is_row or is_rest) or (len(texts) > 1 and self._are_rows(texts)):
             lines.put_back(quoted.further)
             return None
-        if not self._unquotes_all and len(texts) == 1 and len(plain) == len(cells):
+        if self._delimiter == "\t" and not self._is_quoted and len(texts) == 1 and len(plain) == len(cells):
             cells = [cell if NEEDS_QUOTES.search(cell) else text for cell, text in zip(cells, plain, strict=True)]
         return cells, "".join(texts).rstrip(LINE_ENDS)
 
     def _are_rows(self, texts: Sequence[str]) -> bool:
-        """Whether lines are rows by themselves: of the right width, with usual values in the columns of few values."""
-        rows = [text.rstrip(LINE_ENDS).split(self._delimiter) for text in texts]
-        return (
-            bool(self._common)
-            and all(len(row) == self._width for row in rows)
-            and all(row[index] in values for row in rows for index, values in self._common.items())
-        )
+        """Whether lines that could be a quoted row are rather rows by themselves."""
+        if self._is_quoted or not self._have_width(texts):
+            return False
+        rows = [text.rstrip(LINE_ENDS).replace('"', "").split(self._delimiter) for text in texts]
+        if not all(any(cell_text(row[index]) for index in self.selection.texts) for row in (rows[0], rows[-1])):
+            return False
+        if self._is_quoted is not None or not self._usual:
+            return self._is_quoted is False or self._delimiter == "\t"
+        return all(is_usual(row[index]) for row in rows for index, is_usual in self._usual.items())
+
+    def _have_width(self, texts: Sequence[str]) -> bool:
+        """Whether all lines have as many cells as a row if their quotes are ordinary characters."""
+        return all(text.count(self._delimiter) == self._width - 1 for text in texts)
+
+
+def usual_cells(rows: Sequence[Sequence[str]]) -> dict[int, Callable[[str], bool]]:
+    """By which columns a row is recognised, and how: those of few values, and those of numbers."""
+    if len(rows) < 4:
+        return {}
+    few = {index: values.__contains__ for index, values in common_values(rows).items()}
+    numbers = {index: str.isdecimal for index in range(len(rows[0])) if all(row[index].isdecimal() for row in rows)}
+    return {**numbers, **few}
 
 
 def _is_formula(cell: str) -> bool:
