@@ -147,7 +147,7 @@ def _values(content: str, name: str) -> Iterator[Any]:
     while position < len(content):
         try:
             value, position = DECODER.raw_decode(content, position)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # an integer of 5,000 digits is a ValueError
             place = getattr(error, "pos", position)
             where = f"{name}:{content.count(chr(10), 0, place) + 1}"
             raise UserError(f"broken JSON: {getattr(error, 'msg', error)}", where, "repair that line") from error

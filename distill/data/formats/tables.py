@@ -25,7 +25,6 @@ from distill.data.formats.text_lines import (
     BOM,
     DECIMALS,
     LINE_ENDS,
-    SAMPLE_LINES,
     Continuation,
     Lines,
     RawRow,
@@ -36,6 +35,7 @@ from distill.errors import UserError
 DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
 USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t"}  # delimiters by suffix
 MAX_ROW_LINES, MAX_ROW_SIZE = 64, 2**20  # of a row that has line breaks within quotes; lines and characters
+QUOTES_SAMPLE = 1000  # lines whose quotes show whether they are quotation marks
 REGULAR = 0.9  # share of the lines that have equally many cells if the delimiter is right
 NEEDS_QUOTES = re.compile(r'["\r]')  # in a cell of one line without delimiters
 CLOSING_QUOTE = re.compile(r'[^"]*(?:""[^"]*)*("?)')
@@ -221,7 +221,7 @@ class Table:
 
     def inspect_quotes(self, lines: Lines) -> None:
         """Find out from the first rows whether quotes are quotation marks; the rows are read again later."""
-        sample = lines.peek()[:SAMPLE_LINES]
+        sample = lines.peek()[:QUOTES_SAMPLE]
         if not any(b'"' in raw for raw in sample):
             return
         plain = [line.split(self._delimiter) for line in decoded(sample, lines.encoding) if '"' not in line]
@@ -392,6 +392,9 @@ class QuotedRow:
 
     def _add(self, line: str) -> bool:
         """Add the cells of a line; False: its quotes are wrong, or there are too many cells."""
+        if self._open is not None and '"' not in line:
+            self._open.append(line)
+            return True
         content, position = line.rstrip(LINE_ENDS), 0
         while True:
             if self._open is None and content.startswith('"', position):
