@@ -6,7 +6,9 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from distill.data.formats import BINARY_SUFFIXES, SUFFIXES, known_suffix, open_lines
+from distill.data.formats.encodings import compression
 from distill.data.formats.labelling import OutputSpec, Predictions
+from distill.errors import UserError
 from distill.predict.checkpoint import Counts
 from distill.runtime import Runtime
 
@@ -18,15 +20,18 @@ def label_stream(
 
     Args:
         runtime: the student.
-        source: the file, positioned at its beginning; it is read twice.
+        source: the file, positioned at its beginning; it is read several times.
         out: receives the labelled rows in UTF-8.
         name: of the file, for messages; its suffix decides the format, which must be a text format.
         text_column: the column of texts; empty: the first of the usual names.
         probabilities: whether to write the probability of every label.
 
     Raises:
-        UserError: it is another format, or there is no column of texts.
+        UserError: it is another format or compressed, or there is no column of texts.
     """
+    if kind := compression(source.read(4)):  # a small upload could be larger than the memory
+        raise UserError(f"{kind} files are not read here", name, "decompress it")
+    source.seek(0)
     suffix = known_suffix(PurePath(name), [suffix for suffix in SUFFIXES if suffix not in BINARY_SUFFIXES])
     spec = OutputSpec(runtime.labels, probabilities, text_column)
     rows = open_lines(source, name, suffix, spec.input_columns, spec)

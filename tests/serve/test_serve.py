@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import re
@@ -357,6 +358,12 @@ def test_all_parameters_of_a_file(client: TestClient, runtime: Runtime) -> None:
 @pytest.mark.parametrize(("name", "expected"), [("a.xlsx", "a.xlsx: unknown kind of file"), ("a.csv", "text")])
 def test_an_unreadable_file_is_refused(client: TestClient, name: str, expected: str) -> None:
     assert expected in refusal(client.post("/label_file", params={"name": name}, content=b"a,b\n1,2\n"), 422)
+
+
+def test_a_compressed_file_is_refused(client: TestClient) -> None:
+    """A thousand bytes could become more than the memory holds."""
+    content = gzip.compress("text\n球队赢得比赛\n".encode())
+    assert "gzip files are not read here" in refusal(client.post("/label_file?name=a.csv", content=content), 422)
 
 
 def test_the_hint_names_the_query_parameter_and_not_the_flag(client: TestClient) -> None:

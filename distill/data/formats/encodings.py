@@ -78,7 +78,7 @@ def open_text(file: BinaryIO, name: object, *, is_stream: bool = False) -> TextS
     notes = []
     if is_stream:
         file = _buffered(_once(chain([file.read(HEAD)], _blocks(file))))
-    kind = next((kind for magic, kind in MAGIC.items() if _head(file, is_stream).startswith(magic)), "")
+    kind = compression(_head(file, is_stream))
     if kind:
         file = _buffered(_opener(file, kind, name, is_stream))
         notes.append(kind)
@@ -90,6 +90,11 @@ def open_text(file: BinaryIO, name: object, *, is_stream: bool = False) -> TextS
     if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
         file, notes = _recoded(file, _with_line_feeds, is_stream), [*notes, "lines end with carriage returns"]
     return TextSource(file, tuple(notes))
+
+
+def compression(head: bytes) -> str:
+    """The kind of compression, from a file's first bytes; empty: there is none."""
+    return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "")
 
 
 def sample_encoding(lines: Iterable[bytes], name: str) -> str:
