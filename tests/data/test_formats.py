@@ -256,3 +256,40 @@ def test_labelling_parquet_leaves_pyarrows_allocator_as_it_was(tmp_path: Path) -
         assert pyarrow.default_memory_pool().backend_name == "system"
         assert [chunk.texts for chunk in rows.chunks(None)] == [["好"]]
     assert pyarrow.default_memory_pool().backend_name == before
+
+
+def unlabelled_rows(*lines: str, delimiter: str = "\t", count: int = 12) -> str:
+    """A table of ids and texts; some of its lines are replaced."""
+    rows = [f"{number}{delimiter}第{number}条" for number in range(count)]
+    rows[3 : 3 + len(lines)] = [line.replace("|", delimiter) for line in lines]
+    return "\n".join([f"id{delimiter}text", *rows, ""])
+
+
+# Files, and how many rows and bad rows they have.
+JUDGED = {
+    "two lone quotes in TSV": (".tsv", unlabelled_rows('3|"一半', "4|中间", '5|另一半"'), 12, 0),
+    "two lone quotes in CSV": (".csv", unlabelled_rows('3|"一半', "4|中间", '5|另一半"', delimiter=","), 12, 0),
+    "without numbers": (".tsv", 'title\ttext\n甲\t"一半\n乙\t中间\n丙\t另一半"\n', 3, 0),
+    "other quotes show quoting": (".csv", 'id,text\n1,"a,b"\n2,"c\n3,d"\n', 2, 0),
+    "a quoted header shows quoting": (".tsv", '"id"\t"text"\n"1"\t"a\n2\tb"\n', 1, 0),
+    "other quotes show none": (".csv", 'a,text\nx,他说"好"\ny,"c\nz,d"\n', 3, 0),
+    "the text before the tab is empty": (".txt", "好\t体育\n\t财经\n坏\t体育\n", 2, 1),
+    "brackets, but no JSON": (".txt", "[[哈哈]] 好\n[坏]\n", 2, 0),
+    "a brace, but no JSON": (".txt", '{"好" 坏\n好\n', 2, 0),
+    "one row by index": (".json", '{"0": {"text": "好", "label": "a"}}', 1, 0),
+    "a key that is spelt wrongly once": (".jsonl", '{"text": "好"}\n' * 11 + '{"Text": "好"}\n', 11, 1),
+    "an integer of 5,000 digits": (".jsonl", '{"text": "好"}\n{"text": "好", "n": ' + "1" * 5000 + "}\n", 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_what_could_be_misread(name: str) -> None:
+    suffix, content, rows, bad_rows = JUDGED[name]
+    _, texts, bad = labelled(content.encode(), suffix)
+    assert (len(texts), len(bad)) == (rows, bad_rows), (texts, bad)
+
+
+def test_a_zero_byte_does_not_make_gb18030_utf16() -> None:
+    content = "".join(f"第{number}条新闻\n" for number in range(20)).encode("gb18030")
+    _, texts, bad = labelled(content[:9] + b"\x00" + content[9:], ".txt")
+    assert len(texts) == 20 and not bad and texts[5] == "第5条新闻"

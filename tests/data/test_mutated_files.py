@@ -208,13 +208,13 @@ def check_predict(path: Path, lines: int) -> None:
 def check_stream(suffix: str, content: bytes) -> None:
     """What can be read once only gives the same chunks."""
 
-    def chunks(is_stream: bool) -> list[Chunk] | str:
+    def chunks(is_stream: bool) -> list[Chunk] | None:
         source = io.BytesIO(content)
         try:
             rows = open_lines(source, "a", suffix, SPEC.input_columns, SPEC, is_stream=is_stream)
             return list(rows.chunks(None))
-        except UserError as error:
-            return error.what
+        except UserError:  # of what differs: damage far behind the beginning is found first in a file
+            return None
 
     assert chunks(True) == chunks(False)
 
