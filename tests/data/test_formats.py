@@ -189,11 +189,11 @@ def test_a_file_with_only_a_header() -> None:
 
 
 REFUSED = {
-    "no column": (".csv", b"a,b\n1,2\n", "no column a text column"),
+    "no column": (".csv", b"a,b\n1,2\n", "no text column"),
     "a new column's name": (".csv", b"text,predicted\na,b\n", "there is already a column predicted"),
     "twice": (".tsv", b"text\ttext\na\tb\n", "2 columns of one name: text"),
     "a broken header": (".csv", b"a\rb,text\na,b\n", "broken header: a carriage return"),
-    "no column in JSON": (".jsonl", b'{"a": 1}\n', "no column a text column"),
+    "no column in JSON": (".jsonl", b'{"a": 1}\n', "no text column"),
     "a broken array": (".json", b'[{"text": "a"},\n {"text": b}]', "broken JSON"),
     "no JSON": (".json", b"good morning", "this is not JSON"),
     "neither": (".txt", b"\xff\xff\n", "neither UTF-8 nor GB18030"),

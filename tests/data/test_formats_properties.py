@@ -28,7 +28,7 @@ from distill.data.readers import Reader
 Pairs = Sequence[tuple[str, str]]  # texts and labels
 HEADER = ("text", "label")
 SPEC = OutputSpec(("体育", "财经"), False, escape_formulas=False)
-FEW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 # Characters that a format may stumble over are drawn as often as all others.
 SPECIAL = st.sampled_from(

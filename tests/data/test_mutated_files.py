@@ -246,7 +246,7 @@ def check_damaged(folder: Path, suffix: str, content: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    for seed in range(30):
+    for seed in range(15):
         check_damaged(tmp_path, *damaged_file(random.Random(f"{kind} {seed}"), kind))
     assert capfd.readouterr() == ("", "")
 
@@ -319,7 +319,7 @@ def check_lines(rng: random.Random, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LINES)
 def test_damage_within_a_line_changes_that_row_alone(kind: str) -> None:
-    for seed in range(10):
+    for seed in range(6):
         check_lines(random.Random(f"{kind} {seed}"), kind)
 
 

@@ -80,7 +80,7 @@ ERRORS = {
     "nolabel.jsonl": ('{"text": "甲", "label": 1}\n{"text": "乙", "label": null}', ":2: there is no label"),
     "notext.csv": ("text,label\n甲,1\n ,2\n,\n", "notext.csv:3: there is no text ->"),
     "neither.jsonl": ('{"text": "甲", "label": 1}\n{"id": 3}\n', ":2: there is no text and no label"),
-    "nocolumn.csv": ("玉米,label\n甲,1\n", "no column a text column"),
+    "nocolumn.csv": ("玉米,label\n甲,1\n", "no text column"),
     "commas.csv": ("text,label\n好,1\n好吃,推荐,1\n", "commas.csv:3: 3 cells where the header has 2"),
     "twice.csv": ("text,label,label\n好,1,2\n", "twice.csv:1: 2 columns of one name"),
     "nested.json": ('[{"text": ["甲"], "label": {"x": 1}}]', "nested.json:1: there is no text and no label"),

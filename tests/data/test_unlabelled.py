@@ -95,7 +95,7 @@ def test_files_are_streamed(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 ERRORS = {
     "empty.txt": ("", "the file is empty"),
     "blank.jsonl": ('{"text": ""}\n{"text": null}\n', "2 of 2 rows cannot be used (blank.jsonl, line 1: there is no"),
-    "column.csv": ("id,玉米\n1,好\n", "no column a text column"),
+    "column.csv": ("id,玉米\n1,好\n", "no text column"),
     "list.jsonl": ("[1, 2]", "2 of 2 rows cannot be used"),
     "known.txt": ("甲\n丙\n丙\n", "no text is left: all 3 texts are in train (1) and in test (2)"),
     "no.parquet": ("not parquet", "not a Parquet file"),

@@ -242,7 +242,7 @@ def _column(name: str, keys: Mapping[str, list[Any]], names: Sequence[Any], what
 
 def _no_column(what: str, usual: Sequence[str], names: Sequence[Any], where: object) -> UserError:
     return UserError(
-        f"no column a {what} column ({', '.join(usual[:12])}, …); there are: {_listed(names)}",
+        f"no {what} column ({', '.join(usual[:12])}, …); there are: {_listed(names)}",
         where,
         f"--{what}_column NAME, or its number (1, 2, …) if the file has no header",
     )
