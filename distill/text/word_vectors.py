@@ -177,10 +177,11 @@ def check_coverage(vectors: KeyedVectors, words: Sequence[str], tokens: Mapping[
         *(len(words), len(found), 100 * len(found) / max(len(words), 1), len(composed.intersection(words))),
         *(own, from_characters),
     )
-    if own + from_characters < MIN_TOKENS:
+    if own < MIN_TOKENS:
         remind(
-            f"{path}: only {own + from_characters:.1f} % of the tokens of the train texts have a vector; if the "
-            "vectors are of another language or script, use others (--vectors FILE or bundled) or none (--vectors none)"
+            f"{path}: only {own:.1f} % of the tokens of the train texts have a vector, and {from_characters:.1f} % get the "
+            "mean of their characters' vectors; if the vectors are of another kind of text, language or script, use "
+            "others (--vectors FILE or bundled) or none (--vectors none)"
         )
 
 
