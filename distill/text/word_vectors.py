@@ -179,8 +179,8 @@ def check_coverage(vectors: KeyedVectors, words: Sequence[str], tokens: Mapping[
     )
     if own < MIN_TOKENS:
         remind(
-            f"{path}: only {own:.1f} % of the tokens of the train texts have a vector, and {from_characters:.1f} % get the "
-            "mean of their characters' vectors; if the vectors are of another kind of text, language or script, use "
+            f"{path}: only {own:.1f} % of the tokens of the train texts have a vector, and {from_characters:.1f} % get "
+            "the mean of their characters' vectors; if these vectors are for another language or script, use "
             "others (--vectors FILE or bundled) or none (--vectors none)"
         )
 
