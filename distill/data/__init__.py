@@ -55,7 +55,9 @@ def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Datas
     if not files:
         return _checked({"train": read_reviews()}, LABELS, seed)
     reader = Reader(Columns(settings.text_column, settings.label_column), is_strict)
-    splits, labels = _read_files(files, reader)
+    first = files["train"][0]
+    folders = [first if first.is_dir() else first.parent, *([Path(settings.data)] if settings.data else [])]
+    splits, labels = _read_files(files, folders, reader)
     notes = [*reader.notes, *([f"not read: {', '.join(unused)}"] if unused else [])]
     return _checked(splits, labels, seed, notes, reader.set_aside)
 
@@ -79,11 +81,12 @@ def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
 
 
 def _read_files(
-    files: Mapping[str, Sequence[Path]], reader: Reader
+    files: Mapping[str, Sequence[Path]], folders: Sequence[Path], reader: Reader
 ) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
     rows = {split: reader.read(paths) for split, paths in files.items()}
-    folder = files["train"][0].parent
-    labels = find_labels(folder, [placed.row for placed in rows["train"]])
+    labels = find_labels(folders, [placed.row for placed in rows["train"]])
+    if labels.file:
+        reader.notes.append(f"{labels.file}: names of {len(labels.names)} classes")
     splits = {split: _labelled(rows[split], labels, reader) for split in files}
     for split, paths in files.items():
         reader.check(paths, len(splits[split]))

@@ -15,7 +15,7 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 NOT_DATA = ("class.txt", "labels.txt", "labels.json", "labels.jsonl", "readme.txt", "dataset_infos.json", "state.json")
-SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)")
+SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 SUBFOLDERS = ("data", "default")  # of data sets of the Hugging Face Hub
 
 
@@ -29,18 +29,25 @@ def find_files(folder: Path, skip: Collection[str] = ()) -> tuple[dict[str, list
     Raises:
         UserError: a split has two files, or lacks shards.
     """
-    for place in (folder, *(folder / name for name in SUBFOLDERS)):
-        entries = _data_entries(place) if place.is_dir() else []
+    for place in _places(folder):
+        entries = _data_entries(place)
         files = {
             split: found for split in SPLIT_NAMES if split not in skip and (found := _of_split(split, entries, place))
         }
-        if files:
+        if "train" in files or (files and "train" in skip):
             used = {path for paths in files.values() for path in paths}
             used |= {path.parent for path in used if path.parent != place}
-            return files, [path.name for path in entries if path not in used]
+            others = [path for path in _places(folder) if path != place]
+            unused = [*entries, *(entry for other in others for entry in _data_entries(other))]
+            return files, [str(path.relative_to(folder)) for path in unused if path not in used]
     if "train" not in skip and _has_class_folders(folder):
         return {"train": [folder]}, []
     return {}, [path.name for path in _data_entries(folder)]
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folders that may hold the files of the splits."""
+    return [place for place in (folder, *(folder / name for name in SUBFOLDERS)) if place.is_dir()]
 
 
 def _data_entries(folder: Path) -> list[Path]:
@@ -70,10 +77,15 @@ def _of_split(split: str, entries: Sequence[Path], folder: Path) -> list[Path]:
         return _all_shards(candidates, folder)
     if len(candidates) > 1:
         listed = ", ".join(path.name for path in candidates)
-        raise UserError(f"two files for {split}: {listed}", folder, f"--{split}_file FILE")
+        raise UserError(f"{len(candidates)} files for {split}: {listed}", folder, f"--{split}_file FILE")
     (path,) = candidates
     if path.is_dir() and not _has_class_folders(path):
-        return sorted(file for file in path.iterdir() if _is_data(file) and file.name[0] != ".")
+        files = sorted(file for file in path.iterdir() if _is_data(file) and file.name[0] != ".")
+        if not files:
+            raise UserError(
+                "this folder has the name of a split, but neither data files nor two folders of texts", path
+            )
+        return _all_shards(files, path) if all(SHARD.fullmatch(_stem(file)) for file in files) else files
     return [path]
 
 
@@ -84,7 +96,7 @@ def _all_shards(paths: Sequence[Path], folder: Path) -> list[Path]:
     numbers = {int(match[2]) for match in matches}
     if len(names) > 1 or numbers != set(range(count)) or len(paths) != count:
         listed = ", ".join(path.name for path in paths[:5])
-        raise UserError(f"shards are missing or too many: {len(paths)} of {count} ({listed})", folder, "copy them all")
+        raise UserError(f"found {len(paths)} of {count} shards: {listed}", folder, "copy them all, and no others")
     return list(paths)
 
 
@@ -104,4 +116,13 @@ def _stem(path: Path) -> str:
 def _has_class_folders(folder: Path) -> bool:
     """Whether a folder holds at least two folders of texts."""
     folders = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
-    return len(folders) > 1 and all(any(path.glob("*.txt")) for path in folders)
+    return len(folders) > 1 and all(any(file.parent == path for file in texts_of_classes(folder)) for path in folders)
+
+
+def texts_of_classes(folder: Path) -> list[Path]:
+    """The text files in the folders of classes, sorted; hidden files are none."""
+    return sorted(
+        path
+        for path in folder.glob("*/*")
+        if path.suffix.lower() == ".txt" and "." not in (path.name[0], path.parent.name[0]) and path.is_file()
+    )

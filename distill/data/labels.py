@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections import Counter
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.formats.encodings import read_text
-from distill.data.formats.records import NUMBER, Row, label_text, several_labels
+from distill.data.formats.records import LABEL_NAME_COLUMNS, NUMBER, Row, label_text, several_labels
 from distill.errors import UserError
 
 CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")
 SHOWN = 20  # names of classes in a message
-SEPARATORS = re.compile("[,\uff0c;\uff1b|\u3001]")  # between the labels of a text that has several
+SEPARATORS = re.compile("[,\uff0c;\uff1b|\u3001#]")  # between the labels of a text that has several
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Labels:
 
     names: tuple[str, ...]
     class_by_label: dict[str, int]
+    file: str = ""  # that names the classes; empty: there is none
 
     def index(self, row: Row) -> int | None:
         """The class number of a row; None if its label is unknown."""
@@ -39,14 +41,12 @@ class Labels:
         return f"unknown label {label!r}; the labels of train are {known}{', …' * (len(self.names) > SHOWN)}"
 
 
-def find_labels(folder: Path | None, rows: Sequence[Row]) -> Labels:
-    """Classes from class.txt, labels.txt or CLUE's labels.json next to the data; otherwise from the train rows."""
-    for name in CLASS_FILES if folder else ():
-        if folder and (folder / name).is_file():
-            return _from_class_file(folder / name, rows)
-    for name in CODE_FILES if folder else ():
-        if folder and (folder / name).is_file():
-            return _from_code_file(folder / name)
+def find_labels(folders: Sequence[Path], rows: Sequence[Row]) -> Labels:
+    """Classes from class.txt, labels.txt or CLUE's labels.json in one of the folders; otherwise from the train rows."""
+    for path in (folder / name for folder in folders for name in (*CLASS_FILES, *CODE_FILES)):
+        if path.is_file():
+            labels = _from_class_file(path, rows) if path.name in CLASS_FILES else _from_code_file(path)
+            return dataclasses.replace(labels, file=path.name)
     return _from_rows(rows)
 
 
@@ -55,7 +55,10 @@ def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
 
     Names may be numbers themselves; what the rows contain then decides which of the two they are.
     """
-    names = tuple(name for line in read_text(path).splitlines() if (name := label_text(line)))
+    names = tuple(map(label_text, read_text(path).strip().splitlines()))
+    if "" in names:
+        what = "a blank line among the class names, which are counted by lines"
+        raise UserError(what, f"{path}:{names.index('') + 1}", "delete it")
     if len(set(names)) < len(names) or not names:
         raise UserError("class names must exist and differ from one another", path, "write one name per line")
     by_name, by_number = _numbered(names), {str(number): number for number in range(len(names))}
@@ -80,7 +83,8 @@ def _from_code_file(path: Path) -> Labels:
             continue
         try:
             entry = json.loads(line)
-            codes[label_text(entry["label"])] = label_text(entry.get("label_desc", entry["label"]))
+            name = next((entry[key] for key in LABEL_NAME_COLUMNS if key in entry), entry["label"])
+            codes[label_text(entry["label"])] = label_text(name)
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
             raise UserError("this line has no label and label_desc", f"{path}:{number}", "repair it") from error
     if not codes:
@@ -98,13 +102,14 @@ def _from_rows(rows: Sequence[Row]) -> Labels:
 
     Several labels in one cell are no class. A number that has several names stands for none of them.
     """
-    names = {row.label_name or row.label for row in rows}
+    pairs = {(row.label, row.label_name) for row in rows if row.label_name}
+    uses = Counter(label for label, _ in pairs)
+    name_of = {label: name for label, name in pairs if uses[label] == 1}
+    names = {row.label_name or name_of.get(row.label, row.label) for row in rows}
     names -= _combined(names)
     numeric = all(NUMBER.fullmatch(name) for name in names)
     ordered = tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
-    pairs = {(row.label, row.label_name) for row in rows if row.label_name in names}
-    uses = Counter(label for label, _ in pairs)
-    return _from_codes(ordered, {label: name for label, name in pairs if uses[label] == 1})
+    return _from_codes(ordered, {label: name for label, name in name_of.items() if name in names})
 
 
 def _combined(names: Collection[str]) -> set[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from distill.data.files import texts_of_classes
 from distill.data.formats import open_file
 from distill.data.formats.encodings import read_text
 from distill.data.formats.labelling import BadRow
@@ -58,6 +59,7 @@ class Reader:
     is_strict: bool = False
     set_aside: list[SetAside] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _columns_by_suffix: dict[str, Columns] = field(default_factory=dict)  # without a header, the first file decides
 
     def read(self, paths: Sequence[Path]) -> list[PlacedRow]:
         """All usable rows of files that belong together.
@@ -100,8 +102,10 @@ class Reader:
         if path.is_dir():
             yield from self._class_folders(path)
             return
-        with open_file(path, self.columns) as file:
+        with open_file(path, self._columns_by_suffix.get(path.suffix, self.columns)) as file:
             self.notes.append(f"{path.name}: {file.note}")
+            if file.columns != Columns() and self.columns == Columns():
+                self._columns_by_suffix.setdefault(path.suffix, file.columns)
             for row in file.rows():
                 if isinstance(row, Row):
                     yield PlacedRow(row, path, file.row_unit)
@@ -121,7 +125,7 @@ class Reader:
     def _class_folders(self, folder: Path) -> Iterator[PlacedRow]:
         """The texts of a folder that holds one folder per class, with one text per file (THUCNews)."""
         self.notes.append(f"{folder.name}/: one folder per class, one text per file")
-        for number, path in enumerate(sorted(folder.glob("*/*.txt")), 1):
+        for number, path in enumerate(texts_of_classes(folder), 1):
             try:
                 text = cell_text(read_text(path))
             except UserError as error:

@@ -183,7 +183,7 @@ def test_missing_folder_and_files(tmp_path: Path) -> None:
     assert "there is no train file" in fault(DataSettings(data=str(tmp_path)))
     write(tmp_path, train=MANY)
     (tmp_path / "train.csv").write_text("text,label\n", "utf-8")
-    assert "two files for train" in fault(DataSettings(data=str(tmp_path)))
+    assert "2 files for train" in fault(DataSettings(data=str(tmp_path)))
 
 
 def test_files_by_flag(tmp_path: Path) -> None:

@@ -384,14 +384,94 @@ def test_public_data_sets_as_data_readme_says(name: str, tmp_path: Path, monkeyp
     }.get(name, 20)
 
 
+def test_dev_and_test_are_read_like_train(tmp_path: Path) -> None:
+    """Without a header, three lines or a constant column do not show which column holds the labels."""
+    rows = [f"{n % 2},{n % 3},{text}" for n, (text, _) in enumerate(ROWS)]
+    files: dict[str, Content] = {
+        "train.csv": "\n".join(rows[6:]),
+        "test.csv": "\n".join(rows[:6:3]),
+        "dev.csv": rows[4],
+    }
+    data = load(write(tmp_path / "table", files), seed=1)
+    assert [(example.text, example.label) for example in data.test] == [(ROWS[0][0], 0), (ROWS[3][0], 1)]
+    assert [example.text for example in data.dev] == [ROWS[4][0]] and not data.set_aside
+    lines = LABEL_FIRST.splitlines(keepends=True)
+    data = load(write(tmp_path / "lines", {"train.txt": "".join(lines[3:]), "test.txt": "".join(lines[:3])}), seed=1)
+    assert [(example.text, data.labels[example.label]) for example in data.test] == ROWS[:3]
+
+
+def test_a_stray_quote_among_quoted_rows_merges_none(tmp_path: Path) -> None:
+    rows = [f'"{text}, ""好""",{label}' for text, label in ROWS] + ['"好看,体育', "一般般,财经", '很差",美食']
+    data = load(write(tmp_path, {"train.csv": "\n".join(["text,label", *rows])}), seed=1)
+    assert data.counts["train_rows_read"] == len(ROWS) + 3 and {('"好看', "体育"), ("一般般", "财经")} <= pairs(data)
+
+
+def test_a_header_is_no_row(tmp_path: Path) -> None:
+    for header in ("text,label", "内文,分组"):
+        write(tmp_path, {"train.csv": csv_of(header)})
+        settings = DataSettings(data=str(tmp_path), text_column="1", label_column="2")
+        assert pairs(load(settings, seed=1)) == set(ROWS)
+    settings = write(tmp_path / "lines", {"train.txt": csv_of("内文,分组", "\t")})
+    with pytest.raises(
+        UserError, match=r"train.txt:1: the first line looks like the names of .* -> --label_column 分组"
+    ):
+        load(settings, seed=1)
+    settings = DataSettings(data=settings.data, text_column="内文", label_column="分组")
+    assert pairs(load(settings, seed=1)) == set(ROWS)
+
+
+@pytest.mark.parametrize("form", ['{{"choices": ["{0}"]}}', "['{0}']", '["{0}"]'])
+def test_a_list_of_one_label_in_a_cell(form: str, tmp_path: Path) -> None:
+    table = TABLE.assign(label=TABLE.label.map(form.format))
+    settings = write(tmp_path, {"train.csv": lambda path: table.to_csv(path, index=False)})
+    assert pairs(load(settings, seed=1)) == set(ROWS)
+
+
+def test_a_gap_among_the_names_of_labels_makes_no_class(tmp_path: Path) -> None:
+    records = [{"text": t, "label": NUMBERS[c], "label_desc": c if n % 5 else ""} for n, (t, c) in enumerate(ROWS)]
+    assert pairs(load(write(tmp_path, {"train.jsonl": lines_of(records)}), seed=1)) == set(ROWS)
+
+
+def test_files_that_name_the_classes(tmp_path: Path) -> None:
+    names = lines_of([{"label": str(number), "label_des": label} for label, number in NUMBERS.items()])
+    table = NUMBERED.to_csv(index=False)
+    data = load(write(tmp_path, {"data/train.csv": table, "labels.json": names}), seed=1)
+    assert pairs(data) == set(ROWS) and data.notes[-1] == "labels.json: names of 3 classes"
+    write(tmp_path, {"class.txt": "体育\n\n财经\n美食\n"})
+    with pytest.raises(UserError, match=r"class.txt:2: a blank line among the class names"):
+        load(DataSettings(data=str(tmp_path)), seed=1)
+
+
+def test_the_second_text_of_a_pair_is_named(tmp_path: Path) -> None:
+    settings = write(tmp_path, {"train.csv": "sentence1,sentence2,label\n" + "".join(f"{t},乙,{c}\n" for t, c in ROWS)})
+    assert "(and not in sentence2: --text_column sentence1,sentence2 joins them)" in load(settings, seed=1).notes[0]
+
+
+def test_what_a_folder_holds_besides(tmp_path: Path) -> None:
+    """Neither results beside the data, nor hidden files, nor older names of shards confuse; other cases count."""
+    files: dict[str, Content] = {
+        "eval_results.json": "{}",
+        "data/train-00000-of-00001-a0b1.ndjson": lines_of(json_rows()),
+    }
+    data = load(write(tmp_path / "hub", files), seed=1)
+    assert pairs(data) == set(ROWS) and data.notes[-1] == "not read: eval_results.json"
+    texts: dict[str, Content] = {f"{c}/{n}.{'tT'[n % 2]}xt": t for n, (t, c) in enumerate(ROWS)}
+    settings = write(tmp_path / "folders", {**texts, "体育/._0.txt": b"\0\xff", ".git/a.txt": "x"})
+    data = load(settings, seed=1)
+    assert pairs(data) == set(ROWS) and not data.set_aside
+
+
 REFUSED: dict[str, tuple[dict[str, Content], str]] = {
     "an unknown header": (
         {"train.csv": csv_of("wenben,biaoqian")},
         "there are: wenben, biaoqian -> --text_column NAME",
     ),
-    "two dev files": ({"train.csv": csv_of(), "dev.csv": "", "valid.csv": ""}, "two files for dev: dev.csv, valid.csv"),
-    "a missing shard": ({"train-00000-of-00002.csv": csv_of()}, "shards are missing or too many: 1 of 2"),
+    "two dev files": ({"train.csv": csv_of(), "dev.csv": "", "valid.csv": ""}, "2 files for dev: dev.csv, valid.csv"),
+    "a missing shard": ({"train-00000-of-00002.csv": csv_of()}, "found 1 of 2 shards: train-00000"),
     "damaged gzip": ({"train.csv.gz": gzip.compress(csv_of().encode())[:-30]}, "damaged gzip file"),
+    "old Excel": ({"train.csv": b"\xd0\xcf\x11\xe0\xa1\xb1"}, "an old format of Excel -> save it as .xlsx"),
+    "half of the shards in a folder": ({"train/train-00000-of-00002.csv": csv_of()}, "found 1 of 2 shards"),
+    "a split without data": ({"train.csv": csv_of(), "test/notes.md": "x"}, "this folder has the name of a split"),
     "damaged Excel": ({"train.xlsx": b"PK\x03\x04 no workbook"}, "not an Excel file"),
     "no text at all": ({"train.csv": b"%PDF-1.4\n\xff\xfe\xfd\xf0\x00" * 50}, "neither UTF-8 nor GB18030"),
     "two encodings": ({"train.csv": csv_of().encode() + csv_of("")[:300].encode("gb18030")}, "is not UTF-8"),

@@ -140,7 +140,7 @@ BAD_ROWS = {
     "a list": (".jsonl", b'{"text": "a"}\n{"text": ["b"]}', 2, "no text", '{"text": ["b"]}', 1),
     "the new name": (".jsonl", b'{"text": "a"}\n{"text": "b", "predicted": 1}', 2, "it already has predicted", "", 1),
     "a cell more": (".csv", b"id,text\n1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2", "2,b,c", 2),
-    "a cell less": (".tsv", b"id\ttext\n1\n2\tb\n", 2, "1 cells where the header has 2", "1", 1),
+    "a cell less": (".tsv", b"id\ttext\n1\n2\tb\n", 2, "1 cell where the header has 2", "1", 1),
     "an empty cell": (".csv", b'id,text\n1,""\n2,b\n', 2, "no text", '1,""', 1),
     "half a line break": (".csv", b"text\na\rb\nc\n", 2, "a carriage return within a line", "a\rb", 1),
     "an open quote": (".csv", b'id,text\n1,"a,c\n2,b\n3,"c"\n', 2, "3 cells where the header has 2", '1,"a,c', 2),
@@ -188,6 +188,11 @@ def test_a_file_with_only_a_header() -> None:
     )
 
 
+def test_a_row_of_a_document_that_is_no_object_is_bad() -> None:
+    _, texts, bad = labelled('{"data": [{"text": "甲"}, null]}'.encode(), ".json")
+    assert texts == ["甲"] and [(row.line, row.why) for row in bad] == [(2, "it is not a JSON object")]
+
+
 REFUSED = {
     "no column": (".csv", b"a,b\n1,2\n", "no text column"),
     "a new column's name": (".csv", b"text,predicted\na,b\n", "there is already a column predicted"),
@@ -219,7 +224,7 @@ def test_the_majority_of_lines_decides_the_encoding() -> None:
 class Numbered:
     """Lines of a number, a bar and a text."""
 
-    note = "numbered lines"
+    note, columns = "numbered lines", Columns()
     selection = Selection((1,), None, None, list.__getitem__, "")
 
     def parse(self, line: str, lines: Lines) -> RawRow:

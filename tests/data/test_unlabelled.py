@@ -72,6 +72,11 @@ def test_texts_of_the_data_set_are_dropped_and_counted(tmp_path: Path) -> None:
     }
 
 
+def test_a_line_with_a_tab_among_lines_of_text_is_one_text(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("标题\t内容\n一条\n又一条\n", "utf-8")
+    assert read(tmp_path / "t.txt")[0] == ["标题\t内容", "一条", "又一条"]
+
+
 def test_no_files_give_no_texts() -> None:
     texts, counts = read()
     assert texts == [] and set(counts.values()) == {0}
@@ -97,6 +102,7 @@ ERRORS = {
     "blank.jsonl": ('{"text": ""}\n{"text": null}\n', "2 of 2 rows cannot be used (blank.jsonl, line 1: there is no"),
     "column.csv": ("id,玉米\n1,好\n", "no text column"),
     "list.jsonl": ("[1, 2]", "2 of 2 rows cannot be used"),
+    "columns.txt": ("1\t好\t体育\n2\t坏\t财经\n", "columns.txt:1: 3 columns, one of which holds the texts"),
     "known.txt": ("甲\n丙\n丙\n", "no text is left: all 3 texts are in train (1) and in test (2)"),
     "no.parquet": ("not parquet", "not a Parquet file"),
 }

@@ -23,14 +23,16 @@ from distill.errors import UserError
 SUFFIXES = {
     ".json": ".json",
     ".jsonl": ".jsonl",
+    ".ndjson": ".ndjson",
     ".csv": ".csv",
     ".tsv": ".tsv",
+    ".tab": ".tab",
     ".txt": ".txt",
     ".parquet": ".parquet",
     ".xlsx": ".csv",
 }
 BINARY_SUFFIXES = (".parquet", ".xlsx")
-MAGIC_PARQUET, MAGIC_EXCEL = b"PAR1", b"PK\x03\x04"
+MAGIC_PARQUET, MAGIC_EXCEL, MAGIC_OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 
 Recogniser = Callable[[Lines, str, Columns], TextFormat | JsonDocument | None]
 TEXT_FORMATS: list[Recogniser] = [  # the first one that recognises a file wins
@@ -59,6 +61,8 @@ def open_file(path: Path, columns: Columns, spec: OutputSpec | None = None) -> I
         magic = file.read(4)
         file.seek(0)
         suffix = suffix_of(path)
+        if magic == MAGIC_OLD_EXCEL:
+            raise UserError("an old format of Excel", path, "save it as .xlsx or as CSV UTF-8")
         if magic == MAGIC_PARQUET or suffix == ".parquet":
             with parquet.open_rows(path, columns, spec) as rows:
                 yield rows

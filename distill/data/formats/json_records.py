@@ -80,7 +80,7 @@ class JsonLines:
     """A :class:`TextFormat`: the new keys are appended to the object."""
 
     def __init__(self, records: Sequence[dict[str, Any]], columns: Columns, lines: Lines) -> None:
-        self.selection = _selection(records, columns, lines.name)
+        self.selection, self.columns = _selection(records, columns, lines.name), Columns()
         self.note = f"one JSON object per line, {self.selection.note}"
         self._has_bom = lines.has_bom
         self._new_keys: set[str] = set()
@@ -163,7 +163,7 @@ def _rows_of(value: Any) -> list[Any] | None:
         return [dict(zip(value["columns"], row, strict=False)) for row in value["data"] if isinstance(row, list)]
     wrapped = [value[key] for key in value if str(key).lower() in ROWS_KEYS and _are_rows(value[key])]
     if wrapped:
-        return [row["row"] if isinstance(row.get("row"), dict) else row for row in wrapped[0]]
+        return [row["row"] if isinstance(row, dict) and isinstance(row.get("row"), dict) else row for row in wrapped[0]]
     columns = list(value.values())
     if columns and all(isinstance(column, dict) for column in columns):
         return _from_objects(value)
@@ -173,7 +173,8 @@ def _rows_of(value: Any) -> list[Any] | None:
 
 
 def _are_rows(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(row, dict) for row in value[:SAMPLE_RECORDS])
+    sample = value[:SAMPLE_RECORDS] if isinstance(value, list) else []
+    return 2 * sum(isinstance(row, dict) for row in sample) >= len(sample) > 0
 
 
 def _from_objects(value: dict[str, dict[str, Any]]) -> list[Any]:

@@ -98,6 +98,7 @@ class RowFile(Protocol):
     """An open file: the rows in it, and how they are written with labels."""
 
     fingerprint: str  # of a stream's beginning; empty for files
+    columns: Columns  # of further files of the same data set: numbers if there is no header, else empty
     note: str  # what was found out about the file, in words
     row_unit: str  # what row numbers count: "line", "row" or "item"
     size: int  # in the unit of Position.offset; 0: unknown

@@ -80,6 +80,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 class ParquetRows:
     """A :class:`RowFile`; a chunk's rows are a table, and positions count rows."""
 
+    columns = Columns()
     fingerprint = ""
     unit = ("rows", 1)
     row_unit = "row"

@@ -8,18 +8,23 @@ fastText marks labels by ``__label__``. Toutiao's lines are id, code, name of th
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from distill.data.formats.labelling import OutputSpec
 from distill.data.formats.records import Columns, RowError, Selection
+from distill.data.formats.tables import is_label_of_header
 from distill.data.formats.text_lines import BOM, DECIMALS, LINE_ENDS, Continuation, Lines, RawRow, decoded
+from distill.errors import UserError
 
 FASTTEXT_LABEL = "__label__"
 TOUTIAO_DELIMITER = "_!_"
 FASTTEXT_LINE = re.compile(f"(?:^|[ \t]){FASTTEXT_LABEL}")
 TABLES = (".csv", ".tsv")
 NEARLY_ALL = 0.9  # share of the lines that have the form of a format
+
+EITHER = Columns()  # of text and label: the order is found out for every file
 
 Cells = tuple[str, Any, str]  # text, label, name of the label
 
@@ -39,11 +44,15 @@ def recognise_marked(lines: Lines, suffix: str, columns: Columns) -> PlainText |
 def recognise(lines: Lines, suffix: str, columns: Columns) -> PlainText:
     """The other formats: texts, and texts with labels."""
     sample = decoded(lines.peek(), lines.encoding)
-    if not columns.is_labelled and not _are_nearly_all(lambda line: "\t" in line, sample):
-        return PlainText(_line_cells, "one text per line", columns, lines)
-    if _is_label_first(sample, columns):
+    if not columns.is_labelled:
+        if not _are_nearly_all(lambda line: "\t" in line, sample):
+            return PlainText(_whole_line, "one text per line", columns, lines)
+        _require_two_columns(sample, lines.name)
+    if columns.label == "1" or (columns.label != "2" and _is_label_first(sample, columns)):
+        _refuse_header([line.partition("\t")[0] for line in sample], sample, columns, lines.name)
         note = "label, then text, separated by a tab (--text_column 1 --label_column 2 if it is the other way round)"
-        return PlainText(_label_and_text, note, columns, lines)
+        return PlainText(_label_and_text, note, columns, lines, Columns("2", "1"))
+    _refuse_header([line.rpartition("\t")[2] for line in sample], sample, columns, lines.name)
     note = "text, then label, separated by a tab (--text_column 2 --label_column 1 if it is the other way round)"
     return PlainText(_text_and_label, note, columns, lines)
 
@@ -63,10 +72,24 @@ def _is_label_first(sample: Sequence[str], columns: Columns) -> bool:
     return are_labels and (columns.is_labelled or sum(map(len, first)) < sum(map(len, last)))
 
 
-def _line_cells(line: str) -> Cells:
-    """The text before the last tab, if there is one."""
-    text, _, last = line.rstrip().rpartition("\t")
-    return text.strip() or last, "", ""
+def _require_two_columns(sample: Sequence[str], name: str) -> None:
+    """Refuse unlabelled lines of several cells, of which any may be the text."""
+    widths = Counter(line.count("\t") + 1 for line in sample)
+    width, count = widths.most_common(1)[0]
+    if width > 2 and count >= NEARLY_ALL * len(sample):
+        raise UserError(f"{width} columns, one of which holds the texts", f"{name}:1", "--text_column NUMBER")
+
+
+def _refuse_header(labels: Sequence[str], sample: Sequence[str], columns: Columns, name: str) -> None:
+    """Refuse labelled lines of which the first names the columns."""
+    if columns.is_labelled and is_label_of_header([label.strip() for label in labels]):
+        first = sample[0].replace("\t", " and ")
+        hint = f"--label_column {labels[0].strip()} if it is, or move this line further down"
+        raise UserError(f"the first line looks like the names of the columns: {first:.60}", f"{name}:1", hint)
+
+
+def _whole_line(line: str) -> Cells:
+    return line, "", ""
 
 
 def _text_and_label(line: str) -> Cells:
@@ -101,12 +124,16 @@ class PlainText:
         note: what was found out about the file, in words.
         columns: whether labels are read.
         lines: the file.
+        order: of text and label, for further files of the same data set.
     """
 
-    def __init__(self, split: Callable[[str], Cells], note: str, columns: Columns, lines: Lines) -> None:
+    def __init__(
+        self, split: Callable[[str], Cells], note: str, columns: Columns, lines: Lines, order: Columns = EITHER
+    ) -> None:
         self.note = f"{note}; --text_column does not apply" if columns.text else note
         label, name = (1, 2) if columns.is_labelled else (None, None)
         self.selection = Selection((0,), label, name, tuple.__getitem__, note)
+        self.columns = order
         self._split, self._has_bom = split, lines.has_bom
 
     def parse(self, line: str, lines: Lines) -> RawRow | None:

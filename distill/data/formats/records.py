@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import math
 import re
 import unicodedata
@@ -43,6 +45,7 @@ TEXT_COLUMNS = (
         "语句",
     ),
 )
+SECOND_TEXTS = ("text_b", "sentence2", "question2", "text2")  # of a pair; named if the first one is read alone
 LABEL_COLUMNS = (
     *("label", "category", "class", "标签", "类别", "分类"),
     *("labels", "target", "cat", "categories", "topic", "intent", "sentiment", "choice", "class_label", "label_id"),
@@ -201,7 +204,7 @@ def _text_columns(
     if not present:
         raise _no_column("text", TEXT_COLUMNS, names, where)
     first = _column(present[0], keys, names, "text", where)
-    others = [str(keys[name][0]) for name in present[1:]]
+    others = [str(keys[name][0]) for name in (*present[1:], *SECOND_TEXTS) if name in keys]
     note = f"text in column {first}"
     if others:
         note += f" (and not in {', '.join(others)}: --text_column {','.join([str(first), *others])} joins them)"
@@ -311,6 +314,9 @@ def label_text(value: Any) -> str:
             raise RowError(several_labels(labels))
         return labels[0] if labels else ""
     text = cell_text(value)
+    if text[:1] in ("[", "{"):  # a list within a cell: Label Studio writes JSON, pandas Python
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return label_text(ast.literal_eval(text))
     whole = WHOLE.fullmatch(text)
     return whole[1] if whole else without_zero_width(text)
 

@@ -58,6 +58,13 @@ class Layout:
     selection: Selection
 
     @property
+    def columns(self) -> Columns:
+        """The columns by number, for further files of the same data set; none if there is a header."""
+        if self.has_header or self.selection.label is None:
+            return Columns()
+        return Columns(",".join(str(index + 1) for index in self.selection.texts), str(self.selection.label + 1))
+
+    @property
     def note(self) -> str:
         """The layout in words."""
         return f"{'' if self.has_header else 'no header, '}{self.selection.note}"
@@ -112,7 +119,7 @@ def _delimiter(sample: Sequence[str], usual: str, columns: Columns) -> str:
 def _has_header_of_two(first: str, delimiter: str, columns: Columns) -> bool:
     """Whether a line has the names of both text and label, which no row of texts has, or a name that was asked for."""
     cells = _line_cells(first, delimiter)
-    return len(cells) > 1 and (bool(columns.text) or known_columns(cells, Columns()) == 2)
+    return len(cells) > 1 and (bool(columns.text or columns.label) or known_columns(cells, Columns()) == 2)
 
 
 def _width(sample: Sequence[str], delimiter: str) -> int:
@@ -165,18 +172,34 @@ def find_layout(rows: Sequence[Sequence[str]], columns: Columns, where: str) -> 
     return Layout(tuple(rows[0]), True, selection)
 
 
+def _is_header(rows: Sequence[Sequence[str]], columns: Columns) -> bool:
+    """Whether the first row names the columns: it has usual names, or its label alone occurs in no other row."""
+    if known_columns(rows[0], Columns(is_labelled=columns.is_labelled)) > columns.is_labelled:
+        return True
+    index = int(columns.label) - 1 if columns.label.isdecimal() else -1
+    labels = [row[index] for row in rows if 0 <= index < len(row)]
+    return len(labels) == len(rows) and is_label_of_header(labels)
+
+
+def is_label_of_header(labels: Sequence[str]) -> bool:
+    """Whether the first of the labels is the name of their column: the others repeat, and it is not among them."""
+    others = set(labels[1:])
+    return 2 * len(others) < len(labels) and len(labels) > 4 and labels[0] not in others
+
+
 def _layout_without_header(rows: Sequence[Sequence[str]], columns: Columns, where: str) -> Layout | None:
     """The layout of a table without a header; None if its columns cannot be told apart: it has a header then."""
     width = Counter(map(len, rows)).most_common(1)[0][0]
     names, common = tuple(str(number) for number in range(1, width + 1)), common_values(rows)
-    if columns.are_numbers:
+    if columns.are_numbers and not _is_header(rows, columns):
         selection = select(names, columns, where, list.__getitem__)
         return Layout(names, False, positions(selection, names))
     if columns.text or columns.label or not columns.is_labelled or width < 2 or len(rows[0]) != width:
         return None
     lengths = [sum(len(row[index]) for row in rows if len(row) == width) for index in range(width)]
     text = max(range(width), key=lambda index: (index not in common, lengths[index]))
-    labels = sorted((index for index in common if index != text), key=lambda index: len(common[index]))
+    labels = [index for index in common if index != text]
+    labels.sort(key=lambda index: (len(common[index]) < 2, len(common[index])))  # one value alone separates nothing
     if not labels or rows[0][labels[0]] not in {row[labels[0]] for row in rows[1:] if len(row) == width}:
         return None  # what occurs in the first row alone is the name of a column
     selection = select(names, Columns(names[text], names[labels[0]]), where, list.__getitem__)
@@ -195,7 +218,7 @@ class Table:
     """
 
     def __init__(self, layout: Layout, delimiter: str, note: str, *, has_bom: bool = False) -> None:
-        self.note, self.selection = note, layout.selection
+        self.note, self.selection, self.columns = note, layout.selection, layout.columns
         self._delimiter, self._has_bom = delimiter, has_bom
         self._names, self._width = list(layout.names), 0 if layout.has_header else len(layout.names)
         self._header = ""
@@ -224,8 +247,8 @@ class Table:
         sample = lines.peek()[:QUOTES_SAMPLE]
         if not any(b'"' in raw for raw in sample):
             return
-        plain = [line.split(self._delimiter) for line in decoded(sample, lines.encoding) if '"' not in line]
-        self._usual = usual_cells([row for row in plain if len(row) == self._width])
+        rows = [_line_cells(line, self._delimiter) for line in decoded(sample, lines.encoding)]
+        self._usual = usual_cells([row for row in rows if len(row) == self._width])
         votes = 2 * any(cell[:1] == '"' for cell in self._header.split(self._delimiter))
         read: list[bytes] = []
         while len(read) < len(sample):
@@ -297,8 +320,9 @@ class Table:
             return cells[: self._width], row[: len(row) - extra * len(self._delimiter)]
         if extra < 0 and not any(map(str.strip, self._names[len(cells) :])):
             return [*cells, *[""] * -extra], row + self._delimiter * -extra
+        count, first = f"{len(cells)} cell{'s' * (len(cells) != 1)}", "header" if self._header else "first row"
         raise RowError(
-            f"{len(cells)} cells where the {'header' if self._header else 'first row'} has {self._width}; "
+            f"{count} where the {first} has {self._width}; "
             f"put double quotes around cells that contain {self._delimiter!r}"
         )
 
@@ -329,13 +353,13 @@ class Table:
 
     def _are_rows(self, texts: Sequence[str]) -> bool:
         """Whether lines that could be a quoted row are rather rows by themselves."""
-        if self._is_quoted or not self._have_width(texts):
+        if not self._have_width(texts):
             return False
         rows = [text.rstrip(LINE_ENDS).replace('"', "").split(self._delimiter) for text in texts]
         if not all(any(cell_text(row[index]) for index in self.selection.texts) for row in (rows[0], rows[-1])):
             return False
-        if self._is_quoted is not None or not self._usual:
-            return self._is_quoted is False or self._delimiter == "\t"
+        if self._is_quoted is False or not self._usual:
+            return self._is_quoted is False or (self._is_quoted is None and self._delimiter == "\t")
         return all(is_usual(row[index]) for row in rows for index, is_usual in self._usual.items())
 
     def _have_width(self, texts: Sequence[str]) -> bool:

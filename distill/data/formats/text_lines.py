@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from distill.data.formats.encodings import HEAD, TextSource, sample_encoding
 from distill.data.formats.labelling import CHUNK_BYTES, CHUNK_ROWS, BadRow, Chunk, OutputSpec, Position, Predictions
-from distill.data.formats.records import Row, RowError, Selection
+from distill.data.formats.records import Columns, Row, RowError, Selection
 from distill.errors import UserError
 
 MAX_LINE = 2**20  # bytes; a longer line is a bad row, and its rest is dropped
@@ -149,6 +149,7 @@ class TextFormat(Protocol):
 
     note: str
     selection: Selection
+    columns: Columns
 
     def parse(self, line: str, lines: Lines) -> RawRow | None:
         """A row; None: the line has none. If the row has further lines, they are read from ``lines``.
@@ -169,6 +170,7 @@ class StringRows:
     """The part of a :class:`RowFile` that writes rows of text; a chunk's rows are strings without what is appended."""
 
     continuation: Continuation
+    columns = Columns()
     fingerprint = ""  # of a stream's beginning
 
     def add_labels(self, chunk: Chunk, predictions: Predictions) -> bytes:
@@ -213,7 +215,7 @@ class LineRows(StringRows):
     def __init__(self, lines: Lines, text_format: TextFormat, spec: OutputSpec | None, size: int = 0) -> None:
         self.size = size
         self.note = ", ".join([*lines.notes, text_format.note])
-        self.fingerprint = lines.fingerprint
+        self.fingerprint, self.columns = lines.fingerprint, text_format.columns
         self._lines, self._format = lines, text_format
         if spec:
             self.continuation = text_format.continuation(spec)
