@@ -82,9 +82,8 @@ def _of_split(split: str, entries: Sequence[Path], folder: Path) -> list[Path]:
     if path.is_dir() and not _has_class_folders(path):
         files = sorted(file for file in path.iterdir() if _is_data(file) and file.name[0] != ".")
         if not files:
-            raise UserError(
-                "this folder has the name of a split, but neither data files nor two folders of texts", path
-            )
+            what = "this folder has the name of a split, but neither data files nor two folders of texts"
+            raise UserError(what, path, "rename it, or put the texts of each class into a folder: CLASS/1.txt, …")
         return _all_shards(files, path) if all(SHARD.fullmatch(_stem(file)) for file in files) else files
     return [path]
 

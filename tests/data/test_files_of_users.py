@@ -472,6 +472,7 @@ REFUSED: dict[str, tuple[dict[str, Content], str]] = {
     "old Excel": ({"train.csv": b"\xd0\xcf\x11\xe0\xa1\xb1"}, "an old format of Excel -> save it as .xlsx"),
     "half of the shards in a folder": ({"train/train-00000-of-00002.csv": csv_of()}, "found 1 of 2 shards"),
     "a split without data": ({"train.csv": csv_of(), "test/notes.md": "x"}, "this folder has the name of a split"),
+    "Big5": ({"train.csv": "text,label\n我們的球隊是在今天到的,體育\n".encode("big5")}, "this looks like Big5"),
     "damaged Excel": ({"train.xlsx": b"PK\x03\x04 no workbook"}, "not an Excel file"),
     "no text at all": ({"train.csv": b"%PDF-1.4\n\xff\xfe\xfd\xf0\x00" * 50}, "neither UTF-8 nor GB18030"),
     "two encodings": ({"train.csv": csv_of().encode() + csv_of("")[:300].encode("gb18030")}, "is not UTF-8"),

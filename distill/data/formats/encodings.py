@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 from distill.errors import UserError, require_package
 
 ENCODINGS = ("utf-8", "gb18030")
+FREQUENT = "的一是不了在人有我他中大上和你就到也好天"  # in simplified and traditional texts
 FIRST_CJK = "\u2e80"
 SAMPLE = 1000  # lines with other characters than ASCII from which the encoding of a stream is guessed
 HEAD = 2**20  # bytes that are read ahead to find out what a file is
@@ -109,8 +110,16 @@ def sample_encoding(lines: Iterable[bytes], name: str) -> str:
     sample = list(islice((line for line in lines if not line.isascii()), SAMPLE))
     for encoding in ENCODINGS:
         if 2 * sum(_is_valid(line, encoding) for line in sample) >= len(sample):
+            if encoding == "gb18030" and _frequent(sample, "big5") > 2 * _frequent(sample, encoding):
+                raise UserError("this looks like Big5, which is not read", name, "save the file as UTF-8")
             return encoding
     raise _neither(name)
+
+
+def _frequent(lines: Iterable[bytes], encoding: str) -> int:
+    """How many of the most frequent characters of Chinese there are; text in another encoding has hardly any."""
+    text = b"".join(lines).decode(encoding, "ignore")
+    return sum(map(text.count, FREQUENT))
 
 
 def _neither(where: str) -> UserError:

@@ -173,8 +173,11 @@ def _rows_of(value: Any) -> list[Any] | None:
 
 
 def _are_rows(value: Any) -> bool:
-    sample = value[:SAMPLE_RECORDS] if isinstance(value, list) else []
-    return 2 * sum(isinstance(row, dict) for row in sample) >= len(sample) > 0
+    """Whether a value is an array of objects, a few of which may be something else."""
+    if not isinstance(value, list):
+        return False
+    sample = value[:SAMPLE_RECORDS]
+    return 2 * sum(isinstance(row, dict) for row in sample) >= len(sample)
 
 
 def _from_objects(value: dict[str, dict[str, Any]]) -> list[Any]:
