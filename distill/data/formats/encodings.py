@@ -110,7 +110,7 @@ def sample_encoding(lines: Iterable[bytes], name: str) -> str:
     sample = list(islice((line for line in lines if not line.isascii()), SAMPLE))
     for encoding in ENCODINGS:
         if 2 * sum(_is_valid(line, encoding) for line in sample) >= len(sample):
-            if encoding == "gb18030" and _frequent(sample, "big5") > 2 * _frequent(sample, encoding):
+            if encoding == "gb18030" and _frequent(sample, "big5") > 2 * _frequent(sample, encoding) + 4:
                 raise UserError("this looks like Big5, which is not read", name, "save the file as UTF-8")
             return encoding
     raise _neither(name)
