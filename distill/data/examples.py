@@ -28,7 +28,7 @@ class Example:
 
     @classmethod
     def of(cls, text: str, label: int) -> Self:
-        """An example of a raw text; models do not read its characters of no width."""
+        """An example of a raw text; models do not read its zero-width characters."""
         return cls(example_id(text), without_zero_width(text), label)
 
 
@@ -61,8 +61,8 @@ class Dataset:
 def text_key(text: str) -> str:
     """Texts with equal keys are the same text.
 
-    The key is the text in Unicode's form NFKC (full-width letters are ordinary ones) without characters of no width and
-    control characters, and with white space collapsed.
+    The key is the text in Unicode normalization form NFKC (full-width letters are ordinary ones), without zero-width
+    and control characters, and with white space collapsed.
     """
     if text.isascii() and text.isprintable():
         return " ".join(text.split())

@@ -15,7 +15,7 @@ from distill.errors import UserError
 from distill.runtime.constants import MASKED
 from distill.runtime.structs import Texts, address
 
-# Characters of no width in Unicode's category Cf: zero-width spaces and joiners, byte order marks, directional marks.
+# Zero-width characters in Unicode's category Cf: zero-width spaces and joiners, byte order marks, directional marks.
 ZERO_WIDTH = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0001\U000e0020-\U000e007f]"
 )
@@ -42,14 +42,14 @@ class PackedTexts:
 
 
 def without_zero_width(text: str) -> str:
-    """A text without characters of no width, which no model reads."""
+    """A text without zero-width characters, which no model reads."""
     return text if text.isprintable() else ZERO_WIDTH.sub("", text)  # none of them is printable
 
 
 def pack(texts: Sequence[str], first: int = 0) -> PackedTexts:
     """Lowercase texts as :meth:`distill.text.segmentation.Segmenter.segment` does, and pack them.
 
-    Characters of no width are left out.
+    Zero-width characters are left out.
 
     They are lowercased in one call, several times faster than one by one, unless one holds ``MASKED`` or a character
     for which the result would differ. ``first`` is the index of the first text in the caller's list, for the message.

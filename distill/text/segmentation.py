@@ -91,7 +91,7 @@ class Segmenter:
     def segment(self, text: str) -> list[str]:
         """The words of a text in order, lowercased, without white space; ``MASKED`` stays one word, as it is.
 
-        Characters of no width are left out: they would split words.
+        Zero-width characters are left out: they would split words.
         """
         words: list[str] = []
         for index, part in enumerate(without_zero_width(text).split(MASKED)):

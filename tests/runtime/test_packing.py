@@ -20,7 +20,7 @@ TEXTS = st.lists(st.lists(PIECES | ANY, max_size=5).map("".join), max_size=5)
 
 
 def read_as(text: str, max_characters: int = 100) -> str:
-    """What models read of a text: no characters of no width, the beginning, in lower case."""
+    """What models read of a text: no zero-width characters, the beginning, in lower case."""
     beginning = without_zero_width(text)[:max_characters]
     return MASKED.join(part.lower() for part in beginning.split(MASKED))
 

@@ -99,7 +99,7 @@ class RowFile(Protocol):
 
     fingerprint: str  # of a stream's beginning; empty for files
     columns: Columns  # of further files of the same data set: numbers if there is no header, else empty
-    note: str  # what was found out about the file, in words
+    note: str  # what was detected about the file, in words
     row_unit: str  # what row numbers count: "line", "row" or "item"
     size: int  # in the unit of Position.offset; 0: unknown
     unit: tuple[str, int]  # of the progress bar, and how much of Position.offset one unit is

@@ -24,7 +24,7 @@ FASTTEXT_LINE = re.compile(f"(?:^|[ \t]){FASTTEXT_LABEL}")
 TABLES = (".csv", ".tsv")
 NEARLY_ALL = 0.9  # share of the lines that have the form of a format
 
-EITHER = Columns()  # of text and label: the order is found out for every file
+EITHER = Columns()  # of text and label: the order is detected for every file
 
 Cells = tuple[str, Any, str]  # text, label, name of the label
 
@@ -121,7 +121,7 @@ class PlainText:
 
     Args:
         split: turns a line into text, label and name of the label.
-        note: what was found out about the file, in words.
+        note: what was detected about the file, in words.
         columns: whether labels are read.
         lines: the file.
         order: of text and label, for further files of the same data set.

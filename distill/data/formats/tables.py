@@ -1,6 +1,6 @@
 """Tables of delimited cells, with or without a header: CSV, TSV and the like.
 
-Delimiter, header and columns are found out from the beginning of the file. CSV writers quote cells, most TSV writers do
+Delimiter, header and columns are detected from the beginning of the file. CSV writers quote cells, most TSV writers do
 not, and texts contain single quotes, so quotes are judged row by row: an opening quote that closes nowhere within
 ``MAX_ROW_LINES`` is an ordinary character. Where both readings are possible, the other quotes at the beginning of the
 file decide, so one quote never swallows the rows that follow.
@@ -213,7 +213,7 @@ class Table:
     Args:
         layout: of its columns.
         delimiter: between cells.
-        note: what was found out about it, in words.
+        note: what was detected about it, in words.
         has_bom: whether the file begins with a byte order mark, as spreadsheets write it.
     """
 

@@ -20,7 +20,7 @@ from distill.data.formats.records import Columns, Row, RowError, Selection
 from distill.errors import UserError
 
 MAX_LINE = 2**20  # bytes; a longer line is a bad row, and its rest is dropped
-SAMPLE_LINES = 4000  # lines from which format, delimiter and columns are found out
+SAMPLE_LINES = 4000  # lines from which format, delimiter and columns are detected
 BLOCK = 2**20  # bytes that are copied at a time
 BOM = "\ufeff"
 LINE_ENDS = "\r\n"
@@ -274,7 +274,7 @@ class MemoryRows(StringRows):
     Args:
         rows: the rows and the bad rows, in order, with their numbers.
         selection: the columns that are read.
-        note: what was found out about the file.
+        note: what was detected about the file.
         row_unit: what row numbers count.
         continuation: what is added to the rows; None: nothing, they are read for training.
     """
