@@ -13,7 +13,7 @@ from test_packing import TEXTS
 
 from distill.errors import UserError
 from distill.runtime.ngrams import NgramRows
-from distill.runtime.packing import PackedTexts, pack
+from distill.runtime.packing import PackedTexts, pack, without_zero_width
 from distill.text.ngrams import ngram_ids
 
 
