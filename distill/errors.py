@@ -1,6 +1,6 @@
 """Errors that the user can correct, and checks that raise them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
 
@@ -50,6 +50,12 @@ def join_problems(problems: list[str], limit: int = 5) -> str:
     shown = "; ".join(problems[:limit])
     hidden = len(problems) - limit
     return f"{shown}; and {hidden} more" if hidden > 0 else shown
+
+
+def listed(items: Sequence[str], limit: int) -> str:
+    """The first ``limit`` items, and how many more there are."""
+    hidden = len(items) - limit
+    return ", ".join(items[:limit]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 def is_disk_full(error: BaseException) -> bool:

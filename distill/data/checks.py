@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.examples import Dataset, Example
+from distill.errors import listed
 
 MIN_TEXTS_IN_CLASS = 10
 MAX_TRUNCATED = 0.05  # share of the texts
@@ -63,8 +64,8 @@ def _class_sizes(data: Dataset) -> Check:
     if small:
         message = (
             f"{len(small)} of {len(data.labels)} classes {'has' if len(small) == 1 else 'have'} fewer than "
-            f"{MIN_TEXTS_IN_CLASS} train texts: {_listed(small)}. A model hardly learns a class from so few texts: add "
-            "more, or give them the label of a larger class."
+            f"{MIN_TEXTS_IN_CLASS} train texts: {listed(small, MAX_LISTED)}. A model hardly learns a class from so few "
+            "texts: add more, or give them the label of a larger class."
         )
     return Check(name, int(sizes[smallest]), MIN_TEXTS_IN_CLASS, message, bool(small))
 
@@ -74,9 +75,9 @@ def _missing_classes(data: Dataset) -> Check:
     name, missing = "classes of dev and test that train lacks", _missing(data)
     message = f"{name}: none"
     if missing:
-        listed = _listed([f"{label} ({n} texts)" for label, n in missing.items()])
+        sizes = listed([f"{label} ({n} texts)" for label, n in missing.items()], MAX_LISTED)
         message = (
-            f"train has no text of {len(missing)} of the classes of dev and test: {listed}. No model can predict them: "
+            f"train has no text of {len(missing)} of the classes of dev and test: {sizes}. No model can predict them: "
             "move some of these texts to train, or remove all of them."
         )
     return Check(name, len(missing), 0, message, bool(missing))
@@ -147,8 +148,8 @@ def truncated_texts(
     """
     name = f"texts that the {reader} truncates"
     shares = {split: _share([length > max_length for length in values]) for split, values in lengths.items()}
-    listed = " and ".join(f"{_percent(share)} of {split}" for split, share in shares.items())
-    message, is_warning = f"{name} to {max_length} {unit}: {listed}", max(shares.values()) > MAX_TRUNCATED
+    parts = " and ".join(f"{_percent(share)} of {split}" for split, share in shares.items())
+    message, is_warning = f"{name} to {max_length} {unit}: {parts}", max(shares.values()) > MAX_TRUNCATED
     if is_warning:
         needed = _covering_length([length for values in lengths.values() for length in values])
         possible = min(needed, limit or needed)
@@ -192,9 +193,3 @@ def _share(flags: Sequence[bool]) -> float:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _listed(items: Sequence[str]) -> str:
-    """The first items, and how many more there are."""
-    hidden = len(items) - MAX_LISTED
-    return ", ".join(items[:MAX_LISTED]) + (f" and {hidden} more" if hidden > 0 else "")

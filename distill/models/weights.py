@@ -22,10 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from distill.errors import UserError
+from distill.errors import UserError, listed
 from distill.models.pretrained.checkpoint_files import PICKLES, SOURCE_KEY, WeightFiles, source_fingerprint
 
 NOT_USED = {"pooler", "cls", "classifier", "lm_head"}  # the teacher has a pooling and a classifier of its own
+MAX_LISTED = 3
 AGAIN = "download this file again"
 OWN_CONFIG = "use the config.json that was published with these weights"
 LFS_POINTER = b"version https://git-lfs"
@@ -178,7 +179,7 @@ class LoadingReport:
         """
         foreign, found = self._foreign(), self._layers_found()
         if self.missing and (foreign or not found):
-            others = _listing(foreign or self.unexpected) or "nothing else"
+            others = listed(foreign or self.unexpected, MAX_LISTED) or "nothing else"
             cause = f"The weights are probably another model's than {config['model_type']}: they hold {others}"
             raise UserError(f"{self._what_is_missing()} {cause}", source, OWN_CONFIG)
         if self.mismatched:
@@ -195,7 +196,7 @@ class LoadingReport:
 
     def _what_is_missing(self) -> str:
         count = f"{len(self.missing)} of the encoder's {len(self.expected)} tensors"
-        return f"{count} are not in the weights: {_listing(self.missing)}."
+        return f"{count} are not in the weights: {listed(self.missing, MAX_LISTED)}."
 
     def _foreign(self) -> list[str]:
         """Names of tensors in the file's layers that no layer of the encoder has."""
@@ -208,12 +209,12 @@ class LoadingReport:
 
     def _shapes(self, config: dict[str, Any]) -> str:
         """The differing shapes, and the settings that ask for them."""
-        listed = [
+        shapes = [
             f"{name} is {_by(found)} in the file, {_by(wanted)} expected" for name, found, wanted in self.mismatched
         ]
         sizes = {size for _, found, wanted in self.mismatched for size in set(wanted) - set(found)}
         keys = [f"{key} {value}" for key, value in config.items() if type(value) is int and value in sizes]
-        return f"{_listing(listed)}" + (f". The config says {', '.join(keys[:4])}" if keys else "")
+        return f"{listed(shapes, MAX_LISTED)}" + (f". The config says {', '.join(keys[:4])}" if keys else "")
 
     def unused_layers(self) -> int:
         """How many layers the file has beyond those of the encoder."""
@@ -244,7 +245,7 @@ def check_finite(parameters: Iterable[tuple[str, Tensor]], source: object) -> No
         UserError: names the tensors with NaN or infinite numbers.
     """
     if broken := non_finite(parameters):
-        what = f"some weights are NaN or infinite, in {_listing(broken)}"
+        what = f"some weights are NaN or infinite, in {listed(broken, MAX_LISTED)}"
         raise UserError(
             what, source, "the training that made these weights diverged, or the file is damaged: use others"
         )
@@ -252,11 +253,6 @@ def check_finite(parameters: Iterable[tuple[str, Tensor]], source: object) -> No
 
 def _is_used(name: str) -> bool:
     return not NOT_USED.intersection(name.split("."))
-
-
-def _listing(names: Sequence[str], limit: int = 3) -> str:
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def _by(shape: Shape) -> str:
