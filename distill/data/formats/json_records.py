@@ -22,7 +22,6 @@ from distill.data.formats.text_lines import (
     Lines,
     MemoryRows,
     RawRow,
-    decoded,
 )
 from distill.errors import UserError
 
@@ -43,7 +42,7 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> JsonLines | JsonDo
     Raises:
         UserError: the columns that are needed cannot be found.
     """
-    sample = decoded(lines.peek(), lines.encoding)
+    sample = lines.sample
     if not sample:
         return JsonLines([], columns, lines) if suffix in SUFFIXES else None
     first = sample[:SAMPLE_RECORDS]

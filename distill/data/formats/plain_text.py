@@ -15,7 +15,7 @@ from typing import Any
 from distill.data.formats.labelling import OutputSpec
 from distill.data.formats.records import Columns, RowError, Selection
 from distill.data.formats.tables import is_label_of_header
-from distill.data.formats.text_lines import BOM, DECIMALS, LINE_ENDS, Continuation, Lines, RawRow, decoded
+from distill.data.formats.text_lines import BOM, DECIMALS, LINE_ENDS, Continuation, Lines, RawRow
 from distill.errors import UserError
 
 FASTTEXT_LABEL = "__label__"
@@ -31,7 +31,7 @@ Cells = tuple[str, Any, str]  # text, label, name of the label
 
 def recognise_marked(lines: Lines, suffix: str, columns: Columns) -> PlainText | None:
     """The formats that mark the labels; None: the lines have no marks, or the file is called a table."""
-    sample = decoded(lines.peek(), lines.encoding)
+    sample = lines.sample
     if suffix in TABLES:
         return None
     if _are_nearly_all(FASTTEXT_LINE.search, sample):
@@ -43,7 +43,7 @@ def recognise_marked(lines: Lines, suffix: str, columns: Columns) -> PlainText |
 
 def recognise(lines: Lines, suffix: str, columns: Columns) -> PlainText:
     """The other formats: texts, and texts with labels."""
-    sample = decoded(lines.peek(), lines.encoding)
+    sample = lines.sample
     if not columns.is_labelled:
         if not _are_nearly_all(lambda line: "\t" in line, sample):
             return PlainText(_whole_line, "one text per line", columns, lines)

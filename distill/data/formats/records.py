@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill.data.formats.encodings import ENCODINGS
 from distill.errors import UserError
 from distill.runtime.packing import without_zero_width
 
@@ -287,7 +288,7 @@ def _as_string(value: Any) -> str:
     if value is None or isinstance(value, list | dict) or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bytes):
-        for encoding in ("utf-8", "gb18030"):
+        for encoding in ENCODINGS:
             try:
                 return value.decode(encoding)
             except UnicodeDecodeError:

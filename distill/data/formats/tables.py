@@ -79,7 +79,7 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
     Raises:
         UserError: it is one, and the columns that are needed cannot be found.
     """
-    sample, usual = decoded(lines.peek(), lines.encoding), USUAL.get(suffix, "")
+    sample, usual = lines.sample, USUAL.get(suffix, "")
     if not sample:
         return Table(EMPTY, usual, "empty", has_bom=lines.has_bom) if usual else None
     delimiter = _delimiter(sample, usual, columns)

@@ -7,6 +7,7 @@ the numbers in a JSON line and the quotes in a table stay as they were.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,11 @@ class Lines:
                 break
         self.put_back(raws)
         return raws
+
+    @functools.cached_property
+    def sample(self) -> list[str]:
+        """The first lines, from which the format is detected; to be read before any line is."""
+        return decoded(self.peek(), self.encoding)
 
     def decode(self, raw: bytes) -> str:
         """The line that was just read as text.
