@@ -27,6 +27,7 @@ from distill.errors import UserError
 from distill.progress import progress_bar, with_progress_bar
 from distill.text.gensim_pickle import is_pickle, read_keyed_vectors
 
+ENCODINGS = ("utf-8", "gb18030")  # of the words; UTF-16 is read as UTF-8
 Rows = NDArray[np.float32]
 
 INCOMPLETE = "the file is cut short"
@@ -119,7 +120,7 @@ def read_table(path: Path, words: Collection[bytes], chunk: int) -> VectorTable:
 
 def decode(raw: bytes) -> str:
     """Bytes of a file as text for a message; an incomplete last character is left out."""
-    for encoding in ("utf-8", "gb18030"):
+    for encoding in ENCODINGS:
         try:
             return codecs.getincrementaldecoder(encoding)().decode(raw)
         except UnicodeDecodeError:

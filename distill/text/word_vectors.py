@@ -20,7 +20,7 @@ from distill.errors import UserError
 from distill.progress import log, remind
 from distill.storage.fingerprints import fingerprint_file, fingerprint_texts
 from distill.text.gensim_pickle import array_files
-from distill.text.vector_files import Rows, VectorTable, read_table
+from distill.text.vector_files import ENCODINGS, Rows, VectorTable, read_table
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -31,7 +31,6 @@ RANDOM_WIDTH = 100  # dimensions of these vectors, as many as the bundled ones h
 RANDOM_STD = 0.1  # their standard deviation
 NOT_VECTORS = (".md", ".gitkeep", ".gitignore", ".npy", ".npz")  # gensim's arrays belong to the file next to them
 CHUNK = 1 << 22  # bytes read at a time
-ENCODINGS = ("utf-8", "gb18030")  # of the words; UTF-16 is read as UTF-8
 OTHER_VECTORS = (
     "--vectors FILE with Chinese words, --vectors bundled, or --vectors none, which trains without pretrained vectors"
 )
