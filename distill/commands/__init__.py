@@ -7,7 +7,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from distill.commands.data_checks import warn_of
-from distill.commands.experiment import Run, prepare
+from distill.commands.experiment import Run, prepared
 from distill.config import MODES, Settings
 from distill.data.checks import data_checks
 from distill.training import defaults, distributed
@@ -20,17 +20,17 @@ def run_mode(settings: Settings) -> list[Path]:
     and finds that part done.
     """
     mode, run = MODES[settings.run.mode], Run(settings)
-    prepare(run)
-    written = []
-    if distributed.is_main_process() and mode.trains:
-        written.append(run.write_config())
-        warn_of(data_checks(run.data))
-    if distributed.is_multi_process():
-        distributed.init_process_group()
-        if mode.all_processes:
-            resolve_name(mode.all_processes)(run)
-        distributed.destroy_process_group()
-    return [*written, *resolve_name(mode.function)(run)] if distributed.is_main_process() else []
+    with prepared(run):
+        written = []
+        if distributed.is_main_process() and mode.trains:
+            written.append(run.write_config())
+            warn_of(data_checks(run.data))
+        if distributed.is_multi_process():
+            distributed.init_process_group()
+            if mode.all_processes:
+                resolve_name(mode.all_processes)(run)
+            distributed.destroy_process_group()
+        return [*written, *resolve_name(mode.function)(run)] if distributed.is_main_process() else []
 
 
 def with_chosen_settings(settings: Settings) -> Settings:
@@ -39,7 +39,12 @@ def with_chosen_settings(settings: Settings) -> Settings:
     The student's epochs are chosen too, unless texts are added, whose number is known only after reading them.
     """
     run = Run(settings)
-    prepare(run)
+    with prepared(run):
+        return _with_chosen_settings(run)
+
+
+def _with_chosen_settings(run: Run) -> Settings:
+    settings = run.settings
     has_teacher = not settings.objective.is_alone
     transfer = run.transfer_settings if has_teacher else settings.transfer
     student = run.student_settings(has_teacher=has_teacher)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ from distill.evaluation.baselines.linear_svm import LinearBaseline
 from distill.models.pretrained import Pretrained, resolve
 from distill.progress import log, remind, with_progress_bar
 from distill.reporting.results import data_sentence
-from distill.storage.atomic import write_file, write_json
+from distill.storage.atomic import remove_leftovers, write_file, write_json
 from distill.storage.fingerprints import fingerprint_texts, package_versions, provenance_differences
-from distill.storage.run_folder import RunFolder, remove_leftovers
+from distill.storage.locks import exclusive_lock
+from distill.storage.run_folder import RunFolder
 from distill.text.segmentation import Segmenter
 from distill.text.word_vectors import NO_VECTORS, VectorReader, find_vectors
 from distill.training import defaults, distributed, tensorboard
@@ -256,19 +258,35 @@ class Run:
             )
 
 
-def prepare(run: Run) -> None:
-    """Get the process ready for a command: check what can fail early, set PyTorch's threads, clean the run's folder.
+@contextlib.contextmanager
+def prepared(run: Run) -> Iterator[None]:
+    """Get the process ready for a command: check what can fail early, set PyTorch's threads, lock and clean the folder.
+
+    The main process holds the lock of the run's folder within the block, so that no other command writes there.
 
     Raises:
-        UserError: --tensorboard is on and its package is not installed, or the user's dictionary is invalid.
+        UserError: --tensorboard is on and its package is not installed, the user's dictionary is invalid, or another
+            process works in the run's folder.
     """
     _ = run.segmenter  # read the user's dictionary now
     if run.settings.run.tensorboard:
         tensorboard.require_tensorboard()
     if run.settings.run.threads:
         torch.set_num_threads(run.settings.run.threads)
-    if distributed.is_main_process():
-        remove_leftovers(run.folder.root)  # temporary files of killed processes
+    if not distributed.is_main_process():
+        yield
+        return
+    root = run.folder.root
+    is_new = not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with exclusive_lock(root, "wait until it ends, or choose another --run"):
+            remove_leftovers(root)
+            yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):
+                root.rmdir()  # a command that failed early leaves no empty folder
 
 
 def fingerprint_examples(examples: Sequence[Example]) -> str | None:

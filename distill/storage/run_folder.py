@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from distill.config import Settings
 from distill.errors import UserError
-from distill.storage.atomic import TEMPORARY_SUFFIX
 from distill.storage.fingerprints import fingerprint_texts
 
 DEMO = "demo"  # name of the run on the embedded reviews
@@ -103,13 +101,3 @@ class RunFolder:
 def bundle_folder(settings: Settings) -> Path:
     """The bundle to use: that of ``--bundle``, or the run's own."""
     return Path(settings.predict.bundle) if settings.predict.bundle else RunFolder.from_settings(settings).bundle
-
-
-def remove_leftovers(root: Path) -> None:
-    """Remove the temporary files and folders that killed processes left in a run's folder."""
-    for folder in (root, *(root / name for name in ("cache", "report", "compare", "tune", "benchmark"))):
-        for leftover in [*folder.glob(f".*{TEMPORARY_SUFFIX}"), *folder.glob(f"*/.*{TEMPORARY_SUFFIX}")]:
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink()

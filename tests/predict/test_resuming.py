@@ -138,7 +138,7 @@ def test_finished_parts_are_not_predicted_again(small: Path, tmp_path: Path, cap
 def test_two_processes_do_not_write_one_output(small: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
-    with exclusive_lock(output), pytest.raises(UserError, match=r"another process is writing to this output.*--output"):
+    with exclusive_lock(output), pytest.raises(UserError, match=r"another process is writing here: process.*--output"):
         label(small, source, output)
     assert not list(output.parent.iterdir())
     assert killed(small, source, output, 20)  # its lock dies with it

@@ -1,15 +1,14 @@
-"""Atomic writes of files and folders, fingerprints, provenance, and the layout of a run's folder."""
+"""Fingerprints, provenance, and the layout of a run's folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.errors import UserError, join_problems
-from distill.storage.atomic import write_file, write_folder, write_json
+from distill.errors import join_problems
+from distill.storage.atomic import write_file, write_json
 from distill.storage.fingerprints import (
     PROVENANCE_FILE,
     fingerprint_file,
@@ -17,54 +16,7 @@ from distill.storage.fingerprints import (
     package_versions,
     provenance_differences,
 )
-from distill.storage.run_folder import RunFolder, remove_leftovers
-
-
-def test_a_written_file_leaves_no_temporary_file(tmp_path: Path) -> None:
-    path = write_file(tmp_path / "new" / "好.txt", "新")
-    assert path.read_text("utf-8") == "新" and [p.name for p in path.parent.iterdir()] == ["好.txt"]
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_file(tmp_path / "a", "old")
-    original = Path.write_bytes
-
-    def write_one_byte_and_fail(self: Path, payload: bytes) -> int:
-        original(self, payload[:1])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", write_one_byte_and_fail)
-    with pytest.raises(UserError, match="the disk is full; no incomplete file was left"):
-        write_file(path, "new")
-    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a"]
-
-
-@pytest.mark.parametrize("failure", [ValueError("bad"), KeyboardInterrupt()])
-def test_a_folder_is_replaced_only_if_the_block_succeeds(failure: BaseException, tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    with write_folder(target) as temporary:
-        (temporary / "a").write_text("1")
-    with pytest.raises(type(failure)), write_folder(target) as temporary:
-        (temporary / "a").write_text("2")
-        raise failure
-    assert (target / "a").read_text() == "1"
-    with write_folder(target) as temporary:
-        (temporary / "b").write_text("3")
-    assert [p.name for p in target.iterdir()] == ["b"] and [p.name for p in tmp_path.iterdir()] == ["folder"]
-
-
-def test_a_full_disk_reported_by_a_rust_library(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="disk is full"), write_folder(tmp_path / "f"):
-        raise RuntimeError('Error while serializing: Os { code: 28, message: "No space left" } (os error 28)')
-
-
-def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / ".teacher.abc.distill-aside").mkdir()
-    (tmp_path / ".report.json.12.distill-aside").write_text("half")
-    (tmp_path / "teacher").mkdir()
-    (tmp_path / ".mine.old").write_text("a user's own file")
-    remove_leftovers(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"teacher", ".mine.old"}
+from distill.storage.run_folder import RunFolder
 
 
 def test_provenance_differences_name_what_changed(tmp_path: Path) -> None:
