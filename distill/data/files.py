@@ -24,7 +24,8 @@ def find_files(folder: Path, skip: Collection[str] = ()) -> tuple[dict[str, list
 
     A file belongs to the split that is its whole name (``dev.csv``), else to the one that its name contains
     (``cnews.dev.txt``). A split may also be a set of shards (``train-00000-of-00002.parquet``), a folder of files, or a
-    folder with a folder of texts per class.
+    folder with a folder of texts per class. Links are followed wherever they lead: the user names a folder to train on,
+    and in caches of the Hugging Face Hub every file is a link out of it.
 
     Raises:
         UserError: a split has two files, or lacks shards.
@@ -80,7 +81,8 @@ def _of_split(split: str, entries: Sequence[Path], folder: Path) -> list[Path]:
         raise UserError(f"{len(candidates)} files for {split}: {listed}", folder, f"--{split}_file FILE")
     (path,) = candidates
     if path.is_dir() and not _has_class_folders(path):
-        files = sorted(file for file in path.iterdir() if _is_data(file) and file.name[0] != ".")
+        found = sorted(file for file in path.iterdir() if _is_data(file) and file.name[0] != ".")
+        files = list({file.resolve(): file for file in reversed(found)}.values())[::-1]  # links do not repeat rows
         if not files:
             what = "this folder has the name of a split, but neither data files nor two folders of texts"
             raise UserError(what, path, "rename it, or put the texts of each class into a folder: CLASS/1.txt, …")

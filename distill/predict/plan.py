@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from distill.config import PredictSettings
 from distill.data.formats import BINARY_SUFFIXES, SUFFIXES, known_suffix, suffix_of
 from distill.data.formats.encodings import COMPRESSED_SUFFIXES
-from distill.errors import UserError
+from distill.errors import UserError, listed
+from distill.progress import log
 
 STREAM = "-"
+LINKS_SHOWN = 3
 BAD_ROWS_SUFFIX = ".bad.jsonl"
 OUTPUT_HINT = "--output FILE or FOLDER, or --output - for standard output"
 INPUT_HINT = "--input FILE, FOLDER or 'PATTERN', or --input - for standard input"
@@ -123,20 +125,66 @@ def _folder_jobs(settings: PredictSettings) -> list[FileJob]:
 def find_files(name: str) -> tuple[Path | None, list[Path]]:
     """The base folder of a folder or pattern (None for a file), and its files of known formats, sorted.
 
+    A file is named by the user, so a link is followed. In a folder, what a link names is read only if it is in that
+    folder, and every file is read once: a folder may come from somebody else, and the output contains its rows.
+
     Raises:
         UserError: there is no such file.
     """
     path = Path(name)
     if path.is_file():
         return None, [path]
-    if path.is_dir():
-        base, paths = path, [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path))]
-    else:
-        base, paths = _fixed_folder(path), [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207 (the pattern may be absolute)
-    files = sorted(file for file in paths if file.is_file() and suffix_of(file) in SUFFIXES and not _is_bad(file))
+    base = path if path.is_dir() else _fixed_folder(path)
+    paths = _matching(base, path.parts[len(base.parts) :] or ("**",))
+    files = _inside(base, [path for path in paths if _is_input(path)])
     if not files:
         raise UserError(f"no such file, or no {', '.join(SUFFIXES)} file in this folder or pattern", name, INPUT_HINT)
     return base, files
+
+
+def _matching(base: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """What matches a pattern in a folder, without hidden files.
+
+    ``**`` does not enter links to folders, which may form loops; they are results themselves.
+    """
+    if not parts:
+        yield base
+    elif parts[0] != "**":
+        for name in glob.glob(parts[0], root_dir=base):  # noqa: PTH207 (without hidden files)
+            yield from _matching(base / name, parts[1:])
+    else:
+        yield from _matching(base, parts[1:])
+        for name in glob.glob("*", root_dir=base):  # noqa: PTH207 (without hidden files)
+            child = base / name
+            if child.is_dir() and not child.is_symlink():
+                yield from _matching(child, parts)
+            elif len(parts) == 1 or child.is_symlink():
+                yield child
+
+
+def _is_input(path: Path) -> bool:
+    """Whether a path is a file of a known format, or a link to a folder."""
+    if path.is_file():
+        return suffix_of(path) in SUFFIXES and not path.name.endswith(BAD_ROWS_SUFFIX)
+    return path.is_symlink() and path.is_dir()
+
+
+def _inside(base: Path, paths: Sequence[Path]) -> list[Path]:
+    """The files that are in the folder ``base`` after links are followed, each once; one line names the other links."""
+    folder = base.resolve()
+    hub = [parent.with_name("blobs") for parent in (folder, *folder.parents) if parent.name == "snapshots"]
+    inside: dict[Path, Path] = {}
+    outside: dict[str, None] = {}
+    for path in sorted(paths, key=lambda path: (path.is_symlink(), path)):  # a file comes before the links to it
+        target = path.resolve()
+        if not any(target.is_relative_to(root) for root in (folder, *hub)):
+            outside[str(path)] = None
+        elif path.is_file():
+            inside.setdefault(target, path)
+    if outside:
+        shown = listed(list(outside), LINKS_SHOWN)
+        log.warning("%s: links out of this folder are not followed: %s (--input FILE reads such a file)", base, shown)
+    return sorted(inside.values())
 
 
 def _fixed_folder(pattern: Path) -> Path:
@@ -144,14 +192,6 @@ def _fixed_folder(pattern: Path) -> Path:
     parts = pattern.parts
     wild = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     return Path(*parts[:wild])
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _is_bad(path: Path) -> bool:
-    return path.name.endswith(BAD_ROWS_SUFFIX)
 
 
 def _check_outputs(jobs: Sequence[FileJob]) -> None:

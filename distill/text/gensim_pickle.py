@@ -9,10 +9,11 @@ their own (``NAME.vectors.npy``), which numpy reads without pickle.
 from __future__ import annotations
 
 import pickle
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,11 @@ HINT = (
 )
 FLOATS = ("f2", "f4", "f8")
 DAMAGED = (  # what reading a damaged file raises
-    *(pickle.UnpicklingError, BadZipFile, EOFError),
-    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    *(pickle.UnpicklingError, EOFError),
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError),
+    *(BadZipFile, zlib.error),
 )
+MAX_INFLATION = 100  # times the size of a compressed array in its file; floating-point numbers hardly shrink
 
 
 class _Attributes:
@@ -156,5 +159,10 @@ def _vectors(content: dict[str, Any], path: Path) -> NDArray[np.floating[Any]] |
 def _read_array(path: Path) -> NDArray[np.floating[Any]]:
     if not path.is_file():
         raise UserError("no such file; it has the vectors of the file without this ending", path, "copy both files")
+    if path.suffix == ".npz":
+        with ZipFile(path) as archive:
+            entries = archive.infolist()
+        if any(entry.file_size > MAX_INFLATION * max(entry.compress_size, 1) for entry in entries):
+            raise ValueError(f"{path.name} is larger than {MAX_INFLATION} times what its file holds")
     array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     return np.asarray(array["val"] if path.suffix == ".npz" else array)

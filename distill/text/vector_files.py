@@ -44,11 +44,14 @@ NOT_VECTORS = {  # first bytes of files that people give instead
 }
 COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
+MAX_LINE = 1 << 20  # bytes; a longer line is an unusable row, and its rest is dropped
+MAX_WIDTH = 1 << 16  # numbers per vector
 SAMPLE = 1 << 18  # bytes from which the layout is detected
 SAMPLE_ROWS = 200
 EXAMPLES = 3  # unusable rows that a message shows
 PLAIN = b"0123456789+-.eE "  # characters of numbers and their separator
 NUMBER = PLAIN + b"\t\r\v\fainftyAINFTY"  # also "nan" and "infinity"
+SIZE = re.compile(rb"[0-9]{1,18}")  # in the first line
 LARGE = re.compile(rb"[eE]\+?[0-9]{2}")  # an exponent with which a number may be infinite
 
 
@@ -199,11 +202,13 @@ def _detect_layout(start: bytes, path: Path) -> tuple[bytes, VectorTable, bool]:
     """
     first, _, rest = start.partition(b"\n")
     sizes = first.split()
-    has_sizes = len(sizes) == 2 and sizes[0].isdigit() and sizes[1].isdigit() and int(sizes[1]) > 0
+    has_sizes = len(sizes) == 2 and all(SIZE.fullmatch(size) for size in sizes) and int(sizes[1]) > 0
     body = rest if has_sizes else start
     lines = [line for line in body.split(b"\n")[:SAMPLE_ROWS] if line.strip()]
     counts = Counter(len(line.split()) - 1 for line in lines)
     width = int(sizes[1]) if has_sizes else max(counts, key=lambda count: counts[count], default=0)
+    if width > MAX_WIDTH:
+        raise UserError(f"{width:,} numbers per word; at most {MAX_WIDTH:,} are read", path, USE_ANOTHER_FORMAT)
     table = VectorTable(width, int(sizes[0]) if has_sizes else None)
     text = sum(_is_text_row(line, width) for line in lines) / max(len(lines), 1) if width else 0.0
     binary = _binary_share(body, width) if has_sizes else 0.0
@@ -244,6 +249,10 @@ def _read_text(chunks: Iterator[bytes], table: VectorTable, words: Collection[by
     width, first_line = table.width, 1 if table.announced is None else 2
     lines = with_progress_bar(_lines(chunks), "word vectors", table.announced or 0, "rows")
     for number, line in enumerate(lines, first_line):
+        if len(line) > MAX_LINE:
+            table.total += 1
+            table.set_aside(line[:SAMPLE], f"line {number}", f"longer than {MAX_LINE:,} bytes")
+            continue
         word, _, numbers = line.rstrip().partition(b" ")
         problem = ""
         if not word or numbers.count(b" ") != width - 1 or numbers.translate(None, PLAIN):
@@ -262,10 +271,16 @@ def _read_text(chunks: Iterator[bytes], table: VectorTable, words: Collection[by
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines without their ends; of one that is longer than ``MAX_LINE`` and a chunk, only the beginning."""
     rest = b""
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
+        first, *lines = chunk.split(b"\n")
+        if len(rest) <= MAX_LINE:
+            rest += first
+        if lines:
+            yield rest
+            rest = lines.pop()
+            yield from lines
     if rest:
         yield rest
 
@@ -314,6 +329,10 @@ def _read_binary(chunks: Iterator[bytes], path: Path, table: VectorTable, words:
             words_at, end = _binary_rows(buffer, size)
             _add_binary(buffer, words_at, table, words)
             buffer = buffer[end:]
+            if len(buffer) > MAX_LINE + size:
+                raise UserError(
+                    f"row {table.total + 1} has no word: it is longer than {MAX_LINE:,} bytes", path, COPY_AGAIN
+                )
             bar.update(len(words_at))
     rest = buffer.strip(b"\n")
     if rest and table.total < (table.announced or 0):

