@@ -11,18 +11,21 @@ class UserError(Exception):
         what: what is wrong, and what was found instead.
         where: the file (and line), folder, flag or section that it concerns.
         hint: what to type or change next.
+        found: what was found in the user's data instead; the service, which repeats no texts, leaves it out.
     """
 
-    def __init__(self, what: str, where: object = None, hint: str = "") -> None:
+    def __init__(self, what: str, where: object = None, hint: str = "", found: str = "") -> None:
         self.what = what
+        self.found = found
         self.where = "" if where is None else str(where)
         self.hint = hint
         super().__init__(what)
 
     def __str__(self) -> str:
         where = f"{self.where}: " if self.where else ""
+        found = f"; {self.found}" if self.found else ""
         hint = f" -> {self.hint}" if self.hint else ""
-        return f"{where}{self.what}{hint}"
+        return f"{where}{self.what}{found}{hint}"
 
 
 def require_package(package: str, feature: str, hint: str, where: object = None) -> None:

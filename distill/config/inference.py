@@ -65,6 +65,18 @@ class ServeSettings(Checked):
 
     host: str = option("127.0.0.1", "address to listen on; 0.0.0.0: all addresses of this machine")
     port: int = option(8000, "port to listen on; 0: any free port", low=0, high=65535)
+    allowed_host: tuple[str, ...] = option(
+        (),
+        "host name that requests may name, besides the address of --host and localhost; *: any; "
+        "default with --host 0.0.0.0: any",
+    )
+    allow_origin: tuple[str, ...] = option(
+        (), "origin whose web pages may use the service, such as https://news.example.com; *: any"
+    )
+    token_file: str = option(
+        "", "file with a token that all requests but those for /health and /ready must have", path=True
+    )
+    allow_reload: bool = option(False, "POST /reload loads the bundle again, as the signal SIGHUP does")
     with_teacher: str = option(
         "auto",
         "also show the teacher's prediction on the web page; auto: if the run has a teacher",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import BinaryIO
 
@@ -14,7 +15,14 @@ from distill.runtime import Runtime
 
 
 def label_stream(
-    runtime: Runtime, source: BinaryIO, out: BinaryIO, name: str, *, text_column: str = "", probabilities: bool = False
+    runtime: Runtime,
+    source: BinaryIO,
+    out: BinaryIO,
+    name: str,
+    *,
+    text_column: str = "",
+    probabilities: bool = False,
+    check: Callable[[], object] = lambda: None,
 ) -> Counts:
     """Write a file's rows with their labels, as ``--mode predict`` does; bad rows are left out and counted.
 
@@ -25,6 +33,7 @@ def label_stream(
         name: of the file, for messages; its suffix decides the format, which must be a text format.
         text_column: the column of texts; empty: the first of the usual names.
         probabilities: whether to write the probability of every label.
+        check: called before every chunk of rows; may raise an exception to end the work.
 
     Raises:
         UserError: it is another format or compressed, or there is no column of texts.
@@ -38,6 +47,7 @@ def label_stream(
     out.writelines(rows.header())
     counts = Counts()
     for chunk in rows.chunks(None):
+        check()
         out.write(rows.add_labels(chunk, Predictions.of(runtime.predict_proba(chunk.texts))))
         counts += Counts(len(chunk.rows), len(chunk.bad))
     return counts

@@ -14,21 +14,29 @@ def serve(settings: Settings) -> list[Path]:
     """Serve requests until SIGINT or SIGTERM; write no files.
 
     Raises:
-        UserError: there is no bundle, ``--with_teacher yes`` cannot be met, or the address cannot be listened on.
+        UserError: there is no bundle, ``--with_teacher yes`` cannot be met, the token cannot be used, or the address
+            cannot be listened on.
     """
     from distill.serve.app import create_app
+    from distill.serve.security import ANY, allowed_hosts
     from distill.serve.server import listen, run, url_of
     from distill.serve.teacher import find_teacher
 
     folder = bundle_folder(settings)
     runtime = Runtime(folder)
     teacher = find_teacher(settings, runtime.labels)
-    app = create_app(runtime, settings.serve, teacher, model=_model_name(folder))
+
+    def load() -> tuple[Runtime, str]:
+        return Runtime(folder), _model_name(folder)
+
+    app = create_app(runtime, settings.serve, teacher, model=_model_name(folder), load=load)
     with listen(settings.serve.host, settings.serve.port) as listener:
         url = url_of(listener)
         with_teacher = f", with the teacher {teacher.folder}" if teacher else ""
         log.info("serving %s%s; labels: %s", folder, with_teacher, ", ".join(runtime.labels))
         log.info("page: %s/\nAPI documentation: %s/docs\npress Ctrl-C to stop", url, url)
+        if ANY in allowed_hosts(settings.serve):
+            log.info("requests for every host name are answered -> --allowed_host NAME answers only those for NAME")
         run(app, listener, settings.serve)
     return []
 

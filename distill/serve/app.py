@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,23 +13,28 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import distill
 from distill.config import ServeSettings
 from distill.errors import UserError
+from distill.progress import log
 from distill.runtime import Runtime
 from distill.serve import schemas
 from distill.serve.endpoints import Classifier, Endpoints
 from distill.serve.limits import RefusedError
 from distill.serve.metrics import MetricsMiddleware
+from distill.serve.security import add_guard
 from distill.serve.static import add_docs, add_page
 
 REFUSALS = {
+    400: "the request is not valid HTTP, or its body did not arrive completely",
+    401: "the token is missing or wrong",
+    403: "the host name or the origin is not allowed",
     408: "the body took too long to arrive",
     413: "the body is too large",
     422: "the body does not match the schema, or its texts are missing, too many or too long",
-    429: "too many requests are waiting; try again after Retry-After seconds",
+    429: "too many requests are waiting, or their bodies are too large; try again after Retry-After seconds",
     503: "the response took too long",
 }
 COLUMN_HINT = "name the column text, or add &text_column=NAME"  # instead of the flag of --mode predict
@@ -55,8 +62,47 @@ class FastRoute:
         await response(scope, receive, send)
 
 
+class ErrorMiddleware:
+    """Answers requests that fail by a bug or by the stop of the service; logs bugs without their messages.
+
+    A message may repeat a text: the error of a conversion names the value.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on, and answer after an exception, unless the answer has already begun."""
+        has_begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except asyncio.CancelledError:
+            refused = RefusedError(503, "the service is stopping", "try again later")
+        except Exception as error:
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("internal error: %s\n%s", type(error).__name__, where)
+            refused = RefusedError(500, "internal error of the service", "see the service's log")
+        else:
+            return
+        if scope["type"] != "http" or has_begun:
+            raise refused from None
+        await refused.response()(scope, receive, send)
+
+
 def create_app(
-    runtime: Runtime, limits: ServeSettings, teacher: Classifier | None = None, page: bool = True, model: str = ""
+    runtime: Runtime,
+    limits: ServeSettings,
+    teacher: Classifier | None = None,
+    page: bool = True,
+    model: str = "",
+    *,
+    load: Callable[[], tuple[Runtime, str]] | None = None,
 ) -> FastAPI:
     """The application that serves a student.
 
@@ -66,18 +112,25 @@ def create_app(
         teacher: predicts next to the student in /explain, in its own thread; None: there is no teacher.
         page: whether to serve the web page at /.
         model: name of the student, for /ready and the page.
+        load: loads the student and its name again, for a reload.
+
+    Raises:
+        UserError: the token cannot be used, or an allowed origin is not one.
     """
-    endpoints = Endpoints(runtime, limits, teacher, model)
+    endpoints = Endpoints(runtime, limits, teacher, model, load)
     app = FastAPI(
         title="Chinese short-text classification",
         version=distill.__version__,
         servers=[{"url": "."}],  # relative, so that /docs works behind a gateway that adds a path prefix
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would redirect to the host that the client names
         lifespan=endpoints.lifespan,
     )
     app.state.endpoints = endpoints
     app.add_middleware(FastRoute, path="/predict", endpoint=endpoints.predict)
+    add_guard(app, limits)
+    app.add_middleware(ErrorMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=endpoints.metrics)  # added last, so it is the outer one
     _add_routes(app, endpoints)
     add_docs(app)
@@ -100,6 +153,8 @@ def _add_routes(app: FastAPI, endpoints: Endpoints) -> None:
     not_ready: dict[int | str, dict[str, Any]] = {503: {"model": schemas.Readiness}}
     app.get("/ready", response_model=schemas.Readiness, responses=not_ready)(endpoints.ready)
     app.get("/metrics", response_class=Response)(endpoints.prometheus)
+    if endpoints.limits.allow_reload:
+        app.post("/reload", response_model=schemas.Readiness, responses=_responses(schemas.Readiness))(endpoints.reload)
 
 
 def _json_body(schema: type[BaseModel]) -> dict[str, Any]:
@@ -132,11 +187,6 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        what = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
-        response = RefusedError(error.status_code, what, "see /docs for the endpoints").response()
-        response.headers.update(error.headers or {})  # such as Allow
-        return response
-
-    @app.exception_handler(Exception)
-    async def internal_error(request: Request, error: Exception) -> Response:
-        return RefusedError(500, "internal error of the service", "see the service's log").response()
+        what = f"{request.method} {request.scope['path']}: {str(error.detail).lower()}"
+        headers = dict(error.headers or {})  # such as Allow
+        return RefusedError(error.status_code, what, "see /docs for the endpoints", headers).response()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +14,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.serve.limits import ConcurrencyLimit, with_timeout
+from distill.serve.limits import ConcurrencyLimit, Deadline, DeadlineError, too_slow, with_timeout
 
 Rows = NDArray[np.float32]  # (texts, classes)
 T = TypeVar("T")
+THREADS = "serve"  # how the names of the service's threads begin
 BATCH_SIZE = 128  # texts: about 10 ms of work, which is how long a new request may have to wait
 TEXTS_PER_TURN = 32  # texts of one request in a batch, before the next request gets its turn
 
@@ -62,7 +65,7 @@ class Batcher:
         self, classify: Callable[[list[str]], Rows], on_batch: Callable[[int], object] = lambda size: None
     ) -> None:
         self._classify, self._on_batch = classify, on_batch
-        self._pool = ThreadPoolExecutor(1, "student")
+        self._pool = ThreadPoolExecutor(1, f"{THREADS}-student")
         self._pending: deque[_PendingRequest] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -75,18 +78,22 @@ class Batcher:
         return await request.result
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while batch := self._next_batch():
-            texts = [text for _, part in batch for text in part]
+        try:
+            while batch := self._next_batch():
+                await self._answer(batch)
+        finally:  # also after an error, or no later request would be answered
+            self._task = None
+
+    async def _answer(self, batch: list[_Part]) -> None:
+        """Compute a batch; an error is that of its requests and of no others."""
+        texts = [text for _, part in batch for text in part]
+        try:
             self._on_batch(len(texts))
-            try:
-                rows = await loop.run_in_executor(self._pool, self._classify, texts)
-            except Exception as error:
-                for request, _ in batch:
-                    request.fail(error)
-                continue
+            rows = await asyncio.get_running_loop().run_in_executor(self._pool, self._classify, texts)
             _distribute(rows, batch)
-        self._task = None
+        except Exception as error:
+            for request, _ in batch:
+                request.fail(error)
 
     def _next_batch(self) -> list[_Part]:
         """The next batch: a part of every pending request in turn, until it is full; cancelled ones are dropped."""
@@ -103,12 +110,20 @@ class Batcher:
                 self._pending.append(request)
         return batch
 
+    async def finish(self) -> None:
+        """Answer the pending requests, then end the thread."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        self.close()
+
     def close(self) -> None:
-        """End the thread."""
+        """End the thread after its current batch."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _distribute(rows: Rows, batch: list[_Part]) -> None:
+    if len(rows) != sum(len(part) for _, part in batch):
+        raise ValueError("the student returned a wrong number of rows")
     start = 0
     for request, part in batch:
         request.add(rows[start : start + len(part)])
@@ -125,16 +140,25 @@ class WorkerThread:
     """
 
     def __init__(self, name: str, max_waiting: int, timeout_s: float) -> None:
-        self._pool, self._timeout_s = ThreadPoolExecutor(1, name), timeout_s
+        self._pool, self._timeout_s = ThreadPoolExecutor(1, f"{THREADS}-{name}"), timeout_s
         self.limit = ConcurrencyLimit(max_waiting)
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[Deadline], T]) -> T:
         """Run ``work`` in the thread and return its result.
+
+        Its deadline passes when the time is over, and when nobody waits for the result any more.
 
         Raises:
             RefusedError: 503, it took too long.
         """
-        return await with_timeout(asyncio.get_running_loop().run_in_executor(self._pool, work), self._timeout_s)
+        deadline = Deadline(self._timeout_s)
+        try:
+            result = asyncio.get_running_loop().run_in_executor(self._pool, work, deadline)
+            return await with_timeout(result, self._timeout_s)
+        except DeadlineError:
+            raise too_slow(self._timeout_s) from None
+        finally:
+            deadline.cancel()
 
     def start(self, work: Callable[[], object]) -> None:
         """Queue ``work`` without waiting for it; its result and exceptions are ignored."""
@@ -143,3 +167,11 @@ class WorkerThread:
     def close(self) -> None:
         """End the thread after its current work."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def wait_for_threads(end: float) -> bool:
+    """Wait for the service's threads until the time ``end`` (of ``time.monotonic``); return whether all have ended."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(f"{THREADS}-")]
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)

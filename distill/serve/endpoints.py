@@ -7,7 +7,8 @@ import contextlib
 import functools
 import io
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -21,21 +22,26 @@ from starlette.responses import Response
 
 import distill
 from distill.config import ServeSettings
+from distill.errors import UserError
 from distill.predict.checkpoint import Counts
 from distill.predict.in_memory import label_stream
 from distill.progress import log
 from distill.runtime import Runtime
 from distill.serve.batching import Batcher, WorkerThread
 from distill.serve.explain import word_weights
-from distill.serve.limits import ConcurrencyLimit, json_response, read_body, with_timeout
+from distill.serve.limits import Bodies, Body, ConcurrencyLimit, Deadline, RefusedError, json_response, with_timeout
 from distill.serve.metrics import TEXTS_KEY, Metrics
 from distill.serve.schemas import ExplainRequest, PredictRequest, check_texts, parse_body
 
 MAX_WAITING_EXPLANATIONS = 8  # requests that may wait for an explanation, and for the teacher
 MAX_WAITING_FILES = 4
 FILE_FACTOR = 20  # a file may have this many times the bytes and the seconds of a request
+MIN_BODY_BYTES = 2**26  # of all bodies together, however small --most_bytes is
+WARM_UP_TEXT = "…"
 DIGITS = 6  # of probabilities, after the decimal point
-COUNTED_PATHS = frozenset(("/", "/predict", "/explain", "/label_file", "/health", "/ready", "/metrics", "/docs"))
+COUNTED_PATHS = frozenset(
+    ("/", "/predict", "/explain", "/label_file", "/health", "/ready", "/metrics", "/docs", "/reload")
+)
 
 
 class Classifier(Protocol):
@@ -51,6 +57,16 @@ class Classifier(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class ServedStudent:
+    """A student that answers requests. A reload replaces it as a whole; requests in progress keep the old one."""
+
+    runtime: Runtime
+    model: str
+    teacher: Classifier | None
+    batcher: Batcher
+
+
 class Endpoints:
     """The state of the service and its endpoints.
 
@@ -59,68 +75,82 @@ class Endpoints:
         limits: limits on requests.
         teacher: predicts next to the student in /explain, if there is one.
         model: name of the student.
+        load: loads the student and its name again, for a reload.
     """
 
-    def __init__(self, runtime: Runtime, limits: ServeSettings, teacher: Classifier | None, model: str) -> None:
-        self.runtime, self.limits, self.teacher, self.model = runtime, limits, teacher, model
-        self.status = "starting"
+    def __init__(
+        self,
+        runtime: Runtime,
+        limits: ServeSettings,
+        teacher: Classifier | None,
+        model: str,
+        load: Callable[[], tuple[Runtime, str]] | None = None,
+    ) -> None:
+        self.limits, self.status = limits, "starting"
+        self._teacher, self._load = teacher, load or (lambda: (runtime, model))
         self._waiting = ConcurrencyLimit(limits.most_waiting)
-        self.metrics = Metrics(COUNTED_PATHS, lambda: self._waiting.active, limits.access_log)
-        self._batcher = Batcher(runtime.predict_proba, self.metrics.count_batch)
+        self._bodies = Bodies(max(MIN_BODY_BYTES, MAX_WAITING_FILES * FILE_FACTOR * limits.most_bytes))
+        self.metrics = Metrics(
+            COUNTED_PATHS, lambda: self._waiting.active, lambda: self._bodies.count, limits.access_log
+        )
         self._teacher_thread = WorkerThread("teacher", MAX_WAITING_EXPLANATIONS, limits.wait_s)
         self._explain_thread = WorkerThread("explain", MAX_WAITING_EXPLANATIONS, limits.wait_s)
         self._file_thread = WorkerThread("files", MAX_WAITING_FILES, FILE_FACTOR * limits.wait_s)
+        self._reload_thread = WorkerThread("reload", 1, FILE_FACTOR * limits.wait_s)
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself does not keep them
+        self.student = self._served(runtime, model, teacher)
+
+    def _served(self, runtime: Runtime, model: str, teacher: Classifier | None) -> ServedStudent:
+        return ServedStudent(runtime, model, teacher, Batcher(runtime.predict_proba, self.metrics.count_batch))
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Start the background work before the first request, and end it after the last."""
-        if self.teacher is not None:  # load it now, and let it predict a first text, which takes longest
-            self._teacher_thread.start(functools.partial(_timed_prediction, self.teacher, "…"))
+        if self._teacher is not None:  # load it now, and let it predict a first text, which takes longest
+            self._teacher_thread.start(functools.partial(_timed_prediction, self._teacher, WARM_UP_TEXT))
         self.status = "ready"
         summaries = asyncio.create_task(self.metrics.log_every_minute())
         yield
         self.status = "stopping"
         summaries.cancel()
         self.metrics.log_summary()
-        for worker in (self._batcher, self._teacher_thread, self._explain_thread, self._file_thread):
+        threads = (self._teacher_thread, self._explain_thread, self._file_thread, self._reload_thread)
+        for worker in (self.student.batcher, *threads):
             worker.close()
 
     async def predict(self, request: Request) -> Response:
         """The label of one text, or of several in order."""
-        with self._waiting:
-            body = parse_body(PredictRequest, await read_body(request, self.limits.most_bytes, self.limits.wait_s))
+        with Body(self._bodies) as content:
+            raw = await content.read(request, self.limits.most_bytes, self.limits.wait_s)
+            body = parse_body(PredictRequest, raw)
             texts = body.checked_texts(self.limits)
-            rows = await with_timeout(self._batcher(texts), self.limits.wait_s)
+            with self._waiting:
+                student = self.student
+                rows = await with_timeout(student.batcher(texts), self.limits.wait_s)
         request.scope[TEXTS_KEY] = len(texts)
-        predictions = [self._prediction(row, body.probabilities) for row in rows.tolist()]
+        predictions = [_prediction(student.runtime.labels, row, body.probabilities) for row in rows.tolist()]
         return json_response(predictions[0] if body.is_single else {"predictions": predictions})
-
-    def _prediction(self, row: list[float], with_probabilities: bool) -> dict[str, Any]:
-        highest = max(row)
-        prediction: dict[str, Any] = {
-            "label": self.runtime.labels[row.index(highest)],
-            "probability": round(highest, DIGITS),
-        }
-        return prediction | {"probabilities": _by_label(self.runtime.labels, row)} if with_probabilities else prediction
 
     async def explain(self, request: Request) -> Response:
         """The predictions of student and teacher, and the influence of each word on the student's."""
-        with self._explain_thread.limit:
-            body = parse_body(ExplainRequest, await read_body(request, self.limits.most_bytes, self.limits.wait_s))
-            [text] = check_texts([body.text], self.limits)
-            explanation = await self._explain_thread.run(functools.partial(_explain, self.runtime, text))
-            teacher = await self._teacher_prediction(text)  # after the student, so that it does not slow its timing
-        return json_response({**explanation, "labels": self.runtime.labels, "teacher": teacher})
+        with Body(self._bodies) as content:
+            raw = await content.read(request, self.limits.most_bytes, self.limits.wait_s)
+            [text] = check_texts([parse_body(ExplainRequest, raw).text], self.limits)
+            with self._explain_thread.limit:
+                student = self.student
+                explanation = await self._explain_thread.run(functools.partial(_explain, student.runtime, text))
+                teacher = await self._teacher_prediction(student.teacher, text)  # later, not to slow the student
+        return json_response({**explanation, "labels": student.runtime.labels, "teacher": teacher})
 
-    async def _teacher_prediction(self, text: str) -> dict[str, Any] | None:
+    async def _teacher_prediction(self, teacher: Classifier | None, text: str) -> dict[str, Any] | None:
         """The teacher's prediction; None if it fails or is too slow, as the explanation is useful without it."""
-        if self.teacher is None:
+        if teacher is None:
             return None
         try:
             with self._teacher_thread.limit:
-                return await self._teacher_thread.run(functools.partial(_timed_prediction, self.teacher, text))
+                return await self._teacher_thread.run(lambda deadline: _timed_prediction(teacher, text))
         except Exception as error:
-            log.warning("the teacher did not answer: %s", error)
+            log.warning("the teacher did not answer: %s", type(error).__name__)  # a message could repeat the text
             return None
 
     async def label_file(
@@ -131,15 +161,70 @@ class Endpoints:
         The request's body is the file. The ending of its name decides the format: csv, tsv, jsonl, or txt with one text
         per line. The headers X-Rows and X-Bad-Rows of the response count the rows.
         """
-        label = functools.partial(label_stream, self.runtime, text_column=text_column, probabilities=probabilities)
         max_bytes, seconds = FILE_FACTOR * self.limits.most_bytes, FILE_FACTOR * self.limits.wait_s
-        # After a timeout the buffer is closed, which ends the thread's work at its next row.
-        with self._file_thread.limit, io.BytesIO() as labelled:
-            source = io.BytesIO(await read_body(request, max_bytes, seconds))
-            counts = await self._file_thread.run(functools.partial(label, source, labelled, name))
-            content = labelled.getvalue()
+        with Body(self._bodies) as content, io.BytesIO() as labelled:
+            source = io.BytesIO(await content.read(request, max_bytes, seconds))
+            label = functools.partial(
+                label_stream,
+                self.student.runtime,
+                source,
+                labelled,
+                name,
+                text_column=text_column,
+                probabilities=probabilities,
+            )
+            with self._file_thread.limit:
+                counts = await self._file_thread.run(lambda deadline: label(check=deadline.check))
+            labelled_content = labelled.getvalue()
         request.scope[TEXTS_KEY] = counts.rows
-        return Response(content, headers=_file_headers(name, counts), media_type="application/octet-stream")
+        return Response(labelled_content, headers=_file_headers(name, counts), media_type="application/octet-stream")
+
+    async def reload(self) -> Response:
+        """Load the bundle again and use it from now on; if it cannot be used, keep the old one."""
+        if self._reload_thread.limit.active:
+            raise RefusedError(409, "the bundle is being loaded already", "try again when that is done")
+        with self._reload_thread.limit:
+            try:
+                student = await self._reload_thread.run(self._load_again)
+            except Exception as error:
+                log.warning("the bundle was not loaded again, and the old one stays in use: %s", error)
+                raise
+        replaced, self.student = self.student, student
+        self._keep(replaced.batcher.finish())
+        log.info("the bundle was loaded again: %s; labels: %s", student.model, ", ".join(student.runtime.labels))
+        return await self.ready()
+
+    def start_reload(self) -> None:
+        """Reload without waiting for the result; the log has it."""
+
+        async def reload() -> None:
+            with contextlib.suppress(Exception):
+                await self.reload()
+
+        self._keep(reload())
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` besides the requests."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _load_again(self, deadline: Deadline) -> ServedStudent:
+        """Load the bundle, check it with a first prediction, and drop the teacher if it has other labels."""
+        try:
+            runtime, model = self._load()
+            rows = runtime.predict_proba([WARM_UP_TEXT])
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"the bundle cannot be used: {error!r}", self.student.model, "export it again") from error
+        if rows.shape != (1, len(runtime.labels)) or not np.isfinite(rows).all():
+            raise UserError("the student of this bundle does not return probabilities", model, "export it again")
+        teacher = self._teacher
+        if teacher is not None and set(teacher.labels) != set(runtime.labels):
+            log.warning("the bundle has other labels than the teacher, which is not shown any more")
+            teacher = None
+        return self._served(runtime, model, teacher)
 
     async def health(self) -> Response:
         """Whether the process is alive."""
@@ -149,16 +234,22 @@ class Endpoints:
         """Whether the service answers requests, and with which model; 503 while it starts or stops."""
         content = {
             "status": self.status,
-            "model": self.model,
+            "model": self.student.model,
             "version": distill.__version__,
-            "labels": self.runtime.labels,
-            "teacher": self.teacher is not None,
+            "labels": self.student.runtime.labels,
+            "teacher": self.student.teacher is not None,
         }
         return json_response(content, 200 if self.status == "ready" else 503)
 
     async def prometheus(self) -> Response:
         """Metrics in Prometheus's text format."""
         return Response(self.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _prediction(labels: Sequence[str], row: list[float], with_probabilities: bool) -> dict[str, Any]:
+    highest = max(row)
+    prediction: dict[str, Any] = {"label": labels[row.index(highest)], "probability": round(highest, DIGITS)}
+    return prediction | {"probabilities": _by_label(labels, row)} if with_probabilities else prediction
 
 
 def _by_label(labels: Sequence[str], row: list[float]) -> dict[str, float]:
@@ -173,9 +264,9 @@ def _timed_prediction(classifier: Classifier, text: str) -> dict[str, Any]:
     return {"probabilities": _by_label(labels, row), "ms": round(1000 * (time.perf_counter() - started), 3)}
 
 
-def _explain(runtime: Runtime, text: str) -> dict[str, Any]:
-    student = _timed_prediction(runtime, text)
-    words = [{"word": word, "weight": round(weight, DIGITS)} for word, weight in word_weights(runtime, text)]
+def _explain(runtime: Runtime, text: str, deadline: Deadline) -> dict[str, Any]:
+    student, weights = _timed_prediction(runtime, text), word_weights(runtime, text, deadline.check)
+    words = [{"word": word, "weight": round(weight, DIGITS)} for word, weight in weights]
     label = max(student["probabilities"], key=student["probabilities"].get)
     return {"label": label, "student": student, "words": words}
 

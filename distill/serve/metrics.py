@@ -23,11 +23,18 @@ class Metrics:
 
     Args:
         paths: paths that are counted by name; all others count as "other", so that clients cannot add time series.
-        waiting: returns how many requests to /predict are unanswered.
+        waiting: returns how many requests wait for the student.
+        bodies: returns how many bodies of requests are in memory, complete or not.
         access_log: log a line for every request.
     """
 
-    def __init__(self, paths: frozenset[str], waiting: Callable[[], float], access_log: bool = False) -> None:
+    def __init__(
+        self,
+        paths: frozenset[str],
+        waiting: Callable[[], float],
+        bodies: Callable[[], float] = lambda: 0,
+        access_log: bool = False,
+    ) -> None:
         self._paths, self._access_log = paths, access_log
         self.registry = registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
@@ -45,7 +52,8 @@ class Metrics:
         self._batches = prometheus.Histogram(
             "distill_batch_texts", "texts per batch", registry=registry, buckets=BATCH_BUCKETS
         )
-        prometheus.Gauge("distill_waiting", "unanswered requests to /predict", registry=registry).set_function(waiting)
+        prometheus.Gauge("distill_waiting", "requests to /predict that wait", registry=registry).set_function(waiting)
+        prometheus.Gauge("distill_bodies", "requests with a body in memory", registry=registry).set_function(bodies)
         self._minute = MinuteSummary()
 
     def count_batch(self, size: int) -> None:

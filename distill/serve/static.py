@@ -29,9 +29,7 @@ class _Files(StaticFiles):
 
 def _with_headers(response: Response, policy: str) -> Response:
     """Add the security headers, and "no-cache": browsers revalidate, so that an update is seen at once."""
-    response.headers.update(
-        {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
-    )
+    response.headers.update({"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
     return response
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.serve.batching import BATCH_SIZE, TEXTS_PER_TURN, Batcher, Rows, WorkerThread
-from distill.serve.limits import ConcurrencyLimit, RefusedError
+from distill.serve.limits import ConcurrencyLimit, Deadline, RefusedError
 
 
 def numbers(texts: list[str]) -> Rows:
@@ -100,6 +100,35 @@ def test_an_error_fails_the_requests_of_its_batch_and_no_others() -> None:
     asyncio.run(ask())
 
 
+def test_a_wrong_number_of_rows_is_an_error() -> None:
+    async def ask() -> None:
+        batcher = Batcher(lambda texts: numbers(texts)[1:])
+        with pytest.raises(ValueError, match="wrong number of rows"):
+            await asyncio.wait_for(batcher(["1", "2"]), 1)
+
+    asyncio.run(ask())
+
+
+def test_pending_requests_are_answered_before_the_thread_ends() -> None:
+    student = Student()
+
+    async def ask() -> None:
+        batcher = Batcher(student)
+        first = asyncio.create_task(batcher(["0"]))
+        while not student.sizes:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(batcher(["1"]))
+        await asyncio.sleep(0.01)
+        finished = asyncio.create_task(batcher.finish())
+        await asyncio.sleep(0.01)
+        student.released.set()
+        assert ((await first).item(), (await second).item()) == (0, 1)
+        await finished
+        await batcher.finish()  # an idle one ends at once
+
+    asyncio.run(ask())
+
+
 def test_cancelled_requests_are_dropped() -> None:
     student = Student()
 
@@ -120,6 +149,34 @@ def test_cancelled_requests_are_dropped() -> None:
     assert student.sizes == [1, 1]
 
 
+def test_work_ends_at_its_deadline_or_when_nobody_waits_for_it() -> None:
+    """Otherwise a long file would keep the thread busy, and the process alive after its stop."""
+    ended = threading.Event()
+
+    def endless(deadline: Deadline) -> None:
+        try:
+            while True:
+                deadline.check()
+                time.sleep(0.001)
+        finally:
+            ended.set()
+
+    async def ask() -> None:
+        worker = WorkerThread("slow", 1, 0.1)
+        with pytest.raises(RefusedError) as late:
+            await worker.run(endless)
+        assert late.value.status == 503 and ended.wait(1)
+        ended.clear()
+        worker = WorkerThread("slow", 1, 60)
+        task = asyncio.create_task(worker.run(endless))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        assert await asyncio.to_thread(ended.wait, 1)
+        worker.close()
+
+    asyncio.run(ask())
+
+
 def test_a_worker_thread_has_its_own_thread_limit_and_timeout() -> None:
     released = threading.Event()
 
@@ -130,10 +187,10 @@ def test_a_worker_thread_has_its_own_thread_limit_and_timeout() -> None:
                 raise AssertionError
             assert busy.value.status == 429
             with pytest.raises(RefusedError) as late:
-                await worker.run(lambda: released.wait(10))
+                await worker.run(lambda deadline: released.wait(10))
             assert late.value.status == 503
             released.set()
-            assert await worker.run(lambda: threading.current_thread().name) == "slow_0"
+            assert await worker.run(lambda deadline: threading.current_thread().name) == "serve-slow_0"
         worker.start(lambda: time.sleep(0.01))
         worker.close()
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill.runtime import Runtime, load
-from distill.serve.explain import MAX_WORDS, word_weights
+from distill.serve.explain import MAX_WORDS, TEXTS_PER_CHECK, word_weights
 
 LETTERS = st.one_of(st.characters(), st.sampled_from("球队今天股票İΣ aA\t\n\u3000🙂-1"))
 
@@ -74,5 +74,13 @@ def test_only_the_first_words_are_weighed(runtime: Runtime, monkeypatch: pytest.
     predict_proba = runtime.predict_proba
     monkeypatch.setattr(runtime, "predict_proba", lambda texts: calls.append(len(texts)) or predict_proba(texts))
     words = word_weights(runtime, "股票 " * (MAX_WORDS + 9))
-    assert calls == [MAX_WORDS + 1]
+    assert sum(calls) == MAX_WORDS + 1 and max(calls) == TEXTS_PER_CHECK
     assert len(words) == 2 * (MAX_WORDS + 9) and all(weight == 0 for _, weight in words[2 * MAX_WORDS :])
+
+
+def test_the_deadline_is_checked_between_the_parts(runtime: Runtime) -> None:
+    checks: list[int] = []
+    word_weights(runtime, "股票 " * 100, lambda: checks.append(1))
+    assert len(checks) == 4
+    with pytest.raises(ZeroDivisionError):
+        word_weights(runtime, "股票", lambda: 1 / 0)

@@ -6,27 +6,25 @@ import asyncio
 import gzip
 import json
 import logging
+import pkgutil
 import re
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
 import numpy as np
 import pytest
 from conftest import titles
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from pydantic import ValidationError
+from serving import Broken, Stub, TestClient, async_client, refusal
 from starlette.requests import Request
-from starlette.testclient import TestClient
 
 from distill.config import ServeSettings
 from distill.runtime import Runtime
 from distill.serve.app import create_app
-from distill.serve.limits import RefusedError, read_body
+from distill.serve.limits import Bodies, Body, RefusedError
 from distill.serve.metrics import Metrics
 from distill.serve.schemas import PredictRequest
 from distill.serve.teacher import LazyTeacher
@@ -34,29 +32,6 @@ from distill.serve.teacher import LazyTeacher
 LIMITS = ServeSettings(most_texts=4, most_characters=20, most_bytes=600)
 TITLES = [text for text, _ in titles(0, 120)]
 FILE = "/label_file?name=a.csv"
-
-
-class Stub:
-    """A classifier that predicts its first class, after ``released`` is set; stands in for student or teacher."""
-
-    labels = ("体育", "财经")
-    temperature = 1.0
-
-    def __init__(self) -> None:
-        self.released, self.called = threading.Event(), threading.Event()
-
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.called.set()
-        assert self.released.wait(10)
-        return np.tile(np.array([[0.75, 0.25]], np.float32), (len(texts), 1))
-
-    def segment(self, texts: Sequence[str]) -> list[list[str]]:
-        return [list(text) for text in texts]
-
-
-class Broken(Stub):
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        raise ValueError("broken")
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +43,6 @@ def runtime(bundle: Path) -> Runtime:
 def client(runtime: Runtime) -> Iterator[TestClient]:
     with TestClient(create_app(runtime, LIMITS, model="tiny")) as client:
         yield client
-
-
-def async_client(app: Any) -> Any:
-    """A client for concurrent requests in one event loop."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
-
-
-def refusal(answer: Any, status: int) -> str:
-    """The error of a refusal, whose form is checked."""
-    assert answer.status_code == status, answer.text
-    assert set(answer.json()) == {"error", "hint"} and all(answer.json().values())
-    return str(answer.json()["error"])
 
 
 def test_one_text(client: TestClient, runtime: Runtime) -> None:
@@ -175,8 +138,8 @@ def test_a_body_whose_declared_length_is_too_large_is_not_read() -> None:
         raise AssertionError("the body was read")
 
     request = Request({"type": "http", "headers": [(b"content-length", b"11")]}, receive)
-    with pytest.raises(RefusedError, match="larger than 10 bytes"):
-        asyncio.run(read_body(request, 10, 1))
+    with pytest.raises(RefusedError, match="larger than 10 bytes"), Body(Bodies(10)) as body:
+        asyncio.run(body.read(request, 10, 1))
 
 
 def test_unknown_paths_and_methods(client: TestClient) -> None:
@@ -237,6 +200,52 @@ def test_an_internal_error_has_the_form_of_all_errors() -> None:
         for _ in range(2):
             assert refusal(client.post("/predict", json={"text": "球队"}), 500) == "internal error of the service"
         assert 'distill_requests_total{path="/predict",status="500"} 2.0' in client.get("/metrics").text
+
+
+FAULTS = {
+    "the metrics of a batch": "distill.serve.metrics.Metrics.count_batch",
+    "the metrics of a request": "distill.serve.metrics.Metrics.count_request",
+    "the body": "distill.serve.endpoints.parse_body",
+    "the next batch": "distill.serve.batching.Batcher._next_batch",
+    "the student": "serving.Stub.predict_proba",
+    "the rows of a request": "distill.serve.batching._distribute",
+    "the prediction": "distill.serve.endpoints._prediction",
+    "the response": "distill.serve.endpoints.json_response",
+    "a cancelled request": "",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_after_a_fault_at_any_step_the_next_request_is_answered(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = iter([ZeroDivisionError])
+    if FAULTS[fault]:
+        original = pkgutil.resolve_name(FAULTS[fault])
+
+        def faulty(*arguments: Any, **named: Any) -> Any:
+            for error in faults:
+                raise error
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(FAULTS[fault], faulty)
+    student = Stub(waits=fault == "a cancelled request")
+    app = create_app(student, ServeSettings(wait_s=0.3, most_waiting=1))
+
+    async def ask() -> Any:
+        async with async_client(app) as client:
+            first = asyncio.create_task(client.post("/predict", json={"text": "球队"}))
+            if student.released.is_set():
+                await first
+            else:
+                await asyncio.to_thread(student.called.wait, 10)
+                first.cancel()
+                student.released.set()
+                await asyncio.wait([first])
+            return await client.post("/predict", json={"text": "股票"}), await client.get("/metrics")
+
+    answer, metrics = asyncio.run(ask())
+    assert answer.status_code == 200 and answer.json()["label"] == "体育"
+    assert "distill_waiting 0.0" in metrics.text and "distill_bodies 0.0" in metrics.text
+    assert next(faults, None) is None or fault == "a cancelled request"
 
 
 def test_health_and_readiness(runtime: Runtime) -> None:
@@ -376,7 +385,7 @@ def test_the_schema_and_its_page(client: TestClient) -> None:
     predict = schema["paths"]["/predict"]["post"]
     question = predict["requestBody"]["content"]["application/json"]["schema"]
     assert set(question["properties"]) == {"text", "texts", "probabilities"}
-    assert {"200", "408", "413", "422", "429", "503"} == set(predict["responses"])
+    assert {"200", "400", "401", "403", "408", "413", "422", "429", "503"} == set(predict["responses"])
     docs = client.get("/docs")
     assert "http" not in docs.text and "'self'" in docs.headers["Content-Security-Policy"]
     for path in re.findall(r'(?:href|src)="([^"]+)"', docs.text):

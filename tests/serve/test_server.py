@@ -11,71 +11,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+from serving import NOT_NEEDED, OPTIONAL, ROOT, WITHOUT, Served, until
 
 from distill.cli import main
 from distill.config import PredictSettings, RunSettings, ServeSettings, Settings
 from distill.errors import UserError
 from distill.serve.server import listen, url_of
 from distill.serve.teacher import find_teacher
-
-ROOT = Path(__file__).parents[2]
-# Packages that requirements-serve.txt does not install; those of the second list are optional as well.
-NOT_NEEDED = [
-    "torch",
-    "transformers",
-    "pandas",
-    "pyarrow",
-    "jieba",
-    "gensim",
-    "scipy",
-    "sklearn",
-    "matplotlib",
-    "safetensors",
-]
-OPTIONAL = ["uvloop", "httptools"]
-WITHOUT = (
-    "import sys; sys.modules.update(dict.fromkeys({names})); from distill.cli import main; sys.exit(main({flags}))"
-)
-
-
-class Served:
-    """A service in a process of its own, in which the ``missing`` packages cannot be imported."""
-
-    def __init__(self, bundle: Path, missing: list[str], *flags: str) -> None:
-        arguments = ["--mode", "serve", "--bundle", str(bundle), "--port", "0", *flags]
-        code = WITHOUT.format(names=missing, flags=arguments)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self.output = ""
-        while "press Ctrl-C to stop" not in self.output:
-            line = self.process.stdout.readline()  # type: ignore[union-attr]
-            assert line, self.output
-            self.output += line
-        self.url = re.search(r"http://127.0.0.1:\d+", self.output)[0]  # type: ignore[index]
-
-    def connection(self) -> socket.socket:
-        host, port = self.url.removeprefix("http://").split(":")
-        return socket.create_connection((host, int(port)), timeout=20)
-
-    def stop(self, by: int = signal.SIGTERM) -> int:
-        self.process.send_signal(by)
-        self.output += self.process.communicate(timeout=30)[0]
-        return self.process.returncode
-
-
-@pytest.fixture
-def started() -> Iterator[list[Served]]:
-    services: list[Served] = []
-    yield services
-    for service in services:
-        service.process.kill()
-        service.process.wait()
 
 
 def predicted(url: str, text: str) -> str:
@@ -87,23 +33,22 @@ def predicted(url: str, text: str) -> str:
     ("missing", "by"), [(NOT_NEEDED, signal.SIGTERM), (NOT_NEEDED + OPTIONAL, signal.SIGINT)], ids=["fast", "plain"]
 )
 def test_it_runs_without_heavy_packages_and_finishes_accepted_requests(
-    bundle: Path, started: list[Served], missing: list[str], by: int
+    bundle: Path, missing: list[str], by: int
 ) -> None:
     """Half of each body arrives before the signal, the rest when no new connection is accepted any more."""
     service = Served(bundle, missing)
-    started.append(service)
     assert "体育" in service.output and predicted(service.url, "银行股票大涨") == "财经"
     with service.connection() as connection:
-        connection.sendall(b"HEAD /health HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert re.fullmatch(rb"HTTP/1.1 200 .*\r\n\r\n", connection.makefile("rb").read(), re.DOTALL)  # no body
     body = json.dumps({"texts": ["银行股票大涨"] * 50}).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     accepted = [service.connection() for _ in range(5)]
     for connection in accepted:
         connection.sendall(head + body[:100])
-    _until(lambda: "distill_waiting 5.0" in urlopen(f"{service.url}/metrics").read().decode())  # noqa: S310
+    until(lambda: "distill_bodies 5.0" in urlopen(f"{service.url}/metrics").read().decode())  # noqa: S310
     service.process.send_signal(by)
-    _until(lambda: _refused(service))
+    until(lambda: _refused(service))
     for connection in accepted:
         connection.sendall(body[100:])
     answers = [connection.makefile("rb").read().decode() for connection in accepted]  # to the connection's end
@@ -124,32 +69,63 @@ def _refused(service: Served) -> bool:
     return False
 
 
-def _until(what: object, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def test_a_request_that_is_not_complete_in_time_is_dropped(bundle: Path, started: list[Served]) -> None:
+def test_a_request_that_is_not_complete_in_time_is_dropped(bundle: Path) -> None:
     service = Served(bundle, NOT_NEEDED, "--stop", "1", "--wait", "60")
-    started.append(service)
     with service.connection() as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99\r\n\r\n{")
-        _until(lambda: "distill_waiting 1.0" in urlopen(f"{service.url}/metrics").read().decode())  # noqa: S310
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
+        until(lambda: "distill_bodies 1.0" in urlopen(f"{service.url}/metrics").read().decode())  # noqa: S310
         started_stopping = time.monotonic()
         assert service.stop() == 0
         assert time.monotonic() - started_stopping < 15
 
 
-def test_a_large_body_is_refused_without_being_read(bundle: Path, started: list[Served]) -> None:
+BUSY = """
+import time, distill.serve.endpoints
+def label_stream(*arguments, **named):
+    print("busy", flush=True)
+    time.sleep(60)
+distill.serve.endpoints.label_stream = label_stream
+"""
+
+
+def test_a_busy_thread_does_not_prevent_the_stop(bundle: Path) -> None:
+    service = Served(bundle, NOT_NEEDED, "--stop", "0.5", before=BUSY)
+    with service.connection() as connection:
+        connection.sendall(b"POST /label_file?name=a.csv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
+        service.read_until("busy")
+        stopping = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - stopping < 5
+        assert connection.recv(100).startswith(b"HTTP/1.1 503")
+    assert "a thread was still busy" in service.output and "Traceback" not in service.output
+
+
+def test_connections_are_closed_by_the_last_response(bundle: Path) -> None:
+    """A proxy would lose a request that it sends while its idle connection is closed."""
+    service = Served(bundle, NOT_NEEDED)
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with service.connection() as connection, service.connection() as idle:
+        for sock in (connection, idle):
+            sock.sendall(request)
+            assert b"connection: close" not in sock.recv(1000)
+        service.process.send_signal(signal.SIGTERM)
+        until(lambda: _refused(service))
+        connection.sendall(request)
+        response = connection.recv(1000)
+        assert response.startswith(b"HTTP/1.1 200") and b"connection: close" in response
+        assert connection.recv(10) == idle.recv(10) == b""
+    assert service.process.wait(20) == 0
+
+
+def test_a_large_body_is_refused_without_being_read(bundle: Path) -> None:
     """The refusal arrives while the body is still being sent, and the connection can be used afterwards."""
     service = Served(bundle, NOT_NEEDED, "--most_bytes", "1000")
-    started.append(service)
     many = 2_000_000
     with service.connection() as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % many + b"x" * many)
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % many + b"x" * many
+        )
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         responses = connection.makefile("rb").read().decode()
     assert re.findall(r"HTTP/1.1 (\d+)", responses) == ["413", "200"] and "larger than 1,000 bytes" in responses
     assert service.stop() == 0
@@ -161,7 +137,7 @@ def test_the_mode_in_this_process_ends_with_success_on_ctrl_c(bundle: Path, caps
     labels: list[str] = []
 
     def predict_and_interrupt() -> None:
-        _until(lambda: _listens(port))
+        until(lambda: _listens(port))
         labels.append(predicted(f"http://127.0.0.1:{port}", "银行股票大涨"))
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -206,7 +182,7 @@ def test_a_missing_bundle_is_reported(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_missing_package_is_reported(bundle: Path) -> None:
-    code = WITHOUT.format(names=["prometheus_client"], flags=["--mode", "serve", "--bundle", str(bundle)])
+    code = WITHOUT.format(names=["prometheus_client"], before="", flags=["--mode", "serve", "--bundle", str(bundle)])
     done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (

@@ -238,7 +238,7 @@ def _column(name: str, keys: Mapping[str, list[Any]], names: Sequence[Any], what
     if key not in keys and key.isdecimal() and 1 <= int(key) <= len(names):
         return names[int(key) - 1]
     if key not in keys:
-        raise UserError(f"no column {name}; there are: {_listed(names)}", where, f"--{what}_column NAME")
+        raise UserError(f"no column {name}", where, f"--{what}_column NAME", f"there are: {_listed(names)}")
     if len(keys[key]) > 1:
         raise UserError(f"{len(keys[key])} columns of one name: {name}", where, "rename one of them")
     return keys[key][0]
@@ -246,9 +246,10 @@ def _column(name: str, keys: Mapping[str, list[Any]], names: Sequence[Any], what
 
 def _no_column(what: str, usual: Sequence[str], names: Sequence[Any], where: object) -> UserError:
     return UserError(
-        f"no {what} column ({', '.join(usual[:12])}, …); there are: {_listed(names)}",
+        f"no {what} column ({', '.join(usual[:12])}, …)",
         where,
         f"--{what}_column NAME, or its number (1, 2, …) if the file has no header",
+        f"there are: {_listed(names)}",
     )
 
 

@@ -1,0 +1,155 @@
+"""Who may use the service: the host names it answers to, the origins of web pages, and the token."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from distill.config import ServeSettings
+from distill.errors import UserError
+from distill.progress import log
+from distill.serve.limits import RefusedError
+
+ANY = "*"
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+ALL_ADDRESSES = ("0.0.0.0", "::", "")  # noqa: S104 (compared, not listened on)
+PUBLIC_PATHS = frozenset(("/health", "/ready"))  # without a token: probes have none
+EXPOSED_HEADERS = ("Content-Disposition", "Retry-After", "X-Rows", "X-Bad-Rows")  # to pages of other origins
+
+
+class Guard:
+    """Middleware that refuses requests with a wrong Host, from pages of other origins, or without the token.
+
+    A page that the user visits could otherwise send requests to a service on the user's own machine: directly, as forms
+    need no permission, or by giving its own name the address of the service (DNS rebinding).
+
+    Args:
+        app: what answers the other requests.
+        hosts: names in the header Host that are accepted, with any port; ``*``: all.
+        origins: of pages that may send POST requests besides the service's own page; ``*``: all.
+        token: that requests must have; empty: none.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], origins: frozenset[str], token: bytes = b"") -> None:
+        self.app, self._hosts, self._origins, self._token = app, hosts, origins, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the requests that are refused, and pass on all others."""
+        if scope["type"] == "http":
+            try:
+                self._check(scope)
+            except RefusedError as refused:
+                await refused.response()(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        headers = {b"host": b"", b"origin": b"", b"sec-fetch-site": b"", b"authorization": b""}
+        for name, value in scope["headers"]:
+            if name in headers:
+                headers[name] = value
+                if name == b"host":  # every one, if there are several
+                    self._check_host(value)
+        if headers[b"origin"] and scope["method"] not in ("GET", "HEAD"):
+            self._check_origin(headers)
+        if self._token and scope["path"] not in PUBLIC_PATHS:
+            self._check_token(headers[b"authorization"])
+
+    def _check_host(self, value: bytes) -> None:
+        if ANY not in self._hosts and (name := _host_name(value.decode("latin-1"))) not in self._hosts:
+            hint = f"start the service with --allowed_host {name:.100}" if name else "send the name of the service"
+            raise RefusedError(403, "this host name is not allowed in the header Host", hint)
+
+    def _check_origin(self, headers: dict[bytes, bytes]) -> None:
+        """Refuse pages of other origins. Sec-Fetch-Site is the browser's own judgement, which no proxy changes."""
+        origin = headers[b"origin"].decode("latin-1").lower()
+        is_own = origin.partition("://")[2] == headers[b"host"].decode("latin-1").lower()
+        if is_own or headers[b"sec-fetch-site"] == b"same-origin" or not self._origins.isdisjoint((ANY, origin)):
+            return
+        hint = f"start the service with --allow_origin {origin:.100}, if its pages may use it"
+        raise RefusedError(403, "a page of another origin sent this request", hint)
+
+    def _check_token(self, authorization: bytes) -> None:
+        if not hmac.compare_digest(_token_of(authorization), self._token):
+            hint = "send the header Authorization: Bearer TOKEN; in a browser, enter the token as the password"
+            challenge = {"WWW-Authenticate": 'Bearer, Basic realm="token as the password", charset="UTF-8"'}
+            raise RefusedError(401, "the token is missing or wrong", hint, challenge)
+
+
+def _host_name(host: str) -> str:
+    """The name or address in a Host header, or in ``--allowed_host``, in lower case and without the port."""
+    host = host.strip().lower()
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+
+
+def _token_of(authorization: bytes) -> bytes:
+    """The token in an Authorization header: ``Bearer TOKEN``, or the password of ``Basic``, which browsers ask for."""
+    scheme, _, credentials = authorization.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return credentials.strip()
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2] if scheme.lower() == b"basic" else b""
+    except binascii.Error:
+        return b""
+
+
+def add_guard(app: FastAPI, settings: ServeSettings) -> None:
+    """Put a :class:`Guard` before the application, and CORS for ``--allow_origin``.
+
+    Raises:
+        UserError: an origin is not one, or the file of the token is empty or not one line.
+    """
+    origins = frozenset(map(_origin, settings.allow_origin))
+    app.add_middleware(Guard, hosts=allowed_hosts(settings), origins=origins, token=read_token(settings.token_file))
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type"),
+            expose_headers=EXPOSED_HEADERS,
+        )
+
+
+def allowed_hosts(settings: ServeSettings) -> frozenset[str]:
+    """The host names that are accepted: those of ``--allowed_host``, or this machine's as far as they are known.
+
+    A service that listens on all addresses is reached under names that it cannot know, for example those of containers.
+    """
+    if not settings.allowed_host and settings.host in ALL_ADDRESSES:
+        return frozenset((ANY,))
+    own = f"[{settings.host}]" if ":" in settings.host else settings.host
+    names = (_host_name(name) for name in (*LOCAL_HOSTS, own, *settings.allowed_host) if name not in ALL_ADDRESSES)
+    return frozenset(names)
+
+
+def _origin(origin: str) -> str:
+    scheme, separator, rest = origin.lower().rstrip("/").partition("://")
+    if origin != ANY and (scheme not in ("http", "https") or not separator or not rest or "/" in rest):
+        raise UserError("this is not an origin", f"--allow_origin {origin}", "--allow_origin https://news.example.com")
+    return origin.lower().rstrip("/")
+
+
+def read_token(path: str) -> bytes:
+    """The token in a file; empty if ``path`` is.
+
+    Raises:
+        UserError: the file is empty, or does not hold one word of visible ASCII characters.
+    """
+    if not path:
+        return b""
+    token = Path(path).read_bytes().strip()
+    hint = "write one line of letters and digits, for example: openssl rand -hex 32"
+    if not token:
+        raise UserError("the file of the token is empty", path, hint)
+    if not all(33 <= byte <= 126 for byte in token):
+        raise UserError("the token has spaces, several lines or characters beyond ASCII", path, hint)
+    if Path(path).stat().st_mode & 0o077:
+        log.warning("%s: other users can read the token -> chmod 600 %s", path, path)
+    return token
