@@ -36,12 +36,13 @@ def _arrays() -> str:
     for architecture, (network, ngrams) in schema.NETWORK_ARRAYS.items():
         groups |= {f"`{architecture}`": network, f"`{architecture}`, n-grams": ngrams}
     rows = [
-        [f"`{spec.name}`", spec.dtype, f"({', '.join(spec.shape)})", spec.meaning, group]
+        [f"`{spec.name}`", spec.dtype, f"({', '.join(spec.shape)})", spec.range, spec.meaning, group]
         for group, specs in groups.items()
         for spec in specs
     ]
-    sizes = [[f"`{name}`", meaning] for name, meaning in schema.SIZES.items()]
-    return f"{_table(['array', 'type', 'shape', 'holds', 'present in'], rows)}\n\n{_table(['size', 'is'], sizes)}"
+    sizes = [[f"`{name}`", size.meaning, f"{size.low:,} to {size.high:,}"] for name, size in schema.SIZES.items()]
+    arrays = _table(["array", "type", "shape", "values", "holds", "present in"], rows)
+    return f"{arrays}\n\n{_table(['size', 'is', 'from … to'], sizes)}"
 
 
 def _modes() -> str:

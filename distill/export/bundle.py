@@ -50,9 +50,9 @@ def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf, segm
     }
     schema.check(card, arrays, student, "report this as a bug")
     with write_folder(bundle) as temporary:
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_file(temporary / BUNDLE_ARRAYS, save(contiguous))
-        write_json(temporary / BUNDLE_CARD, card | {"files": {BUNDLE_ARRAYS: checksum(temporary / BUNDLE_ARRAYS)}})
+        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        write_file(temporary / BUNDLE_ARRAYS, content)
+        write_json(temporary / BUNDLE_CARD, card | {"files": {BUNDLE_ARRAYS: checksum(content)}})
     return bundle
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.runtime.bundle import EXPORT, read_bundle
-from distill.runtime.native import check_status, library
+from distill.runtime.native import check_status, library, out_of_memory
 from distill.runtime.networks import StudentNetwork
 from distill.runtime.ngrams import NgramRows
-from distill.runtime.packing import pack, pack_beginnings
+from distill.runtime.packing import as_list, pack, pack_beginnings
 from distill.runtime.segmentation import NativeSegmenter
 from distill.runtime.structs import address
 
@@ -24,6 +24,7 @@ __all__ = ["Runtime", "load"]
 
 # Texts that a thread processes at a time: few enough for the cache, many enough to find texts of similar lengths.
 MAX_THREAD_BATCH, MIN_THREAD_BATCH = 256, 64
+MAX_THREADS = 1024
 
 
 class Runtime:
@@ -34,31 +35,41 @@ class Runtime:
         threads: number of threads that share the texts of a call; 0: one per core.
 
     Raises:
-        UserError: the folder is not a bundle, or the bundle is damaged or of a newer format; there is no C compiler.
+        UserError: the folder is not a bundle, or the bundle is damaged or of a newer format; ``threads`` is not a whole
+            number from 0 to ``MAX_THREADS``; there is no C compiler, or not enough memory.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
-        bundle = read_bundle(Path(folder))
+        if type(threads) is not int or not 0 <= threads <= MAX_THREADS:
+            hint = f"threads=2, or 0 for one per core; at most {MAX_THREADS}"
+            raise UserError(f"a number of threads is needed, not {threads!r:.40}", "threads", hint)
+        try:
+            self._load(Path(folder))
+        except MemoryError as error:
+            raise UserError("not enough memory for this bundle", folder, "export a smaller student") from error
+        except ValueError as error:  # the kernels' own check of the trie
+            raise UserError(f"this bundle is broken: {error}", folder, EXPORT) from error
+        self._threads = threads or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+
+    def _load(self, folder: Path) -> None:
+        bundle = read_bundle(folder)
         self.labels: tuple[str, ...] = tuple(bundle.card["labels"])
         self.temperature = float(bundle.card["temperature"])
         self._max_length = int(bundle.card["max_length"])
         self._ngram_characters = int(bundle.card["ngram_characters"])
-        try:
-            self._segmenter = NativeSegmenter(bundle.arrays)
-            self._ngram_rows = NgramRows(bundle.arrays["ngrams.row_of"]) if self._ngram_characters else None
-            self._network = StudentNetwork(bundle.card["network"], bundle.arrays)
-        except (KeyError, ValueError, IndexError) as error:
-            raise UserError(f"this bundle is broken: {error!r}", folder, EXPORT) from error
+        self._segmenter = NativeSegmenter(bundle.arrays)
+        self._ngram_rows = NgramRows(bundle.arrays["ngrams.row_of"]) if self._ngram_characters else None
+        self._network = StudentNetwork(bundle.card["network"], bundle.arrays)
         self._logits_of_texts = library().distill_logits_of_texts
-        self._threads = threads or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Logits in the order of the texts, shape (texts, classes).
 
         Raises:
-            UserError: a text is not a string.
+            UserError: a text is not a string, or there is not enough memory for the texts.
         """
+        texts = as_list(texts)
         if len(texts) <= MAX_THREAD_BATCH:
             return self._batch_logits(texts, 0)
         # batches of one size: no thread waits for a longer one
@@ -80,13 +91,16 @@ class Runtime:
 
     def segment(self, texts: Sequence[str]) -> list[list[str]]:
         """The words of every text, before those outside the vocabulary are replaced by their characters."""
-        return self._segmenter.segment(texts)
+        return self._segmenter.segment(as_list(texts))
 
     def _batch_logits(self, texts: Sequence[str], first: int) -> NDArray[np.float32]:
         """Logits of some texts; ``first`` is the index of the first of them among the caller's texts."""
-        packed = pack(texts, first)
-        ngram_texts = pack_beginnings(texts, packed, self._ngram_characters) if self._ngram_rows else packed
-        logits = self._network.logits_buffer(len(texts))
+        try:
+            packed = pack(texts, first)
+            ngram_texts = pack_beginnings(texts, packed, self._ngram_characters) if self._ngram_rows else packed
+            logits = self._network.logits_buffer(len(texts))
+        except MemoryError as error:
+            raise out_of_memory() from error
         check_status(
             self._logits_of_texts(
                 self._segmenter.struct,

@@ -1,19 +1,27 @@
 """The C kernels: compiled once on each machine for its processor, cached, and loaded through ctypes.
 
 ``DISTILL_MARCH`` (the compiler's ``-march``, such as x86-64-v3) compiles for a family of processors instead.
+
+A library is named ``kernels-SOURCES-COMPILER-CONTENT.so`` after three hashes. SOURCES covers the sources, flags and
+processor. COMPILER covers the compiler's command, and path, size and time of its program. CONTENT is that of the
+library itself: one that is incomplete or has changed is compiled again, not loaded. Without a compiler, a library of
+any compiler is used. A folder or library that somebody else can write is refused, as its code would be executed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -53,22 +61,85 @@ def library() -> ctypes.CDLL:
     """The compiled kernels; the first call on a machine compiles them, which takes some seconds.
 
     Raises:
-        UserError: there is no C compiler, it fails, or the cache folder cannot be written.
+        UserError: there is no C compiler, it fails, the cache folder cannot be written or others can write it, or the
+            library cannot be loaded.
         RuntimeError: a struct differs between C and Python (a bug in this program).
     """
-    digest = hashlib.sha256(" ".join(_flags()).encode() + _processor())
-    for source in sorted(KERNELS.iterdir()):
-        digest.update(source.read_bytes())
-    path = cache_folder() / f"kernels-{digest.hexdigest()[:16]}.so"
-    if not path.exists():
-        build(sorted(KERNELS.glob("*.c")), path)
-    loaded = ctypes.CDLL(str(path))
+    loaded = _load_cached() or _compile_and_load()
     for name, mirror in MIRRORS.items():
         _check_layout(loaded, name, mirror)
     for name, arguments in ARGUMENTS.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, ctypes.c_int32
     return loaded
+
+
+def _load_cached() -> ctypes.CDLL | None:
+    """A library of the cache that is complete and can be loaded."""
+    folder = cache_folder()
+    if not folder.is_dir():
+        return None
+    _require_trusted(folder)
+    for path in sorted(folder.glob(f"{_name()}-*.so")):
+        with contextlib.suppress(OSError):  # it is compiled again
+            _require_trusted(path)
+            if path.stem.endswith(f"-{_digest(path.read_bytes())}"):
+                return ctypes.CDLL(str(path))
+    return None
+
+
+def _compile_and_load() -> ctypes.CDLL:
+    folder = cache_folder()
+    with _temporary_folder(folder) as temporary:
+        compiled = temporary / "kernels.so"
+        build(sorted(KERNELS.glob("*.c")), compiled)
+        path = folder / f"{_name()}-{_digest(compiled.read_bytes())}.so"
+        compiled.replace(path)
+        _fsync(folder)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        hint = "set DISTILL_CACHE to a folder from which programs can be run"
+        raise UserError(f"the compiled kernels cannot be loaded: {error}", path, hint) from error
+
+
+def _name() -> str:
+    """The beginning of the library's name: SOURCES and COMPILER, or a pattern for any compiler if there is none."""
+    sources = [source.read_bytes() for source in sorted(KERNELS.iterdir())]
+    compiler = _compiler()
+    identity = _digest(*map(str.encode, compiler), _file_identity(compiler[0])) if compiler else "*"
+    return f"kernels-{_digest(' '.join(_flags()).encode(), _processor(), *sources)}-{identity}"
+
+
+def _digest(*contents: bytes) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _file_identity(program: str) -> bytes:
+    """Path, size and time of a program; asking it for its version would take longer than everything else."""
+    path = Path(shutil.which(program) or program).resolve()
+    status = path.stat()
+    return f"{path} {status.st_size} {status.st_mtime_ns}".encode()
+
+
+def _require_trusted(path: Path) -> None:
+    """Refuse a folder or library that another user than this one and root owns or can write.
+
+    Raises:
+        UserError: says whose it is, or how to change its permissions.
+    """
+    status = path.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        what, hint = f"it belongs to another user ({status.st_uid})", ""
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what, hint = f"other users can write it ({stat.filemode(status.st_mode)})", f"chmod go-w {path}, or "
+    else:
+        return
+    what = f"compiled kernels are not loaded from here: {what}"
+    raise UserError(what, path, f"{hint}set DISTILL_CACHE to a folder that only you can write")
 
 
 def forward_pass(name: str) -> Any:
@@ -86,7 +157,12 @@ def lanes() -> int:
 def check_status(status: int) -> None:
     """Raise an error for the status that a kernel returned: 0 is success, anything else a lack of memory."""
     if status:
-        raise UserError("not enough memory for these texts", None, "pass fewer or shorter texts per call")
+        raise out_of_memory()
+
+
+def out_of_memory() -> UserError:
+    """The error for texts that need more memory than there is."""
+    return UserError("not enough memory for these texts", None, "pass fewer or shorter texts per call")
 
 
 def _check_layout(loaded: ctypes.CDLL, name: str, mirror: type[ctypes.Structure]) -> None:
@@ -111,9 +187,18 @@ def _layout_in_c(loaded: ctypes.CDLL, name: str) -> Layout:
 
 
 def cache_folder() -> Path:
-    """The folder of compiled kernels: ``DISTILL_CACHE``, or ``distill`` in the user's cache folder."""
-    chosen = os.environ.get("DISTILL_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill"
+    """The folder of compiled kernels: ``DISTILL_CACHE``, or ``distill`` in the user's cache folder.
+
+    Raises:
+        UserError: the user has no home folder.
+    """
+    if chosen := os.environ.get("DISTILL_CACHE"):
+        return Path(chosen).absolute()
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "distill"
+    except RuntimeError as error:
+        what = "there is no home folder, in which compiled kernels are kept"
+        raise UserError(what, "HOME", "set DISTILL_CACHE to a folder that only you can write") from error
 
 
 def _flags() -> tuple[str, ...]:
@@ -131,34 +216,58 @@ def _processor() -> bytes:
 
 
 def build(sources: list[Path], path: Path) -> None:
-    """Compile C sources into a shared library, written atomically.
+    """Compile C sources into a shared library that only its owner can write.
 
     Raises:
-        UserError: there is no C compiler, it fails, or the library's folder cannot be written.
+        UserError: there is no C compiler, or it fails.
+    """
+    if not (compiler := _compiler()):
+        hint = "apt install gcc, or pip install ziglang"
+        raise UserError("the student's kernels need a C compiler once on each machine, and there is none", "PATH", hint)
+    command = [*compiler, *_flags(), "-o", str(path), *map(str, sources), *LIBRARIES]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 (our own sources)
+        message = (done.stderr.strip().splitlines() or ["it printed no message"])[0]
+        failed = done.returncode or not path.is_file()
+    except OSError as error:
+        failed, message = True, str(error.strerror)
+    if failed:
+        raise UserError(f"the C compiler failed: {message}", " ".join(command[:2]), "CC=gcc, or another compiler")
+    path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+    _fsync(path)
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder in ``parent``, which is created if necessary; it is removed at the end.
+
+    Raises:
+        UserError: ``parent`` cannot be written, or the disk is full.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent))
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _require_trusted(parent)
+        with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as temporary:
+            yield Path(temporary)
     except OSError as error:
         hint = "set DISTILL_CACHE to a folder that can be written"
-        raise UserError(f"compiled kernels cannot be kept here: {error.strerror}", path.parent, hint) from error
+        raise UserError(f"compiled kernels cannot be kept here: {error.strerror}", parent, hint) from error
+
+
+def _fsync(path: Path) -> None:
+    """Write a file or folder to the disk, so that the machine may lose power."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        command = [*_compiler(), *_flags(), "-o", str(temporary / path.name), *map(str, sources), *LIBRARIES]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own sources)
-        if done.returncode:
-            message = (done.stderr.strip().splitlines() or ["it printed no message"])[0]
-            raise UserError(f"the C compiler failed: {message}", " ".join(command[:2]), "CC=gcc, or another compiler")
-        (temporary / path.name).replace(path)
+        os.fsync(descriptor)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _compiler() -> list[str]:
+    """The command of the C compiler: ``CC`` or the first that is installed; empty if there is none."""
     chosen = os.environ.get("CC", "").split()
-    installed = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
-    if chosen or installed:
-        return chosen or [installed]
-    if find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc"]
-    hint = "apt install gcc, or pip install ziglang"
-    raise UserError("the student's kernels need a C compiler once on each machine, and there is none", "PATH", hint)
+    installed = [[name] for name in ("cc", "gcc", "clang")]
+    for command in [chosen] if chosen else installed:
+        if shutil.which(command[0]):
+            return command
+    return [] if chosen or not find_spec("ziglang") else [sys.executable, "-m", "ziglang", "cc"]

@@ -68,7 +68,7 @@ class StudentNetwork:
             hidden=network.hidden,
             classifier=classifier,
             classes=self.classes,
-            **({} if ngram_logits is None else {"ngram_logits": np.ascontiguousarray(ngram_logits, np.float32)}),
+            **({} if ngram_logits is None else {"ngram_logits": np.array(ngram_logits, np.float32, order="C")}),
         ).keep_alive(network)
         self._padded_classes = int(classifier.out)
         self.struct = ctypes.byref(self._student)

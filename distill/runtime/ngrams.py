@@ -20,7 +20,7 @@ class NgramRows:
     """
 
     def __init__(self, row_by_bucket: NDArray[np.uint16]) -> None:
-        rows = np.require(row_by_bucket, np.uint16, ("C", "A"))
+        rows = np.array(row_by_bucket, np.uint16, order="C")
         self._table = NgramTable.of(row_by_bucket=rows, bucket_count=len(rows))
         self.struct = ctypes.byref(self._table)
 

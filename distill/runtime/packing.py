@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from distill.runtime.structs import Texts, address
 ZERO_WIDTH = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0001\U000e0020-\U000e007f]"
 )
+LIST_OF_STRINGS = '["…", "…"]'
 CONTEXT_LOWERED = ("\u03a3", "\u0130")  # Σ is lowered by its neighbours, İ becomes two characters
 
 
@@ -46,6 +47,18 @@ def without_zero_width(text: str) -> str:
     return text if text.isprintable() else ZERO_WIDTH.sub("", text)  # none of them is printable
 
 
+def as_list(texts: Iterable[str]) -> list[str]:
+    """A copy of the texts, which no other thread can change while they are packed.
+
+    Raises:
+        UserError: one string or something else was given.
+    """
+    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
+        found = "one string" if isinstance(texts, str) else type(texts).__name__
+        raise UserError(f"{found} was given where a list of strings is needed", None, f"a list: {LIST_OF_STRINGS}")
+    return list(texts)
+
+
 def pack(texts: Sequence[str], first: int = 0) -> PackedTexts:
     """Lowercase texts as :meth:`distill.text.segmentation.Segmenter.segment` does, and pack them.
 
@@ -55,7 +68,7 @@ def pack(texts: Sequence[str], first: int = 0) -> PackedTexts:
     for which the result would differ. ``first`` is the index of the first text in the caller's list, for the message.
 
     Raises:
-        UserError: a text is not a string.
+        UserError: a text is not a string, or its length is not the number of its characters.
     """
     joined = _join(texts, first)
     if not joined.isprintable() and ZERO_WIDTH.search(joined):
@@ -67,6 +80,8 @@ def pack(texts: Sequence[str], first: int = 0) -> PackedTexts:
     else:
         joined = joined.lower()
     starts = np.fromiter(itertools.accumulate(map(len, texts), initial=0), np.int64, len(texts) + 1)
+    if starts[-1] != len(joined):  # the kernels read as many characters as the lengths say
+        raise UserError("a text's length is not the number of its characters", None, "pass plain strings")
     return PackedTexts(np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32), starts)
 
 
@@ -83,9 +98,7 @@ def unpack(packed: PackedTexts) -> str:
 
 
 def _join(texts: Sequence[str], first: int) -> str:
-    hint = 'a list of strings: ["…", "…"]'
-    if isinstance(texts, str):
-        raise UserError("one string was given where a list of strings is needed", None, hint)
+    hint = f"a list of strings: {LIST_OF_STRINGS}"
     try:
         return "".join(texts)
     except TypeError as error:

@@ -32,7 +32,7 @@ class Recurrent(Struct):
         ("vectors", Pointer),
         *((name, Pointer * 2) for name in PER_DIRECTION),
         ("projections", Pointer),
-        ("is_cached", Pointer),
+        ("states", Pointer),
     )
 
 
@@ -51,7 +51,7 @@ def recurrent(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
         vectors=vectors,
         **{name: (Pointer * 2)(*(address(getattr(one, name)) for one in directions)) for name in PER_DIRECTION},
         projections=aligned_zeros(len(vectors), 2, gates * units, dtype=np.int16),
-        is_cached=np.zeros(len(vectors), np.uint8),
+        states=np.zeros(len(vectors), np.uint8),
     ).keep_alive(directions)
     return PoolingNetwork("distill_recurrent", struct, 4 * units, part_features=hidden, sorts_texts=True)
 

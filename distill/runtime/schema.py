@@ -1,13 +1,16 @@
-"""The arrays of a bundle: name, type and shape of each.
+"""The schema of a bundle: its card, and name, type, shape and values of each array.
 
-Export checks the arrays that it writes, the runtime those that it reads, and docs/runtime.md shows the table. A shape
-is written in terms of sizes. :func:`sizes_of` takes some sizes from the bundle's card; any other size is that of the
-first array that has it as a dimension.
+Export checks what it writes, the runtime what it reads, and docs/runtime.md shows the tables. The runtime checks a
+bundle before it hands any address to the kernels, which trust every size and every index.
+
+Shapes and values are written in terms of sizes. :func:`sizes_of` takes some sizes from the bundle's card; any other
+size is that of the first array that has it as a dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError, join_problems
-from distill.runtime.constants import HAN
+from distill.runtime.constants import FORCE_SPLIT, HAN, SCORE_MASK
+
+# The largest absolute values. Products and sums of numbers up to these, in arrays of the sizes below, stay finite.
+FLOAT_LIMITS = {"float32": 1e6, "float64": 1e200}
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e6
 
 
 @dataclass(frozen=True)
@@ -27,21 +34,44 @@ class ArraySpec:
         dtype: as NumPy names it.
         shape: each dimension a number, a size, or a product of these, as in "4 * hidden".
         meaning: for docs/runtime.md.
+        values: smallest and largest value; the largest may be a size, or a size "- 1". Empty: any integer, or the
+            range of ``FLOAT_LIMITS``.
+        flags: bits that do not count as part of a value.
     """
 
     name: str
     dtype: str
     shape: tuple[str, ...]
     meaning: str
+    values: tuple[str, str] | tuple[()] = ()
+    flags: int = 0
+
+    @property
+    def range(self) -> str:
+        """The values, for docs/runtime.md."""
+        if self.dtype in FLOAT_LIMITS:
+            return f"finite, up to ±{FLOAT_LIMITS[self.dtype]:g}".replace("+0", "").replace("+", "")
+        return " to ".join(self.values) or "any"
 
 
 LEXICON = (
-    ArraySpec("lexicon.letters", "uint32", ("letters",), "code points of the trie's characters, sorted"),
-    ArraySpec("lexicon.labels", "uint16", ("nodes",), "last character of each node, from 1 in `letters`"),
-    ArraySpec("lexicon.children", "uint16", ("nodes",), "number of children of each node"),
-    ArraySpec("lexicon.weights", "uint16", ("nodes",), "index in `scores`, 0: not in the dictionary; a flag in bit 15"),
+    ArraySpec(
+        "lexicon.letters", "uint32", ("letters",), "code points of the trie's characters, ascending", ("0", "1114111")
+    ),
+    ArraySpec(
+        "lexicon.labels", "uint16", ("nodes",), "last character of each node, from 1 in `letters`", ("1", "letters")
+    ),
+    ArraySpec("lexicon.children", "uint16", ("nodes",), "number of children of each node", ("0", "nodes")),
+    ArraySpec(
+        "lexicon.weights",
+        "uint16",
+        ("nodes",),
+        "index in `scores`, 0: not in the dictionary; a flag in bit 15",
+        ("0", "scores - 1"),
+        FORCE_SPLIT,
+    ),
     ArraySpec("lexicon.scores", "float64", ("scores",), "log-probabilities of the dictionary's frequencies"),
-    ArraySpec("lexicon.words", "int32", ("words",), "node of each word of the vocabulary"),
+    ArraySpec("lexicon.words", "int32", ("words",), "node of each word of the vocabulary, 0: none", ("0", "nodes")),
     ArraySpec("lexicon.start", "float64", ("4",), "hidden Markov model: log-probabilities of the first state, BMES"),
     ArraySpec("lexicon.transitions", "float64", ("4", "4"), "from a state to the next"),
     ArraySpec("lexicon.emissions", "float64", (str(len(HAN)), "4"), f"of U+{HAN[0]:X} to U+{HAN[-1]:X} in each state"),
@@ -51,7 +81,9 @@ WORDS = (
     ArraySpec("words.scale", "float32", ("width",), "what each column of `words` is multiplied by"),
 )
 CLASSIFIER_BIAS = ArraySpec("classifier.bias", "float32", ("classes",), "bias of the classifier")
-ROW_OF = ArraySpec("ngrams.row_of", "uint16", ("buckets",), "row of each bucket of hashed n-grams, 0: none")
+ROW_OF = ArraySpec(
+    "ngrams.row_of", "uint16", ("buckets",), "row of each bucket of hashed n-grams, 0: none", ("0", "rows - 1")
+)
 NGRAM_LOGITS = (ArraySpec("ngrams.says", "float32", ("rows", "classes"), "what an n-gram adds to the logits"),)
 NGRAM_VECTORS = (
     ArraySpec("ngrams", "int16", ("rows", "width"), "n-gram vectors"),
@@ -93,13 +125,33 @@ NETWORK_ARRAYS: dict[str, tuple[tuple[ArraySpec, ...], tuple[ArraySpec, ...]]] =
         NGRAM_VECTORS,
     ),
 }
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size: what it is, for docs/runtime.md, and the smallest and largest number that it may be."""
+
+    meaning: str
+    low: int
+    high: int
+
+
 SIZES = {
-    "classes": "number of `labels` in `bundle.json`",
-    "hidden": "`network.hidden` in `bundle.json`; of `average`, units of the hidden layer",
-    "gates": "4 for `network.cell` lstm, 3 for gru",
-    "spans": "`network.spans` in `bundle.json`: filters span 1 to `spans` words",
-    "taps": "positions of all filters: 1 + 2 + … + `spans`",
-    "pools": "4 with n-grams, 2 without",
+    "classes": Size("number of `labels` in `bundle.json`", 1, 2**16),
+    "hidden": Size("`network.hidden` in `bundle.json`; of `average`, units of the hidden layer", 1, 2**14),
+    "gates": Size("4 for `network.cell` lstm, 3 for gru", 3, 4),
+    "spans": Size("`network.spans` in `bundle.json`: filters span 1 to `spans` words", 1, 16),
+    "taps": Size("positions of all filters: 1 + 2 + … + `spans`", 1, 136),
+    "pools": Size("4 with n-grams, 2 without", 2, 4),
+    "words": Size("words of the vocabulary, with padding and unknown", 2, 2**24),
+    "width": Size("dimensions of a word vector", 1, 2**14),
+    "letters": Size("characters of the trie", 1, 2**16 - 1),
+    "nodes": Size("nodes of the trie; the first are its `letters`", 1, 2**26),
+    "scores": Size("distinct frequencies of the dictionary, and 0", 1, SCORE_MASK + 1),
+    "buckets": Size("buckets of hashed n-grams", 2, 2**24),
+    "rows": Size("rows of the n-gram table; the first is padding", 1, 2**16),
+    "max_length": Size("in `bundle.json`: words that are read of a text", 1, 2**20),
+    "ngram_characters": Size("in `bundle.json`: characters that n-grams are taken from, 0: no n-grams", 0, 2**22),
 }
 GATES = {"lstm": 4, "gru": 3}
 
@@ -110,10 +162,7 @@ def specs_of(card: Mapping[str, Any]) -> tuple[ArraySpec, ...]:
     Raises:
         ValueError: the runtime has no network of this architecture.
     """
-    architecture = card["network"]["architecture"]
-    if architecture not in NETWORK_ARRAYS:
-        raise ValueError(f"unknown network {architecture!r}, one of {', '.join(NETWORK_ARRAYS)} is needed")
-    network, for_ngrams = NETWORK_ARRAYS[architecture]
+    network, for_ngrams = NETWORK_ARRAYS[_architecture(card)]
     ngrams = (ROW_OF, *for_ngrams) if card["ngram_characters"] else ()
     return (*WORDS, *LEXICON, CLASSIFIER_BIAS, *network, *ngrams)
 
@@ -124,30 +173,75 @@ def sizes_of(card: Mapping[str, Any]) -> dict[str, int]:
     Raises:
         ValueError: the card's network lacks a size or has an impossible one.
     """
-    network, sizes = card["network"], {"classes": len(card["labels"]), "pools": 4 if card["ngram_characters"] else 2}
-    if network["architecture"] in ("bilstm", "textcnn"):
-        sizes["hidden"] = _positive(network, "hidden")
-    if network["architecture"] == "bilstm":
-        if network.get("cell") not in GATES:
-            raise ValueError(f"network.cell is {network.get('cell')!r}, lstm or gru is needed")
-        sizes["gates"] = GATES[network["cell"]]
-    if network["architecture"] == "textcnn":
-        spans = sizes["spans"] = _positive(network, "spans")
+    architecture, network = _architecture(card), card["network"]
+    sizes = {"classes": len(card["labels"]), "pools": 4 if card["ngram_characters"] else 2}
+    if architecture in ("bilstm", "textcnn"):
+        sizes["hidden"] = _whole_number(network.get("hidden"), "network.hidden", SIZES["hidden"])
+    if architecture == "bilstm":
+        cell, sentence = network.get("cell"), network.get("sentence")
+        if not isinstance(cell, str) or cell not in GATES:
+            raise ValueError(f"network.cell is {_shown(cell)}, lstm or gru is needed")
+        if not isinstance(sentence, bool):
+            raise ValueError(f"network.sentence is {_shown(sentence)}, true or false is needed")
+        sizes["gates"] = GATES[cell]
+    if architecture == "textcnn":
+        spans = sizes["spans"] = _whole_number(network.get("spans"), "network.spans", SIZES["spans"])
         sizes["taps"] = spans * (spans + 1) // 2
     return sizes
 
 
-def _positive(network: Mapping[str, Any], name: str) -> int:
-    value = network.get(name)
-    if type(value) is not int or value < 1:
-        raise ValueError(f"network.{name} is {value!r}, a whole number above 0 is needed")
+def _architecture(card: Mapping[str, Any]) -> str:
+    network = card["network"]
+    if not isinstance(network, dict):
+        raise ValueError(f"network is {_shown(network)}, an object is needed")
+    architecture = network.get("architecture")
+    if not isinstance(architecture, str) or architecture not in NETWORK_ARRAYS:
+        raise ValueError(f"unknown network {_shown(architecture)}, one of {', '.join(NETWORK_ARRAYS)} is needed")
+    return architecture
+
+
+def check_card(card: Mapping[str, Any]) -> None:
+    """Check what the card says besides its network, which :func:`sizes_of` checks.
+
+    Raises:
+        ValueError: a field has another type or an impossible value.
+    """
+    _check_labels(card["labels"])
+    temperature = card["temperature"]
+    if type(temperature) not in (int, float) or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+        needed = f"a number from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g} is needed"
+        raise ValueError(f"temperature is {_shown(temperature)}, {needed}")
+    for name in ("max_length", "ngram_characters"):
+        _whole_number(card[name], name, SIZES[name])
+
+
+def _check_labels(labels: Any) -> None:
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels is {_shown(labels)}, a list of strings is needed")
+    _whole_number(len(labels), "the number of labels", SIZES["classes"])
+    if len(set(labels)) < len(labels):
+        twice = next(label for label, count in Counter(labels).items() if count > 1)
+        raise ValueError(f"the label {_shown(twice)} occurs twice")
+    if unpaired := [label for label in labels if any("\ud800" <= char <= "\udfff" for char in label)]:
+        raise ValueError(f"the label {_shown(unpaired[0])} has half of a surrogate pair")
+
+
+def _whole_number(value: Any, name: str, size: Size) -> int:
+    if type(value) is not int or not size.low <= value <= size.high:
+        raise ValueError(f"{name} is {_shown(value)}, a whole number from {size.low} to {size.high} is needed")
     return value
 
 
-def problems(card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[str]:
-    """What is wrong with the arrays of a bundle: those that are missing or have another type or shape.
+def _shown(value: object) -> str:
+    """A value of the card for a message: its first 40 characters."""
+    return f"{value!r:.40}"
 
-    Arrays that the schema does not have are ignored.
+
+def problems(card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[str]:
+    """What is wrong with the arrays of a bundle: those that are missing or have another type, shape or values.
+
+    Values are compared with sizes, so they are checked only if all types and shapes are right. Arrays that the schema
+    does not have are ignored, and the runtime does not use them.
 
     Raises:
         ValueError: the card's network is unknown or lacks a size.
@@ -158,13 +252,18 @@ def problems(card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> lis
         for dimension, size in zip(spec.shape, shape, strict=False):
             if dimension.isidentifier():
                 sizes.setdefault(dimension, size)
-    return [problem for spec in specs if (problem := _problem(spec, arrays.get(spec.name), sizes))]
+    return (
+        [problem for spec in specs if (problem := _shape_problem(spec, arrays.get(spec.name), sizes))]
+        or [problem for name, size in sizes.items() if (problem := _size_problem(name, size))]
+        or [problem for spec in specs if (problem := _value_problem(spec, arrays[spec.name], sizes))]
+        or _trie_problems(arrays)
+    )
 
 
-def _problem(spec: ArraySpec, array: NDArray[Any] | None, sizes: Mapping[str, int]) -> str:
-    """What is wrong with one array; empty if nothing is."""
-    shape = tuple(_value(dimension, sizes) for dimension in spec.shape)
-    wanted = f"{spec.dtype} {_shown(shape, spec.shape)} is needed"
+def _shape_problem(spec: ArraySpec, array: NDArray[Any] | None, sizes: Mapping[str, int]) -> str:
+    """What is wrong with an array's type and shape; empty if nothing is."""
+    shape = tuple(value_of(dimension, sizes) for dimension in spec.shape)
+    wanted = f"{spec.dtype} {_shown_shape(shape, spec.shape)} is needed"
     if array is None:
         return f"array {spec.name} is missing, {wanted}"
     if array.dtype.newbyteorder("=") == np.dtype(spec.dtype) and array.shape == shape:
@@ -172,31 +271,63 @@ def _problem(spec: ArraySpec, array: NDArray[Any] | None, sizes: Mapping[str, in
     return f"array {spec.name} is {array.dtype.name} {array.shape}, {wanted}"
 
 
-def _value(dimension: str, sizes: Mapping[str, int]) -> int | None:
-    """A dimension as a number; None if it depends on an unknown size."""
+def _size_problem(name: str, value: int) -> str:
+    """What is wrong with a size; empty if nothing is."""
+    size = SIZES[name]
+    if size.low <= value <= size.high:
+        return ""
+    return f"size {name} is {value}, {size.low} to {size.high} is needed"
+
+
+def _value_problem(spec: ArraySpec, array: NDArray[Any], sizes: Mapping[str, int]) -> str:
+    """What is wrong with an array's values; empty if nothing is."""
+    limit = FLOAT_LIMITS.get(spec.dtype)
+    if limit is None and not spec.values:
+        return ""
+    low, high = (-limit, limit) if limit else (value_of(value, sizes) for value in spec.values)
+    values = array & array.dtype.type(np.iinfo(array.dtype).max - spec.flags) if spec.flags else array
+    smallest, largest = values.min(), values.max()  # NaN if there is one, which no comparison accepts
+    if low <= smallest and largest <= high:
+        return ""
+    return f"array {spec.name} has values from {smallest:.9g} to {largest:.9g}, {low:.9g} to {high:.9g} is needed"
+
+
+def _trie_problems(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
+    """What is wrong with the characters of the lexicon's trie; kernels/trie.c checks the order of the nodes below."""
+    letters, labels = arrays["lexicon.letters"], arrays["lexicon.labels"]
+    if (letters[1:] <= letters[:-1]).any():
+        return ["array lexicon.letters is not in ascending order"]
+    if not np.array_equal(labels[: len(letters)], np.arange(1, len(letters) + 1)):
+        return ["array lexicon.labels does not begin with one node for each of lexicon.letters"]
+    return []
+
+
+def value_of(formula: str, sizes: Mapping[str, int]) -> int | None:
+    """A product of numbers and sizes, or that minus 1, as a number; None if it depends on an unknown size."""
     value = 1
-    for factor in dimension.split(" * "):
+    for factor in formula.removesuffix(" - 1").split(" * "):
         if not factor.isdecimal() and factor not in sizes:
             return None
         value *= int(factor) if factor.isdecimal() else sizes[factor]
-    return value
+    return value - formula.endswith(" - 1")
 
 
-def _shown(shape: tuple[int | None, ...], names: tuple[str, ...]) -> str:
+def _shown_shape(shape: Sequence[int | None], names: Sequence[str]) -> str:
     """A shape as NumPy writes it; an unknown dimension is shown by its name."""
     shown = [name if value is None else str(value) for value, name in zip(shape, names, strict=True)]
     return f"({', '.join(shown)}{',' * (len(shown) == 1)})"
 
 
 def check(card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], where: object, hint: str) -> None:
-    """Refuse a bundle whose arrays do not match the schema.
+    """Refuse a bundle whose card or arrays do not match the schema.
 
     Raises:
-        UserError: names the first problems: the array, what is needed and what was found.
+        UserError: names the first problems: the field or array, what is needed and what was found.
     """
     try:
+        check_card(card)
         messages = problems(card, arrays)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise UserError(f"this bundle is broken: {error}", where, hint) from error
     if messages:
         raise UserError(f"this bundle is broken: {join_problems(messages, 3)}", where, hint)

@@ -31,10 +31,10 @@ class NativeSegmenter:
     """
 
     def __init__(self, arrays: Arrays) -> None:
-        types = {**SCORES, **TRIE}
-        lexicon = {name: np.require(arrays[f"lexicon.{name}"], dtype, ("C", "A")) for name, dtype in types.items()}
+        scores = {name: np.array(arrays[f"lexicon.{name}"], dtype, order="C") for name, dtype in SCORES.items()}
+        lexicon = {name: np.require(arrays[f"lexicon.{name}"], dtype, ("C", "A")) for name, dtype in TRIE.items()}
         nodes, hash_bits, node_numbers = _build_trie(lexicon)
-        if (lexicon["weights"] & ~np.uint16(FORCE_SPLIT)).max(initial=0) >= len(lexicon["scores"]):
+        if (lexicon["weights"] & ~np.uint16(FORCE_SPLIT)).max(initial=0) >= len(scores["scores"]):
             raise ValueError("the lexicon's weights point outside its scores")
         char_count = len(lexicon["letters"])
         node_by_char = np.zeros(CODE_POINTS, np.uint16)
@@ -43,7 +43,7 @@ class NativeSegmenter:
         ids[node_numbers[lexicon["words"]]] = np.arange(len(lexicon["words"]))
         ids[0] = 0  # node 0 stands for padding and unknown, which have no node
         trie = Trie.of(node_by_char=node_by_char, nodes=nodes, char_count=char_count, hash_bits=hash_bits)
-        self._lexicon = Lexicon.of(trie=trie, ids=ids, **{name: lexicon[name] for name in SCORES})
+        self._lexicon = Lexicon.of(trie=trie, ids=ids, **scores)
         self.struct = ctypes.byref(self._lexicon)
 
     def segment(self, texts: Sequence[str]) -> list[list[str]]:

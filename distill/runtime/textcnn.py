@@ -20,7 +20,7 @@ class TextCNNNetwork(Struct):
 
     _fields_ = (
         *((name, Int32) for name in ("max_span", "filters", "width")),
-        *((name, Pointer) for name in ("vectors", "taps", "scale", "bias", "projections", "is_cached")),
+        *((name, Pointer) for name in ("vectors", "taps", "scale", "bias", "projections", "states")),
     )
 
 
@@ -43,6 +43,6 @@ def textcnn(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
         scale=scale,
         bias=np.ascontiguousarray(pad_axis(arrays["taps.bias"].reshape(max_span, hidden), 1, block)),
         projections=aligned_zeros(len(vectors), taps.shape[1], filters, dtype=np.int16),
-        is_cached=np.zeros(len(vectors), np.uint8),
+        states=np.zeros(len(vectors), np.uint8),
     )
     return PoolingNetwork("distill_textcnn", struct, max_span * filters, part_features=hidden)

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,21 @@ def test_kernels_are_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch)
     (compiled,) = fresh.iterdir()
     assert compiled.name.startswith("kernels-")
     native.library.cache_clear()
-    monkeypatch.setenv("CC", "false")  # would fail if it ran
+    monkeypatch.setattr(native, "build", None)  # would fail if it was called
     assert native.library().distill_lanes() in (8, 16)
 
 
-@pytest.mark.usefixtures("fresh")
-def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def remove_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(native, "find_spec", lambda _: None)
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("chosen", ["", "nosuch", "nosuch -O1"])
+def test_no_compiler(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove_compiler(monkeypatch)
+    monkeypatch.setenv("CC", chosen)
     with pytest.raises(UserError, match="need a C compiler once") as error:
         native.library()
     assert "apt install gcc" in error.value.hint
@@ -71,6 +77,160 @@ def test_a_cache_that_cannot_be_written(fresh: Path) -> None:
     with pytest.raises(UserError, match="cannot be kept here") as error:
         native.library()
     assert "DISTILL_CACHE" in error.value.hint
+
+
+@pytest.fixture
+def compiled(fresh: Path) -> Path:
+    """A library that was compiled into the cache; none is loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "build", copy_of_the_kernels())
+        native.library()
+    native.library.cache_clear()
+    (path,) = fresh.iterdir()
+    return path
+
+
+def copy_of_the_kernels() -> Callable[[list[Path], Path], None]:
+    """In place of ``build``: copies the library that this process uses, which is faster than compiling."""
+    native.library.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DISTILL_CACHE", raising=False)
+        library = Path(native.library()._name)
+    native.library.cache_clear()
+    return lambda sources, path: shutil.copyfile(library, path) and path.chmod(0o755)
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "cut in half": lambda content: content[: len(content) // 2],
+    "one byte short": lambda content: content[:-1],
+    "a flipped bit": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+    "another file": lambda content: b"not a library",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_library_is_compiled_again(damage: str, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = compiled.read_bytes()
+    compiled.unlink()
+    compiled.write_bytes(DAMAGE[damage](content))
+    compiled.chmod(0o755)
+    builds: list[Path] = []
+    copy = copy_of_the_kernels()
+    monkeypatch.setattr(native, "build", lambda sources, path: builds.append(path) or copy(sources, path))
+    assert native.library().distill_lanes() in (8, 16)
+    assert len(builds) == 1 and compiled.read_bytes() == content
+    native.library.cache_clear()
+    assert native.library().distill_lanes() in (8, 16) and len(builds) == 1
+
+
+def test_a_library_that_cannot_be_loaded_is_compiled_once_more(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds: list[Path] = []
+    monkeypatch.setattr(native, "build", lambda sources, path: builds.append(path) or path.write_bytes(b"no library"))
+    for count in (1, 2):  # the second time there is a complete file, which is tried first
+        with pytest.raises(UserError, match="the compiled kernels cannot be loaded") as error:
+            native.library()
+        assert len(builds) == count and "DISTILL_CACHE" in error.value.hint
+    assert len(list(fresh.iterdir())) == 1
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777, 0o1777])
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_kernels_that_others_can_write_are_not_loaded(mode: int, is_folder: bool, compiled: Path) -> None:
+    path = compiled.parent if is_folder else compiled
+    path.chmod(mode)
+    with pytest.raises(UserError, match="not loaded from here: other users can write it") as error:
+        native.library()
+    assert error.value.where == str(path) and f"chmod go-w {path}" in error.value.hint
+    path.chmod(0o755)
+    assert native.library().distill_lanes() in (8, 16)
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_kernels_of_another_user_are_not_loaded(
+    is_folder: bool, compiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = compiled.parent if is_folder else compiled, Path.stat
+
+    def stat(asked: Path, **options: bool) -> os.stat_result:
+        status = real(asked, **options)
+        return os.stat_result((*status[:4], 4711, *status[5:])) if asked == path else status
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(UserError, match=r"it belongs to another user \(4711\)") as error:
+        native.library()
+    assert error.value.hint.startswith("set DISTILL_CACHE")
+
+
+def test_kernels_of_root_are_loaded_without_a_compiler(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose image was built by root with a compiler and runs as another user without one."""
+    remove_compiler(monkeypatch)
+    real = Path.stat
+
+    def stat(asked: Path, **options: bool) -> os.stat_result:
+        status = real(asked, **options)
+        return os.stat_result((*status[:4], 0, *status[5:]))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(os, "geteuid", lambda: 10001)
+    monkeypatch.setattr(native, "build", None)
+    assert native.library().distill_lanes() in (8, 16)
+
+
+def test_another_compiler_or_other_flags_are_another_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "mycc"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    names = [native._name()]
+    for command in (str(compiler), f"{compiler} -O1"):
+        monkeypatch.setenv("CC", command)
+        names.append(native._name())
+    compiler.write_text("#!/bin/sh\n# of another version\n")
+    names.append(native._name())
+    monkeypatch.setenv("DISTILL_MARCH", "x86-64")
+    names.append(native._name())
+    assert len(set(names)) == len(names)
+    assert len({name.split("-")[1] for name in names}) == 2  # SOURCES changes with the flags alone
+
+
+def test_no_home_folder(unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISTILL_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(UserError, match="there is no home folder") as error:
+        native.library()
+    assert "set DISTILL_CACHE" in error.value.hint
+
+
+def test_a_compiler_that_cannot_be_run(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "mycc"
+    compiler.write_bytes(b"\0 no program")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(UserError, match="the C compiler failed: Exec format error"):
+        native.library()
+    assert not list(fresh.iterdir())
+
+
+def test_a_compiler_that_writes_nothing(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "true")
+    with pytest.raises(UserError, match="the C compiler failed: it printed no message"):
+        native.library()
+
+
+def test_a_compiled_library_can_be_written_by_its_owner_only(tmp_path: Path) -> None:
+    source, path = tmp_path / "one.c", tmp_path / "one.so"
+    source.write_text("int one(void) { return 1; }\n")
+    before = os.umask(0)
+    try:
+        native.build([source], path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o755
 
 
 def mirror(name: str, *fields: tuple[str, Any]) -> type[ctypes.Structure]:

@@ -90,12 +90,19 @@ def test_the_first_problems_are_shown(card: dict[str, Any]) -> None:
     ("network", "problem"),
     [
         ({"architecture": "rnn"}, "unknown network 'rnn', one of bilstm, textcnn, average is needed"),
-        ({"architecture": "bilstm"}, "network.hidden is None, a whole number above 0 is needed"),
-        ({"architecture": "bilstm", "hidden": True}, "network.hidden is True, a whole number above 0 is needed"),
+        ({"architecture": "bilstm"}, "network.hidden is None, a whole number from 1 to 16384 is needed"),
+        (
+            {"architecture": "bilstm", "hidden": True},
+            "network.hidden is True, a whole number from 1 to 16384 is needed",
+        ),
         ({"architecture": "bilstm", "hidden": 8, "cell": "rnn"}, "network.cell is 'rnn', lstm or gru is needed"),
-        ({"architecture": "textcnn", "hidden": 8, "spans": 0}, "network.spans is 0, a whole number above 0 is needed"),
-        ({}, "'architecture'"),
-        ([], "list indices"),
+        (
+            {"architecture": "textcnn", "hidden": 8, "spans": 0},
+            "network.spans is 0, a whole number from 1 to 16 is needed",
+        ),
+        ({"architecture": "bilstm", "hidden": 8, "cell": "gru"}, "network.sentence is None, true or false is needed"),
+        ({}, "unknown network None"),
+        ([], r"network is \[\], an object is needed"),
     ],
 )
 def test_a_card_with_another_network(network: Any, problem: str, card: dict[str, Any], arrays: Arrays) -> None:
@@ -104,7 +111,7 @@ def test_a_card_with_another_network(network: Any, problem: str, card: dict[str,
 
 
 def test_sizes_depend_on_the_card(card: dict[str, Any]) -> None:
-    gru = {**card, "network": {"architecture": "bilstm", "hidden": 8, "cell": "gru"}}
+    gru = {**card, "network": {**card["network"], "cell": "gru"}}
     assert schema.sizes_of(gru) == {"classes": 3, "pools": 4, "hidden": 8, "gates": 3}
     textcnn = {**card, "network": {"architecture": "textcnn", "hidden": 8, "spans": 4}, "ngram_characters": 0}
     assert schema.sizes_of(textcnn) == {"classes": 3, "pools": 2, "hidden": 8, "spans": 4, "taps": 10}
@@ -117,5 +124,5 @@ def test_the_table_in_the_documents_is_current() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     page = (ROOT / "docs" / "runtime.md").read_text(encoding="utf-8")
-    assert "| `recurrent_bias.back` | float32 | (gates * hidden) |" in page
+    assert "| `recurrent_bias.back` | float32 | (gates * hidden) | finite, up to ±1e6 |" in page
     assert module.with_tables(page) == page, "python docs/make_reference.py"

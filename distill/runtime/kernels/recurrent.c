@@ -27,6 +27,7 @@
 #include "constants.h"
 #include "layout.h"
 #include "network.h"
+#include "once.h"
 #include "vectors.h"
 #include <stdlib.h>
 
@@ -44,14 +45,14 @@ typedef struct {
     const float *recurrent_scale[2];    /* [columns] */
     const float *recurrent_bias[2];     /* [columns]: of GRU's new gate, else 0 */
     int16_t *projections;               /* [words][2][columns] */
-    uint8_t *is_cached;                 /* [words]: whether the word's row of `projections` is computed */
+    uint8_t *states;                    /* [words]: whether the word's row of `projections` is computed; see once.h */
 } Recurrent;
 
 EXPORT_LAYOUT(Recurrent, FIELD(Recurrent, gates), FIELD(Recurrent, units), FIELD(Recurrent, width),
               FIELD(Recurrent, sentence), FIELD(Recurrent, vectors), FIELD(Recurrent, input_weights),
               FIELD(Recurrent, bias), FIELD(Recurrent, projection_scale), FIELD(Recurrent, recurrent_weights),
               FIELD(Recurrent, zero_point), FIELD(Recurrent, recurrent_scale), FIELD(Recurrent, recurrent_bias),
-              FIELD(Recurrent, projections), FIELD(Recurrent, is_cached));
+              FIELD(Recurrent, projections), FIELD(Recurrent, states));
 
 #define MAX_ROWS GRU_ROWS   /* the larger of GRU_ROWS and LSTM_ROWS */
 #define PROJECTION_BLOCK 64 /* columns of a projection that are summed at a time */
@@ -81,11 +82,11 @@ static void cache_projection(const Recurrent *net, int32_t word) {
             for (int32_t j = 0; j < count; j++) target[first + j] = (int16_t)__builtin_rintf(sums[j]);
         }
     }
-    __atomic_store_n(&net->is_cached[word], 1, __ATOMIC_RELEASE); /* two threads may write the same numbers: harmless */
+    set_ready(&net->states[word]);
 }
 
 INLINE const int16_t *projection_row(const Recurrent *net, int32_t word, int direction) {
-    if (!__atomic_load_n(&net->is_cached[word], __ATOMIC_ACQUIRE)) cache_projection(net, word);
+    if (!is_ready(&net->states[word]) && must_compute(&net->states[word])) cache_projection(net, word);
     return net->projections + ((int64_t)word * 2 + direction) * net->gates * net->units;
 }
 

@@ -10,6 +10,7 @@
  */
 #include "layout.h"
 #include "network.h"
+#include "once.h"
 #include "vectors.h"
 #include <stdlib.h>
 
@@ -22,19 +23,19 @@ typedef struct {
     const float *scale;   /* [max_span][filters] */
     const float *bias;    /* [max_span][filters] */
     int16_t *projections; /* [words][max_span (max_span + 1) / 2][filters] */
-    uint8_t *is_cached;   /* [words]: whether the word's row of `projections` is computed */
+    uint8_t *states;      /* [words]: whether the word's row of `projections` is computed; see once.h */
 } TextCNNNetwork;
 
 EXPORT_LAYOUT(TextCNNNetwork, FIELD(TextCNNNetwork, max_span), FIELD(TextCNNNetwork, filters),
               FIELD(TextCNNNetwork, width), FIELD(TextCNNNetwork, vectors), FIELD(TextCNNNetwork, taps),
               FIELD(TextCNNNetwork, scale), FIELD(TextCNNNetwork, bias), FIELD(TextCNNNetwork, projections),
-              FIELD(TextCNNNetwork, is_cached));
+              FIELD(TextCNNNetwork, states));
 
 /* The word's row of `projections`, computed when the word first occurs. */
 static const int16_t *projection_row(const TextCNNNetwork *net, int32_t word) {
     const int32_t columns = net->max_span * (net->max_span + 1) / 2 * net->filters;
     int16_t *target = net->projections + (int64_t)word * columns;
-    if (__atomic_load_n(&net->is_cached[word], __ATOMIC_ACQUIRE)) return target;
+    if (is_ready(&net->states[word]) || !must_compute(&net->states[word])) return target;
     const float *vector = net->vectors + (int64_t)word * net->width;
     for (int32_t first = 0; first < columns; first += LANES) {
         F32 sums = {};
@@ -42,7 +43,7 @@ static const int16_t *projection_row(const TextCNNNetwork *net, int32_t word) {
         const I16 rounded = round_to_i16(sums);
         memcpy(target + first, &rounded, sizeof rounded);
     }
-    __atomic_store_n(&net->is_cached[word], 1, __ATOMIC_RELEASE); /* two threads may write the same numbers: harmless */
+    set_ready(&net->states[word]);
     return target;
 }
 

@@ -1,0 +1,226 @@
+"""Small random bundles of every network, and damage to them, for kernels.py and tests/runtime/test_hostile_bundles.py.
+
+The damage is done to a bundle's card, its arrays or the bytes of its file, and the checksum in the card is computed
+again, as whoever edits a bundle would do.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.runtime import schema
+from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, DTYPES, checksum
+from distill.runtime.constants import FORCE_SPLIT, HAN
+
+Card = dict[str, Any]
+Arrays = dict[str, NDArray[Any]]
+
+CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+NETWORKS: dict[str, Card] = {
+    "lstm": {"architecture": "bilstm", "hidden": 20, "cell": "lstm", "sentence": False},
+    "gru": {"architecture": "bilstm", "hidden": 20, "cell": "gru", "sentence": False},
+    "lstm over a sentence": {"architecture": "bilstm", "hidden": 20, "cell": "lstm", "sentence": True},
+    "textcnn": {"architecture": "textcnn", "hidden": 20, "spans": 3},
+    "average": {"architecture": "average"},
+}
+LABELS = ["体育", "财经", "科技"]
+WORDS = ["球队", "球员", "银行", "手机", "银行股", "股票", "大涨", "a", "5g", "c++", "今天", "公布", "消息", "😀", "新"]
+SPLIT = "大涨"  # a word that the hidden Markov model must not form
+MASS = 1_000  # of all frequencies
+SIZES = {"width": 10, "hidden": 20, "buckets": 97, "rows": 31}
+
+
+def random_bundle(name: str, ngrams: bool, seed: int = 0) -> tuple[Card, Arrays]:
+    """Card and arrays of a bundle with one of ``NETWORKS`` and a dictionary of a few words."""
+    random = np.random.default_rng(seed)
+    network = copy.deepcopy(NETWORKS[name])
+    card: Card = {"format": 1, "network": network, "labels": LABELS, "temperature": 1.5, "max_length": 9}
+    card |= {"ngram_characters": 36 * ngrams, "segmenter": {"name": "jieba", "version": "0.42.1"}}
+    arrays = lexicon(random)
+    sizes = SIZES | schema.sizes_of(card) | {"words": len(arrays["lexicon.words"])}
+    for spec in schema.specs_of(card):
+        shape = [schema.value_of(dimension, sizes) for dimension in spec.shape]
+        if spec.name not in arrays:
+            arrays[spec.name] = _random_array(spec, shape, random)
+    return card, arrays
+
+
+def _random_array(spec: schema.ArraySpec, shape: list[Any], random: np.random.Generator) -> NDArray[Any]:
+    if spec.dtype == "float32":
+        scale = 2 / 32767 if spec.name.endswith(".scale") else 0.3
+        return (scale * random.standard_normal(shape)).astype(np.float32)
+    low, high = (0, SIZES["rows"]) if spec.name == "ngrams.row_of" else (-32767, 32768)
+    return random.integers(low, high, shape).astype(spec.dtype)
+
+
+def lexicon(random: np.random.Generator) -> Arrays:
+    """The arrays ``lexicon.*`` of ``WORDS``, with a random hidden Markov model."""
+    nodes = sorted({word[:end] for word in WORDS for end in range(1, len(word) + 1)} | set("".join(WORDS)))
+    nodes.sort(key=len)
+    letters = [node for node in nodes if len(node) == 1]
+    scores = np.log(np.array([1, *range(1, len(WORDS) + 1)]) / MASS)
+    children = [sum(node[:-1] == parent for node in nodes if len(node) > 1) for parent in nodes]
+    weights = [1 + WORDS.index(node) if node in WORDS else 0 for node in nodes]
+    weights[nodes.index(SPLIT)] |= FORCE_SPLIT
+    return {
+        "lexicon.letters": np.array([ord(letter) for letter in letters], np.uint32),
+        "lexicon.labels": np.array([1 + letters.index(node[-1]) for node in nodes], np.uint16),
+        "lexicon.children": np.array(children, np.uint16),
+        "lexicon.weights": np.array(weights, np.uint16),
+        "lexicon.scores": scores,
+        "lexicon.words": np.array([0, 0, *(1 + nodes.index(word) for word in WORDS)], np.int32),
+        "lexicon.start": -random.random(4),
+        "lexicon.transitions": -random.random((4, 4)),
+        "lexicon.emissions": -random.random((len(HAN), 4)),
+    }
+
+
+def to_bytes(arrays: Arrays, header: dict[str, Any] | None = None) -> bytes:
+    """A safetensors file, with another header if one is given."""
+    described, content = header_of(arrays), b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+    encoded = json.dumps(described if header is None else header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    return struct.pack("<Q", len(encoded)) + encoded + content
+
+
+def header_of(arrays: Arrays) -> dict[str, Any]:
+    """The header of a safetensors file."""
+    header, offset = {}, 0
+    for name, array in arrays.items():
+        offsets = [offset, offset := offset + array.nbytes]
+        header[name] = {"dtype": CODES[array.dtype], "shape": list(array.shape), "data_offsets": offsets}
+    return header
+
+
+def write_bundle(folder: Path, card: Card, content: bytes) -> Path:
+    """Write a bundle with the right checksum, unless the card already has ``files``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / BUNDLE_ARRAYS).write_bytes(content)
+    card = {"files": {BUNDLE_ARRAYS: checksum(content)}, **card}
+    (folder / BUNDLE_CARD).write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+def deep_list(depth: int = 500) -> list[Any]:
+    """Lists in one another."""
+    nested: list[Any] = []
+    for _ in range(depth):
+        nested = [nested]
+    return nested
+
+
+ODD_VALUES = (None, True, False, -5, -1, 0, 1, 2, 3, 2**15, 2**31, 2**32, 2**63, 2**70, -(2**63), 0.5, 1e-300, 1e308)
+ODD_VALUES += (float("nan"), float("inf"), "", "lstm", "gru", "bilstm", "textcnn", "average", "\ud800", [], {}, [1])
+ODD_VALUES += (
+    ["a", "b", "c"],
+    ["a", "a", "b"],
+    ["a"] * 4,
+    ["a", "b"],
+    ["a", 1, None],
+    ["\ud800", "b", "c"],
+    deep_list(),
+)
+ODD_NUMBERS = (0, 1, -1, 2, 0x4000, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, -(2**31))
+ODD_FLOATS = (*ODD_NUMBERS, 1e-40, 1e5, -1e6, 1e7, 1e20, 3e38, np.inf, -np.inf, np.nan)
+
+
+def damaged_bundle(card: Card, arrays: Arrays, random: np.random.Generator) -> tuple[Card, bytes]:
+    """A copy of a bundle with one to three faults: its card, and its file."""
+    card, arrays = copy.deepcopy(card), dict(arrays)
+    content = None
+    for _ in range(random.integers(1, 4)):
+        kind = random.integers(10)
+        if kind < 3:
+            _damage_card(card, random)
+        elif kind < 9:
+            _damage_array(arrays, random)
+        else:
+            content = _damaged_file(arrays, random)
+    return card, content if content is not None else to_bytes(arrays)
+
+
+def _damage_card(card: Card, random: np.random.Generator) -> None:
+    fields = card["network"] if random.random() < 0.5 and isinstance(card.get("network"), dict) else card
+    if not fields:
+        return
+    name = str(random.choice(sorted(fields)))
+    if random.random() < 0.1:
+        del fields[name]
+    elif type(fields[name]) is int and random.random() < 0.5:
+        fields[name] += int(random.choice([-1, 1, fields[name], 10 * fields[name]]))
+    else:
+        fields[name] = ODD_VALUES[random.integers(len(ODD_VALUES))]
+
+
+def _damage_array(arrays: Arrays, random: np.random.Generator) -> None:
+    name = str(random.choice(sorted(arrays)))
+    array = arrays[name].copy()
+    kind = random.integers(7)
+    if kind < 3 and array.size:  # one or several values
+        odd = ODD_FLOATS if array.dtype.kind == "f" else ODD_NUMBERS
+        places = random.integers(array.size, size=random.choice([1, 1, 5, array.size]))
+        with np.errstate(all="ignore"):
+            array.reshape(-1)[places] = np.array(odd[random.integers(len(odd))]).astype(array.dtype)
+    elif kind == 3 and array.size:  # random bytes
+        array = np.frombuffer(random.bytes(array.nbytes), array.dtype).reshape(array.shape)
+    elif kind == 4 and array.ndim:  # another shape
+        shapes = [array[:-1], array[:1], np.concatenate([array, array]), array.reshape(-1), array.T, array[None]]
+        array = shapes[random.integers(len(shapes))]
+    elif kind == 5:  # another type
+        with np.errstate(all="ignore"):
+            array = array.astype(random.choice(sorted(DTYPES.values())))
+    else:
+        other = str(random.choice(sorted(arrays)))
+        arrays[other] = array
+        if random.random() < 0.5:
+            del arrays[name]
+            return
+    arrays[name] = array
+
+
+def _damaged_file(arrays: Arrays, random: np.random.Generator) -> bytes:
+    header = header_of(arrays)
+    kind = random.integers(4)
+    if kind == 0 and header:  # an entry of the header
+        entry = header[str(random.choice(sorted(header)))]
+        field = str(random.choice(sorted(entry)))
+        if isinstance(entry[field], list) and entry[field] and random.random() < 0.7:
+            entry[field][random.integers(len(entry[field]))] = ODD_VALUES[random.integers(len(ODD_VALUES))]
+        else:
+            entry[field] = ODD_VALUES[random.integers(len(ODD_VALUES))]
+        return to_bytes(arrays, header)
+    content = bytearray(to_bytes(arrays))
+    if kind == 1:  # too short or too long
+        return bytes(content[: random.integers(len(content))]) if random.random() < 0.7 else bytes(content) + b"\0" * 8
+    start = 0 if kind == 2 else 8  # changed bytes, in the header's length too
+    for place in random.integers(start, 8 + struct.unpack("<Q", content[:8])[0], size=random.integers(1, 9)):
+        content[place] = random.integers(256)
+    return bytes(content)
+
+
+ALPHABETS = (
+    "".join(WORDS),
+    "今天公布新消息abc 123.5%[UNK]ΑΣİ\u200b\ufeff\ud800\x00\x1f\u3000",
+    "".join(map(chr, range(0x4E00, 0x9FD6, 7))),
+)
+
+
+def random_texts(random: np.random.Generator, count: int) -> Iterator[str]:
+    """Texts of random code points, known words, control and zero-width characters, surrogates; a few are long."""
+    for _ in range(count):
+        length = int(random.choice([0, 1, 2, 5, 12, 30, 80], p=[0.02, 0.08, 0.1, 0.3, 0.3, 0.15, 0.05]))
+        if random.random() < 0.001:
+            length = 5_000
+        kind = random.integers(len(ALPHABETS) + 1)
+        if kind == len(ALPHABETS):
+            yield "".join(map(chr, random.integers(0, 0x110000, length).tolist()))
+        else:
+            yield "".join(ALPHABETS[kind][place] for place in random.integers(len(ALPHABETS[kind]), size=length))
