@@ -30,13 +30,13 @@ from distill.data import (
 )
 from distill.data.augmentation import augment
 from distill.data.readers import Reader, SetAside
-from distill.errors import UserError
+from distill.errors import UserError, listed
 from distill.evaluation.baselines.linear_svm import LinearBaseline
 from distill.models.pretrained import Pretrained, resolve
 from distill.progress import log, remind, with_progress_bar
 from distill.reporting.results import data_sentence
 from distill.storage.atomic import remove_leftovers, write_file, write_json
-from distill.storage.fingerprints import fingerprint_texts, package_versions, provenance_differences
+from distill.storage.fingerprints import changed_files, fingerprint_texts, package_versions, provenance_differences
 from distill.storage.locks import exclusive_lock
 from distill.storage.run_folder import RunFolder
 from distill.text.segmentation import Segmenter
@@ -241,7 +241,7 @@ class Run:
 
     def is_current(self, folder: Path, provenance: dict[str, Any]) -> bool:
         """Whether a model was made from exactly this data and these settings; logs the answer."""
-        changed = provenance_differences(folder, provenance)
+        changed = provenance_differences(folder, provenance) or [f"{name} changed" for name in changed_files(folder)]
         if not changed:
             log.info("%s: kept, it was trained with the same data and settings", folder)
         elif folder.exists():
@@ -249,13 +249,19 @@ class Run:
         return not changed
 
     def check_same_data(self, folder: Path, command: str) -> None:
-        """Refuse a model that was trained on other data or another split: it may have seen texts of dev or test."""
+        """Refuse a model that was trained on other data or another split: it may have seen texts of dev or test.
+
+        A model whose files have changed since its training is refused too.
+        """
         if provenance_differences(folder, {"data": self.data.fingerprint}):
             raise UserError(
                 "this model was trained on other data, or split with another seed",
                 folder,
                 f"use the same --data and --seed, or train it again: {COMMAND} {command}",
             )
+        if changed := changed_files(folder):
+            what = f"{listed(changed, 3)} changed since this model was trained"
+            raise UserError(what, folder, f"train it again: {COMMAND} {command}")
 
 
 @contextlib.contextmanager

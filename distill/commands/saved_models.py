@@ -16,7 +16,7 @@ from distill.export import model_card
 from distill.export.model_card import Card
 from distill.progress import log, model_reminders, remind
 from distill.storage.atomic import write_folder, write_json
-from distill.storage.fingerprints import PROVENANCE_FILE
+from distill.storage.fingerprints import FILES, PROVENANCE_FILE, fingerprint_file
 from distill.training import defaults, distributed
 from distill.training.trainer import Evaluation, write_log
 
@@ -36,16 +36,19 @@ def save_model(
 ) -> None:
     """Write a model's folder atomically: the files that ``save`` writes, its log, warnings, card and provenance.
 
+    The provenance includes the files' fingerprints, which reveal a damaged model.
+
     In a launch of several processes all hold the same model: the first writes it, and the others wait.
     """
     if distributed.rank() == 0:
         with write_folder(folder) as temporary:
             save(temporary)
             write_log(temporary / LOG, evaluations)
-            write_json(temporary / PROVENANCE_FILE, provenance)
             if model_reminders:
                 write_json(temporary / WARNINGS, list(model_reminders))
             model_card.write(temporary, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(temporary))
+            files = {path.name: fingerprint_file(path) for path in temporary.iterdir() if path.name != model_card.FILE}
+            write_json(temporary / PROVENANCE_FILE, {**provenance, FILES: files})
     distributed.barrier()
     log.info("%s: dev accuracy %.4f", name, dev_accuracy)
 

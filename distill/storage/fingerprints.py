@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PROVENANCE_FILE = "made_from.json"
+FILES = "files"  # in it: fingerprints of the folder's files, by name
 PACKAGES = ("torch", "transformers", "gensim", "jieba", "scikit-learn", "numpy")
 
 
@@ -32,8 +33,18 @@ def fingerprint_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def fingerprint_bytes(content: bytes) -> str:
+    """Fingerprint of a file's bytes in memory, as :func:`fingerprint_file` gives it."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def read_provenance(folder: Path) -> dict[str, Any] | None:
     """The provenance recorded in ``folder``; None if the file is missing or not a JSON object."""
+    recorded = _read_record(folder)
+    return None if recorded is None else {key: value for key, value in recorded.items() if key != FILES}
+
+
+def _read_record(folder: Path) -> dict[str, Any] | None:
     try:
         recorded = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -51,6 +62,17 @@ def provenance_differences(folder: Path, wanted: dict[str, Any]) -> list[str]:
         has_file = (folder / PROVENANCE_FILE).exists()
         return [f"{PROVENANCE_FILE} is broken" if has_file else f"{PROVENANCE_FILE} is missing"]
     return [f"{key} changed" for key, value in wanted.items() if recorded.get(key) != value]
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Names of the files that were recorded when ``folder`` was written and have changed or are missing since."""
+    recorded = (_read_record(folder) or {}).get(FILES)
+    files = recorded if isinstance(recorded, dict) else {}  # older versions recorded none
+    return [name for name, fingerprint in files.items() if _fingerprint_or_none(folder / name) != fingerprint]
+
+
+def _fingerprint_or_none(path: Path) -> str | None:
+    return fingerprint_file(path) if path.is_file() else None
 
 
 def package_versions() -> dict[str, str]:

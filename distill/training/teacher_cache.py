@@ -1,9 +1,10 @@
 """The cache of a teacher's outputs (logits or vectors), computed once per text and joined by example id.
 
 A cache folder holds ``manifest.json``, which records what produced the outputs, and shards
-``shard-00000.safetensors``, … with the tensors ``ids`` (texts,) int64 and ``rows`` (texts, ...). Each file is written
-atomically, so a killed run loses one shard at most. In a group of processes, each loads its own teacher, computes its
-share of the missing texts and writes its own shards.
+``shard-00000-FINGERPRINT.safetensors``, … with the tensors ``ids`` (texts,) int64 and ``rows`` (texts, ...). Each file
+is written atomically, so a killed run loses one shard at most, and a shard that no longer has the fingerprint of its
+name is computed again. In a group of processes, each loads its own teacher, computes its share of the missing texts and
+writes its own shards.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor
 from distill.data import Example
 from distill.progress import log
 from distill.storage.atomic import write_file, write_json
+from distill.storage.fingerprints import fingerprint_bytes, fingerprint_file
 from distill.training import distributed
 
 VERSION = 2
@@ -98,7 +100,7 @@ class TeacherCache:
         """
         _remove_stale_shards(self.folder, self.provenance, self.name)
         shards = _read_shards(self.folder, self.name)
-        next_shard = max((int(shard.path.stem.removeprefix("shard-")) + 1 for shard in shards), default=0)
+        next_shard = max((int(shard.path.stem.split("-")[1]) + 1 for shard in shards), default=0)
         is_missing = torch.isin(_example_ids(examples), _ids_of(shards), invert=True)
         return torch.cat([torch.tensor([next_shard]), is_missing.long()])
 
@@ -118,7 +120,8 @@ class TeacherCache:
             self._write(next_shard + part * world_size + rank, shard_ids, rows)
 
     def _write(self, number: int, ids: Tensor, rows: Tensor) -> None:
-        write_file(self.folder / f"shard-{number:05}.safetensors", save({"ids": ids, "rows": rows.contiguous()}))
+        content = save({"ids": ids, "rows": rows.contiguous()})
+        write_file(self.folder / f"shard-{number:05}-{fingerprint_bytes(content)}.safetensors", content)
 
 
 def _remove_stale_shards(folder: Path, provenance: dict[str, str], name: str) -> None:
@@ -156,6 +159,7 @@ def _read_shards(folder: Path, name: str) -> list[Shard]:
     shards = []
     for path in _shard_paths(folder):
         try:
+            _check_fingerprint(path)
             with safe_open(path, "pt") as file:
                 ids, shape = file.get_tensor("ids"), file.get_slice("rows").get_shape()
             if ids.dtype != torch.int64 or ids.shape != (shape[0],):
@@ -166,6 +170,17 @@ def _read_shards(folder: Path, name: str) -> list[Shard]:
         else:
             shards.append(Shard(path, ids))
     return shards
+
+
+def _check_fingerprint(path: Path) -> None:
+    """Compare a shard with the fingerprint in its name; those of older versions have none.
+
+    Raises:
+        ValueError: they differ.
+    """
+    _, _, fingerprint = path.stem.removeprefix("shard-").partition("-")
+    if fingerprint and fingerprint != fingerprint_file(path):
+        raise ValueError("the file is not what was written")
 
 
 def _example_ids(examples: Sequence[Example]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -106,6 +107,20 @@ def test_another_setting_trains_again_and_logs_why(
     assert "student_alone: kept" in text
 
 
+@pytest.mark.parametrize("name", ["student.safetensors", "student.json", "vocabulary.txt", "log.jsonl"])
+def test_a_damaged_model_is_refused_and_trained_again(
+    name: str, finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*tiny_flags, "--run", str(shutil.copytree(finished_run, tmp_path / "run")), "--mode"]
+    path = tmp_path / "run" / "student" / name
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 4]))
+    assert f"student: {name} changed since this model was trained" in output_of(capsys, [*flags, "test"], code=2)
+    text = output_of(capsys, [*flags, "train_student"])
+    assert f"student: trained again, {name} changed" in text
+    assert name == "log.jsonl" or path.read_bytes() == sound  # the log holds seconds
+
+
 def test_modes_one_by_one(tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = [*tiny_flags, "--run", str(tmp_path), "--mode"]
     assert "there is no trained teacher" in output_of(capsys, [*flags, "train_student"], code=2)
@@ -188,10 +203,10 @@ def test_ctrl_c_keeps_finished_stages(
 def test_a_full_disk_leaves_nothing_half_written(
     tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path, payload: bytes) -> int:
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     text = output_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=2)
     assert "the disk is full; no incomplete file was left" in text
     assert list(tmp_path.iterdir()) == []

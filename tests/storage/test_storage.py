@@ -11,6 +11,8 @@ from distill.errors import join_problems
 from distill.storage.atomic import write_file, write_json
 from distill.storage.fingerprints import (
     PROVENANCE_FILE,
+    changed_files,
+    fingerprint_bytes,
     fingerprint_file,
     fingerprint_texts,
     package_versions,
@@ -29,6 +31,19 @@ def test_provenance_differences_name_what_changed(tmp_path: Path) -> None:
         assert provenance_differences(tmp_path, {"seed": 1}) == ["made_from.json is broken"]
 
 
+def test_changed_files(tmp_path: Path) -> None:
+    first, second = write_file(tmp_path / "a", "x"), write_file(tmp_path / "b", "y")
+    files = {path.name: fingerprint_file(path) for path in (first, second)}
+    write_json(tmp_path / PROVENANCE_FILE, {"seed": 1, "files": files})
+    assert changed_files(tmp_path) == [] == provenance_differences(tmp_path, {"seed": 1})
+    first.write_text("z")
+    second.unlink()
+    assert changed_files(tmp_path) == ["a", "b"]
+    for of_older_version in ({"seed": 1}, {"seed": 1, "files": None}):
+        write_json(tmp_path / PROVENANCE_FILE, of_older_version)
+        assert changed_files(tmp_path) == []
+
+
 @given(st.lists(st.text()), st.lists(st.text()))
 def test_fingerprints_of_lines_differ_when_the_lines_do(first: list[str], second: list[str]) -> None:
     assert (fingerprint_texts(first) == fingerprint_texts(second)) == (first == second)
@@ -37,6 +52,7 @@ def test_fingerprints_of_lines_differ_when_the_lines_do(first: list[str], second
 def test_fingerprint_of_a_file(tmp_path: Path) -> None:
     first, second = write_file(tmp_path / "a", "x"), write_file(tmp_path / "b", "x")
     assert fingerprint_file(first) == fingerprint_file(second) != fingerprint_file(write_file(second, "y"))
+    assert fingerprint_bytes(b"x") == fingerprint_file(first)
 
 
 def test_layout_of_a_run_folder() -> None:

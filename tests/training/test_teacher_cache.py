@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from distill.training import distributed, teacher_cache
 from distill.training.teacher_cache import TeacherCache
 
 EXAMPLES = [Example(example_id(text), text, 0) for text in "甲乙丙丁戊"]
+SHARD_NAME = r"shard-\d{5}-[0-9a-f]{16}\.safetensors"
 MADE_BY = {"weights": "abc", "precision": "fp32"}
 
 
@@ -66,14 +68,20 @@ def outputs(fake: FakeTeacher, examples: Sequence[Example], folder: Path, **chan
     return TeacherCache(folder, {**MADE_BY, **changes}, fake.load).outputs(examples)
 
 
+def numbers(folder: Path) -> list[int]:
+    """Numbers of the shards; there must be no other file than these and the manifest."""
+    names = sorted(path.name for path in folder.iterdir())
+    assert names[0] == "manifest.json" and all(re.fullmatch(SHARD_NAME, name) for name in names[1:])
+    return [int(name.split("-")[1]) for name in names[1:]]
+
+
 def test_every_text_is_computed_once(fake: FakeTeacher, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "cache" / "logits"
     for _ in range(2):
         assert outputs(fake, EXAMPLES, folder).equal(fake.expected(EXAMPLES))
     assert fake.loads == 1 and fake.texts == list("甲乙丙丁戊")
     assert fake.progress_labels == [f"teacher labels, part {part} of 3" for part in (1, 2, 3)]
-    shards = [f"shard-{number:05}.safetensors" for number in range(3)]
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", *shards]
+    assert numbers(folder) == [0, 1, 2]
     messages = [message.split(", ")[0] for message in caplog.messages]
     assert messages == [
         "teacher logits: 5 texts to label",
@@ -190,15 +198,35 @@ BREAKS = {
 }
 
 
+@pytest.mark.parametrize("is_old", [False, True], ids=["", "of an older version"])
 @pytest.mark.parametrize("how", BREAKS)
 def test_a_broken_shard_is_computed_again(
-    how: str, fake: FakeTeacher, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    how: str, is_old: bool, fake: FakeTeacher, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     outputs(fake, EXAMPLES, tmp_path)
-    broken = tmp_path / "shard-00001.safetensors"
+    (broken,) = tmp_path.glob("shard-00001-*")
+    if is_old:
+        broken = broken.rename(tmp_path / "shard-00001.safetensors")
     BREAKS[how](broken)
     assert outputs(fake, EXAMPLES, tmp_path).equal(fake.expected(EXAMPLES))
     assert fake.texts[5:] == ["丙", "丁"] and f"teacher logits: {broken} is broken, computed again" in caplog.text
+
+
+def test_a_flipped_bit_is_found_and_a_shard_without_a_fingerprint_kept(fake: FakeTeacher, tmp_path: Path) -> None:
+    """Older versions wrote no fingerprint."""
+    fake.fails_after = 1000
+    expected = outputs(fake, EXAMPLES[:2], tmp_path)
+    (shard,) = tmp_path.glob("shard-*")
+    content = shard.read_bytes()
+    bits = range(0, 8 * len(content), 7)
+    for bit in bits:
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        shard.write_bytes(flipped)
+        assert outputs(fake, EXAMPLES[:2], tmp_path).equal(expected)
+    shard.rename(tmp_path / "shard-00000.safetensors")
+    assert outputs(fake, EXAMPLES[:2], tmp_path).equal(expected)
+    assert fake.loads == 1 + len(bits)
 
 
 def test_a_teacher_that_returns_too_few_rows_is_an_error(fake: FakeTeacher, tmp_path: Path) -> None:
@@ -222,7 +250,7 @@ def test_each_process_computes_its_share(fake: FakeTeacher, tmp_path: Path) -> N
     examples = [*EXAMPLES, EXAMPLES[0]]
     assert in_group(2, fill, tmp_path, examples, 99) == [["甲", "丙", "戊"], ["乙", "丁"]]
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert sorted(before) == ["manifest.json", *(f"shard-{number:05}.safetensors" for number in range(3))]
+    assert numbers(tmp_path) == [0, 1, 2]
     more = [*examples, Example(7, "己", 0)]
     assert in_group(3, fill, tmp_path, more, 99) == [["己"], [], []]
     assert outputs(fake, more, tmp_path).equal(fake.expected(more)) and not fake.loads
