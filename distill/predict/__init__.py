@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def _label_locally(jobs: list[FileJob], bundle: Path, settings: Settings) -> tup
             with exclusive_lock(job.output):
                 finished.append(labeller.to_file(job, job.output))
     for parts in finished:
-        parts.remove()
+        with contextlib.suppress(UserError), exclusive_lock(parts.output):  # who holds the lock now removes them
+            if parts.are_joined:
+                parts.remove()
     return labeller.counts, [file for parts in finished for file in parts.files]
 
 

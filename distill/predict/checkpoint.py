@@ -1,15 +1,16 @@
 """Resuming: the finished parts of an output, each complete or absent.
 
 The folder ``.OUTPUT.distill-parts/`` next to an output contains ``made_from.json`` (input, bundle, settings) and per
-part a folder ``000000`` with ``rows`` (in the output's format), ``bad.jsonl`` and ``part.json`` (counts, and the
-position in the input after the part). After an interruption, the next run continues after the last part. In the end the
-parts are joined, and ``done.json`` replaces them until all files of the job are finished.
+part a folder ``000000`` with ``rows`` (in the output's format), ``bad.jsonl`` and ``part.json`` (counts, the position
+in the input after the part, and checksums). After an interruption, the next run continues after the last part; a part
+that is damaged, and all after it, are made again. In the end the parts are joined, and ``done.json`` replaces them
+until all files of the job are finished. Only the user who runs the job can read the folder.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -17,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.formats.labelling import BadRow, Position, RowFile
+from distill.errors import UserError
 from distill.predict.plan import bad_rows_file, file_state
 from distill.progress import log
-from distill.storage.atomic import TEMPORARY_SUFFIX, write_folder, write_json
-from distill.storage.fingerprints import PROVENANCE_FILE, provenance_differences
+from distill.storage.atomic import put_in_place, remove, write_folder, write_json
+from distill.storage.fingerprints import PROVENANCE_FILE, fingerprint_file, fingerprint_texts, provenance_differences
+
+VERSION = 2  # of the parts; those of another version are not used
 
 PART_ROWS = 2**16  # a killed job loses at most one part
 PART_CHARACTERS = 2**24  # of its texts
 ROWS, BAD_ROWS, PART_CARD, DONE, JOINED = "rows", "bad.jsonl", "part.json", "done.json", "whole"
+PRIVATE = 0o700  # permissions of the folder: the output may be private
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,14 @@ class Parts:
         self.counts = Counts()
         self.position: Position | None = None  # in the input, after the last part
         self._finished: list[Path] = []
+        provenance = {"version": VERSION, **provenance}
         reasons = provenance_differences(self.folder, provenance) or self._output_changes()
         if reasons:
             if self.folder.exists():
                 log.info("%s: starting over: %s", output, ", ".join(reasons))
-                self.remove()
+            self.remove()
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(PRIVATE)
             write_json(self.folder / PROVENANCE_FILE, provenance)
         if not self.are_joined:
             self._load_finished()
@@ -86,31 +94,44 @@ class Parts:
     def remove(self) -> None:
         """Remove the parts. made_from.json goes first: what a kill leaves behind is then not taken for complete."""
         (self.folder / PROVENANCE_FILE).unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+        remove(self.folder)
 
     def _output_changes(self) -> list[str]:
         """Why a complete output has to be made again: it was changed or removed since."""
         if not self.are_joined:
             return []
-        recorded = json.loads((self.folder / DONE).read_text("utf-8"))
+        try:
+            recorded = json.loads((self.folder / DONE).read_text("utf-8"))
+        except ValueError:
+            return [f"{DONE} is broken"]
         return [] if self.output.is_file() and recorded == file_state(self.output) else ["output changed"]
 
     def _load_finished(self) -> None:
-        for temporary in self.folder.glob(f".*{TEMPORARY_SUFFIX}"):
-            shutil.rmtree(temporary)
-        self._finished = sorted(self.folder.glob("[0-9]*"))
-        for part in self._finished:
-            card = json.loads((part / PART_CARD).read_text("utf-8"))
+        """Use the parts before the first that is missing or damaged; what else is in the folder is removed."""
+        while card := _read_card(self._part(len(self._finished))):
+            self._finished.append(self._part(len(self._finished)))
             self.counts, self.position = self.counts + Counts(**card["counts"]), Position(**card["end"])
+        used = {self.folder / PROVENANCE_FILE, *self._finished}
+        others = sorted((path for path in self.folder.iterdir() if path not in used), reverse=True)
+        if any(path.name.isdecimal() for path in others):
+            damaged = self._part(len(self._finished)).name
+            log.info(
+                "%s: part %s is damaged or missing; it and the parts after it are made again", self.output, damaged
+            )
+        for path in others:
+            remove(path)
         if self._finished:
             log.info("%s: resuming after %s rows that are done", self.output, f"{self.counts.rows:,}")
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:06}"
 
     def write(self, results: Iterator[LabelledChunk], rows: RowFile) -> bool:
         """Write the next part; False: there was nothing left."""
         first = next(results, None)
         if first is None:
             return False
-        path, counts, characters = self.folder / f"{len(self._finished):06}", Counts(), 0
+        path, counts, characters = self._part(len(self._finished)), Counts(), 0
         with write_folder(path) as temporary:
             with rows.writer(temporary / ROWS) as write, (temporary / BAD_ROWS).open("wb") as bad:
                 for result in chain([first], results):
@@ -120,13 +141,20 @@ class Parts:
                     characters += result.characters
                     if counts.rows + counts.bad >= PART_ROWS or characters >= PART_CHARACTERS:
                         break
-            write_json(temporary / PART_CARD, {"counts": asdict(counts), "end": result.end._asdict()})
+            write_json(temporary / PART_CARD, _card(temporary, asdict(counts), result.end._asdict()))
         self._finished.append(path)
         self.counts += counts
         return True
 
     def join(self, rows: RowFile) -> None:
-        """Join the parts into the output."""
+        """Join the parts into the output.
+
+        Raises:
+            UserError: a part was damaged after it was written.
+        """
+        for part in self._finished:
+            if not _read_card(part):
+                raise UserError("this part was damaged after it was written", part, "run the same command again")
         joined = self.folder / JOINED
         with write_folder(joined) as temporary:
             with rows.writer(temporary / ROWS) as write:
@@ -135,13 +163,37 @@ class Parts:
             with (temporary / BAD_ROWS).open("wb") as bad:
                 for part in self._finished:
                     bad.write((part / BAD_ROWS).read_bytes())
-        bad_rows_file(self.output).unlink(missing_ok=True)
-        if self.counts.bad:
-            (joined / BAD_ROWS).replace(bad_rows_file(self.output))
-        (joined / ROWS).replace(self.output)
+        self._put_bad_rows(joined / BAD_ROWS)
+        put_in_place(joined / ROWS, self.output)
         write_json(self.folder / DONE, file_state(self.output))
         for path in (*self._finished, joined):
-            shutil.rmtree(path)
+            remove(path)
+
+    def _put_bad_rows(self, written: Path) -> None:
+        """Put the file of bad rows beside the output, with the permissions of an output that is replaced."""
+        target = bad_rows_file(self.output)
+        if not self.counts.bad:
+            target.unlink(missing_ok=True)
+            return
+        if self.output.exists():
+            written.chmod(stat.S_IMODE(self.output.stat().st_mode))
+        put_in_place(written, target)
+
+
+def _card(part: Path, counts: dict[str, int], end: dict[str, int]) -> dict[str, Any]:
+    """The record of a part: its counts, its end in the input, and checksums of its files and of this record."""
+    files = {name: fingerprint_file(part / name) for name in (ROWS, BAD_ROWS)}
+    card = {"counts": counts, "end": end, "files": files}
+    return card | {"checksum": fingerprint_texts([json.dumps(card)])}
+
+
+def _read_card(part: Path) -> dict[str, Any] | None:
+    """The record of a part; None: the part is missing or damaged."""
+    try:
+        card: dict[str, Any] = json.loads((part / PART_CARD).read_text("utf-8"))
+        return card if card == _card(part, card["counts"], card["end"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def bad_row_lines(name: str, bad: list[BadRow]) -> bytes:

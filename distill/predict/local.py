@@ -13,18 +13,15 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from distill.config import Settings
 from distill.data.formats import open_file, open_lines
 from distill.data.formats.labelling import Chunk, OutputSpec, Position, Predictions, RowFile
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts, LabelledChunk, Parts, bad_row_lines
-from distill.predict.plan import FileJob, file_state
+from distill.predict.plan import FileJob
+from distill.predict.sources import InputState, load_student
 from distill.progress import log, progress_bar
-from distill.runtime import Runtime
-from distill.runtime.bundle import BUNDLE_CARD
-from distill.storage.fingerprints import fingerprint_file
 
 
 class Labeller:
@@ -36,7 +33,7 @@ class Labeller:
 
     def __init__(self, bundle: Path, settings: Settings) -> None:
         self.counts = Counts()
-        self._runtime = Runtime(bundle)
+        self._runtime, self._bundle = load_student(bundle)
         self._spec = OutputSpec(
             self._runtime.labels,
             settings.predict.probabilities,
@@ -44,32 +41,45 @@ class Labeller:
             settings.predict.escape_formulas,
         )
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
-        self._bundle = fingerprint_file(bundle / BUNDLE_CARD)  # the card contains the other files' checksums
 
     def to_file(self, job: FileJob, output: Path) -> Parts:
         """Label one input, from where an earlier run stopped. The finished parts are left for the caller to remove.
 
         Raises:
-            UserError: the input cannot be read, or a row is bad and --strict is given.
+            UserError: the input cannot be read, it changed meanwhile, or a row is bad and --strict is given.
         """
-        with _open_input(job, self._spec) as (rows, source):
-            parts = Parts(output, job.name, {"input": source, **self._provenance(job)})
+        with _open_input(job, self._spec) as (rows, state):
+            identity = state.identity if state else {"beginning": rows.fingerprint}
+            parts = Parts(output, job.name, {"input": identity, **self._provenance(job)})
             if not parts.are_joined:
-                results = self._results(rows, parts.position, job.name)
-                while parts.write(results, rows):
-                    pass
+                self._write_parts(parts, rows, state)
                 parts.join(rows)
         return parts
 
+    def _write_parts(self, parts: Parts, rows: RowFile, state: InputState | None) -> None:
+        """Label the rest of an input. If the input changes meanwhile, the parts are removed."""
+        results, has_more = self._results(rows, parts.position, parts.name), True
+        while has_more:
+            has_more = parts.write(results, rows)
+            if state and state.has_changed:
+                parts.remove()
+                state.check()
+
     def to_stream(self, job: FileJob) -> None:
-        """Label one input to standard output; bad rows are reported on standard error."""
-        with _open_input(job, self._spec) as (rows, _):
+        """Label one input to standard output; bad rows are reported on standard error.
+
+        Raises:
+            UserError: the input cannot be read, it changed meanwhile, or a row is bad and --strict is given.
+        """
+        with _open_input(job, self._spec) as (rows, state):
             for piece in rows.header():
                 sys.stdout.buffer.write(piece)
             for result in self._results(rows, None, job.name):
                 sys.stdout.buffer.write(result.rows)
                 sys.stderr.write(bad_row_lines(job.name, result.bad).decode())
             sys.stdout.buffer.flush()
+            if state:
+                state.check()
 
     def _provenance(self, job: FileJob) -> dict[str, object]:
         spec = self._spec
@@ -117,8 +127,8 @@ def _bad_row_error(chunk: Chunk, name: str) -> UserError:
 
 
 @contextlib.contextmanager
-def _open_input(job: FileJob, spec: OutputSpec) -> Iterator[tuple[RowFile, dict[str, Any]]]:
-    """An open input and its identity: path, size and modification time, or a fingerprint of standard input's beginning.
+def _open_input(job: FileJob, spec: OutputSpec) -> Iterator[tuple[RowFile, InputState | None]]:
+    """An open input and, unless it is standard input, its state.
 
     Raises:
         UserError: it has no column of texts, or another format or encoding than its name says.
@@ -126,9 +136,9 @@ def _open_input(job: FileJob, spec: OutputSpec) -> Iterator[tuple[RowFile, dict[
     if job.source is None:
         rows = open_lines(sys.stdin.buffer, job.name, job.suffix, spec.input_columns, spec, is_stream=True)
         log.info("%s: %s", job.name, rows.note)
-        yield rows, {"beginning": rows.fingerprint}
+        yield rows, None
         return
-    identity: dict[str, Any] = {"path": str(job.source.resolve()), **file_state(job.source)}
+    state = InputState.of(job.source)
     with open_file(job.source, spec.input_columns, spec) as rows:
         log.info("%s: %s", job.name, rows.note)
-        yield rows, identity
+        yield rows, state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from distill.config import PredictSettings
@@ -14,6 +14,7 @@ from distill.errors import UserError, listed
 from distill.progress import log
 
 STREAM = "-"
+STREAM_FOLDERS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # /dev/stdout may be a redirected file
 LINKS_SHOWN = 3
 BAD_ROWS_SUFFIX = ".bad.jsonl"
 OUTPUT_HINT = "--output FILE or FOLDER, or --output - for standard output"
@@ -53,6 +54,9 @@ def plan_jobs(settings: PredictSettings) -> list[FileJob]:
     """
     check_named(settings)
     jobs = [_single_job(settings)] if _is_single(settings) else _folder_jobs(settings)
+    for job in jobs:
+        _check_is_file(job.output)
+    jobs = [replace(job, output=job.output and job.output.resolve()) for job in jobs]  # links stay links
     _check_outputs(jobs)
     return jobs
 
@@ -192,6 +196,13 @@ def _fixed_folder(pattern: Path) -> Path:
     parts = pattern.parts
     wild = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     return Path(*parts[:wild])
+
+
+def _check_is_file(output: Path | None) -> None:
+    """Refuse an output that cannot be replaced: a device, a pipe, a folder, or one of this process's streams."""
+    for path in (output, bad_rows_file(output)) if output else ():
+        if (path.exists() and not path.is_file()) or path.parent in STREAM_FOLDERS:
+            raise UserError("this is not a file that can be replaced", path, OUTPUT_HINT)
 
 
 def _check_outputs(jobs: Sequence[FileJob]) -> None:

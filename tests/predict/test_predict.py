@@ -201,14 +201,14 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
     code = """if True:
         import sys
         import numpy as np
-        from distill.predict import local, plan
+        from distill.predict import local, plan, sources
 
         class Stub:
             labels = ("a", "b")
             def __init__(self, folder): ...
             def predict_proba(self, texts): return np.full((len(texts), 2), 0.5, np.float32)
 
-        local.Runtime, local.fingerprint_file = Stub, str
+        sources.Runtime, sources.fingerprint_file = Stub, str
         from distill.config import PredictSettings, Settings
         from pathlib import Path
         source, output = map(Path, sys.argv[1:])

@@ -26,7 +26,7 @@ from distill.config import PredictSettings, RunSettings, Settings
 from distill.data.formats import parquet, text_lines
 from distill.data.formats.labelling import Predictions
 from distill.errors import UserError
-from distill.predict import checkpoint, local
+from distill.predict import checkpoint, sources
 from distill.storage.atomic import TEMPORARY_SUFFIX
 from distill.storage.locks import exclusive_lock
 
@@ -61,7 +61,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     for module in (text_lines, parquet):
         monkeypatch.setattr(module, "CHUNK_ROWS", 16)
     monkeypatch.setattr(checkpoint, "PART_ROWS", 48)
-    monkeypatch.setattr(local, "Runtime", Stub)
+    monkeypatch.setattr(sources, "Runtime", Stub)
     Stub.remaining, Stub.predicted = 10**9, 0
     folder = tmp_path / "bundle"
     folder.mkdir()
@@ -209,36 +209,41 @@ def test_parquet_resumes(small: Path, tmp_path: Path) -> None:
     assert labelled["predicted"].to_pylist() == [text and Stub.labels[len(text) % 2] for text in texts]
 
 
-@pytest.mark.parametrize("step", ["rows", "bad rows", "done"])
+@pytest.mark.parametrize("step", ["put_in_place", "write_json", "remove"])
 def test_killed_while_the_parts_are_joined(
     step: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
+    join = checkpoint.Parts.join
 
-    def fail(*_: object) -> None:
+    def fail(path: Path, *_: object) -> None:
+        (path / checkpoint.PART_CARD).unlink(missing_ok=True)
         raise Killed
 
+    def killed_join(parts: checkpoint.Parts, row_file: Any) -> None:
+        monkeypatch.setattr(checkpoint, step, fail)
+        join(parts, row_file)
+
     with monkeypatch.context() as patch:
-        broken = SimpleNamespace(rmtree=lambda part: fail((part / checkpoint.PART_CARD).unlink()))
-        name, value = {"rows": ("file_state", fail), "bad rows": ("bad_rows_file", fail), "done": ("shutil", broken)}[
-            step
-        ]
-        patch.setattr(checkpoint, name, value)
+        patch.setattr(checkpoint.Parts, "join", killed_join)
         with pytest.raises(Killed):
             label(small, source, output)
+    monkeypatch.undo()
     Stub.predicted = 0
-    label(small, source, output)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "Runtime", Stub)
+        label(small, source, output)
     assert Stub.predicted == 0 and is_complete(output)
 
 
-def test_killed_while_the_parts_are_removed(small: Path, tmp_path: Path) -> None:
+def test_killed_while_the_parts_are_removed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
     source.write_text(rows(COUNT))
     assert killed(small, source, output, 20)
     parts = checkpoint.Parts(output, "", {})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "shutil", SimpleNamespace(rmtree=lambda folder: shutil.rmtree(folder / "000000")))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "remove", lambda folder: shutil.rmtree(folder / "000000"))
         parts.remove()
     label(small, source, output)
     assert is_complete(output)
@@ -273,9 +278,9 @@ COMMAND = """if True:
     sys.path[:0] = ["tests", "tests/predict"]
     import test_resuming as this
     from distill.data.formats import text_lines
-    from distill.predict import checkpoint, local
+    from distill.predict import checkpoint, sources
     from pathlib import Path
-    text_lines.CHUNK_ROWS, checkpoint.PART_ROWS, local.Runtime = 16, 48, this.Stub
+    text_lines.CHUNK_ROWS, checkpoint.PART_ROWS, sources.Runtime = 16, 48, this.Stub
     answer = this.Stub.predict_proba
     this.Stub.predict_proba = lambda self, texts: (time.sleep(0.02), answer(self, texts))[1]
     print("begun", flush=True)

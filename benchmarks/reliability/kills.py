@@ -1,0 +1,137 @@
+"""Kill training, labelling, export and prediction at every system call that changes files, and at random moments.
+
+python benchmarks/reliability/kills.py
+
+After each kill, the same command is killed once more at a random call, then repeated until it ends. Its files must be
+those of a job that was not killed, byte by byte (of JSON without durations; of Ray's files the rows), and nothing else
+may be left. --stages and --every make it shorter. Writes benchmarks/reliability/kills.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+
+import jobs  # noqa: E402
+from injection import Injector, restart_with_library  # noqa: E402
+from jobs import Job, Reference  # noqa: E402
+
+DISTINCT_ONLY = ("ray",)  # stages that take seconds to start: one kill per kind of call and file
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stages", nargs="+", choices=jobs.STAGES, default=jobs.STAGES)
+    parser.add_argument("--random", type=int, default=200, help="kills at random moments, over all stages")
+    parser.add_argument("--every", type=int, default=1, help="kill at every so-manieth call")
+    parser.add_argument("--rows", type=int, default=150, help="of each input of --mode predict")
+    parser.add_argument("--bundle", type=Path, help="for the stages predict and ray alone; default: a trained one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=HERE / "kills.json")
+    return parser.parse_args()
+
+
+def calls_to_stop(job: Job, reference: Reference, every: int) -> list[int]:
+    """The numbers of the calls at which the job is killed."""
+    numbered = enumerate(reference.outcome.calls, 1)
+    if job.name in DISTINCT_ONLY:
+        first = {_kind(call): number for number, call in reversed(list(numbered))}
+        return sorted(first.values())[::every]
+    return [number for number, _ in numbered][::every]
+
+
+def _kind(call: str) -> str:
+    """A call without what differs between two runs: numbers in the file's name."""
+    return "".join(char for char in call if not char.isdigit())[:60]
+
+
+def killed_at_calls(job: Job, reference: Reference, injector: Injector, options: argparse.Namespace) -> dict[str, Any]:
+    """Kill the job at every call, and its repetition at a random one; the figures and what went wrong."""
+    choices, kills, failures = jobs.random_generator(options.seed, job.name), 0, []
+    stops = calls_to_stop(job, reference, options.every)
+    for number in stops:
+        job.start_over()
+        killed = [injector.run(job.arguments, at=number)]
+        if job.name not in DISTINCT_ONLY:
+            killed.append(injector.run(job.arguments, at=choices.randint(1, len(reference.outcome.calls))))
+        kills += sum(outcome.was_killed for outcome in killed)
+        problems = [*_tracebacks(killed), *jobs.finish(job, injector, reference)]
+        if problems:
+            failures.append({"call": number, "what": reference.outcome.calls[number - 1], "problems": problems})
+            print(f"{job.name}, call {number} ({reference.outcome.calls[number - 1]}): {problems}", flush=True)
+    kinds = Counter(reference.outcome.calls[number - 1].partition(" ")[0] for number in stops)
+    return {"calls": dict(kinds), "kills": kills, "failures": failures}
+
+
+def killed_at_random(
+    job: Job, reference: Reference, injector: Injector, kills: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Kill the job at random moments, one to four times before it may end."""
+    choices, done, failures = jobs.random_generator(options.seed, f"{job.name}, random"), 0, []
+    while done < kills:
+        job.start_over()
+        moments = []
+        for _ in range(choices.randint(1, 4)):
+            moments.append(choices.uniform(0, reference.outcome.seconds))
+            outcome = injector.run(job.arguments, kill_after=moments[-1])
+            done += outcome.was_killed
+        if problems := [*_tracebacks([outcome]), *jobs.finish(job, injector, reference)]:
+            failures.append({"seconds": moments, "problems": problems})
+            print(f"{job.name}, killed after {moments} s: {problems}", flush=True)
+    return {"kills": done, "failures": failures}
+
+
+def _tracebacks(outcomes: list[Any]) -> list[str]:
+    return [f"traceback: {outcome.printed[-500:]}" for outcome in outcomes if "Traceback" in outcome.printed]
+
+
+def main() -> int:
+    """Run all jobs; 1: a row was lost, doubled or changed, or a command did not end."""
+    options = arguments()
+    restart_with_library()
+    jobs.import_all(options.stages)
+    jobs.make_small_parts()
+    from distill.cli import main as distill
+
+    started, figures = time.perf_counter(), {}
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+        work = Path(folder).resolve()
+        injector = Injector(distill, work / "job")
+        for job in jobs.make_jobs(options.stages, work, injector, options.bundle, options.rows):
+            reference = Reference.of(job, injector)
+            at_calls = killed_at_calls(job, reference, injector, options)
+            share = 0 if job.name in DISTINCT_ONLY else options.random // max(1, len(set(options.stages) - {"ray"}))
+            at_random = killed_at_random(job, reference, injector, share, options)
+            figures[job.name] = {"at calls": at_calls, "at random moments": at_random}
+            print(
+                f"{job.name}: {at_calls['kills']} kills at {sum(at_calls['calls'].values())} calls, "
+                f"{at_random['kills']} at random moments",
+                flush=True,
+            )
+    failures = sum(len(part["failures"]) for stage in figures.values() for part in stage.values())
+    kills = sum(part["kills"] for stage in figures.values() for part in stage.values())
+    record = {
+        "command": "python benchmarks/reliability/kills.py " + " ".join(sys.argv[1:]),
+        "machine": jobs.machine(),
+        "seconds": round(time.perf_counter() - started),
+        "kills": kills,
+        "failures": failures,
+        "stages": figures,
+    }
+    options.output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    print(f"{kills} kills, {failures} failures")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
