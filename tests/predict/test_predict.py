@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -247,6 +248,12 @@ REFUSED = {
     "one name twice": (["a.csv", "in/a.csv"], "out", "two inputs would be written into one file: a.csv and in/a.csv"),
     "among the inputs": (["in"], "in/out", "would be inside an input folder"),
     "a pipe into a folder": (["-"], "in", "needs a file name"),
+    "a device": (["a.txt"], "/dev/null", "/dev/null: this is not a file that can be replaced"),
+    "a stream": (["a.txt"], "/dev/stdout", "/dev/stdout: this is not a file that can be replaced"),
+    "a named pipe": (["a.txt"], "pipe.txt", "pipe.txt: this is not a file that can be replaced"),
+    "a link to a device": (["a.txt"], "null.txt", "null.txt: this is not a file that can be replaced"),
+    "bad rows into a folder": (["a.txt"], "c.txt", "c.txt.bad.jsonl: this is not a file that can be replaced"),
+    "a folder in the place of a file": (["a.txt", "a.csv"], "d", "a.txt: this is not a file that can be replaced"),
     "Parquet into a pipe": (["a.parquet"], "-", ".parquet files cannot be written to standard output"),
 }
 
@@ -254,8 +261,10 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_inputs_and_outputs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder in ("in", "out"):
-        Path(folder).mkdir()
+    for folder in ("in", "out", "c.txt.bad.jsonl", "d/a.txt"):
+        Path(folder).mkdir(parents=True)
+    os.mkfifo("pipe.txt")
+    Path("null.txt").symlink_to("/dev/null")
     for file in ("a.txt", "a.csv", "a.md", "a.parquet", "a.csv.bad.jsonl", "in/a.csv"):
         Path(file).write_text("text\na\n")
     inputs, output, why = REFUSED[name]

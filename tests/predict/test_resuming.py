@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +28,7 @@ from distill.config import PredictSettings, RunSettings, Settings
 from distill.data.formats import parquet, text_lines
 from distill.data.formats.labelling import Predictions
 from distill.errors import UserError
-from distill.predict import checkpoint, sources
+from distill.predict import checkpoint, local, sources
 from distill.storage.atomic import TEMPORARY_SUFFIX
 from distill.storage.locks import exclusive_lock
 
@@ -218,22 +220,21 @@ def test_killed_while_the_parts_are_joined(
     join = checkpoint.Parts.join
 
     def fail(path: Path, *_: object) -> None:
-        (path / checkpoint.PART_CARD).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (path / checkpoint.PART_CARD).unlink()  # as a removal that was killed
         raise Killed
 
-    def killed_join(parts: checkpoint.Parts, row_file: Any) -> None:
-        monkeypatch.setattr(checkpoint, step, fail)
-        join(parts, row_file)
-
     with monkeypatch.context() as patch:
+
+        def killed_join(parts: checkpoint.Parts, row_file: Any) -> None:
+            patch.setattr(checkpoint, step, fail)
+            join(parts, row_file)
+
         patch.setattr(checkpoint.Parts, "join", killed_join)
         with pytest.raises(Killed):
             label(small, source, output)
-    monkeypatch.undo()
     Stub.predicted = 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "Runtime", Stub)
-        label(small, source, output)
+    label(small, source, output)
     assert Stub.predicted == 0 and is_complete(output)
 
 
@@ -309,6 +310,190 @@ def test_killed_by_the_system_at_random_moments(small: Path, tmp_path: Path) -> 
         label(small, source, output)
     assert process.returncode in (0, -signal.SIGKILL) and kills >= 2
     assert is_complete(output, 4 * COUNT)
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def change_card(part: Path, section: str, field: str) -> None:
+    path = part / checkpoint.PART_CARD
+    card = json.loads(path.read_text())
+    card[section][field] += 1
+    path.write_text(json.dumps(card))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no rows": lambda part: (part / "rows").write_bytes(b""),
+    "other rows": lambda part: flip_a_bit(part / "rows"),
+    "no bad rows": lambda part: (part / "bad.jsonl").unlink(),
+    "other bad rows": lambda part: flip_a_bit(part / "bad.jsonl"),
+    "an empty card": lambda part: (part / "part.json").write_bytes(b""),
+    "a list as card": lambda part: (part / "part.json").write_text("[]"),
+    "another number of rows": lambda part: change_card(part, "counts", "rows"),
+    "another end": lambda part: change_card(part, "end", "offset"),
+    "no part": shutil.rmtree,
+    "a file": lambda part: (shutil.rmtree(part), part.write_bytes(b"")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_part_and_those_after_it_are_made_again(
+    damage: str, small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    assert killed(small, source, output, 20)
+    DAMAGES[damage](output.with_name(".out.jsonl.distill-parts") / "000001")
+    Stub.predicted = 0
+    with caplog.at_level("INFO"):
+        label(small, source, output)
+    assert "part 000001 is damaged or missing; it and the parts after it are made again" in caplog.text
+    assert Stub.predicted == COUNT - 8 - 48 and is_complete(output)
+
+
+def test_a_part_is_checked_before_it_is_joined(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    join = checkpoint.Parts.join
+
+    def damaged(parts: checkpoint.Parts, row_file: Any) -> None:
+        flip_a_bit(parts.folder / "000002" / "rows")
+        join(parts, row_file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Parts, "join", damaged)
+        with pytest.raises(UserError, match=r"000002: this part was damaged .* -> run the same command again"):
+            label(small, source, output)
+    assert not output.exists()
+    label(small, source, output)
+    assert is_complete(output)
+
+
+@pytest.mark.parametrize("name", [".done.json.1.distill-aside", "whole", ".000009.x.distill-old", "000007"])
+@pytest.mark.parametrize("is_file", [True, False])
+def test_whatever_a_kill_leaves_is_removed(name: str, is_file: bool, small: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    assert killed(small, source, output, 12)
+    left = output.with_name(".out.jsonl.distill-parts") / name
+    if is_file:
+        left.write_bytes(b"")
+    else:
+        (left / "folder").mkdir(parents=True)
+    label(small, source, output)
+    assert is_complete(output)
+
+
+@pytest.mark.parametrize("name", ["made_from.json", "done.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"size"'])
+def test_broken_records_start_the_job_over(
+    name: str, content: str, small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    assert killed(small, source, output, 12)
+    (output.with_name(".out.jsonl.distill-parts") / name).write_text(content)
+    with caplog.at_level("INFO"):
+        label(small, source, output)
+    assert "starting over: " in caplog.text and is_complete(output)
+
+
+def rewritten(source: Path) -> None:
+    """The same size and time, and the same file, but other rows."""
+    status = source.stat()
+    source.write_text(source.read_text().replace('"id": 1,', '"id": 7,'))
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def replaced(source: Path) -> None:
+    """Another file whose size, time and beginning are the same."""
+    other = source.with_name("other.jsonl")
+    shutil.copy2(source, other)
+    other.replace(source)
+
+
+INPUT_CHANGES: dict[str, Callable[[Path], object]] = {
+    "appended to": lambda source: source.open("a").write("{}\n"),
+    "rewritten": rewritten,
+    "replaced": replaced,
+    "removed": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("to_stream", [False, True])
+@pytest.mark.parametrize("change", INPUT_CHANGES)
+def test_an_input_that_changes_while_it_is_labelled(
+    change: str, to_stream: bool, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    predict_proba, calls = Stub.predict_proba, iter(range(1000))
+
+    def changing(self: Stub, texts: list[str]) -> Any:
+        if next(calls) == 24:  # the last one
+            INPUT_CHANGES[change](source)
+        return predict_proba(self, texts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stub, "predict_proba", changing)
+        with pytest.raises(UserError, match=r"in.jsonl: the input changed while it was labelled -> run the same comm"):
+            label(small, source, Path("-") if to_stream else output)
+    assert to_stream or not list(output.parent.iterdir())
+    source.write_text(rows(COUNT))
+    label(small, source, output)
+    assert is_complete(output)
+
+
+def test_a_bundle_that_changes_while_it_is_read(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change_bundle(self: Stub, folder: Path) -> None:
+        (folder / "bundle.json").write_text("{} ")
+
+    (tmp_path / "in.jsonl").write_text(rows(COUNT))
+    monkeypatch.setattr(Stub, "__init__", change_bundle)
+    with pytest.raises(UserError, match="the bundle changed while it was read -> run the same command again"):
+        label(small, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+
+
+def test_a_private_output_stays_private(small: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    output.parent.mkdir()
+    output.touch(0o600)
+    assert killed(small, source, output, 20)
+    assert output.with_name(".out.jsonl.distill-parts").stat().st_mode & 0o777 == 0o700
+    label(small, source, output)
+    assert [path.stat().st_mode & 0o777 for path in output.parent.iterdir()] == [0o600, 0o600] and is_complete(output)
+
+
+def test_the_target_of_a_link_is_replaced(small: Path, tmp_path: Path) -> None:
+    source, output, link = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl", tmp_path / "link.jsonl"
+    source.write_text(rows(COUNT))
+    output.parent.mkdir()
+    link.symlink_to(output)
+    assert killed(small, source, link, 20)
+    assert label(small, source, link) == [output, Path(f"{output}.bad.jsonl")]
+    assert link.readlink() == output and is_complete(output)
+
+
+def test_the_parts_of_a_process_that_took_over_are_left_alone(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the end of a file and the end of the command, another process may begin with the same output."""
+    source, output = tmp_path / "in.jsonl", tmp_path / "out" / "out.jsonl"
+    source.write_text(rows(COUNT))
+    to_file = local.Labeller.to_file
+
+    def then_taken_over(self: local.Labeller, job: Any, path: Path) -> Any:
+        parts = to_file(self, job, path)
+        (parts.folder / checkpoint.DONE).unlink()
+        return parts
+
+    monkeypatch.setattr(local.Labeller, "to_file", then_taken_over)
+    label(small, source, output)
+    assert output.with_name(".out.jsonl.distill-parts").is_dir()
 
 
 def test_predictions_are_those_of_the_texts() -> None:
