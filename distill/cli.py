@@ -64,7 +64,9 @@ def _user_error(error: Exception) -> UserError | None:
         return UserError(
             (error.strerror or "cannot be read or written").lower(),
             error.filename,
-            "check the path and its permissions",
+            "free some space, then run the same command again"
+            if is_disk_full(error)
+            else "check the path and its permissions",
         )
     if isinstance(error, OSError) and (_is_output_broken() or is_disk_full(error)):
         reason = (error.strerror or "output error").lower()

@@ -29,7 +29,7 @@ CONTROL, PRELOAD = "INJECTION_CONTROL", "LD_PRELOAD"
 ENTRIES = 16384
 TIME_LIMIT_S = 300
 LEFTOVERS = ("distill-aside", "distill-old", "distill-parts", "distill-lock")
-DURATIONS = ("seconds", "train_seconds")  # fields of JSON files that no two runs share
+DURATIONS = ("seconds", "log.jsonl")  # fields of JSON files that no two runs share: the log contains durations
 
 
 class _Entry(ctypes.Structure):
@@ -187,4 +187,4 @@ def _without_durations(value: Any) -> Any:
 def restore(saved: Path, folder: Path) -> None:
     """Make a folder a copy of a saved one, modification times included."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(saved, folder)
+    shutil.copytree(saved, folder, dirs_exist_ok=True)

@@ -7,7 +7,9 @@ the predictors, so it need not exist on every machine.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,10 +21,12 @@ from distill.data.formats.labelling import CHUNK_ROWS, PREDICTED, OutputSpec, Pr
 from distill.data.formats.parquet import text_columns, texts_of, with_labels
 from distill.data.formats.records import NO_TEXT, Selection
 from distill.errors import UserError, require_package
-from distill.predict.checkpoint import Counts
+from distill.predict.checkpoint import JOINED, PRIVATE, Counts
 from distill.predict.plan import check_named, find_files
+from distill.predict.sources import InputState
 from distill.runtime import Runtime
-from distill.storage.atomic import write_folder
+from distill.storage.atomic import remove, write_folder
+from distill.storage.locks import exclusive_lock
 
 PREDICTOR, READER = 0.75, 0.25  # shares of a core: next to a predictor on every core, files are read and written
 BAD_ROW = "distill: a row is bad"
@@ -34,10 +38,7 @@ class Predictor:
     def __init__(self, bundle: Any, selection: Selection, spec: OutputSpec, strict: bool) -> None:
         import ray
 
-        with tempfile.TemporaryDirectory() as folder:  # may be removed afterwards: the runtime has mapped the files
-            for name, content in ray.get(bundle).items():
-                Path(folder, name).write_bytes(content)
-            self._runtime = Runtime(folder)
+        self._runtime = _runtime(ray.get(bundle))
         self._selection, self._spec, self._strict = selection, spec, strict
 
     def __call__(self, table: Any) -> Any:
@@ -59,21 +60,35 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
         The numbers of all rows and of those without text, and the output unless it is a remote address.
 
     Raises:
-        UserError: ray is not installed, an input is not Parquet, the output exists, or a row is bad and --strict is
-            given.
+        UserError: ray is not installed, an input is not Parquet or changed meanwhile, the output exists, or a row is
+            bad and --strict is given.
     """
     require_package("ray", "--engine ray", "pip install -r requirements-ray.txt")
     predict = settings.predict
     check_named(predict)
     sources, output = [source for name in predict.input for source in _sources(name)], predict.output
-    spec = OutputSpec(Runtime(bundle).labels, predict.probabilities, settings.data.text_column)
+    files = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
+    spec = OutputSpec(_runtime(files).labels, predict.probabilities, settings.data.text_column)
+    states = [InputState.of(Path(source)) for source in sources if not _is_address(source)]
     target = contextlib.nullcontext(output) if _is_address(output) else _new_folder(Path(output))
-    with target as folder, _cluster(settings.run.threads), _bad_row_error():
-        _write(sources, folder, bundle, spec, predict)
+    with target as folder, _cluster(settings.run.threads), _known_errors():
+        _write(sources, folder, files, spec, predict)
+        for state in states:
+            state.check()
     return _count(output), [] if _is_address(output) else [Path(output)]
 
 
-def _write(sources: list[str], output: str, bundle: Path, spec: OutputSpec, settings: PredictSettings) -> None:
+def _runtime(files: dict[str, bytes]) -> Runtime:
+    """The student of a bundle's files."""
+    with tempfile.TemporaryDirectory() as folder:  # the runtime reads the files once
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        return Runtime(folder)
+
+
+def _write(
+    sources: list[str], output: str, files: dict[str, bytes], spec: OutputSpec, settings: PredictSettings
+) -> None:
     import ray
 
     context = ray.data.DataContext.get_current()
@@ -83,10 +98,9 @@ def _write(sources: list[str], output: str, bundle: Path, spec: OutputSpec, sett
     cores = int(ray.cluster_resources()["CPU"])
     rows = ray.data.read_parquet(sources, partitioning=None, num_cpus=READER)
     selection = text_columns(rows.schema().base_schema, spec.input_columns, spec, sources[0])
-    files = ray.put({path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()})
     labelled = rows.map_batches(
         Predictor,
-        fn_constructor_args=(files, selection, spec, settings.strict),
+        fn_constructor_args=(ray.put(files), selection, spec, settings.strict),
         batch_size=CHUNK_ROWS,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=min(settings.workers or cores, cores)),
@@ -111,11 +125,26 @@ def _sources(name: str) -> list[str]:
 
 @contextlib.contextmanager
 def _new_folder(output: Path) -> Iterator[str]:
-    """A new folder for the output, written atomically; existing files are never replaced."""
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise UserError("--engine ray writes a new folder, and this one exists", output, "--output another folder")
-    with write_folder(output.resolve()) as temporary:
-        yield str(temporary)
+    """A new folder for the output, which takes its name when the block ends; existing files are never replaced.
+
+    Until then it has a random name in the private folder ``.OUTPUT.distill-parts``: a worker that outlives a killed
+    job does not write into the folder of the next one.
+    """
+    output = output.resolve()
+    parts = output.with_name(f".{output.name}.distill-parts")
+    with exclusive_lock(output.with_name(f".{output.name}.distill-ray")):
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise UserError("--engine ray writes a new folder, and this one exists", output, "--output another folder")
+        remove(parts)
+        parts.mkdir(PRIVATE)
+        try:
+            with write_folder(parts / JOINED) as temporary:
+                yield str(temporary)
+            if output.exists():  # a folder without files
+                (parts / JOINED).chmod(stat.S_IMODE(output.stat().st_mode))
+            (parts / JOINED).replace(output)
+        finally:
+            remove(parts)
 
 
 @contextlib.contextmanager
@@ -137,13 +166,15 @@ def _cluster(cores: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bad_row_error() -> Iterator[None]:
-    """Replace Ray's error around a bad row by one line."""
+def _known_errors() -> Iterator[None]:
+    """Replace Ray's errors around a bad row and a full disk by one line."""
     try:
         yield
     except Exception as error:
         if BAD_ROW in str(error):
             raise UserError(NO_TEXT, "a row of --input", "repair or delete that row, or leave out --strict") from error
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
 
 

@@ -25,16 +25,20 @@ from distill.errors import UserError, is_disk_full
 TEMPORARY_SUFFIX = ".distill-aside"
 OLD_SUFFIX = ".distill-old"  # of a folder that is being replaced where the file system cannot exchange two folders
 NAME_CHARACTERS = 40  # of the target in a temporary name; file systems limit names to 255 bytes, and 用 takes 3
+DISK_ERRORS = (errno.EIO, errno.EROFS, errno.EFBIG)
 NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 @contextlib.contextmanager
-def _report_full_disk(path: Path) -> Iterator[None]:
-    """Turn "no space left on device" into a UserError; let every other exception pass."""
+def _report_disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, and an error of the disk itself, into a UserError; let every other exception pass."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            what = os.strerror(error.errno).lower()
+            raise UserError(what, path, "check the disk, then run the same command again") from error
         if is_disk_full(error):
             raise UserError(
                 "the disk is full; no incomplete file was left",
@@ -62,7 +66,7 @@ def write_file(path: Path, content: bytes | str) -> Path:
         UserError: ``path`` is a folder, or the disk is full; an older file at ``path`` is unchanged.
     """
     payload = content.encode("utf-8") if isinstance(content, str) else content
-    with _report_full_disk(path):
+    with _report_disk_errors(path):
         if path.exists() and not path.is_file():
             if path.is_dir():
                 raise UserError("this is a folder, a file is needed", path, "name another file")
@@ -88,19 +92,20 @@ def put_in_place(temporary: Path, path: Path) -> None:
     """Rename a finished file to ``path``, following a symbolic link; an older file's owner and permissions are kept.
 
     Raises:
-        UserError: ``path`` is something else than a file.
+        UserError: ``path`` is something else than a file, or the disk is full.
     """
-    target = path.resolve()
-    if target.exists():
-        status = target.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError("this is not a file, so it cannot be replaced", path, "name another file")
-        with contextlib.suppress(PermissionError):
-            os.chown(temporary, status.st_uid, status.st_gid)
-        temporary.chmod(stat.S_IMODE(status.st_mode))
-    _sync(temporary)
-    temporary.replace(target)
-    _sync_folder(target.parent)
+    with _report_disk_errors(path):
+        target = path.resolve()
+        if target.exists():
+            status = target.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError("this is not a file, so it cannot be replaced", path, "name another file")
+            with contextlib.suppress(PermissionError):
+                os.chown(temporary, status.st_uid, status.st_gid)
+            temporary.chmod(stat.S_IMODE(status.st_mode))
+        _sync(temporary)
+        temporary.replace(target)
+        _sync_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -116,7 +121,7 @@ def write_folder(path: Path) -> Iterator[Path]:
     target = path.resolve()
     if target.exists() and not target.is_dir():
         raise UserError("this is a file, a folder is needed", path, "name another folder")
-    with _report_full_disk(path):
+    with _report_disk_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         recover(_old_name(target))
         temporary, mode = temporary_path(target), _mode(target, 0o777)

@@ -52,8 +52,9 @@ def _lock(lock_path: Path, path: Path, hint: str) -> int:
             os.close(descriptor)
             raise UserError(f"another process is writing here{holder}", path, hint) from error
         if _has_name(descriptor, lock_path):
-            os.truncate(descriptor, 0)
-            os.write(descriptor, json.dumps(_this_process()).encode())
+            with contextlib.suppress(OSError):  # on a full disk, the message does not say who holds the lock
+                os.truncate(descriptor, 0)
+                os.write(descriptor, json.dumps(_this_process()).encode())
             return descriptor
         os.close(descriptor)  # its last holder removed it in the meantime
 
