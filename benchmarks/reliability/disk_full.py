@@ -2,11 +2,11 @@
 
 python benchmarks/reliability/disk_full.py
 
-Two parts. As root, each job runs on a file system in memory that has room for none, one eighth, … seven eighths of what
-the job writes. On any machine, the calls of a job fail one after the other: from this call on with ENOSPC, or this call
-alone with EDQUOT, EIO or ENOSPC. Each time the command must end with one line that says what is wrong (or succeed, where
-only a cleanup failed), leave no unfinished file, and after that, with room on the disk, end with the files of a job that
-never failed. Writes benchmarks/reliability/disk_full.json.
+Two parts. As root, each job runs on a file system in memory that has room for none, one eighth, … seven eighths of
+what the job writes. On any machine, the calls of a job fail one after the other: from this call on with ENOSPC, or this
+call alone with EDQUOT, EIO or ENOSPC. Each time the command must end with one line that says what is wrong (or succeed,
+where only a cleanup failed), leave no unfinished file, and after that, with room on the disk, end with the files of a
+job that never failed. Writes benchmarks/reliability/disk_full.json.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=5, help="let every n-th call fail")
     parser.add_argument("--rows", type=int, default=150, help="of each input of --mode predict")
     parser.add_argument("--bundle", type=Path, help="for the stage predict alone; default: a trained one")
+    parser.add_argument("--formats", nargs="+", choices=jobs.FORMATS, default=jobs.FORMATS)
+    parser.add_argument("--disks", action=argparse.BooleanOptionalAction, default=os.geteuid() == 0, help="mount disks")
     parser.add_argument("--output", type=Path, default=HERE / "disk_full.json")
     return parser.parse_args()
 
@@ -138,15 +140,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="disk-full-") as folder:
         work = Path(folder).resolve()
         injector = Injector(distill, work / "job")
-        for job in jobs.make_jobs(options.stages, work, injector, options.bundle, options.rows):
+        for job in jobs.make_jobs(work, injector, options):
             reference = Reference.of(job, injector)
             figures[job.name] = {
                 fault: failing_calls(job, reference, injector, fault, options.every) for fault in options.faults
             }
-            if os.geteuid() == 0:
+            if options.disks:
                 figures[job.name]["disks"] = full_disks(job, injector)
             else:
-                print("the disks of eight sizes are left out: mounting them needs root")
+                print("the disks of eight sizes are left out; mounting them needs root")
             print(f"{job.name}: {json.dumps(figures[job.name], ensure_ascii=False)[:600]}", flush=True)
     failures = sum(len(part["failures"]) for stage in figures.values() for part in stage.values())
     record = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -18,6 +19,7 @@ SUBJECTS = {"体育": "球队 教练 比赛 冠军 进球", "财经": "股票 �
 ENDINGS = ["今天公布新消息", "为什么这么火", "到底怎么样", "让人没想到", "又上了头条", "大家怎么看"]
 TITLES = [(f"{word}{end}", label) for end in ENDINGS for label, words in SUBJECTS.items() for word in words.split()]
 CHUNK_ROWS, PART_ROWS = 16, 48  # so that a small input has several parts
+FORMATS = ("jsonl", "csv", "parquet")
 STAGES = ("train_teacher", "label", "train_student", "export", "predict", "ray")
 TRAINING = {
     "teacher_epochs": 2,
@@ -92,18 +94,22 @@ def write_training_inputs(folder: Path) -> None:
     (folder / "vectors.txt").write_text("\n".join([f"{len(words)} 8", *lines]) + "\n", encoding="utf-8")
 
 
-def write_texts(folder: Path, rows: int) -> None:
-    """Inputs of a prediction in three formats with bad rows, and a private output that is replaced."""
+def write_texts(folder: Path, rows: int, formats: Sequence[str]) -> None:
+    """Inputs of a prediction, with bad rows, and a private output that is replaced."""
     texts = [TITLES[n % len(TITLES)][0] * (n % 3 + 1) if n % 40 else "" for n in range(rows)]
     (folder / "in").mkdir(parents=True)
-    lines = (json.dumps({"id": n, "text": text}, ensure_ascii=False) for n, text in enumerate(texts))
-    (folder / "in" / "a.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "in" / "b.csv").write_text(
-        "id,text\n" + "".join(f"{n},{text}\n" for n, text in enumerate(texts)), "utf-8"
-    )
-    write_parquet(folder / "in" / "c.parquet", texts)
+    lines = {
+        "jsonl": [json.dumps({"id": n, "text": text}, ensure_ascii=False) for n, text in enumerate(texts)],
+        "csv": ["id,text", *(f"{n},{text}" for n, text in enumerate(texts))],
+    }
+    for name in formats:
+        path = folder / "in" / f"{name}.{name}"
+        if name in lines:
+            path.write_text("\n".join(lines[name]) + "\n", encoding="utf-8")
+        else:
+            write_parquet(path, texts)
     (folder / "out").mkdir()
-    old = folder / "out" / "a.jsonl"
+    old = folder / "out" / f"{formats[0]}.{formats[0]}"
     old.write_text("an older output\n")
     old.chmod(0o600)
 
@@ -138,14 +144,15 @@ def command(stage: str, root: Path, bundle: Path | None) -> tuple[str, ...]:
     return ("--mode", stage, *map(str, [*paths, *unlabelled, *settings]))
 
 
-def make_jobs(stages: Sequence[str], work: Path, injector: Injector, bundle: Path | None, rows: int) -> list[Job]:
-    """The jobs of ``stages``, each with the folder that the stages before it leave, without a kill."""
-    root, jobs = work / "job", []
+def make_jobs(work: Path, injector: Injector, options: argparse.Namespace) -> list[Job]:
+    """The jobs of ``options.stages``, each with the folder that the stages before it leave, without a kill."""
+    root, jobs, stages, bundle = work / "job", [], options.stages, options.bundle
     if bundle is None:
         write_training_inputs(root)
-    write_texts(root, rows)
-    write_parquet(root / "ray_in" / "a.parquet", [text for text, _ in TITLES])
-    write_parquet(root / "ray_in" / "b.parquet", [text for text, _ in TITLES[::-1]])
+    write_texts(root, options.rows, options.formats)
+    if "ray" in stages:
+        write_parquet(root / "ray_in" / "a.parquet", [text for text, _ in TITLES])
+        write_parquet(root / "ray_in" / "b.parquet", [text for text, _ in TITLES[::-1]])
     for stage in STAGES:
         if stage not in stages and (bundle or stage in ("predict", "ray")):
             continue

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -33,7 +34,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", nargs="+", choices=jobs.STAGES, default=jobs.STAGES)
     parser.add_argument("--random", type=int, default=200, help="kills at random moments, over all stages")
-    parser.add_argument("--every", type=int, default=1, help="kill at every so-manieth call")
+    parser.add_argument("--every", type=int, default=1, help="kill at every n-th call")
+    parser.add_argument("--distinct", action="store_true", help="one kill per kind of call and file, as with Ray")
+    parser.add_argument("--formats", nargs="+", choices=jobs.FORMATS, default=jobs.FORMATS, help="of --mode predict")
     parser.add_argument("--rows", type=int, default=150, help="of each input of --mode predict")
     parser.add_argument("--bundle", type=Path, help="for the stages predict and ray alone; default: a trained one")
     parser.add_argument("--seed", type=int, default=0)
@@ -41,28 +44,28 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def calls_to_stop(job: Job, reference: Reference, every: int) -> list[int]:
+def calls_to_stop(reference: Reference, options: argparse.Namespace, *, distinct: bool) -> list[int]:
     """The numbers of the calls at which the job is killed."""
-    numbered = enumerate(reference.outcome.calls, 1)
-    if job.name in DISTINCT_ONLY:
-        first = {_kind(call): number for number, call in reversed(list(numbered))}
-        return sorted(first.values())[::every]
-    return [number for number, _ in numbered][::every]
+    numbered = list(enumerate(reference.outcome.calls, 1))
+    if distinct:
+        numbered = sorted({_kind(call): (number, call) for number, call in reversed(numbered)}.values())
+    return [number for number, _ in numbered][:: options.every]
 
 
 def _kind(call: str) -> str:
-    """A call without what differs between two runs: numbers in the file's name."""
-    return "".join(char for char in call if not char.isdigit())[:60]
+    """A call without what differs between two runs or two parts: hexadecimal digits in the file's name."""
+    return re.sub("[0-9a-f]*[0-9][0-9a-f]*", "*", call)
 
 
 def killed_at_calls(job: Job, reference: Reference, injector: Injector, options: argparse.Namespace) -> dict[str, Any]:
     """Kill the job at every call, and its repetition at a random one; the figures and what went wrong."""
     choices, kills, failures = jobs.random_generator(options.seed, job.name), 0, []
-    stops = calls_to_stop(job, reference, options.every)
+    distinct = options.distinct or job.name in DISTINCT_ONLY
+    stops = calls_to_stop(reference, options, distinct=distinct)
     for number in stops:
         job.start_over()
         killed = [injector.run(job.arguments, at=number)]
-        if job.name not in DISTINCT_ONLY:
+        if not distinct:
             killed.append(injector.run(job.arguments, at=choices.randint(1, len(reference.outcome.calls))))
         kills += sum(outcome.was_killed for outcome in killed)
         problems = [*_tracebacks(killed), *jobs.finish(job, injector, reference)]
@@ -107,7 +110,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         work = Path(folder).resolve()
         injector = Injector(distill, work / "job")
-        for job in jobs.make_jobs(options.stages, work, injector, options.bundle, options.rows):
+        for job in jobs.make_jobs(work, injector, options):
             reference = Reference.of(job, injector)
             at_calls = killed_at_calls(job, reference, injector, options)
             share = 0 if job.name in DISTINCT_ONLY else options.random // max(1, len(set(options.stages) - {"ray"}))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +75,64 @@ def test_strict(bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.Captur
     assert predict(bundle, *flags) == 2
     assert "there is no text -> repair or delete that row" in capsys.readouterr().err
     assert not (tmp_path / "strict").exists()
+
+
+@pytest.fixture
+def without_cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], object]], None]:
+    """Instead of Ray, a function writes the output's folder."""
+
+    def write_with(function: Callable[[Path], object]) -> None:
+        monkeypatch.setattr(ray_engine, "_cluster", lambda cores: contextlib.nullcontext())
+        monkeypatch.setattr(ray_engine, "_write", lambda sources, folder, *_: function(Path(folder)))
+
+    return write_with
+
+
+def write_one(folder: Path) -> None:
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"predicted": ["a"]}), folder / "0.parquet")
+
+
+def test_an_input_that_changes(
+    bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], without_cluster: Any
+) -> None:
+    changed = texts / "1.parquet"
+    without_cluster(lambda folder: (write_one(folder), shutil.copy(texts / "0.parquet", changed)))
+    flags = ["--input", texts, "--output", tmp_path / "new" / "out", "--engine", "ray"]
+    assert predict(bundle, *flags) == 2
+    assert f"{changed}: the input changed while it was labelled -> run the same" in capsys.readouterr().err
+    assert not list((tmp_path / "new").iterdir())
+    without_cluster(write_one)
+    assert predict(bundle, *flags) == 0
+    assert [path.name for path in (tmp_path / "new").rglob("*")] == ["out", "0.parquet"]
+
+
+def test_what_a_killed_job_left_is_removed(bundle: Path, texts: Path, tmp_path: Path, without_cluster: Any) -> None:
+    output, seen = tmp_path / "new" / "out", []
+    left = tmp_path / "new" / ".out.distill-parts" / ".whole.0.distill-aside" / "old.parquet"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    output.mkdir(0o700)
+    without_cluster(lambda folder: (write_one(folder), seen.append(folder.parent.stat().st_mode & 0o777)))
+    assert predict(bundle, "--input", texts, "--output", output, "--engine", "ray") == 0
+    assert [path.name for path in (tmp_path / "new").rglob("*")] == ["out", "0.parquet"]
+    assert seen == [0o700] and output.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_full_disk_and_another_process(
+    bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], without_cluster: Any
+) -> None:
+    def full(folder: Path) -> None:
+        raise RuntimeError("RayTaskError(OSError): [Errno 28] Error writing bytes: No space left on device")
+
+    without_cluster(full)
+    flags = ["--input", texts, "--output", tmp_path / "new" / "out", "--engine", "ray"]
+    assert predict(bundle, *flags) == 2
+    assert "the disk is full; no incomplete file was left -> free some space" in capsys.readouterr().err
+    without_cluster(lambda folder: predict(bundle, *flags))  # meanwhile
+    predict(bundle, *flags)
+    assert "another process is writing here: process " in capsys.readouterr().err
 
 
 def test_only_parquet_is_read(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

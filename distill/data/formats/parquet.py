@@ -161,7 +161,10 @@ class ParquetRows:
         schema = self._file.schema_arrow
         for name in self._spec_of_output().columns:
             schema = schema.append(field(name, string() if name == PREDICTED else float32()))
-        with parquet.ParquetWriter(path, schema) as file:
+        with (
+            path.open("wb") as sink,
+            parquet.ParquetWriter(sink, schema) as file,
+        ):  # Python names a full disk at closing
             tables: list[Any] = []
 
             def write(table: Any) -> None:
