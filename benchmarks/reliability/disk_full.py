@@ -152,7 +152,7 @@ def main() -> int:
             print(f"{job.name}: {json.dumps(figures[job.name], ensure_ascii=False)[:600]}", flush=True)
     failures = sum(len(part["failures"]) for stage in figures.values() for part in stage.values())
     record = {
-        "command": "python benchmarks/reliability/disk_full.py " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python benchmarks/reliability/disk_full.py", *sys.argv[1:]]),
         "machine": jobs.machine(),
         "seconds": round(time.perf_counter() - started),
         "failures": failures,

@@ -181,13 +181,14 @@ int close(int fd) {
     return -1;
 }
 
+/* Nothing waits for the disk: the kernel keeps what a killed process has written, and this is faster. */
 int fsync(int fd) {
     STOP_AT("fsync", fd, NULL, 1);
-    return (int)syscall(SYS_fsync, fd);
+    return 0;
 }
 int fdatasync(int fd) {
     STOP_AT("fdatasync", fd, NULL, 1);
-    return (int)syscall(SYS_fdatasync, fd);
+    return 0;
 }
 
 int fchmod(int fd, mode_t mode) {

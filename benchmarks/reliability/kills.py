@@ -106,7 +106,8 @@ def main() -> int:
     jobs.make_small_parts()
     from distill.cli import main as distill
 
-    started, figures = time.perf_counter(), {}
+    started, failures = time.perf_counter(), 0
+    figures: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         work = Path(folder).resolve()
         injector = Injector(distill, work / "job")
@@ -121,19 +122,25 @@ def main() -> int:
                 f"{at_random['kills']} at random moments",
                 flush=True,
             )
-    failures = sum(len(part["failures"]) for stage in figures.values() for part in stage.values())
-    kills = sum(part["kills"] for stage in figures.values() for part in stage.values())
+            failures = write_results(figures, started, options.output)
+    return int(failures > 0)
+
+
+def write_results(figures: dict[str, Any], started: float, output: Path) -> int:
+    """Write the figures of the stages that are done; returns the number of failures."""
+    parts = [part for stage in figures.values() for part in stage.values()]
+    kills, failures = sum(part["kills"] for part in parts), sum(len(part["failures"]) for part in parts)
     record = {
-        "command": "python benchmarks/reliability/kills.py " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python benchmarks/reliability/kills.py", *sys.argv[1:]]),
         "machine": jobs.machine(),
         "seconds": round(time.perf_counter() - started),
         "kills": kills,
         "failures": failures,
         "stages": figures,
     }
-    options.output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    print(f"{kills} kills, {failures} failures")
-    return int(failures > 0)
+    output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    print(f"{kills} kills, {failures} failures", flush=True)
+    return failures
 
 
 if __name__ == "__main__":
