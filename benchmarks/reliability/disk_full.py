@@ -131,7 +131,7 @@ def main() -> int:
     """Run all jobs; 1: a command ended without a clear error, or a row was lost."""
     options = arguments()
     restart_with_library()
-    jobs.import_all(options.stages)
+    jobs.import_all(options)
     jobs.make_small_parts()
     from distill.cli import main as distill
 

@@ -58,10 +58,12 @@ def make_small_parts() -> None:
     checkpoint.PART_ROWS = PART_ROWS
 
 
-def import_all(stages: Sequence[str]) -> None:
+def import_all(options: argparse.Namespace) -> None:
     """Import what the commands import, once for all child processes."""
-    names = ["distill.predict.local", "distill.data.formats.parquet", "pyarrow.dataset", "pyarrow.parquet", "tqdm"]
-    if set(stages) - {"predict", "ray"}:
+    names = ["distill.predict.local", "distill.data.formats", "tqdm"]
+    if "parquet" in options.formats:
+        names += ["pyarrow.dataset", "pyarrow.parquet"]
+    if set(options.stages) - {"predict", "ray"}:
         commands = ("train_teacher", "label", "train_student", "export")
         names += ["transformers.models.bert.modeling_bert", *(f"distill.commands.{name}" for name in commands)]
     for name in names:

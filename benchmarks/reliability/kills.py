@@ -102,7 +102,7 @@ def main() -> int:
     """Run all jobs; 1: a row was lost, doubled or changed, or a command did not end."""
     options = arguments()
     restart_with_library()
-    jobs.import_all(options.stages)
+    jobs.import_all(options)
     jobs.make_small_parts()
     from distill.cli import main as distill
 
