@@ -38,10 +38,10 @@ def test_killed_at_every_kind_of_call(tmp_path: Path) -> None:
     assert calls["kills"] == sum(calls["calls"].values()) > 20 and {"write", "rename", "unlink"} < set(calls["calls"])
 
 
-def test_the_disk_is_full(tmp_path: Path) -> None:
-    fault = "full from here on"
-    figures = json.loads(run("disk_full.py", tmp_path, *QUICK, "--no-disks", "--faults", fault, "--every", "9"))
-    assert figures["stages"]["predict"][fault]["an error"] > 5
+def test_disk_errors(tmp_path: Path) -> None:
+    faults = ["full from here on", "input/output error"]
+    figures = json.loads(run("disk_full.py", tmp_path, *QUICK, "--no-disks", "--every", "13", "--faults", *faults))
+    assert all(figures["stages"]["predict"][fault]["an error"] > 5 for fault in faults)
 
 
 @pytest.mark.slow
