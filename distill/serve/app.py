@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import distill
 from distill.config import ServeSettings
@@ -62,37 +62,16 @@ class FastRoute:
         await response(scope, receive, send)
 
 
-class ErrorMiddleware:
-    """Answers requests that fail by a bug or by the stop of the service; logs bugs without their messages.
+def refusal_of(error: BaseException) -> RefusedError:
+    """The response to a request that was cancelled or failed by a bug. A bug is logged without its message.
 
     A message may repeat a text: the error of a conversion names the value.
     """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on, and answer after an exception, unless the answer has already begun."""
-        has_begun = False
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_and_note)
-        except asyncio.CancelledError:
-            refused = RefusedError(503, "the service is stopping", "try again later")
-        except Exception as error:
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log.error("internal error: %s\n%s", type(error).__name__, where)
-            refused = RefusedError(500, "internal error of the service", "see the service's log")
-        else:
-            return
-        if scope["type"] != "http" or has_begun:
-            raise refused from None
-        await refused.response()(scope, receive, send)
+    if isinstance(error, asyncio.CancelledError):
+        return RefusedError(503, "the service is stopping", "try again later")
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("internal error: %s\n%s", type(error).__name__, where)
+    return RefusedError(500, "internal error of the service", "see the service's log")
 
 
 def create_app(
@@ -130,8 +109,9 @@ def create_app(
     app.state.endpoints = endpoints
     app.add_middleware(FastRoute, path="/predict", endpoint=endpoints.predict)
     add_guard(app, limits)
-    app.add_middleware(ErrorMiddleware)
-    app.add_middleware(MetricsMiddleware, metrics=endpoints.metrics)  # added last, so it is the outer one
+    app.add_middleware(
+        MetricsMiddleware, metrics=endpoints.metrics, refusal_of=refusal_of
+    )  # added last, so it is the outer one
     _add_routes(app, endpoints)
     add_docs(app)
     if page:

@@ -17,78 +17,84 @@ LINGER_S = 0.5  # between a refusal and the end: a client that still sends would
 
 
 class Connections(ServerState):
-    """All connections, and since when each has been waiting for its client to send a complete request.
+    """All connections.
 
     Args:
-        max_connections: if there are more, those that have waited longest are closed.
+        max_connections: if there are more, those that have waited longest for their clients are closed.
         head_seconds: how long the headers of a request may take to arrive.
     """
+
+    connections: set[Protocol]  # type: ignore[assignment]
 
     def __init__(self, max_connections: int, head_seconds: float) -> None:
         super().__init__()
         self.max_connections, self.head_seconds = max_connections, head_seconds
-        self.waiting: dict[Protocol, float] = {}  # in the order of the times
         self.is_stopping = False  # responses then close their connections
 
     def close_slow(self, now: float) -> None:
         """Close the connections whose headers did not arrive in time; those between two requests may wait longer."""
-        late = (connection for connection, since in self.waiting.items() if now - since > self.head_seconds)
-        for connection in [connection for connection in late if connection.awaits_head]:
-            connection.transport.close()
+        for connection in list(self.connections):
+            if connection.awaits_head and now - connection.since > self.head_seconds:
+                connection.transport.close()
 
     def close_longest_waiting(self) -> None:
-        """Close the connection that has been waiting longest."""
-        connection = next(iter(self.waiting))
-        del self.waiting[connection]
-        connection.transport.abort()
+        """Close some of the connections that wait for their clients: one at a time would take quadratic time."""
+        waiting = [connection for connection in self.connections if connection.waits_for_client]
+        for connection in sorted(waiting, key=lambda connection: connection.since)[: 1 + self.max_connections // 32]:
+            connection.transport.abort()
 
 
 class Protocol(HttpToolsProtocol):
-    """A connection. httptools limits neither the size nor the number of headers."""
+    """A connection. httptools limits neither the size nor the number of headers.
+
+    Attributes:
+        since: when the connection or its latest request began, in the event loop's time.
+        awaits_head: whether the headers of a request are not complete; False between two requests.
+    """
 
     server_state: Connections
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.awaits_head = True
+        self.since, self.awaits_head = self.loop.time(), True
         self._refusal = RefusedError(400, "this is not valid HTTP", "see /docs for the requests")
         self._is_refused = False
         self._progress = self._silent_bytes = 0
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether no request is complete and unanswered."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count the connection as one that waits, and close another one if there are too many."""
+        """Close other connections if there are too many."""
         super().connection_made(transport)
-        self.server_state.waiting[self] = self.loop.time()
         if len(self.connections) > self.server_state.max_connections:
             self.server_state.close_longest_waiting()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        super().connection_lost(exc)
-        self.server_state.waiting.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
         """Parse ``data``; refuse it if the parser only stores it, as an endless header or trailer."""
         if self._is_refused:
             return
         progress = self._progress
+        self._silent_bytes += len(data)
         super().data_received(data)
-        self._silent_bytes = self._silent_bytes + len(data) if self._progress == progress else 0
-        if self._silent_bytes > MAX_HEAD_BYTES:
+        if self._progress != progress:
+            self._silent_bytes = 0
+        elif self._silent_bytes > MAX_HEAD_BYTES and not self._is_refused:
             self._refusal = _head_too_large()
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
         """Wait for a head."""
         super().on_message_begin()
-        self._progress += 1
-        self.awaits_head = True
-        self.server_state.waiting.pop(self, None)
-        self.server_state.waiting[self] = self.loop.time()
+        self.since, self.awaits_head = self.loop.time(), True
 
     def on_headers_complete(self) -> None:
         """Start the request, unless its head is too large."""
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        size = len(self.url)
+        for name, value in self.headers:
+            size += len(name) + len(value)
         if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._refusal = _head_too_large()
             raise self._refusal
@@ -106,18 +112,6 @@ class Protocol(HttpToolsProtocol):
         """Pass a part of the body on."""
         self._progress += 1
         super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """Wait for the client no longer."""
-        self._progress += 1
-        self.server_state.waiting.pop(self, None)
-        super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """Wait for the next request."""
-        super().on_response_complete()
-        if not self.transport.is_closing():
-            self.server_state.waiting.setdefault(self, self.loop.time())
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser did not accept, in the form of all refusals, and soon close the connection."""

@@ -20,6 +20,8 @@ ANY = "*"
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 ALL_ADDRESSES = ("0.0.0.0", "::", "")  # noqa: S104 (compared, not listened on)
 PUBLIC_PATHS = frozenset(("/health", "/ready"))  # without a token: probes have none
+CHECKED_HEADERS = frozenset((b"host", b"origin", b"sec-fetch-site", b"authorization"))
+MAX_ACCEPTED = 100  # values of the header Host that are remembered; clients choose the port in it
 EXPOSED_HEADERS = ("Content-Disposition", "Retry-After", "X-Rows", "X-Bad-Rows")  # to pages of other origins
 
 
@@ -38,6 +40,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], origins: frozenset[str], token: bytes = b"") -> None:
         self.app, self._hosts, self._origins, self._token = app, hosts, origins, token
+        self._accepted: set[bytes] = set()  # values of the header Host that need not be checked again
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the requests that are refused, and pass on all others."""
@@ -50,27 +53,30 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        headers = {b"host": b"", b"origin": b"", b"sec-fetch-site": b"", b"authorization": b""}
+        headers = {}
         for name, value in scope["headers"]:
-            if name in headers:
+            if name in CHECKED_HEADERS:
                 headers[name] = value
-                if name == b"host":  # every one, if there are several
+                if name == b"host" and value not in self._accepted:  # every one, if there are several
                     self._check_host(value)
-        if headers[b"origin"] and scope["method"] not in ("GET", "HEAD"):
+        if b"origin" in headers and scope["method"] not in ("GET", "HEAD"):
             self._check_origin(headers)
         if self._token and scope["path"] not in PUBLIC_PATHS:
-            self._check_token(headers[b"authorization"])
+            self._check_token(headers.get(b"authorization", b""))
 
     def _check_host(self, value: bytes) -> None:
-        if ANY not in self._hosts and (name := _host_name(value.decode("latin-1"))) not in self._hosts:
+        name = _host_name(value.decode("latin-1"))
+        if self._hosts.isdisjoint((ANY, name)):
             hint = f"start the service with --allowed_host {name:.100}" if name else "send the name of the service"
             raise RefusedError(403, "this host name is not allowed in the header Host", hint)
+        if len(self._accepted) < MAX_ACCEPTED:
+            self._accepted.add(value)
 
     def _check_origin(self, headers: dict[bytes, bytes]) -> None:
         """Refuse pages of other origins. Sec-Fetch-Site is the browser's own judgement, which no proxy changes."""
         origin = headers[b"origin"].decode("latin-1").lower()
-        is_own = origin.partition("://")[2] == headers[b"host"].decode("latin-1").lower()
-        if is_own or headers[b"sec-fetch-site"] == b"same-origin" or not self._origins.isdisjoint((ANY, origin)):
+        is_own = origin.partition("://")[2] == headers.get(b"host", b"").decode("latin-1").lower()
+        if is_own or headers.get(b"sec-fetch-site") == b"same-origin" or not self._origins.isdisjoint((ANY, origin)):
             return
         hint = f"start the service with --allow_origin {origin:.100}, if its pages may use it"
         raise RefusedError(403, "a page of another origin sent this request", hint)

@@ -97,7 +97,14 @@ class Served:
     """
 
     def __init__(self, bundle: Path, missing: Sequence[str], *flags: str, before: str = "") -> None:
-        arguments = ["--mode", "serve", "--bundle", str(bundle), "--port", "0", *flags]
+        arguments = [
+            "--mode",
+            "serve",
+            "--bundle",
+            str(bundle),
+            *([] if "--port" in flags else ["--port", "0"]),
+            *flags,
+        ]
         code = WITHOUT.format(names=list(missing), flags=arguments, before=before)
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -29,6 +29,7 @@ async function classify() {
   try {
     const show = await (texts.length === 1 ? explainOne : predictMany)(texts, controller.signal);
     if (controller === current) (redraw = show)();
+    await updateService(); // it may have loaded another model meanwhile
   } catch (error) {
     if (controller === current) fail(error);
   }
@@ -90,6 +91,12 @@ function showService() {
   byId("model").textContent = model;
 }
 
+/** Ask the service for its model and labels, and show them. */
+async function updateService() {
+  service = await requestJson("ready");
+  showService();
+}
+
 function addExamples() {
   const exampleButton = (properties, texts) => {
     const button = createElement("button", { type: "button", className: "quiet", ...properties });
@@ -129,8 +136,7 @@ setUpTheme(byId("theme"));
 addListeners();
 setUpFiles();
 try {
-  service = await requestJson("ready");
-  showService();
+  await updateService();
 } catch (error) {
   showError(byId("fault"), error);
 }
