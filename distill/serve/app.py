@@ -103,6 +103,7 @@ def create_app(
         servers=[{"url": "."}],  # relative, so that /docs works behind a gateway that adds a path prefix
         docs_url=None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # looking for it takes time in every request
         redirect_slashes=False,  # it would redirect to the host that the client names
         lifespan=endpoints.lifespan,
     )

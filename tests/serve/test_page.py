@@ -316,3 +316,12 @@ def test_page_files_have_no_external_address_and_no_inline_code() -> None:
         text = path.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
         assert not re.search(r"http|[\"'(]//", text), path
         assert not re.search(r"<script>|<style|\sstyle=|\son\w+=|innerHTML|eval\(", text), path
+
+
+def test_the_page_follows_a_reload(visit: Visit) -> None:
+    page = visit.open()
+    ready = '{"status": "ready", "model": "another", "labels": ["教育"], "teacher": false, "version": "1"}'
+    page.route("**/ready", lambda route: route.fulfill(body=ready, content_type="application/json"))
+    ask(page, MONEY)
+    page.locator("#labels:text('共 1 个类别：教育')").wait_for()
+    page.locator("#model:text('another')").wait_for()

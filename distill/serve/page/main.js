@@ -29,7 +29,7 @@ async function classify() {
   try {
     const show = await (texts.length === 1 ? explainOne : predictMany)(texts, controller.signal);
     if (controller === current) (redraw = show)();
-    await updateService(); // it may have loaded another model meanwhile
+    updateService().catch(() => {}); // it may have loaded another model meanwhile
   } catch (error) {
     if (controller === current) fail(error);
   }
