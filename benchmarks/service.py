@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -39,6 +39,10 @@ PERCENTILES = (50, 90, 99, 99.9)
 SCRIPT = """
 local bodies, at = {}, 0
 for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = line end
+local pause = tonumber(os.getenv("PAUSE_MS"))
+if pause then
+  function delay() return pause end
+end
 wrk.method, wrk.path, wrk.headers["Content-Type"] = "POST", "/predict", "application/json"
 function request()
   at = at % #bodies + 1
@@ -57,12 +61,12 @@ end
 
 
 @contextlib.contextmanager
-def service(bundle: Path) -> Iterator[tuple[int, str]]:
+def service(bundle: Path, *flags: str, log: IO[str] | None = None) -> Iterator[tuple[int, str]]:
     """Start a fresh service and yield its process id and address; at the end, stop it and check its exit code."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    flags = ["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]
-    process = subprocess.Popen([sys.executable, str(HERE.parent / "distill.py"), *flags])  # noqa: S603
+    command = ["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no", *flags]
+    process = subprocess.Popen([sys.executable, str(HERE.parent / "distill.py"), *command], stderr=log)  # noqa: S603
     try:
         _wait(f"http://127.0.0.1:{port}/ready", process)
         yield process.pid, f"http://127.0.0.1:{port}"
@@ -109,8 +113,8 @@ def warm_up(url: str, texts: list[str]) -> None:
         urlopen(Request(f"{url}/predict", body)).read()  # noqa: S310
 
 
-def load(url: str, texts: list[str], seconds: int, connections: int) -> dict[str, float]:
-    """Run wrk and return what it measures; times in microseconds."""
+def load(url: str, texts: list[str], seconds: int, connections: int, pause_ms: float = 0) -> dict[str, float]:
+    """Run wrk and return what it measures; times in microseconds. Every connection pauses before each request."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise SystemExit("wrk is not installed -> apt install wrk")
@@ -119,7 +123,7 @@ def load(url: str, texts: list[str], seconds: int, connections: int) -> dict[str
         script.write_text(SCRIPT, encoding="utf-8")
         bodies.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
         command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
-        environment = {**os.environ, "BODIES": str(bodies)}
+        environment = {**os.environ, "BODIES": str(bodies)} | ({"PAUSE_MS": f"{pause_ms:g}"} if pause_ms else {})
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
     return dict(json.loads(done.stdout.rpartition("JSON")[2]))
 

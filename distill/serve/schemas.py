@@ -12,7 +12,7 @@ from distill.serve.limits import RefusedError
 
 Schema = TypeVar("Schema", bound=BaseModel)
 EXAMPLE_TEXT = "国足今晚迎战对手"
-MAX_NAME_LENGTH = 40  # characters of a field's name that an error message repeats
+NAME = re.compile(r"[A-Za-z0-9_]{1,40}")  # fields that an error message names; a strange one could be a text
 SMALL_BODY = 4096  # bytes: parsing them takes less than 2 ms, whatever they are
 MAX_STRUCTURE = 64  # keys, lists and objects of a body; valid ones have 5
 # What is neither of them; a string may lack its end, or the search would take quadratic time.
@@ -153,7 +153,7 @@ def _is_too_structured(body: bytes) -> bool:
 
 def describe_error(error: Any) -> str:
     """One of pydantic's errors as "field: message"."""
-    field = ".".join(str(part)[:MAX_NAME_LENGTH] for part in error["loc"])
+    field = ".".join(str(part) if NAME.fullmatch(str(part)) else "…" for part in error["loc"])
     return f"{field}: {error['msg']}" if field else str(error["msg"])
 
 

@@ -186,7 +186,7 @@ class StringRows:
         rows = zip(chunk.rows, predictions.classes.tolist(), predictions.probability.tolist(), per_label, strict=False)
         return "".join(
             [f"{row}{before[label]}{p:.5f}{all_probabilities}{after}\n" for row, label, p, all_probabilities in rows]
-        ).encode()
+        ).encode(errors="backslashreplace")  # half a surrogate pair, which only JSON can express, stays an escape
 
     def header(self) -> Iterable[bytes]:
         """See RowFile: the header of a table."""
