@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ NETWORKS: dict[str, Card] = {
 }
 LABELS = ["体育", "财经", "科技"]
 WORDS = ["球队", "球员", "银行", "手机", "银行股", "股票", "大涨", "a", "5g", "c++", "今天", "公布", "消息", "😀", "新"]
+CHARACTERS = [chr(point) for point in range(HAN.start, HAN.stop, 70)]  # words of the vocabulary, not of the dictionary
+VOCABULARY = [*WORDS, *(character for character in CHARACTERS if character not in WORDS)]
 SPLIT = "大涨"  # a word that the hidden Markov model must not form
 MASS = 1_000  # of all frequencies
 SIZES = {"width": 10, "hidden": 20, "buckets": 97, "rows": 31}
@@ -62,21 +65,22 @@ def _random_array(spec: schema.ArraySpec, shape: list[Any], random: np.random.Ge
 
 
 def lexicon(random: np.random.Generator) -> Arrays:
-    """The arrays ``lexicon.*`` of ``WORDS``, with a random hidden Markov model."""
-    nodes = sorted({word[:end] for word in WORDS for end in range(1, len(word) + 1)} | set("".join(WORDS)))
+    """The arrays ``lexicon.*`` of ``VOCABULARY``, with ``WORDS`` as dictionary and a random hidden Markov model."""
+    nodes = sorted({word[:end] for word in WORDS for end in range(1, len(word) + 1)} | set("".join(VOCABULARY)))
     nodes.sort(key=len)
+    number = {node: index for index, node in enumerate(nodes, 1)}
     letters = [node for node in nodes if len(node) == 1]
+    parents = Counter(node[:-1] for node in nodes)
     scores = np.log(np.array([1, *range(1, len(WORDS) + 1)]) / MASS)
-    children = [sum(node[:-1] == parent for node in nodes if len(node) > 1) for parent in nodes]
     weights = [1 + WORDS.index(node) if node in WORDS else 0 for node in nodes]
     weights[nodes.index(SPLIT)] |= FORCE_SPLIT
     return {
         "lexicon.letters": np.array([ord(letter) for letter in letters], np.uint32),
-        "lexicon.labels": np.array([1 + letters.index(node[-1]) for node in nodes], np.uint16),
-        "lexicon.children": np.array(children, np.uint16),
+        "lexicon.labels": np.array([number[node[-1]] for node in nodes], np.uint16),
+        "lexicon.children": np.array([parents[node] for node in nodes], np.uint16),
         "lexicon.weights": np.array(weights, np.uint16),
         "lexicon.scores": scores,
-        "lexicon.words": np.array([0, 0, *(1 + nodes.index(word) for word in WORDS)], np.int32),
+        "lexicon.words": np.array([0, 0, *(number[word] for word in VOCABULARY)], np.int32),
         "lexicon.start": -random.random(4),
         "lexicon.transitions": -random.random((4, 4)),
         "lexicon.emissions": -random.random((len(HAN), 4)),
@@ -136,7 +140,7 @@ def damaged_bundle(card: Card, arrays: Arrays, random: np.random.Generator) -> t
     """A copy of a bundle with one to three faults: its card, and its file."""
     card, arrays = copy.deepcopy(card), dict(arrays)
     content = None
-    for _ in range(random.integers(1, 4)):
+    for _ in range(random.choice([1, 1, 1, 2, 3])):
         kind = random.integers(10)
         if kind < 3:
             _damage_card(card, random)
@@ -206,21 +210,23 @@ def _damaged_file(arrays: Arrays, random: np.random.Generator) -> bytes:
     return bytes(content)
 
 
-ALPHABETS = (
-    "".join(WORDS),
-    "今天公布新消息abc 123.5%[UNK]ΑΣİ\u200b\ufeff\ud800\x00\x1f\u3000",
-    "".join(map(chr, range(0x4E00, 0x9FD6, 7))),
-)
+LENGTHS = (0, 1, 1, 2, 2, *[5] * 4, *[12] * 5, 30, 30, 80)  # of most texts
+ALPHABETS = [  # code points
+    np.frombuffer("".join(WORDS).encode("utf-32-le"), np.uint32),
+    np.frombuffer(
+        "今天公布新消息abc 123.5%[UNK]ΑΣİ\u200b\ufeff\ud800\x00\x1f\u3000".encode("utf-32-le", "surrogatepass"),
+        np.uint32,
+    ),
+    np.array([ord(character) for character in CHARACTERS], np.uint32),
+    np.arange(HAN.start, HAN.stop, dtype=np.uint32),
+    np.arange(0x110000, dtype=np.uint32),
+]
 
 
 def random_texts(random: np.random.Generator, count: int) -> Iterator[str]:
     """Texts of random code points, known words, control and zero-width characters, surrogates; a few are long."""
     for _ in range(count):
-        length = int(random.choice([0, 1, 2, 5, 12, 30, 80], p=[0.02, 0.08, 0.1, 0.3, 0.3, 0.15, 0.05]))
-        if random.random() < 0.001:
-            length = 5_000
-        kind = random.integers(len(ALPHABETS) + 1)
-        if kind == len(ALPHABETS):
-            yield "".join(map(chr, random.integers(0, 0x110000, length).tolist()))
-        else:
-            yield "".join(ALPHABETS[kind][place] for place in random.integers(len(ALPHABETS[kind]), size=length))
+        length = 5_000 if random.random() < 0.001 else int(LENGTHS[random.integers(len(LENGTHS))])
+        alphabet = ALPHABETS[random.integers(len(ALPHABETS))]
+        points = alphabet[random.integers(len(alphabet), size=length)]
+        yield points.tobytes().decode("utf-32-le", "surrogatepass")

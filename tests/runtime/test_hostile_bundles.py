@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import struct
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,7 +103,7 @@ FAULTS: dict[str, Fault] = {
     "the bit of the trie itself": ("lstm", value("lexicon.weights", 0x4000), "lexicon.weights has values"),
     "a word of no node": ("lstm", value("lexicon.words", 5000), "lexicon.words has values .* 0 to"),
     "a word of a negative node": ("lstm", value("lexicon.words", -1), "lexicon.words has values from -1"),
-    "fewer words than ids": ("lstm", shape("words", 5), r"lexicon.words is int32 \(17,\), int32 \(5,\) is needed"),
+    "fewer words than ids": ("lstm", shape("words", 5), r"lexicon.words is int32 \(317,\), int32 \(5,\) is needed"),
     "no words": (
         "average",
         shapes({"words": 0, "lexicon.words": 0}),
@@ -223,18 +222,18 @@ NOT_ARRAYS: dict[str, tuple[Callable[[Arrays], bytes], str]] = {
     "arrays that overlap": (overlapping, "its arrays overlap"),
     "bytes after the arrays": (lambda arrays: to_bytes(arrays) + bytes(8), "do not end with the file"),
     "a file that is too short": (lambda arrays: to_bytes(arrays)[:-1], "do not end with the file"),
-    "a negative offset": (header(data_offsets=[-8, 340]), "'words' has no valid data_offsets"),
-    "offsets in the wrong order": (header(data_offsets=[340, 0]), "'words' has no valid data_offsets"),
+    "a negative offset": (header(data_offsets=[-8, 6340]), "'words' has no valid data_offsets"),
+    "offsets in the wrong order": (header(data_offsets=[6340, 0]), "'words' has no valid data_offsets"),
     "a huge offset": (header(data_offsets=[0, 2**70]), "its arrays overlap"),
-    "a fractional offset": (header(data_offsets=[0, 340.0]), "'words' has no valid data_offsets"),
-    "three offsets": (header(data_offsets=[0, 340, 340]), "'words' has no valid data_offsets"),
-    "a shape of more bytes": (header(shape=[999, 10]), "'words' has 340 bytes, its shape"),
-    "a huge shape without bytes": (header(shape=[2**70, 0]), "'words' has 340 bytes, its shape"),
-    "a negative shape": (header(shape=[-16, -10]), "'words' has no valid dtype and shape"),
+    "a fractional offset": (header(data_offsets=[0, 6340.0]), "'words' has no valid data_offsets"),
+    "three offsets": (header(data_offsets=[0, 6340, 6340]), "'words' has no valid data_offsets"),
+    "a shape of more bytes": (header(shape=[999, 10]), "'words' has 6,340 bytes, its shape"),
+    "a huge shape without bytes": (header(shape=[2**70, 0]), "'words' has 6,340 bytes, its shape"),
+    "a negative shape": (header(shape=[-317, -10]), "'words' has no valid dtype and shape"),
     "a shape in words": (header(shape="16"), "'words' has no valid dtype and shape"),
     "an unknown type": (header(dtype="BF16"), "'words' has no valid dtype and shape"),
     "an unhashable type": (header(dtype=[]), "'words' has no valid dtype and shape"),
-    "many dimensions": (header(shape=[17, 10, *[1] * 90]), "dimension"),
+    "many dimensions": (header(shape=[317, 10, *[1] * 90]), "dimension"),
 }
 
 
@@ -250,8 +249,8 @@ def test_a_file_that_is_not_safetensors_is_refused(fault: str, tmp_path: Path) -
 def test_damaged_bundles_are_refused_or_give_finite_probabilities(tmp_path: Path) -> None:
     """benchmarks/reliability/kernels.py does the same with more bundles, and with kernels that check their memory."""
     random = np.random.default_rng(0)
-    bases, refused, started = list(BASES.values()), 0, time.perf_counter()
-    for number in range(300):
+    bases, refused = list(BASES.values()), 0
+    for number in range(200):
         card, content = damaged_bundle(*bases[number % len(bases)], random)
         folder = write_bundle(tmp_path, card, content)
         try:
@@ -260,8 +259,7 @@ def test_damaged_bundles_are_refused_or_give_finite_probabilities(tmp_path: Path
             refused += 1
             continue
         assert np.isfinite(runtime.predict_proba(TEXTS)).all(), number
-    assert 150 < refused < 300
-    print(f"{time.perf_counter() - started:.1f} s")
+    assert 100 < refused < 200
 
 
 @pytest.mark.parametrize("name", [BUNDLE_CARD, BUNDLE_ARRAYS])

@@ -1,0 +1,37 @@
+"""Whatever texts and bundles hold, the kernels make no invalid memory access, undefined operation or data race."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "reliability" / "kernels.py"
+TEXTS, BUNDLES = 5_000, 300  # the script's own numbers take a quarter of an hour
+
+
+def has_sanitizers() -> bool:
+    """Whether gcc finds the libraries; it prints the bare name of one that it does not find."""
+    if not shutil.which("gcc") or not shutil.which("setarch"):
+        return False
+    commands = [["gcc", f"-print-file-name=lib{name}.so"] for name in ("asan", "ubsan", "tsan")]
+    printed = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands]
+    return all(Path(path.strip()).is_absolute() for path in printed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_sanitizers(), reason="needs gcc with libasan, libubsan and libtsan, and setarch")
+@pytest.mark.parametrize("build", ["memory", "memory, sixteen lanes", "threads"])
+def test_the_sanitizers_find_nothing(build: str, tmp_path: Path) -> None:
+    out = tmp_path / "kernels.json"
+    numbers = ["--texts", str(TEXTS), "--bundles", str(BUNDLES)]
+    command = [sys.executable, str(SCRIPT), "--build", build, "--out", str(out), *numbers]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = json.loads(out.read_text("utf-8"))["builds"][build]
+    assert counts["findings"] == [] and counts["texts through a network"] == 10 * TEXTS
+    assert counts["bundles refused"] + counts["bundles accepted"] == BUNDLES and counts["bundles accepted"] > 10
