@@ -35,7 +35,7 @@ ONLY_IN = {  # third-party package -> the only modules or packages that may impo
     "fasttext": {"evaluation.baselines.fasttext"},
     "optuna": {"commands.tune"},
     "ray": {"predict.ray_engine"},
-    "python_calamine": {"data.formats.excel"},
+    "python_calamine": {"data.formats.excel_rows"},
     "fastapi": {"serve"},
     "uvicorn": {"serve"},
     "prometheus_client": {"serve"},

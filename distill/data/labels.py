@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.formats.encodings import read_text
-from distill.data.formats.records import LABEL_NAME_COLUMNS, NUMBER, Row, label_text, several_labels
+from distill.data.formats.records import LABEL_NAME_COLUMNS, NUMBER, Row, RowError, label_text, several_labels
 from distill.errors import UserError
 
 CLASS_FILES = ("class.txt", "labels.txt")
@@ -55,7 +55,11 @@ def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
 
     Names may be numbers themselves; what the rows contain then decides which of the two they are.
     """
-    names = tuple(map(label_text, read_text(path).strip().splitlines()))
+    lines = read_text(path).strip().splitlines()
+    try:
+        names = tuple(map(label_text, lines))
+    except RowError as error:
+        raise UserError(f"a line is not one name: {error}", path, "write one name per line") from error
     if "" in names:
         what = "a blank line among the class names, which are counted by lines"
         raise UserError(what, f"{path}:{names.index('') + 1}", "delete it")
@@ -85,7 +89,7 @@ def _from_code_file(path: Path) -> Labels:
             entry = json.loads(line)
             name = next((entry[key] for key in LABEL_NAME_COLUMNS if key in entry), entry["label"])
             codes[label_text(entry["label"])] = label_text(name)
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError, RowError) as error:
             raise UserError("this line has no label and label_desc", f"{path}:{number}", "repair it") from error
     if not codes:
         raise UserError("the file is empty", path, "delete it, or list label and label_desc")

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from distill.data.files import texts_of_classes
 from distill.data.formats import open_file
-from distill.data.formats.encodings import read_text
+from distill.data.formats.encodings import MAX_LINE, read_text
 from distill.data.formats.labelling import BadRow
 from distill.data.formats.records import Columns, Row, cell_text
 from distill.errors import UserError
 
 MAX_SET_ASIDE, MAX_SET_ASIDE_SHARE = 10, 0.01  # rows of a data set file, and share of them, that may be unusable
 REASONS_SHOWN = 3
+SHOWN = 1000  # characters of a row that was set aside, and of the reason
 
 
 class PlacedRow(NamedTuple):
@@ -42,7 +43,7 @@ class SetAside:
 
     def to_json(self) -> str:
         """One line of set_aside.jsonl."""
-        record = {"file": str(self.file), self.unit: self.number, "reason": self.reason, "raw": self.raw[:1000]}
+        record = {"file": str(self.file), self.unit: self.number, "reason": self.reason, "raw": self.raw}
         return json.dumps(record, ensure_ascii=False) + "\n"
 
 
@@ -120,14 +121,14 @@ class Reader:
         """
         if self.is_strict:
             raise UserError(row.why, f"{path}:{row.line}", "repair or delete that row, or leave out --strict")
-        self.set_aside.append(SetAside(path, unit, row.line, row.why, row.raw))
+        self.set_aside.append(SetAside(path, unit, row.line, row.why[:SHOWN], row.raw[:SHOWN]))
 
     def _class_folders(self, folder: Path) -> Iterator[PlacedRow]:
         """The texts of a folder that holds one folder per class, with one text per file (THUCNews)."""
         self.notes.append(f"{folder.name}/: one folder per class, one text per file")
         for number, path in enumerate(texts_of_classes(folder), 1):
             try:
-                text = cell_text(read_text(path))
+                text = cell_text(read_text(path, MAX_LINE))
             except UserError as error:
                 self.put_aside(path, "text", BadRow(number, error.what, ""))
                 continue

@@ -67,7 +67,8 @@ def open_file(path: Path, columns: Columns, spec: OutputSpec | None = None) -> I
             with parquet.open_rows(path, columns, spec) as rows:
                 yield rows
         elif magic == MAGIC_EXCEL or suffix == ".xlsx":
-            yield excel.open_sheet(path, columns, spec)
+            with excel.open_sheet(path, columns, spec) as sheet:
+                yield sheet
         else:
             yield open_lines(file, str(path), suffix, columns, spec, size=path.stat().st_size)
 

@@ -21,7 +21,9 @@ from distill.errors import UserError, require_package
 ENCODINGS = ("utf-8", "gb18030")
 FREQUENT = "的一是不了在人有我他中大上和你就到也好天"  # in simplified and traditional texts
 FIRST_CJK = "\u2e80"
-SAMPLE = 1000  # lines with other characters than ASCII from which the encoding of a stream is guessed
+SAMPLE, SAMPLE_SIZE = 1000, 2**24  # lines with other characters than ASCII from which the encoding is guessed; bytes
+MAX_LINE = 2**20  # bytes; a longer line is a bad row, and its rest is dropped
+MAX_FILE = 2**24  # bytes of a small file that is read as a whole
 HEAD = 2**20  # bytes that are read ahead to find out what a file is
 BLOCK = 2**20  # bytes that are read at a time
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}  # first bytes of compressed files
@@ -44,14 +46,16 @@ class TextSource:
         return not self.notes
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, max_size: int = MAX_FILE) -> str:
     """A whole small text file, without a byte order mark.
 
     Raises:
-        UserError: a line is neither UTF-8 nor GB18030, or the file is damaged.
+        UserError: a line is neither UTF-8 nor GB18030, or the file is damaged or longer than ``max_size`` bytes.
     """
     with path.open("rb") as file:
-        content = open_text(file, path).file.read()
+        content = open_text(file, path).file.read(max_size + 1)
+    if len(content) > max_size:
+        raise UserError(f"it is longer than {max_size:,} bytes", path, "check that it is the right file, or shorten it")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -107,13 +111,22 @@ def sample_encoding(lines: Iterable[bytes], name: str) -> str:
     Raises:
         UserError: there is none.
     """
-    sample = list(islice((line for line in lines if not line.isascii()), SAMPLE))
+    sample = list(islice(_up_to(SAMPLE_SIZE, (line for line in lines if not line.isascii())), SAMPLE))
     for encoding in ENCODINGS:
         if 2 * sum(_is_valid(line, encoding) for line in sample) >= len(sample):
             if encoding == "gb18030" and _frequent(sample, "big5") > 2 * _frequent(sample, encoding) + 4:
                 raise UserError("this looks like Big5, which is not read", name, "save the file as UTF-8")
             return encoding
     raise _neither(name)
+
+
+def _up_to(size: int, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The first lines, until they are ``size`` bytes long."""
+    for line in lines:
+        yield line
+        size -= len(line)
+        if size <= 0:
+            break
 
 
 def _frequent(lines: Iterable[bytes], encoding: str) -> int:
@@ -127,8 +140,9 @@ def _neither(where: str) -> UserError:
 
 
 def _is_valid(line: bytes, encoding: str) -> bool:
+    """Whether a line can be decoded; the beginning of one that is too long may end within a character."""
     try:
-        line.decode(encoding)
+        codecs.getincrementaldecoder(encoding)().decode(line, final=len(line) < MAX_LINE)
     except UnicodeDecodeError:
         return False
     return True

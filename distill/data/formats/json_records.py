@@ -6,21 +6,24 @@ object of columns, or ``{"columns": …, "data": …}``. Rows of the annotation 
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
+from distill.data.formats.json_stream import BLANKS, BLOCK, DECODER, INCOMPLETE, MAX_RECORD, JsonText, TooLong
 from distill.data.formats.labelling import PREDICTED, PROBABILITIES, PROBABILITY, BadRow, OutputSpec
 from distill.data.formats.records import Columns, RowError, Selection, normalised, select
-from distill.data.formats.tables import find_layout
+from distill.data.formats.tables import Layout, find_layout
 from distill.data.formats.text_lines import (
     BOM,
     DECIMALS,
     Continuation,
+    ItemRows,
     Lines,
-    MemoryRows,
     RawRow,
 )
 from distill.errors import UserError
@@ -29,11 +32,11 @@ LINE_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (".json", *LINE_SUFFIXES)
 OBJECT_START = re.compile(r'\s*\{\s*("(?:[^"\\]|\\.)*"\s*:|\}\s*$)')
 ARRAY_START = re.compile(r"\s*\[\s*")
-BLANKS = re.compile(r"[\s,]*")
-SAMPLE_RECORDS = 200  # whose keys are the columns
+UNDECODED = re.compile("[\udc80-\udcff]")  # how undecodable bytes are decoded
+SAMPLE_RECORDS, SAMPLE_SIZE = 200, 2**22  # first records, and their characters, whose keys are the columns
+MAX_VALUES = 2**20  # of a document that is in memory as a whole
 ROWS_KEYS = ("data", "rows", "records", "examples", "items", "instances", "results")
 SPELLING = 0.1  # a key that is this much rarer than another spelling of its name is an error in a few rows
-DECODER = json.JSONDecoder()
 
 
 def recognise(lines: Lines, suffix: str, columns: Columns) -> JsonLines | JsonDocument | None:
@@ -99,59 +102,146 @@ class JsonLines:
 
 
 class JsonDocument:
-    """A file of JSON that is parsed as a whole. Labelled rows are written as JSON lines."""
+    """A document, of which one record at a time is in memory. Labelled rows are written as JSON lines."""
 
     def __init__(self, lines: Lines, columns: Columns) -> None:
         self._lines, self._columns = lines, columns
+        self._text = JsonText(_blocks(lines), lines.name)
         self._has_bom = lines.has_bom
 
-    def open(self, spec: OutputSpec | None) -> MemoryRows:
-        """Parse the document.
+    def open(self, spec: OutputSpec | None) -> ItemRows:
+        """Read the first records.
 
         Raises:
-            UserError: it is broken, or the columns that are needed cannot be found.
+            UserError: one is broken, or the columns that are needed cannot be found.
         """
         name, items = self._lines.name, self._items()
+        sample, is_whole = self._sample(items)
         continuation = _continuation(spec, BOM * self._has_bom) if spec else None
         new_keys = _new_keys(spec) if spec else set()
-        if items and all(isinstance(item, list) for item in items[:SAMPLE_RECORDS]):
-            items = _named(items, self._columns, name)
-        records = [item for item in items[:SAMPLE_RECORDS] if isinstance(item, dict)]
-        selection = _selection(records, self._columns, name)
-        rows: list[tuple[int, RawRow | BadRow]] = []
-        for number, item in enumerate(items, 1):
-            raw = json.dumps(item, ensure_ascii=False)
-            try:
-                _check_bytes(raw)
-                rows.append((number, RawRow(raw[:-1], _flat(_checked(item, new_keys)))))
-            except RowError as error:
-                rows.append((number, BadRow(number, str(error), raw.encode(errors="backslashreplace").decode())))
-        note = ", ".join([*self._lines.notes, f"a JSON document of {len(items):,} items, {selection.note}"])
-        document = MemoryRows(rows, selection, note, "item", continuation)
+        items = chain(sample, items)
+        if sample and all(isinstance(item, list) for item in sample):
+            layout, names = _layout_of_arrays(sample, self._columns, name)
+            items = (_named(item, names) for item in islice(items, int(layout.has_header), None))
+            sample = [_named(item, names) for item in sample[layout.has_header :]]
+        selection = _selection([item for item in sample if isinstance(item, dict)], self._columns, name)
+        count = f" of {len(sample):,} items" if is_whole else ""
+        note = ", ".join([*self._lines.notes, f"a JSON document{count}, {selection.note}"])
+        rows = (_row(number, item, new_keys) for number, item in enumerate(items, 1))
+        document = ItemRows(rows, selection, note, "item", continuation, size=len(sample) * is_whole)
         document.fingerprint = self._lines.fingerprint
         return document
 
-    def _items(self) -> list[Any]:
-        content = b"".join(self._lines).decode(self._lines.encoding, "surrogateescape").removeprefix(BOM)
-        values = list(_values(content, self._lines.name))
-        if len(values) == 1:
-            rows = values[0] if isinstance(values[0], list) else _rows_of(values[0])
-            return values if rows is None else rows
-        return values
+    def _sample(self, items: Iterator[Any]) -> tuple[list[Any], bool]:
+        """The first items, and whether they are all."""
+        sample, start = list(islice(items, 1)), self._text.position
+        for item in items:
+            sample.append(item)
+            if len(sample) == SAMPLE_RECORDS or self._text.position > start + SAMPLE_SIZE:
+                return sample, False
+        return sample, True
+
+    def _items(self) -> Iterator[Any]:
+        """The records; a :class:`TooLong` stands for one that is too long."""
+        text = self._text
+        mark = text.mark(BLANKS)
+        if not mark:
+            return
+        first = text.decoded()
+        if first is INCOMPLETE:
+            yield from self._items_of_array() if mark == "[" else self._items_of_object(mark)
+            return
+        if text.mark(BLANKS):
+            yield from chain([first], text.values())
+        else:
+            rows = first if isinstance(first, list) else _rows_of(first)
+            yield from [first] if rows is None else rows
+
+    def _items_of_array(self) -> Iterator[Any]:
+        self._text.expect("[")
+        yield from self._text.items()
+        self._text.require_end()
+
+    def _items_of_object(self, mark: str) -> Iterator[Any]:
+        """The rows in a large object that wraps them; without any, the object and what follows it are the rows."""
+        text = self._text
+        text.hold()
+        if mark == "{":
+            names: Any = None
+            text.expect("{")
+            while mark != "}":
+                key = text.key()
+                if text.mark() == "[" and key.lower() in ROWS_KEYS:
+                    text.expect("[")
+                    if text.mark() == "{" or (text.mark() == "[" and isinstance(names, list) and key == "data"):
+                        text.held()
+                        yield from (_unwrapped(item, names) for item in text.items())
+                        text.skip(depth=1)
+                        text.require_end()
+                        return
+                    text.skip(depth=1)
+                elif key == "columns":
+                    names = text.value()
+                else:
+                    text.skip()
+                mark = text.expect(",}")
+        else:
+            text.skip()
+        whole = text.held()
+        rows = self._rows_of_columns(whole) if whole else None
+        if rows is None:
+            if not text.mark(BLANKS):
+                raise self._too_large()
+            yield from chain([TooLong("")], text.values())
+        else:
+            text.require_end()
+            yield from rows
+
+    def _rows_of_columns(self, whole: str) -> list[Any] | None:
+        if whole.count(",") > MAX_VALUES:
+            raise self._too_large()
+        return _rows_of(_parsed(whole))
+
+    def _too_large(self) -> UserError:
+        what = f"a JSON object of more than {MAX_RECORD:,} characters that cannot be read row by row"
+        hint = "write one object per line; pandas: to_json(FILE, orient='records', lines=True, force_ascii=False)"
+        return UserError(what, self._lines.name, hint)
 
 
-def _values(content: str, name: str) -> Iterator[Any]:
-    """The values that follow one another in a document."""
-    position = BLANKS.match(content).end()  # type: ignore[union-attr]  # it matches the empty string
-    while position < len(content):
-        try:
-            value, position = DECODER.raw_decode(content, position)
-        except (ValueError, RecursionError) as error:  # an integer of 5,000 digits is a ValueError
-            place = getattr(error, "pos", position)
-            where = f"{name}:{content.count(chr(10), 0, place) + 1}"
-            raise UserError(f"broken JSON: {getattr(error, 'msg', error)}", where, "repair that line") from error
-        yield value
-        position = BLANKS.match(content, position).end()  # type: ignore[union-attr]
+def _blocks(lines: Lines) -> Iterator[str]:
+    """The decoded text; a byte that is invalid in its encoding becomes half a surrogate pair."""
+    decoder = codecs.getincrementaldecoder(lines.encoding)("surrogateescape")
+    raws, size, mark = [], 0, BOM
+    for raw in lines:
+        raws.append(raw)
+        size += len(raw)
+        if size >= BLOCK:
+            yield decoder.decode(b"".join(raws)).removeprefix(mark)
+            raws, size, mark = [], 0, ""
+    yield decoder.decode(b"".join(raws), final=True).removeprefix(mark)
+
+
+def _row(number: int, item: Any, new_keys: set[str]) -> tuple[int, RawRow | BadRow]:
+    """An item as a row, or why it is none."""
+    if isinstance(item, TooLong):
+        return number, BadRow(number, str(item), item.raw)
+    raw = ""
+    try:
+        raw = json.dumps(item, ensure_ascii=False)
+        if UNDECODED.search(raw):
+            raise RowError("bytes that are not valid in the file's encoding")
+        return number, RawRow(raw[:-1], _flat(_checked(item, new_keys)))
+    except RecursionError:
+        return number, BadRow(number, "it is nested too deeply", raw)
+    except RowError as error:
+        return number, BadRow(number, str(error), raw.encode(errors="backslashreplace").decode())
+
+
+def _unwrapped(item: Any, names: Any) -> Any:
+    """A row of a document that wraps its rows: by the names of its cells, or within an object as the Hub sends it."""
+    if isinstance(names, list) and isinstance(item, list):
+        return dict(zip(names, item, strict=False))
+    return item["row"] if isinstance(item, dict) and isinstance(item.get("row"), dict) else item
 
 
 def _rows_of(value: Any) -> list[Any] | None:
@@ -162,7 +252,7 @@ def _rows_of(value: Any) -> list[Any] | None:
         return [dict(zip(value["columns"], row, strict=False)) for row in value["data"] if isinstance(row, list)]
     wrapped = [value[key] for key in value if str(key).lower() in ROWS_KEYS and _are_rows(value[key])]
     if wrapped:
-        return [row["row"] if isinstance(row, dict) and isinstance(row.get("row"), dict) else row for row in wrapped[0]]
+        return [_unwrapped(row, None) for row in wrapped[0]]
     columns = list(value.values())
     if columns and all(isinstance(column, dict) for column in columns):
         return _from_objects(value)
@@ -197,22 +287,23 @@ def _has_text(names: dict[str, Any]) -> bool:
     return True
 
 
-def _named(items: Sequence[Any], columns: Columns, name: str) -> list[Any]:
-    """Rows that are arrays of cells as objects; the first one may be a header."""
-    cells = [[str(cell) for cell in item] for item in items[:SAMPLE_RECORDS] if isinstance(item, list) and item]
+def _layout_of_arrays(sample: Sequence[Any], columns: Columns, name: str) -> tuple[Layout, tuple[str, ...]]:
+    """The layout of rows that are arrays of cells, the first of which may be a header; and the names of the cells."""
+    cells = [[str(cell) for cell in item] for item in sample if item]
     if not cells:
         raise UserError("the arrays are empty", name, 'write {"text": …, "label": …}')
     layout = find_layout(cells, columns, name)
-    rows = items[layout.has_header :]
     if layout.has_header:
-        names = layout.names
-    else:
-        keys = dict.fromkeys(layout.selection.texts, "text")
-        names = tuple(
-            keys.get(index, "label" if index == layout.selection.label else name)
-            for index, name in enumerate(layout.names)
-        )
-    return [dict(zip(names, row, strict=False)) if isinstance(row, list) else row for row in rows]
+        return layout, layout.names
+    keys = dict.fromkeys(layout.selection.texts, "text")
+    names = (
+        keys.get(index, "label" if index == layout.selection.label else name) for index, name in enumerate(layout.names)
+    )
+    return layout, tuple(names)
+
+
+def _named(item: Any, names: Sequence[str]) -> Any:
+    return dict(zip(names, item, strict=False)) if isinstance(item, list) else item
 
 
 def _selection(records: Sequence[dict[str, Any]], columns: Columns, name: str) -> Selection:
@@ -232,11 +323,6 @@ def _checked(record: Any, new_keys: set[str]) -> dict[str, Any]:
         keys = ", ".join(sorted(new_keys & record.keys()))
         raise RowError(f"it already has {keys}, and the output needs this name")
     return record
-
-
-def _check_bytes(raw: str) -> None:
-    if any("\udc80" <= char <= "\udcff" for char in raw):  # how undecodable bytes are decoded
-        raise RowError("bytes that are not valid in the file's encoding")
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import mmap
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,12 @@ from distill.data.formats.labelling import (
     Position,
     Predictions,
 )
+from distill.data.formats.parquet_pages import rows_per_batch
 from distill.data.formats.records import NO_TEXT, Columns, Row, RowError, Selection, select
 from distill.errors import UserError, require_package
 
 READ_ROWS = 4096  # rows in memory at a time when a file is read for training
+MAX_FOOTER = 2**24  # bytes
 BUFFER = 2**20  # bytes of a column that are read ahead
 GROUP_ROWS, GROUP_BYTES = 2**16, 2**24  # approximate size of a row group in the output
 
@@ -53,17 +57,49 @@ def open_rows(path: Path, columns: Columns, spec: OutputSpec | None) -> Iterator
     """
     check_pyarrow(path)
     import pyarrow
-    from pyarrow import parquet
 
     pool = pyarrow.default_memory_pool()
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     try:
         with _named_errors(path):
-            file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+            file = _opened(path)
         with file:
-            yield ParquetRows(file, columns, spec, path)
+            with _named_errors(path):
+                rows = ParquetRows(file, columns, spec, path)
+            yield rows
     finally:
         pyarrow.set_memory_pool(pool)
+
+
+def _opened(path: Path) -> Any:
+    from pyarrow import parquet
+
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, 8), os.SEEK_END)
+        footer = int.from_bytes(file.read(4), "little")
+    if footer > MAX_FOOTER:
+        raise ValueError(f"a footer of {footer:,} bytes; at most {MAX_FOOTER:,} are read")
+    return parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+
+
+def _batches(file: Any, path: Path, groups: Sequence[int], names: set[str] | None, max_rows: int) -> Iterator[Any]:
+    """Batches of rows; only as many rows at a time as fit into memory.
+
+    Args:
+        file: a ``pyarrow.parquet.ParquetFile``.
+        path: the same.
+        groups: the row groups that are read.
+        names: the columns that are read, in several threads; None: all, in one, while others predict.
+        max_rows: maximum of a batch.
+
+    Raises:
+        PageError: a page is too large or damaged.
+    """
+    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for group in groups:
+            rows = rows_per_batch(content, file, group, names, max_rows)
+            columns = None if names is None else list(names)
+            yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=names is not None)
 
 
 @contextlib.contextmanager
@@ -97,10 +133,11 @@ class ParquetRows:
     def rows(self) -> Iterator[Row | BadRow]:
         """See RowFile; only the columns that are needed are read."""
         selection = self._selection
-        wanted = [name for name in (*selection.texts, selection.label, selection.label_name) if name is not None]
+        wanted = {name for name in (*selection.texts, selection.label, selection.label_name) if name is not None}
+        groups = range(self._file.num_row_groups)
         number = 0
         with _named_errors(self._path):
-            for batch in self._file.iter_batches(READ_ROWS, columns=list(dict.fromkeys(wanted))):
+            for batch in _batches(self._file, self._path, groups, wanted, READ_ROWS):
                 for number, cells in enumerate(batch.to_pylist(), number + 1):  # noqa: B020 (it goes on counting)
                     try:
                         yield selection.row(self._with_name(cells), number)
@@ -118,12 +155,12 @@ class ParquetRows:
     def chunks(self, start: Position | None) -> Iterator[Chunk]:
         """See RowFile; row groups before ``start`` are not read."""
         done, first = start.offset if start else 0, 0
-        for group in range(self._file.num_row_groups):
-            rows = self._file.metadata.row_group(group).num_rows
-            if first + rows > done:
-                with _named_errors(self._path):
+        with _named_errors(self._path):
+            for group in range(self._file.num_row_groups):
+                rows = self._file.metadata.row_group(group).num_rows
+                if first + rows > done:
                     yield from self._group_chunks(group, first, done)
-            first += rows
+                first += rows
 
     def _group_chunks(self, group: int, first: int, done: int) -> Iterator[Chunk]:
         """Chunks of a row group whose first row has the number ``first``, without those before row ``done``."""
@@ -131,7 +168,7 @@ class ParquetRows:
 
         about = self._file.metadata.row_group(group)
         rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES * about.num_rows // max(about.total_byte_size, 1)))
-        for batch in self._file.iter_batches(rows, row_groups=[group], use_threads=False):
+        for batch in _batches(self._file, self._path, [group], None, rows):
             table = Table.from_batches([batch])
             if first >= done:
                 texts = texts_of(table, self._selection)
@@ -185,7 +222,7 @@ class ParquetRows:
         from pyarrow import Table, parquet
 
         with parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
-            for batch in file.iter_batches(CHUNK_ROWS, use_threads=False):
+            for batch in _batches(file, path, range(file.num_row_groups), None, CHUNK_ROWS):
                 yield Table.from_batches([batch])
 
 
@@ -220,11 +257,11 @@ def _class_names(schema: Any, column: str | None) -> list[str]:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         feature = features[column]
         names = feature.get("names", feature.get("feature", {}).get("names"))
-    except (KeyError, TypeError, AttributeError, ValueError):
+        if isinstance(names, dict):
+            names = [names[key] for key in sorted(names, key=int)]
+        return [str(name) for name in names or []]
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return []
-    if isinstance(names, dict):
-        names = [names[key] for key in sorted(names, key=int)]
-    return [str(name) for name in names or []]
 
 
 def with_labels(table: Any, texts: list[str], predictions: Predictions, spec: OutputSpec) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.data.formats.encodings import ENCODINGS
-from distill.errors import UserError
+from distill.errors import UserError, listed
 from distill.runtime.packing import without_zero_width
 
 # Usual names, the preferred ones first; they are compared without regard to case and surrounding spaces.
@@ -54,7 +54,8 @@ LABEL_COLUMNS = (
 )
 LABEL_NAME_COLUMNS = ("label_desc", "label_des", "label_name", "label_text", "category_name", "class_name", "类别名称")
 NO_TEXT, NO_LABEL = "there is no text", "there is no label"
-NUMBER = re.compile(r"-?[0-9]+")
+NUMBER = re.compile(r"-?[0-9]{1,18}")
+MAX_LABEL = 10_000  # characters of a cell with a list of labels
 WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # a whole number that a table with gaps stores as a decimal
 
 
@@ -316,7 +317,9 @@ def label_text(value: Any) -> str:
             raise RowError(several_labels(labels))
         return labels[0] if labels else ""
     text = cell_text(value)
-    if text[:1] in ("[", "{"):  # a list within a cell: Label Studio writes JSON, pandas Python
+    if (
+        text[:1] in ("[", "{") and len(text) <= MAX_LABEL
+    ):  # a list within a cell: Label Studio writes JSON, pandas Python
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             return label_text(ast.literal_eval(text))
     whole = WHOLE.fullmatch(text)
@@ -325,4 +328,4 @@ def label_text(value: Any) -> str:
 
 def several_labels(labels: Sequence[str]) -> str:
     """The reason why a row of several labels cannot be used."""
-    return f"several labels ({', '.join(labels)}); write one label per text"
+    return f"several labels ({listed(labels, 10)}); write one label per text"

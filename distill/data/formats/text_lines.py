@@ -11,16 +11,15 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from distill.data.formats.encodings import HEAD, TextSource, sample_encoding
+from distill.data.formats.encodings import HEAD, MAX_LINE, TextSource, sample_encoding
 from distill.data.formats.labelling import CHUNK_BYTES, CHUNK_ROWS, BadRow, Chunk, OutputSpec, Position, Predictions
 from distill.data.formats.records import Columns, Row, RowError, Selection
 from distill.errors import UserError
 
-MAX_LINE = 2**20  # bytes; a longer line is a bad row, and its rest is dropped
 SAMPLE_LINES = 4000  # lines from which format, delimiter and columns are detected
 BLOCK = 2**20  # bytes that are copied at a time
 BOM = "\ufeff"
@@ -49,7 +48,7 @@ class Lines:
             self.encoding = sample_encoding(head, name)
             self.fingerprint = hashlib.sha256(b"".join(head)).hexdigest()[:16]
         else:
-            self.encoding = sample_encoding(_raw_lines(source.file), name)
+            self.encoding = sample_encoding(_beginnings(source.file), name)
             source.file.seek(0)
         if self.encoding != "utf-8":
             self.notes.append(self.encoding.upper())
@@ -274,8 +273,8 @@ class LineRows(StringRows):
         return BadRow(number, str(error), raw.decode(self._lines.encoding, "backslashreplace").rstrip(LINE_ENDS))
 
 
-class MemoryRows(StringRows):
-    """A :class:`RowFile` of rows that were parsed as a whole: a JSON document, a spreadsheet.
+class ItemRows(StringRows):
+    """A :class:`RowFile` of rows that are not lines: those of a JSON document or a spreadsheet. They are read once.
 
     Args:
         rows: the rows and the bad rows, in order, with their numbers.
@@ -283,19 +282,22 @@ class MemoryRows(StringRows):
         note: what was detected about the file.
         row_unit: what row numbers count.
         continuation: what is added to the rows; None: nothing, they are read for training.
+        size: the number of rows; 0: unknown.
     """
 
     unit = ("rows", 1)
 
     def __init__(
         self,
-        rows: Sequence[tuple[int, RawRow | BadRow]],
+        rows: Iterable[tuple[int, RawRow | BadRow]],
         selection: Selection,
         note: str,
         row_unit: str,
         continuation: Continuation | None,
+        *,
+        size: int = 0,
     ) -> None:
-        self.size, self.note, self.row_unit = len(rows), note, row_unit
+        self.size, self.note, self.row_unit = size, note, row_unit
         self._rows, self._selection = rows, selection
         if continuation:
             self.continuation = continuation
@@ -313,19 +315,29 @@ class MemoryRows(StringRows):
 
     def chunks(self, start: Position | None) -> Iterator[Chunk]:
         """See RowFile."""
-        for first in range(start.offset if start else 0, len(self._rows), CHUNK_ROWS):
-            rows, texts, bad = [], [], []
-            for number, row in self._rows[first : first + CHUNK_ROWS]:
-                try:
-                    if isinstance(row, BadRow):
-                        bad.append(row)
-                    else:
-                        texts.append(self._selection.text(row.cells))
-                        rows.append(row.raw)
-                except RowError as error:
-                    bad.append(BadRow(number, str(error), row.raw))
-            end = min(first + CHUNK_ROWS, len(self._rows))
-            yield Chunk(rows, texts, bad, Position(end, end))
+        end = start.offset if start else 0
+        numbered = islice(self._rows, end, None)
+        while (chunk := self._chunk(numbered, end)).end.offset > end:
+            end = chunk.end.offset
+            yield chunk
+
+    def _chunk(self, numbered: Iterator[tuple[int, RawRow | BadRow]], end: int) -> Chunk:
+        rows: list[str] = []
+        texts, bad, size = [], [], 0
+        for number, row in numbered:
+            end += 1
+            size += len(row.raw)
+            try:
+                if isinstance(row, BadRow):
+                    bad.append(row)
+                else:
+                    texts.append(self._selection.text(row.cells))
+                    rows.append(row.raw)
+            except RowError as error:
+                bad.append(BadRow(number, str(error), row.raw))
+            if len(rows) + len(bad) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                break
+        return Chunk(rows, texts, bad, Position(end, end))
 
 
 def is_truncated(raw: bytes) -> bool:
@@ -349,6 +361,15 @@ def decoded(raws: Iterable[bytes], encoding: str) -> list[str]:
 def _raw_lines(file: BinaryIO) -> Iterator[bytes]:
     while raw := file.readline(MAX_LINE):
         yield raw
+
+
+def _beginnings(file: BinaryIO) -> Iterator[bytes]:
+    """The lines; of one that is too long, the beginning."""
+    is_rest = False
+    for raw in _raw_lines(file):
+        if not is_rest:
+            yield raw
+        is_rest = is_truncated(raw) or (is_rest and not raw.endswith(b"\n"))
 
 
 def _beginning(file: BinaryIO) -> Iterator[bytes]:

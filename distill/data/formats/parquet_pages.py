@@ -1,0 +1,172 @@
+"""How large the pages of a Parquet file are once they are unpacked, from their headers: before any is read.
+
+A page of a few bytes may unpack to gigabytes, and one long string in a dictionary may be the cell of a million rows.
+Neither shows in the footer, so the headers themselves are read: structs of Thrift's compact protocol, of which the
+fields are numbered. See https://parquet.apache.org/docs/file-format/data-pages/ and parquet.thrift.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MAX_PAGE = 2**26  # bytes of an unpacked page
+MAX_BATCH = 2**25  # bytes that the cells of a batch may have
+MAX_NESTED = 2**24, 1000  # values of a repeated column in a row group, and per row
+DATA, DICTIONARY, DATA_V2 = 0, 2, 3  # kinds of pages
+HEADERS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}  # the field with the header of this kind
+DELTA_BYTE_ARRAY = 7  # an encoding in which a string repeats the beginning of the one before
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
+
+
+class PageError(Exception):
+    """The pages are damaged or too large; the message says how."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: its kind, its size once unpacked, its number of values and their encoding, and where its bytes are."""
+
+    kind: int
+    size: int
+    values: int
+    encoding: int
+    begin: int
+    end: int
+
+
+def rows_per_batch(content: mmap.mmap, file: Any, group: int, names: set[str] | None, max_rows: int) -> int:
+    """How many rows of a row group may be read at a time, at most ``max_rows``.
+
+    Args:
+        content: the file.
+        file: the same as a ``pyarrow.parquet.ParquetFile``.
+        group: the number of the row group.
+        names: the columns that are read; None: all.
+        max_rows: maximum.
+
+    Raises:
+        PageError: a page is too large or damaged.
+    """
+    about, row_bytes = file.metadata.row_group(group), 0.0
+    for index in range(about.num_columns):
+        column = about.column(index)
+        if names is None or column.path_in_schema.split(".")[0] in names:
+            is_nested = file.schema.column(index).max_repetition_level > 0
+            row_bytes += _row_bytes(content, column, about.num_rows if is_nested else 0, max_rows)
+    return max(1, min(max_rows, int(MAX_BATCH / max(row_bytes, 1))))
+
+
+def _row_bytes(content: mmap.mmap, column: Any, nested_rows: int, max_rows: int) -> float:
+    """How long the cells of a column are at most, in bytes: in a batch they are as long as on average in a page."""
+    value_bytes, dictionary_bytes, values = 0.0, 0, 0
+    for page in pages(content, column):
+        if page.size > MAX_PAGE:
+            raise PageError(f"a page of {page.size:,} bytes; at most {MAX_PAGE:,} are read")
+        if page.kind == DICTIONARY:
+            dictionary_bytes = page.size
+            if page.size * max_rows > MAX_BATCH:
+                dictionary_bytes = min(page.size, _longest(content, column, page))
+        else:
+            is_cumulative = page.encoding == DELTA_BYTE_ARRAY
+            value_bytes = max(value_bytes, page.size / (1 if is_cumulative else max(page.values, 1)))
+            values += page.values
+    per_row = max(1.0, values / nested_rows) if nested_rows else 1.0
+    if nested_rows and values > MAX_NESTED[0] and per_row > MAX_NESTED[1]:
+        raise PageError(f"{values:,} values in {nested_rows:,} rows")
+    return (value_bytes + dictionary_bytes) * per_row
+
+
+def pages(content: mmap.mmap, column: Any) -> Iterator[Page]:
+    """The pages of a column in a row group.
+
+    Raises:
+        PageError: one is not where it should be.
+    """
+    starts = (column.dictionary_page_offset, column.data_page_offset)
+    position = min(start for start in starts if start)
+    end = position + column.total_compressed_size
+    if not 0 < position <= end <= len(content):
+        raise PageError("a column is not within the file")
+    while position < end:
+        try:
+            header, position = _struct(content, position)
+            kind, size, packed = header[1], header[2], header[3]
+            about = header.get(HEADERS.get(kind, 0), {})
+            page = Page(
+                kind, size, about.get(1, 0), about.get(4 if kind == DATA_V2 else 2, 0), position, position + packed
+            )
+        except (IndexError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            raise PageError("a page has no header") from error
+        if size < 0 or packed < 0 or page.values < 0 or page.end > end:
+            raise PageError("the header of a page is wrong")
+        yield page
+        position = page.end
+
+
+def _longest(content: mmap.mmap, column: Any, page: Page) -> int:
+    """The length of the longest string in a dictionary; as long as the dictionary if it cannot be unpacked."""
+    import pyarrow
+
+    if column.physical_type != "BYTE_ARRAY":
+        return 16
+    raw: Any = content[page.begin : page.end]
+    try:
+        if column.compression != "UNCOMPRESSED":
+            raw = memoryview(pyarrow.decompress(raw, page.size, column.compression.lower()))
+    except (pyarrow.ArrowException, ValueError, OSError):
+        return page.size
+    longest = position = 0
+    while position + 4 <= len(raw):
+        length = int.from_bytes(raw[position : position + 4], "little")
+        longest, position = max(longest, length), position + 4 + length
+    return longest
+
+
+def _struct(content: mmap.mmap, position: int) -> tuple[dict[int, Any], int]:
+    """The fields of a struct by their numbers, and the position behind it."""
+    fields: dict[int, Any] = {}
+    number = 0
+    while head := content[position]:
+        position += 1
+        if head >> 4:
+            number += head >> 4
+        else:
+            number, position = _integer(content, position)
+        fields[number], position = _value(content, position, head & 15)
+    return fields, position + 1
+
+
+def _value(content: mmap.mmap, position: int, kind: int) -> tuple[Any, int]:
+    if kind in (TRUE, FALSE):
+        return kind == TRUE, position
+    if kind == BYTE:
+        return content[position], position + 1
+    if kind in (I16, I32, I64):
+        return _integer(content, position)
+    if kind == DOUBLE:
+        return None, position + 8
+    if kind == BINARY:  # a string is not needed
+        length, position = _unsigned(content, position)
+        return None, position + length
+    if kind == STRUCT:
+        return _struct(content, position)
+    raise KeyError(kind)  # a header has no lists
+
+
+def _integer(content: mmap.mmap, position: int) -> tuple[int, int]:
+    number, position = _unsigned(content, position)
+    return (number >> 1) ^ -(number & 1), position
+
+
+def _unsigned(content: mmap.mmap, position: int) -> tuple[int, int]:
+    number = 0
+    for shift in range(0, 70, 7):
+        byte = content[position]
+        position += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number, position
+    raise IndexError(position)
