@@ -19,6 +19,7 @@ from distill.runtime.packing import without_zero_width
 from distill.storage.fingerprints import fingerprint_texts
 
 ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space within a word: segmentation splits there
+MAX_ENTRIES, MAX_BYTES = 2**20, 2**25  # lines and bytes of a user dictionary
 ENTRY_HINT = "--user_dict FILE with one WORD, WORD FREQUENCY or WORD FREQUENCY TAG per line, UTF-8, single spaces"
 
 _loading = threading.RLock()
@@ -209,10 +210,19 @@ def _remind_of_impossible_words(entries: list[Entry], path: Path) -> None:
         )
 
 
+def _read_small(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES or content.count(b"\n") > MAX_ENTRIES:
+        what = f"this dictionary is longer than {MAX_ENTRIES:,} lines or {MAX_BYTES:,} bytes"
+        raise UserError(what, path, "leave out the rarest words")
+    return content
+
+
 def _read_user_dict(path: Path) -> tuple[list[Entry], str]:
     """The entries of a user dictionary in order, and its fingerprint."""
     try:
-        content = path.read_bytes()
+        content = _read_small(path)
         lines = content.decode("utf-8-sig").split("\n")
     except OSError as error:
         raise UserError(f"this dictionary cannot be read: {error.strerror}", path, ENTRY_HINT) from error

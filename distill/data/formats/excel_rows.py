@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-MAX_MEMORY = 2**29  # bytes of address space; without a limit on Windows
+MAX_MEMORY = 320 * 2**20  # bytes of address space; without a limit on Windows
 MAX_ROW = 2**20  # characters of a row; ``null`` stands for a longer one
 
 

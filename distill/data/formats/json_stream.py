@@ -18,7 +18,8 @@ DECODER = json.JSONDecoder()
 WHITE_SPACE = re.compile(r"\s*+")
 BLANKS = re.compile(r"[\s,]*+")  # between the values of a document
 INSIDE = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)  # of a string
-TOKEN = re.compile(rf'"{INSIDE.pattern}"|"|[\[{{]+|[\]}}]+', re.DOTALL)  # a lone quote: the string goes on
+FLAT = r'(?:[\[{][^\[\]{}"]*+[\]}][\s,]*+)++'  # arrays and objects without strings, arrays and objects
+TOKEN = re.compile(rf'"{INSIDE.pattern}"|"|{FLAT}|[\[{{]+|[\]}}]+', re.DOTALL)  # a lone quote: the string goes on
 SCALAR = re.compile(r"[^\s,\]}]*+")
 INCOMPLETE = object()  # the value is longer than MAX_RECORD
 
@@ -162,7 +163,9 @@ class JsonText:
             UserError: the text ends within it.
         """
         mark = self.mark()
-        if depth or mark in ("[", "{"):
+        if not depth and mark in ("[", "{"):
+            self._at, depth = self._at + 1, 1
+        if depth:
             while depth := self._scan(depth):
                 if self._at < len(self._text):
                     self._skip_string()
@@ -196,9 +199,9 @@ class JsonText:
             if found == '"':
                 self._at = match.start()
                 return depth
-            if found[0] in "[{":
+            if found[-1] in "[{":
                 depth += len(found)
-            elif found[0] != '"':
+            elif found[0] in "]}":
                 if len(found) >= depth:
                     self._at = match.start() + depth
                     return 0
@@ -210,7 +213,8 @@ class JsonText:
         """Whether the value at the position, which is broken, ends within the text in memory."""
         start = self._at
         if self._text[start] in "[{":
-            is_closed = not self._scan(0)
+            self._at += 1
+            is_closed = not self._scan(1)
             self._at = start
             return is_closed
         pattern = TOKEN if self._text[start] == '"' else SCALAR
