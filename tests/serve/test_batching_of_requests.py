@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.serve.batching import BATCH_SIZE, TEXTS_PER_TURN, Batcher, Rows, WorkerThread
-from distill.serve.limits import ConcurrencyLimit, Deadline, RefusedError
+from distill.serve.limits import ConcurrencyLimit, Deadline, DeadlineError, RefusedError
 
 
 def numbers(texts: list[str]) -> Rows:
@@ -155,11 +155,12 @@ def test_work_ends_at_its_deadline_or_when_nobody_waits_for_it() -> None:
 
     def endless(deadline: Deadline) -> None:
         try:
-            while True:
+            for _ in range(3000):  # 3 s, so that a failure does not last for ever
                 deadline.check()
                 time.sleep(0.001)
-        finally:
+        except DeadlineError:
             ended.set()
+            raise
 
     async def ask() -> None:
         worker = WorkerThread("slow", 1, 0.1)
