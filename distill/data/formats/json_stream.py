@@ -89,7 +89,7 @@ class JsonText:
             else:
                 if end - self._at > MAX_RECORD:
                     return INCOMPLETE
-                if end < len(self._text) or self._is_complete:  # else a number may go on
+                if self._is_complete or (end < len(self._text) and not self._goes_on(end)):
                     self._at = end
                     return value
             if broken and size > MAX_RECORD and not self._is_closed():
@@ -208,6 +208,11 @@ class JsonText:
                 depth -= len(found)
         self._at = len(self._text)
         return depth
+
+    def _goes_on(self, end: int) -> bool:
+        """Whether a number that seems to end at ``end`` may go on: of "1." at the end of the text, 1 is read."""
+        is_number = self._text[self._at] not in '"[{'
+        return is_number and SCALAR.match(self._text, end).end() == len(self._text)  # type: ignore[union-attr]
 
     def _is_closed(self) -> bool:
         """Whether the value at the position, which is broken, ends within the text in memory."""
