@@ -4,8 +4,9 @@
 
 A library is named ``kernels-SOURCES-COMPILER-CONTENT.so`` after three hashes. SOURCES covers the sources, flags and
 processor. COMPILER covers the compiler's command, and path, size and time of its program. CONTENT is that of the
-library itself: one that is incomplete or has changed is compiled again, not loaded. Without a compiler, a library of
-any compiler is used. A folder or library that somebody else can write is refused, as its code would be executed.
+library itself: one that is incomplete or has changed is compiled again, not loaded. Without a compiler, or where no
+library can be written, one of any compiler is used. A folder or library that somebody else can write is refused, as
+its code would be executed.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def _load_cached() -> ctypes.CDLL | None:
     if not folder.is_dir():
         return None
     _require_trusted(folder)
-    for path in sorted(folder.glob(f"{_name()}-*.so")):
+    name = _name(_compiler() if os.access(folder, os.W_OK) else [])
+    for path in sorted(folder.glob(f"{name}-*.so")):
         with contextlib.suppress(OSError):  # it is compiled again
             _require_trusted(path)
             if path.stem.endswith(f"-{_digest(path.read_bytes())}"):
@@ -93,7 +95,7 @@ def _compile_and_load() -> ctypes.CDLL:
     with _temporary_folder(folder) as temporary:
         compiled = temporary / "kernels.so"
         build(sorted(KERNELS.glob("*.c")), compiled)
-        path = folder / f"{_name()}-{_digest(compiled.read_bytes())}.so"
+        path = folder / f"{_name(_compiler())}-{_digest(compiled.read_bytes())}.so"
         compiled.replace(path)
         _fsync(folder)
     try:
@@ -103,10 +105,9 @@ def _compile_and_load() -> ctypes.CDLL:
         raise UserError(f"the compiled kernels cannot be loaded: {error}", path, hint) from error
 
 
-def _name() -> str:
-    """The beginning of the library's name: SOURCES and COMPILER, or a pattern for any compiler if there is none."""
+def _name(compiler: list[str]) -> str:
+    """The beginning of a library's name, SOURCES and COMPILER; for an empty command a pattern for any compiler."""
     sources = [source.read_bytes() for source in sorted(KERNELS.iterdir())]
-    compiler = _compiler()
     identity = _digest(*map(str.encode, compiler), _file_identity(compiler[0])) if compiler else "*"
     return f"kernels-{_digest(' '.join(_flags()).encode(), _processor(), *sources)}-{identity}"
 

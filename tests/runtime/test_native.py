@@ -162,9 +162,16 @@ def test_kernels_of_another_user_are_not_loaded(
     assert error.value.hint.startswith("set DISTILL_CACHE")
 
 
-def test_kernels_of_root_are_loaded_without_a_compiler(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container whose image was built by root with a compiler and runs as another user without one."""
-    remove_compiler(monkeypatch)
+@pytest.mark.parametrize("has_compiler", [False, True])
+def test_kernels_of_root_are_loaded_without_their_compiler(
+    has_compiler: bool, compiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose image was built by root, and that runs as another user, who cannot write the folder."""
+    if has_compiler:
+        monkeypatch.setenv("CC", "true")
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    else:
+        remove_compiler(monkeypatch)
     real = Path.stat
 
     def stat(asked: Path, **options: bool) -> os.stat_result:
@@ -181,14 +188,14 @@ def test_another_compiler_or_other_flags_are_another_library(tmp_path: Path, mon
     compiler = tmp_path / "mycc"
     compiler.write_text("#!/bin/sh\n")
     compiler.chmod(0o755)
-    names = [native._name()]
+    names = [native._name(native._compiler())]
     for command in (str(compiler), f"{compiler} -O1"):
         monkeypatch.setenv("CC", command)
-        names.append(native._name())
+        names.append(native._name(native._compiler()))
     compiler.write_text("#!/bin/sh\n# of another version\n")
-    names.append(native._name())
+    names.append(native._name(native._compiler()))
     monkeypatch.setenv("DISTILL_MARCH", "x86-64")
-    names.append(native._name())
+    names.append(native._name(native._compiler()))
     assert len(set(names)) == len(names)
     assert len({name.split("-")[1] for name in names}) == 2  # SOURCES changes with the flags alone
 
