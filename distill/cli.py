@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -71,6 +72,8 @@ def _user_error(error: Exception) -> UserError | None:
     if isinstance(error, OSError) and (_is_output_broken() or is_disk_full(error)):
         reason = (error.strerror or "output error").lower()
         return UserError(f"standard output cannot be written: {reason}", None, OUTPUT_HINT)
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return UserError("input/output error", None, "check the disk, then run the same command again")
     return None
 
 

@@ -61,7 +61,7 @@ def problems_of(failed: Outcome, job: Job, injector: Injector, reference: Refere
         problems.append(f"ends with {failed.code}: {last}")
     parts = (path for path in job.root.rglob("*.distill-aside") if path.exists())
     problems += [f"unfinished: {path.relative_to(job.root)}" for path in parts]
-    return problems + jobs.finish(job, injector, reference)
+    return problems + jobs.finish(job, injector, reference, failed)
 
 
 def failing_calls(job: Job, reference: Reference, injector: Injector, fault: str, every: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 CONTROL, PRELOAD = "INJECTION_CONTROL", "LD_PRELOAD"
 ENTRIES = 16384
 TIME_LIMIT_S = 300
-LEFTOVERS = ("distill-aside", "distill-old", "distill-parts", "distill-lock")
+LEFTOVERS = ("distill-aside", "distill-old", "distill-parts", "distill-lock", "distill-done")
 DURATIONS = ("seconds", "log.jsonl")  # fields of JSON files that no two runs share: the log contains durations
 
 

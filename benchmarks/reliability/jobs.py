@@ -196,12 +196,9 @@ def contents_of(job: Job) -> Any:
     return {**others, "rows": rows}
 
 
-def finish(job: Job, injector: Injector, reference: Reference, attempts: int = 1) -> list[str]:
-    """Repeat a job until it ends without an error; what is wrong with the result, in words."""
-    for _ in range(attempts):
-        outcome = injector.run(job.arguments)
-        if not outcome.code:
-            break
+def finish(job: Job, injector: Injector, reference: Reference, last: Outcome) -> list[str]:
+    """Repeat a job unless its last run succeeded; what is wrong with the result, in words."""
+    outcome = injector.run(job.arguments) if last.code else last
     problems = [f"the repeated command ends with {outcome.code}: {outcome.printed[-500:]}"] if outcome.code else []
     problems += ["traceback"] if "Traceback" in outcome.printed else []
     problems += [f"left: {name}" for name in leftovers(job.root)]

@@ -67,8 +67,8 @@ def killed_at_calls(job: Job, reference: Reference, injector: Injector, options:
         killed = [injector.run(job.arguments, at=number)]
         if not distinct:
             killed.append(injector.run(job.arguments, at=choices.randint(1, len(reference.outcome.calls))))
-        kills += sum(outcome.was_killed for outcome in killed)
-        problems = [*_tracebacks(killed), *jobs.finish(job, injector, reference)]
+        kills += len([outcome for outcome in killed if outcome.was_killed or job.name == "ray"])  # or a worker's
+        problems = [*_tracebacks(killed), *jobs.finish(job, injector, reference, killed[-1])]
         if problems:
             failures.append({"call": number, "what": reference.outcome.calls[number - 1], "problems": problems})
             print(f"{job.name}, call {number} ({reference.outcome.calls[number - 1]}): {problems}", flush=True)
@@ -88,7 +88,7 @@ def killed_at_random(
             moments.append(choices.uniform(0, reference.outcome.seconds))
             outcome = injector.run(job.arguments, kill_after=moments[-1])
             done += outcome.was_killed
-        if problems := [*_tracebacks([outcome]), *jobs.finish(job, injector, reference)]:
+        if problems := [*_tracebacks([outcome]), *jobs.finish(job, injector, reference, outcome)]:
             failures.append({"seconds": moments, "problems": problems})
             print(f"{job.name}, killed after {moments} s: {problems}", flush=True)
     return {"kills": done, "failures": failures}

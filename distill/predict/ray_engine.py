@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import stat
 import sys
@@ -25,7 +26,9 @@ from distill.predict.checkpoint import JOINED, PRIVATE, Counts
 from distill.predict.plan import check_named, find_files
 from distill.predict.sources import InputState
 from distill.runtime import Runtime
-from distill.storage.atomic import remove, write_folder
+from distill.runtime.bundle import BUNDLE_CARD
+from distill.storage.atomic import remove, write_folder, write_json
+from distill.storage.fingerprints import fingerprint_texts
 from distill.storage.locks import exclusive_lock
 
 PREDICTOR, READER = 0.75, 0.25  # shares of a core: next to a predictor on every core, files are read and written
@@ -70,11 +73,18 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     files = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
     spec = OutputSpec(_runtime(files).labels, predict.probabilities, settings.data.text_column)
     states = [InputState.of(Path(source)) for source in sources if not _is_address(source)]
-    target = contextlib.nullcontext(output) if _is_address(output) else _new_folder(Path(output))
-    with target as folder, _cluster(settings.run.threads), _known_errors():
-        _write(sources, folder, files, spec, predict)
-        for state in states:
-            state.check()
+    record = {
+        "inputs": [state.identity for state in states] or sources,
+        "bundle": fingerprint_texts([files[BUNDLE_CARD].decode()]),
+        "settings": [spec.text_column, spec.probabilities, predict.strict],
+    }
+    target = contextlib.nullcontext(output) if _is_address(output) else _new_folder(Path(output), record)
+    with target as folder:
+        if folder:
+            with _cluster(settings.run.threads), _known_errors():
+                _write(sources, folder, files, spec, predict)
+            for state in states:
+                state.check()
     return _count(output), [] if _is_address(output) else [Path(output)]
 
 
@@ -124,27 +134,42 @@ def _sources(name: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _new_folder(output: Path) -> Iterator[str]:
+def _new_folder(output: Path, record: dict[str, Any]) -> Iterator[str | None]:
     """A new folder for the output, which takes its name when the block ends; existing files are never replaced.
 
     Until then it has a random name in the private folder ``.OUTPUT.distill-parts``: a worker that outlives a killed
-    job does not write into the folder of the next one.
+    job does not write into the folder of the next one. ``.OUTPUT.distill-done`` contains ``record`` while the output
+    takes its name. If a kill left it there, the output is complete, and None is yielded.
     """
     output = output.resolve()
-    parts = output.with_name(f".{output.name}.distill-parts")
+    parts, done = (output.with_name(f".{output.name}.distill-{name}") for name in ("parts", "done"))
     with exclusive_lock(output.with_name(f".{output.name}.distill-ray")):
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        has_output = output.exists() and (not output.is_dir() or any(output.iterdir()))
+        if has_output and not _is_written(done, record):
             raise UserError("--engine ray writes a new folder, and this one exists", output, "--output another folder")
         remove(parts)
-        parts.mkdir(PRIVATE)
-        try:
-            with write_folder(parts / JOINED) as temporary:
-                yield str(temporary)
-            if output.exists():  # a folder without files
-                (parts / JOINED).chmod(stat.S_IMODE(output.stat().st_mode))
-            (parts / JOINED).replace(output)
-        finally:
-            remove(parts)
+        if has_output:
+            yield None
+        else:
+            parts.mkdir(PRIVATE)
+            try:
+                with write_folder(parts / JOINED) as temporary:
+                    yield str(temporary)
+                if output.exists():  # a folder without files
+                    (parts / JOINED).chmod(stat.S_IMODE(output.stat().st_mode))
+                write_json(done, record)
+                (parts / JOINED).replace(output)
+            finally:
+                remove(parts)
+    done.unlink(missing_ok=True)  # the last step: what a kill leaves before it is told from a finished job
+
+
+def _is_written(path: Path, record: dict[str, Any]) -> bool:
+    """Whether a file contains a record."""
+    try:
+        return bool(json.loads(path.read_text("utf-8")) == record)
+    except (OSError, ValueError):
+        return False
 
 
 @contextlib.contextmanager

@@ -33,7 +33,8 @@ def exclusive_lock(path: Path, hint: str = "wait until it ends, or choose anothe
         yield
     finally:
         lock_path.unlink(missing_ok=True)  # while it is locked: who gets it afterwards sees that it lost its name
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # of the disk; the lock ends all the same
+            os.close(descriptor)
 
 
 def lock_file(path: Path) -> Path:

@@ -120,6 +120,30 @@ def test_what_a_killed_job_left_is_removed(bundle: Path, texts: Path, tmp_path: 
     assert seen == [0o700] and output.stat().st_mode & 0o777 == 0o700
 
 
+def test_killed_when_the_output_is_complete(
+    bundle: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_cluster: Any
+) -> None:
+    """The repeated command ends well; another command for this output is refused."""
+    output, flags = (
+        tmp_path / "new" / "out",
+        ["--input", texts, "--output", tmp_path / "new" / "out", "--engine", "ray"],
+    )
+    without_cluster(write_one)
+
+    def killed(path: Path) -> None:
+        if output.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_engine, "remove", killed)
+        assert predict(bundle, *flags) == 130
+    without_cluster(lambda folder: pytest.fail("it is labelled again"))
+    assert predict(bundle, *flags, "--probabilities") == 2
+    assert predict(bundle, *flags) == 0
+    assert [path.name for path in (tmp_path / "new").rglob("*")] == ["out", "0.parquet"]
+    assert predict(bundle, *flags) == 2
+
+
 def test_a_full_disk_and_another_process(
     bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], without_cluster: Any
 ) -> None:
