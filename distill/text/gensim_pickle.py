@@ -9,6 +9,7 @@ their own (``NAME.vectors.npy``), which numpy reads without pickle.
 from __future__ import annotations
 
 import pickle
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ HINT = (
 )
 FLOATS = ("f2", "f4", "f8")
 DAMAGED = (  # what reading a damaged file raises
-    *(pickle.UnpicklingError, EOFError),
+    *(pickle.UnpicklingError, EOFError, struct.error),
     *(ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError),
     *(BadZipFile, zlib.error),
 )
@@ -102,8 +103,12 @@ class _ForbiddenNameError(Exception):
     """A pickle names something that a ``KeyedVectors`` does not need."""
 
 
-class _RestrictedUnpickler(pickle.Unpickler):
-    """Finds only the stand-ins, so that nothing is imported and nothing else is called."""
+class _RestrictedUnpickler(pickle._Unpickler):
+    """Finds only the stand-ins, so that nothing is imported and nothing else is called.
+
+    The base class is the one in Python. The one in C stores an object of a pickle under any number that the pickle says
+    in a table of that length: five bytes allocate 64 GB.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a global name."""

@@ -21,10 +21,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from distill.data.formats import encodings, excel, json_records, json_stream, open_file, open_lines, parquet_pages
+from distill.data.formats import (
+    encodings,
+    excel,
+    json_records,
+    json_stream,
+    open_file,
+    open_lines,
+    parquet_pages,
+    text_lines,
+)
 from distill.data.formats.encodings import MAX_LINE, read_text
 from distill.data.formats.json_stream import JsonText, TooLong
-from distill.data.formats.labelling import BadRow, OutputSpec
+from distill.data.formats.labelling import BadRow, Chunk, OutputSpec, Position
 from distill.data.formats.records import Columns, Row
 from distill.data.labels import find_labels
 from distill.data.readers import Reader
@@ -377,4 +386,38 @@ def test_an_excel_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monke
     write_sheet(tmp_path / "a.xlsx", " " * 10**6)
     monkeypatch.setattr(excel, "MAX_UNPACKED", 10**6)
     with pytest.raises(UserError, match=r"it unpacks to 1,\d+,\d+ bytes"), open_file(tmp_path / "a.xlsx", UNLABELLED):
+        pass
+
+
+def test_labelling_a_document_resumes_at_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_lines, "CHUNK_ROWS", 5)
+
+    def chunks(start: Position | None) -> list[Chunk]:
+        return list(open_lines(io.BytesIO(content), "a", ".json", SPEC.input_columns, SPEC).chunks(start))
+
+    content = json.dumps([*ROWS, 1, *ROWS], ensure_ascii=False).encode()
+    found = chunks(None)
+    assert [len(chunk.rows) + len(chunk.bad) for chunk in found] == [5] * 5
+    for index, chunk in enumerate(found):
+        assert chunks(chunk.end) == found[index + 1 :]
+    monkeypatch.setattr(text_lines, "CHUNK_BYTES", 60)
+    assert max(len(chunk.texts) for chunk in chunks(None)) == 2
+
+
+@pytest.mark.parametrize("metadata", ['{"info": {"features": {"label": {"names": 5}}}}', "[" * 10**5])
+def test_metadata_that_name_no_classes_are_ignored(metadata: str, tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["好"], "label": [1]}).replace_schema_metadata({"huggingface": metadata})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with open_file(tmp_path / "a.parquet", Columns()) as file:
+        assert list(file.rows()) == [Row("好", "1", "", 1)]
+
+
+def test_a_column_whose_name_is_no_text(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"text": ["好"], "label": [1]}), tmp_path / "a.parquet", store_schema=False)
+    content = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(content.replace(b"label", b"\xff\xfebel"))
+    with (
+        pytest.raises(UserError, match="not a Parquet file, or a damaged one"),
+        open_file(tmp_path / "a.parquet", Columns()),
+    ):
         pass

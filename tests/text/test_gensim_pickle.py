@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import random
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +169,43 @@ def test_an_array_next_to_the_file(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
     shutil.copy(path, tmp_path / "alone.kv")
     assert VectorReader(tmp_path / "alone.kv").fingerprint != before
+
+
+def test_a_compressed_array_that_unpacks_to_much_more_is_refused(tmp_path: Path) -> None:
+    keyed_vectors().save(str(tmp_path / "v.kv.gz"), separately=["vectors"])
+    (array,) = tmp_path.glob("*.npz")
+    np.savez_compressed(array, val=np.zeros((4, 10**6), np.float32))
+    with pytest.raises(UserError, match="is larger than 100 times what its file holds"):
+        load_vectors(tmp_path / "v.kv.gz", WORDS)
+
+
+def test_a_length_that_the_file_does_not_have(tmp_path: Path) -> None:
+    """Eight bytes that announce 4 million terabytes."""
+    (tmp_path / "v.kv").write_bytes(pickle.PROTO + b"\4" + pickle.BINBYTES8 + (2**62).to_bytes(8, "little") + b"a" * 9)
+    with pytest.raises(UserError, match="this is a pickle, but not of gensim"):
+        load_vectors(tmp_path / "v.kv", WORDS)
+
+
+def test_mutated_files(tmp_path: Path) -> None:
+    """A one-line error, or vectors."""
+    sound = pickle.dumps(keyed_vectors(), 4)
+    rng = random.Random(0)
+    for _ in range(300):
+        place = rng.randrange(len(sound))
+        content = bytearray(sound)
+        content[place : place + rng.randint(0, 3)] = rng.randbytes(rng.randint(0, 3))
+        (tmp_path / "v.kv").write_bytes(content)
+        with contextlib.suppress(UserError):
+            load_vectors(tmp_path / "v.kv", WORDS)
+
+
+def test_a_number_in_a_pickle_allocates_nothing(tmp_path: Path) -> None:
+    """The opcode that stores an object under a number, here 2^24."""
+    content = pickle.PROTO + b"\4" + pickle.NONE + pickle.LONG_BINPUT + (2**24).to_bytes(4, "little") + pickle.STOP
+    (tmp_path / "v.kv").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="this is a pickle, but not of gensim"):
+        load_vectors(tmp_path / "v.kv", WORDS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**23

@@ -14,7 +14,7 @@ import pytest
 
 from distill.errors import UserError
 from distill.text import word_vectors
-from distill.text.vector_files import SAMPLE, VectorTable, decode
+from distill.text.vector_files import MAX_LINE, SAMPLE, VectorTable, _lines, decode, read_table
 from distill.text.word_vectors import load_vectors
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -279,3 +279,43 @@ def test_refused_files(content: bytes, tmp_path: Path) -> None:
 def test_decode_leaves_out_half_a_character() -> None:
     assert decode("北京".encode()[:-1]) == "北" and decode("北京".encode("gb18030")) == "北京"
     assert decode(b"\xff\xff ") == "\ufffd\ufffd "
+
+
+def test_a_line_that_is_too_long_is_an_unusable_row(tmp_path: Path) -> None:
+    """Its rest is dropped, wherever the chunks end; the rows around it are read."""
+    rows = [f"w{number} 1 2" for number in range(2000)]
+    content = "\n".join([*rows[:9], "x 1 " + "2" * (3 * MAX_LINE), *rows[9:], ""]).encode()
+    (tmp_path / "v.txt.gz").write_bytes(gzip.compress(content))
+    for chunk in (1000, 2**20, 2**22):
+        table = read_table(tmp_path / "v.txt.gz", {b"w8", b"w9"}, chunk)
+        assert (table.total, table.unusable, len(table.vectors)) == (2001, 1, 2)
+        assert table.examples == ["line 10 ('x 1 2222222222222222'): longer than 1,048,576 bytes"]
+
+
+def test_lines_are_bounded_however_the_chunks_end() -> None:
+    chunk = b"a" * 2**20
+    (line,) = _lines(iter([chunk] * 64))
+    assert MAX_LINE < len(line) <= MAX_LINE + len(chunk)
+    for size in (1, 2, 3, 7):
+        text = b"ab\n\ncde\n" * 3 + b"f"
+        assert list(_lines(text[start : start + size] for start in range(0, len(text), size))) == text.split(b"\n")
+
+
+LARGE = {
+    "numbers": (b"1000000000 1000000000\na 1 2\n", "1,000,000,000 numbers per word; at most 65,536 are read"),
+    "digits": (b"1" * 5000 + b" " + b"1" * 5000 + b"\na 1 2\nb 1 2\nc 1 2\n", ""),
+    "rows": (b"1000000000 2\na 1 2\n", "the file is cut short: 1 rows of 1000000000"),
+    "no word": (
+        b"9 2\na " + bytes(8) + b"\1" * (MAX_LINE + 99),
+        "row 2 has no word: it is longer than 1,048,576 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_sizes_that_the_file_does_not_have(name: str, tmp_path: Path) -> None:
+    content, problem = LARGE[name]
+    (tmp_path / "v.bin").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_table(tmp_path / "v.bin", {b"a"}, 2**19)
+    assert problem in error.value.what

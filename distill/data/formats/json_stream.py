@@ -21,6 +21,7 @@ INSIDE = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)  # of a string
 FLAT = r'(?:[\[{][^\[\]{}"]*+[\]}][\s,]*+)++'  # arrays and objects without strings, arrays and objects
 TOKEN = re.compile(rf'"{INSIDE.pattern}"|"|{FLAT}|[\[{{]+|[\]}}]+', re.DOTALL)  # a lone quote: the string goes on
 SCALAR = re.compile(r"[^\s,\]}]*+")
+WHOLE = (dict, list, str)  # values that show where they end
 INCOMPLETE = object()  # the value is longer than MAX_RECORD
 
 
@@ -89,7 +90,7 @@ class JsonText:
             else:
                 if end - self._at > MAX_RECORD:
                     return INCOMPLETE
-                if self._is_complete or (end < len(self._text) and not self._goes_on(end)):
+                if self._is_complete or (end < len(self._text) and (value.__class__ in WHOLE or self._is_ended(end))):
                     self._at = end
                     return value
             if broken and size > MAX_RECORD and not self._is_closed():
@@ -209,10 +210,9 @@ class JsonText:
         self._at = len(self._text)
         return depth
 
-    def _goes_on(self, end: int) -> bool:
-        """Whether a number that seems to end at ``end`` may go on: of "1." at the end of the text, 1 is read."""
-        is_number = self._text[self._at] not in '"[{'
-        return is_number and SCALAR.match(self._text, end).end() == len(self._text)  # type: ignore[union-attr]
+    def _is_ended(self, end: int) -> bool:
+        """Whether a number that seems to end at ``end`` ends there: of "1." at the end of the text, 1 is read."""
+        return SCALAR.match(self._text, end).end() < len(self._text)  # type: ignore[union-attr]
 
     def _is_closed(self) -> bool:
         """Whether the value at the position, which is broken, ends within the text in memory."""

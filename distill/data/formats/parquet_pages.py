@@ -8,6 +8,7 @@ fields are numbered. See https://parquet.apache.org/docs/file-format/data-pages/
 from __future__ import annotations
 
 import mmap
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ MAX_BATCH = 2**25  # bytes that the cells of a batch may have
 MAX_NESTED = 2**24, 1000  # values of a repeated column in a row group, and per row
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3  # kinds of pages
 HEADERS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}  # the field with the header of this kind
+LENGTH = struct.Struct("<I")  # precedes a string in a dictionary
 DELTA_BYTE_ARRAY = 7  # an encoding in which a string repeats the beginning of the one before
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
 
@@ -120,7 +122,7 @@ def _longest(content: mmap.mmap, column: Any, page: Page) -> int:
         return page.size
     longest = position = 0
     while position + 4 <= len(raw):
-        length = int.from_bytes(raw[position : position + 4], "little")
+        (length,) = LENGTH.unpack_from(raw, position)
         longest, position = max(longest, length), position + 4 + length
     return longest
 
