@@ -13,7 +13,7 @@ from distill.predict.local import Labeller
 from distill.predict.plan import FileJob, plan_jobs
 from distill.progress import log
 from distill.runtime.bundle import BUNDLE_CARD, EXPORT
-from distill.storage.locks import exclusive_lock
+from distill.storage.locks import LockHeldError, exclusive_lock
 from distill.storage.run_folder import bundle_folder
 
 __all__ = ["predict"]
@@ -52,7 +52,7 @@ def _label_locally(jobs: list[FileJob], bundle: Path, settings: Settings) -> tup
             with exclusive_lock(job.output):
                 finished.append(labeller.to_file(job, job.output))
     for parts in finished:
-        with contextlib.suppress(UserError), exclusive_lock(parts.output):  # who holds the lock now removes them
+        with contextlib.suppress(LockHeldError), exclusive_lock(parts.output):  # who holds the lock now removes them
             if parts.are_joined:
                 parts.remove()
     return labeller.counts, [file for parts in finished for file in parts.files]

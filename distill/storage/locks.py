@@ -17,6 +17,10 @@ from distill.progress import log
 SUFFIX = ".distill-lock"
 
 
+class LockHeldError(UserError):
+    """Another process holds a lock."""
+
+
 @contextlib.contextmanager
 def exclusive_lock(path: Path, hint: str = "wait until it ends, or choose another --output") -> Iterator[None]:
     """Make this process the only one that writes ``path`` within the block.
@@ -25,7 +29,8 @@ def exclusive_lock(path: Path, hint: str = "wait until it ends, or choose anothe
     folder, otherwise beside it. On a file system without locks, and on Windows, there is no lock, and a line says so.
 
     Raises:
-        UserError: another process holds the lock (the message says which one), or its file is something else.
+        LockHeldError: another process holds the lock; the message says which one.
+        UserError: the lock's file cannot be used.
     """
     lock_path = lock_file(path.resolve())
     descriptor = _lock(lock_path, path, hint)
@@ -51,7 +56,7 @@ def _lock(lock_path: Path, path: Path, hint: str) -> int:
         except BlockingIOError as error:
             holder = _holder(descriptor)
             os.close(descriptor)
-            raise UserError(f"another process is writing here{holder}", path, hint) from error
+            raise LockHeldError(f"another process is writing here{holder}", path, hint) from error
         if _has_name(descriptor, lock_path):
             with contextlib.suppress(OSError):  # on a full disk, the message does not say who holds the lock
                 os.truncate(descriptor, 0)
