@@ -299,10 +299,10 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     card, arrays = BASES["lstm", True]
     folder = write_bundle(tmp_path, card, to_bytes(arrays))
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError, match="cannot be read: Permission denied"):
         Runtime(folder)
 
