@@ -188,6 +188,9 @@ def test_the_sample_of_the_encoding_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(encodings, "SAMPLE_SIZE", 30)
     lines = iter([b"\xff\n", *["球队今天\n".encode()] * 9])
     assert encodings.sample_encoding(lines, "a") == "utf-8" and len(list(lines)) == 6
+    for offset in range(3):  # where the beginning of a line that is too long ends within a character
+        line = (b"a" * offset + "好".encode() * 2**19)[:MAX_LINE]
+        assert encodings.sample_encoding([line], "a") == "utf-8"
 
 
 def test_small_files_are_not_large(tmp_path: Path) -> None:
@@ -367,9 +370,10 @@ def write_sheet(path: Path, rows: str) -> None:
             target.writestr(name, content if name.endswith("sheet1.xml") else source.read(name))
 
 
-def test_a_sheet_of_far_cells_is_refused(tmp_path: Path) -> None:
-    """Two cells, in the opposite corners of a sheet of 17 thousand million."""
-    write_sheet(tmp_path / "a.xlsx", '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>')
+@pytest.mark.parametrize("cell", ["XFD1048576", "T1048576"])
+def test_a_sheet_of_far_cells_is_refused(cell: str, tmp_path: Path) -> None:
+    """Two cells, in the opposite corners of a sheet of 17 thousand million or 20 million."""
+    write_sheet(tmp_path / "a.xlsx", f'<row r="1048576"><c r="{cell}"><v>1</v></c></row>')
     with pytest.raises(UserError, match="needs more than 320 MB"), open_file(tmp_path / "a.xlsx", UNLABELLED):
         pass
 

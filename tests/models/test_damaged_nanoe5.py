@@ -36,7 +36,13 @@ def packed_blocks(count: int, scale: float = 0.5) -> bytes:
 
 
 def weight_file(
-    sizes: tuple[int, ...] = SIZES, eps: float = 1e-12, scale: float = 0.5, number: float = 1.0, more: int = 0
+    sizes: tuple[int, ...] = SIZES,
+    eps: float = 1e-12,
+    scale: float = 0.5,
+    number: float = 1.0,
+    more: int = 0,
+    *,
+    is_shared: bool = False,
 ) -> bytes:
     """A file of one small layer; vectors are float32, and matrices blocks of 32 weights."""
     words = [piece.encode() for piece in PIECES]
@@ -53,9 +59,9 @@ def weight_file(
         count = int(np.prod(shape))
         is_packed = len(shape) == 2
         raw = packed_blocks(count, scale) if is_packed else np.full(count, number, "<f4").tobytes()
-        entry = struct.pack("<BIQQ", is_packed, count, start + len(body), len(raw) + more)
+        entry = struct.pack("<BIQQ", is_packed, count, start + len(body) * (not is_shared), len(raw) + more)
         entries, body = entries + struct.pack("<H", len(name)) + name.encode() + entry, body + raw
-    return head + entries + body
+    return head + entries + body[: len(body) // (3 if is_shared else 1)]
 
 
 def test_a_sound_file(tmp_path: Path) -> None:
@@ -82,6 +88,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "an infinite scale": (weight_file(scale=float("inf")), "emb.word is not a finite number"),
     "not a number": (weight_file(number=float("nan")), "emb.ln.w is not a finite number"),
     "other sizes": (weight_file(more=18), "numbers in the tensor emb.word"),
+    "one place for all": (weight_file(is_shared=True), "tensors overlap"),
     "truncated": (SOUND[:-1], "truncated"),
     "an offset out of the file": (SOUND[: WORD_AT + 13] + b"\xff" * 8 + SOUND[WORD_AT + 21 :], "truncated"),
     "another name": (SOUND.replace(b"emb.pos", b"emb.\xff\xff\xff"), "an unexpected tensor emb."),
