@@ -21,7 +21,7 @@ from distill.data.formats.labelling import BadRow, Position, RowFile
 from distill.errors import UserError
 from distill.predict.plan import bad_rows_file, file_state
 from distill.progress import log
-from distill.storage.atomic import put_in_place, remove, write_folder, write_json
+from distill.storage.atomic import PARTS_SUFFIX, put_in_place, remove, write_folder, write_json
 from distill.storage.fingerprints import PROVENANCE_FILE, fingerprint_file, fingerprint_texts, provenance_differences
 
 VERSION = 2  # of the parts; those of another version are not used
@@ -65,7 +65,7 @@ class Parts:
 
     def __init__(self, output: Path, name: str, provenance: dict[str, Any]) -> None:
         self.output, self.name = output, name
-        self.folder = output.with_name(f".{output.name}.distill-parts")
+        self.folder = output.with_name(f".{output.name}{PARTS_SUFFIX}")
         self.counts = Counts()
         self.position: Position | None = None  # in the input, after the last part
         self._finished: list[Path] = []

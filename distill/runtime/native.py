@@ -136,7 +136,8 @@ def _require_trusted(path: Path) -> None:
     if status.st_uid not in (0, os.geteuid()):
         what, hint = f"it belongs to another user ({status.st_uid})", ""
     elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        what, hint = f"other users can write it ({stat.filemode(status.st_mode)})", f"chmod go-w {path}, or "
+        what = f"other users can write it ({stat.filemode(status.st_mode)})"
+        hint = f"chmod go-w {path}, or " if status.st_uid == os.geteuid() else ""
     else:
         return
     what = f"compiled kernels are not loaded from here: {what}"

@@ -19,7 +19,7 @@ from distill.serve.limits import RefusedError
 ANY = "*"
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 ALL_ADDRESSES = ("0.0.0.0", "::", "")  # noqa: S104 (compared, not listened on)
-PUBLIC_PATHS = frozenset(("/health", "/ready"))  # without a token: probes have none
+PUBLIC_PATHS = frozenset(("/health", "/ready"))  # for all: probes have no token, and name an address as the host
 CHECKED_HEADERS = frozenset((b"host", b"origin", b"sec-fetch-site", b"authorization"))
 MAX_ACCEPTED = 100  # values of the header Host that are remembered; clients choose the port in it
 EXPOSED_HEADERS = ("Content-Disposition", "Retry-After", "X-Rows", "X-Bad-Rows")  # to pages of other origins
@@ -53,6 +53,8 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
+        if scope["path"] in PUBLIC_PATHS and scope["method"] in ("GET", "HEAD"):
+            return
         headers = {}
         for name, value in scope["headers"]:
             if name in CHECKED_HEADERS:
@@ -61,7 +63,7 @@ class Guard:
                     self._check_host(value)
         if b"origin" in headers and scope["method"] not in ("GET", "HEAD"):
             self._check_origin(headers)
-        if self._token and scope["path"] not in PUBLIC_PATHS:
+        if self._token:
             self._check_token(headers.get(b"authorization", b""))
 
     def _check_host(self, value: bytes) -> None:
@@ -131,13 +133,21 @@ def allowed_hosts(settings: ServeSettings) -> frozenset[str]:
     if not settings.allowed_host and settings.host in ALL_ADDRESSES:
         return frozenset((ANY,))
     own = f"[{settings.host}]" if ":" in settings.host else settings.host
-    names = (_host_name(name) for name in (*LOCAL_HOSTS, own, *settings.allowed_host) if name not in ALL_ADDRESSES)
-    return frozenset(names)
+    names = (*LOCAL_HOSTS, own, *map(_allowed, settings.allowed_host))
+    return frozenset(_host_name(name) for name in names if name not in ALL_ADDRESSES)
+
+
+def _allowed(host: str) -> str:
+    name = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+    if "/" in name or ("*" in name and name != ANY) or not _host_name(name).strip("[]"):
+        hint = "--allowed_host news.example.com, or * for all"
+        raise UserError("this is not the name of a host", f"--allowed_host {host}", hint)
+    return name
 
 
 def _origin(origin: str) -> str:
     scheme, separator, rest = origin.lower().rstrip("/").partition("://")
-    if origin != ANY and (scheme not in ("http", "https") or not separator or not rest or "/" in rest):
+    if origin not in (ANY, "null") and (scheme not in ("http", "https") or not separator or not rest or "/" in rest):
         raise UserError("this is not an origin", f"--allow_origin {origin}", "--allow_origin https://news.example.com")
     return origin.lower().rstrip("/")
 

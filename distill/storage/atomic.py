@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError, is_disk_full
+from distill.progress import log
 
 TEMPORARY_SUFFIX = ".distill-aside"
+PARTS_SUFFIX = ".distill-parts"  # of the folder with the finished parts of an output that is being written
 OLD_SUFFIX = ".distill-old"  # of a folder that is being replaced where the file system cannot exchange two folders
 NAME_CHARACTERS = 40  # of the target in a temporary name; file systems limit names to 255 bytes, and 用 takes 3
 DISK_ERRORS = (errno.EIO, errno.EROFS, errno.EFBIG)
@@ -100,7 +102,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
             status = target.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise UserError("this is not a file, so it cannot be replaced", path, "name another file")
-            with contextlib.suppress(PermissionError):
+            with contextlib.suppress(OSError):  # only root may, and not within every container
                 os.chown(temporary, status.st_uid, status.st_gid)
             temporary.chmod(stat.S_IMODE(status.st_mode))
         _sync(temporary)
@@ -152,11 +154,23 @@ def recover(old: Path) -> None:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what killed processes left in a folder; only for the process that holds the folder's lock."""
-    for leftover in sorted(root.rglob(f".*{OLD_SUFFIX}")):
+    """Remove what killed processes left in a folder; only for the process that holds the folder's lock.
+
+    Folders of unfinished outputs (:data:`PARTS_SUFFIX`) are left alone: they have their own lock. A line names what
+    cannot be removed.
+    """
+    for leftover in _hidden(root, OLD_SUFFIX):
         recover(leftover)
-    for leftover in sorted(root.rglob(f".*{TEMPORARY_SUFFIX}")):
-        remove(leftover)
+    for leftover in _hidden(root, TEMPORARY_SUFFIX):
+        try:
+            remove(leftover)
+        except OSError as error:
+            log.info("%s: left by a killed process, cannot be removed: %s", leftover, error.strerror)
+
+
+def _hidden(root: Path, suffix: str) -> list[Path]:
+    found = sorted(root.rglob(f".*{suffix}"))
+    return [path for path in found if not any(part.endswith(PARTS_SUFFIX) for part in path.parts)]
 
 
 def temporary_path(target: Path) -> Path:

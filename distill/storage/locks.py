@@ -15,6 +15,7 @@ from distill.errors import UserError
 from distill.progress import log
 
 SUFFIX = ".distill-lock"
+OPEN_ATTEMPTS = 100  # another process may remove an empty folder between its creation and the file's
 
 
 class LockHeldError(UserError):
@@ -68,19 +69,20 @@ def _lock(lock_path: Path, path: Path, hint: str) -> int:
 def _open(lock_path: Path) -> int:
     """Open or create the lock's file; never what a symbolic link leads to."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    hint = "remove it if no process uses it"
-    while True:
+    hint = "check the folder's permissions; if there is such a file and no process uses it, remove it"
+    for attempt in range(OPEN_ATTEMPTS):
         lock_path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(lock_path, flags, 0o666)
-        except FileNotFoundError:  # the folder has just been removed
-            continue
+            break
         except OSError as error:
-            raise UserError(f"this file cannot be used as a lock: {error.strerror}", lock_path, hint) from error
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-        os.close(descriptor)
-        raise UserError("this is not a file, so it cannot be used as a lock", lock_path, hint)
+            if not isinstance(error, FileNotFoundError) or attempt + 1 == OPEN_ATTEMPTS:
+                what = f"this file cannot be used as a lock: {(error.strerror or '').lower()}"
+                raise UserError(what, lock_path, hint) from error
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise UserError("this is not a file, so it cannot be used as a lock", lock_path, hint)
 
 
 def _flock(descriptor: int, path: Path) -> None:

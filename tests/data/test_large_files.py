@@ -425,3 +425,23 @@ def test_a_column_whose_name_is_no_text(tmp_path: Path) -> None:
         open_file(tmp_path / "a.parquet", Columns()),
     ):
         pass
+
+
+def test_a_column_with_a_dot_has_limits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "a.parquet", {"text.zh": ["a" * 2**20, "b"]}, use_dictionary=False)
+    monkeypatch.setattr(parquet_pages, "MAX_PAGE", 2**20)
+    with (
+        open_file(tmp_path / "a.parquet", Columns("text.zh", is_labelled=False)) as file,
+        pytest.raises(UserError, match=r"a page of 1,048,\d+ bytes.* -> write the file again, with smaller pages"),
+    ):
+        list(file.rows())
+
+
+def test_a_column_of_long_vectors_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,024 numbers per row, as sentence encoders give them; pyarrow writes a million rows into a row group."""
+    monkeypatch.setattr(parquet_pages, "MAX_NESTED", (1000, parquet_pages.MAX_NESTED[1]))
+    vectors = pyarrow.array([[0.5] * 1024] * 2, pyarrow.list_(pyarrow.float32()))
+    parquet.write_table(pyarrow.table({"text": ["好", "差"], "vector": vectors}), tmp_path / "a.parquet")
+    spec = OutputSpec(("a", "b"), False, "", False)
+    with open_file(tmp_path / "a.parquet", UNLABELLED, spec) as file:
+        assert [len(chunk.texts) for chunk in file.chunks(None)] == [2]

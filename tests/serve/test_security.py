@@ -188,3 +188,21 @@ def test_an_internal_error_is_logged_without_its_message(caplog: pytest.LogCaptu
 
 def test_the_default_hosts_are_those_of_this_machine() -> None:
     assert allowed_hosts(ServeSettings()) == {"localhost", "127.0.0.1", "[::1]"}
+
+
+def test_probes_name_an_address_as_the_host(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("x" * 32)
+    client = client_of(allowed_host=("news.example.com",), token_file=str(tmp_path / "token"))
+    for path in ("/health", "/ready"):
+        assert client.get(path, headers={"Host": "10.1.2.3:8000"}).status_code != 403
+    assert client.get("/metrics", headers={"Host": "10.1.2.3:8000"}).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["http://news.example.com", "*.example.com", "", ":80", "[]"])
+def test_an_allowed_host_that_is_none_is_an_error(host: str) -> None:
+    with pytest.raises(UserError, match="this is not the name of a host"):
+        allowed_hosts(ServeSettings(allowed_host=(host,)))
+
+
+def test_an_allowed_address_without_brackets() -> None:
+    assert "[2001:db8::1]" in allowed_hosts(ServeSettings(allowed_host=("2001:db8::1",)))

@@ -206,8 +206,25 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
     (tmp_path / "teacher").mkdir()
     (tmp_path / ".mine.old").write_text("a user's own file")
     (tmp_path / ".x.distill-aside").symlink_to(tmp_path / "teacher")
+    other_job = tmp_path / ".labelled.csv.distill-parts" / ".000000.ab.distill-aside"
+    other_job.mkdir(parents=True)
     remove_leftovers(tmp_path)
-    assert names(tmp_path) == [".mine.old", "report", "teacher"] and names(tmp_path / "report" / "deep") == []
+    assert names(tmp_path) == [".labelled.csv.distill-parts", ".mine.old", "report", "teacher"]
+    assert names(tmp_path / "report" / "deep") == [] and other_job.is_dir()
+
+
+def test_a_leftover_that_cannot_be_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "distill")
+    (tmp_path / ".a.1.distill-aside").write_text("")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(atomic, "remove", refuse)
+    remove_leftovers(tmp_path)
+    assert ".a.1.distill-aside: left by a killed process, cannot be removed: Permission denied" in caplog.text
 
 
 def _file(path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_lock_that_is_no_file_is_refused_and_left_as_it_is(kind: str, tmp_path
         os.mkfifo(planted)
     else:
         planted.mkdir()
-    with pytest.raises(UserError, match=r"as a lock.*remove it if no process uses it"), exclusive_lock(output):
+    with pytest.raises(UserError, match=r"as a lock.*no process uses it, remove it"), exclusive_lock(output):
         pass
     assert victim.read_text() == "precious" and not (tmp_path / "nowhere").exists()
 
@@ -95,4 +95,9 @@ def test_links_to_one_output_share_its_lock(tmp_path: Path) -> None:
         pytest.raises(UserError, match="another"),
         exclusive_lock(tmp_path / "link.csv"),
     ):
+        pass
+
+
+def test_a_folder_that_cannot_hold_a_lock() -> None:
+    with pytest.raises(UserError, match="check the folder's permissions"), exclusive_lock(Path("/proc/out.csv")):
         pass

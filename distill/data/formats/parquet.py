@@ -27,7 +27,7 @@ from distill.data.formats.labelling import (
     Position,
     Predictions,
 )
-from distill.data.formats.parquet_pages import rows_per_batch
+from distill.data.formats.parquet_pages import PageError, rows_per_batch
 from distill.data.formats.records import NO_TEXT, Columns, Row, RowError, Selection, select
 from distill.errors import UserError, require_package
 
@@ -93,7 +93,8 @@ def _batches(file: Any, path: Path, groups: Sequence[int], names: set[str] | Non
         max_rows: maximum of a batch.
 
     Raises:
-        PageError: a page is too large or damaged.
+        PageError: a page is too large.
+        ValueError: the pages are damaged.
     """
     with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for group in groups:
@@ -108,6 +109,8 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except PageError as error:
+        raise UserError(str(error), path, "write the file again, with smaller pages and row groups") from error
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"not a Parquet file, or a damaged one: {reason}", path, "copy or write it again") from error

@@ -13,18 +13,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MAX_PAGE = 2**26  # bytes of an unpacked page
+MAX_PAGE = 2**27  # bytes of an unpacked page; DuckDB writes up to 100 MB
 MAX_BATCH = 2**25  # bytes that the cells of a batch may have
-MAX_NESTED = 2**24, 1000  # values of a repeated column in a row group, and per row
+MAX_NESTED = 2**24, 2**16  # values of a repeated column in a row group, and per row
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3  # kinds of pages
 HEADERS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}  # the field with the header of this kind
 LENGTH = struct.Struct("<I")  # precedes a string in a dictionary
 DELTA_BYTE_ARRAY = 7  # an encoding in which a string repeats the beginning of the one before
-TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
 
 
 class PageError(Exception):
-    """The pages are damaged or too large; the message says how."""
+    """The pages are too large; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,14 @@ def rows_per_batch(content: mmap.mmap, file: Any, group: int, names: set[str] | 
         max_rows: maximum.
 
     Raises:
-        PageError: a page is too large or damaged.
+        PageError: a page is too large.
+        ValueError: the pages are damaged.
     """
     about, row_bytes = file.metadata.row_group(group), 0.0
     for index in range(about.num_columns):
         column = about.column(index)
-        if names is None or column.path_in_schema.split(".")[0] in names:
+        path = column.path_in_schema
+        if names is None or any(path == name or path.startswith(f"{name}.") for name in names):
             is_nested = file.schema.column(index).max_repetition_level > 0
             row_bytes += _row_bytes(content, column, about.num_rows if is_nested else 0, max_rows)
     return max(1, min(max_rows, int(MAX_BATCH / max(row_bytes, 1))))
@@ -85,13 +87,13 @@ def pages(content: mmap.mmap, column: Any) -> Iterator[Page]:
     """The pages of a column in a row group.
 
     Raises:
-        PageError: one is not where it should be.
+        ValueError: one is not where it should be.
     """
     starts = (column.dictionary_page_offset, column.data_page_offset)
     position = min(start for start in starts if start)
     end = position + column.total_compressed_size
     if not 0 < position <= end <= len(content):
-        raise PageError("a column is not within the file")
+        raise ValueError("a column is not within the file")
     while position < end:
         try:
             header, position = _struct(content, position)
@@ -101,9 +103,9 @@ def pages(content: mmap.mmap, column: Any) -> Iterator[Page]:
                 kind, size, about.get(1, 0), about.get(4 if kind == DATA_V2 else 2, 0), position, position + packed
             )
         except (IndexError, KeyError, AttributeError, TypeError, RecursionError) as error:
-            raise PageError("a page has no header") from error
+            raise ValueError("a page has no header") from error
         if size < 0 or packed < 0 or page.values < 0 or page.end > end:
-            raise PageError("the header of a page is wrong")
+            raise ValueError("the header of a page is wrong")
         yield page
         position = page.end
 
