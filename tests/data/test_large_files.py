@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import mmap
+import os
 import random
 import tracemalloc
 import zipfile
@@ -260,8 +260,7 @@ def test_a_long_string_of_many_rows_is_read_in_small_batches(tmp_path: Path) -> 
 def rows_of_batch(path: Path, max_rows: int) -> int:
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_file(path, SPEC.input_columns, SPEC))
-        raw = stack.enter_context(path.open("rb"))
-        content = stack.enter_context(mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ))
+        content = stack.enter_context(path.open("rb"))
         return parquet_pages.rows_per_batch(content, file._file, 0, None, max_rows)  # type: ignore[attr-defined]
 
 
@@ -445,3 +444,22 @@ def test_a_column_of_long_vectors_is_no_damage(tmp_path: Path, monkeypatch: pyte
     spec = OutputSpec(("a", "b"), False, "", False)
     with open_file(tmp_path / "a.parquet", UNLABELLED, spec) as file:
         assert [len(chunk.texts) for chunk in file.chunks(None)] == [2]
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    """The process would die of a bus error if the file were mapped into memory."""
+    path = tmp_path / "a.parquet"
+    rows = pyarrow.table({"text": [f"{number}" * 2000 for number in range(400)], "label": ["a"] * 400})
+    parquet.write_table(rows, path, row_group_size=100, compression="none", use_dictionary=False)
+    with open_file(path, Columns()) as file, pytest.raises(UserError, match="not a Parquet file, or a damaged one"):
+        for number, _ in enumerate(file.rows()):
+            if number == 0:
+                os.truncate(path, 1000)
+
+
+def test_a_header_that_repeats_long_strings(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": True}
+    parquet.write_table(pyarrow.table({"text": ["a" * 300_000, "b" * 300_000]}), path, **options)
+    with open_file(path, UNLABELLED) as file:
+        assert [len(row.text) for row in file.rows()] == [300_000] * 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -96,7 +95,7 @@ def _batches(file: Any, path: Path, groups: Sequence[int], names: set[str] | Non
         PageError: a page is too large.
         ValueError: the pages are damaged.
     """
-    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with path.open("rb") as content:
         for group in groups:
             rows = rows_per_batch(content, file, group, names, max_rows)
             columns = None if names is None else list(names)

@@ -7,17 +7,19 @@ fields are numbered. See https://parquet.apache.org/docs/file-format/data-pages/
 
 from __future__ import annotations
 
-import mmap
+import contextlib
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 MAX_PAGE = 2**27  # bytes of an unpacked page; DuckDB writes up to 100 MB
 MAX_BATCH = 2**25  # bytes that the cells of a batch may have
 MAX_NESTED = 2**24, 2**16  # values of a repeated column in a row group, and per row
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3  # kinds of pages
 HEADERS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}  # the field with the header of this kind
+HEADER_SIZES = 2**10, 2**16, 2**24  # bytes that are read for a header: it may repeat two long strings of its page
 LENGTH = struct.Struct("<I")  # precedes a string in a dictionary
 DELTA_BYTE_ARRAY = 7  # an encoding in which a string repeats the beginning of the one before
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
@@ -39,11 +41,11 @@ class Page:
     end: int
 
 
-def rows_per_batch(content: mmap.mmap, file: Any, group: int, names: set[str] | None, max_rows: int) -> int:
+def rows_per_batch(content: BinaryIO, file: Any, group: int, names: set[str] | None, max_rows: int) -> int:
     """How many rows of a row group may be read at a time, at most ``max_rows``.
 
     Args:
-        content: the file.
+        content: the file; not mapped into memory, or the process would die if the file became shorter.
         file: the same as a ``pyarrow.parquet.ParquetFile``.
         group: the number of the row group.
         names: the columns that are read; None: all.
@@ -63,7 +65,7 @@ def rows_per_batch(content: mmap.mmap, file: Any, group: int, names: set[str] | 
     return max(1, min(max_rows, int(MAX_BATCH / max(row_bytes, 1))))
 
 
-def _row_bytes(content: mmap.mmap, column: Any, nested_rows: int, max_rows: int) -> float:
+def _row_bytes(content: BinaryIO, column: Any, nested_rows: int, max_rows: int) -> float:
     """How long the cells of a column are at most, in bytes: in a batch they are as long as on average in a page."""
     value_bytes, dictionary_bytes, values = 0.0, 0, 0
     for page in pages(content, column):
@@ -83,7 +85,7 @@ def _row_bytes(content: mmap.mmap, column: Any, nested_rows: int, max_rows: int)
     return (value_bytes + dictionary_bytes) * per_row
 
 
-def pages(content: mmap.mmap, column: Any) -> Iterator[Page]:
+def pages(content: BinaryIO, column: Any) -> Iterator[Page]:
     """The pages of a column in a row group.
 
     Raises:
@@ -92,11 +94,11 @@ def pages(content: mmap.mmap, column: Any) -> Iterator[Page]:
     starts = (column.dictionary_page_offset, column.data_page_offset)
     position = min(start for start in starts if start)
     end = position + column.total_compressed_size
-    if not 0 < position <= end <= len(content):
+    if not 0 < position <= end <= os.fstat(content.fileno()).st_size:
         raise ValueError("a column is not within the file")
     while position < end:
         try:
-            header, position = _struct(content, position)
+            header, position = _header(content, position)
             kind, size, packed = header[1], header[2], header[3]
             about = header.get(HEADERS.get(kind, 0), {})
             page = Page(
@@ -110,13 +112,13 @@ def pages(content: mmap.mmap, column: Any) -> Iterator[Page]:
         position = page.end
 
 
-def _longest(content: mmap.mmap, column: Any, page: Page) -> int:
+def _longest(content: BinaryIO, column: Any, page: Page) -> int:
     """The length of the longest string in a dictionary; as long as the dictionary if it cannot be unpacked."""
     import pyarrow
 
     if column.physical_type != "BYTE_ARRAY":
         return 16
-    raw: Any = content[page.begin : page.end]
+    raw: Any = _read(content, page.begin, page.end - page.begin)
     try:
         if column.compression != "UNCOMPRESSED":
             raw = memoryview(pyarrow.decompress(raw, page.size, column.compression.lower()))
@@ -129,7 +131,21 @@ def _longest(content: mmap.mmap, column: Any, page: Page) -> int:
     return longest
 
 
-def _struct(content: mmap.mmap, position: int) -> tuple[dict[int, Any], int]:
+def _header(content: BinaryIO, position: int) -> tuple[dict[int, Any], int]:
+    """The fields of a page's header by their numbers, and the position behind it."""
+    for size in HEADER_SIZES:
+        with contextlib.suppress(IndexError):  # it is longer
+            fields, length = _struct(_read(content, position, size), 0)
+            return fields, position + length
+    raise IndexError(position)
+
+
+def _read(content: BinaryIO, position: int, size: int) -> bytes:
+    content.seek(position)
+    return content.read(size)
+
+
+def _struct(content: bytes, position: int) -> tuple[dict[int, Any], int]:
     """The fields of a struct by their numbers, and the position behind it."""
     fields: dict[int, Any] = {}
     number = 0
@@ -143,7 +159,7 @@ def _struct(content: mmap.mmap, position: int) -> tuple[dict[int, Any], int]:
     return fields, position + 1
 
 
-def _value(content: mmap.mmap, position: int, kind: int) -> tuple[Any, int]:
+def _value(content: bytes, position: int, kind: int) -> tuple[Any, int]:
     if kind in (TRUE, FALSE):
         return kind == TRUE, position
     if kind == BYTE:
@@ -160,12 +176,12 @@ def _value(content: mmap.mmap, position: int, kind: int) -> tuple[Any, int]:
     raise KeyError(kind)  # a header has no lists
 
 
-def _integer(content: mmap.mmap, position: int) -> tuple[int, int]:
+def _integer(content: bytes, position: int) -> tuple[int, int]:
     number, position = _unsigned(content, position)
     return (number >> 1) ^ -(number & 1), position
 
 
-def _unsigned(content: mmap.mmap, position: int) -> tuple[int, int]:
+def _unsigned(content: bytes, position: int) -> tuple[int, int]:
     number = 0
     for shift in range(0, 70, 7):
         byte = content[position]
