@@ -1,5 +1,7 @@
 """Errors that the user can correct, and checks that raise them."""
 
+import errno
+import re
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
@@ -62,6 +64,11 @@ def listed(items: Sequence[str], limit: int) -> str:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a write failed for lack of space or quota; Rust libraries only mention it in the error's text."""
-    text = str(error)
-    return getattr(error, "errno", None) in (28, 122) or "os error 28" in text  # ENOSPC, EDQUOT
+    """Whether a write failed for lack of space or quota."""
+    return error_code(error) in (errno.ENOSPC, errno.EDQUOT)
+
+
+def error_code(error: BaseException) -> int | None:
+    """The operating system's number of an error, if it has one; Rust libraries mention it in the error's text."""
+    mentioned = re.search(r"\(os error (\d+)\)", str(error))
+    return getattr(error, "errno", None) or (int(mentioned[1]) if mentioned else None)

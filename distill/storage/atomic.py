@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError, is_disk_full
+from distill.errors import UserError, error_code, is_disk_full
 from distill.progress import log
 
 TEMPORARY_SUFFIX = ".distill-aside"
@@ -38,8 +38,8 @@ def _report_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            what = os.strerror(error.errno).lower()
+        if (code := error_code(error)) in DISK_ERRORS:
+            what = os.strerror(code).lower()
             raise UserError(what, path, "check the disk, then run the same command again") from error
         if is_disk_full(error):
             raise UserError(

@@ -194,9 +194,10 @@ def test_killed_at_any_step_the_old_or_the_new_folder_is_left(way: str, tmp_path
     assert found[0] == old and found[-1] == new and all(content in (old, new) for content in found) and len(found) > 8
 
 
-def test_a_full_disk_reported_by_a_rust_library(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="disk is full"), write_folder(tmp_path / "f"):
-        raise RuntimeError('Error while serializing: Os { code: 28, message: "No space left" } (os error 28)')
+@pytest.mark.parametrize(("code", "what"), [(28, "disk is full"), (122, "disk is full"), (5, "input/output error")])
+def test_an_error_of_the_disk_reported_by_a_rust_library(code: int, what: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=what), write_folder(tmp_path / "f"):
+        raise RuntimeError(f'Error while serializing: Os {{ code: {code}, message: "…" }} (os error {code})')
 
 
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
