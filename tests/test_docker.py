@@ -140,7 +140,7 @@ def service(image: Image) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The container's command on a free port, with a compiler that always fails."""
     port = free_port()
     command = [*image.command("ENTRYPOINT", "CMD"), "--port", str(port)]
-    process = subprocess.Popen(command, cwd=image.path("/data"), env=image.environment | {"CC": "false"})
+    process = subprocess.Popen(command, cwd=image.path("/data"), env=image.environment | {"CC": "no-compiler"})
     yield process, port
     process.kill()
     process.wait()
@@ -172,7 +172,7 @@ def test_the_image_labels_a_file(image: Image) -> None:
     (folder / "texts.csv").write_text("text\n球队今天公布新消息\n", encoding="utf-8")
     words = ["--mode", "predict", "--bundle", "/bundle", "--input", "texts.csv", "--output", "labelled.csv"]
     command = [*image.command("ENTRYPOINT"), *map(image.moved, words)]
-    subprocess.run(command, check=True, cwd=folder, env=image.environment | {"CC": "false"})
+    subprocess.run(command, check=True, cwd=folder, env=image.environment | {"CC": "no-compiler"})
     header, row = (folder / "labelled.csv").read_text(encoding="utf-8").splitlines()
     assert header == "text,predicted,probability" and row.startswith("球队今天公布新消息,体育,")
 
@@ -185,7 +185,7 @@ def test_the_kernels_are_readable_by_all_and_run_on_other_processors(
     assert folder.stat().st_mode & 0o005 == 0o005 and library.stat().st_mode & 0o004
     for name in ("DISTILL_CACHE", "DISTILL_MARCH"):
         monkeypatch.setenv(name, image.environment[name])
-    monkeypatch.setenv("CC", "false")
+    monkeypatch.setenv("CC", "no-compiler")
     monkeypatch.setattr(native.platform, "machine", lambda: "another")
     native.library.cache_clear()
     assert native.library().distill_lanes() in (8, 16)

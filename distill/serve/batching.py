@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -169,9 +169,13 @@ class WorkerThread:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def wait_for_threads(end: float) -> bool:
-    """Wait for the service's threads until the time ``end`` (of ``time.monotonic``); return whether all have ended."""
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(f"{THREADS}-")]
+def wait_for_threads(end: float, others: Collection[threading.Thread] = ()) -> bool:
+    """Wait for the service's threads until the time ``end`` (of ``time.monotonic``); return whether all have ended.
+
+    ``others`` are not waited for: threads of another service in this process.
+    """
+    own = [thread for thread in threading.enumerate() if thread not in others]
+    threads = [thread for thread in own if thread.name.startswith(f"{THREADS}-")]
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     return not any(thread.is_alive() for thread in threads)

@@ -69,9 +69,10 @@ def run(app: FastAPI, listener: socket.socket, limits: ServeSettings) -> None:
 
     If a thread is still busy ``--stop`` seconds after the signal, the process ends without it.
     """
+    others = threading.enumerate()
     server = _Server(app, limits)
     server.run([listener])
-    if not wait_for_threads(max(server.stop_at, time.monotonic() + THREADS_S)):
+    if not wait_for_threads(max(server.stop_at, time.monotonic() + THREADS_S), others):
         log.warning("stopping: a thread was still busy, and its work is given up")
         logging.shutdown()
         os._exit(0)  # the interpreter would wait for the thread

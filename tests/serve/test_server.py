@@ -139,6 +139,9 @@ def test_a_large_body_is_refused_without_being_read(bundle: Path) -> None:
 
 
 def test_the_mode_in_this_process_ends_with_success_on_ctrl_c(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A thread of another service in this process, which is busy, does not end the process."""
+    is_over = threading.Event()
+    threading.Thread(target=is_over.wait, name="serve-of-another", daemon=True).start()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     labels: list[str] = []
@@ -152,6 +155,7 @@ def test_the_mode_in_this_process_ends_with_success_on_ctrl_c(bundle: Path, caps
     client.start()
     flags = ["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]
     assert main(flags) == 0
+    is_over.set()
     client.join()
     log = capsys.readouterr().err
     assert labels == ["财经"] and f"page: http://127.0.0.1:{port}/" in log and "1 requests, 1 texts" in log
