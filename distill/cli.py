@@ -16,7 +16,7 @@ from distill.config import MODES, Settings
 from distill.config.argparse import PATH, parser, settings_from
 from distill.config.modes import Mode
 from distill.config.toml import to_toml
-from distill.errors import UserError, is_disk_full, require_package
+from distill.errors import CHECK_DISK, FREE_SPACE, UserError, is_disk_full, require_package
 from distill.progress import reminders
 from distill.training.distributed import is_main_process
 
@@ -62,18 +62,13 @@ def _user_error(error: Exception) -> UserError | None:
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError) and error.filename:
-        return UserError(
-            (error.strerror or "cannot be read or written").lower(),
-            error.filename,
-            "free some space, then run the same command again"
-            if is_disk_full(error)
-            else "check the path and its permissions",
-        )
+        hint = FREE_SPACE if is_disk_full(error) else "check the path and its permissions"
+        return UserError((error.strerror or "cannot be read or written").lower(), error.filename, hint)
     if isinstance(error, OSError) and (_is_output_broken() or is_disk_full(error)):
         reason = (error.strerror or "output error").lower()
         return UserError(f"standard output cannot be written: {reason}", None, OUTPUT_HINT)
     if isinstance(error, OSError) and error.errno == errno.EIO:
-        return UserError("input/output error", None, "check the disk, then run the same command again")
+        return UserError("input/output error", None, CHECK_DISK)
     return None
 
 

@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
+FREE_SPACE = "free some space, then run the same command again"
+CHECK_DISK = "check the disk, then run the same command again"
+
 
 class UserError(Exception):
     """An error in the user's input or environment; the command line prints it in one line, without a traceback.

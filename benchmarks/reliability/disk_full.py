@@ -18,7 +18,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import jobs  # noqa: E402
-from injection import Injector, Outcome, restart_with_library  # noqa: E402
+from injection import Injector, Outcome  # noqa: E402
 from jobs import Job, Reference  # noqa: E402
 
 SIZES = 8
@@ -130,17 +129,10 @@ def full_disks(job: Job, injector: Injector) -> dict[str, Any]:
 def main() -> int:
     """Run all jobs; 1: a command ended without a clear error, or a row was lost."""
     options = arguments()
-    restart_with_library()
-    jobs.import_all(options)
-    jobs.make_small_parts()
-    from distill.cli import main as distill
-
     started = time.perf_counter()
     figures: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory(prefix="disk-full-") as folder:
-        work = Path(folder).resolve()
-        injector = Injector(distill, work / "job")
-        for job in jobs.make_jobs(work, injector, options):
+    with jobs.prepared(options, "disk-full-") as (injector, all_jobs):
+        for job in all_jobs:
             reference = Reference.of(job, injector)
             figures[job.name] = {
                 fault: failing_calls(job, reference, injector, fault, options.every) for fault in options.faults
@@ -151,14 +143,7 @@ def main() -> int:
                 print("the disks of eight sizes are left out; mounting them needs root")
             print(f"{job.name}: {json.dumps(figures[job.name], ensure_ascii=False)[:600]}", flush=True)
     failures = sum(len(part["failures"]) for stage in figures.values() for part in stage.values())
-    record = {
-        "command": " ".join(["python benchmarks/reliability/disk_full.py", *sys.argv[1:]]),
-        "machine": jobs.machine(),
-        "seconds": round(time.perf_counter() - started),
-        "failures": failures,
-        "stages": figures,
-    }
-    options.output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    jobs.write_record(options.output, "disk_full.py", started, {"failures": failures, "stages": figures})
     print(f"{failures} failures")
     return int(failures > 0)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
 import random
 import shutil
-from collections.abc import Sequence
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from injection import Injector, Outcome, contents, leftovers, restore
+from injection import Injector, Outcome, contents, leftovers, restart_with_library, restore
 
 SUBJECTS = {"体育": "球队 教练 比赛 冠军 进球", "财经": "股票 基金 银行 价格 投资", "科技": "手机 芯片 软件 电脑 网络"}
 ENDINGS = ["今天公布新消息", "为什么这么火", "到底怎么样", "让人没想到", "又上了头条", "大家怎么看"]
@@ -144,6 +148,31 @@ def command(stage: str, root: Path, bundle: Path | None) -> tuple[str, ...]:
     unlabelled = ["--unlabeled", root / "unlabelled.txt", "--run", root / "run"]
     settings = [part for name, value in TRAINING.items() for part in (f"--{name}", value)]
     return ("--mode", stage, *map(str, [*paths, *unlabelled, *settings]))
+
+
+@contextlib.contextmanager
+def prepared(options: argparse.Namespace, prefix: str) -> Iterator[tuple[Injector, list[Job]]]:
+    """The jobs of ``options.stages`` in a temporary folder, and what runs them with faults."""
+    restart_with_library()
+    import_all(options)
+    make_small_parts()
+    from distill.cli import main as distill
+
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        work = Path(folder).resolve()
+        injector = Injector(distill, work / "job")
+        yield injector, make_jobs(work, injector, options)
+
+
+def write_record(output: Path, script: str, started: float, figures: dict[str, Any]) -> None:
+    """Write a script's figures with its command, the machine, and the seconds since ``started``."""
+    record = {
+        "command": " ".join([f"python benchmarks/reliability/{script}", *sys.argv[1:]]),
+        "machine": machine(),
+        "seconds": round(time.perf_counter() - started),
+        **figures,
+    }
+    output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def make_jobs(work: Path, injector: Injector, options: argparse.Namespace) -> list[Job]:

@@ -10,10 +10,8 @@ may be left. --stages and --every make it shorter. Writes benchmarks/reliability
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,7 +21,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import jobs  # noqa: E402
-from injection import Injector, restart_with_library  # noqa: E402
+from injection import Injector  # noqa: E402
 from jobs import Job, Reference  # noqa: E402
 
 DISTINCT_ONLY = ("ray",)  # stages that take seconds to start: one kill per kind of call and file
@@ -101,17 +99,10 @@ def _tracebacks(outcomes: list[Any]) -> list[str]:
 def main() -> int:
     """Run all jobs; 1: a row was lost, doubled or changed, or a command did not end."""
     options = arguments()
-    restart_with_library()
-    jobs.import_all(options)
-    jobs.make_small_parts()
-    from distill.cli import main as distill
-
     started, failures = time.perf_counter(), 0
     figures: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        work = Path(folder).resolve()
-        injector = Injector(distill, work / "job")
-        for job in jobs.make_jobs(work, injector, options):
+    with jobs.prepared(options, "kills-") as (injector, all_jobs):
+        for job in all_jobs:
             reference = Reference.of(job, injector)
             at_calls = killed_at_calls(job, reference, injector, options)
             share = 0 if job.name in DISTINCT_ONLY else options.random // max(1, len(set(options.stages) - {"ray"}))
@@ -130,15 +121,7 @@ def write_results(figures: dict[str, Any], started: float, output: Path) -> int:
     """Write the figures of the stages that are done; returns the number of failures."""
     parts = [part for stage in figures.values() for part in stage.values()]
     kills, failures = sum(part["kills"] for part in parts), sum(len(part["failures"]) for part in parts)
-    record = {
-        "command": " ".join(["python benchmarks/reliability/kills.py", *sys.argv[1:]]),
-        "machine": jobs.machine(),
-        "seconds": round(time.perf_counter() - started),
-        "kills": kills,
-        "failures": failures,
-        "stages": figures,
-    }
-    output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    jobs.write_record(output, "kills.py", started, {"kills": kills, "failures": failures, "stages": figures})
     print(f"{kills} kills, {failures} failures", flush=True)
     return failures
 

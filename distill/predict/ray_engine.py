@@ -27,11 +27,12 @@ from distill.predict.plan import check_named, find_files
 from distill.predict.sources import InputState
 from distill.runtime import Runtime
 from distill.runtime.bundle import BUNDLE_CARD
-from distill.storage.atomic import remove, write_folder, write_json
+from distill.storage.atomic import PARTS_SUFFIX, remove, write_folder, write_json
 from distill.storage.fingerprints import fingerprint_texts
 from distill.storage.locks import exclusive_lock
 
 PREDICTOR, READER = 0.75, 0.25  # shares of a core: next to a predictor on every core, files are read and written
+DONE_SUFFIX = ".distill-done"
 BAD_ROW = "distill: a row is bad"
 
 
@@ -142,7 +143,7 @@ def _new_folder(output: Path, record: dict[str, Any]) -> Iterator[str | None]:
     takes its name. If a kill left it there, the output is complete, and None is yielded.
     """
     output = output.resolve()
-    parts, done = (output.with_name(f".{output.name}.distill-{name}") for name in ("parts", "done"))
+    parts, done = (output.with_name(f".{output.name}{suffix}") for suffix in (PARTS_SUFFIX, DONE_SUFFIX))
     with exclusive_lock(output.with_name(f".{output.name}.distill-ray")):
         has_output = output.exists() and (not output.is_dir() or any(output.iterdir()))
         if has_output and not _is_written(done, record):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +10,7 @@ from distill.errors import UserError
 from distill.predict.plan import file_state
 from distill.runtime import Runtime
 from distill.runtime.bundle import BUNDLE_CARD
-from distill.storage.fingerprints import fingerprint_file
+from distill.storage.fingerprints import fingerprint_bytes, fingerprint_file
 
 BEGINNING = 2**16  # bytes of an input that are compared
 
@@ -31,7 +30,7 @@ class InputState:
     def of(cls, path: Path) -> Self:
         """The present state of a file."""
         with path.open("rb") as file:
-            beginning = hashlib.sha256(file.read(BEGINNING)).hexdigest()[:16]
+            beginning = fingerprint_bytes(file.read(BEGINNING))
         identity = {"path": str(path.resolve()), **file_state(path), "beginning": beginning}
         return cls(path, identity, path.stat().st_ino)
 

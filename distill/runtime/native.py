@@ -4,9 +4,9 @@
 
 A library is named ``kernels-SOURCES-COMPILER-CONTENT.so`` after three hashes. SOURCES covers the sources, flags and
 processor. COMPILER covers the compiler's command, and path, size and time of its program. CONTENT is that of the
-library itself: one that is incomplete or has changed is compiled again, not loaded. Without a compiler, or where no
-library can be written, one of any compiler is used. A folder or library that somebody else can write is refused, as
-its code would be executed.
+library itself: one that has changed or is incomplete, as after a loss of power, is compiled again, not loaded. Without
+a compiler, or where no library can be written, one of any compiler is used. A folder or library that somebody else can
+write is refused, as its code would be executed.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ def _compile_and_load() -> ctypes.CDLL:
         build(sorted(KERNELS.glob("*.c")), compiled)
         path = folder / f"{_name(_compiler())}-{_digest(compiled.read_bytes())}.so"
         compiled.replace(path)
-        _fsync(folder)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -236,7 +235,6 @@ def build(sources: list[Path], path: Path) -> None:
     if failed:
         raise UserError(f"the C compiler failed: {message}", " ".join(command[:2]), "CC=gcc, or another compiler")
     path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
-    _fsync(path)
 
 
 @contextlib.contextmanager
@@ -254,15 +252,6 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     except OSError as error:
         hint = "set DISTILL_CACHE to a folder that can be written"
         raise UserError(f"compiled kernels cannot be kept here: {error.strerror}", parent, hint) from error
-
-
-def _fsync(path: Path) -> None:
-    """Write a file or folder to the disk, so that the machine may lose power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _compiler() -> list[str]:

@@ -110,9 +110,8 @@ def create_app(
     app.state.endpoints = endpoints
     app.add_middleware(FastRoute, path="/predict", endpoint=endpoints.predict)
     add_guard(app, limits)
-    app.add_middleware(
-        MetricsMiddleware, metrics=endpoints.metrics, refusal_of=refusal_of
-    )  # added last, so it is the outer one
+    # added last, so it is the outer one
+    app.add_middleware(MetricsMiddleware, metrics=endpoints.metrics, refusal_of=refusal_of)
     _add_routes(app, endpoints)
     add_docs(app)
     if page:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError, error_code, is_disk_full
+from distill.errors import CHECK_DISK, FREE_SPACE, UserError, error_code, is_disk_full
 from distill.progress import log
 
 TEMPORARY_SUFFIX = ".distill-aside"
@@ -40,13 +40,9 @@ def _report_disk_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         if (code := error_code(error)) in DISK_ERRORS:
             what = os.strerror(code).lower()
-            raise UserError(what, path, "check the disk, then run the same command again") from error
+            raise UserError(what, path, CHECK_DISK) from error
         if is_disk_full(error):
-            raise UserError(
-                "the disk is full; no incomplete file was left",
-                path,
-                "free some space, then run the same command again",
-            ) from error
+            raise UserError("the disk is full; no incomplete file was left", path, FREE_SPACE) from error
         raise
 
 

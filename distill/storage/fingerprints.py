@@ -34,7 +34,7 @@ def fingerprint_file(path: Path) -> str:
 
 
 def fingerprint_bytes(content: bytes) -> str:
-    """Fingerprint of a file's bytes in memory, as :func:`fingerprint_file` gives it."""
+    """Fingerprint of bytes in memory; of a file's content, that of :func:`fingerprint_file`."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 

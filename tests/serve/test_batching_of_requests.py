@@ -33,6 +33,15 @@ class Student:
         return self._classify(texts)
 
 
+async def busy_batcher(student: Student) -> tuple[Batcher, asyncio.Task[Rows]]:
+    """A batcher whose student computes a first request, "0", until the student is released; and that request."""
+    batcher = Batcher(student)
+    first = asyncio.create_task(batcher(["0"]))
+    while not student.sizes:
+        await asyncio.sleep(0.001)
+    return batcher, first
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 3 * BATCH_SIZE), min_size=1, max_size=12))
 def test_each_request_gets_its_own_rows(sizes: list[int]) -> None:
@@ -56,10 +65,7 @@ def test_requests_that_arrive_during_a_batch_form_the_next_one() -> None:
     student = Student()
 
     async def ask() -> None:
-        batcher = Batcher(student)
-        first = asyncio.create_task(batcher(["0"]))
-        while not student.sizes:
-            await asyncio.sleep(0.001)
+        batcher, first = await busy_batcher(student)
         others = [asyncio.create_task(batcher([str(n)])) for n in range(1, 11)]
         await asyncio.sleep(0.01)
         student.released.set()
@@ -113,10 +119,7 @@ def test_pending_requests_are_answered_before_the_thread_ends() -> None:
     student = Student()
 
     async def ask() -> None:
-        batcher = Batcher(student)
-        first = asyncio.create_task(batcher(["0"]))
-        while not student.sizes:
-            await asyncio.sleep(0.001)
+        batcher, first = await busy_batcher(student)
         second = asyncio.create_task(batcher(["1"]))
         await asyncio.sleep(0.01)
         finished = asyncio.create_task(batcher.finish())
@@ -133,10 +136,7 @@ def test_cancelled_requests_are_dropped() -> None:
     student = Student()
 
     async def ask() -> None:
-        batcher = Batcher(student)
-        first = asyncio.create_task(batcher(["0"]))
-        while not student.sizes:
-            await asyncio.sleep(0.001)
+        batcher, first = await busy_batcher(student)
         cancelled, waiting = asyncio.create_task(batcher(["1"] * 5)), asyncio.create_task(batcher(["2"]))
         await asyncio.sleep(0.01)
         cancelled.cancel()

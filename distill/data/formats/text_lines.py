@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -19,6 +18,7 @@ from distill.data.formats.encodings import HEAD, MAX_LINE, TextSource, sample_en
 from distill.data.formats.labelling import CHUNK_BYTES, CHUNK_ROWS, BadRow, Chunk, OutputSpec, Position, Predictions
 from distill.data.formats.records import Columns, Row, RowError, Selection
 from distill.errors import UserError
+from distill.storage.fingerprints import fingerprint_bytes
 
 SAMPLE_LINES = 4000  # lines from which format, delimiter and columns are detected
 BLOCK = 2**20  # bytes that are copied at a time
@@ -46,7 +46,7 @@ class Lines:
             head = list(_beginning(source.file))
             self._returned = head[::-1]
             self.encoding = sample_encoding(head, name)
-            self.fingerprint = hashlib.sha256(b"".join(head)).hexdigest()[:16]
+            self.fingerprint = fingerprint_bytes(b"".join(head))
         else:
             self.encoding = sample_encoding(_beginnings(source.file), name)
             source.file.seek(0)
