@@ -4,7 +4,9 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow coverage lint types browser clean
+NEWEST := $(VENV)-newest
+
+.PHONY: demo test test-slow wheel newest coverage lint types browser clean
 
 demo: $(VENV)/demo.installed  ## train teacher and students on the embedded reviews and write the report, in minutes
 	$(BIN)/python distill.py --teacher_epochs 2 --vectors bundled --general_words 0 --general_sentences 0
@@ -14,6 +16,21 @@ test: lint types  ## lint, type checks, tests
 
 test-slow: $(VENV)/test.installed  ## the tests marked slow, which use the real weights
 	$(PYTEST) -m slow
+
+wheel: $(VENV)/test.installed  ## wheels with compiled kernels for Linux on x86-64 and on Arm, and a check of this machine's
+	rm -rf dist
+	for machine in x86_64 aarch64; do \
+		rm -rf build; \
+		$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist \
+			--config-settings=--build-option=--plat-name=linux_$$machine . || exit 1; \
+	done
+	$(BIN)/python tests/check_wheel.py dist/*_$$(uname -m).whl
+
+newest:  ## the tests with the newest versions that pyproject.toml allows
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(NEWEST)/bin/python -m pip list --disable-pip-version-check
+	$(NEWEST)/bin/python -m pytest $(PARALLEL)
 
 coverage: $(VENV)/test.installed  ## the tests with line coverage, twice as slow
 	$(PYTEST) $(PARALLEL) --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
@@ -30,7 +47,7 @@ $(VENV)/demo.installed: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/test.installed: $(wildcard requirements-*.txt) $(VENV)/demo.installed
+$(VENV)/test.installed: requirements-dev.txt $(VENV)/demo.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@$(MAKE) --no-print-directory browser
 	touch $@
@@ -49,4 +66,4 @@ browser:  ## install a browser for the tests of the page, which are skipped with
 	fi
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(NEWEST) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

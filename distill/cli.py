@@ -5,18 +5,22 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import platform
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, TextIO
 
+from distill import __version__
 from distill.config import MODES, Settings
 from distill.config.argparse import PATH, parser, settings_from
 from distill.config.modes import Mode
 from distill.config.toml import to_toml
-from distill.errors import CHECK_DISK, FREE_SPACE, UserError, is_disk_full, require_package
+from distill.errors import CHECK_DISK, FREE_SPACE, UserError, install_hint, is_disk_full, require_package
 from distill.progress import reminders
 from distill.training.distributed import is_main_process
 
@@ -92,6 +96,9 @@ def _dispatch(flags: dict[str, Any]) -> None:
     if "completion" in flags:
         print(completion(flags["completion"]))
         return
+    if "version" in flags:
+        print(versions())
+        return
     settings = settings_from(flags)
     if "save_config" in flags:
         _save_config(Path(flags["save_config"]), settings)
@@ -107,10 +114,11 @@ def _save_config(path: Path, settings: Settings) -> None:
     if path.is_dir():
         raise UserError("this is a folder, a file is needed", path, "--save_config FILE")
     if mode.chooses_settings:
-        from distill.commands import with_chosen_settings
+        with _packages_of(settings):
+            from distill.commands import with_chosen_settings
 
-        _log_as(mode)
-        settings = with_chosen_settings(settings)
+            _log_as(mode)
+            settings = with_chosen_settings(settings)
     write_file(path, to_toml(settings))
     print(f"written: {path}; use it with: python distill.py --config {path}")
 
@@ -132,6 +140,22 @@ def completion(shell: str) -> str:
     return str(shtab.complete(distill, shell))
 
 
+def versions() -> str:
+    """The versions of the program, of Python and of the main libraries, and where the compiled kernels come from."""
+    lines = [f"distill-zh {__version__}", f"python {platform.python_version()}"]
+    for package in ("numpy", "torch", "transformers"):
+        try:
+            lines.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            lines.append(f"{package} is not installed")
+    with suppress(ModuleNotFoundError):  # without numpy
+        from distill.runtime.native import packaged
+
+        variant = packaged()
+        lines.append(f"kernels {variant.name}" if variant else "kernels are compiled when they are first used")
+    return "\n".join(lines)
+
+
 def _run(settings: Settings) -> None:
     """Run the mode and print what it wrote; in a launch of several processes only the first one prints."""
     reminders.clear()
@@ -139,18 +163,29 @@ def _run(settings: Settings) -> None:
     _log_as(mode)
     if not mode.takes_run and not prints:
         return
-    try:
+    with _packages_of(settings):
         written = _function(mode)(settings)
-    except ModuleNotFoundError as error:
-        package = (error.name or "distill").partition(".")[0]
-        if package == "distill":  # a bug of ours, which the user cannot fix
-            raise
-        what = f"--mode {settings.run.mode} needs the package {package}"
-        raise UserError(what, None, f"pip install -r {mode.requirements}") from error
     if written and prints:
         print("\n".join(["\nwritten:", *(f"  {path}" for path in _files_in(written))]), file=_stream(mode))
     if reminders and prints:
         print("\n".join(["", *(f"warning: {reminder}" for reminder in reminders)]), file=_stream(mode))
+
+
+@contextmanager
+def _packages_of(settings: Settings) -> Iterator[None]:
+    """Turn the import error of a package that is not installed into a message that names the mode's extra.
+
+    Raises:
+        UserError: a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "distill").partition(".")[0]
+        if package == "distill":  # a bug of ours, which the user cannot fix
+            raise
+        mode = settings.run.mode
+        raise UserError(f"--mode {mode} needs the package {package}", None, install_hint(MODES[mode].extra)) from error
 
 
 def _function(mode: Mode) -> Callable[[Settings], list[Path]]:

@@ -33,6 +33,11 @@ class UserError(Exception):
         return f"{where}{self.what}{found}{hint}"
 
 
+def install_hint(extra: str) -> str:
+    """The commands that install an extra of pyproject.toml: of the package, and of a clone of its repository."""
+    return f'pip install "distill-zh[{extra}]" (in a clone of the repository: pip install -e ".[{extra}]")'
+
+
 def require_package(package: str, feature: str, hint: str, where: object = None) -> None:
     """Check that a package is installed before work on ``feature``, which needs it, begins.
 

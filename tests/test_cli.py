@@ -180,10 +180,11 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
         return command
 
-    for mode, file in {"serve": "-serve", "predict": "-serve", "test": ""}.items():
+    for mode, extra in {"serve": "serve", "predict": "predict", "test": "train"}.items():
         replace_command(monkeypatch, mode, needs("thing.part"))
         text = error_of(capsys, "--mode", mode)
-        assert text == f"error: --mode {mode} needs the package thing -> pip install -r requirements{file}.txt\n"
+        hint = f'pip install "distill-zh[{extra}]" (in a clone of the repository: pip install -e ".[{extra}]")'
+        assert text == f"error: --mode {mode} needs the package thing -> {hint}\n"
     replace_command(monkeypatch, "test", needs("distill.nowhere"))
     with pytest.raises(ModuleNotFoundError):
         main(["--mode", "test"])

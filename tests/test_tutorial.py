@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,9 +139,12 @@ class Reader:
 
 
 def _requirements(words: list[str]) -> None:
-    """``pip install -r FILE …``: the files exist. test_docs checks their pins."""
-    files = [word for word in words if word.endswith(".txt")]
-    assert words[:2] == ["pip", "install"] and files and all((ROOT / name).is_file() for name in files)
+    """``pip install -r FILE``, ``"distill-zh[EXTRA]"`` or ``-e ".[EXTRA]"``: the file or the extras exist."""
+    assert words[:2] == ["pip", "install"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = re.fullmatch(rf"(?:-e \.|{project['name']})(?:\[([\w,]+)\])?", " ".join(words[2:]))
+    assert package or (words[2] == "-r" and (ROOT / words[3]).is_file()), words
+    assert not package or {*(package[1] or "train").split(",")} <= project["optional-dependencies"].keys()
 
 
 def _target(words: list[str]) -> None:

@@ -46,7 +46,7 @@ def _bundle(run: Run, student: Path) -> Path:
     bundle = export_bundle(student, run.folder.bundle, 1e6 * limit if limit else math.inf, run.segmenter)
     _log_cost_of_pruning(run, student, bundle)
     bundle_card(student, bundle)
-    log.info("%s: %.1f MB; to run it, requirements-runtime.txt is enough", bundle, size_of(bundle) / 1e6)
+    log.info("%s: %.1f MB; to run it, `pip install distill-zh` is enough", bundle, size_of(bundle) / 1e6)
     if name:
         log.info("uploaded to %s", hub.push(bundle, name))
     return bundle

@@ -13,7 +13,7 @@ from distill.commands.saved_models import history, saved_accuracy
 from distill.commands.student_spec import StudentSpec
 from distill.commands.train_student import spec_of, train_seeds
 from distill.config import flag_of
-from distill.errors import require_package
+from distill.errors import install_hint, require_package
 from distill.progress import log
 from distill.storage.atomic import write_json
 from distill.storage.fingerprints import fingerprint_texts
@@ -45,7 +45,7 @@ def tune(run: Run) -> list[Path]:
 
 
 def _import_optuna() -> Any:
-    require_package("optuna", "--mode tune", "pip install -r requirements-tune.txt")
+    require_package("optuna", "--mode tune", install_hint("tune"))
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -57,6 +57,7 @@ def parser() -> Parser:
         help="write the settings, with the numbers chosen from the data, to such a file; train nothing",
     )
     arguments.add_argument("--completion", choices=SHELLS, help="print a completion script for a shell and exit")
+    arguments.add_argument("--version", action="store_true", help="print the versions of the program and its libraries")
     arguments.add_argument("--debug", action="store_true", help="show the traceback when an error occurs")
     for section, kind in SECTIONS.items():
         group = arguments.add_argument_group(section, (kind.__doc__ or "").splitlines()[0])

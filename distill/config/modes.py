@@ -24,7 +24,7 @@ class Mode:
         chooses_settings: whether ``--save_config`` reads the data and writes the numbers that the mode would choose
             for settings at -1.
         results_on_stdout: whether standard output is for results alone; messages then go to standard error.
-        requirements: file that installs the mode's packages.
+        extra: the extra of pyproject.toml that installs the mode's packages.
     """
 
     summary: str
@@ -35,7 +35,7 @@ class Mode:
     trains: bool = False
     chooses_settings: bool = False
     results_on_stdout: bool = False
-    requirements: str = "requirements.txt"
+    extra: str = "train"
 
 
 MODES = {
@@ -107,7 +107,7 @@ MODES = {
         "distill.predict:predict",
         takes_run=False,
         results_on_stdout=True,
-        requirements="requirements-serve.txt",
+        extra="predict",
     ),
     "serve": Mode(
         "serves a bundle over HTTP, with a web page to try it",
@@ -115,6 +115,6 @@ MODES = {
         "distill.serve:serve",
         takes_run=False,
         results_on_stdout=True,
-        requirements="requirements-serve.txt",
+        extra="serve",
     ),
 }

@@ -21,7 +21,7 @@ from distill.config import PredictSettings, Settings
 from distill.data.formats.labelling import CHUNK_ROWS, PREDICTED, OutputSpec, Predictions
 from distill.data.formats.parquet import text_columns, texts_of, with_labels
 from distill.data.formats.records import NO_TEXT, Selection
-from distill.errors import UserError, require_package
+from distill.errors import UserError, install_hint, require_package
 from distill.predict.checkpoint import JOINED, PRIVATE, Counts
 from distill.predict.plan import check_named, find_files
 from distill.predict.sources import InputState
@@ -67,7 +67,7 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
         UserError: ray is not installed, an input is not Parquet or changed meanwhile, the output exists, or a row is
             bad and --strict is given.
     """
-    require_package("ray", "--engine ray", "pip install -r requirements-ray.txt")
+    require_package("ray", "--engine ray", install_hint("ray"))
     predict = settings.predict
     check_named(predict)
     sources, output = [source for name in predict.input for source in _sources(name)], predict.output

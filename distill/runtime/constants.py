@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-KERNELS = Path(__file__).parent / "kernels"
+from distill.runtime.variants import KERNELS
+
 MASKED = "[UNK]"  # a word that no model may see (Tang et al. 2019); its capitals are the only ones (kernels/common.h)
 
 

@@ -1,12 +1,16 @@
-"""The C kernels: compiled once on each machine for its processor, cached, and loaded through ctypes.
+"""The C kernels, loaded through ctypes: from the installed wheel, or compiled once on each machine and cached.
 
-``DISTILL_MARCH`` (the compiler's ``-march``, such as x86-64-v3) compiles for a family of processors instead.
+A wheel contains libraries for several families of processors (:mod:`distill.runtime.variants`). They are trusted like
+the package's other files. A library is used only if its name has the hash of the sources next to it.
 
-A library is named ``kernels-SOURCES-COMPILER-CONTENT.so`` after three hashes. SOURCES covers the sources, flags and
-processor. COMPILER covers the compiler's command, and path, size and time of its program. CONTENT is that of the
-library itself: one that has changed or is incomplete, as after a loss of power, is compiled again, not loaded. Without
-a compiler, or where no library can be written, one of any compiler is used. A folder or library that somebody else can
-write is refused, as its code would be executed.
+Where there is none for this processor, as in a clone of the repository, the kernels are compiled for it.
+``DISTILL_MARCH`` chooses a family: a variant's name, or any ``-march`` of the compiler, such as native.
+
+In the cache, a library is named ``kernels-SOURCES-COMPILER-CONTENT.so`` after three hashes. SOURCES covers the sources,
+flags and processor. COMPILER covers the compiler's command, and path, size and time of its program. CONTENT is that of
+the library itself: one that has changed or is incomplete, as after a loss of power, is compiled again, not loaded.
+Without a compiler, or where no library can be written, one of any compiler is used. A folder or library that somebody
+else can write is refused, as its code would be executed.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -29,11 +33,19 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.runtime import structs
-from distill.runtime.constants import KERNELS
 from distill.runtime.structs import MIRRORS, Int32, Int64, Layout, layout
+from distill.runtime.variants import (
+    FLAGS,
+    KERNELS,
+    VARIANTS,
+    Variant,
+    compile_command,
+    digest,
+    flags_of,
+    sources_digest,
+)
 
-FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno")
-LIBRARIES = ("-lm",)
+CPUINFO = Path("/proc/cpuinfo")
 
 Array = ctypes.c_void_p  # the address of an array
 LEXICON, NGRAM_TABLE = ctypes.POINTER(structs.Lexicon), ctypes.POINTER(structs.NgramTable)
@@ -59,20 +71,38 @@ class _FieldLayout(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels; the first call on a machine compiles them, which takes some seconds.
+    """The compiled kernels; if the package has none for this processor, the first call compiles them in some seconds.
 
     Raises:
         UserError: there is no C compiler, it fails, the cache folder cannot be written or others can write it, or the
             library cannot be loaded.
         RuntimeError: a struct differs between C and Python (a bug in this program).
     """
-    loaded = _load_cached() or _compile_and_load()
+    loaded = _load_packaged() or _load_cached() or _compile_and_load()
     for name, mirror in MIRRORS.items():
         _check_layout(loaded, name, mirror)
     for name, arguments in ARGUMENTS.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, ctypes.c_int32
     return loaded
+
+
+def packaged() -> Variant | None:
+    """The variant of the installed wheel for this processor, or for ``DISTILL_MARCH``; none in a clone."""
+    march, machine, features = os.environ.get("DISTILL_MARCH"), platform.machine(), _features()
+    for variant in VARIANTS:
+        fits = variant.machine == machine and features.issuperset(variant.features.split())
+        if (variant.name == march if march else fits) and variant.library.is_file():
+            return variant
+    return None
+
+
+def _load_packaged() -> ctypes.CDLL | None:
+    """The library of the installed wheel; none if the wheel is of another system, such as another C library."""
+    variant = packaged()
+    with contextlib.suppress(OSError):
+        return ctypes.CDLL(str(variant.library)) if variant else None
+    return None
 
 
 def _load_cached() -> ctypes.CDLL | None:
@@ -85,7 +115,7 @@ def _load_cached() -> ctypes.CDLL | None:
     for path in sorted(folder.glob(f"{name}-*.so")):
         with contextlib.suppress(OSError):  # it is compiled again
             _require_trusted(path)
-            if path.stem.endswith(f"-{_digest(path.read_bytes())}"):
+            if path.stem.endswith(f"-{digest(path.read_bytes())}"):
                 return ctypes.CDLL(str(path))
     return None
 
@@ -95,7 +125,7 @@ def _compile_and_load() -> ctypes.CDLL:
     with _temporary_folder(folder) as temporary:
         compiled = temporary / "kernels.so"
         build(sorted(KERNELS.glob("*.c")), compiled)
-        path = folder / f"{_name(_compiler())}-{_digest(compiled.read_bytes())}.so"
+        path = folder / f"{_name(_compiler())}-{digest(compiled.read_bytes())}.so"
         compiled.replace(path)
     try:
         return ctypes.CDLL(str(path))
@@ -106,16 +136,8 @@ def _compile_and_load() -> ctypes.CDLL:
 
 def _name(compiler: list[str]) -> str:
     """The beginning of a library's name, SOURCES and COMPILER; for an empty command a pattern for any compiler."""
-    sources = [source.read_bytes() for source in sorted(KERNELS.iterdir())]
-    identity = _digest(*map(str.encode, compiler), _file_identity(compiler[0])) if compiler else "*"
-    return f"kernels-{_digest(' '.join(_flags()).encode(), _processor(), *sources)}-{identity}"
-
-
-def _digest(*contents: bytes) -> str:
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    return digest.hexdigest()[:16]
+    identity = digest(*map(str.encode, compiler), _file_identity(compiler[0])) if compiler else "*"
+    return f"kernels-{sources_digest(_flags(), _processor())}-{identity}"
 
 
 def _file_identity(program: str) -> bytes:
@@ -203,17 +225,29 @@ def cache_folder() -> Path:
 
 
 def _flags() -> tuple[str, ...]:
-    return (*FLAGS, f"-march={os.environ.get('DISTILL_MARCH') or 'native'}")
+    return (*FLAGS, *flags_of(os.environ.get("DISTILL_MARCH") or "native"))
 
 
 def _processor() -> bytes:
     """The processor's model and features: machines of several kinds may share a home folder."""
     if os.environ.get("DISTILL_MARCH"):
         return b""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else []
-    features = [line for line in lines if line.startswith((b"flags", b"Features", b"model name"))]
-    return b"".join(features[:2]) + f"{platform.machine()} {platform.processor()}".encode()
+    return b"".join(_cpuinfo()) + f"{platform.machine()} {platform.processor()}".encode()
+
+
+def _features() -> set[str]:
+    """The instructions of an x86 processor that the operating system supports."""
+    return {name for line in _cpuinfo() if line.startswith(b"flags") for name in line.decode().split()}
+
+
+def _cpuinfo() -> list[bytes]:
+    """The first processor's model and features; empty if the system does not list them."""
+    try:
+        with CPUINFO.open("rb") as lines:
+            found = (line.rstrip(b"\n") for line in lines if line.startswith((b"flags", b"Features", b"model name")))
+            return list(itertools.islice(found, 2))
+    except OSError:
+        return []
 
 
 def build(sources: list[Path], path: Path) -> None:
@@ -225,7 +259,7 @@ def build(sources: list[Path], path: Path) -> None:
     if not (compiler := _compiler()):
         hint = "apt install gcc, or pip install ziglang"
         raise UserError("the student's kernels need a C compiler once on each machine, and there is none", "PATH", hint)
-    command = [*compiler, *_flags(), "-o", str(path), *map(str, sources), *LIBRARIES]
+    command = compile_command(compiler, _flags(), sources, path)
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 (our own sources)
         message = (done.stderr.strip().splitlines() or ["it printed no message"])[0]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Settings
-from distill.errors import UserError
+from distill.errors import UserError, install_hint
 from distill.storage.run_folder import TEACHER_CARD, TRAIN_TEACHER, RunFolder
 
 if TYPE_CHECKING:
@@ -71,5 +71,5 @@ def _problem(folder: Path, labels: Sequence[str]) -> tuple[str, str] | None:
     if teacher_labels != set(labels):
         return "this teacher has other labels than the student", "--run FOLDER of the student's own run"
     if importlib.util.find_spec("torch") is None:
-        return "the teacher needs PyTorch", "pip install -r requirements.txt, or --with_teacher no"
+        return "the teacher needs PyTorch", f"{install_hint('train')}, or --with_teacher no"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from distill.errors import require_package
+from distill.errors import install_hint, require_package
 from distill.training.trainer import Evaluation
 
 
@@ -15,7 +15,7 @@ def require_tensorboard() -> None:
     Raises:
         UserError: the package tensorboard is not installed.
     """
-    require_package("tensorboard", "--tensorboard", "pip install -r requirements-track.txt")
+    require_package("tensorboard", "--tensorboard", install_hint("track"))
 
 
 def evaluation_writer(folder: Path) -> Callable[[Evaluation], None]:

@@ -19,6 +19,7 @@ from distill.commands.student_spec import StudentSpec
 from distill.config import ObjectiveSettings, StudentSettings
 from distill.config.argparse import parser, settings_from
 from distill.data import Example
+from distill.errors import install_hint
 from distill.storage.fingerprints import read_provenance
 
 QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
@@ -359,7 +360,7 @@ def test_a_student_with_general_texts_is_compared_with_one_of_as_many_steps(
 def test_tune_continues_where_it_stopped(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("optuna", reason="optuna is not installed (requirements-tune.txt)")
+    pytest.importorskip("optuna", reason="optuna is not installed: pip install -r requirements-dev.txt")
     teacher = ["--teacher", str(finished_run / "teacher")]
     flags = [*tiny_flags, *QUICK, "--run", str(tmp_path), *teacher, "--mode", "tune", "--trials"]
     assert "0 of 2 trials are done" in output_of(capsys, [*flags, "2"])
@@ -379,4 +380,4 @@ def test_without_optuna_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     text = output_of(capsys, [*tiny_flags, "--run", str(tmp_path), "--mode", "tune"], code=2)
-    assert "pip install -r requirements-tune.txt" in text
+    assert install_hint("tune") in text

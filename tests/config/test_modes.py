@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tomllib
 from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
@@ -87,7 +88,8 @@ def test_every_function_of_the_registry_exists(mode: str) -> None:
     assert callable(resolve_name(entry.function))
     assert not entry.all_processes or callable(resolve_name(entry.all_processes))
     assert entry.function.startswith(("distill.commands.", "distill.predict:", "distill.serve:"))
-    assert (ROOT / entry.requirements).is_file()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert entry.extra in extras
 
 
 def test_modes_are_named_in_the_registry_only() -> None:

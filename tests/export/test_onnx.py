@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.config import StudentSettings, TeacherSettings
-from distill.errors import UserError
+from distill.errors import UserError, install_hint
 from distill.models.build import build_student
 from distill.models.checkpoint import save_student
 from distill.models.teacher import build, save_teacher
@@ -206,7 +206,7 @@ def test_a_missing_package_is_named(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"need the package {package}:") as error:
         export_student(student, tmp_path / "onnx")
-    assert error.value.hint == "pip install -r requirements-onnx.txt"
+    assert error.value.hint == install_hint("onnx")
     assert list(tmp_path.iterdir()) == []
 
 

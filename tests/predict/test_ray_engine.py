@@ -15,7 +15,7 @@ from conftest import titles
 from distill.cli import main
 from distill.predict import ray_engine
 
-pytest.importorskip("ray", reason="pip install -r requirements-ray.txt")
+pytest.importorskip("ray", reason="pip install -r requirements-dev.txt")
 pa = pytest.importorskip("pyarrow")
 
 TITLES = [text for text, _ in titles(0, 120)]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from distill.errors import UserError
-from distill.runtime import constants, native, structs
+from distill.runtime import constants, native, structs, variants
 
 
 @pytest.fixture
@@ -238,6 +238,98 @@ def test_a_compiled_library_can_be_written_by_its_owner_only(tmp_path: Path) -> 
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o755
+
+
+AVX512 = "avx512f avx512bw avx512cd avx512dq avx512vl"
+
+
+@pytest.mark.parametrize(
+    "case",  # machine, features, DISTILL_MARCH, and what is chosen
+    [
+        ("x86_64", f"{variants.AVX2} {AVX512} avx512_vnni", "", "x86-64-v4-vnni"),
+        ("x86_64", f"{variants.AVX2} {AVX512}", "", "x86-64-v3"),
+        ("x86_64", variants.AVX2, "", "x86-64-v3"),
+        ("x86_64", variants.AVX2.replace(" fma", ""), "", None),
+        ("x86_64", None, "", None),
+        ("aarch64", "fp asimd", "", "armv8-a"),
+        ("riscv64", "", "", None),
+        ("x86_64", f"{variants.AVX2} {AVX512} avx512_vnni", "x86-64-v3", "x86-64-v3"),
+        ("x86_64", variants.AVX2, "native", None),
+        ("x86_64", variants.AVX2, "x86-64-v4", None),
+    ],
+)
+def test_the_wheels_kernels_are_chosen_by_the_processor(
+    case: tuple[str, str | None, str, str | None], packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, features, march, chosen = case
+    for variant in variants.VARIANTS:
+        variant.library.touch()
+    cpuinfo = packages / "cpuinfo"
+    if features is not None:
+        cpuinfo.write_text(f"processor : 0\nmodel name : one\nflags : fpu {features}\nbugs : none\n")
+    monkeypatch.setattr(native, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(native.platform, "machine", lambda: machine)
+    monkeypatch.setenv("DISTILL_MARCH", march)
+    variant = native.packaged()
+    assert (variant.name if variant else None) == chosen
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the compiled kernels of an installed wheel; it is empty."""
+    monkeypatch.setattr(variants, "COMPILED", tmp_path / "compiled")
+    variants.COMPILED.mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def of_a_wheel(fresh: Path, packages: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The library of an installed wheel for this processor; there is no compiler, and the cache is empty."""
+    copy, library = copy_of_the_kernels(), variants.COMPILED / "kernels-copy.so"
+    variant = variants.Variant("here", native.platform.machine(), ("-march=native",))
+    copy([], library)
+    library.rename(variant.library)
+    monkeypatch.setattr(native, "VARIANTS", (variant,))
+    remove_compiler(monkeypatch)
+    return variant.library
+
+
+def test_the_wheels_kernels_need_no_compiler_and_no_cache(of_a_wheel: Path, fresh: Path) -> None:
+    of_a_wheel.chmod(0o666)  # they are the package's own files
+    assert native.library()._name == str(of_a_wheel)
+    assert not fresh.exists()
+
+
+@pytest.mark.parametrize("change", ["other sources", "other flags", "a broken library"])
+def test_kernels_that_are_not_of_these_sources_are_not_used(
+    change: str, of_a_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if change == "other sources":
+        monkeypatch.setattr(variants, "KERNELS", shutil.copytree(constants.KERNELS, tmp_path / "kernels"))
+        assert native.packaged()
+        with (tmp_path / "kernels" / "trie.h").open("a") as header:
+            header.write("\n")
+    elif change == "other flags":
+        monkeypatch.setattr(variants, "FLAGS", (*variants.FLAGS, "-DSIXTEEN_LANES"))
+    else:
+        of_a_wheel.write_bytes(b"no library")
+    with pytest.raises(UserError, match="need a C compiler once"):
+        native.library()
+
+
+@pytest.mark.parametrize(
+    ("march", "ours", "zigs"),
+    [
+        ("x86-64-v3", ["-march=x86-64-v3"], ["-march=x86_64_v3"]),
+        ("x86-64-v4-vnni", ["-march=x86-64-v4", "-mavx512vnni"], ["-march=x86_64_v4", "-mavx512vnni"]),
+        ("armv8-a", ["-march=armv8-a"], ["-march=generic"]),
+        ("native", ["-march=native"], ["-march=native"]),
+    ],
+)
+def test_zig_has_its_own_names_of_processors(march: str, ours: list[str], zigs: list[str]) -> None:
+    for compiler, flags in ((["gcc"], ours), (["python", "-m", "ziglang", "cc"], zigs)):
+        command = variants.compile_command(compiler, variants.flags_of(march), [Path("a.c")], Path("a.so"))
+        assert command == [*compiler, *flags, "-o", "a.so", "a.c", "-lm"]
 
 
 def mirror(name: str, *fields: tuple[str, Any]) -> type[ctypes.Structure]:

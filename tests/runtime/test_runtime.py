@@ -171,7 +171,7 @@ def test_mode_export_writes_the_bundle(
 ) -> None:
     before = (finished_run / "config.json").read_bytes()
     assert main([*tiny_flags, "--run", str(finished_run), "--mode", "export"]) == 0
-    assert "MB; to run it, requirements-runtime.txt is enough" in capsys.readouterr().out
+    assert "MB; to run it, `pip install distill-zh` is enough" in capsys.readouterr().out
     assert load(finished_run / "bundle").predict(["银行股票大涨"]) == ["财经"]
     assert (finished_run / "config.json").read_bytes() == before
 
@@ -179,7 +179,7 @@ def test_mode_export_writes_the_bundle(
 def test_mode_export_writes_onnx_files(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="pip install -r requirements-onnx.txt")
+    pytest.importorskip("onnxruntime", reason="pip install -r requirements-dev.txt")
     run = shutil.copytree(finished_run, tmp_path / "run")
     flags = [*tiny_flags, "--run", str(run), "--mode", "export", "--format", "onnx"]
     assert main(flags) == 0

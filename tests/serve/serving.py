@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from starlette import testclient
 
 ROOT = Path(__file__).parents[2]
-# Packages that requirements-serve.txt does not install; those of the second list are optional as well.
+# Packages that the extra serve does not install; those of the second list are optional as well.
 NOT_NEEDED = [
     "torch",
     "transformers",

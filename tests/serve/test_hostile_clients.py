@@ -18,7 +18,7 @@ from distill.serve.app import create_app
 from distill.serve.limits import UNCOUNTED_BYTES, Bodies, RefusedError
 from distill.serve.schemas import MAX_STRUCTURE, PredictRequest, parse_body
 
-pytest.importorskip("httptools", reason="pip install -r requirements-serve.txt")
+pytest.importorskip("httptools", reason="pip install -r requirements-dev.txt")
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -25,8 +25,8 @@ MAX_CHARACTERS = 50  # of a text, in the service of these tests
 @pytest.fixture(scope="module")
 def address(bundle: Path) -> Iterator[str]:
     """URL of a real service with a tiny student."""
-    pytest.importorskip("fastapi", reason="pip install -r requirements-serve.txt")
-    uvicorn = pytest.importorskip("uvicorn", reason="pip install -r requirements-serve.txt")
+    pytest.importorskip("fastapi", reason="pip install -r requirements-dev.txt")
+    uvicorn = pytest.importorskip("uvicorn", reason="pip install -r requirements-dev.txt")
     from distill.serve.app import create_app
 
     student = load(bundle)

@@ -19,7 +19,7 @@ from serving import NOT_NEEDED, OPTIONAL, ROOT, WITHOUT, Served, until
 
 from distill.cli import main
 from distill.config import PredictSettings, RunSettings, ServeSettings, Settings
-from distill.errors import UserError
+from distill.errors import UserError, install_hint
 from distill.serve.server import listen, url_of
 from distill.serve.teacher import find_teacher
 
@@ -196,9 +196,7 @@ def test_a_missing_package_is_reported(bundle: Path) -> None:
     code = WITHOUT.format(names=["prometheus_client"], before="", flags=["--mode", "serve", "--bundle", str(bundle)])
     done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == (
-        "error: --mode serve needs the package prometheus_client -> pip install -r requirements-serve.txt\n"
-    )
+    assert done.stderr == f"error: --mode serve needs the package prometheus_client -> {install_hint('serve')}\n"
 
 
 def settings_with(with_teacher: str, run: Path) -> Settings:

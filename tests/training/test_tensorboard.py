@@ -9,14 +9,14 @@ import pytest
 
 from distill import errors
 from distill.cli import main
-from distill.errors import UserError
+from distill.errors import UserError, install_hint
 from distill.training import tensorboard
 from distill.training.trainer import Evaluation
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """The curves that TensorBoard reads from a folder: name -> (step, value) of every point."""
-    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-track.txt")
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-dev.txt")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder))
@@ -29,7 +29,7 @@ def evaluation(step: int) -> Evaluation:
 
 
 def test_every_value_is_written_at_its_step(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-track.txt")
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-dev.txt")
     write = tensorboard.evaluation_writer(tmp_path / "student")
     for step in (10, 20):
         write(evaluation(step))
@@ -44,14 +44,14 @@ def test_every_value_is_written_at_its_step(tmp_path: Path) -> None:
 
 
 def test_a_second_training_replaces_the_curves(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-track.txt")
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-dev.txt")
     tensorboard.evaluation_writer(tmp_path)(evaluation(10))
     tensorboard.evaluation_writer(tmp_path)(evaluation(5))
     assert [step for step, _ in curves(tmp_path)["dev/loss"]] == [5]
 
 
 def test_a_run_writes_its_curves(tmp_path: Path, tiny_flags: list[str]) -> None:
-    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-track.txt")
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -r requirements-dev.txt")
     flags = [*tiny_flags, "--run", str(tmp_path), "--student_epochs", "2", "--a", "1", "--T", "0"]
     assert main([*flags, "--mode", "train_student", "--tensorboard"]) == 0
     logged = [json.loads(line) for line in (tmp_path / "student_alone" / "log.jsonl").read_text().splitlines()]
@@ -66,7 +66,7 @@ def test_the_missing_package_is_reported_before_any_work(
 ) -> None:
     monkeypatch.setattr(errors, "find_spec", lambda _: None)
     assert main([*tiny_flags, "--run", str(tmp_path / "run"), "--tensorboard"]) == 2
-    message = "error: --tensorboard needs the package tensorboard -> pip install -r requirements-track.txt\n"
+    message = f"error: --tensorboard needs the package tensorboard -> {install_hint('track')}\n"
     assert capsys.readouterr().err == message and not (tmp_path / "run").exists()
     with pytest.raises(UserError, match="needs the package tensorboard"):
         tensorboard.evaluation_writer(tmp_path)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from distill.errors import UserError, require_texts
+from distill.errors import UserError, install_hint, require_texts
 from distill.export.onnx.tensors import SIGNATURES
 from distill.models.inference import PREDICTION_BATCH
 from distill.models.teacher import WordpieceTokenizer
@@ -35,7 +35,7 @@ def import_optional(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         what = f"ONNX files need the package {package.partition('.')[0]}: {error}"
-        raise UserError(what, None, "pip install -r requirements-onnx.txt") from error
+        raise UserError(what, None, install_hint("onnx")) from error
 
 
 def first_line(error: Exception) -> str:

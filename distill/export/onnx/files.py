@@ -1,8 +1,8 @@
 """Export a trained student or teacher as an ONNX file, compared with PyTorch before it replaces an older one.
 
 PyTorch's TorchScript exporter writes the file. The newer exporter needs onnxscript and cannot export packed sequences,
-which become the standard LSTM and GRU operators with ``sequence_lens`` here. requirements.txt pins torch, so the
-exporter stays available.
+which become the standard LSTM and GRU operators with ``sequence_lens`` here. requirements.txt pins a version of
+torch that still has the exporter.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def _compare(path: Path, classifier: TextClassifier, tolerance: float) -> None:
     difference = float(np.abs(actual - expected).max())
     if not difference <= tolerance:  # true for NaN
         what = f"onnxruntime's logits differ from PyTorch's by {difference:.2g}; nothing was written"
-        raise UserError(what, path.name, "the versions of requirements.txt and requirements-onnx.txt")
+        raise UserError(what, path.name, "the versions of requirements.txt and requirements-dev.txt")
     log.info("%s: logits within %.1g of PyTorch's on %d texts", path.name, difference, len(SAMPLES))
 
 
