@@ -47,7 +47,7 @@ OURS = "this program"
 class ForTrainer(torch.nn.Module):
     """Our teacher with the signature that the Trainer expects: the same network, pooling and loss."""
 
-    def __init__(self, model: teacher.Teacher, smoothing: float) -> None:
+    def __init__(self, model: teacher.TeacherNetwork, smoothing: float) -> None:
         super().__init__()
         model.bf16 = False  # the Trainer's default is float32
         self.teacher, self.loss = model, torch.nn.CrossEntropyLoss(label_smoothing=smoothing)

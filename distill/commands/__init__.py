@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -10,19 +11,22 @@ from distill.commands.data_checks import warn_of
 from distill.commands.experiment import Run, prepared
 from distill.config import MODES, Settings
 from distill.data.checks import data_checks
+from distill.teachers import TeacherValue
 from distill.training import defaults, distributed
 
 
-def run_mode(settings: Settings) -> list[Path]:
+def run_mode(settings: Settings, teachers: Sequence[TeacherValue] = ()) -> list[Path]:
     """Run the mode of ``--mode``; return the files and folders that it wrote or that were up to date.
+
+    ``teachers`` are further values of ``--teacher``, which in Python may be functions.
 
     In a launch of several processes all of them do the mode's shared part. Then the first process alone runs the mode,
     and finds that part done.
     """
-    mode, run = MODES[settings.run.mode], Run(settings)
+    mode, run = MODES[settings.run.mode], Run(settings, teachers)
     with prepared(run):
         written = []
-        if distributed.is_main_process() and mode.trains:
+        if distributed.is_main_process() and mode.trains and not settings.transfer.for_labelling:
             written.append(run.write_config())
             warn_of(data_checks(run.data))
         if distributed.is_multi_process():

@@ -20,7 +20,8 @@ def run_all_stages(run: Run) -> list[Path]:
     files = train_own_teachers(run)
     if not run.settings.objective.is_alone:
         files += label(run)
-        files += train_students(run, alone=True)
+        if run.data.has_labels:
+            files += train_students(run, alone=True)
     files += train_students(run)
     return files + test(run)
 

@@ -14,13 +14,14 @@ from distill.commands.experiment import Run, row_folders
 from distill.commands.label import label
 from distill.commands.left_out_class import class_left_out, train_without_class
 from distill.commands.student_spec import StudentSpec
-from distill.commands.teachers import cache_outputs, teacher_folders
+from distill.commands.teachers import cache_outputs, teachers_of
 from distill.commands.train_student import train_seeds
 from distill.commands.train_teacher import train_own_teachers
 from distill.config import STUDENTS, ObjectiveSettings
 from distill.config.objectives import LABELS
 from distill.errors import UserError
 from distill.progress import log
+from distill.teachers import Teacher
 
 
 def compare(run: Run) -> list[Path]:
@@ -28,6 +29,8 @@ def compare(run: Run) -> list[Path]:
 
     All settings and texts are read first, so that an error in them shows before hours of training.
     """
+    if not run.data.has_labels:
+        raise UserError("a comparison needs labels, and the data has none", "--mode compare", "--mode all")
     students, objectives, left_out = _students(run), _objectives(run), class_left_out(run)
     files = train_own_teachers(run) + label(run)
     entries = _entries(run, students, objectives)
@@ -88,7 +91,10 @@ class _Rows:
 
     def __init__(self, run: Run, objectives: Sequence[ObjectiveSettings]) -> None:
         self.run, self.objectives = run, objectives
-        self.teachers = teacher_folders(run)
+        self.teachers = teachers_of(run)
+        if others := [teacher.name for teacher in self.teachers if not teacher.is_model]:
+            what = f"{', '.join(others)} is no model that can be timed and labels every text"
+            raise UserError(what, "--mode compare", "--mode train_student and --mode test with this teacher")
         self.alone = run.settings.alone().objective
         self.linear_weight = functools.cache(functools.partial(choose_linear_weight, run))
         self.entries: list[Entry] = []
@@ -135,7 +141,7 @@ class _Rows:
 
     def _add(self, student: str, name: str, objective: ObjectiveSettings, against: str = "", **spec: Any) -> str:
         """Add a row; ``spec`` are fields of :class:`StudentSpec`. Returns the row's name."""
-        teachers: tuple[Path, ...] = spec.get("teachers", ())
+        teachers: tuple[Teacher, ...] = spec.get("teachers", ())
         name = f"{student}, {name}"
         self.entries.append(
             Entry(

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from distill.commands.experiment import Run, labels_of
-from distill.commands.teachers import teacher_logits
+from distill.commands.teachers import teacher_answers
 from distill.config import FROM_DATA, ObjectiveSettings
 from distill.config.objectives import LOGITS
 from distill.data import Example
 from distill.evaluation.metrics import calibration_temperature, is_below, negative_log_likelihood
 from distill.progress import log, remind
+from distill.teachers import Teacher
+from distill.teachers.answering import Answers
 from distill.training import defaults
 
 LINEAR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
@@ -29,56 +30,63 @@ WITH_HINT = "logits+hint:0.2"  # the objective when labels are few, see benchmar
 LABELS_WEIGHT, LOGITS_WEIGHT = 1.0, 0.1  # when the teacher is worse than the linear baseline: learn mostly from labels
 
 
-def choose_objective(run: Run, teachers: Sequence[Path]) -> ObjectiveSettings:
+def choose_objective(run: Run, teachers: Sequence[Teacher]) -> ObjectiveSettings:
     """The objective of the settings; if it is left at its default, one that suits the data and the teachers.
 
     With few labels a hint is added. A teacher that is worse than the linear baseline on dev gets little weight.
     """
     settings = run.settings.objective
+    if not run.data.has_labels and settings.hard_weight == FROM_DATA:
+        settings = dataclasses.replace(settings, hard_weight=0.0)
     warning = teacher_warning(run, teachers) if teachers else ""
-    if not teachers or settings.objective != LOGITS or settings.hard_weight != FROM_DATA:
+    if not teachers or settings.objective != LOGITS or run.settings.objective.hard_weight != FROM_DATA:
         return settings
     if warning:
         return dataclasses.replace(settings, hard_weight=LABELS_WEIGHT, logits_weight=LOGITS_WEIGHT)
-    few = defaults.has_few_labels(run.data, run.settings.student.architecture)
+    few = defaults.has_few_labels(run.data, run.settings.student.architecture) and run.has_model_teacher
     chosen = dataclasses.replace(settings, objective=WITH_HINT) if few else settings
     weights = "+".join(f"{term}:{weight:g}" for term, weight in chosen.weights.items())
     log.info("objective: %s%s", weights, ", because there are few labels" if few else "")
     return chosen
 
 
-def teacher_warning(run: Run, teachers: Sequence[Path]) -> str:
+def teacher_warning(run: Run, teachers: Sequence[Teacher]) -> str:
     """Compare the teachers with the linear baseline on dev.
 
     Returns a warning if they are significantly worse, otherwise ``""``. The warning is repeated when the command ends.
     """
-    gold = labels_of(run.data.dev).numpy()
-    correct = teacher_logits(run, teachers, run.data.dev).argmax(1).numpy() == gold
-    if not is_below(correct, run.linear.dev_correct):
+    if not run.data.has_labels:
         return ""
+    answers = teacher_answers(run, teachers, run.data.dev)
+    answered, gold = answers.answered.numpy(), labels_of(run.data.dev).numpy()
+    correct, linear = (answers.logits.argmax(1).numpy() == gold)[answered], run.linear.dev_correct[answered]
+    if not is_below(correct, linear):
+        return ""
+    train_longer = "Train it longer (--teacher_epochs 10), use another one (--teacher_model)"
     warning = (
-        f"The teacher is worse than a linear model: dev accuracy {correct.mean():.4f}, "
-        f"LinearSVC {run.linear.dev_accuracy:.4f}. "
-        "Train it longer (--teacher_epochs 10), use another one (--teacher_model), or use LinearSVC."
+        f"The teacher is worse than a linear model: dev accuracy {correct.mean():.4f}, LinearSVC {linear.mean():.4f}. "
+        f"{'Use another one (--teacher)' if run.named_teachers else train_longer}, or use LinearSVC."
     )
     remind(warning, of_model=False)
     return warning
 
 
-def choose_linear_weight(run: Run, teachers: Sequence[Path]) -> float:
+def choose_linear_weight(run: Run, teachers: Sequence[Teacher]) -> float:
     """Weight of the linear baseline's scores: ``--linear_weight``, or the one with the lowest loss on dev.
 
     The loss is the negative log-likelihood, each weight calibrated with its own temperature.
     """
-    if not teachers:
+    if not teachers or not run.data.has_labels:
         return 0.0
     if run.settings.transfer.linear_weight != FROM_DATA:
         return run.settings.transfer.linear_weight
-    if defaults.keeps_last_weights(run.data):
+    answers = teacher_answers(run, teachers, run.data.dev)
+    if answers.answered.sum() < defaults.MIN_DEV_FOR_SELECTION:
         log.info("students imitate the teacher's logits + %g x LinearSVC's scores", DEFAULT_LINEAR_WEIGHT)
         return DEFAULT_LINEAR_WEIGHT
-    dev, gold = run.data.dev, labels_of(run.data.dev).numpy()
-    logits, scores = teacher_logits(run, teachers, dev), torch.from_numpy(run.linear_scores(dev))
+    dev = [example for example, answered in zip(run.data.dev, answers.answered.tolist(), strict=True) if answered]
+    logits, gold = answers.logits[answers.answered], labels_of(dev).numpy()
+    scores = torch.from_numpy(run.linear_scores(dev))
     losses, accuracies = {}, {}
     for weight in LINEAR_WEIGHTS:
         combined = _combined(logits, scores, weight).numpy()
@@ -97,12 +105,15 @@ def choose_linear_weight(run: Run, teachers: Sequence[Path]) -> float:
     return best
 
 
-def target_logits(run: Run, teachers: Sequence[Path], examples: Sequence[Example], linear_weight: float) -> Tensor:
-    """The logits to imitate, shape (texts, classes), with the standard deviation of the teachers' logits."""
-    logits = teacher_logits(run, teachers, examples)
+def target_answers(run: Run, teachers: Sequence[Teacher], examples: Sequence[Example], linear_weight: float) -> Answers:
+    """The answers to imitate, their logits with the standard deviation of the teachers' logits."""
+    answers = teacher_answers(run, teachers, examples)
     if not linear_weight:
-        return logits
-    return _combined(logits, torch.from_numpy(run.linear_scores(examples)), linear_weight)
+        return answers
+    scores, answered = torch.from_numpy(run.linear_scores(examples)), answers.answered
+    combined = torch.zeros_like(answers.logits)
+    combined[answered] = _combined(answers.logits[answered], scores[answered], linear_weight)
+    return Answers(combined, answered)
 
 
 def _combined(logits: Tensor, scores: Tensor, weight: float) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from distill.commands.distillation import teacher_warning
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
 from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, size_of, training_warnings
-from distill.commands.teachers import model_fingerprints, open_teacher, teacher_folders
+from distill.commands.teachers import teacher_answers, teachers_of
 from distill.data import Example
 from distill.errors import UserError
 from distill.evaluation import timing
@@ -28,6 +29,8 @@ from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
 from distill.reporting.summary import LinearResult, Report
 from distill.storage.fingerprints import package_versions, read_provenance
+from distill.teachers import ModelTeacher, Teacher
+from distill.teachers.saved import SavedTeacher
 
 Key = tuple[str, int]  # kind of model, seed
 TRAIN_MODE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}
@@ -35,28 +38,25 @@ TRAIN_MODE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DIST
 
 def test(run: Run) -> list[Path]:
     """Measure the accuracy and the speed of every trained model, and write the report and the models' cards."""
-    folders = _named_teachers(run) | _trained_models(run)
-    if not folders:
+    folders = _trained_models(run)
+    teachers = _teachers(run, folders)
+    if not folders and not teachers:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
-    _check_provenance(run, folders)
-    teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
+    _check_provenance(run, folders, list(teachers.values()))
     context = evaluation_context(run)
-    provenance = {kind: read_provenance(path) for (kind, _), path in reversed(folders.items())}
-    models = _open_models(run, folders)
+    models = _open_models(run, teachers, folders)
     checks = checks_of(run, models.values())
     warn_of(checks)
+    outcomes, partial = _recorded_outcomes(run, teachers)
+    outcomes = [*outcomes, *_outcomes(models, {**teachers, **folders}, context.texts)]
     report = Report(
         name=run.folder.root.resolve().name,
-        context=dataclasses.replace(context, settings={**context.settings, "made_from": provenance}),
-        outcomes=_outcomes(models, folders, context.texts),
+        context=dataclasses.replace(context, settings={**context.settings, "made_from": _made_from(teachers, folders)}),
+        outcomes=sorted(outcomes, key=lambda outcome: outcome.name != TEACHER),
         versions=package_versions(),
         linear=_linear_result(run, context, folders),
-        warning=teacher_warning(run, teachers) if teachers else "",
-        missing=[
-            f"Not trained: {kind}. To train it: {COMMAND} {mode}"
-            for kind, mode in TRAIN_MODE.items()
-            if kind not in {name for name, _ in folders}
-        ],
+        warning=teacher_warning(run, list(teachers.values())) if teachers else "",
+        missing=[*partial, *_missing(run, teachers, folders)],
         comparison=_comparison(run),
         label_noise_file=run.folder.label_noise.name if run.folder.label_noise.is_file() else "",
         checks=checks,
@@ -68,12 +68,69 @@ def test(run: Run) -> list[Path]:
     return [*files, *_update_cards(run, folders, report)]
 
 
-def _open_models(run: Run, folders: dict[Key, Path]) -> dict[Key, TextClassifier]:
-    """The trained models."""
-    return {
-        key: open_teacher(run, path) if key[0] == TEACHER else load_student(path, run.segmenter)
-        for key, path in folders.items()
+def _open_models(run: Run, teachers: dict[Key, Teacher], folders: dict[Key, Path]) -> dict[Key, TextClassifier]:
+    """The teachers that are models, and the students."""
+    models = {
+        key: teacher.classifier(run.task) for key, teacher in teachers.items() if isinstance(teacher, ModelTeacher)
     }
+    return models | {key: load_student(path, run.segmenter) for key, path in folders.items() if key[0] != TEACHER}
+
+
+def _made_from(teachers: dict[Key, Teacher], folders: dict[Key, Path]) -> dict[str, Any]:
+    """The provenance of the first model of each kind."""
+    records = {kind: read_provenance(path) for (kind, _), path in reversed(folders.items())}
+    first = next(iter(teachers.values()), None)
+    if first is not None:
+        records[TEACHER] = read_provenance(first.folder) if isinstance(first, SavedTeacher) else first.fingerprints()
+    return records
+
+
+def _missing(run: Run, teachers: dict[Key, Teacher], folders: dict[Key, Path]) -> list[str]:
+    """A sentence for every kind of model that was not trained."""
+    trained = {name for name, _ in (*teachers, *folders)}
+    if not run.data.has_labels:
+        trained.add(ALONE)  # without labels there is nothing to learn from alone
+    return [
+        f"Not trained: {kind}. To train it: {COMMAND} {mode}"
+        for kind, mode in TRAIN_MODE.items()
+        if kind not in trained
+    ]
+
+
+def _recorded_outcomes(run: Run, teachers: dict[Key, Teacher]) -> tuple[list[Outcome], list[str]]:
+    """The results of teachers that are no models and have an answer to every test text; sentences about the others."""
+    outcomes, sentences, test = [], [], run.data.test
+    for (kind, index), teacher in teachers.items():
+        if teacher.is_model:
+            continue
+        answers = teacher_answers(run, [teacher], test)
+        count = int(answers.answered.sum())
+        if count == len(test):
+            outcomes.append(Outcome(kind, index, answers.logits.numpy(), None, None, {}))
+        elif count:
+            right = (answers.logits.argmax(1) == labels_of(test))[answers.answered].double().mean()
+            sentences.append(
+                f"{teacher.name} has answers for {count:,} of the {len(test):,} test texts: accuracy "
+                f"{right:.4f} on these."
+            )
+        else:
+            sentences.append(f"{teacher.name} has no answers for the test texts, so it is not evaluated.")
+    return outcomes, sentences
+
+
+def _size(model: Teacher | Path) -> int | None:
+    """Bytes of a model's files."""
+    if isinstance(model, Path):
+        return size_of(model)
+    if isinstance(model, SavedTeacher):
+        return size_of(model.folder)
+    return model.size() if isinstance(model, ModelTeacher) else None
+
+
+def _history(model: Teacher | Path) -> list[dict[str, Any]]:
+    """The log of a model's training; empty if another program trained it."""
+    folder = model.folder if isinstance(model, SavedTeacher) else model
+    return history(folder) if isinstance(folder, Path) else []
 
 
 def _warnings(folders: Iterable[Path]) -> list[str]:
@@ -82,7 +139,9 @@ def _warnings(folders: Iterable[Path]) -> list[str]:
     return list(dict.fromkeys((*of_training, *reminders)))
 
 
-def _outcomes(models: dict[Key, TextClassifier], folders: dict[Key, Path], texts: Sequence[str]) -> list[Outcome]:
+def _outcomes(
+    models: dict[Key, TextClassifier], sources: Mapping[Key, Teacher | Path], texts: Sequence[str]
+) -> list[Outcome]:
     """Every model's logits of the test texts, its speed and its size."""
     logits = {key: model.logits(texts, f"test, {key[0]}").numpy() for key, model in models.items()}
     times = _times(models, texts[: timing.TEXTS])
@@ -92,9 +151,9 @@ def _outcomes(models: dict[Key, TextClassifier], folders: dict[Key, Path], texts
             seed=key[1],
             logits=logits[key],
             parameters=model.parameters,
-            bytes=size_of(folders[key]),
+            bytes=_size(sources[key]),
             ms_per_text=times[key],
-            history=history(folders[key]),
+            history=_history(sources[key]),
             temperature=model.temperature,
         )
         for key, model in models.items()
@@ -124,19 +183,19 @@ def _comparison(run: Run) -> ComparisonRecord | None:
 
 
 def _update_cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
-    """Add the test results to the model cards in the run's folder."""
+    """Add the test results to the cards of the models that the run trained."""
+    by_key = {(outcome.name, outcome.seed): outcome for outcome in report.outcomes}
     return [
-        add_results(run, folder, dataclasses.asdict(report.context.scores(outcome.predicted)))
-        for folder, outcome in zip(folders.values(), report.outcomes, strict=True)
-        if folder.parent == run.folder.root
+        add_results(run, folder, dataclasses.asdict(report.context.scores(by_key[key].predicted)))
+        for key, folder in folders.items()
     ]
 
 
-def _named_teachers(run: Run) -> dict[Key, Path]:
-    """Folders of the teachers that --teacher names."""
-    if not run.settings.transfer.teacher:
-        return {}
-    return {(TEACHER, index): folder for index, folder in enumerate(teacher_folders(run))}
+def _teachers(run: Run, folders: dict[Key, Path]) -> dict[Key, Teacher]:
+    """The teachers to evaluate: those that --teacher names, or the run's own, if they are trained."""
+    if run.named_teachers:
+        return {(TEACHER, index): teacher for index, teacher in enumerate(teachers_of(run))}
+    return {key: SavedTeacher(folder) for key, folder in folders.items() if key[0] == TEACHER}
 
 
 def _trained_models(run: Run) -> dict[Key, Path]:
@@ -145,7 +204,7 @@ def _trained_models(run: Run) -> dict[Key, Path]:
     With --teacher the run's own teachers are left out.
     """
     folders: dict[Key, Path] = {}
-    for kind in TRAIN_MODE if not run.settings.transfer.teacher else (ALONE, DISTILLED):
+    for kind in TRAIN_MODE if not run.named_teachers else (ALONE, DISTILLED):
         first = None
         for index in itertools.count():
             folder = run.folder.model(kind, index)
@@ -160,17 +219,15 @@ def _trained_models(run: Run) -> dict[Key, Path]:
     return folders
 
 
-def _check_provenance(run: Run, folders: dict[Key, Path]) -> None:
+def _check_provenance(run: Run, folders: dict[Key, Path], teachers: Sequence[Teacher]) -> None:
     """Refuse models that were trained on other data, and students of other teachers than the evaluated ones.
 
     Raises:
         UserError: there is such a model.
     """
-    teachers = [folder for (kind, _), folder in folders.items() if kind == TEACHER]
-    fingerprints = [model_fingerprints(folder) for folder in teachers]
+    fingerprints = [teacher.fingerprints() for teacher in teachers]
     for (kind, _), folder in folders.items():
-        if not (kind == TEACHER and run.settings.transfer.teacher):  # teacher_folders has warned of these
-            run.check_same_data(folder, "all")
+        run.check_same_data(folder, "all")
         taught_by = (read_provenance(folder) or {}).get("teacher") or []
         if kind == DISTILLED and teachers and taught_by != fingerprints[: len(taught_by)]:
             what = "this student was distilled from another teacher"
@@ -201,6 +258,7 @@ def evaluation_context(run: Run) -> EvaluationContext:
         data=run.data.counts,
         settings=dataclasses.asdict(run.settings),
         timing=timing_sentence(min(len(run.data.test), timing.TEXTS)),
+        measured=run.data.measured,
     )
 
 

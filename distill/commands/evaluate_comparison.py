@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from distill.commands.evaluate import evaluation_context
 from distill.commands.experiment import Run
 from distill.commands.saved_models import train_seconds
 from distill.commands.student_spec import StudentSpec
-from distill.commands.teachers import open_teacher, teacher_folders
+from distill.commands.teachers import teachers_of
 from distill.evaluation import timing
 from distill.evaluation.metrics import expected_calibration_error, softmax
 from distill.evaluation.timing import Predict
 from distill.models.text_classifier import TextClassifier, load_student
 from distill.reporting.comparison import LINEAR, TEACHER, Comparison, LeftOutClassRow, ModelResult, write
+from distill.teachers import ModelTeacher
+from distill.teachers.saved import SavedTeacher
 
 CPU = torch.device("cpu")  # everything is timed on it
 LINEAR_NAME = "LinearSVC"
@@ -61,18 +64,27 @@ def evaluate_comparison(
     return write(Comparison(models.context, results, left_out_class), run.folder.compare)
 
 
+def _train_seconds(teacher: ModelTeacher) -> float:
+    """Duration of a teacher's training; NaN if another program trained it."""
+    return train_seconds(teacher.folder) if isinstance(teacher, SavedTeacher) else math.nan
+
+
 class _Models:
     """The test set and all models of a comparison, timed."""
 
     def __init__(self, run: Run, entries: Sequence[Entry]) -> None:
         self.run = run
         self.context = evaluation_context(run)
-        self.teachers = {folder: open_teacher(run, folder).to(CPU) for folder in teacher_folders(run)}
+        self.teachers = {
+            teacher: teacher.classifier(run.task).to(CPU)
+            for teacher in teachers_of(run)
+            if isinstance(teacher, ModelTeacher)
+        }
         self.students = {
             entry.name: [load_student(folder, run.segmenter) for folder in entry.folders] for entry in entries
         }
         timed: dict[str, Predict] = {name: seeds[0].predict for name, seeds in self.students.items()}
-        timed |= {str(folder): teacher.predict for folder, teacher in self.teachers.items()}
+        timed |= {str(teacher.source): classifier.predict for teacher, classifier in self.teachers.items()}
         timed[LINEAR_NAME] = run.linear.predict
         self.ms_per_text = timing.ms_per_text(timed, self.context.texts[: timing.TEXTS])
 
@@ -81,8 +93,8 @@ class _Models:
         logits = self._logits(list(self.teachers.values()))
         costs = np.array(
             [
-                (train_seconds(folder), self.ms_per_text[str(folder)], teacher.parameters)
-                for folder, teacher in self.teachers.items()
+                (_train_seconds(teacher), self.ms_per_text[str(teacher.source)], classifier.parameters)
+                for teacher, classifier in self.teachers.items()
             ]
         )
         rows = [self._teacher_row(FIRST_TEACHER, logits[:1], 1, costs[0])]
@@ -106,7 +118,7 @@ class _Models:
             teachers=teachers,
             predicted=logits.argmax(2),
             calibration_error=(error, None),
-            train_seconds=float(costs[0]),
+            train_seconds=None if np.isnan(costs[0]) else float(costs[0]),
             train_texts=len(self.run.data.train),
             ms_per_text=float(costs[1]),
             parameters=round(float(costs[2])),

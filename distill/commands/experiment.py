@@ -23,11 +23,15 @@ from distill.data import (
     Dataset,
     Example,
     example_id,
+    is_labelled,
     load,
+    load_texts,
     read_sentences,
     read_unlabelled,
+    with_answers,
     without_leaks,
 )
+from distill.data.answers import read_label_names, texts_of
 from distill.data.augmentation import augment
 from distill.data.readers import Reader, SetAside
 from distill.errors import UserError, listed
@@ -39,6 +43,11 @@ from distill.storage.atomic import remove_leftovers, write_file, write_json
 from distill.storage.fingerprints import changed_files, fingerprint_texts, package_versions, provenance_differences
 from distill.storage.locks import exclusive_lock
 from distill.storage.run_folder import RunFolder
+from distill.teachers import LabellingTask, Teacher, TeacherValue, labels_of_teachers
+from distill.teachers import resolve as resolve_teacher
+from distill.teachers.answering import Answering, answered_texts
+from distill.teachers.recorded import RecordedTeacher
+from distill.teachers.saved import SavedTeacher
 from distill.text.segmentation import Segmenter
 from distill.text.word_vectors import NO_VECTORS, VectorReader, find_vectors
 from distill.training import defaults, distributed, tensorboard
@@ -50,11 +59,17 @@ MAX_SENTENCE_LENGTH = 36  # characters of a general sentence: about as long as a
 
 
 class Run:
-    """The settings of a run, its folder, and what the settings name, each read or computed on first use."""
+    """The settings of a run, its folder, and what the settings name, each read or computed on first use.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: of the run.
+        teachers: further values of ``--teacher``, which in Python may be functions.
+    """
+
+    def __init__(self, settings: Settings, teachers: Sequence[TeacherValue] = ()) -> None:
         self.settings = settings
         self.folder = RunFolder.from_settings(settings)
+        self._teachers = teachers
 
     def write_config(self) -> Path:
         """Write config.json: the settings, the versions of the packages, and the data's fingerprint and counts."""
@@ -70,12 +85,69 @@ class Run:
     @functools.cached_property
     def data(self) -> Dataset:
         """Train, dev and test after the checks for leaks and duplicates; logs what the checks found."""
-        dataset = load(self.settings.data, self.settings.run.seed, is_strict=self.settings.predict.strict)
+        if self.has_labels:
+            dataset = load(self.settings.data, self.settings.run.seed, is_strict=self.settings.predict.strict)
+        else:
+            dataset = self._labelled_by_teachers()
         for note in dataset.notes:
             log.info("%s", note)
         log.info("data: %s", data_sentence(dataset.counts))
         self._list_set_aside(dataset.set_aside)
         return dataset
+
+    @functools.cached_property
+    def has_labels(self) -> bool:
+        """Whether the data has labels; without any, students learn from the answers of ``--teacher`` alone.
+
+        There are none if the train file has no column of labels or is itself a teacher, or if there is no train file,
+        but recorded answers, or --unlabeled with a teacher that this program did not train.
+        """
+        settings, transfer = self.settings.data, self.settings.transfer
+        others = [teacher for teacher in self.named_teachers if not isinstance(teacher, SavedTeacher)]
+        if not settings.name:
+            is_replaced = bool(transfer.unlabeled) and bool(others or transfer.for_labelling)
+            return not (is_replaced or any(isinstance(teacher, RecordedTeacher) for teacher in others))
+        train = Path(settings.train_file).resolve() if settings.train_file else None
+        if any(isinstance(teacher.source, Path) and teacher.source.resolve() == train for teacher in others):
+            return False
+        return is_labelled(settings) if self.named_teachers or transfer.for_labelling else True
+
+    @functools.cached_property
+    def _reader(self) -> Reader:
+        """The reader of texts without labels."""
+        return Reader(Columns(self.settings.data.text_column, is_labelled=False), self.settings.predict.strict)
+
+    @functools.cached_property
+    def texts_without_labels(self) -> tuple[Example, ...]:
+        """The texts of data without labels; if no file holds texts alone, those of the recorded answers."""
+        paths = [Path(path) for path in self.settings.transfer.unlabeled]
+        examples = load_texts(self.settings.data, paths, self._reader)
+        recorded = [teacher for teacher in self.named_teachers if isinstance(teacher, RecordedTeacher)]
+        return tuple(examples or texts_of(teacher.file for teacher in recorded))
+
+    def _labelled_by_teachers(self) -> Dataset:
+        """Data without labels as a data set: the label of a text is what the teachers answer.
+
+        Raises:
+            UserError: there is no teacher, or it has no answers.
+        """
+        if not self.named_teachers:
+            what = "the data has no labels, so a student needs a teacher"
+            raise UserError(what, self.settings.data.name or "--unlabeled", "--teacher, see docs/teachers.md")
+        texts, teachers = self.texts_without_labels, self.named_teachers
+        known = answered_texts(teachers, texts)
+        log.info(
+            "the data has no labels: students learn from the teachers' answers to %d of %d texts, and every figure "
+            "measures agreement with them",
+            len(known),
+            len(texts),
+        )
+        if not known:
+            what = f"no teacher has an answer for any of the {len(texts):,} texts"
+            raise UserError(what, teachers[0].source, "answers are joined by their text: write it as in the data")
+        classes = self.answering.mean(teachers, known).logits.argmax(1).tolist()
+        examples = [dataclasses.replace(text, label=label) for text, label in zip(known, classes, strict=True)]
+        return with_answers(examples, self.task.labels, self.settings.run.seed, self._reader)
 
     def _list_set_aside(self, rows: Sequence[SetAside]) -> None:
         """Write the list of the rows that cannot be used, and warn of them."""
@@ -92,7 +164,7 @@ class Run:
     def unlabelled(self) -> tuple[Example, ...]:
         """The texts of --unlabeled that are not in train, dev or test."""
         paths = [Path(path) for path in self.settings.transfer.unlabeled]
-        if not paths:
+        if not paths or not (self.has_labels or self.settings.data.name):  # these texts are the data then
             return ()
         reader = Reader(Columns(self.settings.data.text_column, is_labelled=False), self.settings.predict.strict)
         examples, counts = read_unlabelled(paths, reader, self.data)
@@ -155,6 +227,34 @@ class Run:
     def _words_by_id(self) -> dict[int, list[str]]:
         return {}
 
+    # Teachers
+
+    @functools.cached_property
+    def named_teachers(self) -> tuple[Teacher, ...]:
+        """The teachers of ``--teacher``, used instead of the run's own; usually none."""
+        transfer = self.settings.transfer
+        names = read_label_names(Path(transfer.teacher_labels)) if transfer.teacher_labels else {}
+        return tuple(resolve_teacher(value, names) for value in (*self._teachers, *transfer.teacher))
+
+    @property
+    def has_model_teacher(self) -> bool:
+        """Whether a teacher is a model, which labels any text and has hidden vectors; the run's own ones are."""
+        return not self.named_teachers or any(teacher.is_model for teacher in self.named_teachers)
+
+    @functools.cached_property
+    def task(self) -> LabellingTask:
+        """What teachers need to know about the data."""
+        texts = self.data.train if self.has_labels else self.texts_without_labels
+        max_length = defaults.teacher_max_length(self.settings.teacher, texts)
+        if self.has_labels:
+            return LabellingTask(self.data.labels, self.segmenter, max_length, self.data.dev)
+        return LabellingTask(labels_of_teachers(self.named_teachers), self.segmenter, max_length)
+
+    @functools.cached_property
+    def answering(self) -> Answering:
+        """The teachers at work, with their caches."""
+        return Answering(self.folder, self.task)
+
     # Settings, with every -1 replaced by a number chosen from the data; the choice is logged
 
     @functools.cached_property
@@ -167,13 +267,24 @@ class Run:
 
     def student_settings(self, architecture: str = "", *, has_teacher: bool) -> StudentSettings:
         """A student's settings; they depend on its network and on whether it has a teacher."""
-        return defaults.student_settings(self.settings.student, self.data, architecture, has_teacher=has_teacher)
+        settings, has_vectors = self.settings.student, self.has_model_teacher
+        if has_teacher and not has_vectors and settings.vectors.startswith(defaults.FROM_TEACHER):
+            what = "no teacher of this run has hidden vectors, so none can compute word vectors"
+            raise UserError(what, f"--vectors {settings.vectors}", "--vectors auto, or add a --teacher that is a model")
+        return defaults.student_settings(
+            settings, self.data, architecture, has_teacher=has_teacher, has_vectors=has_vectors
+        )
 
     @functools.cached_property
     def transfer_settings(self) -> TransferSettings:
         """The settings of the transfer set."""
         settings = self.settings
-        return defaults.transfer_settings(settings.transfer, self.data, settings.student, len(self.unlabelled))
+        can_label = self.has_model_teacher
+        if not can_label and settings.student.vectors == "auto":
+            log.info("no word vectors from the teacher and no general texts: the teachers are not models")
+        return defaults.transfer_settings(
+            settings.transfer, self.data, settings.student, len(self.unlabelled), labels_any_text=can_label
+        )
 
     # Pretrained weights and the linear baseline
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distill.commands.experiment import Run, labels_of, row_folders
 from distill.commands.student_spec import StudentSpec
-from distill.commands.teachers import teacher_folders
+from distill.commands.teachers import teachers_of
 from distill.commands.train_student import train_seeds
 from distill.config import StudentSettings
 from distill.errors import UserError
@@ -30,7 +30,7 @@ def train_without_class(run: Run, left_out: int, student: StudentSettings) -> li
     last rows, of the unlabelled texts, some of which are of that class. "With its bias set on dev": the class's logit
     is raised until the class is predicted on dev as often as it occurs there.
     """
-    alone, teachers = run.settings.alone().objective, teacher_folders(run)[:1]
+    alone, teachers = run.settings.alone().objective, teachers_of(run)[:1]
     logits = dataclasses.replace(run.settings.objective, objective="logits:1", hard_weight=0.0)
     specs = {
         "alone": StudentSpec(student, alone, left_out=left_out),

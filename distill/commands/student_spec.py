@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from distill.commands.experiment import Run, fingerprint_examples
-from distill.commands.teachers import model_fingerprints
 from distill.config import STUDENTS, ObjectiveSettings, StudentSettings
 from distill.data import Example
 from distill.storage.fingerprints import fingerprint_texts
+from distill.teachers import Teacher
 from distill.training import defaults
 
 
@@ -23,7 +22,7 @@ class StudentSpec:
     Args:
         student: the network and its training, with every number chosen.
         objective: the terms of the loss.
-        teachers: folders of the teachers; empty for a student that learns from the labels alone.
+        teachers: that it imitates; empty for a student that learns from the labels alone.
         unlabelled_and_augmented: texts without labels: the user's own, and augmented copies of train texts.
         general: words and sentences of general Chinese, not of the task, that the teacher labels.
         budget: number of texts of the student that this one is compared with, so that both are trained for the same
@@ -35,7 +34,7 @@ class StudentSpec:
 
     student: StudentSettings
     objective: ObjectiveSettings
-    teachers: tuple[Path, ...] = ()
+    teachers: tuple[Teacher, ...] = ()
     unlabelled_and_augmented: tuple[Example, ...] = ()
     general: tuple[Example, ...] = ()
     budget: int = 0
@@ -72,7 +71,7 @@ class StudentSpec:
             "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},
             "word vectors": [self.from_teacher, vectors and vectors.fingerprint],
             "segmenter": run.segmenter.identity,
-            "teacher": [model_fingerprints(folder) for folder in self.teachers] or None,
+            "teacher": [teacher.fingerprints() for teacher in self.teachers] or None,
             "linear weight": self.linear_weight or None,
             "extra texts": fingerprint_examples(self.unlabelled_and_augmented),
             "general texts": fingerprint_examples(self.general),

@@ -1,4 +1,4 @@
-"""The trained teachers of a run: which folders they are in, and their cached logits and vectors."""
+"""The teachers of a run, and their cached logits and vectors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,65 +13,92 @@ from distill.commands.experiment import COMMAND, DISTILLED, TEACHER, Run
 from distill.commands.saved_models import LOG
 from distill.data import UNLABELLED, Example, example_id
 from distill.errors import UserError
-from distill.models import teacher
-from distill.models.inference import best_device
-from distill.models.text_classifier import TextClassifier, load
 from distill.progress import remind
-from distill.storage.fingerprints import fingerprint_file, provenance_differences
-from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, TEACHER_CARD, TEACHER_HEAD, VOCABULARY
-from distill.training.teacher_cache import TeacherCache
+from distill.storage.fingerprints import provenance_differences
+from distill.teachers import ModelTeacher, Teacher
+from distill.teachers.answering import Answers
+from distill.teachers.saved import SavedTeacher
 
 
-def teacher_folders(run: Run) -> tuple[Path, ...]:
-    """Folders of the teachers that the students imitate: those of ``--teacher``, or the run's own.
-
-    Raises:
-        UserError: a folder holds no trained model, is named twice, or is one that a student will be written to.
-    """
-    named = run.settings.transfer.teacher
-    if named:
-        return checked_teachers(run, [Path(folder) for folder in named], "--teacher")
-    return checked_teachers(run, [run.folder.model(TEACHER, index) for index in range(run.settings.run.teachers)])
-
-
-def checked_teachers(run: Run, folders: Sequence[Path], flag: str = "") -> tuple[Path, ...]:
-    """Check that every folder holds a trained model that may teach; ``flag`` is the one that names them, if any does.
+def teachers_of(run: Run) -> tuple[Teacher, ...]:
+    """The teachers that the students imitate: those of ``--teacher``, or the run's own.
 
     Raises:
-        UserError: as for :func:`teacher_folders`, or the run's own teacher was trained on other data.
+        UserError: there is no trained teacher, one is named twice, or a student will be written to one.
     """
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError("the same teacher is named twice", flag, "name each folder once")
+    if not run.named_teachers:
+        own = [run.folder.model(TEACHER, index) for index in range(run.settings.run.teachers)]
+        return saved_teachers(run, own)
+    _check_distinct([teacher.source for teacher in run.named_teachers], "--teacher")
+    for teacher in run.named_teachers:
+        if isinstance(teacher, SavedTeacher):
+            _check_saved(run, teacher.folder, "--teacher", "")
+    return run.named_teachers
+
+
+def saved_teachers(run: Run, folders: Sequence[Path], flag: str = "") -> tuple[SavedTeacher, ...]:
+    """Teachers that this program saved; ``flag`` is the one that names their folders, if any does.
+
+    Raises:
+        UserError: as for :func:`teachers_of`, or the run's own teacher was trained on other data.
+    """
+    _check_distinct(folders, flag)
+    several = f" --teachers {len(folders)}" if len(folders) > 1 and not flag else ""
     for folder in folders:
-        if folder.resolve().parent == run.folder.root.resolve() and folder.name.startswith(DISTILLED):
-            what = "this student cannot be the teacher: the run would overwrite it"
-            raise UserError(what, folder, "choose another folder with --run")
-        if not (folder / LOG).is_file():
-            several = f" --teachers {len(folders)}" if len(folders) > 1 and not flag else ""
-            hint = f"{COMMAND} train_teacher{several}; or --a 1 --T 0 to train the student without a teacher"
-            raise UserError("there is no trained teacher", folder, f"{flag} FOLDER" if flag else hint)
-        if not flag:
-            run.check_same_data(folder, "train_teacher")
-        elif provenance_differences(folder, {"data": run.data.fingerprint}):
-            remind(f"{folder}: trained on other data or another split; it may have seen texts of dev or test")
-    return tuple(folders)
+        _check_saved(run, folder, flag, several)
+    return tuple(map(SavedTeacher, folders))
 
 
-def open_teacher(run: Run, folder: Path) -> TextClassifier:
-    """Load a teacher, its classes in the order of the data's labels.
+def _check_distinct(sources: Sequence[Path | str], flag: str) -> None:
+    if len({source.resolve() if isinstance(source, Path) else source for source in sources}) < len(sources):
+        raise UserError("the same teacher is named twice", flag, "name each of them once")
+
+
+def _check_saved(run: Run, folder: Path, flag: str, several: str) -> None:
+    """Check that a folder holds a trained model that may teach."""
+    if folder.resolve().parent == run.folder.root.resolve() and folder.name.startswith(DISTILLED):
+        what = "this student cannot be the teacher: the run would overwrite it"
+        raise UserError(what, folder, "choose another folder with --run")
+    if not (folder / LOG).is_file():
+        hint = f"{COMMAND} train_teacher{several}; or --a 1 --T 0 to train the student without a teacher"
+        raise UserError("there is no trained teacher", folder, f"{flag} FOLDER" if flag else hint)
+    if not flag:
+        run.check_same_data(folder, "train_teacher")
+    elif provenance_differences(folder, {"data": run.data.fingerprint}):
+        remind(f"{folder}: trained on other data or another split; it may have seen texts of dev or test")
+
+
+def check_coverage(run: Run, teachers: Sequence[Teacher]) -> None:
+    """Say for which texts a teacher has answers, if not for all.
 
     Raises:
-        UserError: the teacher's labels are not those of the data.
+        UserError: it has an answer for no text of train, dev and the unlabelled ones.
     """
-    classifier = load(folder, run.segmenter)
-    missing, extra = (
-        ", ".join(sorted(set(some) - set(others))) or "none"
-        for some, others in ((run.data.labels, classifier.labels), (classifier.labels, run.data.labels))
-    )
-    if (missing, extra) != ("none", "none"):
-        what = f"the teacher's labels are not those of the data; missing: {missing}; not in the data: {extra}"
-        raise UserError(what, folder, "--teacher FOLDER with a model that was trained on these labels")
-    return classifier.reordered([classifier.labels.index(label) for label in run.data.labels])
+    splits = {"train": run.data.train, "dev": run.data.dev, "the texts without labels": run.unlabelled_and_augmented}
+    for teacher in teachers:
+        counts = {name: (int(teacher.answers(texts).sum()), len(texts)) for name, texts in splits.items() if texts}
+        if not any(answered for answered, _ in counts.values()):
+            texts = sum(total for _, total in counts.values())
+            what = f"it has no answer for any of the {texts:,} texts of train, dev and --unlabeled"
+            hint = "answers are joined by their text: write the texts as they are in the data"
+            raise UserError(what, teacher.source, hint)
+        if any(answered < total for answered, total in counts.values()):
+            shares = (f"{100 * answered / total:.1f} % of {name}" for name, (answered, total) in counts.items())
+            teacher.say(f"{teacher.name}: has answers for {', '.join(shares)}")
+
+
+def model_teacher(teachers: Sequence[Teacher], feature: str) -> ModelTeacher:
+    """The first teacher that is a model, for a ``feature`` that needs hidden vectors.
+
+    Raises:
+        UserError: there is none.
+    """
+    model = next((teacher for teacher in teachers if isinstance(teacher, ModelTeacher)), None)
+    if model is None:
+        names = ", ".join(teacher.name for teacher in teachers)
+        what = f"{feature} needs a teacher with hidden vectors, and {names} has none"
+        raise UserError(what, "--teacher", "--objective logits and --vectors auto, or add a teacher that is a model")
+    return model
 
 
 def cache_needed_outputs(run: Run) -> None:
@@ -82,89 +108,52 @@ def cache_needed_outputs(run: Run) -> None:
 
 
 def cache_outputs(run: Run, objectives: str = "") -> None:
-    """Cache the teachers' logits of the transfer set and dev and, for hints, the first teacher's vectors.
+    """Cache the teachers' logits of the transfer set and dev and, for hints, the first model's vectors.
 
     In a launch of several processes each computes its share. ``objectives`` names what the students will learn from;
     empty: the run's objective.
     """
-    folders, objectives = teacher_folders(run), objectives or run.settings.objective.objective
+    if run.settings.transfer.for_labelling:
+        return
+    teachers, objectives = teachers_of(run), objectives or run.settings.objective.objective
     if "hint" in objectives.replace("hint_layers", ""):
-        logits_and_vectors(run, folders[0], run.transfer_set)
+        logits_and_vectors(run, model_teacher(teachers, "hint"), run.transfer_set)
     if "hint_layers" in objectives:
-        _layers_cache(run, folders[0]).fill(run.transfer_set)
-    for folder in folders:
-        _logits_cache(run, folder).fill((*run.transfer_set, *run.data.dev))
+        run.answering.layers_cache(model_teacher(teachers, "hint_layers")).fill(run.transfer_set)
+    for teacher in teachers:
+        if teacher.is_cached:
+            run.answering.logits_cache(teacher).fill((*run.transfer_set, *run.data.dev))
 
 
-def teacher_logits(run: Run, folders: Sequence[Path], examples: Sequence[Example]) -> Tensor:
-    """Mean logits of the teachers, shape (texts, classes), computed where the cache lacks them."""
-    return torch.stack([_logits_cache(run, folder).outputs(examples) for folder in folders]).mean(0)
+def teacher_answers(run: Run, teachers: Sequence[Teacher], examples: Sequence[Example]) -> Answers:
+    """Mean logits of the teachers that have an answer to each text, computed where the cache lacks them."""
+    return run.answering.mean(teachers, examples)
 
 
-def logits_and_vectors(run: Run, folder: Path, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+def logits_and_vectors(run: Run, teacher: ModelTeacher, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """A teacher's logits (texts, classes) and last vectors (texts, width), float32, from one pass over the texts.
 
     The logits are also added to the cache of logits, so that they are not computed a second time.
     """
-    cache = TeacherCache(
-        run.folder.teacher_cache(folder, "logits+vectors"),
-        _logits_provenance(run, folder),
-        lambda: open_teacher(run, folder).logits_and_vectors,
-        "teacher logits and vectors",
-    )
-    rows = cache.outputs(examples).float()
+    rows = run.answering.logits_and_vectors_cache(teacher).outputs(examples).float()
     classes = len(run.data.labels)
-    _logits_cache(run, folder).add(examples, rows[:, :classes])
+    run.answering.logits_cache(teacher).add(examples, rows[:, :classes])
     return rows[:, :classes], rows[:, classes:]
 
 
-def hint_targets(run: Run, folder: Path, examples: Sequence[Example], *, last_only: bool) -> Tensor:
+def hint_targets(run: Run, teacher: ModelTeacher, examples: Sequence[Example], *, last_only: bool) -> Tensor:
     """A teacher's hidden vectors for hints, shape (texts, layers, width); ``last_only``: one layer.
 
     Every dimension is standardised over the texts, so that a hint gives all of them the same weight.
     """
     if last_only:
-        vectors = logits_and_vectors(run, folder, examples)[1][:, None]
+        vectors = logits_and_vectors(run, teacher, examples)[1][:, None]
     else:
-        vectors = _layers_cache(run, folder).outputs(examples).float()
+        vectors = run.answering.layers_cache(teacher).outputs(examples).float()
     return (vectors - vectors.mean(0)) / vectors.std(0, correction=0).clamp(min=1e-6)
 
 
-def teacher_word_vectors(run: Run, folder: Path, words: Sequence[str]) -> NDArray[np.float32]:
+def teacher_word_vectors(run: Run, teacher: ModelTeacher, words: Sequence[str]) -> NDArray[np.float32]:
     """A teacher's vectors of single words, shape (words, width)."""
     examples = [Example(example_id(word), word, UNLABELLED) for word in words]
-    return np.asarray(logits_and_vectors(run, folder, examples)[1].numpy())
-
-
-def model_fingerprints(folder: Path) -> dict[str, str]:
-    """Fingerprints of the files that determine a model's logits, by file name."""
-    of_teacher = ("model.safetensors", TEACHER_HEAD, TEACHER_CARD, "tokenizer.json")
-    names = (*of_teacher, STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY)
-    return {name: fingerprint_file(folder / name) for name in names if (folder / name).exists()}
-
-
-def _logits_cache(run: Run, folder: Path) -> TeacherCache:
-    return TeacherCache(
-        run.folder.teacher_cache(folder, "logits"),
-        _logits_provenance(run, folder),
-        lambda: open_teacher(run, folder).logits,
-    )
-
-
-def _layers_cache(run: Run, folder: Path) -> TeacherCache:
-    return TeacherCache(
-        run.folder.teacher_cache(folder, "vectors"),
-        _provenance(folder),
-        lambda: load(folder, run.segmenter).vectors,
-        "teacher vectors",
-    )
-
-
-def _provenance(folder: Path) -> dict[str, str]:
-    """What determines a teacher's vectors: its files and the precision of the computation."""
-    return {**model_fingerprints(folder), "precision": "bf16" if teacher.has_fast_bf16(best_device()) else "fp32"}
-
-
-def _logits_provenance(run: Run, folder: Path) -> dict[str, str]:
-    """What determines the cached logits: also the order of the data's labels."""
-    return {**_provenance(folder), "labels": "\t".join(run.data.labels)}
+    return np.asarray(logits_and_vectors(run, teacher, examples)[1].numpy())

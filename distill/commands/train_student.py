@@ -14,14 +14,21 @@ import torch
 from torch import Tensor
 
 from distill.commands.data_checks import student_checks, warn_of
-from distill.commands.distillation import choose_linear_weight, choose_objective, target_logits
+from distill.commands.distillation import choose_linear_weight, choose_objective, target_answers
 from distill.commands.experiment import ALONE, DISTILLED, Run, labels_of
 from distill.commands.model_cards import student_card
 from distill.commands.saved_models import remind_of_single_class, save_model, saved_accuracy
 from distill.commands.student_spec import StudentSpec
-from distill.commands.teachers import hint_targets, teacher_folders, teacher_word_vectors
+from distill.commands.teachers import (
+    check_coverage,
+    hint_targets,
+    model_teacher,
+    teacher_word_vectors,
+    teachers_of,
+)
 from distill.config import STUDENTS
 from distill.data import UNLABELLED, Example
+from distill.errors import UserError
 from distill.evaluation.metrics import calibration_temperature
 from distill.models import textgcn
 from distill.models.build import build_student, ngram_buckets, parameter_groups
@@ -32,6 +39,8 @@ from distill.models.student import Student
 from distill.models.textgcn import DocumentIndex
 from distill.models.tokenizer import WordTokenizer
 from distill.progress import log, model_reminders
+from distill.teachers import Teacher
+from distill.teachers.answering import answered_texts
 from distill.text import word_vectors
 from distill.text.batching import PackedIds
 from distill.text.vector_files import Rows
@@ -57,16 +66,35 @@ def train_students(run: Run, alone: bool = False) -> list[Path]:
 def spec_of(run: Run, alone: bool = False) -> StudentSpec:
     """The student that the run's settings describe, or the same student without a teacher."""
     settings = run.settings.alone() if alone else run.settings
-    teachers = teacher_folders(run) if settings.objective.needs_teacher else ()
+    if settings.objective.is_alone and not run.data.has_labels:
+        what = "the data has no labels, so a student without a teacher has nothing to learn from"
+        raise UserError(what, "--a 1 --T 0", "leave these two flags out")
+    teachers = teachers_of(run) if settings.objective.needs_teacher else ()
+    check_coverage(run, teachers)
     objective = settings.objective if alone else choose_objective(run, teachers)
+    if objective.hints:
+        model_teacher(teachers, f"--objective {objective.objective}")
     return StudentSpec(
         run.student_settings(has_teacher=bool(teachers)),
         objective,
         teachers,
-        unlabelled_and_augmented=() if objective.is_alone else run.unlabelled_and_augmented,
-        general=run.general if teachers else (),
+        unlabelled_and_augmented=() if objective.is_alone else _transfer_texts(run, teachers),
+        general=answered_texts(teachers, run.general) if teachers else (),
         linear_weight=choose_linear_weight(run, teachers),
     )
+
+
+def _transfer_texts(run: Run, teachers: Sequence[Teacher]) -> tuple[Example, ...]:
+    """The texts without labels that a student reads: with teachers, those that one of them has labelled."""
+    texts = run.unlabelled_and_augmented
+    answered = answered_texts(teachers, texts) if teachers else texts
+    if len(answered) < len(texts):
+        log.info(
+            "left out: %d of %d texts without labels, for which no teacher has an answer",
+            len(texts) - len(answered),
+            len(texts),
+        )
+    return answered
 
 
 def train_seeds(run: Run, spec: StudentSpec, folders: Sequence[Path]) -> list[Path]:
@@ -94,20 +122,27 @@ class _StudentTrainer:
         self.build: Build
         self.tokenizer: WordTokenizer | DocumentIndex
         self.build, encode, self.tokenizer = prepare_input(run, spec, self.texts)
-        self.train = Split(encode(self.texts), labels_of(self.texts), *self._targets())
+        inputs, labels = encode(self.texts), labels_of(self.texts)
+        hints = self._hints()  # first: their pass over the texts also caches the logits
+        self.train = Split(inputs, labels, teacher_layers=hints, **self._targets())
         self.train = dataclasses.replace(self.train, sampling_weights=self._sampling_weights())
         dev = [example for example in run.data.dev if example.label != spec.left_out]
         self.dev = Split(encode(dev), labels_of(dev))
 
-    def _targets(self) -> tuple[Tensor | None, Tensor | None]:
-        """The logits to imitate and, for hints, the first teacher's hidden vectors."""
-        objective, teachers = self.spec.objective, self.spec.teachers
-        if not objective.needs_teacher:
-            return None, None
-        last_only = not objective.weights.get("hint_layers")
-        # the vectors first: their pass over the texts also caches the logits
-        hints = hint_targets(self.run, teachers[0], self.texts, last_only=last_only) if objective.hints else None
-        return target_logits(self.run, teachers, self.texts, self.spec.linear_weight), hints
+    def _hints(self) -> Tensor | None:
+        """For hints, a teacher's hidden vectors."""
+        objective = self.spec.objective
+        if not objective.hints:
+            return None
+        teacher = model_teacher(self.spec.teachers, f"--objective {objective.objective}")
+        return hint_targets(self.run, teacher, self.texts, last_only=not objective.weights.get("hint_layers"))
+
+    def _targets(self) -> dict[str, Tensor | None]:
+        """The logits to imitate, and which texts have some."""
+        if not self.spec.objective.needs_teacher:
+            return {}
+        answers = target_answers(self.run, self.spec.teachers, self.texts, self.spec.linear_weight)
+        return {"teacher_logits": answers.logits, "answered": answers.mask}
 
     def _sampling_weights(self) -> Tensor | None:
         """How often each text is drawn, shape (texts,); None: once per epoch. General texts get a fixed share."""
@@ -214,7 +249,8 @@ def _vectors(run: Run, spec: StudentSpec, vocabulary: Vocabulary) -> Callable[[i
         start = pretrained if reader else word_vectors.no_vectors(len(vocabulary))
         return lambda seed: word_vectors.embedding_matrix(start, vocabulary.words, seed)
     words = vocabulary.words[FIRST_WORD:]
-    rows = reduce_dimensions(teacher_word_vectors(run, spec.teachers[0], words), spec.student.teacher_width)
+    teacher = model_teacher(spec.teachers, f"--vectors {spec.student.vectors}")
+    rows = reduce_dimensions(teacher_word_vectors(run, teacher, words), spec.student.teacher_width)
     if pretrained is not None:
         other = word_vectors.embedding_matrix(pretrained, vocabulary.words, run.settings.run.seed)[FIRST_WORD:]
         rows = np.concatenate([rows, scale_to_std(other)], axis=1)

@@ -16,7 +16,7 @@ from distill.commands.data_checks import teacher_checks, warn_of
 from distill.commands.experiment import TEACHER, Run, fingerprint_examples, labels_of
 from distill.commands.model_cards import teacher_card
 from distill.commands.saved_models import remind_of_single_class, save_model
-from distill.commands.teachers import checked_teachers, model_fingerprints, teacher_logits
+from distill.commands.teachers import saved_teachers, teacher_answers
 from distill.config import FROM_DATA, TeacherSettings
 from distill.data import Example, stratified_split
 from distill.errors import UserError
@@ -48,7 +48,7 @@ def train_own_teachers(run: Run) -> list[Path]:
     The texts without labels are read first: an error in them should show before hours of training.
     """
     _ = run.unlabelled_and_augmented
-    return [] if run.settings.transfer.teacher else train_teacher(run)
+    return [] if run.named_teachers else train_teacher(run)
 
 
 def _train_one(run: Run, index: int) -> list[Path]:
@@ -92,7 +92,7 @@ def _is_worse_than_linear(run: Run, trained: _Trained) -> bool:
 class _Trained:
     """A trained teacher, the number of texts it was trained on, its classes of the dev texts, and which are right."""
 
-    model: teacher.Teacher
+    model: teacher.TeacherNetwork
     tokenizer: teacher.WordpieceTokenizer
     evaluations: Sequence[Evaluation]
     texts: int
@@ -109,7 +109,7 @@ class _TeacherTrainer:
         if folder.resolve() in {path.resolve() for path in teachers}:
             what = "a teacher cannot teach itself: the run would overwrite it"
             raise UserError(what, folder, "choose another folder with --run")
-        self.taught_by = checked_teachers(run, teachers, "--teacher_taught_by")
+        self.taught_by = saved_teachers(run, teachers, "--teacher_taught_by")
 
     def provenance(self) -> dict[str, Any]:
         """The record of what the teacher is made from."""
@@ -121,7 +121,7 @@ class _TeacherTrainer:
             "pretrained weights": self.run.pretrained.fingerprint,
             "settings": {key: value for key, value in recorded if key not in RECORDED_SEPARATELY},
             "epochs of masked word pieces": settings.pretrain or None,
-            "teacher": [model_fingerprints(path) for path in self.taught_by] or None,
+            "teacher": [teacher.fingerprints() for teacher in self.taught_by] or None,
             "extra texts": fingerprint_examples(self.run.unlabelled_and_augmented) if uses_unlabelled else None,
             "seed": self.seed,
         }
@@ -146,11 +146,16 @@ class _TeacherTrainer:
         return _Trained(model, tokenizer, evaluations, len(splits[0]), predicted.numpy(), correct)
 
     def _fit(
-        self, model: teacher.Teacher, settings: TeacherSettings, train: Split, dev: Split, texts: Sequence[Example]
+        self,
+        model: teacher.TeacherNetwork,
+        settings: TeacherSettings,
+        train: Split,
+        dev: Split,
+        texts: Sequence[Example],
     ) -> list[Evaluation]:
         objective: Objective = labels_only(settings.label_smoothing)
         if self.taught_by:
-            train = dataclasses.replace(train, teacher_logits=teacher_logits(self.run, self.taught_by, texts))
+            train = dataclasses.replace(train, teacher_logits=teacher_answers(self.run, self.taught_by, texts).logits)
             objective = Distillation(LABELS_AND_LOGITS, 1.0, model.head.in_features)
         schedule = Schedule(
             settings.epochs,

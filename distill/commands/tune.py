@@ -34,7 +34,7 @@ def tune(run: Run) -> list[Path]:
     log.info("tune: %d of %d trials are done already", done, trials)
     study.optimize(lambda trial: _dev_accuracy(run, spec, trial), n_trials=max(0, trials - done))
     flags = _flags(run, study.best_params)
-    log.info("best dev accuracy %.4f, with\n  %s", study.best_value, flags)
+    log.info("best dev %s %.4f, with\n  %s", run.data.measured, study.best_value, flags)
     result = {
         "dev_accuracy": study.best_value,
         "flags": flags,

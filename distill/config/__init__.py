@@ -77,9 +77,18 @@ class TransferSettings(Checked):
 
     teacher: tuple[str, ...] = option(
         (),
-        "folder of a trained teacher or student, used instead of the run's teacher; with several, students learn the "
-        "mean of their logits",
+        "a teacher used instead of the run's own: a folder that this program saved, a fine-tuned Hugging Face "
+        "classifier (folder or Hub id), a file of recorded answers, or a Python function (MODULE:FUNCTION or "
+        "FILE.py:FUNCTION); with several, students learn the mean of their logits",
         path=True,
+    )
+    teacher_labels: str = option(
+        "",
+        "table with the columns theirs and ours: the data's names of labels that a teacher calls differently",
+        path=True,
+    )
+    for_labelling: int = option(
+        0, "--mode label: write this many unlabelled texts that are worth labelling to a CSV file, instead", low=0
     )
     linear_weight: float = option(
         float(FROM_DATA),

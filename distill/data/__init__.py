@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from distill.config import DataSettings
 from distill.data.demo import LABELS, read_reviews, read_sentences
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text_key
 from distill.data.files import find_files
+from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
 from distill.data.formats.records import Columns
 from distill.data.labels import Labels, find_labels
@@ -23,11 +25,14 @@ __all__ = [
     "Dataset",
     "Example",
     "example_id",
+    "is_labelled",
     "load",
+    "load_texts",
     "read_sentences",
     "read_unlabelled",
     "stratified_split",
     "text_key",
+    "with_answers",
     "without_leaks",
 ]
 
@@ -60,6 +65,55 @@ def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Datas
     splits, labels = _read_files(files, folders, reader)
     notes = [*reader.notes, *([f"not read: {', '.join(unused)}"] if unused else [])]
     return _checked(splits, labels, seed, notes, reader.set_aside)
+
+
+def is_labelled(settings: DataSettings) -> bool:
+    """Whether the train file has labels; True also if it cannot be read, which :func:`load` reports."""
+    files, _ = _files(settings)
+    if not files or files["train"][0].is_dir():
+        return True
+    path = files["train"][0]
+    return _can_be_read(path, Columns(settings.text_column, settings.label_column)) or not _can_be_read(
+        path, Columns(settings.text_column, is_labelled=False)
+    )
+
+
+def _can_be_read(path: Path, columns: Columns) -> bool:
+    try:
+        with open_file(path, columns):
+            return True
+    except UserError:
+        return False
+
+
+def load_texts(settings: DataSettings, unlabelled: Sequence[Path], reader: Reader) -> list[Example]:
+    """The texts of data without labels, each once: those of the train file, or those of ``unlabelled``.
+
+    Raises:
+        UserError: a file is missing or damaged, too many of its rows cannot be used, or a dev or test file is named.
+    """
+    files, unused = _files(settings)
+    if held_out := [split for split in ("dev", "test") if split in files]:
+        what = f"there is a {held_out[0]} file, but train has no labels"
+        hint = "use the labelled texts as train, dev and test, and give those without labels to --unlabeled"
+        raise UserError(what, files[held_out[0]][0], hint)
+    if unused:
+        reader.notes.append(f"not read: {', '.join(unused)}")
+    paths = [*files["train"]] if files else list(unlabelled)
+    rows = reader.read(paths) if paths else []
+    for path in paths:
+        reader.check([path], len(rows))
+    return list({example_id(row.text): Example.of(row.text, UNLABELLED) for row, _, _ in rows}.values())
+
+
+def with_answers(examples: list[Example], labels: tuple[str, ...], seed: int, reader: Reader) -> Dataset:
+    """A data set whose labels are the teachers' answers to the texts, split like labelled data.
+
+    Raises:
+        UserError: the answers are of fewer than two classes, or no text is left for a split.
+    """
+    dataset = _checked({"train": examples}, labels, seed, reader.notes, reader.set_aside)
+    return dataclasses.replace(dataset, has_labels=False)
 
 
 def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:

@@ -37,7 +37,8 @@ class Dataset:
     """Train, dev and test without leaks; ``counts`` is what the checks found.
 
     ``notes`` are one line per decision that the readers made for the user: formats, columns, labels. ``set_aside`` are
-    the rows that cannot be used.
+    the rows that cannot be used. ``has_labels`` is False if the data has no labels and every label is what the teachers
+    answer: then accuracy is agreement with them.
     """
 
     train: tuple[Example, ...]
@@ -47,6 +48,12 @@ class Dataset:
     counts: dict[str, int]
     notes: tuple[str, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
+    has_labels: bool = True
+
+    @property
+    def measured(self) -> str:
+        """What the share of texts is called that a model gets right."""
+        return "accuracy" if self.has_labels else "agreement"
 
     @property
     def fingerprint(self) -> str:

@@ -32,6 +32,7 @@ class Card:
         objective: the training objective, as in ``--objective``.
         taught_by: the teachers' pretrained weights.
         dev_accuracy: accuracy of the saved weights on dev.
+        measured: "accuracy", or "agreement" with the teachers' answers where the data has no labels.
         test: "accuracy", "accuracy_distinct" and "macro_f1", after the evaluation on test.
         head: metadata that a person has added to the front matter, such as "license".
     """
@@ -44,6 +45,7 @@ class Card:
     objective: str = ""
     taught_by: tuple[str, ...] = ()
     dev_accuracy: float | None = None
+    measured: str = "accuracy"
     test: Mapping[str, float] = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
 
@@ -101,13 +103,14 @@ def _head(card: Card) -> dict[str, Any]:
     """The front matter: the Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts for :func:`read`."""
     facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
     del facts["head"]
+    is_published = bool(card.test) and card.measured == "accuracy"
     return {
         "language": "zh",
         "library_name": "distill-zh",
         "pipeline_tag": "text-classification",
         "tags": ["knowledge-distillation", "chinese", card.network.lower()],
         "metrics": ["accuracy", "f1"],
-        **({"model-index": [{"name": card.name, "results": [_result(card)]}]} if card.test else {}),
+        **({"model-index": [{"name": card.name, "results": [_result(card)]}]} if is_published else {}),
         **card.head,
         FACTS_KEY: facts,
     }

@@ -1,32 +1,24 @@
-"""The teacher: any encoder that transformers' ``AutoModel`` loads, pooled over its word pieces, with a classifier.
-
-Only this module and the baseline bert-base-chinese import transformers.
-"""
+"""The teacher: any encoder that transformers' ``AutoModel`` loads, pooled over its word pieces, with a classifier."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
 
 from distill.config import FROM_DATA, TeacherSettings
 from distill.errors import UserError
 from distill.models.pretrained import PROMPTS_FILE
-from distill.models.pretrained.checkpoint_files import check_complete, find_weights, read_config
-from distill.models.weights import LoadingReport, check_finite, layer_number, read_tensors, without_prefix
-from distill.progress import log, remind
+from distill.models.transformers_checkpoint import load_encoder
+from distill.models.weights import check_finite, layer_number
 from distill.runtime.constants import MASKED
 from distill.runtime.packing import without_zero_width
 from distill.storage.atomic import write_file, write_json
@@ -34,8 +26,6 @@ from distill.storage.run_folder import TEACHER_CARD, TEACHER_HEAD, TRAIN_TEACHER
 from distill.text.batching import Batch, ModelOutput, PackedIds, masked_mean
 
 HINT_LAYERS = 4  # layers that a student can imitate
-# how transformers loads tensors; those that are missing or have another shape are in its report
-LOADING: dict[str, Any] = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True}
 DEFAULT_MAX_LENGTH = 256  # word pieces, if the settings leave it open
 
 
@@ -45,6 +35,24 @@ def has_fast_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
+
+
+def autocast(device: torch.device, bf16: bool | None) -> torch.autocast:
+    """A context in which an encoder runs in bfloat16: if ``bf16``, or by default if the device is faster at it."""
+    enabled = has_fast_bf16(device) if bf16 is None else bf16
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def hint_layers(hidden_states: Sequence[Tensor]) -> list[Tensor]:
+    """Evenly spaced layers up to the last, ``HINT_LAYERS`` at most; the first of ``hidden_states`` are embeddings."""
+    states = hidden_states[1:]
+    count = min(HINT_LAYERS, len(states))
+    return [states[(i + 1) * len(states) // count - 1] for i in range(count)]
+
+
+def longest_input(config: Any, tokenizer: Any, wanted: int) -> int:
+    """The number of word pieces to truncate texts to: as many as are wanted and as the model can read."""
+    return int(min(wanted, getattr(config, "max_position_embeddings", wanted), tokenizer.model_max_length))
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class WordpieceTokenizer:
         return PackedIds(encoded, self.tokenizer.pad_token_id)
 
 
-class Teacher(nn.Module):
+class TeacherNetwork(nn.Module):
     """Encoder -> mean of the word pieces' vectors (or the first vector) -> dropout -> linear classifier."""
 
     def __init__(self, encoder: nn.Module, width: int, classes: int, pooling: str, dropout: float = 0.1) -> None:
@@ -96,16 +104,12 @@ class Teacher(nn.Module):
 
     def layer_vectors(self, batch: Batch) -> Tensor:
         """Pooled vectors of evenly spaced layers up to the last: (batch, ``HINT_LAYERS``, width), float16."""
-        states = self._encode(batch, output_hidden_states=True).hidden_states[1:]
-        count = min(HINT_LAYERS, len(states))
-        chosen = [states[(i + 1) * len(states) // count - 1] for i in range(count)]
-        return torch.stack([self._pool(layer.float(), batch.mask) for layer in chosen], dim=1).half()
+        states = hint_layers(self._encode(batch, output_hidden_states=True).hidden_states)
+        return torch.stack([self._pool(layer.float(), batch.mask) for layer in states], dim=1).half()
 
     def _encode(self, batch: Batch, **options: bool) -> Any:
         """The encoder's output."""
-        device = batch.ids.device
-        bf16 = has_fast_bf16(device) if self.bf16 is None else self.bf16
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with autocast(batch.ids.device, self.bf16):
             return self.encoder(input_ids=batch.ids, attention_mask=batch.mask.long(), **options)
 
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -135,132 +139,24 @@ class Teacher(nn.Module):
         return [{"params": list(self.head.parameters()), "lr": settings.head_learning_rate}, *encoder]
 
 
-def build(source: str, settings: TeacherSettings, classes: int) -> tuple[Teacher, WordpieceTokenizer]:
+def build(source: str, settings: TeacherSettings, classes: int) -> tuple[TeacherNetwork, WordpieceTokenizer]:
     """A teacher with a pretrained encoder and a new classifier, with the layers and frozen parameters of the settings.
 
     Raises:
         UserError: the source cannot be loaded, has fewer layers than ``--teacher_layers``, or no parameter that
             ``--freeze`` names.
     """
-    encoder, tokenizer = _load_encoder(source)
+    encoder, tokenizer = load_encoder(source)
     if settings.layers:
         _truncate_layers(encoder, settings.layers)
     _freeze(encoder, settings.freeze)
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
             module.p = settings.dropout
-    teacher = Teacher(encoder, encoder.config.hidden_size, classes, settings.pooling, settings.dropout)
+    teacher = TeacherNetwork(encoder, encoder.config.hidden_size, classes, settings.pooling, settings.dropout)
     wanted = DEFAULT_MAX_LENGTH if settings.max_length == FROM_DATA else settings.max_length
-    max_length = min(wanted, getattr(encoder.config, "max_position_embeddings", wanted), tokenizer.model_max_length)
+    max_length = longest_input(encoder.config, tokenizer, wanted)
     return teacher, WordpieceTokenizer(tokenizer, _prefix(Path(source)), max_length)
-
-
-def _silence_transformers() -> None:
-    """Turn off progress bars and warnings of transformers; what goes wrong is an exception, reported in one line."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-
-
-def _load_encoder(source: str) -> tuple[Any, Any]:
-    """Encoder and tokenizer of a folder or Hub id, without a pooler; every weight comes from the files.
-
-    Raises:
-        UserError: they cannot be loaded, do not belong together, or the weights are incomplete or not finite.
-    """
-    _silence_transformers()
-    is_folder = Path(source).is_dir()
-    encoder, info = _encoder_in(Path(source)) if is_folder else _encoder_on_hub(source)
-    report = LoadingReport.of(encoder, info)
-    report.check(source, encoder.config.to_dict())
-    if unused := report.unused_layers():
-        log.info("%s: layers of the weights that the config does not have, and that are not used: %d", source, unused)
-    with _report_errors(source, "a folder with a tokenizer that transformers can read"):
-        options = {"config": encoder.config, "local_files_only": is_folder, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # Teacher has a pooling of its own
-    _check_tokenizer(encoder, tokenizer, source)
-    _check_positions(encoder, tokenizer, source)
-    check_finite(encoder.named_parameters(), source)
-    return encoder, tokenizer
-
-
-def _encoder_in(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The encoder in a folder, and transformers' report on its tensors."""
-    check_complete(folder)
-    settings, tensors = read_config(folder), read_tensors(find_weights(folder))
-    if settings["model_type"] not in transformers.CONFIG_MAPPING:
-        what = f"transformers {transformers.__version__} has no model type {settings['model_type']}"
-        raise UserError(what, folder, "--teacher_model with an encoder such as BERT")
-    with _report_errors(folder, "a folder with an encoder such as BERT"):
-        config = transformers.CONFIG_MAPPING[settings["model_type"]].from_dict(settings)
-        with torch.device("meta"):
-            empty = AutoModel.from_config(config, trust_remote_code=False)
-    tensors, prefix = without_prefix(tensors, empty.state_dict().keys())
-    _check_prefix(prefix, empty, folder)
-    with _report_errors(folder, "a folder with an encoder such as BERT"):
-        encoder, info = type(empty).from_pretrained(None, config=config, state_dict=tensors, **LOADING)
-    return encoder, info
-
-
-def _encoder_on_hub(model: str) -> tuple[Any, dict[str, Any]]:
-    """The encoder with an id on the Hub, and transformers' report on its tensors."""
-    with _report_errors(model, "a Hub id that can be reached"):
-        encoder, info = AutoModel.from_pretrained(model, use_safetensors=True, trust_remote_code=False, **LOADING)
-    return encoder, info
-
-
-@contextlib.contextmanager
-def _report_errors(source: object, valid: str) -> Iterator[None]:
-    """Report an exception of transformers as a UserError; ``valid`` says what ``--teacher_model`` needs."""
-    try:
-        yield
-    except Exception as error:  # OSError, ValueError, KeyError, and errors of Rust libraries
-        reason = shorten(str(error), 200, placeholder=" …") or type(error).__name__
-        raise UserError(f"transformers cannot load it: {reason}", source, f"--teacher_model with {valid}") from error
-
-
-def _check_prefix(prefix: str, model: Any, folder: Path) -> None:
-    """Say which prefix was stripped; refuse the name of another model type.
-
-    Encoders of several types have tensors of the same names and shapes, but compute other things with them: RoBERTa
-    counts positions differently from BERT.
-    """
-    last, model_type = prefix.rstrip(".").rpartition(".")[2], model.config.model_type
-    if last in transformers.CONFIG_MAPPING and last not in (model_type, model.base_model_prefix):
-        what = f"the tensors' names start with {prefix}, but the config has model_type {model_type}"
-        raise UserError(what, folder, f'use the config that belongs to these weights, or "model_type": "{last}"')
-    if prefix not in ("", f"{model.base_model_prefix}."):
-        log.info("%s: the prefix %s is stripped from the tensors' names", folder, prefix)
-
-
-def _check_tokenizer(encoder: Any, tokenizer: Any, source: str) -> None:
-    """Check that the tokenizer has a vocabulary, a padding token, and a row of the embedding table for every piece."""
-    if tokenizer.pad_token_id is None:
-        raise UserError("its tokenizer has no padding token", source, "--teacher_model with an encoder such as BERT")
-    ids = {piece: index for piece, index in tokenizer.get_vocab().items() if piece}  # "" is an empty line of vocab.txt
-    if ids.keys() <= set(tokenizer.all_special_tokens):
-        kind = f"{type(tokenizer).__name__}, model_type {encoder.config.model_type}"
-        what = f"there is no vocabulary for its tokenizer ({kind})"
-        hint = 'a vocab.txt belongs to "model_type": "bert" in config.json; other types have a tokenizer.json'
-        raise UserError(what, source, hint)
-    pieces, rows = max(ids.values()) + 1, encoder.get_input_embeddings().num_embeddings
-    if pieces > rows:
-        what = f"the tokenizer has {pieces} word pieces, but the embedding table has {rows} rows"
-        raise UserError(what, source, "use the tokenizer (vocab.txt) that was published with these weights")
-
-
-def _check_positions(encoder: Any, tokenizer: Any, source: str) -> None:
-    """Warn if a RoBERTa, which finds padding by its id to count positions, has another id than the tokenizer."""
-    embeddings = getattr(encoder, "embeddings", None)
-    padding = getattr(embeddings, "padding_idx", None) if hasattr(embeddings, "position_embeddings") else None
-    if padding not in (None, tokenizer.pad_token_id):
-        remind(
-            f"{source}: padding is word piece {tokenizer.pad_token_id} of the tokenizer, but {padding} in the config "
-            f"(pad_token_id), so the positions are wrong. Models such as roberta-wwm-ext are of model_type bert, "
-            f"not {encoder.config.model_type}."
-        )
 
 
 def _prefix(folder: Path) -> str:
@@ -295,7 +191,7 @@ def _freeze(encoder: Any, prefixes: str) -> None:
 
 
 @contextlib.contextmanager
-def used_rows(teacher: Teacher, *inputs: PackedIds) -> Iterator[list[PackedIds]]:
+def used_rows(teacher: TeacherNetwork, *inputs: PackedIds) -> Iterator[list[PackedIds]]:
     """Reduce the encoder's embedding to the word pieces that ``inputs`` use; yields the inputs with new ids.
 
     Training changes the rows of used word pieces only, so the result is the same and the optimizer skips the others (a
@@ -319,7 +215,7 @@ def used_rows(teacher: Teacher, *inputs: PackedIds) -> Iterator[list[PackedIds]]
         encoder.set_input_embeddings(full)
 
 
-def save_teacher(folder: Path, teacher: Teacher, tokenizer: WordpieceTokenizer, labels: Sequence[str]) -> None:
+def save_teacher(folder: Path, teacher: TeacherNetwork, tokenizer: WordpieceTokenizer, labels: Sequence[str]) -> None:
     """Write a checkpoint that transformers can load, with our classifier and card next to it."""
     encoder: Any = teacher.encoder
     encoder.save_pretrained(folder)
@@ -334,7 +230,7 @@ def save_teacher(folder: Path, teacher: Teacher, tokenizer: WordpieceTokenizer, 
     write_json(folder / TEACHER_CARD, card)
 
 
-def load_teacher_parts(folder: Path) -> tuple[Teacher, WordpieceTokenizer, tuple[str, ...]]:
+def load_teacher_parts(folder: Path) -> tuple[TeacherNetwork, WordpieceTokenizer, tuple[str, ...]]:
     """Model, tokenizer and labels as :func:`save_teacher` wrote them.
 
     Raises:
@@ -343,12 +239,12 @@ def load_teacher_parts(folder: Path) -> tuple[Teacher, WordpieceTokenizer, tuple
     if not (folder / TEACHER_CARD).is_file() or not (folder / TEACHER_HEAD).is_file():
         raise UserError("there is no trained teacher", folder, TRAIN_TEACHER)
     try:
-        encoder, tokenizer = _load_encoder(str(folder))
+        encoder, tokenizer = load_encoder(str(folder))
     except UserError as error:
         raise UserError(f"this teacher is broken: {error.what}", error.where, TRAIN_TEACHER) from error
     try:
         card = json.loads((folder / TEACHER_CARD).read_text(encoding="utf-8"))
-        teacher = Teacher(encoder, encoder.config.hidden_size, len(card["labels"]), card["pooling"])
+        teacher = TeacherNetwork(encoder, encoder.config.hidden_size, len(card["labels"]), card["pooling"])
         teacher.head.load_state_dict(load_file(folder / TEACHER_HEAD))
         check_finite(teacher.head.named_parameters(), folder)
         return teacher, WordpieceTokenizer(tokenizer, card["prefix"], card["max_length"]), tuple(card["labels"])

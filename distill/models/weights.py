@@ -163,9 +163,9 @@ class LoadingReport:
     unexpected: tuple[str, ...]
 
     @classmethod
-    def of(cls, encoder: nn.Module, info: dict[str, Any]) -> LoadingReport:
-        """The report from the encoder and transformers' ``loading_info``, without pooler and heads."""
-        expected = tuple(name for name, _ in encoder.named_parameters() if _is_used(name))
+    def of(cls, encoder: nn.Module, info: dict[str, Any], *, with_head: bool = False) -> LoadingReport:
+        """The report from the encoder and transformers' ``loading_info``, by default without pooler and heads."""
+        expected = tuple(name for name, _ in encoder.named_parameters() if with_head or _is_used(name))
         missing = tuple(name for name in expected if name in info["missing_keys"])
         shapes = {name: (tuple(found), tuple(wanted)) for name, found, wanted in info["mismatched_keys"]}
         mismatched = tuple((name, *shapes[name]) for name in expected if name in shapes)

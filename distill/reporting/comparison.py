@@ -49,7 +49,7 @@ class ModelResult:
         predicted: class numbers (seeds, texts).
         calibration_error: expected calibration error on test, mean over the seeds, before and after temperature
             scaling (None where it is not scaled); None for a model without probabilities.
-        train_seconds: of one seed, mean.
+        train_seconds: of one seed, mean; None if another program trained the model.
         train_texts: number of texts that one seed was trained on.
         ms_per_text: milliseconds from raw text to label.
         parameters: number of trained parameters.
@@ -64,7 +64,7 @@ class ModelResult:
     teachers: int
     predicted: NDArray[np.int64]
     calibration_error: tuple[float, float | None] | None
-    train_seconds: float
+    train_seconds: float | None
     train_texts: int
     ms_per_text: float
     parameters: int
@@ -134,7 +134,7 @@ class ComparisonRow:
     against: str = ""
     ece: float | None = None
     ece_calibrated: float | None = None
-    train_seconds: float
+    train_seconds: float | None
     train_texts: int
     ms_per_text: float
     parameters: int

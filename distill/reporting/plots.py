@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from distill.evaluation.metrics import confusion, expected_calibration_error, reliability, softmax
 from distill.progress import log
 from distill.reporting.mistakes import shown_labels
-from distill.reporting.results import Outcome, first_seeds
+from distill.reporting.results import ACCURACY, Outcome, first_seeds
 from distill.storage.atomic import write_file
 
 if TYPE_CHECKING:
@@ -129,18 +129,23 @@ def _draw_confusion(axes: Axes, counts: NDArray[np.int64], names: Sequence[str])
         text.set_in_layout(False)  # it lies within the axes, and the layout of hundreds of texts takes seconds
 
 
-def draw_curves(outcomes: Sequence[Outcome], path: Path) -> Path:
+def curve_title(key: str, measured: str) -> str:
+    """The title of one of ``CURVES``; ``measured`` is "accuracy" or "agreement"."""
+    return CURVES[key].replace(ACCURACY, measured)
+
+
+def draw_curves(outcomes: Sequence[Outcome], path: Path, measured: str = ACCURACY) -> Path:
     """Dev accuracy and dev loss over the epochs, one line per trained model."""
     with new_figure(2, 5.0, 3.6) as (figure, panels):
         for axes, key in zip(panels, CURVES, strict=True):
-            draw_curve(axes, outcomes, key)
+            draw_curve(axes, outcomes, key, measured)
         return save(figure, path)
 
 
-def draw_curve(axes: Axes, outcomes: Sequence[Outcome], key: str) -> None:
+def draw_curve(axes: Axes, outcomes: Sequence[Outcome], key: str, measured: str = ACCURACY) -> None:
     """One of ``CURVES`` over the epochs, one line per trained model."""
     titled: set[str] = set()
-    for outcome in outcomes:
+    for outcome in (one for one in outcomes if one.history):
         axes.plot(
             [line["epoch"] for line in outcome.history],
             [line[key] for line in outcome.history],
@@ -151,7 +156,7 @@ def draw_curve(axes: Axes, outcomes: Sequence[Outcome], key: str) -> None:
         )
         titled.add(outcome.name)
     axes.set_xlabel("epoch")
-    axes.set_title(CURVES[key])
+    axes.set_title(curve_title(key, measured))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
 

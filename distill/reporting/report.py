@@ -20,6 +20,7 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
     context, summarised = report.context, summarise(report)
     content = {
         "warning": report.warning,
+        "measured": context.measured,
         "rows": [row.to_json() for row in summarised.rows],
         "linear_svc": report.linear.to_json() if report.linear else {},
         "data": context.data,
@@ -34,7 +35,7 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
         write_file(folder / "report.md", summary.markdown(summarised)),
         write_html(report, summarised, folder / "report.html"),
         plots.draw_confusions(report.outcomes, context.gold, context.labels, folder / "confusion.png"),
-        plots.draw_curves(report.outcomes, folder / "curves.png"),
+        plots.draw_curves(report.outcomes, folder / "curves.png", context.measured),
     ]
     return summary.terminal(summarised), files
 
@@ -52,6 +53,7 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
     models, context = first_seeds(report.outcomes), report.context
     content = {
         "title": f"Report: {report.name}",
+        "has_labels": context.has_labels,
         "data": summarised.data,
         "warning": summarised.warning,
         "remarks": summarised.remarks,
@@ -59,12 +61,14 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
         "warnings": summarised.warnings,
         "passed": summarised.passed,
         "decisions": summarised.decisions,
-        "highlights": _highlights(summarised.rows),
-        "table": tables.transposed(summary.lines(summarised.rows)),  # one model per column, to fit a phone
+        "highlights": _highlights(summarised.rows, context),
+        "table": tables.transposed(
+            summary.lines(summarised.rows, context.measured)
+        ),  # one model per column, to fit a phone
         "details": summarised.details,
-        "speed": _speed(summarised.rows),
+        "speed": _speed(summarised.rows, context.measured),
         "comparison": comparison.page_part(report.comparison) if report.comparison else None,
-        "curves": [_curve(report.outcomes, key) for key in plots.CURVES],
+        "curves": [_curve(report.outcomes, key, context.measured) for key in plots.CURVES],
         "diagrams": [_diagram(model, context) for model in models],
         "label_noise_file": report.label_noise_file,
         "settings": settings_sections(context.settings, versions=report.versions, data_counts=context.data),
@@ -74,20 +78,21 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
     return write_page(path, "report.html.jinja", content)
 
 
-def _highlights(rows: Sequence[ModelScores]) -> list[Highlight]:
+def _highlights(rows: Sequence[ModelScores], context: EvaluationContext) -> list[Highlight]:
     """What the last of the models reaches, and how it compares with its teacher."""
-    row, size = rows[-1], tables.file_size(rows[-1].bytes)
-    accuracy = Highlight(
-        tables.percent(1)(row.accuracy.mean), f"of the test texts classified correctly by the {row.title}"
-    )
-    if row.name == TEACHER or row.retained is None or row.speedup is None:
-        return [accuracy, Highlight(size, "on disk")]
-    return [
-        accuracy,
-        Highlight(tables.percent(1)(row.retained.mean), "of its teacher's accuracy"),
-        Highlight(_times(row.speedup.mean), "as fast as its teacher on the CPU"),
-        Highlight(size, f"on disk; its teacher: {tables.file_size(rows[0].bytes)}"),
-    ]
+    row = rows[-1]
+    meaning = "classified correctly by the {}" if context.has_labels else "get the teacher's label from the {}"
+    accuracy = Highlight(tables.percent(1)(row.accuracy.mean), f"of the test texts {meaning.format(row.title)}")
+    highlights, is_student = [accuracy], row.name != TEACHER
+    if is_student and row.retained is not None and context.has_labels:
+        highlights.append(Highlight(tables.percent(1)(row.retained.mean), "of its teacher's accuracy"))
+    if is_student and row.speedup is not None:
+        highlights.append(Highlight(_times(row.speedup.mean), "as fast as its teacher on the CPU"))
+    if row.bytes is not None:
+        teacher = rows[0].bytes if is_student and rows[0].name == TEACHER else None
+        size = f"on disk; its teacher: {tables.file_size(teacher)}" if teacher else "on disk"
+        highlights.append(Highlight(tables.file_size(row.bytes), size))
+    return highlights
 
 
 def _times(factor: float) -> str:
@@ -95,9 +100,11 @@ def _times(factor: float) -> str:
     return f"{factor:,.0f} ×" if factor >= 10 else f"{factor:.2g} ×"
 
 
-def _speed(rows: Sequence[ModelScores]) -> Drawing:
+def _speed(rows: Sequence[ModelScores], measured: str) -> Drawing:
     with plots.new_figure(1, 4.8, 3.6) as (figure, (axes,)):
         for row in rows:
+            if row.ms_per_text is None:
+                continue
             axes.errorbar(
                 1000 / row.ms_per_text.mean,
                 row.accuracy.mean,
@@ -108,15 +115,16 @@ def _speed(rows: Sequence[ModelScores]) -> Drawing:
                 marker="o",
                 capsize=2.5,
             )
-        accuracy_speed_plot.label_axes(axes, "texts per second (log scale)", "accuracy on test", (1.0,))
+        accuracy_speed_plot.label_axes(axes, "texts per second (log scale)", f"{measured} on test", (1.0,))
         axes.legend(frameon=False)
-        return Drawing.of(figure, "Accuracy against speed on the CPU, from raw text to label.")
+        return Drawing.of(figure, f"{measured.capitalize()} against speed on the CPU, from raw text to label.")
 
 
-def _curve(outcomes: Sequence[Outcome], key: str) -> Drawing:
+def _curve(outcomes: Sequence[Outcome], key: str, measured: str) -> Drawing:
     with plots.new_figure(1, 4.8, 3.4) as (figure, (axes,)):
-        plots.draw_curve(axes, outcomes, key)
-        return Drawing.of(figure, f"{plots.CURVES[key].capitalize()} over the epochs, one line per trained model.")
+        plots.draw_curve(axes, outcomes, key, measured)
+        title = plots.curve_title(key, measured).capitalize()
+        return Drawing.of(figure, f"{title} over the epochs, one line per trained model.")
 
 
 def _diagram(model: Outcome, context: EvaluationContext) -> Drawing:

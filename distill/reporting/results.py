@@ -14,6 +14,7 @@ from distill.evaluation.metrics import Scores
 
 Record = TypeVar("Record")
 TEACHER = "teacher"
+ACCURACY = "accuracy"
 TITLES = {TEACHER: "teacher", "student_alone": "student alone", "student": "distilled student"}  # in the order shown
 
 
@@ -29,6 +30,7 @@ class EvaluationContext:
         data: counts of the data set.
         settings: of the run, as nested dictionaries.
         timing: a sentence that says how and on what the times were measured.
+        measured: "accuracy", or "agreement" where ``gold`` are not labels but what the teachers answer.
     """
 
     texts: Sequence[str]
@@ -38,6 +40,12 @@ class EvaluationContext:
     data: Mapping[str, int]
     settings: Mapping[str, Any]
     timing: str
+    measured: str = ACCURACY
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether ``gold`` are labels."""
+        return self.measured == ACCURACY
 
     def scores(self, predicted: NDArray[np.int64]) -> Scores:
         """Accuracy and macro-F1 of predicted class numbers (texts,)."""
@@ -52,18 +60,18 @@ class Outcome:
         name: kind of model, a key of ``TITLES``.
         seed: training seed.
         logits: (texts, classes).
-        parameters: number of trained parameters.
-        bytes: size of its files.
-        ms_per_text: milliseconds from raw text to label by device, "cpu" or "gpu".
-        history: lines of its training log.
+        parameters: number of trained parameters; None: it is no model.
+        bytes: size of its files; None: it is no model, or not in a folder.
+        ms_per_text: milliseconds from raw text to label by device, "cpu" or "gpu"; empty: it is no model.
+        history: lines of its training log; empty if another program trained it.
         temperature: for calibrated probabilities, chosen on dev; 1 if the model is not calibrated.
     """
 
     name: str
     seed: int
     logits: NDArray[np.float32]
-    parameters: int
-    bytes: int
+    parameters: int | None
+    bytes: int | None
     ms_per_text: Mapping[str, float]
     history: Sequence[dict[str, Any]] = field(default=())
     temperature: float = 1.0

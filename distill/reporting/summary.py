@@ -11,7 +11,7 @@ import numpy as np
 from distill.data.checks import Check
 from distill.evaluation.metrics import Scores, classification_table, mean_and_sd
 from distill.reporting.comparison import ComparisonRecord
-from distill.reporting.results import TEACHER, TITLES, EvaluationContext, Outcome, data_sentence, first_seeds
+from distill.reporting.results import ACCURACY, TEACHER, TITLES, EvaluationContext, Outcome, data_sentence, first_seeds
 from distill.reporting.tables import (
     Column,
     decimals,
@@ -89,16 +89,17 @@ class ModelScores:
     """A row of the report: one kind of model, mean over its seeds.
 
     ``retained`` is the share of the teacher's mean accuracy, ``speedup`` how many times faster than the teacher's mean
-    it is; both are None without a teacher. The GPU's figures are None where there is no GPU.
+    it is; both are None without a teacher. The GPU's figures are None where there is no GPU; sizes and times are None
+    for a teacher that is no model.
     """
 
     name: str
     accuracy: Estimate
     accuracy_distinct: Estimate
     macro_f1: Estimate
-    parameters: int
-    bytes: int
-    ms_per_text: Estimate
+    parameters: int | None
+    bytes: int | None
+    ms_per_text: Estimate | None
     ms_per_text_gpu: Estimate | None
     retained: Estimate | None
     speedup: Estimate | None
@@ -143,28 +144,37 @@ def model_scores(context: EvaluationContext, outcomes: Sequence[Outcome]) -> lis
 def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers: Sequence[Outcome]) -> ModelScores:
     """The row of one kind of model, compared with the mean over the teachers."""
     scores = [context.scores(outcome.predicted) for outcome in seeds]
-    has_gpu = "gpu" in seeds[0].ms_per_text
+
+    def ms_per_text(device: str) -> Estimate | None:
+        times = [outcome.ms_per_text[device] for outcome in seeds if device in outcome.ms_per_text]
+        return Estimate.of(times) if times else None
 
     def speedup(device: str) -> Estimate | None:
-        if not teachers:
-            return None
-        teacher_ms = float(np.mean([teacher.ms_per_text[device] for teacher in teachers]))
-        return Estimate.of([teacher_ms / outcome.ms_per_text[device] for outcome in seeds])
+        of_teachers = [teacher.ms_per_text[device] for teacher in teachers if device in teacher.ms_per_text]
+        times = [outcome.ms_per_text[device] for outcome in seeds if device in outcome.ms_per_text]
+        teacher_ms = float(np.mean(of_teachers)) if of_teachers else 0.0
+        return Estimate.of([teacher_ms / time for time in times]) if of_teachers and times else None
 
     return ModelScores(
         name=seeds[0].name,
         accuracy=Estimate.of([score.accuracy for score in scores]),
         accuracy_distinct=Estimate.of([score.accuracy_distinct for score in scores]),
         macro_f1=Estimate.of([score.macro_f1 for score in scores]),
-        parameters=round(float(np.mean([outcome.parameters for outcome in seeds]))),
-        bytes=round(float(np.mean([outcome.bytes for outcome in seeds]))),
-        ms_per_text=Estimate.of([outcome.ms_per_text["cpu"] for outcome in seeds]),
-        ms_per_text_gpu=Estimate.of([outcome.ms_per_text["gpu"] for outcome in seeds]) if has_gpu else None,
+        parameters=_mean([outcome.parameters for outcome in seeds]),
+        bytes=_mean([outcome.bytes for outcome in seeds]),
+        ms_per_text=ms_per_text("cpu"),
+        ms_per_text_gpu=ms_per_text("gpu"),
         retained=_retained(context, scores, teachers),
         speedup=speedup("cpu"),
-        speedup_gpu=speedup("gpu") if has_gpu else None,
+        speedup_gpu=speedup("gpu"),
         seeds=len(seeds),
     )
+
+
+def _mean(values: Sequence[int | None]) -> int | None:
+    """The rounded mean of the values that there are; None: there are none."""
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known))) if known else None
 
 
 def _retained(context: EvaluationContext, scores: Sequence[Scores], teachers: Sequence[Outcome]) -> Estimate | None:
@@ -204,35 +214,56 @@ GPU_COLUMNS: tuple[Column[ModelScores], ...] = (
 SEEDS: Column[ModelScores] = Column("seeds", lambda row: row.seeds)
 
 
-def lines(rows: Sequence[ModelScores]) -> list[list[str]]:
-    """Header and rows of the report's table; the GPU's columns only where there was one."""
+def lines(rows: Sequence[ModelScores], measured: str = ACCURACY) -> list[list[str]]:
+    """Header and rows of the report's table; the GPU's columns only where there was one.
+
+    ``measured`` is what the share of correct texts is called.
+    """
     has_gpu = any(row.ms_per_text_gpu is not None for row in rows)
-    return lines_of(rows, (*COLUMNS, *(GPU_COLUMNS if has_gpu else ()), SEEDS))
+    header, *body = lines_of(rows, (*COLUMNS, *(GPU_COLUMNS if has_gpu else ()), SEEDS))
+    return [[measured if title == ACCURACY else title for title in header], *body]
 
 
 def classification_reports(report: Report) -> dict[str, str]:
     """A classification report per kind of model, for its first seed, by title."""
     return {
-        outcome.title + ("" if outcome.name == TEACHER else f", seed {outcome.seed}"): classification_table(
-            report.context.gold, outcome.predicted, report.context.labels
+        outcome.title + ("" if outcome.name == TEACHER else f", seed {outcome.seed}"): _named(
+            classification_table(report.context.gold, outcome.predicted, report.context.labels), report.context
         )
         for outcome in first_seeds(report.outcomes)
     }
 
 
-def linear_sentence(linear: LinearResult | None, rows: Sequence[ModelScores]) -> list[str]:
+def _named(table: str, context: EvaluationContext) -> str:
+    """A classification report in which the share of correct texts has the name of what is measured."""
+    return table if context.has_labels else table.replace(f" {ACCURACY}", context.measured)
+
+
+def agreement_sentence(context: EvaluationContext) -> list[str]:
+    """What the figures measure where there are no labels; nothing where there are."""
+    if context.has_labels:
+        return []
+    return [
+        "The data has no labels. Every figure measures agreement with the teachers' answers, not accuracy: if an "
+        "answer is wrong, a student that repeats it counts as right. To measure accuracy, label some texts by hand "
+        "(--mode label --for_labelling 300)."
+    ]
+
+
+def linear_sentence(linear: LinearResult | None, rows: Sequence[ModelScores], measured: str = ACCURACY) -> list[str]:
     """Sentences about the linear baseline and the models that are worse; none if it was not measured."""
     if linear is None:
         return []
     worse = [row.title for row in rows if row.accuracy.mean < linear.scores.accuracy]
-    comparison = f"; less accurate: {', '.join(worse)}" if worse else ""
+    less = "less accurate" if measured == ACCURACY else "with less agreement"
+    comparison = f"; {less}: {', '.join(worse)}" if worse else ""
     imitated = (
         f" The student imitates its teacher's logits plus {linear.weight:g} x the scores of LinearSVC."
         if linear.weight
         else ""
     )
     return [
-        f"Linear baseline (LinearSVC on words and characters): accuracy {linear.scores.accuracy:.4f}{comparison}."
+        f"Linear baseline (LinearSVC on words and characters): {measured} {linear.scores.accuracy:.4f}{comparison}."
         f"{imitated}"
     ]
 
@@ -250,6 +281,7 @@ class Summary:
     warnings: Sequence[str]
     passed: Sequence[str]
     decisions: Sequence[str]
+    measured: str = ACCURACY
 
     @property
     def notes(self) -> list[str]:
@@ -264,12 +296,17 @@ def summarise(report: Report) -> Summary:
         warning=report.warning,
         rows=rows,
         details=classification_reports(report),
-        remarks=[*linear_sentence(report.linear, rows), *report.missing],
+        remarks=[
+            *agreement_sentence(report.context),
+            *linear_sentence(report.linear, rows, report.context.measured),
+            *report.missing,
+        ],
         data=data_sentence(report.context.data),
         timing=report.context.timing,
         warnings=report.warnings,
         passed=[check.message for check in report.checks if not check.is_warning],
         decisions=report.decisions,
+        measured=report.context.measured,
     )
 
 
@@ -278,7 +315,7 @@ def markdown(summary: Summary) -> str:
     parts = [
         "# Report",
         *([f"**{summary.warning}**"] if summary.warning else []),
-        markdown_table(lines(summary.rows)),
+        markdown_table(lines(summary.rows, summary.measured)),
         *summary.notes,
         "![training curves](curves.png)",
         "![confusions](confusion.png)",
@@ -299,4 +336,6 @@ def terminal(summary: Summary) -> str:
     """The whole report for a terminal: a figure per line, a model per column, 80 columns wide."""
     warning = [f"warning: {summary.warning}", ""] if summary.warning else []
     details = [f"{title}\n{table.rstrip()}\n" for title, table in summary.details.items()]
-    return "\n".join([*warning, *details, *text_table(transposed(lines(summary.rows))), "", *summary.notes])
+    return "\n".join(
+        [*warning, *details, *text_table(transposed(lines(summary.rows, summary.measured))), "", *summary.notes]
+    )

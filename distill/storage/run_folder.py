@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -37,12 +38,15 @@ class RunFolder:
             raise UserError("this is a file; a run needs a folder", root, "--run FOLDER")
         return cls(root)
 
-    def teacher_cache(self, teacher: Path, outputs: str) -> Path:
+    def teacher_cache(self, teacher: Path | str, outputs: str) -> Path:
         """Folder that caches a teacher's ``outputs`` ("logits", "vectors", …).
 
         A teacher outside the run's folder gets a hash of its path in the name, as teachers of two runs may be
-        called the same.
+        called the same; so does one that is no path.
         """
+        if isinstance(teacher, str):
+            safe = re.sub(r"[^\w.-]+", "_", teacher)[-40:]
+            return self.root / "cache" / f"{safe}-{fingerprint_texts([teacher])[:8]}.{outputs}"
         is_own = teacher.parent.resolve() == self.root.resolve()
         path = teacher.resolve()
         name = teacher.name if is_own else f"{path.name}-{fingerprint_texts([str(path)])[:8]}"
@@ -66,6 +70,11 @@ class RunFolder:
     def label_noise(self) -> Path:
         """Table of labels that the teacher contradicts."""
         return self.report / "label_noise.csv"
+
+    @property
+    def for_labelling(self) -> Path:
+        """Table of texts that are worth labelling."""
+        return self.root / "for_labelling.csv"
 
     @property
     def set_aside(self) -> Path:

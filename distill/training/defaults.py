@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from distill.config import FROM_DATA, STUDENTS, StudentSettings, TeacherSettings, TransferSettings
@@ -56,7 +57,7 @@ def teacher_settings(settings: TeacherSettings, data: Dataset, extra_texts: int 
     defaults = {
         "batch_size": batch_size,
         "epochs": _clamp(round(TEACHER_STEPS / steps_per_epoch), TEACHER_EPOCHS),
-        "max_length": _length_limit(_covering_length(data.train) + PREFIX_AND_SPECIAL_PIECES),
+        "max_length": teacher_max_length(settings, data.train),
     }
     filled = _fill(settings, defaults)
     longer = sum(len(example.text) + PREFIX_AND_SPECIAL_PIECES > filled.max_length for example in data.train)
@@ -71,6 +72,12 @@ def teacher_settings(settings: TeacherSettings, data: Dataset, extra_texts: int 
     return filled
 
 
+def teacher_max_length(settings: TeacherSettings, texts: Sequence[Example]) -> int:
+    """Word pieces to which a teacher truncates texts like these."""
+    covering = _length_limit(_covering_length(texts) + PREFIX_AND_SPECIAL_PIECES)
+    return settings.max_length if settings.max_length != FROM_DATA else covering
+
+
 def has_few_labels(data: Dataset, architecture: str) -> bool:
     """Whether labels are so few that a student should learn from the teacher's vectors (a hint) as well."""
     return len(data.train) <= MAX_TRAIN_FOR_FEW_LABELS and not STUDENTS[architecture].transductive
@@ -82,7 +89,7 @@ def uses_general_texts(data: Dataset, architecture: str) -> bool:
 
 
 def student_settings(
-    settings: StudentSettings, data: Dataset, architecture: str = "", *, has_teacher: bool
+    settings: StudentSettings, data: Dataset, architecture: str = "", *, has_teacher: bool, has_vectors: bool = True
 ) -> StudentSettings:
     """Fill in a student's settings, all but its epochs (see :func:`student_epochs`).
 
@@ -92,11 +99,12 @@ def student_settings(
         architecture: the network; empty: that of ``settings``.
         has_teacher: whether the student learns from a teacher's logits. Without, it gets no word vectors from a
             teacher either, so that the student alone is a fair baseline.
+        has_vectors: whether that teacher can compute word vectors.
     """
     architecture = architecture or settings.architecture
     vectors = settings.vectors.removeprefix(FROM_TEACHER).removeprefix("+") or "auto"
     if has_teacher and not STUDENTS[architecture].transductive:
-        by_default = settings.vectors == "auto" and uses_general_texts(data, architecture)
+        by_default = settings.vectors == "auto" and has_vectors and uses_general_texts(data, architecture)
         vectors = f"{FROM_TEACHER}+auto" if by_default else settings.vectors
     from_teacher = vectors.startswith(FROM_TEACHER)
     defaults = {
@@ -108,14 +116,19 @@ def student_settings(
 
 
 def transfer_settings(
-    settings: TransferSettings, data: Dataset, student: StudentSettings, unlabelled: int
+    settings: TransferSettings,
+    data: Dataset,
+    student: StudentSettings,
+    unlabelled: int,
+    *,
+    labels_any_text: bool = True,
 ) -> TransferSettings:
     """Fill in how much general Chinese the teacher labels, and log it in one line.
 
     General texts stand in for unlabelled texts of the task: they are used when ``unlabelled``, the number of texts that
-    the user gave without labels, is small.
+    the user gave without labels, is small, and if the teacher ``labels_any_text`` at no cost.
     """
-    is_needed = uses_general_texts(data, student.architecture) and unlabelled < MIN_UNLABELLED
+    is_needed = labels_any_text and uses_general_texts(data, student.architecture) and unlabelled < MIN_UNLABELLED
     few_labels = has_few_labels(data, student.architecture)
     defaults = {
         "general_words": GENERAL_WORDS * is_needed,
@@ -158,7 +171,7 @@ def _clamp(number: int, bounds: tuple[int, int]) -> int:
     return min(max(number, bounds[0]), bounds[1])
 
 
-def _covering_length(texts: tuple[Example, ...]) -> int:
+def _covering_length(texts: Sequence[Example]) -> int:
     """The number of characters that nearly all texts stay within; a token has one character or more."""
     lengths = sorted(len(example.text) for example in texts)
     return lengths[math.ceil(SHARE_OF_WHOLE_TEXTS * len(lengths)) - 1]

@@ -22,12 +22,14 @@ class Targets:
     """What a batch is trained towards.
 
     Shapes: ``labels`` (B,), ``UNLABELLED`` where a text has no label; ``teacher_logits`` (B, C); ``teacher_layers``
-    (B, layers, width), the teacher's standardised text vectors per layer, the last layer last.
+    (B, layers, width), the teacher's standardised text vectors per layer, the last layer last; ``answered`` (B,), which
+    texts the teachers have labelled, None: all.
     """
 
     labels: Tensor
     teacher_logits: Tensor | None = None
     teacher_layers: Tensor | None = None
+    answered: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -233,5 +235,13 @@ class Distillation(nn.Module):
             return loss
         if targets.teacher_logits is None:
             raise ValueError(f"{name}: teacher_logits are needed")
-        term = LOGIT_TERMS[name](output.logits, targets.teacher_logits, self.temperature)
+        term = self._logit_term(name, output.logits, targets.teacher_logits, targets.answered)
         return term, term
+
+    def _logit_term(self, name: str, logits: Tensor, teacher_logits: Tensor, answered: Tensor | None) -> Tensor:
+        """A term over the texts that the teachers have labelled; 0 if the batch has none."""
+        if answered is None:
+            return LOGIT_TERMS[name](logits, teacher_logits, self.temperature)
+        if not answered.any():
+            return logits.sum() * 0
+        return LOGIT_TERMS[name](logits[answered], teacher_logits[answered], self.temperature)

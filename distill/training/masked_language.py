@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distill.config import TeacherSettings
 from distill.errors import UserError
 from distill.models.inference import best_device
-from distill.models.teacher import Teacher, WordpieceTokenizer, used_rows
+from distill.models.teacher import TeacherNetwork, WordpieceTokenizer, used_rows
 from distill.progress import log, progress_bar
 from distill.text.batching import Batch, PackedIds, shuffled_batches
 from distill.training import distributed
@@ -29,7 +29,7 @@ NAME = "masked word pieces"
 
 
 def pretrain(
-    teacher: Teacher, tokenizer: WordpieceTokenizer, texts: list[str], settings: TeacherSettings, seed: int
+    teacher: TeacherNetwork, tokenizer: WordpieceTokenizer, texts: list[str], settings: TeacherSettings, seed: int
 ) -> float:
     """Train the encoder in place for ``settings.pretrain`` epochs; the classifier on top is not touched.
 
@@ -93,7 +93,7 @@ class _MaskedLanguageModel(nn.Module):
         never_masked: ids (pieces,) of special word pieces and of the prompt prefix, which are the same in every text.
     """
 
-    def __init__(self, teacher: Teacher, mask_id: int, never_masked: Tensor) -> None:
+    def __init__(self, teacher: TeacherNetwork, mask_id: int, never_masked: Tensor) -> None:
         super().__init__()
         self.teacher = teacher
         self.mask_id = mask_id

@@ -33,6 +33,14 @@ MANIFEST = "manifest.json"
 TeacherFunction = Callable[[Sequence[str], str], Tensor]  # (texts, name of the progress bar) -> (texts, ...)
 
 
+class PartialOutputsError(Exception):
+    """A teacher failed after some of the texts: the outputs of these (texts, ...), which are kept, and the reason."""
+
+    def __init__(self, rows: Tensor, reason: BaseException) -> None:
+        self.rows, self.reason = rows, reason
+        super().__init__(str(reason))
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of outputs: its ids in memory, its rows on disk."""
@@ -54,12 +62,14 @@ class TeacherCache:
             "made_by". If the folder was produced by something else, its shards are removed and the reason is logged.
         load_teacher: returns the teacher as a function; called only if texts are missing.
         name: of the outputs, in messages.
+        shard_size: texts per file at most; 0: ``SHARD_SIZE``.
     """
 
     folder: Path
     provenance: dict[str, str]
     load_teacher: Callable[[], TeacherFunction]
     name: str = "teacher logits"
+    shard_size: int = 0
 
     def outputs(self, examples: Sequence[Example]) -> Tensor:
         """The outputs of ``examples``, which may repeat, shape (examples, ...) and dtype as the teacher gave them."""
@@ -110,14 +120,20 @@ class TeacherCache:
         ids, texts = list(text_by_id)[rank::world_size], list(text_by_id.values())[rank::world_size]
         if not ids:
             return
-        teacher, starts = self.load_teacher(), range(0, len(ids), SHARD_SIZE)
+        size = self.shard_size or SHARD_SIZE
+        teacher, starts = self.load_teacher(), range(0, len(ids), size)
         for part, start in enumerate(starts):
             progress_label = "teacher labels" + (f", part {part + 1} of {len(starts)}" if len(starts) > 1 else "")
-            rows = teacher(texts[start : start + SHARD_SIZE], progress_label).cpu()
-            shard_ids = torch.tensor(ids[start : start + SHARD_SIZE])
+            number, shard_ids = next_shard + part * world_size + rank, torch.tensor(ids[start : start + size])
+            try:
+                rows = teacher(texts[start : start + size], progress_label).cpu()
+            except PartialOutputsError as error:
+                if len(error.rows):
+                    self._write(number, shard_ids[: len(error.rows)], error.rows)
+                raise error.reason from error.__cause__
             if len(rows) != len(shard_ids):
                 raise ValueError(f"the teacher got {len(shard_ids)} texts and returned {len(rows)} rows")
-            self._write(next_shard + part * world_size + rank, shard_ids, rows)
+            self._write(number, shard_ids, rows)
 
     def _write(self, number: int, ids: Tensor, rows: Tensor) -> None:
         content = save({"ids": ids, "rows": rows.contiguous()})

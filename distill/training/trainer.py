@@ -38,7 +38,8 @@ class Split:
     """The encoded texts of train or dev, with their targets.
 
     Shapes: ``labels`` (texts,), ``UNLABELLED`` where a text has none; ``teacher_logits`` (texts, classes);
-    ``teacher_layers`` (texts, layers, width). With ``sampling_weights`` (texts,) an epoch draws as many texts as there
+    ``teacher_layers`` (texts, layers, width); ``answered`` (texts,), which texts the teachers have labelled, None: all.
+    With ``sampling_weights`` (texts,) an epoch draws as many texts as there
     are, with replacement and in proportion to their weights; without, it uses every text once.
     """
 
@@ -47,10 +48,11 @@ class Split:
     teacher_logits: Tensor | None = None
     teacher_layers: Tensor | None = None
     sampling_weights: Tensor | None = None
+    answered: Tensor | None = None
 
     def targets(self, rows: Tensor, device: torch.device) -> Targets:
         """The targets of the texts at ``rows`` (batch,)."""
-        optional = (self.teacher_logits, self.teacher_layers)
+        optional = (self.teacher_logits, self.teacher_layers, self.answered)
         teacher_outputs = (None if tensor is None else tensor[rows].to(device) for tensor in optional)
         return Targets(self.labels[rows].to(device), *teacher_outputs)
 

@@ -218,7 +218,7 @@ def test_a_teacher_of_another_run_and_a_student_as_teacher(
     assert rows[0]["name"] == "teacher" and rows[0]["seeds"] == 2  # the teachers of --teacher are compared with
     assert rows[1]["kept"] == pytest.approx(rows[1]["accuracy"] / rows[0]["accuracy"])
     missing = output_of(capsys, [*flags, "--teacher", str(tmp_path / "nowhere")], code=2)
-    assert "nowhere: there is no trained teacher" in missing
+    assert "nowhere: no such file or folder -> check the path; a teacher is a folder that" in missing
     itself = output_of(capsys, [*flags, "--teacher", str(tmp_path / "student")], code=2)
     assert (
         "this student cannot be the teacher: the run would overwrite it -> choose another folder with --run" in itself
@@ -243,8 +243,9 @@ def test_the_labels_of_a_teacher_may_be_in_another_order(
     finished_run: Path, tiny_flags: list[str], title_folder: Path, tmp_path: Path
 ) -> None:
     from distill.commands.experiment import Run
-    from distill.commands.teachers import teacher_logits
+    from distill.commands.teachers import teacher_answers
     from distill.config import DataSettings, RunSettings, Settings
+    from distill.teachers.saved import SavedTeacher
 
     data = tmp_path / "data"
     shutil.copytree(title_folder, data)
@@ -252,7 +253,7 @@ def test_the_labels_of_a_teacher_may_be_in_another_order(
     logits = {}
     for name, folder in (("as trained", title_folder), ("reordered", data)):
         run = Run(Settings(RunSettings(run=str(tmp_path / name)), DataSettings(str(folder))))
-        in_label_order = teacher_logits(run, [finished_run / "teacher"], run.data.test)
+        in_label_order = teacher_answers(run, [SavedTeacher(finished_run / "teacher")], run.data.test).logits
         logits[name] = in_label_order[:, [run.data.labels.index(label) for label in ("体育", "财经", "科技")]]
     assert logits["as trained"].equal(logits["reordered"])
     rows = []

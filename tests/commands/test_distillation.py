@@ -15,17 +15,19 @@ from torch import Tensor
 
 from distill.cli import main
 from distill.commands import distillation
-from distill.commands.distillation import DEFAULT_LINEAR_WEIGHT, LINEAR_WEIGHTS, choose_linear_weight, target_logits
+from distill.commands.distillation import DEFAULT_LINEAR_WEIGHT, LINEAR_WEIGHTS, choose_linear_weight, target_answers
 from distill.commands.experiment import Run
 from distill.commands.student_spec import StudentSpec
-from distill.commands.teachers import teacher_logits
+from distill.commands.teachers import teacher_answers
 from distill.commands.train_student import _StudentTrainer
 from distill.config import FROM_DATA, RunSettings, Settings, TransferSettings
 from distill.data import Example
+from distill.teachers.answering import Answers
+from distill.teachers.saved import SavedTeacher
 from distill.training import defaults
 
 TEXTS, CLASSES = 400, 3
-TEACHERS = (Path("teacher"),)
+TEACHERS = (SavedTeacher(Path("teacher")),)
 
 
 def run_of(scores: Tensor, gold: Tensor, weight: float = FROM_DATA) -> Any:
@@ -33,7 +35,7 @@ def run_of(scores: Tensor, gold: Tensor, weight: float = FROM_DATA) -> Any:
     examples = tuple(Example(index, str(index), int(label)) for index, label in enumerate(gold))
     return SimpleNamespace(
         settings=Settings(transfer=TransferSettings(linear_weight=weight)),
-        data=SimpleNamespace(dev=examples),
+        data=SimpleNamespace(dev=examples, has_labels=True),
         linear_scores=lambda texts: scores[[text.id for text in texts]].numpy(),
     )
 
@@ -46,9 +48,12 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     signal = 1.5 * torch.eye(CLASSES)[gold]
     tensors = {"gold": gold, "noise": torch.randn(TEXTS, CLASSES, generator=generator)}
     tensors |= {name: signal + torch.randn(TEXTS, CLASSES, generator=generator) for name in ("logits", "scores")}
-    monkeypatch.setattr(
-        distillation, "teacher_logits", lambda run, teachers, texts: tensors["logits"][[t.id for t in texts]]
-    )
+
+    def answers(run: Any, teachers: Any, texts: Any) -> Answers:
+        logits = tensors["logits"][[text.id for text in texts]]
+        return Answers(logits, tensors.get("answered", torch.ones(TEXTS, dtype=torch.bool))[[t.id for t in texts]])
+
+    monkeypatch.setattr(distillation, "teacher_answers", answers)
     return tensors
 
 
@@ -72,11 +77,22 @@ def test_a_small_dev_set_does_not_choose(samples: dict[str, Tensor], monkeypatch
 
 def test_targets_have_the_standard_deviation_of_the_logits(samples: dict[str, Tensor]) -> None:
     run = run_of(samples["scores"], samples["gold"])
-    targets = target_logits(run, TEACHERS, run.data.dev, 3.0)
+    targets = target_answers(run, TEACHERS, run.data.dev, 3.0).logits
     assert float(targets.std()) == pytest.approx(float(samples["logits"].std()))
     sums = samples["logits"] + 3 * samples["scores"]
     assert torch.allclose(targets / targets.std(), sums / sums.std(), atol=1e-5)
-    assert torch.equal(target_logits(run, TEACHERS, run.data.dev, 0.0), samples["logits"])
+    assert torch.equal(target_answers(run, TEACHERS, run.data.dev, 0.0).logits, samples["logits"])
+
+
+def test_texts_without_an_answer_take_no_part(samples: dict[str, Tensor]) -> None:
+    """Their logits are noise here; the weight and the scale are those of the other texts."""
+    answered = samples["answered"] = torch.arange(TEXTS) % 2 == 0
+    samples["logits"][~answered] = 99 * samples["noise"][~answered]
+    run = run_of(samples["scores"], samples["gold"])
+    assert 0.5 <= choose_linear_weight(run, TEACHERS) <= 2.0
+    targets, mask = target_answers(run, TEACHERS, run.data.dev, 3.0)
+    assert mask.equal(answered) and not targets[~answered].any()
+    assert float(targets[answered].std()) == pytest.approx(float(samples["logits"][answered].std()))
 
 
 def test_a_run_logs_and_records_the_weight(
@@ -106,10 +122,10 @@ def test_train_texts_are_scored_by_models_that_have_not_seen_them(
     scores = run.linear_scores(mixed)
     assert np.array_equal(scores[1:], held_out)
     assert np.array_equal(scores[0], run.linear.scores([dev[0].text], run.segmented(dev[:1]), 3)[0])
-    teachers = (finished_run / "teacher",)
+    teachers = (SavedTeacher(finished_run / "teacher"),)
     spec = StudentSpec(
         run.student_settings("average", has_teacher=False), run.settings.objective, teachers, linear_weight=2.0
     )
     taught = _StudentTrainer(run, spec).train.teacher_logits
-    assert taught is not None and torch.equal(taught, target_logits(run, teachers, train, 2.0))
-    assert not torch.allclose(taught, teacher_logits(run, teachers, train), atol=0.01)
+    assert taught is not None and torch.equal(taught, target_answers(run, teachers, train, 2.0).logits)
+    assert not torch.allclose(taught, teacher_answers(run, teachers, train).logits, atol=0.01)

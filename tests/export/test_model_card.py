@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from distill.cli import main
 from distill.commands.model_cards import card_of
 from distill.commands.saved_models import size_of
-from distill.commands.teachers import model_fingerprints
 from distill.export import model_card
 from distill.export.model_card import FILE, Card
+from distill.teachers.saved import SavedTeacher
 
 CARD = Card(
     kind="student",
@@ -154,9 +154,9 @@ def test_no_path_of_this_machine_is_in_a_card(finished_run: Path) -> None:
 def test_a_card_changes_neither_size_nor_identity(finished_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "student"
     shutil.copytree(finished_run / "student", folder)
-    size, fingerprints = size_of(folder), model_fingerprints(folder)
+    size, fingerprints = size_of(folder), SavedTeacher(folder).fingerprints()
     (folder / FILE).write_text("x" * 999, encoding="utf-8")
-    assert (size_of(folder), model_fingerprints(folder)) == (size, fingerprints)
+    assert (size_of(folder), SavedTeacher(folder).fingerprints()) == (size, fingerprints)
 
 
 def test_the_card_of_a_bundle_is_that_of_its_student(finished_run: Path, tiny_flags: list[str], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, Candidate, E
 from distill.commands.experiment import Run
 from distill.commands.export import trained_students
 from distill.commands.saved_models import size_of
-from distill.commands.teachers import teacher_folders
+from distill.commands.teachers import teachers_of
 from distill.errors import UserError
 from distill.evaluation.baselines.bert_base import BATCH, bert_base
 from distill.evaluation.baselines.bert_base import NAME as BERT
@@ -24,6 +24,7 @@ from distill.models.inference import PREDICTION_BATCH
 from distill.models.teacher import has_fast_bf16
 from distill.models.text_classifier import load
 from distill.storage.fingerprints import fingerprint_texts
+from distill.teachers.saved import SavedTeacher
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 TEACHER, REFERENCE_MODEL = "teacher, fp32", f"{BERT}, fp32"
@@ -125,17 +126,29 @@ def teacher(bench: Bench, name: str, device: torch.device = CPU, bf16: bool | No
     if bf16 and not has_fast_bf16(device):
         raise UserError("this processor has no bfloat16 arithmetic, so it would be slower than fp32")
     threads, reference = bench.threads if device == CPU else (1,), "" if name == TEACHER else TEACHER
-    folder = teacher_folders(bench.run)[0]
+    folder = _teacher_folder(bench.run)
     return in_torch(
         bench.run, name, folder, effort=SLOW, threads=threads, device=device, bf16=bf16, reference=reference
     )
+
+
+def _teacher_folder(run: Run) -> Path:
+    """The folder of the first teacher.
+
+    Raises:
+        UserError: this program did not save it.
+    """
+    teacher = teachers_of(run)[0]
+    if not isinstance(teacher, SavedTeacher):
+        raise UserError(f"only teachers that this program trained are timed here, {teacher.name} is another kind")
+    return teacher.folder
 
 
 def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
     """The first teacher in onnxruntime."""
     from distill.export.onnx import OnnxClassifier, export_teacher
 
-    files = export_teacher(teacher_folders(bench.run)[0], bench.folder / name, int8=int8)
+    files = export_teacher(_teacher_folder(bench.run), bench.folder / name, int8=int8)
     path = next(file for file in files if file.suffix == ".onnx")
     return Candidate(
         name=name,

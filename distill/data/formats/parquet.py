@@ -135,7 +135,8 @@ class ParquetRows:
     def rows(self) -> Iterator[Row | BadRow]:
         """See RowFile; only the columns that are needed are read."""
         selection = self._selection
-        wanted = {name for name in (*selection.texts, selection.label, selection.label_name) if name is not None}
+        names = (*selection.texts, selection.label, selection.label_name, *selection.others)
+        wanted = {name for name in names if name is not None}
         groups = range(self._file.num_row_groups)
         number = 0
         with _named_errors(self._path):

@@ -8,7 +8,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from distill.data.formats.encodings import ENCODINGS
@@ -72,12 +72,14 @@ class Row:
         label: a name or a number; empty in unlabelled data.
         label_name: CLUE's ``label_desc``, the name of a label that is a number; may be empty.
         number: of the line, row or item in the file, from 1.
+        cells: all of them by the names of their columns, if they are wanted.
     """
 
     text: str
     label: str
     label_name: str
     number: int
+    cells: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,13 @@ class Columns:
     """Names of the columns, or their numbers from 1; empty: the first of the usual names that the file has.
 
     ``text`` may name several columns, separated by commas, which are joined. ``is_labelled`` is False if labels are
-    neither needed nor read.
+    neither needed nor read; with ``keeps_cells``, the rows of unlabelled data keep the cells of all columns.
     """
 
     text: str = ""
     label: str = ""
     is_labelled: bool = True
+    keeps_cells: bool = False
 
     @property
     def are_numbers(self) -> bool:
@@ -102,7 +105,8 @@ class Columns:
 class Selection:
     """The columns that are read: ``get(cells, key)`` returns a row's cell.
 
-    ``note`` says in words which columns were taken and which usual ones were not.
+    ``note`` says in words which columns were taken and which usual ones were not. ``others`` are the keys of the other
+    columns whose cells a row keeps, by name.
     """
 
     texts: tuple[Any, ...]
@@ -110,6 +114,7 @@ class Selection:
     label_name: Any
     get: Callable[[Any, Any], Any]
     note: str
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, cells: Any) -> str:
         """The text of a row.
@@ -132,7 +137,8 @@ class Selection:
             RowError: there is no text, no label, or more than one label.
         """
         if self.label is None and self.label_name is None:
-            return Row(self.text(cells), "", "", number)
+            kept = {name: self.get(cells, key) for name, key in self.others.items()} if self.others else None
+            return Row(self.text(cells), "", "", number, kept)
         label = "" if self.label is None else label_text(self.get(cells, self.label))
         name = "" if self.label_name is None else label_text(self.get(cells, self.label_name))
         if label and name and not NUMBER.fullmatch(label):
@@ -159,7 +165,8 @@ def select(names: Sequence[Any], columns: Columns, where: object, get: Callable[
     if columns.is_labelled:
         label, name, label_note = _label_columns(columns, keys, names, where)
         notes.append(label_note)
-    return Selection(texts, label, name, get, ", ".join(notes))
+    others = {str(other): other for other in names if other not in texts} if columns.keeps_cells else {}
+    return Selection(texts, label, name, get, ", ".join(notes), others)
 
 
 def positions(selection: Selection, names: Sequence[str]) -> Selection:
@@ -169,7 +176,9 @@ def positions(selection: Selection, names: Sequence[str]) -> Selection:
         return None if key is None else list(names).index(key)
 
     texts = tuple(index(key) for key in selection.texts)
-    return Selection(texts, index(selection.label), index(selection.label_name), list.__getitem__, selection.note)
+    others = {name: index(key) for name, key in selection.others.items()}
+    label, label_name = index(selection.label), index(selection.label_name)
+    return Selection(texts, label, label_name, list.__getitem__, selection.note, others)
 
 
 def known_columns(names: Sequence[Any], columns: Columns) -> int:

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from distill.config import TeacherSettings
 from distill.models.inference import predict_logits
-from distill.models.teacher import Teacher, WordpieceTokenizer, build
+from distill.models.teacher import TeacherNetwork, WordpieceTokenizer, build
 
 NAME = "bert-base-chinese"
 FOLDER = Path("bert_pretrain", NAME)
@@ -39,11 +39,11 @@ def bert_base(
     return predict, _description(folder)
 
 
-def _random(config: BertConfig | None) -> tuple[Teacher, WordpieceTokenizer]:
+def _random(config: BertConfig | None) -> tuple[TeacherNetwork, WordpieceTokenizer]:
     config = config or BertConfig(vocab_size=VOCABULARY)
     torch.manual_seed(0)
     encoder = BertModel(config, add_pooling_layer=False)
-    return Teacher(encoder, config.hidden_size, CLASSES, SETTINGS.pooling), stand_in(SETTINGS.max_length)
+    return TeacherNetwork(encoder, config.hidden_size, CLASSES, SETTINGS.pooling), stand_in(SETTINGS.max_length)
 
 
 def stand_in(max_length: int) -> WordpieceTokenizer:

@@ -1,0 +1,75 @@
+"""A fine-tuned classifier of transformers, as ``Trainer`` saves it or the Hub offers it, used as it is."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from distill.data.formats import SUFFIXES, suffix_of
+from distill.models.pretrained.checkpoint_files import CONFIG_FILES, TOKENIZER_FILES, config_file, find_weights
+from distill.models.sequence_classifier import classifier_labels, load_sequence_classifier
+from distill.models.text_classifier import TextClassifier
+from distill.storage.fingerprints import fingerprint_file
+from distill.teachers.base import LabellingTask, ModelTeacher, TeacherValue, classes_by_label
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
+
+
+def recognise(value: TeacherValue, label_names: Mapping[str, str]) -> HuggingFaceTeacher | None:
+    """The classifier in a folder with a config, or with an id on the Hub; None for anything else."""
+    if not isinstance(value, str | Path):
+        return None
+    path = Path(value)
+    if any((path / name).is_file() for name in CONFIG_FILES):
+        return HuggingFaceTeacher(path, label_names)
+    return HuggingFaceTeacher(str(value), label_names) if _is_hub_id(str(value)) else None
+
+
+def _is_hub_id(value: str) -> bool:
+    """Whether a value that is no file or folder reads like NAME or USER/NAME, and not like a path that is wrong."""
+    path = Path(value)
+    is_path = path.exists() or (len(path.parts) > 1 and path.parent.is_dir()) or suffix_of(path) in SUFFIXES
+    return bool(HUB_ID.fullmatch(value)) and not is_path
+
+
+class HuggingFaceTeacher(ModelTeacher):
+    """A classifier that ``AutoModelForSequenceClassification`` loads, from a folder or by its Hub id."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Its folder; None for one on the Hub."""
+        return self.source if isinstance(self.source, Path) else None
+
+    def labels(self) -> tuple[str, ...]:
+        """See Teacher: the names of its config's ``id2label``."""
+        return tuple(dict.fromkeys(self.renamed(classifier_labels(str(self.source)))))
+
+    @functools.cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        if self.folder is None:
+            return {"hub": str(self.source)}
+        names = (self.folder / name for name in TOKENIZER_FILES)
+        files = (config_file(self.folder), *names, *find_weights(self.folder).paths)
+        return {path.name: fingerprint_file(path) for path in files if path.is_file()}
+
+    def fingerprints(self) -> dict[str, str]:
+        """See Teacher: fingerprints of its files, or its Hub id."""
+        return self._fingerprints
+
+    def vector_provenance(self, task: LabellingTask) -> dict[str, str]:
+        """See ModelTeacher; truncation matters too."""
+        return {**super().vector_provenance(task), "max_length": str(task.max_length)}
+
+    def classifier(self, task: LabellingTask) -> TextClassifier:
+        """See ModelTeacher; a class that the data lacks is left out, which renormalises the others."""
+        classifier = load_sequence_classifier(str(self.source), task.max_length)
+        groups = classes_by_label(self.renamed(classifier.labels), task, self)
+        return classifier.grouped(groups, task.labels)
+
+    def size(self) -> int | None:
+        """See ModelTeacher."""
+        if self.folder is None:
+            return None
+        return sum(path.stat().st_size for path in find_weights(self.folder).paths)

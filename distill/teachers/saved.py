@@ -1,0 +1,67 @@
+"""A teacher or student that this program trained and saved to a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from distill.errors import UserError
+from distill.models.text_classifier import TextClassifier, load
+from distill.storage.fingerprints import fingerprint_file
+from distill.storage.run_folder import (
+    STUDENT_CARD,
+    STUDENT_WEIGHTS,
+    TEACHER_CARD,
+    TEACHER_HEAD,
+    TRAIN_TEACHER,
+    VOCABULARY,
+)
+from distill.teachers.base import LabellingTask, ModelTeacher, TeacherValue
+
+CARDS = (TEACHER_CARD, STUDENT_CARD)
+FILES = ("model.safetensors", TEACHER_HEAD, TEACHER_CARD, "tokenizer.json", STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY)
+
+
+def recognise(value: TeacherValue, label_names: Mapping[str, str]) -> SavedTeacher | None:
+    """The teacher in a folder with a card of this program; None for anything else."""
+    if not isinstance(value, str | Path) or not any((Path(value) / name).is_file() for name in CARDS):
+        return None
+    return SavedTeacher(Path(value), label_names)
+
+
+class SavedTeacher(ModelTeacher):
+    """A model in a folder of this program."""
+
+    def __init__(self, folder: Path, label_names: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder, label_names or {})
+        self.folder = folder
+
+    def labels(self) -> tuple[str, ...]:
+        """See Teacher."""
+        try:
+            card = next(path for name in CARDS if (path := self.folder / name).is_file())
+            return self.renamed(json.loads(card.read_text(encoding="utf-8"))["labels"])
+        except (StopIteration, ValueError, KeyError, TypeError) as error:
+            raise UserError("there is no trained teacher", self.folder, TRAIN_TEACHER) from error
+
+    def fingerprints(self) -> dict[str, str]:
+        """See Teacher: fingerprints of the files that determine the logits, by file name."""
+        return {name: fingerprint_file(self.folder / name) for name in FILES if (self.folder / name).exists()}
+
+    def classifier(self, task: LabellingTask) -> TextClassifier:
+        """See ModelTeacher; its labels must be exactly those of the data."""
+        classifier = load(self.folder, task.segmenter)
+        theirs = self.renamed(classifier.labels)
+        missing, extra = (
+            ", ".join(sorted(set(some) - set(others))) or "none"
+            for some, others in ((task.labels, theirs), (theirs, task.labels))
+        )
+        if (missing, extra) != ("none", "none"):
+            what = f"the teacher's labels are not those of the data; missing: {missing}; not in the data: {extra}"
+            raise UserError(what, self.folder, "--teacher FOLDER with a model that was trained on these labels")
+        return classifier.reordered([theirs.index(label) for label in task.labels])
+
+    def size(self) -> int:
+        """See ModelTeacher."""
+        return sum((self.folder / name).stat().st_size for name in self.fingerprints())

@@ -1,0 +1,213 @@
+"""Fine-tuned classifiers of transformers as teachers: the same logits as its pipeline, labels by name, errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import SUBJECTS, output_of, titles
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
+
+from distill.cli import main
+from distill.errors import UserError
+from distill.models.text_classifier import TextClassifier
+from distill.progress import log
+from distill.teachers import LabellingTask, resolve
+from distill.teachers.base import ModelTeacher
+from distill.text.segmentation import Segmenter
+
+LABELS = tuple(SUBJECTS)
+TEXTS = ["球队今天公布新消息", "基金怎么看", "手", "芯片" * 40]
+
+
+def task(labels: tuple[str, ...] = LABELS, max_length: int = 64) -> LabellingTask:
+    return LabellingTask(labels, Segmenter(), max_length)
+
+
+def build(folder: Path, bert: Path, names: tuple[str, ...] = LABELS) -> BertForSequenceClassification:
+    """A random classifier and its tokenizer, saved to ``folder``."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(0)
+    tokenizer = BertTokenizerFast.from_pretrained(bert)
+    id2label = dict(enumerate(names))
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=40, id2label=id2label, **sizes)
+    model = BertForSequenceClassification(config).eval()
+    with torch.no_grad():
+        model.classifier.weight.normal_(0, 1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    """A classifier that ``transformers.Trainer`` fine-tuned on the titles for a few steps, and saved."""
+    folder = tmp_path_factory.mktemp("classifiers") / "fine-tuned"
+    model = build(folder, tiny_bert)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = [
+        {**tokenizer(text, truncation=True, max_length=40), "labels": LABELS.index(label)}
+        for text, label in titles(0, 90)
+    ]
+    arguments = TrainingArguments(
+        str(folder / "trainer"),
+        max_steps=60,
+        per_device_train_batch_size=16,
+        learning_rate=5e-3,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        logging_steps=1000,
+    )
+    trainer = Trainer(model, arguments, train_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    trainer.save_model(str(folder))
+    return folder
+
+
+def opened(folder: Path, names: dict[str, str] | None = None, **options: Any) -> TextClassifier:
+    """The teacher's model, in float32."""
+    teacher = resolve(str(folder), names or {})
+    assert isinstance(teacher, ModelTeacher)
+    model = teacher.classifier(task(**options))
+    model.model.bf16 = False  # type: ignore[assignment]
+    return model
+
+
+def scores_of_pipeline(folder: Path, texts: list[str]) -> torch.Tensor:
+    classify = pipeline("text-classification", model=str(folder), device="cpu", top_k=None)
+    rows = classify(texts, truncation=True, max_length=40, function_to_apply="none")
+    return torch.tensor([[next(s["score"] for s in row if s["label"] == label) for label in LABELS] for row in rows])
+
+
+def test_the_logits_are_those_of_transformers_own_pipeline(classifier: Path) -> None:
+    """Also for texts that are truncated, and for any order of the data's labels."""
+    expected = scores_of_pipeline(classifier, TEXTS)
+    assert torch.allclose(opened(classifier).logits(TEXTS), expected, atol=1e-5)
+    turned = opened(classifier, labels=LABELS[::-1])
+    assert torch.allclose(turned.logits(TEXTS), expected.flip(1), atol=1e-5) and turned.labels == LABELS[::-1]
+    assert not torch.allclose(expected, expected.flip(1), atol=0.1)
+
+
+def test_pickled_weights_are_read_by_the_restricted_loader(classifier: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(classifier, tmp_path / "pickled")
+    expected = opened(classifier).logits(TEXTS)
+    (folder / "model.safetensors").unlink()
+    torch.save(BertForSequenceClassification.from_pretrained(classifier).state_dict(), folder / "pytorch_model.bin")
+    assert opened(folder).logits(TEXTS).equal(expected)
+    torch.save({"weights": expected, "code": SimpleNamespace()}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"it holds the global types.SimpleNamespace; only tensors are read"):
+        opened(folder)
+
+
+def test_a_label_that_the_teacher_lacks_is_named(tiny_bert: Path, tmp_path: Path) -> None:
+    build(tmp_path / "plain", tiny_bert, ("LABEL_0", "LABEL_1", "体育"))
+    with pytest.raises(UserError) as error:
+        opened(tmp_path / "plain")
+    assert "this teacher has no label 财经, 科技, which the data has" in str(error.value)
+    assert "its other labels: LABEL_0, LABEL_1" in str(error.value) and "--teacher_labels FILE" in str(error.value)
+
+
+def test_labels_are_renamed_merged_and_dropped(
+    tiny_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of 足球 and 篮球, both 体育, the probabilities are added; 游戏 is left out, once said."""
+    build(tmp_path / "other", tiny_bert, ("足球", "游戏", "财经", "篮球", "tech"))
+    caplog.set_level("INFO", "distill")
+    teacher = resolve(tmp_path / "other", {"足球": "体育", "篮球": "体育", "tech": "科技"})
+    assert teacher.labels() == ("体育", "游戏", "财经", "科技")
+    assert isinstance(teacher, ModelTeacher)
+    model = teacher.classifier(task())
+    teacher.classifier(task())
+    model.model.bf16 = False  # type: ignore[assignment]
+    raw = model.model.classifier(**AutoTokenizer.from_pretrained(tmp_path / "other")(TEXTS[0], return_tensors="pt"))
+    p = raw.logits[0].softmax(0)
+    wanted = torch.stack([p[0] + p[3], p[2], p[4]])
+    assert torch.allclose(model.logits(TEXTS[:1]).softmax(1)[0], wanted / wanted.sum(), atol=1e-5)
+    assert caplog.text.count("labels that the data does not have: 游戏; their probability is left out") == 1
+
+
+def test_vectors_are_means_of_the_last_layer(classifier: Path) -> None:
+    model = opened(classifier)
+    states = model.model.classifier.bert(  # type: ignore[union-attr, operator]
+        **AutoTokenizer.from_pretrained(classifier)("手", return_tensors="pt")
+    ).last_hidden_state[0]
+    rows = model.logits_and_vectors(["手", TEXTS[0]])
+    assert rows.shape == (2, 3 + 32) and torch.allclose(rows[0, 3:].float(), states.mean(0), atol=2e-3)
+    assert model.vectors(["手"]).shape == (1, 2, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"problem_type": "multi_label_classification"}, "this model gives several labels per text"),
+        ({"auto_map": {"AutoModel": "code.py"}}, "asks for Python code of its own"),
+        (
+            {"id2label": {"0": "体育"}, "label2id": {"体育": 0}, "problem_type": "regression"},
+            r"the weights do not fit the config|this model has a single output",
+        ),
+        ({"model_type": "nothing"}, "has no model type nothing"),
+    ],
+)
+def test_models_that_cannot_teach(change: dict[str, Any], message: str, classifier: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(classifier, tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **change}), "utf-8")
+    with pytest.raises(UserError, match=message):
+        opened(folder)
+
+
+def test_an_encoder_without_a_classifier_is_refused(tiny_bert: Path) -> None:
+    with pytest.raises(UserError, match=r"these weights have no classifier \(classifier.bias, .*--teacher_model"):
+        opened(tiny_bert)
+
+
+def test_what_is_no_teacher(tmp_path: Path, classifier: Path) -> None:
+    shutil.copytree(classifier, tmp_path / "out" / "checkpoint-500")
+    with pytest.raises(UserError, match=r"holds some: checkpoint-500 -> --teacher .*/checkpoint-500"):
+        resolve(tmp_path / "out", {})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="there is no trained teacher; found: nothing"):
+        resolve(tmp_path / "empty", {})
+    for nowhere in (tmp_path / "nowhere", f"{tmp_path}/answers.csv", "answers.csv", "tests/nowhere"):
+        with pytest.raises(UserError, match="no such file or folder -> check the path; a teacher is a folder that"):
+            resolve(nowhere, {})
+
+
+def test_a_hub_id_that_cannot_be_reached_is_an_error() -> None:
+    teacher = resolve("no-such/classifier", {})
+    assert teacher.fingerprints() == {"hub": "no-such/classifier"}
+    with pytest.raises(UserError, match=r"no-such/classifier: transformers cannot load it: .* -> --teacher with a Hub"):
+        teacher.open(task())
+
+
+def test_it_teaches_a_student_from_the_command_line(
+    classifier: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole run: no teacher is trained, the report has its row, and a second run keeps everything."""
+    assert log.name == "distill"
+    flags = [*tiny_flags, "--run", str(tmp_path), "--teacher", str(classifier), "--vectors", "teacher+none"]
+    output = output_of(capsys, [*flags, "--vector_width", "5", "--objective", "logits+hint"])
+    assert not (tmp_path / "teacher").exists() and "teacher logits and vectors: " in output
+    report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert [row["name"] for row in report["rows"]] == ["teacher", "student_alone", "student"]
+    teacher, _, student = report["rows"]
+    assert teacher["accuracy"] > 0.8 and student["accuracy"] > 0.6 and student["kept"] and teacher["speedup"] == 1
+    assert "fine-tuned" in (tmp_path / "student" / "README.md").read_text("utf-8")
+    again = output_of(capsys, [*flags, "--vector_width", "5", "--objective", "logits+hint"])
+    assert again.count("kept, it was trained with the same data and settings") == 2
+    assert main([*flags, "--mode", "compare", "--objectives", "logits", "--student_epochs", "1"]) == 0
