@@ -1,4 +1,4 @@
-"""Compiles the kernels into the wheel and tags it for its platform; pyproject.toml holds everything else.
+"""Compiles the kernels into the wheel and tags it for its platform; pyproject.toml holds everything but the version.
 
 The compiler is ``CC``, ziglang (which also compiles for other machines: --plat-name=linux_aarch64), or the system's.
 Without one, the package has no compiled kernels and compiles them when they are first used.
@@ -21,8 +21,10 @@ from setuptools import setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
-variants = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "distill/runtime/variants.py")))
-COMPILED = variants.COMPILED.relative_to(Path(__file__).parent)
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "distill/__init__.py").read_text("utf-8"), re.MULTILINE)
+variants = SimpleNamespace(**runpy.run_path(str(ROOT / "distill/runtime/variants.py")))
+COMPILED = variants.COMPILED.relative_to(ROOT)
 LATER = "the kernels will be compiled when they are first used"
 OLDEST_GLIBC = 17  # 2.17, of 2012
 
@@ -76,4 +78,4 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", f"{system}_{self.plat_name.removeprefix('linux_')}"
 
 
-setup(cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel})
+setup(version=VERSION[1], cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel})

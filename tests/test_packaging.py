@@ -139,7 +139,7 @@ def test_the_package_runs_as_a_module() -> None:
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the wheel is built from."""
     folder = tmp_path_factory.mktemp("sources")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "distill.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "distill", folder / "distill", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
@@ -222,7 +222,7 @@ def test_the_wheel_for_arm_predicts(wheels: Path, tmp_path: Path) -> None:
     (wheel,) = wheels.glob("*_aarch64.whl")
     check_wheel.contents(wheel)
     root, packages = tmp_path / "root", tmp_path / "packages"
-    bootstrap = ["mmdebstrap", "--quiet", "--variant=extract", "--arch=arm64", "--include=python3-minimal"]
+    bootstrap = ["mmdebstrap", "--quiet", "--variant=extract", "--arch=arm64", "--include=python3,libstdc++6"]
     codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
     done = subprocess.run([*bootstrap, codename, root], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -230,7 +230,7 @@ def test_the_wheel_for_arm_predicts(wheels: Path, tmp_path: Path) -> None:
     (interpreter,) = (path for path in root.glob("usr/bin/python3.*") if path.suffix[1:].isdigit())
     version = interpreter.name.removeprefix("python")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", packages]
-    platforms = ["--platform", "manylinux2014_aarch64", "--platform", "manylinux_2_27_aarch64"]
+    platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(17, 36)]
     subprocess.run([*install, *platforms, "--python-version", version, "--only-binary=:all:", wheel], check=True)
     python = [shutil.which("qemu-aarch64") or "", "-L", str(root), str(interpreter)]
     labels, probabilities, library, _ = check_wheel.predict(python, tmp_path, PYTHONPATH=str(packages))
