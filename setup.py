@@ -29,6 +29,11 @@ LATER = "the kernels will be compiled when they are first used"
 OLDEST_GLIBC = 17  # 2.17, of 2012
 
 
+def machine_of(plat_name: str) -> str:
+    """The machine that a wheel for Linux is built for; another system's whole name."""
+    return plat_name.replace("-", "_").removeprefix("linux_")
+
+
 def compiler(machine: str) -> list[str]:
     """The command of a C compiler for a machine; empty if there is none."""
     if chosen := os.environ.get("CC", "").split():
@@ -47,7 +52,7 @@ class BuildWithKernels(build_py):
         super().run()
         folder = Path(self.build_lib, COMPILED)
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier build
-        machine = self.get_finalized_command("bdist_wheel").plat_name.removeprefix("linux_")
+        machine = machine_of(self.get_finalized_command("bdist_wheel").plat_name)
         for variant in variants.VARIANTS if not self.editable_mode else ():
             if variant.machine == machine:
                 self.compile_variant(variant, folder)
@@ -75,7 +80,7 @@ class PlatformWheel(bdist_wheel):
         self.root_is_pure = False
         versions = [int(minor) for content in contents for minor in re.findall(rb"GLIBC_2\.(\d+)", content)]
         system = f"manylinux_2_{max(OLDEST_GLIBC, *versions)}" if versions else "linux"
-        return "py3", "none", f"{system}_{self.plat_name.removeprefix('linux_')}"
+        return "py3", "none", f"{system}_{machine_of(self.plat_name)}"
 
 
 setup(version=VERSION[1], cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel})

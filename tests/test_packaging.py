@@ -152,12 +152,18 @@ COMPILERS = {  # what each of them writes into the library -> the tag of the whe
 }
 
 
-def build(sources: Path, folder: Path, compiler: str) -> tuple[str, str]:
-    """The tag of a wheel for x86-64 that is built with a compiler, and what was printed."""
-    code = (
-        "from setuptools import build_meta; "
-        f"print(build_meta.build_wheel({str(folder)!r}, {{'--build-option': ['--plat-name=linux_x86_64']}}))"
-    )
+def compiler_that_writes(content: str, folder: Path) -> str:
+    """A compiler whose libraries have this content."""
+    compiler = folder / "cc"
+    compiler.write_text(f"#!/bin/sh\nwhile [ $1 != -o ]; do shift; done\necho '{content}' > $2\n")
+    compiler.chmod(0o755)
+    return str(compiler)
+
+
+def build(sources: Path, folder: Path, compiler: str, *options: str) -> tuple[str, str]:
+    """The tag of a wheel that is built with a compiler, and what was printed."""
+    settings = {"--build-option": options}
+    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(folder)!r}, {settings}))"
     command, environment = [sys.executable, "-c", code], os.environ | {"CC": compiler}
     done = subprocess.run(command, cwd=sources, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1].removesuffix(".whl").split("-", maxsplit=2)[2], done.stdout + done.stderr
@@ -167,15 +173,18 @@ def build(sources: Path, folder: Path, compiler: str) -> tuple[str, str]:
 def test_the_wheel_is_tagged_by_the_c_library_that_its_kernels_need(
     content: str, sources: Path, tmp_path: Path
 ) -> None:
-    compiler = tmp_path / "cc"
-    compiler.write_text(f"#!/bin/sh\nwhile [ $1 != -o ]; do shift; done\necho '{content}' > $2\n")
-    compiler.chmod(0o755)
-    tag, _ = build(sources, tmp_path, str(compiler))
+    tag, _ = build(sources, tmp_path, compiler_that_writes(content, tmp_path), "--plat-name=linux_x86_64")
     assert tag == COMPILERS[content]
     if "manylinux" in tag:
         (wheel,) = tmp_path.glob("*.whl")
         files = check_wheel.contents(wheel)
         assert {"distill/py.typed", "distill/serve/page/page.css", "distill/runtime/kernels/trie.h"} <= set(files)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="there are no wheels for this processor")
+def test_the_wheel_is_for_the_machine_that_builds(sources: Path, tmp_path: Path) -> None:
+    tag, _ = build(sources, tmp_path, compiler_that_writes("GLIBC_2.17", tmp_path))
+    assert tag == f"py3-none-manylinux_2_17_{platform.machine()}"
 
 
 @pytest.mark.parametrize(("compiler", "message"), [("nosuch", "no C compiler for"), ("false", "false failed for")])
