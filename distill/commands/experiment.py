@@ -315,7 +315,7 @@ class Run:
     def linear(self) -> LinearBaseline:
         """The linear baseline, its C chosen on dev."""
         train, dev = self.data.train, self.data.dev
-        return LinearBaseline(self.segmenter).fit(
+        return LinearBaseline(self.segmenter, self.data.measured).fit(
             [example.text for example in train],
             self.segmented(train),
             [example.label for example in train],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from distill.config import DataSettings
@@ -12,7 +13,7 @@ from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text
 from distill.data.files import find_files
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
-from distill.data.formats.records import Columns
+from distill.data.formats.records import Columns, Row
 from distill.data.labels import Labels, find_labels
 from distill.data.readers import PlacedRow, Reader, SetAside
 from distill.data.splits import stratified_split, without_leaks, without_repeats
@@ -36,6 +37,7 @@ __all__ = [
     "without_leaks",
 ]
 
+FIRST_ROWS = 200  # that show whether a file has labels
 TEST_SEED = 0  # a held-out test set does not depend on the run's seed
 
 
@@ -73,15 +75,16 @@ def is_labelled(settings: DataSettings) -> bool:
     if not files or files["train"][0].is_dir():
         return True
     path = files["train"][0]
-    return _can_be_read(path, Columns(settings.text_column, settings.label_column)) or not _can_be_read(
+    return _has_rows(path, Columns(settings.text_column, settings.label_column)) or not _has_rows(
         path, Columns(settings.text_column, is_labelled=False)
     )
 
 
-def _can_be_read(path: Path, columns: Columns) -> bool:
+def _has_rows(path: Path, columns: Columns) -> bool:
+    """Whether one of the first rows of a file has what the columns ask for."""
     try:
-        with open_file(path, columns):
-            return True
+        with open_file(path, columns) as file:
+            return any(isinstance(row, Row) for row in islice(file.rows(), FIRST_ROWS))
     except UserError:
         return False
 

@@ -28,7 +28,7 @@ from distill.teachers.scores import (
     distribution,
     spread,
 )
-from distill.training.teacher_cache import PartialOutputsError, TeacherFunction
+from distill.training.teacher_cache import TeacherFunction, keep_outputs
 
 BATCH = 64  # texts per call, unless the function has an attribute batch_size
 SHARD = 1_024  # texts per file of the cache: a killed run loses no more answers
@@ -138,7 +138,8 @@ class FunctionTeacher(Teacher):
                     try:
                         parts.append(self._answer(batch, converter, start, len(texts)))
                     except BaseException as error:  # Ctrl-C too: what was paid for is kept
-                        raise PartialOutputsError(_tensor(parts), error) from error.__cause__
+                        keep_outputs(error, _tensor(parts))
+                        raise
                     bar.update(len(batch))
             return _tensor(parts)
 
@@ -205,8 +206,9 @@ class _Converter:
         if isinstance(label := answer.get("label"), str):
             confidence = answer.get("confidence", answer.get("score"))
             return centred_logits(self._spread([label_text(label)], place, confidence))
-        scores = {self._name(label_text(label)): float(score) for label, score in answer.items()}
-        return centred_logits(distribution(scores, self.task.labels, place, self.teacher, are_logits=False)[None])
+        scores = {label_text(label): float(score) for label, score in answer.items()}
+        where = f"{self.teacher.name}, {place}"
+        return centred_logits(distribution(scores, self.task.labels, where, self.teacher, are_logits=False)[None])
 
     def _spread(self, labels: list[str], place: str, confidence: float | None = None) -> NDArray[np.float64]:
         names = [self._name(label) for label in labels]

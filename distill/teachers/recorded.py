@@ -132,12 +132,7 @@ class RecordedTeacher(Teacher):
                 what += listed(task.labels, MAX_LISTED)
                 raise UserError(what, answer.place, "write them in this order, or as an object by label")
             by_label = dict(zip(task.labels, by_label, strict=True))
-        else:
-            by_label = self._merged(by_label)
         return distribution(by_label, task.labels, answer.place, self, are_logits=self.file.kind == LOGITS)
-
-    def _merged(self, scores: Mapping[str, float]) -> dict[str, float]:
-        return {self._name(label) or label: score for label, score in scores.items()}
 
     def _name(self, label: str) -> str:
         return self.label_names.get(label, label)

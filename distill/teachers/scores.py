@@ -40,7 +40,7 @@ def are_probabilities(rows: NDArray[np.float64]) -> bool:
 def distribution(
     scores: Mapping[str, float], labels: Sequence[str], place: str, teacher: Teacher, *, are_logits: bool
 ) -> NDArray[np.float64]:
-    """Scores by label as a row in the order of ``labels``: logits as they are, or probabilities that sum to 1.
+    """Scores by the teacher's labels as a row in the order of ``labels``: logits as they are, or probabilities.
 
     Labels that are not among ``labels`` are left out, and the probabilities of the others renormalised.
 
@@ -53,6 +53,7 @@ def distribution(
         raise UserError("a score is NaN or infinite", place, "repair or delete that answer")
     if not are_logits:
         scores = dict(zip(scores, checked_probabilities(values, place, teacher), strict=True))
+    scores = _merged(scores, teacher.label_names, np.logaddexp if are_logits else np.add)
     missing = [label for label in labels if label not in scores]
     if missing and (are_logits or len(missing) == len(labels)):
         what = f"there is no score for the label {listed(missing, MAX_LISTED)}, which the data has"
@@ -67,6 +68,15 @@ def distribution(
     return row / total if total else np.full(len(labels), 1 / len(labels))
 
 
+def _merged(scores: Mapping[str, float], names: Mapping[str, str], add: np.ufunc) -> dict[str, float]:
+    """Scores by the data's labels; those of several labels with one name are added."""
+    merged: dict[str, float] = {}
+    for label, score in scores.items():
+        name = names.get(label) or label
+        merged[name] = float(add(merged[name], score)) if name in merged else score
+    return merged
+
+
 def checked_probabilities(values: NDArray[np.float64], place: str, teacher: Teacher) -> NDArray[np.float64]:
     """Probabilities (classes,) that sum to 1; those that are up to 1 % off are normalised with a warning.
 
@@ -77,7 +87,7 @@ def checked_probabilities(values: NDArray[np.float64], place: str, teacher: Teac
     if error > MAX_ERROR:
         is_negative = values.min() < -MAX_ERROR
         what = f"a probability is {values.min():.4g}" if is_negative else f"the probabilities sum to {values.sum():.4g}"
-        raise UserError(f"{what}; they must be at least 0 and sum to 1", place, 'logits belong in a column "logits"')
+        raise UserError(f"{what}; they must be at least 0 and sum to 1", place, "logits must be named so: logits")
     if error > ROUNDED:
         teacher.warn("sum", f"some probabilities do not sum to 1 (within 1 %) and were normalised, the first: {place}")
     positive = np.clip(values, 0, None)

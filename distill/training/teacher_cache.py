@@ -30,15 +30,13 @@ from distill.training import distributed
 VERSION = 2
 SHARD_SIZE = 16_384  # texts per file at most, and so the work that a killed run may lose
 MANIFEST = "manifest.json"
+OUTPUTS_BEFORE = "outputs_before"  # attribute of an error: see keep_outputs
 TeacherFunction = Callable[[Sequence[str], str], Tensor]  # (texts, name of the progress bar) -> (texts, ...)
 
 
-class PartialOutputsError(Exception):
-    """A teacher failed after some of the texts: the outputs of these (texts, ...), which are kept, and the reason."""
-
-    def __init__(self, rows: Tensor, reason: BaseException) -> None:
-        self.rows, self.reason = rows, reason
-        super().__init__(str(reason))
+def keep_outputs(error: BaseException, rows: Tensor) -> None:
+    """Attach the outputs (texts, ...) of the first texts to the error that ended the work; the cache stores them."""
+    error.__dict__[OUTPUTS_BEFORE] = rows
 
 
 @dataclass(frozen=True)
@@ -127,10 +125,11 @@ class TeacherCache:
             number, shard_ids = next_shard + part * world_size + rank, torch.tensor(ids[start : start + size])
             try:
                 rows = teacher(texts[start : start + size], progress_label).cpu()
-            except PartialOutputsError as error:
-                if len(error.rows):
-                    self._write(number, shard_ids[: len(error.rows)], error.rows)
-                raise error.reason from error.__cause__
+            except BaseException as error:
+                before = error.__dict__.get(OUTPUTS_BEFORE)
+                if before is not None and len(before):
+                    self._write(number, shard_ids[: len(before)], before)
+                raise
             if len(rows) != len(shard_ids):
                 raise ValueError(f"the teacher got {len(shard_ids)} texts and returned {len(rows)} rows")
             self._write(number, shard_ids, rows)

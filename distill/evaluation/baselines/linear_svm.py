@@ -41,10 +41,11 @@ class LinearBaseline:
 
     Args:
         segmenter: for the texts to predict.
+        measured: what the share of correct texts is called in messages.
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
+    def __init__(self, segmenter: Segmenter, measured: str = "accuracy") -> None:
+        self._segmenter, self._measured = segmenter, measured
         # sublinear: a term frequency counts by its logarithm
         self._words = TfidfVectorizer(analyzer=words_and_pairs, sublinear_tf=True)
         self._characters = TfidfVectorizer(analyzer="char", ngram_range=CHARACTERS, sublinear_tf=True)
@@ -82,7 +83,7 @@ class LinearBaseline:
             if correct.mean() > self.dev_accuracy:
                 self.c, self.dev_accuracy, self.dev_correct, self._svm = c, float(correct.mean()), correct, svm
         self.seconds = time.perf_counter() - started
-        log.info("LinearSVC: C %g, dev accuracy %.4f, %.0f s", self.c, self.dev_accuracy, self.seconds)
+        log.info("LinearSVC: C %g, dev %s %.4f, %.0f s", self.c, self._measured, self.dev_accuracy, self.seconds)
         return self
 
     def predict(self, texts: Sequence[str]) -> NDArray[np.int64]:
