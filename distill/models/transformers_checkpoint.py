@@ -7,12 +7,18 @@ run. Only this module and the baseline bert-base-chinese import transformers.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import os
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 import transformers
@@ -25,6 +31,8 @@ from distill.progress import log, remind
 
 # how transformers loads tensors; those that are missing or have another shape are in its report
 LOADING: dict[str, Any] = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True}
+
+HUB, HUB_TIMEOUT = "https://huggingface.co", 3.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,13 @@ class _Kind:
     def hint(self) -> str:
         """What to name instead of a folder that holds something else."""
         return f"{self.flag} with {self.model}"
+
+    @property
+    def hub_hint(self) -> str:
+        """What to do about a model on the Hub that cannot be loaded."""
+        return (
+            f"{self.flag} with a Hub id that can be reached (check the network, or set HF_ENDPOINT), or with a folder"
+        )
 
 
 ENCODER = _Kind(AutoModel, "--teacher_model", "an encoder such as BERT")
@@ -89,8 +104,8 @@ def load_config(source: str) -> Any:
     _silence_transformers()
     if Path(source).is_dir():
         return _config_in(Path(source), CLASSIFIER)
-    with _report_errors(source, f"{CLASSIFIER.flag} with a Hub id that can be reached"):
-        return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    with _report_errors(source, CLASSIFIER.hub_hint):
+        return transformers.AutoConfig.from_pretrained(source, **_hub_options())
 
 
 def labels_of_classifier(config: Any) -> tuple[str, ...]:
@@ -148,23 +163,51 @@ def _model_in(folder: Path, kind: _Kind) -> tuple[Any, dict[str, Any]]:
 
 def _model_on_hub(name: str, kind: _Kind) -> tuple[Any, dict[str, Any]]:
     """A model by its id on the Hub: safetensors or, where a classifier has none, pickles (restricted, as always)."""
-    with _report_errors(name, f"{kind.flag} with a Hub id that can be reached"):
+    options = {**_hub_options(), **LOADING}
+    with _report_errors(name, kind.hub_hint):
         try:
-            model, info = kind.auto.from_pretrained(name, use_safetensors=True, trust_remote_code=False, **LOADING)
+            model, info = kind.auto.from_pretrained(name, use_safetensors=True, **options)
         except OSError as error:
             if kind is ENCODER or "safetensors" not in str(error):
                 raise
-            options = {"use_safetensors": False, "weights_only": True, "trust_remote_code": False}
-            model, info = kind.auto.from_pretrained(name, **options, **LOADING)
+            model, info = kind.auto.from_pretrained(name, use_safetensors=False, weights_only=True, **options)
     return model, info
+
+
+def _hub_options() -> dict[str, bool]:
+    """Options for a model on the Hub: only its cache is read if the Hub cannot be reached, and no code is run.
+
+    Without this check, huggingface_hub tries again for half a minute before it says so.
+    """
+    is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    endpoint = os.environ.get("HF_ENDPOINT") or HUB
+    proxy = getproxies().get(urlsplit(endpoint).scheme) or getproxies().get("all")
+    is_reachable = not is_offline and _accepts_connections(proxy or endpoint)
+    return {"local_files_only": not is_reachable, "trust_remote_code": False}
+
+
+@functools.cache
+def _accepts_connections(url: str) -> bool:
+    """Whether a server takes a connection within ``HUB_TIMEOUT`` seconds; the look-up of its name counts."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    address = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    connected = threading.Event()
+
+    def connect() -> None:
+        with contextlib.suppress(OSError), socket.create_connection(address, HUB_TIMEOUT):
+            connected.set()
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(HUB_TIMEOUT)
+    return connected.is_set()
 
 
 def _tokenizer(source: str, model: Any, kind: _Kind) -> Any:
     """The tokenizer next to a model, which must fit the model."""
-    is_folder = Path(source).is_dir()
+    options = {"local_files_only": True, "trust_remote_code": False} if Path(source).is_dir() else _hub_options()
     with _report_errors(source, f"{kind.flag} with a folder with a tokenizer that transformers can read"):
-        options = {"config": model.config, "local_files_only": is_folder, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, config=model.config, **options)
     _check_tokenizer(model, tokenizer, source, kind)
     _check_positions(model.base_model, tokenizer, source)
     return tokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +24,8 @@ from transformers import (
 
 from distill.cli import main
 from distill.errors import UserError
+from distill.models import transformers_checkpoint
 from distill.models.text_classifier import TextClassifier
-from distill.progress import log
 from distill.teachers import LabellingTask, resolve
 from distill.teachers.base import ModelTeacher
 from distill.text.segmentation import Segmenter
@@ -195,19 +196,38 @@ def test_a_hub_id_that_cannot_be_reached_is_an_error() -> None:
         teacher.open(task())
 
 
+def test_a_hub_without_a_network_is_found_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub would try again for half a minute; a proxy is asked instead of the Hub where there is one."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        open_port = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("HF_ENDPOINT", open_port)
+        assert not transformers_checkpoint._hub_options()["local_files_only"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed_port = f"http://127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setenv("HF_ENDPOINT", closed_port)
+    assert transformers_checkpoint._hub_options() == {"local_files_only": True, "trust_remote_code": False}
+    monkeypatch.setenv("http_proxy", open_port)
+    assert not transformers_checkpoint._hub_options()["local_files_only"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert transformers_checkpoint._hub_options()["local_files_only"]
+
+
 def test_it_teaches_a_student_from_the_command_line(
     classifier: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whole run: no teacher is trained, the report has its row, and a second run keeps everything."""
-    assert log.name == "distill"
     flags = [*tiny_flags, "--run", str(tmp_path), "--teacher", str(classifier), "--vectors", "teacher+none"]
-    output = output_of(capsys, [*flags, "--vector_width", "5", "--objective", "logits+hint"])
+    flags += ["--vector_width", "5", "--objective", "logits+hint", "--student_epochs", "15"]
+    output = output_of(capsys, flags)
     assert not (tmp_path / "teacher").exists() and "teacher logits and vectors: " in output
     report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
     assert [row["name"] for row in report["rows"]] == ["teacher", "student_alone", "student"]
     teacher, _, student = report["rows"]
     assert teacher["accuracy"] > 0.8 and student["accuracy"] > 0.6 and student["kept"] and teacher["speedup"] == 1
     assert "fine-tuned" in (tmp_path / "student" / "README.md").read_text("utf-8")
-    again = output_of(capsys, [*flags, "--vector_width", "5", "--objective", "logits+hint"])
-    assert again.count("kept, it was trained with the same data and settings") == 2
+    again = output_of(capsys, [*flags, "--mode", "train_student"])
+    assert again.count("kept, it was trained with the same data and settings") == 1
     assert main([*flags, "--mode", "compare", "--objectives", "logits", "--student_epochs", "1"]) == 0
+    assert "teacher" in (tmp_path / "compare" / "compare.md").read_text("utf-8")

@@ -36,6 +36,22 @@ def distilled(weights: dict[str, float], temperature: float = 2.0, labels: Tenso
     return Distillation(weights, temperature, 2)(output(), Targets(labels, TEACHER)).total
 
 
+@pytest.mark.parametrize("name", ["logits", "soft", "soft_reverse", "soft_symmetric", "dist"])
+def test_texts_without_an_answer_rely_on_their_label(name: str) -> None:
+    """Their teacher logits count for nothing; without any answer in the batch the term is 0."""
+    teacher = TEACHER.clone()
+    teacher[1] = 1e6
+    objective = Distillation({"labels": 1.0, name: 1.0}, 2.0, 2)
+    loss = objective(output(), Targets(LABELS, teacher, answered=torch.tensor([True, False])))
+    first = Distillation({name: 1.0}, 2.0, 2)(
+        ModelOutput(STUDENT[:1], torch.zeros(1, 2)), Targets(LABELS[:1], TEACHER[:1])
+    )
+    assert loss.parts[name] == first.total
+    assert loss.parts["labels"] == objective(output(), Targets(LABELS, TEACHER)).parts["labels"]
+    none = objective(output(), Targets(LABELS, teacher, answered=torch.tensor([False, False])))
+    assert none.parts[name] == 0 and none.total == none.parts["labels"]
+
+
 def test_logits_mse_by_hand() -> None:  # mean over all logits
     assert distilled({"logits": 1.0}).item() == pytest.approx((0.25 + 1.0 + 0.0 + 0.0 + 4.0 + 1.0) / 6)
 
