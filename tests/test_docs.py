@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_layers import LAYERS
@@ -44,6 +45,20 @@ def test_commands_parse(name: str) -> None:
     for command in commands:
         arguments = command.replace("FOLDER", "x").replace("目录", "x").split()
         parser().parse_args(arguments)
+
+
+def test_the_page_about_teachers_has_commands_that_parse_and_a_function_that_labels() -> None:
+    page = text("docs/teachers.md")
+    commands = re.findall(r"^python distill\.py (.*)$", page, re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        parser().parse_args(command.split())
+    (source,) = re.findall(r"```python\n(# llm\.py.*?)```", page, re.DOTALL)
+    program: dict[str, Any] = {}
+    exec(re.sub(r'open\("prompt.txt".*', '"…"', source), program)  # noqa: S102 (our own page)
+    program["ask"] = lambda prompt: "\n".join(f"{n}\t财经\t0.{n}" for n in range(1, prompt.count("\n") + 1)) + "\n"
+    answers = [{"label": "财经", "confidence": 0.1}, {"label": "财经", "confidence": 0.2}]
+    assert program["label"](["甲", "乙"]) == answers and program["label"].batch_size == 20
 
 
 def test_both_readmes_have_the_same_code() -> None:
