@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.config.fields import FROM_DATA, Checked, flag_of, option
-from distill.config.inference import ExportSettings, PredictSettings, ServeSettings
+from distill.config.inference import ExportSettings, PredictSettings, ServeSettings, UnsureSettings
 from distill.config.models import StudentSettings, TeacherSettings
 from distill.config.modes import MODES
 from distill.config.objectives import LOGITS, ObjectiveSettings
@@ -30,6 +30,7 @@ __all__ = [
     "StudentSettings",
     "TeacherSettings",
     "TransferSettings",
+    "UnsureSettings",
     "flag_of",
 ]
 
@@ -172,6 +173,7 @@ class Settings:
     compare: CompareSettings = CompareSettings()
     export: ExportSettings = field(default_factory=ExportSettings)
     predict: PredictSettings = field(default_factory=PredictSettings)
+    unsure: UnsureSettings = field(default_factory=UnsureSettings)
     serve: ServeSettings = field(default_factory=ServeSettings)
 
     def alone(self) -> Settings:
@@ -189,5 +191,6 @@ SECTIONS: dict[str, type[Checked]] = {
     "compare": CompareSettings,
     "export": ExportSettings,
     "predict": PredictSettings,
+    "unsure": UnsureSettings,
     "serve": ServeSettings,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.config.fields import Checked, option
+from distill.errors import UserError
 
 FORMATS = ("bundle", "onnx")
 ENGINES = ("local", "ray")
@@ -57,6 +58,30 @@ class PredictSettings(Checked):
         "local", "local: the cores of this machine; ray: a Ray cluster, for Parquet files", choices=ENGINES
     )
     workers: int = option(0, "--engine ray: number of workers; 0: one per core of the cluster", low=0)
+
+
+CASCADE_BELOW = 0.8
+
+
+@dataclass(frozen=True)
+class UnsureSettings(Checked):
+    """Texts of which the student is not sure (see docs/unsure.md)."""
+
+    top_k: int = option(1, "number of most probable labels to return with their probabilities", low=1)
+    reject_below: float = option(
+        0.0, "texts whose probability is below this get no label; 0: every text gets one", low=0, high=1
+    )
+    reject_label: str = option("", "label of the texts that --reject_below rejects; default: empty")
+    cascade: bool = option(
+        False, "send the texts whose probability is below --cascade_below to the run's teacher, which needs PyTorch"
+    )
+    cascade_below: float = option(CASCADE_BELOW, "threshold of --cascade", low=0, high=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cascade_below != CASCADE_BELOW and not self.cascade:
+            what = "--cascade_below has no effect without --cascade"
+            raise UserError(what, "settings", f"--cascade --cascade_below {self.cascade_below:g}")
 
 
 @dataclass(frozen=True)

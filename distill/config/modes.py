@@ -103,7 +103,7 @@ MODES = {
     ),
     "predict": Mode(
         "labels files of any size with a bundle; the rows keep their order",
-        ("data", "predict"),
+        ("data", "predict", "unsure"),
         "distill.predict:predict",
         takes_run=False,
         results_on_stdout=True,
@@ -111,7 +111,7 @@ MODES = {
     ),
     "serve": Mode(
         "serves a bundle over HTTP, with a web page to try it",
-        ("data", "predict", "serve"),
+        ("data", "predict", "unsure", "serve"),
         "distill.serve:serve",
         takes_run=False,
         results_on_stdout=True,

@@ -19,8 +19,9 @@ from distill.runtime.ngrams import NgramRows
 from distill.runtime.packing import as_list, pack, pack_beginnings
 from distill.runtime.segmentation import NativeSegmenter
 from distill.runtime.structs import address
+from distill.runtime.unsure import Cascade, check_top_k, chosen_labels, most_probable
 
-__all__ = ["Runtime", "load"]
+__all__ = ["Cascade", "Runtime", "load"]
 
 # Texts that a thread processes at a time: few enough for the cache, many enough to find texts of similar lengths.
 MAX_THREAD_BATCH, MIN_THREAD_BATCH = 256, 64
@@ -79,15 +80,30 @@ class Runtime:
         batches = [texts[first : first + size] for first in firsts]
         return np.concatenate(list((self._pool.map if self._pool else map)(self._batch_logits, batches, firsts)))
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The label of every text."""
-        return [self.labels[index] for index in self.logits(texts).argmax(axis=1).tolist()]
+    def predict(self, texts: Sequence[str], *, reject_below: float = 0.0, reject_label: str = "") -> list[str]:
+        """The label of every text; ``reject_label`` where its probability is below ``reject_below``.
+
+        Raises:
+            UserError: as :meth:`logits`; the threshold is not from 0 to 1, or ``reject_label`` is one of the labels.
+        """
+        if not reject_below:
+            return [self.labels[index] for index in self.logits(texts).argmax(axis=1).tolist()]
+        return chosen_labels(self.predict_proba(texts), self.labels, reject_below, reject_label)
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
         scaled = self.logits(texts) / np.float32(self.temperature)
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+    def top_k(self, texts: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
+        """The ``k`` most probable labels of every text with their probabilities, the most probable first.
+
+        Raises:
+            UserError: as :meth:`logits`; ``k`` is not a whole number from 1 to the number of labels.
+        """
+        check_top_k(k, self.labels)
+        return most_probable(self.predict_proba(texts), self.labels, k)
 
     def segment(self, texts: Sequence[str]) -> list[list[str]]:
         """The words of every text, before those outside the vocabulary are replaced by their characters."""

@@ -15,7 +15,16 @@ from itertools import chain, islice
 from typing import Any
 
 from distill.data.formats.json_stream import BLANKS, BLOCK, DECODER, INCOMPLETE, MAX_RECORD, JsonText, TooLong
-from distill.data.formats.labelling import PREDICTED, PROBABILITIES, PROBABILITY, BadRow, OutputSpec
+from distill.data.formats.labelling import (
+    ANSWERED_BY,
+    LABEL,
+    PREDICTED,
+    PROBABILITIES,
+    PROBABILITY,
+    TOP_K,
+    BadRow,
+    OutputSpec,
+)
 from distill.data.formats.records import Columns, RowError, Selection, normalised, select
 from distill.data.formats.tables import Layout, find_layout
 from distill.data.formats.text_lines import (
@@ -342,14 +351,24 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _new_keys(spec: OutputSpec) -> set[str]:
-    return {PREDICTED, PROBABILITY, *((PROBABILITIES,) if spec.probabilities else ())}
+    further = {ANSWERED_BY: spec.has_cascade, TOP_K: spec.lists_top, PROBABILITIES: spec.probabilities}
+    return {PREDICTED, PROBABILITY, *(key for key, is_added in further.items() if is_added)}
 
 
 def _continuation(spec: OutputSpec, header: str) -> Continuation:
-    before = (f', "{PREDICTED}": {_json(label)}, "{PROBABILITY}": ' for label in spec.labels)
-    pattern = ", ".join(f"{_json(label).replace('%', '%%')}: {DECIMALS}" for label in spec.labels)
-    pattern = f', "{PROBABILITIES}": {{{pattern}}}' if spec.probabilities else ""
-    return Continuation(header, tuple(before), pattern, "}")
+    names = tuple(map(_json, spec.predicted))
+    pattern = ", ".join(f"{name.replace('%', '%%')}: {DECIMALS}" for name in names[: len(spec.labels)])
+    top = ", ".join([f'{{"{LABEL}": %s, "{PROBABILITY}": {DECIMALS}}}'] * spec.lists_top)
+    return Continuation(
+        header,
+        before=tuple(f', "{PREDICTED}": {name}, "{PROBABILITY}": ' for name in names),
+        probabilities=f', "{PROBABILITIES}": {{{pattern}}}' if spec.probabilities else "",
+        after="}",
+        answered_by=f', "{ANSWERED_BY}": "%s"' if spec.has_cascade else "",
+        top=f', "{TOP_K}": [{top}]' if top else "",
+        top_k=spec.top_k,
+        names=names,
+    )
 
 
 def _json(text: str) -> str:

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from distill.data.formats.records import Columns, Row
 from distill.errors import UserError
+from distill.runtime.unsure import check_rejection, check_top_k, classes_of
 
 CHUNK_ROWS = 2048  # maximum: enough for the kernels, few enough for the memory
 CHUNK_BYTES = 2**20  # approximate maximum
 PREDICTED, PROBABILITY, PROBABILITIES = "predicted", "probability", "probabilities"
+ANSWERED_BY, STUDENT_OR_TEACHER = "answered_by", ("student", "teacher")
+TOP, TOP_K, LABEL = "top", "top_k", "label"  # prefix of a table's columns; keys in JSON
 
 
 class Position(NamedTuple):
@@ -46,16 +49,31 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted classes (texts,), their probabilities (texts,), and all probabilities (texts, classes)."""
+    """Predicted classes (texts,), their probabilities (texts,), and all probabilities (texts, classes).
+
+    The class of a rejected text is the number of classes. ``by_teacher`` (texts,) is there in a cascade.
+    """
 
     classes: NDArray[np.int64]
     probability: NDArray[np.float32]
     probabilities: NDArray[np.float32]
+    by_teacher: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, probabilities: NDArray[np.float32]) -> Self:
-        """From the probabilities of all classes."""
-        return cls(probabilities.argmax(axis=1), probabilities.max(axis=1), probabilities)
+    def of(
+        cls,
+        probabilities: NDArray[np.float32],
+        reject_below: float = 0.0,
+        by_teacher: NDArray[np.bool_] | None = None,
+    ) -> Self:
+        """From the probabilities of all classes; texts whose highest one is below ``reject_below`` are rejected."""
+        classes = classes_of(probabilities, reject_below) if reject_below else probabilities.argmax(axis=1)
+        return cls(classes, probabilities.max(axis=1), probabilities, by_teacher)
+
+    @property
+    def is_rejected(self) -> NDArray[np.bool_]:
+        """Which texts have no label (texts,)."""
+        return np.asarray(self.classes == self.probabilities.shape[1])
 
 
 @dataclass(frozen=True)
@@ -63,13 +81,26 @@ class OutputSpec:
     """What is added to each row: one of ``labels`` and its probability, or all ``probabilities``.
 
     ``text_column`` names the input's columns of texts; empty: the first of the usual names. With ``escape_formulas``,
-    no cell of a table for spreadsheets is a formula.
+    no cell of a table for spreadsheets is a formula. With ``top_k`` above 1, the most probable labels are added. Texts
+    whose probability is below ``reject_below`` get ``reject_label``. ``has_cascade`` adds who answered.
+
+    Raises:
+        UserError: ``top_k`` or ``reject_below`` is out of range, or ``reject_label`` is one of ``labels``.
     """
 
     labels: tuple[str, ...]
     probabilities: bool
     text_column: str = ""
     escape_formulas: bool = True
+    top_k: int = 1
+    reject_below: float = 0.0
+    reject_label: str = ""
+    has_cascade: bool = False
+
+    def __post_init__(self) -> None:
+        check_top_k(self.top_k, self.labels)
+        if self.reject_below:
+            check_rejection(self.reject_below, self.reject_label, self.labels)
 
     @property
     def input_columns(self) -> Columns:
@@ -77,10 +108,39 @@ class OutputSpec:
         return Columns(self.text_column, is_labelled=False)
 
     @property
+    def predicted(self) -> tuple[str, ...]:
+        """What may be written as the predicted label: the labels, and at last that of rejected texts."""
+        return (*self.labels, self.reject_label) if self.reject_below else self.labels
+
+    @property
+    def lists_top(self) -> int:
+        """How many of the most probable labels are listed."""
+        return self.top_k if self.top_k > 1 else 0
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of a table's new columns."""
+        top = [f"{TOP}_{rank}{what}" for rank in range(1, self.lists_top + 1) for what in ("", f"_{PROBABILITY}")]
         per_label = [f"{PROBABILITY}_{label}" for label in self.labels] if self.probabilities else []
-        return (PREDICTED, PROBABILITY, *per_label)
+        return (PREDICTED, PROBABILITY, *([ANSWERED_BY] if self.has_cascade else []), *top, *per_label)
+
+    @property
+    def text_columns(self) -> set[str]:
+        """Those of the new columns that are not probabilities."""
+        return {PREDICTED, ANSWERED_BY, *(f"{TOP}_{rank}" for rank in range(1, self.lists_top + 1))}
+
+    @property
+    def record(self) -> dict[str, object]:
+        """The settings that the output depends on; those that are off are absent, so that older parts stay usable."""
+        unsure: dict[str, object] = {"top_k": self.lists_top, "reject_below": self.reject_below}
+        if self.reject_below:
+            unsure["reject_label"] = self.reject_label
+        return {
+            "text_column": self.text_column,
+            "probabilities": self.probabilities,
+            "escape_formulas": self.escape_formulas,
+            **{name: value for name, value in unsure.items() if value or name == "reject_label"},
+        }
 
     def check_names(self, names: Collection[str], where: object) -> None:
         """Refuse a table that already has a column with the name of a new one.

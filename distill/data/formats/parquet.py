@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from distill.data.formats.labelling import (
     CHUNK_BYTES,
     CHUNK_ROWS,
-    PREDICTED,
+    STUDENT_OR_TEACHER,
     BadRow,
     Chunk,
     OutputSpec,
@@ -29,6 +29,7 @@ from distill.data.formats.labelling import (
 from distill.data.formats.parquet_pages import PageError, rows_per_batch
 from distill.data.formats.records import NO_TEXT, Columns, Row, RowError, Selection, select
 from distill.errors import UserError, require_package
+from distill.runtime.unsure import top_classes
 
 READ_ROWS = 4096  # rows in memory at a time when a file is read for training
 MAX_FOOTER = 2**24  # bytes
@@ -199,8 +200,9 @@ class ParquetRows:
         from pyarrow import concat_tables, field, float32, parquet, string
 
         schema = self._file.schema_arrow
-        for name in self._spec_of_output().columns:
-            schema = schema.append(field(name, string() if name == PREDICTED else float32()))
+        spec = self._spec_of_output()
+        for name in spec.columns:
+            schema = schema.append(field(name, string() if name in spec.text_columns else float32()))
         with (
             path.open("wb") as sink,
             parquet.ParquetWriter(sink, schema) as file,
@@ -279,9 +281,17 @@ def with_labels(table: Any, texts: list[str], predictions: Predictions, spec: Ou
     def column(kind: Any, numbers: NDArray[Any]) -> Any:
         return pa.Array.from_buffers(kind, len(texts), [valid, pa.py_buffer(np.ascontiguousarray(numbers))])
 
-    labels = _strings(spec.labels).take(column(pa.int64(), predictions.classes))
-    per_label = predictions.probabilities.T if spec.probabilities else ()
-    columns = [labels, *(column(pa.float32(), numbers) for numbers in (predictions.probability, *per_label))]
+    def strings(names: Sequence[str], indices: NDArray[np.int64]) -> Any:
+        return _strings(names).take(column(pa.int64(), indices))
+
+    columns = [strings(spec.predicted, predictions.classes), column(pa.float32(), predictions.probability)]
+    if spec.has_cascade and predictions.by_teacher is not None:
+        columns.append(strings(STUDENT_OR_TEACHER, predictions.by_teacher.astype(np.int64)))
+    if spec.lists_top:
+        for classes in top_classes(predictions.probabilities, spec.top_k).T:
+            columns.append(strings(spec.labels, classes))
+            columns.append(column(pa.float32(), predictions.probabilities[np.arange(len(texts)), classes]))
+    columns += [column(pa.float32(), numbers) for numbers in predictions.probabilities.T if spec.probabilities]
     for name, new in zip(spec.columns, columns, strict=True):
         table = table.append_column(name, new)
     return table

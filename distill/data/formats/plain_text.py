@@ -15,7 +15,7 @@ from typing import Any
 from distill.data.formats.labelling import OutputSpec
 from distill.data.formats.records import Columns, RowError, Selection
 from distill.data.formats.tables import is_label_of_header
-from distill.data.formats.text_lines import BOM, DECIMALS, LINE_ENDS, Continuation, Lines, RawRow
+from distill.data.formats.text_lines import BOM, LINE_ENDS, Continuation, Lines, RawRow, table_continuation
 from distill.errors import UserError
 
 FASTTEXT_LABEL = "__label__"
@@ -142,6 +142,5 @@ class PlainText:
 
     def continuation(self, spec: OutputSpec) -> Continuation:
         """See TextFormat."""
-        probabilities = f"\t{DECIMALS}" * len(spec.labels) if spec.probabilities else ""
-        before = (f"\t{' '.join(label.split())}\t" for label in spec.labels)
-        return Continuation(BOM * self._has_bom, tuple(before), probabilities)
+        names = [" ".join(label.split()) for label in spec.predicted]
+        return table_continuation(BOM * self._has_bom, "\t", names, spec)

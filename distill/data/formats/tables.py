@@ -23,12 +23,12 @@ from distill.data.formats.records import Columns, RowError, Selection, cell_text
 from distill.data.formats.text_lines import (
     BLANK,
     BOM,
-    DECIMALS,
     LINE_ENDS,
     Continuation,
     Lines,
     RawRow,
     decoded,
+    table_continuation,
 )
 from distill.errors import UserError
 
@@ -297,9 +297,9 @@ class Table:
         if self._header:
             spec.check_names(self._names, "the header")
             header = f"{self._header}{delimiter}{self.serialised(spec.columns)}\n"
-        probabilities = f"{delimiter}{DECIMALS}" * len(spec.labels) if spec.probabilities else ""
-        before = (f"{delimiter}{self.serialised([label])}{delimiter}" for label in spec.labels)
-        return Continuation(BOM * self._has_bom + header, tuple(before), probabilities)
+        # a second cell, since csv would write "" for a row of one empty cell
+        names = [self.serialised([label, ""]).removesuffix(delimiter) for label in spec.predicted]
+        return table_continuation(BOM * self._has_bom + header, delimiter, names, spec)
 
     def serialised(self, cells: Sequence[str]) -> str:
         """A row of cells; ' is put before those that a spreadsheet would evaluate."""

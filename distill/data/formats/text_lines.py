@@ -10,14 +10,26 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+import numpy as np
+
 from distill.data.formats.encodings import HEAD, MAX_LINE, TextSource, sample_encoding
-from distill.data.formats.labelling import CHUNK_BYTES, CHUNK_ROWS, BadRow, Chunk, OutputSpec, Position, Predictions
+from distill.data.formats.labelling import (
+    CHUNK_BYTES,
+    CHUNK_ROWS,
+    STUDENT_OR_TEACHER,
+    BadRow,
+    Chunk,
+    OutputSpec,
+    Position,
+    Predictions,
+)
 from distill.data.formats.records import Columns, Row, RowError, Selection
 from distill.errors import UserError
+from distill.runtime.unsure import top_classes
 from distill.storage.fingerprints import fingerprint_bytes
 
 SAMPLE_LINES = 4000  # lines from which format, delimiter and columns are detected
@@ -140,13 +152,48 @@ class RawRow(NamedTuple):
 class Continuation:
     """What is added to a file: the header of the output, and what is appended to each row.
 
-    A row is continued by ``before[class]``, its probability, all probabilities as a pattern, and ``after``.
+    A row is continued by ``before[class]``, its probability, who answered (``answered_by`` as a pattern), the
+    ``top_k`` most probable classes (``top`` as a pattern of their ``names`` and probabilities), all probabilities as a
+    pattern, and ``after``. An empty pattern adds nothing.
     """
 
     header: str
     before: tuple[str, ...]
     probabilities: str
     after: str = ""
+    answered_by: str = ""
+    top: str = ""
+    top_k: int = 0
+    names: tuple[str, ...] = ()
+
+    def middles(self, predictions: Predictions) -> Iterable[str]:
+        """What is appended to each row between its probability and ``after``."""
+        parts: list[Iterable[str]] = []
+        if self.answered_by and predictions.by_teacher is not None:
+            parts.append(self.answered_by % STUDENT_OR_TEACHER[index] for index in predictions.by_teacher.tolist())
+        if self.top:
+            classes = top_classes(predictions.probabilities, self.top_k)
+            values = np.take_along_axis(predictions.probabilities, classes, axis=1)
+            parts.append(map(self._top, classes.tolist(), values.tolist()))
+        if self.probabilities:
+            parts.append(map(self.probabilities.__mod__, map(tuple, predictions.probabilities.tolist())))
+        return map("".join, zip(*parts, strict=True)) if len(parts) > 1 else parts[0] if parts else repeat("")
+
+    def _top(self, classes: list[int], probabilities: list[float]) -> str:
+        return self.top % tuple(chain(*zip(map(self.names.__getitem__, classes), probabilities, strict=True)))
+
+
+def table_continuation(header: str, delimiter: str, names: Sequence[str], spec: OutputSpec) -> Continuation:
+    """The continuation of rows of cells; ``names`` are the values of ``spec.predicted`` as cells."""
+    return Continuation(
+        header,
+        before=tuple(f"{delimiter}{name}{delimiter}" for name in names),
+        probabilities=f"{delimiter}{DECIMALS}" * len(spec.labels) if spec.probabilities else "",
+        answered_by=f"{delimiter}%s" if spec.has_cascade else "",
+        top=f"{delimiter}%s{delimiter}{DECIMALS}" * spec.lists_top,
+        top_k=spec.top_k,
+        names=tuple(names),
+    )
 
 
 class TextFormat(Protocol):
@@ -180,12 +227,12 @@ class StringRows:
 
     def add_labels(self, chunk: Chunk, predictions: Predictions) -> bytes:
         """See RowFile."""
-        before, pattern, after = self.continuation.before, self.continuation.probabilities, self.continuation.after
-        per_label = map(pattern.__mod__, map(tuple, predictions.probabilities.tolist())) if pattern else repeat("")
-        rows = zip(chunk.rows, predictions.classes.tolist(), predictions.probability.tolist(), per_label, strict=False)
-        return "".join(
-            [f"{row}{before[label]}{p:.5f}{all_probabilities}{after}\n" for row, label, p, all_probabilities in rows]
-        ).encode(errors="backslashreplace")  # half a surrogate pair, which only JSON can express, stays an escape
+        before, after, middles = self.continuation.before, self.continuation.after, self.continuation.middles
+        classes, probability = predictions.classes.tolist(), predictions.probability.tolist()
+        rows = zip(chunk.rows, classes, probability, middles(predictions), strict=False)
+        return "".join([f"{row}{before[label]}{p:.5f}{middle}{after}\n" for row, label, p, middle in rows]).encode(
+            errors="backslashreplace"  # half a surrogate pair, which only JSON can express, stays an escape
+        )
 
     def header(self) -> Iterable[bytes]:
         """See RowFile: the header of a table."""
