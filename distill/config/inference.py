@@ -67,7 +67,7 @@ CASCADE_BELOW = 0.8
 class UnsureSettings(Checked):
     """Texts of which the student is not sure (see docs/unsure.md)."""
 
-    top_k: int = option(1, "number of most probable labels to return with their probabilities", low=1)
+    top_k: int = option(0, "number of most probable labels to list with their probabilities; 0: none", low=0)
     reject_below: float = option(
         0.0, "texts whose probability is below this get no label; 0: every text gets one", low=0, high=1
     )
@@ -77,8 +77,12 @@ class UnsureSettings(Checked):
     )
     cascade_below: float = option(CASCADE_BELOW, "threshold of --cascade", low=0, high=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """Refuse a threshold that has no effect.
+
+        Raises:
+            UserError: --cascade_below is given without --cascade.
+        """
         if self.cascade_below != CASCADE_BELOW and not self.cascade:
             what = "--cascade_below has no effect without --cascade"
             raise UserError(what, "settings", f"--cascade --cascade_below {self.cascade_below:g}")

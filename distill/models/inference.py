@@ -19,6 +19,12 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def set_threads(count: int) -> None:
+    """Let PyTorch use ``count`` threads of the CPU; 0: as many as it chooses."""
+    if count:
+        torch.set_num_threads(count)
+
+
 def predict_logits(
     model: nn.Module, inputs: PackedIds, progress_label: str = "", batch_size: int = PREDICTION_BATCH
 ) -> Tensor:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from pathlib import Path
 
-from distill.config import Settings
+from distill.config import Settings, UnsureSettings
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts
 from distill.predict.local import Labeller
@@ -28,6 +28,9 @@ def predict(settings: Settings) -> list[Path]:
     bundle = bundle_folder(settings)
     if not (bundle / BUNDLE_CARD).is_file():
         raise UserError("there is no bundle here", bundle, f"{EXPORT}, or --bundle FOLDER")
+    settings.unsure.check()
+    if settings.unsure.reject_label and not settings.unsure.reject_below:
+        raise UserError("--reject_label has no effect without --reject_below", "settings", "--reject_below 0.6")
     started = time.perf_counter()
     if settings.predict.engine == "ray":
         from distill.predict.ray_engine import label
@@ -38,7 +41,18 @@ def predict(settings: Settings) -> list[Path]:
     seconds = time.perf_counter() - started
     rate = f"{counts.rows / seconds:,.0f}"
     log.info("%s rows, %s, %.1f s, %s rows/s", f"{counts.rows:,}", _counted(counts.bad, "bad row"), seconds, rate)
+    _log_unsure(counts, settings.unsure)
     return files
+
+
+def _log_unsure(counts: Counts, unsure: UnsureSettings) -> None:
+    """A line on the rows that the teacher labelled, and one on those that have no label."""
+    if unsure.cascade:
+        why = f"the student's probability is below {unsure.cascade_below:g}"
+        log.info("labelled by the teacher: %s of %s rows (%s)", f"{counts.by_teacher:,}", f"{counts.rows:,}", why)
+    if unsure.reject_below:
+        why = f"the probability is below {unsure.reject_below:g}"
+        log.info("rejected: %s of %s rows (%s)", f"{counts.rejected:,}", f"{counts.rows:,}", why)
 
 
 def _label_locally(jobs: list[FileJob], bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:

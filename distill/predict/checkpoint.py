@@ -10,14 +10,17 @@ until all files of the job are finished. Only the user who runs the job can read
 from __future__ import annotations
 
 import json
+import operator
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from distill.data.formats.labelling import BadRow, Position, RowFile
+import numpy as np
+
+from distill.data.formats.labelling import BadRow, Chunk, Position, Predictions, RowFile
 from distill.errors import UserError
 from distill.predict.plan import bad_rows_file, file_state
 from distill.progress import log
@@ -34,13 +37,24 @@ PRIVATE = 0o700  # permissions of the folder: the output may be private
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows were written and how many were bad. A bad row of a Parquet file counts as both: it is kept."""
+    """How many rows were written and how many were bad. A bad row of a Parquet file counts as both: it is kept.
+
+    ``rejected`` are rows without a label because of --reject_below, ``by_teacher`` those that the teacher labelled.
+    """
 
     rows: int = 0
     bad: int = 0
+    rejected: int = 0
+    by_teacher: int = 0
+
+    @classmethod
+    def of(cls, chunk: Chunk, predictions: Predictions) -> Self:
+        """Of a labelled chunk."""
+        rejected = sum(bool(chunk.texts[index]) for index in np.flatnonzero(predictions.is_rejected))
+        return cls(len(chunk.rows), len(chunk.bad), rejected, predictions.from_teacher)
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.rows + other.rows, self.bad + other.bad)
+        return Counts(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)

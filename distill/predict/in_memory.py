@@ -8,31 +8,29 @@ from typing import BinaryIO
 
 from distill.data.formats import BINARY_SUFFIXES, SUFFIXES, known_suffix, open_lines
 from distill.data.formats.encodings import compression
-from distill.data.formats.labelling import OutputSpec, Predictions
+from distill.data.formats.labelling import OutputSpec
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts
-from distill.runtime import Runtime
+from distill.runtime.unsure import Classifier
 
 
 def label_stream(
-    runtime: Runtime,
+    classifier: Classifier,
     source: BinaryIO,
     out: BinaryIO,
     name: str,
+    spec: OutputSpec,
     *,
-    text_column: str = "",
-    probabilities: bool = False,
     check: Callable[[], object] = lambda: None,
 ) -> Counts:
     """Write a file's rows with their labels, as ``--mode predict`` does; bad rows are left out and counted.
 
     Args:
-        runtime: the student.
+        classifier: the student, or its cascade with the teacher.
         source: the file, positioned at its beginning; it is read several times.
         out: receives the labelled rows in UTF-8.
         name: of the file, for messages; its suffix decides the format, which must be a text format.
-        text_column: the column of texts; empty: the first of the usual names.
-        probabilities: whether to write the probability of every label.
+        spec: what is added to the rows.
         check: called before every chunk of rows; may raise an exception to end the work.
 
     Raises:
@@ -42,12 +40,12 @@ def label_stream(
         raise UserError(f"{kind} files are not read here", name, "decompress it")
     source.seek(0)
     suffix = known_suffix(PurePath(name), [suffix for suffix in SUFFIXES if suffix not in BINARY_SUFFIXES])
-    spec = OutputSpec(runtime.labels, probabilities, text_column)
     rows = open_lines(source, name, suffix, spec.input_columns, spec)
     out.writelines(rows.header())
     counts = Counts()
     for chunk in rows.chunks(None):
         check()
-        out.write(rows.add_labels(chunk, Predictions.of(runtime.predict_proba(chunk.texts))))
-        counts += Counts(len(chunk.rows), len(chunk.bad))
+        predictions = spec.predictions(classifier, chunk.texts)
+        out.write(rows.add_labels(chunk, predictions))
+        counts += Counts.of(chunk, predictions)
     return counts

@@ -16,31 +16,33 @@ from pathlib import Path
 
 from distill.config import Settings
 from distill.data.formats import open_file, open_lines
-from distill.data.formats.labelling import Chunk, OutputSpec, Position, Predictions, RowFile
+from distill.data.formats.labelling import Chunk, OutputSpec, Position, RowFile
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts, LabelledChunk, Parts, bad_row_lines
 from distill.predict.plan import FileJob
 from distill.predict.sources import InputState, load_student
+from distill.predict.teacher import find_teacher
 from distill.progress import log, progress_bar
+from distill.runtime.unsure import Classifier
 
 
 class Labeller:
-    """A student and the threads that run it; ``counts`` is what it has labelled so far.
+    """A student, with --cascade its teacher, and the threads that run them; ``counts`` is what they have labelled.
 
     Raises:
-        UserError: the folder is not a bundle, or it is damaged.
+        UserError: the folder is not a bundle, or it is damaged; the teacher of --cascade cannot be used.
     """
 
     def __init__(self, bundle: Path, settings: Settings) -> None:
         self.counts = Counts()
-        self._runtime, self._bundle = load_student(bundle)
-        self._spec = OutputSpec(
-            self._runtime.labels,
-            settings.predict.probabilities,
-            settings.data.text_column,
-            settings.predict.escape_formulas,
-        )
+        student, fingerprint = load_student(bundle)
+        self._classifier: Classifier = student
+        self._spec = output_spec(student.labels, settings)
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
+        self._made_from: dict[str, object] = {"bundle": fingerprint, "cascade": None}
+        if settings.unsure.cascade and (teacher := find_teacher(settings, student.labels)):
+            self._classifier = teacher.cascade(student, settings.unsure.cascade_below)
+            self._made_from["cascade"] = {"below": settings.unsure.cascade_below, "teacher": teacher.fingerprints}
 
     def to_file(self, job: FileJob, output: Path) -> Parts:
         """Label one input, from where an earlier run stopped. The finished parts are left for the caller to remove.
@@ -82,14 +84,7 @@ class Labeller:
                 state.check()
 
     def _provenance(self, job: FileJob) -> dict[str, object]:
-        spec = self._spec
-        settings = {
-            "text_column": spec.text_column,
-            "probabilities": spec.probabilities,
-            "escape_formulas": spec.escape_formulas,
-            "strict": self._strict,
-        }
-        return {"bundle": self._bundle, "format": job.suffix, "settings": settings}
+        return {**self._made_from, "format": job.suffix, "settings": {**self._spec.record, "strict": self._strict}}
 
     def _results(self, rows: RowFile, start: Position | None, name: str) -> Iterator[LabelledChunk]:
         """Labelled chunks from ``start`` to the end, with a progress bar."""
@@ -116,9 +111,28 @@ class Labeller:
                 yield waiting.popleft().result()
 
     def _label(self, rows: RowFile, chunk: Chunk) -> LabelledChunk:
-        labelled = rows.add_labels(chunk, Predictions.of(self._runtime.predict_proba(chunk.texts)))
-        counts = Counts(len(chunk.rows), len(chunk.bad))
-        return LabelledChunk(labelled, sum(map(len, chunk.texts)), counts, chunk.bad, chunk.end)
+        predictions = self._spec.predictions(self._classifier, chunk.texts)
+        labelled, characters = rows.add_labels(chunk, predictions), sum(map(len, chunk.texts))
+        return LabelledChunk(labelled, characters, Counts.of(chunk, predictions), chunk.bad, chunk.end)
+
+
+def output_spec(labels: tuple[str, ...], settings: Settings) -> OutputSpec:
+    """What is added to each row.
+
+    Raises:
+        UserError: --top_k is larger than the number of labels, or --reject_label is one of them.
+    """
+    predict, unsure = settings.predict, settings.unsure
+    return OutputSpec(
+        labels,
+        predict.probabilities,
+        settings.data.text_column,
+        predict.escape_formulas,
+        top_k=unsure.top_k,
+        reject_below=unsure.reject_below,
+        reject_label=unsure.reject_label,
+        has_cascade=unsure.cascade,
+    )
 
 
 def _bad_row_error(chunk: Chunk, name: str) -> UserError:

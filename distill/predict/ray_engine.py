@@ -14,21 +14,25 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from distill.config import PredictSettings, Settings
-from distill.data.formats.labelling import CHUNK_ROWS, PREDICTED, OutputSpec, Predictions
+from distill.data.formats.labelling import ANSWERED_BY, CHUNK_ROWS, PREDICTED, STUDENT_OR_TEACHER, OutputSpec
 from distill.data.formats.parquet import text_columns, texts_of, with_labels
 from distill.data.formats.records import NO_TEXT, Selection
 from distill.errors import UserError, install_hint, require_package
 from distill.predict.checkpoint import JOINED, PRIVATE, Counts
+from distill.predict.local import output_spec
 from distill.predict.plan import check_named, find_files
 from distill.predict.sources import InputState
+from distill.predict.teacher import LazyTeacher, find_teacher
 from distill.runtime import Runtime
 from distill.runtime.bundle import BUNDLE_CARD
+from distill.runtime.unsure import Classifier
 from distill.storage.atomic import PARTS_SUFFIX, remove, write_folder, write_json
-from distill.storage.fingerprints import fingerprint_texts
+from distill.storage.fingerprints import fingerprint_bytes, fingerprint_texts
 from distill.storage.locks import exclusive_lock
 
 PREDICTOR, READER = 0.75, 0.25  # shares of a core: next to a predictor on every core, files are read and written
@@ -36,13 +40,45 @@ DONE_SUFFIX = ".distill-done"
 BAD_ROW = "distill: a row is bad"
 
 
-class Predictor:
-    """A student in a Ray worker."""
+@dataclass(frozen=True)
+class Models:
+    """The files of the bundle and, with --cascade, of the teacher; ``below`` is the threshold of the cascade."""
 
-    def __init__(self, bundle: Any, selection: Selection, spec: OutputSpec, strict: bool) -> None:
+    bundle: dict[str, bytes]
+    teacher: dict[str, bytes]
+    below: float
+
+    @classmethod
+    def of(cls, bundle: Path, settings: Settings) -> Self:
+        """Read the files.
+
+        Raises:
+            UserError: the bundle is damaged, or the teacher of --cascade cannot be used.
+        """
+        files, below = _contents(bundle), settings.unsure.cascade_below
+        if not settings.unsure.cascade:
+            return cls(files, {}, below)
+        teacher = find_teacher(settings, _runtime(files).labels)
+        return cls(files, _contents(teacher.folder) if teacher else {}, below)
+
+    def classifier(self) -> Classifier:
+        """The student, with its teacher if there is one."""
+        student = _runtime(self.bundle)
+        if not self.teacher:
+            return student
+        with _folder_of(self.teacher) as folder:
+            teacher = LazyTeacher(folder)
+            teacher.load()
+        return teacher.cascade(student, self.below)
+
+
+class Predictor:
+    """A student in a Ray worker, with --cascade and its teacher."""
+
+    def __init__(self, models: Any, selection: Selection, spec: OutputSpec, strict: bool) -> None:
         import ray
 
-        self._runtime = _runtime(ray.get(bundle))
+        self._classifier = ray.get(models).classifier()
         self._selection, self._spec, self._strict = selection, spec, strict
 
     def __call__(self, table: Any) -> Any:
@@ -54,7 +90,7 @@ class Predictor:
         texts = texts_of(table, self._selection)
         if self._strict and not all(texts):
             raise ValueError(BAD_ROW)
-        return with_labels(table, texts, Predictions.of(self._runtime.predict_proba(texts)), self._spec)
+        return with_labels(table, texts, self._spec.predictions(self._classifier, texts), self._spec)
 
 
 def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
@@ -71,35 +107,48 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     predict = settings.predict
     check_named(predict)
     sources, output = [source for name in predict.input for source in _sources(name)], predict.output
-    files = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
-    spec = OutputSpec(_runtime(files).labels, predict.probabilities, settings.data.text_column)
+    models = Models.of(bundle, settings)
+    spec = output_spec(_runtime(models.bundle).labels, settings)
     states = [InputState.of(Path(source)) for source in sources if not _is_address(source)]
     record = {
         "inputs": [state.identity for state in states] or sources,
-        "bundle": fingerprint_texts([files[BUNDLE_CARD].decode()]),
-        "settings": [spec.text_column, spec.probabilities, predict.strict],
+        "bundle": fingerprint_texts([models.bundle[BUNDLE_CARD].decode()]),
+        "settings": {**spec.record, "strict": predict.strict},
     }
+    if models.teacher:
+        fingerprints = {name: fingerprint_bytes(content) for name, content in models.teacher.items()}
+        record["cascade"] = {"below": models.below, "teacher": fingerprints}
     target = contextlib.nullcontext(output) if _is_address(output) else _new_folder(Path(output), record)
     with target as folder:
         if folder:
             with _cluster(settings.run.threads), _known_errors():
-                _write(sources, folder, files, spec, predict)
+                _write(sources, folder, models, spec, predict)
             for state in states:
                 state.check()
-    return _count(output), [] if _is_address(output) else [Path(output)]
+    return _count(output, spec), [] if _is_address(output) else [Path(output)]
 
 
 def _runtime(files: dict[str, bytes]) -> Runtime:
     """The student of a bundle's files."""
-    with tempfile.TemporaryDirectory() as folder:  # the runtime reads the files once
-        for name, content in files.items():
-            Path(folder, name).write_bytes(content)
+    with _folder_of(files) as folder:
         return Runtime(folder)
 
 
-def _write(
-    sources: list[str], output: str, files: dict[str, bytes], spec: OutputSpec, settings: PredictSettings
-) -> None:
+def _contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@contextlib.contextmanager
+def _folder_of(files: dict[str, bytes]) -> Iterator[Path]:
+    """A temporary folder with files, for models that read them once."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        yield Path(folder)
+
+
+def _write(sources: list[str], output: str, models: Models, spec: OutputSpec, settings: PredictSettings) -> None:
     import ray
 
     context = ray.data.DataContext.get_current()
@@ -111,7 +160,7 @@ def _write(
     selection = text_columns(rows.schema().base_schema, spec.input_columns, spec, sources[0])
     labelled = rows.map_batches(
         Predictor,
-        fn_constructor_args=(ray.put(files), selection, spec, settings.strict),
+        fn_constructor_args=(ray.put(models), selection, spec, settings.strict),
         batch_size=CHUNK_ROWS,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=min(settings.workers or cores, cores)),
@@ -204,10 +253,16 @@ def _known_errors() -> Iterator[None]:
         raise
 
 
-def _count(output: str) -> Counts:
+def _count(output: str, spec: OutputSpec) -> Counts:
     from pyarrow import dataset
 
     written = dataset.dataset(output, format="parquet")
     if PREDICTED not in written.schema.names:
         return Counts()  # there were no rows
-    return Counts(written.count_rows(), written.count_rows(filter=dataset.field(PREDICTED).is_null()))
+    predicted, answered_by = dataset.field(PREDICTED), dataset.field(ANSWERED_BY)
+    return Counts(
+        written.count_rows(),
+        written.count_rows(filter=predicted.is_null()),
+        written.count_rows(filter=predicted == spec.reject_label) if spec.reject_below else 0,
+        written.count_rows(filter=answered_by == STUDENT_OR_TEACHER[True]) if spec.has_cascade else 0,
+    )

@@ -1,10 +1,11 @@
-"""The optional teacher of /explain. It loads in its own thread after the service has started: PyTorch takes seconds."""
+"""The run's teacher, for --cascade and /explain. It is loaded when it is first used: PyTorch takes seconds."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,32 +15,59 @@ from numpy.typing import NDArray
 
 from distill.config import Settings
 from distill.errors import UserError, install_hint
+from distill.runtime.unsure import Cascade, Classifier
+from distill.storage.fingerprints import fingerprint_file
 from distill.storage.run_folder import TEACHER_CARD, TRAIN_TEACHER, RunFolder
 
 if TYPE_CHECKING:
     from distill.models.text_classifier import TextClassifier
 
 
-class LazyTeacher:
-    """A teacher that is loaded from its folder when it is first used."""
+WEIGHTS_AND_TOKENIZER = (".safetensors", ".json", ".txt")  # suffixes of the files that determine a teacher's output
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+
+class LazyTeacher:
+    """A teacher that is loaded from its folder when it is first used. Threads may share it; it takes one at a time.
+
+    Args:
+        folder: as ``--mode train_teacher`` wrote it.
+        threads: of PyTorch; 0: PyTorch's own choice.
+    """
+
+    def __init__(self, folder: Path, threads: int = 0) -> None:
+        self.folder, self._threads, self._lock = folder, threads, threading.Lock()
 
     @functools.cached_property
     def _classifier(self) -> TextClassifier:
+        from distill.models.inference import set_threads
         from distill.models.text_classifier import load_teacher
 
+        set_threads(self._threads)
         return load_teacher(self.folder)
 
-    @property
+    def load(self) -> None:
+        """Load it now; afterwards its folder is not needed any more."""
+        _ = self._classifier, self.labels
+
+    @functools.cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes."""
-        return self._classifier.labels
+        return tuple(json.loads((self.folder / TEACHER_CARD).read_text(encoding="utf-8"))["labels"])
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprints of the files that determine the output, by name."""
+        paths = sorted(path for path in self.folder.iterdir() if path.suffix in WEIGHTS_AND_TOKENIZER)
+        return {path.name: fingerprint_file(path) for path in paths}
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
-        return self._classifier.predict_proba(texts)
+        """Probabilities, shape (texts, classes), in the order of ``labels``."""
+        with self._lock:
+            return self._classifier.predict_proba(texts)
+
+    def cascade(self, student: Classifier, below: float) -> Cascade:
+        """The student, whose unsure texts go to this teacher."""
+        return Cascade(student, self.predict_proba, below, self.labels)
 
 
 def find_teacher(settings: Settings, labels: Sequence[str]) -> LazyTeacher | None:
@@ -50,19 +78,25 @@ def find_teacher(settings: Settings, labels: Sequence[str]) -> LazyTeacher | Non
         labels: the student's labels, which the teacher must share; the teacher of another run may have others.
 
     Raises:
-        UserError: with ``--with_teacher yes``, the teacher cannot be used.
+        UserError: with ``--with_teacher yes`` or ``--cascade``, the teacher cannot be used.
     """
-    folder = RunFolder.from_settings(settings).model("teacher")
-    if settings.serve.with_teacher == "no":
+    folder, wanted = RunFolder.from_settings(settings).model("teacher"), settings.serve.with_teacher
+    is_cascade = settings.unsure.cascade
+    if wanted == "no" and is_cascade:
+        raise UserError("--cascade needs the teacher", "--with_teacher no", "leave out one of them")
+    if wanted == "no":
         return None
-    problem = _problem(folder, labels)
-    if problem and settings.serve.with_teacher == "yes":
+    problem = _problem(folder, labels, "leave out --cascade" if is_cascade else "--with_teacher no")
+    if problem and (is_cascade or wanted == "yes"):
         raise UserError(problem[0], folder, problem[1])
-    return None if problem else LazyTeacher(folder)
+    return None if problem else LazyTeacher(folder, settings.run.threads)
 
 
-def _problem(folder: Path, labels: Sequence[str]) -> tuple[str, str] | None:
-    """Why the teacher cannot be used, and what to do about it; None if it can."""
+def _problem(folder: Path, labels: Sequence[str], without: str) -> tuple[str, str] | None:
+    """Why the teacher cannot be used, and what to do about it; None if it can.
+
+    ``without`` says how to do without it.
+    """
     try:
         card = json.loads((folder / TEACHER_CARD).read_text(encoding="utf-8"))
         teacher_labels = set(card["labels"])
@@ -71,5 +105,5 @@ def _problem(folder: Path, labels: Sequence[str]) -> tuple[str, str] | None:
     if teacher_labels != set(labels):
         return "this teacher has other labels than the student", "--run FOLDER of the student's own run"
     if importlib.util.find_spec("torch") is None:
-        return "the teacher needs PyTorch", f"{install_hint('train')}, or --with_teacher no"
+        return "the teacher needs PyTorch", f"{install_hint('train')}, or {without}"
     return None

@@ -116,7 +116,7 @@ def chosen_labels(
 
 def classes_of(probabilities: Probabilities, reject_below: float) -> NDArray[np.int64]:
     """The most probable class of every text (texts,); the number of classes stands for a text that is rejected."""
-    classes = probabilities.argmax(axis=1)
+    classes: NDArray[np.int64] = probabilities.argmax(axis=1)
     classes[probabilities.max(axis=1) < reject_below] = probabilities.shape[1]
     return classes
 

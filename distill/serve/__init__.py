@@ -14,22 +14,27 @@ def serve(settings: Settings) -> list[Path]:
     """Serve requests until SIGINT or SIGTERM; write no files.
 
     Raises:
-        UserError: there is no bundle, ``--with_teacher yes`` cannot be met, the token cannot be used, or the address
-            cannot be listened on.
+        UserError: there is no bundle, the teacher of ``--with_teacher yes`` or ``--cascade`` cannot be used, a setting
+            for unsure texts does not fit the labels, the token cannot be used, or the address cannot be listened on.
     """
+    from distill.predict.teacher import find_teacher
     from distill.serve.app import create_app
     from distill.serve.security import ANY, allowed_hosts
     from distill.serve.server import listen, run, url_of
-    from distill.serve.teacher import find_teacher
 
+    settings.unsure.check()
     folder = bundle_folder(settings)
     runtime = Runtime(folder)
     teacher = find_teacher(settings, runtime.labels)
+    if teacher and settings.unsure.cascade:
+        log.info("loading the teacher %s, which labels texts below %g", teacher.folder, settings.unsure.cascade_below)
+        teacher.load()
 
     def load() -> tuple[Runtime, str]:
         return Runtime(folder), _model_name(folder)
 
-    app = create_app(runtime, settings.serve, teacher, model=_model_name(folder), load=load)
+    model = _model_name(folder)
+    app = create_app(runtime, settings.serve, teacher, model=model, load=load, unsure=settings.unsure)
     with listen(settings.serve.host, settings.serve.port) as listener:
         url = url_of(listener)
         with_teacher = f", with the teacher {teacher.folder}" if teacher else ""

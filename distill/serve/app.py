@@ -16,12 +16,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import distill
-from distill.config import ServeSettings
+from distill.config import ServeSettings, UnsureSettings
 from distill.errors import UserError
 from distill.progress import log
 from distill.runtime import Runtime
+from distill.runtime.unsure import Classifier
 from distill.serve import schemas
-from distill.serve.endpoints import Classifier, Endpoints
+from distill.serve.endpoints import Endpoints
 from distill.serve.limits import RefusedError
 from distill.serve.metrics import MetricsMiddleware
 from distill.serve.security import add_guard
@@ -82,21 +83,25 @@ def create_app(
     model: str = "",
     *,
     load: Callable[[], tuple[Runtime, str]] | None = None,
+    unsure: UnsureSettings | None = None,
 ) -> FastAPI:
     """The application that serves a student.
 
     Args:
         runtime: the student.
         limits: limits on requests.
-        teacher: predicts next to the student in /explain, in its own thread; None: there is no teacher.
+        teacher: predicts next to the student in /explain and labels the unsure texts of a cascade, in its own thread;
+            None: there is no teacher.
         page: whether to serve the web page at /.
         model: name of the student, for /ready and the page.
         load: loads the student and its name again, for a reload.
+        unsure: what is done with texts of which the student is not sure; None: nothing.
 
     Raises:
-        UserError: the token cannot be used, or an allowed origin is not one.
+        UserError: ``unsure`` does not fit the student's labels, the token cannot be used, or an allowed origin is not
+            one.
     """
-    endpoints = Endpoints(runtime, limits, teacher, model, load)
+    endpoints = Endpoints(runtime, limits, teacher, model, load=load, unsure=unsure)
     app = FastAPI(
         title="Chinese short-text classification",
         version=distill.__version__,

@@ -59,13 +59,17 @@ class Batcher:
     Args:
         classify: texts to rows (texts, classes); called in a thread of its own.
         on_batch: called with the size of every batch.
+        name: name of the thread.
     """
 
     def __init__(
-        self, classify: Callable[[list[str]], Rows], on_batch: Callable[[int], object] = lambda size: None
+        self,
+        classify: Callable[[list[str]], Rows],
+        on_batch: Callable[[int], object] = lambda size: None,
+        name: str = "student",
     ) -> None:
         self._classify, self._on_batch = classify, on_batch
-        self._pool = ThreadPoolExecutor(1, f"{THREADS}-student")
+        self._pool = ThreadPoolExecutor(1, f"{THREADS}-{name}")
         self._pending: deque[_PendingRequest] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -123,7 +127,7 @@ class Batcher:
 
 def _distribute(rows: Rows, batch: list[_Part]) -> None:
     if len(rows) != sum(len(part) for _, part in batch):
-        raise ValueError("the student returned a wrong number of rows")
+        raise ValueError("a model returned a wrong number of rows")
     start = 0
     for request, part in batch:
         request.add(rows[start : start + len(part)])
@@ -159,6 +163,10 @@ class WorkerThread:
             raise too_slow(self._timeout_s) from None
         finally:
             deadline.cancel()
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in the thread after all that was queued before, and wait for its result in another thread."""
+        return self._pool.submit(work).result()
 
     def start(self, work: Callable[[], object]) -> None:
         """Queue ``work`` without waiting for it; its result and exceptions are ignored."""

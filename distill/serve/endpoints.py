@@ -10,51 +10,47 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import numpy as np
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
 import distill
-from distill.config import ServeSettings
+from distill.config import ServeSettings, UnsureSettings
+from distill.data.formats.labelling import OutputSpec, Predictions
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts
 from distill.predict.in_memory import label_stream
 from distill.progress import log
 from distill.runtime import Runtime
-from distill.serve.batching import Batcher, WorkerThread
+from distill.runtime.unsure import Classifier
+from distill.serve.batching import Batcher, Rows, WorkerThread
 from distill.serve.explain import word_weights
 from distill.serve.limits import Bodies, Body, ConcurrencyLimit, Deadline, RefusedError, json_response, with_timeout
 from distill.serve.metrics import TEXTS_KEY, Metrics
-from distill.serve.schemas import ExplainRequest, PredictRequest, check_texts, parse_body
+from distill.serve.schemas import (
+    REJECT_BELOW_MEANING,
+    TOP_K_MEANING,
+    ExplainRequest,
+    PredictRequest,
+    check_texts,
+    parse_body,
+)
+from distill.serve.unsure import DIGITS, ServedCascade, Wanted, add_unsure, check_unsure, output_spec
 
 MAX_WAITING_EXPLANATIONS = 8  # requests that may wait for an explanation, and for the teacher
 MAX_WAITING_FILES = 4
 FILE_FACTOR = 20  # a file may have this many times the bytes and the seconds of a request
 MIN_BODY_BYTES = 2**26  # of all bodies together, however small --most_bytes is
 WARM_UP_TEXT = "…"
-DIGITS = 6  # of probabilities, after the decimal point
 COUNTED_PATHS = frozenset(
     ("/", "/predict", "/explain", "/label_file", "/health", "/ready", "/metrics", "/docs", "/reload")
 )
-
-
-class Classifier(Protocol):
-    """What the student (Runtime) and the teacher have in common."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the classes."""
-        ...
-
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +61,22 @@ class ServedStudent:
     model: str
     teacher: Classifier | None
     batcher: Batcher
+    cascade: ServedCascade | None
+
+    async def answer(self, texts: Sequence[str]) -> tuple[Rows, NDArray[np.bool_] | None]:
+        """Probabilities (texts, classes); in a cascade, which texts the teacher answered (texts,)."""
+        rows = await self.batcher(texts)
+        return (rows, None) if self.cascade is None else await self.cascade.answer(texts, rows)
+
+    @property
+    def batchers(self) -> list[Batcher]:
+        """Those of the student and of the cascade."""
+        return [self.batcher] if self.cascade is None else [self.batcher, self.cascade.batcher]
+
+    async def finish(self) -> None:
+        """Answer the pending requests, then end the threads."""
+        for batcher in self.batchers:
+            await batcher.finish()
 
 
 class Endpoints:
@@ -73,9 +85,13 @@ class Endpoints:
     Args:
         runtime: the student.
         limits: limits on requests.
-        teacher: predicts next to the student in /explain, if there is one.
+        teacher: predicts next to the student in /explain, and labels the unsure texts of a cascade, if there is one.
         model: name of the student.
         load: loads the student and its name again, for a reload.
+        unsure: what is done with texts of which the student is not sure; requests may choose otherwise.
+
+    Raises:
+        UserError: ``unsure`` does not fit the student's labels.
     """
 
     def __init__(
@@ -84,9 +100,12 @@ class Endpoints:
         limits: ServeSettings,
         teacher: Classifier | None,
         model: str,
+        *,
         load: Callable[[], tuple[Runtime, str]] | None = None,
+        unsure: UnsureSettings | None = None,
     ) -> None:
-        self.limits, self.status = limits, "starting"
+        self.limits, self.unsure, self.status = limits, unsure or UnsureSettings(), "starting"
+        self._has_plain_answers = self.unsure == UnsureSettings(reject_label=self.unsure.reject_label)
         self._teacher, self._load = teacher, load or (lambda: (runtime, model))
         self._waiting = ConcurrencyLimit(limits.most_waiting)
         self._bodies = Bodies(max(MIN_BODY_BYTES, MAX_WAITING_FILES * FILE_FACTOR * limits.most_bytes))
@@ -101,7 +120,13 @@ class Endpoints:
         self.student = self._served(runtime, model, teacher)
 
     def _served(self, runtime: Runtime, model: str, teacher: Classifier | None) -> ServedStudent:
-        return ServedStudent(runtime, model, teacher, Batcher(runtime.predict_proba, self.metrics.count_batch))
+        check_unsure(self.unsure, runtime.labels)
+        cascade = None
+        if self.unsure.cascade:
+            if teacher is None:
+                raise UserError("--cascade needs a teacher", model, "--run FOLDER")
+            cascade = ServedCascade(runtime, teacher, self.unsure.cascade_below, self._teacher_thread)
+        return ServedStudent(runtime, model, teacher, Batcher(runtime.predict_proba, self.metrics.count_batch), cascade)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -115,7 +140,9 @@ class Endpoints:
         summaries.cancel()
         self.metrics.log_summary()
         threads = (self._teacher_thread, self._explain_thread, self._file_thread, self._reload_thread)
-        for worker in (self.student.batcher, *threads):
+        for batcher in self.student.batchers:
+            batcher.close()
+        for worker in threads:
             worker.close()
 
     async def predict(self, request: Request) -> Response:
@@ -126,10 +153,29 @@ class Endpoints:
             texts = body.checked_texts(self.limits)
             with self._waiting:
                 student = self.student
-                rows = await with_timeout(student.batcher(texts), self.limits.wait_s)
+                spec = self._spec(student, body)
+                rows, by_teacher = await with_timeout(student.answer(texts), self.limits.wait_s)
         request.scope[TEXTS_KEY] = len(texts)
-        predictions = [_prediction(student.runtime.labels, row, body.probabilities) for row in rows.tolist()]
-        return json_response(predictions[0] if body.is_single else {"predictions": predictions})
+        answers = [_prediction(student.runtime.labels, row, body.probabilities) for row in rows.tolist()]
+        if spec is not None:
+            predictions = Predictions.of(rows, spec.reject_below, by_teacher)
+            add_unsure(answers, predictions, spec)
+            self.metrics.count_unsure(predictions.rejected, predictions.from_teacher)
+        return json_response(answers[0] if body.is_single else {"predictions": answers})
+
+    def _spec(self, student: ServedStudent, body: PredictRequest) -> OutputSpec | None:
+        """What is added to label and probability; None: nothing.
+
+        Raises:
+            RefusedError: 422, there are fewer labels than ``top_k``.
+        """
+        wanted = Wanted(body.probabilities, top_k=body.top_k, reject_below=body.reject_below)
+        if self._has_plain_answers and wanted.top_k is wanted.reject_below is None:
+            return None
+        try:
+            return output_spec(student.runtime.labels, wanted, self.unsure)
+        except UserError as error:
+            raise RefusedError(422, f"{error.where}: {error.what}", error.hint) from None
 
     async def explain(self, request: Request) -> Response:
         """The predictions of student and teacher, and the influence of each word on the student's."""
@@ -154,30 +200,37 @@ class Endpoints:
             return None
 
     async def label_file(
-        self, request: Request, name: str, text_column: str = "", probabilities: bool = False
+        self,
+        request: Request,
+        name: str,
+        text_column: str = "",
+        probabilities: bool = False,
+        *,
+        top_k: Annotated[int | None, Query(ge=1, description=TOP_K_MEANING)] = None,
+        reject_below: Annotated[float | None, Query(ge=0, le=1, description=REJECT_BELOW_MEANING)] = None,
     ) -> Response:
         """The rows of a file with their labels; rows that cannot be read are left out.
 
         The request's body is the file. The ending of its name decides the format: csv, tsv, jsonl, or txt with one text
-        per line. The headers X-Rows and X-Bad-Rows of the response count the rows.
+        per line. The headers X-Rows, X-Bad-Rows and X-Rejected-Rows of the response count the rows.
         """
+        student, wanted = self.student, Wanted(probabilities, text_column, top_k, reject_below)
+        spec = output_spec(student.runtime.labels, wanted, self.unsure)
         max_bytes, seconds = FILE_FACTOR * self.limits.most_bytes, FILE_FACTOR * self.limits.wait_s
         with Body(self._bodies) as content, io.BytesIO() as labelled:
             source = io.BytesIO(await content.read(request, max_bytes, seconds))
-            label = functools.partial(
-                label_stream,
-                self.student.runtime,
-                source,
-                labelled,
-                name,
-                text_column=text_column,
-                probabilities=probabilities,
-            )
+
+            def label(deadline: Deadline) -> Counts:
+                classifier = student.cascade.for_file(deadline) if student.cascade else student.runtime
+                return label_stream(classifier, source, labelled, name, spec, check=deadline.check)
+
             with self._file_thread.limit:
-                counts = await self._file_thread.run(lambda deadline: label(check=deadline.check))
+                counts = await self._file_thread.run(label)
             labelled_content = labelled.getvalue()
         request.scope[TEXTS_KEY] = counts.rows
-        return Response(labelled_content, headers=_file_headers(name, counts), media_type="application/octet-stream")
+        self.metrics.count_unsure(counts.rejected, counts.by_teacher)
+        headers = _file_headers(name, counts) | ({"X-Rejected-Rows": str(counts.rejected)} if spec.reject_below else {})
+        return Response(labelled_content, headers=headers, media_type="application/octet-stream")
 
     async def reload(self) -> Response:
         """Load the bundle again and use it from now on; if it cannot be used, keep the old one."""
@@ -190,7 +243,7 @@ class Endpoints:
                 log.warning("the bundle was not loaded again, and the old one stays in use: %s", error)
                 raise
         replaced, self.student = self.student, student
-        self._keep(replaced.batcher.finish())
+        self._keep(replaced.finish())
         log.info("the bundle was loaded again: %s; labels: %s", student.model, ", ".join(student.runtime.labels))
         return await self.ready()
 
@@ -222,6 +275,9 @@ class Endpoints:
             raise UserError("the student of this bundle does not return probabilities", model, "export it again")
         teacher = self._teacher
         if teacher is not None and set(teacher.labels) != set(runtime.labels):
+            if self.unsure.cascade:
+                hint = "start the service again, with --run of that bundle's run"
+                raise UserError("the bundle has other labels than the teacher of --cascade", model, hint)
             log.warning("the bundle has other labels than the teacher, which is not shown any more")
             teacher = None
         return self._served(runtime, model, teacher)

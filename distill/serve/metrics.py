@@ -50,6 +50,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
         )
         self._texts = prometheus.Counter("distill_texts", "texts that were labelled", registry=registry)
+        self._rejected = prometheus.Counter(
+            "distill_rejected_texts", "texts without a label, because of reject_below", registry=registry
+        )
+        self._by_teacher = prometheus.Counter(
+            "distill_teacher_texts", "texts that the teacher of a cascade labelled", registry=registry
+        )
         self._batches = prometheus.Histogram(
             "distill_batch_texts", "texts per batch", registry=registry, buckets=BATCH_BUCKETS
         )
@@ -60,6 +66,11 @@ class Metrics:
     def count_batch(self, size: int) -> None:
         """Count a batch of ``size`` texts."""
         self._batches.observe(size)
+
+    def count_unsure(self, rejected: int, by_teacher: int) -> None:
+        """Count texts that were rejected, and texts that the teacher labelled."""
+        self._rejected.inc(rejected)
+        self._by_teacher.inc(by_teacher)
 
     def count_request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a completed request."""

@@ -14,9 +14,13 @@ Schema = TypeVar("Schema", bound=BaseModel)
 EXAMPLE_TEXT = "国足今晚迎战对手"
 NAME = re.compile(r"[A-Za-z0-9_]{1,40}")  # fields that an error message names; a strange one could be a text
 SMALL_BODY = 4096  # bytes: parsing them takes less than 2 ms, whatever they are
-MAX_STRUCTURE = 64  # keys, lists and objects of a body; valid ones have 5
+MAX_STRUCTURE = 64  # keys, lists and objects of a body; valid ones have 6
 # What is neither of them; a string may lack its end, or the search would take quadratic time.
 UNSTRUCTURED = re.compile(rb'(?:[^":\[{]++|"(?:[^"\\]++|\\.)*+"?)*+', re.DOTALL)
+
+
+TOP_K_MEANING = "list this many of the most probable labels with their probabilities"
+REJECT_BELOW_MEANING = "texts whose probability is below this get an empty label, or that of --reject_label"
 
 
 class _RequestBody(BaseModel):
@@ -37,6 +41,14 @@ class PredictRequest(_RequestBody):
     # first error is reported anyway.
     texts: Annotated[list[str], FailFast()] = Field(default_factory=list, description="several texts, instead of one")
     probabilities: bool = Field(False, description="whether to return the probability of every label")
+    top_k: int | None = Field(None, ge=1, description=f"{TOP_K_MEANING}; null: as the service was started (--top_k)")
+    reject_below: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description=f"{REJECT_BELOW_MEANING}; null: as the service was started (--reject_below)",
+    )
 
     @property
     def is_single(self) -> bool:
@@ -64,12 +76,21 @@ class ExplainRequest(_RequestBody):
     text: str
 
 
+class LabelProbability(BaseModel):
+    """A label and its probability."""
+
+    label: str
+    probability: float
+
+
 class Prediction(BaseModel):
     """The label of a text."""
 
-    label: str
-    probability: float = Field(description="of this label, calibrated")
+    label: str = Field(description="empty, or the label of --reject_label, if the text is rejected (reject_below)")
+    probability: float = Field(description="of the most probable label, calibrated")
     probabilities: dict[str, float] = Field({}, description="of every label, if the request asks for them")
+    top_k: list[LabelProbability] = Field([], description="the most probable labels, the first one first, with top_k")
+    answered_by: str = Field("", description="student or teacher, if the service was started with --cascade")
 
 
 class PredictionList(BaseModel):

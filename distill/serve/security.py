@@ -22,7 +22,13 @@ ALL_ADDRESSES = ("0.0.0.0", "::", "")  # noqa: S104 (compared, not listened on)
 PUBLIC_PATHS = frozenset(("/health", "/ready"))  # for all: probes have no token, and name an address as the host
 CHECKED_HEADERS = frozenset((b"host", b"origin", b"sec-fetch-site", b"authorization"))
 MAX_ACCEPTED = 100  # values of the header Host that are remembered; clients choose the port in it
-EXPOSED_HEADERS = ("Content-Disposition", "Retry-After", "X-Rows", "X-Bad-Rows")  # to pages of other origins
+EXPOSED_HEADERS = (
+    "Content-Disposition",
+    "Retry-After",
+    "X-Rows",
+    "X-Bad-Rows",
+    "X-Rejected-Rows",
+)  # to pages of other origins
 
 
 class Guard:

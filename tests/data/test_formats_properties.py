@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import dataclasses
 import gzip
 import io
 import json
@@ -28,6 +29,10 @@ from distill.data.readers import Reader
 Pairs = Sequence[tuple[str, str]]  # texts and labels
 HEADER = ("text", "label")
 SPEC = OutputSpec(("体育", "财经"), False, escape_formulas=False)
+EVERYTHING = dataclasses.replace(
+    SPEC, probabilities=True, top_k=2, reject_below=0.8, reject_label="其他%s", has_cascade=True
+)
+ALL_CELLS = "\t其他%s\t0.75000\tstudent\t财经\t0.75000\t体育\t0.25000\t0.25000\t0.75000\n"
 FEW = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 # Characters that a format may stumble over are drawn as often as all others.
@@ -179,16 +184,16 @@ def read_as_training(path: Path) -> tuple[list[tuple[str, str]], int]:
     return rows, len(reader.set_aside)
 
 
-def read_as_predict(path: Path, output: Path) -> tuple[list[str], int]:
+def read_as_predict(path: Path, output: Path, spec: OutputSpec = SPEC) -> tuple[list[str], int]:
     """The texts, and how many rows have none; the labelled rows are written."""
     texts, bad = [], 0
-    with open_file(path, SPEC.input_columns, SPEC) as file, file.writer(output) as write:
+    with open_file(path, spec.input_columns, spec) as file, file.writer(output) as write:
         for piece in file.header():
             write(piece)
         for chunk in file.chunks(None):
-            write(
-                file.add_labels(chunk, Predictions.of(np.tile(np.array([[0.25, 0.75]], "f4"), (len(chunk.texts), 1))))
-            )
+            probabilities = np.tile(np.array([[0.25, 0.75]], "f4"), (len(chunk.texts), 1))
+            by_teacher = np.zeros(len(chunk.texts), np.bool_)
+            write(file.add_labels(chunk, Predictions.of(probabilities, spec.reject_below, by_teacher)))
             texts, bad = texts + [text for text in chunk.texts if text], bad + len(chunk.bad)
     return texts, bad
 
@@ -210,6 +215,11 @@ def check(path: Path, pairs: Pairs, blank: int = 0) -> None:
     assert bad == len(pairs) - len(texts) - blank
     if output.suffix == ".txt":
         assert output.read_text("utf-8").count("\t财经\t0.75000\n") == len(texts)
+    else:
+        assert read_output(output) == texts
+    assert read_as_predict(path, output, EVERYTHING) == (texts, bad)
+    if output.suffix == ".txt":
+        assert output.read_text("utf-8").count(ALL_CELLS) == len(texts)
     else:
         assert read_output(output) == texts
 

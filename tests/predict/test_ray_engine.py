@@ -77,6 +77,24 @@ def test_strict(bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "strict").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_both_engines_treat_unsure_rows_alike(
+    bundle: Path, texts: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--input", texts, "--run", finished_run, "--top_k", 2, "--reject_below", "0.5", "--reject_label", "?"]
+    flags += ["--cascade", "--cascade_below", "0.9", "--output"]
+    logs = []
+    for engine in ("local", "ray"):
+        assert predict(bundle, *flags, tmp_path / engine, "--engine", engine) == 0
+        logs.append([line for line in capsys.readouterr().err.splitlines() if " of 900 rows" in line])
+    local, ray = read(tmp_path / "local"), read(tmp_path / "ray")
+    assert ray.schema == local.schema and ray["answered_by"].equals(local["answered_by"])
+    assert set(ray["answered_by"].to_pylist()) == {"student", "teacher", None}
+    np.testing.assert_allclose(ray["probability"].to_numpy(), local["probability"].to_numpy(), atol=1e-2)
+    assert logs[0] == logs[1] and len(logs[0]) == 2
+
+
 @pytest.fixture
 def without_cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], object]], None]:
     """Instead of Ray, a function writes the output's folder."""

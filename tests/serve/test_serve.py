@@ -22,12 +22,12 @@ from serving import Broken, Stub, TestClient, async_client, refusal
 from starlette.requests import Request
 
 from distill.config import ServeSettings
+from distill.predict.teacher import LazyTeacher
 from distill.runtime import Runtime
 from distill.serve.app import create_app
 from distill.serve.limits import Bodies, Body, RefusedError
 from distill.serve.metrics import Metrics
 from distill.serve.schemas import PredictRequest
-from distill.serve.teacher import LazyTeacher
 
 LIMITS = ServeSettings(most_texts=4, most_characters=20, most_bytes=600)
 TITLES = [text for text, _ in titles(0, 120)]
@@ -100,6 +100,13 @@ def test_any_body(client: TestClient, path: str, body: bytes | str) -> None:
         ('{"texts": ["球队", null]}', "texts.1: Input should be a valid string"),
         ('{"text": "球队", "probability": true}', "probability: Extra inputs are not permitted"),
         ('{"text": "球队", "probabilities": "yes"}', "probabilities: Input should be a valid boolean"),
+        ('{"text": "球队", "top_k": 0}', "top_k: Input should be greater than or equal to 1"),
+        ('{"text": "球队", "top_k": 4}', "top_k: the number of labels must be from 1 to 3, not 4"),
+        ('{"text": "球队", "top_k": 1.5}', "top_k: Input should be a valid integer"),
+        ('{"text": "球队", "reject_below": -0.1}', "reject_below: Input should be greater than or equal to 0"),
+        ('{"text": "球队", "reject_below": 80}', "reject_below: Input should be less than or equal to 1"),
+        ('{"text": "球队", "reject_below": NaN}', "reject_below"),
+        ('{"text": "球队", "reject_below": "0.8"}', "reject_below: Input should be a valid number"),
         ('{"texts": []}', "there are no texts"),
         ('{"texts": ["球队", " "]}', "text 1 is empty"),
         (json.dumps({"texts": ["球"] * 5}), "5 texts, 4 are allowed"),
@@ -392,7 +399,7 @@ def test_the_schema_and_its_page(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     predict = schema["paths"]["/predict"]["post"]
     question = predict["requestBody"]["content"]["application/json"]["schema"]
-    assert set(question["properties"]) == {"text", "texts", "probabilities"}
+    assert set(question["properties"]) == {"text", "texts", "probabilities", "top_k", "reject_below"}
     assert {"200", "400", "401", "403", "408", "413", "422", "429", "503"} == set(predict["responses"])
     docs = client.get("/docs")
     assert "http" not in docs.text and "'self'" in docs.headers["Content-Security-Policy"]

@@ -20,8 +20,8 @@ from serving import NOT_NEEDED, OPTIONAL, ROOT, WITHOUT, Served, until
 from distill.cli import main
 from distill.config import PredictSettings, RunSettings, ServeSettings, Settings
 from distill.errors import UserError, install_hint
+from distill.predict.teacher import find_teacher
 from distill.serve.server import listen, url_of
-from distill.serve.teacher import find_teacher
 
 
 def predicted(url: str, text: str) -> str:

@@ -351,14 +351,14 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _new_keys(spec: OutputSpec) -> set[str]:
-    further = {ANSWERED_BY: spec.has_cascade, TOP_K: spec.lists_top, PROBABILITIES: spec.probabilities}
+    further = {ANSWERED_BY: spec.has_cascade, TOP_K: spec.top_k, PROBABILITIES: spec.probabilities}
     return {PREDICTED, PROBABILITY, *(key for key, is_added in further.items() if is_added)}
 
 
 def _continuation(spec: OutputSpec, header: str) -> Continuation:
     names = tuple(map(_json, spec.predicted))
     pattern = ", ".join(f"{name.replace('%', '%%')}: {DECIMALS}" for name in names[: len(spec.labels)])
-    top = ", ".join([f'{{"{LABEL}": %s, "{PROBABILITY}": {DECIMALS}}}'] * spec.lists_top)
+    top = ", ".join([f'{{"{LABEL}": %s, "{PROBABILITY}": {DECIMALS}}}'] * spec.top_k)
     return Continuation(
         header,
         before=tuple(f', "{PREDICTED}": {name}, "{PROBABILITY}": ' for name in names),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distill.data.formats.records import Columns, Row
 from distill.errors import UserError
-from distill.runtime.unsure import check_rejection, check_top_k, classes_of
+from distill.runtime.unsure import Cascade, Classifier, check_rejection, check_top_k, classes_of
 
 CHUNK_ROWS = 2048  # maximum: enough for the kernels, few enough for the memory
 CHUNK_BYTES = 2**20  # approximate maximum
@@ -75,14 +75,24 @@ class Predictions:
         """Which texts have no label (texts,)."""
         return np.asarray(self.classes == self.probabilities.shape[1])
 
+    @property
+    def rejected(self) -> int:
+        """How many texts have no label."""
+        return int(self.is_rejected.sum())
+
+    @property
+    def from_teacher(self) -> int:
+        """How many texts the teacher answered."""
+        return 0 if self.by_teacher is None else int(self.by_teacher.sum())
+
 
 @dataclass(frozen=True)
 class OutputSpec:
     """What is added to each row: one of ``labels`` and its probability, or all ``probabilities``.
 
     ``text_column`` names the input's columns of texts; empty: the first of the usual names. With ``escape_formulas``,
-    no cell of a table for spreadsheets is a formula. With ``top_k`` above 1, the most probable labels are added. Texts
-    whose probability is below ``reject_below`` get ``reject_label``. ``has_cascade`` adds who answered.
+    no cell of a table for spreadsheets is a formula. The ``top_k`` most probable labels are added; texts whose
+    probability is below ``reject_below`` get ``reject_label``; ``has_cascade`` adds who answered.
 
     Raises:
         UserError: ``top_k`` or ``reject_below`` is out of range, or ``reject_label`` is one of ``labels``.
@@ -92,13 +102,14 @@ class OutputSpec:
     probabilities: bool
     text_column: str = ""
     escape_formulas: bool = True
-    top_k: int = 1
+    top_k: int = 0
     reject_below: float = 0.0
     reject_label: str = ""
     has_cascade: bool = False
 
     def __post_init__(self) -> None:
-        check_top_k(self.top_k, self.labels)
+        if self.top_k:
+            check_top_k(self.top_k, self.labels)
         if self.reject_below:
             check_rejection(self.reject_below, self.reject_label, self.labels)
 
@@ -113,33 +124,33 @@ class OutputSpec:
         return (*self.labels, self.reject_label) if self.reject_below else self.labels
 
     @property
-    def lists_top(self) -> int:
-        """How many of the most probable labels are listed."""
-        return self.top_k if self.top_k > 1 else 0
-
-    @property
     def columns(self) -> tuple[str, ...]:
         """Names of a table's new columns."""
-        top = [f"{TOP}_{rank}{what}" for rank in range(1, self.lists_top + 1) for what in ("", f"_{PROBABILITY}")]
+        top = [f"{TOP}_{rank}{what}" for rank in range(1, self.top_k + 1) for what in ("", f"_{PROBABILITY}")]
         per_label = [f"{PROBABILITY}_{label}" for label in self.labels] if self.probabilities else []
         return (PREDICTED, PROBABILITY, *([ANSWERED_BY] if self.has_cascade else []), *top, *per_label)
 
     @property
     def text_columns(self) -> set[str]:
         """Those of the new columns that are not probabilities."""
-        return {PREDICTED, ANSWERED_BY, *(f"{TOP}_{rank}" for rank in range(1, self.lists_top + 1))}
+        return {PREDICTED, ANSWERED_BY, *(f"{TOP}_{rank}" for rank in range(1, self.top_k + 1))}
+
+    def predictions(self, classifier: Classifier, texts: list[str]) -> Predictions:
+        """What a student, or a cascade with its teacher, predicts for the texts."""
+        if isinstance(classifier, Cascade):
+            probabilities, by_teacher = classifier.answer(texts)
+            return Predictions.of(probabilities, self.reject_below, by_teacher)
+        return Predictions.of(classifier.predict_proba(texts), self.reject_below)
 
     @property
     def record(self) -> dict[str, object]:
         """The settings that the output depends on; those that are off are absent, so that older parts stay usable."""
-        unsure: dict[str, object] = {"top_k": self.lists_top, "reject_below": self.reject_below}
-        if self.reject_below:
-            unsure["reject_label"] = self.reject_label
         return {
             "text_column": self.text_column,
             "probabilities": self.probabilities,
             "escape_formulas": self.escape_formulas,
-            **{name: value for name, value in unsure.items() if value or name == "reject_label"},
+            **({"top_k": self.top_k} if self.top_k else {}),
+            **({"reject_below": self.reject_below, "reject_label": self.reject_label} if self.reject_below else {}),
         }
 
     def check_names(self, names: Collection[str], where: object) -> None:

@@ -287,7 +287,7 @@ def with_labels(table: Any, texts: list[str], predictions: Predictions, spec: Ou
     columns = [strings(spec.predicted, predictions.classes), column(pa.float32(), predictions.probability)]
     if spec.has_cascade and predictions.by_teacher is not None:
         columns.append(strings(STUDENT_OR_TEACHER, predictions.by_teacher.astype(np.int64)))
-    if spec.lists_top:
+    if spec.top_k:
         for classes in top_classes(predictions.probabilities, spec.top_k).T:
             columns.append(strings(spec.labels, classes))
             columns.append(column(pa.float32(), predictions.probabilities[np.arange(len(texts)), classes]))

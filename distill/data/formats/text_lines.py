@@ -190,7 +190,7 @@ def table_continuation(header: str, delimiter: str, names: Sequence[str], spec: 
         before=tuple(f"{delimiter}{name}{delimiter}" for name in names),
         probabilities=f"{delimiter}{DECIMALS}" * len(spec.labels) if spec.probabilities else "",
         answered_by=f"{delimiter}%s" if spec.has_cascade else "",
-        top=f"{delimiter}%s{delimiter}{DECIMALS}" * spec.lists_top,
+        top=f"{delimiter}%s{delimiter}{DECIMALS}" * spec.top_k,
         top_k=spec.top_k,
         names=tuple(names),
     )
