@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from t
 import numpy as np
 import pytest
 import torch
+from benchmarking import tiny_bert_base
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from distill.cli import main
@@ -81,6 +83,14 @@ def titles(start: int, stop: int) -> list[tuple[str, str]]:
         for subject in (subjects[index],)
     ]
     return pairs[start:stop]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_report() -> Iterator[None]:
+    """Time a tiny stand-in of bert-base-chinese in reports, which takes no seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.commands.benchmark.candidates.bert_base", tiny_bert_base)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distill.commands.evaluate import test
 from distill.commands.experiment import Run
+from distill.commands.export import export_if_possible
 from distill.commands.label import label
 from distill.commands.teachers import cache_needed_outputs
 from distill.commands.train_student import train_students
@@ -13,7 +14,7 @@ from distill.commands.train_teacher import train_own_teachers
 
 
 def run_all_stages(run: Run) -> list[Path]:
-    """Train the teacher, the student alone and the distilled student, and write the report.
+    """Train the teacher, the student alone and the distilled student, export its bundle, and write the report.
 
     Stages that are finished and up to date are kept.
     """
@@ -23,6 +24,7 @@ def run_all_stages(run: Run) -> list[Path]:
         if run.data.has_labels:
             files += train_students(run, alone=True)
     files += train_students(run)
+    files += export_if_possible(run)
     return files + test(run)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.commands.benchmark.shipped import TEACHER as TEACHER_EFFORT
+from distill.commands.benchmark.shipped import Shipping, time_models
 from distill.commands.data_checks import checks_of, warn_of
 from distill.commands.distillation import teacher_warning
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
+from distill.commands.export import bundle_of
 from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, size_of, training_warnings
 from distill.commands.teachers import teacher_answers, teachers_of
@@ -27,12 +32,15 @@ from distill.progress import log, reminders
 from distill.reporting.comparison import COMPARISON, ComparisonRecord, read_record
 from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
-from distill.reporting.summary import LinearResult, Report
+from distill.reporting.speed import Shipped
+from distill.reporting.summary import LinearResult, Report, Usage
+from distill.reporting.translation import Text
 from distill.storage.fingerprints import package_versions, read_provenance
 from distill.teachers import ModelTeacher, Teacher
 from distill.teachers.saved import SavedTeacher
 
 Key = tuple[str, int]  # kind of model, seed
+EXAMPLE = "一条短文本"  # in the command that loads the bundle in Python
 TRAIN_MODE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}
 
 
@@ -43,12 +51,13 @@ def test(run: Run) -> list[Path]:
     if not folders and not teachers:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
     _check_provenance(run, folders, list(teachers.values()))
-    context = evaluation_context(run)
+    context = evaluation_context(run, TEACHER_EFFORT.texts)
     models = _open_models(run, teachers, folders)
     checks = checks_of(run, models.values())
     warn_of(checks)
+    times, shipped = _times(models, context.texts[: timing.TEXTS], _shipping(run, models, folders))
     outcomes, partial = _recorded_outcomes(run, teachers)
-    outcomes = [*outcomes, *_outcomes(models, {**teachers, **folders}, context.texts)]
+    outcomes = [*outcomes, *_outcomes(models, {**teachers, **folders}, context.texts, times)]
     report = Report(
         name=run.folder.root.resolve().name,
         context=dataclasses.replace(context, settings={**context.settings, "made_from": _made_from(teachers, folders)}),
@@ -62,6 +71,8 @@ def test(run: Run) -> list[Path]:
         checks=checks,
         decisions=run.data.notes,
         warnings=_warnings(folders.values()),
+        shipped=shipped,
+        usage=usage(run) if shipped and shipped.is_bundle else (),
     )
     text, files = write(report, run.folder.report)
     log.info("\n%s", text)
@@ -91,7 +102,7 @@ def _missing(run: Run, teachers: dict[Key, Teacher], folders: dict[Key, Path]) -
     if not run.data.has_labels:
         trained.add(ALONE)  # without labels there is nothing to learn from alone
     return [
-        f"Not trained: {kind}. To train it: {COMMAND} {mode}"
+        Text("Not trained: {kind}. To train it: {command}", kind=kind, command=f"{COMMAND} {mode}")
         for kind, mode in TRAIN_MODE.items()
         if kind not in trained
     ]
@@ -139,12 +150,38 @@ def _warnings(folders: Iterable[Path]) -> list[str]:
     return list(dict.fromkeys((*of_training, *reminders)))
 
 
+def _shipping(run: Run, models: Mapping[Key, TextClassifier], folders: Mapping[Key, Path]) -> Shipping | None:
+    """The student that ships, the first teacher that is a model, and the bundle; None if no student is trained."""
+    student = next((key for kind in (DISTILLED, ALONE) for key in folders if key[0] == kind), None)
+    if student is None:
+        return None
+    teacher = next((key for key in models if key[0] == TEACHER), None)
+    bundle, remark = bundle_of(run, folders[student])
+    return Shipping(student, teacher, bundle, remark)
+
+
+def usage(run: Run) -> list[Usage]:
+    """The commands that label a file, serve, and predict in Python with the run's bundle."""
+    folder = shlex.quote(str(run.folder.root))
+    code = f"from distill.runtime import load; print(load({json.dumps(str(run.folder.bundle))}).predict([{EXAMPLE!r}]))"
+    return [
+        Usage(
+            Text("label a file: texts.txt, one text per line"),
+            f"{COMMAND} predict --run {folder} --input texts.txt --output labelled.txt",
+        ),
+        Usage(Text("serve it, with a web page"), f"{COMMAND} serve --run {folder}"),
+        Usage(Text("load it in Python"), f"python -c {shlex.quote(code)}"),
+    ]
+
+
 def _outcomes(
-    models: dict[Key, TextClassifier], sources: Mapping[Key, Teacher | Path], texts: Sequence[str]
+    models: dict[Key, TextClassifier],
+    sources: Mapping[Key, Teacher | Path],
+    texts: Sequence[str],
+    times: Mapping[Key, Mapping[str, float]],
 ) -> list[Outcome]:
     """Every model's logits of the test texts, its speed and its size."""
     logits = {key: model.logits(texts, f"test, {key[0]}").numpy() for key, model in models.items()}
-    times = _times(models, texts[: timing.TEXTS])
     return [
         Outcome(
             name=key[0],
@@ -236,20 +273,25 @@ def _check_provenance(run: Run, folders: dict[Key, Path], teachers: Sequence[Tea
             )
 
 
-def _times(models: dict[Key, TextClassifier], texts: Sequence[str]) -> dict[Key, dict[str, float]]:
-    """Milliseconds per text on the CPU and, if there is one, on the GPU."""
-    times: dict[Key, dict[str, float]] = {key: {} for key in models}
-    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+def _times(
+    models: dict[Key, TextClassifier], texts: Sequence[str], shipping: Shipping | None
+) -> tuple[dict[Key, dict[str, float]], Shipped | None]:
+    """Milliseconds per text on the CPU and, if there is one, on the GPU; and the speed of what ships."""
+    for model in models.values():
+        model.to(torch.device("cpu"))
+    on_cpu, shipped = time_models(models, texts, shipping)
+    times = {key: {"cpu": milliseconds} for key, milliseconds in on_cpu.items()}
+    if torch.cuda.is_available():
         for model in models.values():
-            model.to(torch.device(device))
-        measured = timing.ms_per_text({key: model.predict for key, model in models.items()}, texts)
-        for key, milliseconds in measured.items():
-            times[key]["gpu" if device == "cuda" else "cpu"] = milliseconds
-    return times
+            model.to(torch.device("cuda"))
+        for key, milliseconds in timing.ms_per_text({key: one.predict for key, one in models.items()}, texts).items():
+            times[key]["gpu"] = milliseconds
+    return times, shipped
 
 
-def evaluation_context(run: Run) -> EvaluationContext:
-    """The run's test set and the conditions of the evaluation."""
+def evaluation_context(run: Run, teacher_texts: int = timing.TEXTS) -> EvaluationContext:
+    """The run's test set and the conditions of the evaluation; teachers are timed on ``teacher_texts`` at most."""
+    texts = min(len(run.data.test), timing.TEXTS)
     return EvaluationContext(
         texts=[example.text for example in run.data.test],
         gold=labels_of(run.data.test).numpy(),
@@ -257,19 +299,26 @@ def evaluation_context(run: Run) -> EvaluationContext:
         labels=run.data.labels,
         data=run.data.counts,
         settings=dataclasses.asdict(run.settings),
-        timing=timing_sentence(min(len(run.data.test), timing.TEXTS)),
+        timing=timing_sentence(texts, min(texts, teacher_texts)),
         measured=run.data.measured,
     )
 
 
-def timing_sentence(texts: int) -> str:
+def timing_sentence(texts: int, teacher_texts: int) -> str:
     """A sentence about how and on which hardware the times were measured."""
     precision = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
     gpu = f", GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return (
-        f"Time: from raw text to label, segmentation included; median of {timing.RUNS} interleaved runs over {texts} "
-        f"test texts, batches sorted by length, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
-        f"teacher in {precision}, processor {timing.processor()}{gpu}."
+    timed = Text("{texts} ({teacher_texts} for the teacher)", texts=texts, teacher_texts=teacher_texts)
+    return Text(
+        "Time: from raw text to label, segmentation included; median of {rounds} interleaved runs over {texts} test "
+        "texts, batches sorted by length, {threads} threads, PyTorch {version}, teacher in {precision}, processor "
+        "{processor}.",
+        rounds=timing.RUNS,
+        texts=timed if teacher_texts < texts else texts,
+        threads=torch.get_num_threads(),
+        version=torch.__version__,
+        precision=precision,
+        processor=f"{timing.processor()}{gpu}",
     )
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
 
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
-from distill.commands.model_cards import bundle_card
+from distill.commands.model_cards import bundle_card, card_of
 from distill.commands.saved_models import size_of
+from distill.config import FROM_DATA, STUDENTS
 from distill.errors import UserError
 from distill.export import hub
-from distill.export.bundle import export_bundle
+from distill.export.bundle import export_bundle, is_bundle_of, is_current
 from distill.models.text_classifier import load_student
 from distill.progress import log
+from distill.reporting.translation import Text
+from distill.runtime import schema
 from distill.runtime.bundle import read_bundle
 from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD
 from distill.text.vocabulary import Vocabulary
+
+DEMO_EXAMPLES = 5  # of the embedded reviews, which are public; other texts are stored only on request
 
 
 def export(run: Run) -> list[Path]:
@@ -38,12 +44,49 @@ def export(run: Run) -> list[Path]:
     return [_bundle(run, students[0])] if settings.format == "bundle" else _onnx(run, students[0])
 
 
+def export_if_possible(run: Run) -> list[Path]:
+    """What ``--mode export`` writes, at the end of ``--mode all``; an up-to-date bundle is kept.
+
+    If the student cannot be exported, one line says why and nothing is written.
+    """
+    bundle, settings = run.folder.bundle, run.settings.export
+    try:
+        if settings.format == "bundle" and not settings.push_to_hub:
+            student = trained_students(run)[0]
+            if is_current(bundle, student, **_options(run)):
+                log.info("%s: kept, it was exported from this student", bundle)
+                return [bundle]
+        return export(run)
+    except UserError as error:
+        log.info("no bundle was exported: %s", error)
+        return []
+
+
+def bundle_of(run: Run, student: Path) -> tuple[Path | None, str]:
+    """The run's bundle if it was exported from ``student``; otherwise a sentence that says why there is none."""
+    if is_bundle_of(run.folder.bundle, student):
+        return run.folder.bundle, ""
+    if STUDENTS[architecture := card_of(student).network].transductive:
+        return None, Text(
+            "A {network} cannot be exported as a bundle, so the student was timed in PyTorch.", network=architecture
+        )
+    return None, Text(
+        "There is no bundle of this student, so it was timed in PyTorch. To write the bundle: {command}",
+        command=f"{COMMAND} export",
+    )
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """The settings of a bundle, as arguments of :func:`export_bundle`."""
+    limit = run.settings.export.max_mb
+    return {"max_bytes": 1e6 * limit if limit else math.inf, "examples": _examples(run)}
+
+
 def _bundle(run: Run, student: Path) -> Path:
     name = run.settings.export.push_to_hub
     if name:
         hub.check(name)
-    limit = run.settings.export.max_mb
-    bundle = export_bundle(student, run.folder.bundle, 1e6 * limit if limit else math.inf, run.segmenter)
+    bundle = export_bundle(student, run.folder.bundle, segmenter=run.segmenter, **_options(run))
     _log_cost_of_pruning(run, student, bundle)
     bundle_card(student, bundle)
     log.info("%s: %.1f MB; to run it, `pip install distill-zh` is enough", bundle, size_of(bundle) / 1e6)
@@ -82,6 +125,19 @@ def trained_students(run: Run) -> list[Path]:
         hint = f"{COMMAND} train_student, or --student_folder FOLDER"
         raise UserError("no student is trained yet", run.folder.root, hint)
     return folders
+
+
+def _examples(run: Run) -> tuple[str, ...]:
+    """The texts of --examples: short test texts (dev texts if there are none), of each class in turn."""
+    count = run.settings.export.examples
+    if count == FROM_DATA:
+        count = 0 if run.settings.data.name else DEMO_EXAMPLES
+    by_label: dict[int, list[str]] = {}
+    for example in (run.data.test or run.data.dev) if count else ():
+        if schema.is_example(example.text):
+            by_label.setdefault(example.label, []).append(example.text)
+    in_turn = (text for texts in itertools.zip_longest(*by_label.values()) for text in texts if text is not None)
+    return tuple(itertools.islice(dict.fromkeys(in_turn), count))
 
 
 def _onnx(run: Run, student: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distill.config.fields import Checked, option
+from distill.config.fields import FROM_DATA, Checked, option
 from distill.errors import UserError
 
 FORMATS = ("bundle", "onnx")
@@ -28,6 +28,13 @@ class ExportSettings(Checked):
         "maximum size of a bundle in megabytes; its rarest words are left out to fit; 0: no limit",
         low=0,
         high=1e6,
+    )
+    examples: int = option(
+        FROM_DATA,
+        "number of test texts that are stored in the bundle, as examples for the web page of --mode serve; everybody "
+        "who gets the bundle or opens the page can read them; default: none, and 5 of the embedded reviews",
+        low=0,
+        high=20,
     )
     push_to_hub: str = option(
         "", "USER/NAME of a model on the Hub, to which --mode export uploads the bundle and its model card"

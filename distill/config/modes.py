@@ -40,8 +40,8 @@ class Mode:
 
 MODES = {
     "all": Mode(
-        "runs every stage from the teacher to the report; finished stages are kept",
-        ("data", "teacher", "transfer", "student", "objective"),
+        "runs every stage from the teacher to bundle and report; finished stages are kept",
+        ("data", "teacher", "transfer", "student", "objective", "export"),
         "distill.commands.all_stages:run_all_stages",
         all_processes="distill.commands.all_stages:prepare_teachers",
         trains=True,

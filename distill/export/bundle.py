@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,31 @@ from distill.models.checkpoint import load_word_student, recorded_segmenter
 from distill.models.student import Arrays, Student
 from distill.models.tokenizer import WordTokenizer
 from distill.runtime import schema
-from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, FORMAT, checksum
+from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, FORMAT, checksum, read_bundle
 from distill.storage.atomic import write_file, write_folder, write_json
+from distill.storage.fingerprints import fingerprint_file
+from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY
 from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary
 
+STUDENT_FILES = (STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY)
+MADE_FROM = "made_from"  # in the card: the fingerprints of these files, and the largest size
 MAX_NGRAM_ROWS = 2**16  # a bucket's row is a uint16
 
 
-def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf, segmenter: Segmenter | None = None) -> Path:
+def export_bundle(
+    student: Path,
+    bundle: Path,
+    max_bytes: float = math.inf,
+    segmenter: Segmenter | None = None,
+    examples: Sequence[str] = (),
+) -> Path:
     """Write the bundle of a student's folder, replacing ``bundle`` atomically; returns ``bundle``.
 
     If the arrays take more than ``max_bytes``, the last words of the vocabulary, which are the rarest, are left out.
     The runtime then reads them as their characters, like every word that is not in the vocabulary. The bundle contains
-    the tables of ``segmenter`` (None: jieba without a user dictionary), which must be the one of its training.
+    the tables of ``segmenter`` (None: jieba without a user dictionary), which must be the one of its training, and
+    ``examples``, texts that the web page offers.
 
     Raises:
         UserError: there is no student, it cannot be exported, or it is too large without any words.
@@ -47,6 +59,7 @@ def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf, segm
         "max_length": tokenizer.max_length,
         "ngram_characters": tokenizer.ngram_characters,
         "segmenter": tokenizer.segmenter.identity,
+        **_options(student, max_bytes, examples),
     }
     schema.check(card, arrays, student, "report this as a bug")
     with write_folder(bundle) as temporary:
@@ -54,6 +67,34 @@ def export_bundle(student: Path, bundle: Path, max_bytes: float = math.inf, segm
         write_file(temporary / BUNDLE_ARRAYS, content)
         write_json(temporary / BUNDLE_CARD, card | {"files": {BUNDLE_ARRAYS: checksum(content)}})
     return bundle
+
+
+def _options(student: Path, max_bytes: float, examples: Sequence[str]) -> dict[str, Any]:
+    """What the card records of an export: the student's files by their fingerprints, and the settings."""
+    files = {name: fingerprint_file(student / name) for name in STUDENT_FILES if (student / name).is_file()}
+    made_from = {**files, "max_bytes": None if max_bytes == math.inf else int(max_bytes)}
+    return {MADE_FROM: made_from, **({"examples": list(examples)} if examples else {})}
+
+
+def is_bundle_of(bundle: Path, student: Path) -> bool:
+    """Whether a folder holds a sound bundle that was exported from this student, with whatever settings."""
+    made_from = _card(bundle).get(MADE_FROM)
+    files = _options(student, math.inf, ())[MADE_FROM]
+    return isinstance(made_from, dict) and {**made_from, "max_bytes": None} == files
+
+
+def is_current(bundle: Path, student: Path, max_bytes: float, examples: Sequence[str]) -> bool:
+    """Whether exporting the student with these settings would write the same bundle again."""
+    card, wanted = _card(bundle), _options(student, max_bytes, examples)
+    return {name: card[name] for name in (MADE_FROM, "examples") if name in card} == wanted
+
+
+def _card(bundle: Path) -> dict[str, Any]:
+    """A bundle's card; empty if the folder holds no sound bundle."""
+    try:
+        return read_bundle(bundle).card
+    except UserError:
+        return {}
 
 
 def _check_segmenter(student: Path, segmenter: Segmenter) -> None:

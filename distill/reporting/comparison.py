@@ -30,6 +30,7 @@ from distill.reporting.tables import (
     thousands,
     truncated,
 )
+from distill.reporting.translation import Text
 from distill.storage.atomic import write_file, write_json
 
 COMPARISON = "compare.json"
@@ -245,7 +246,11 @@ def _with_gain(
 def write(comparison: Comparison, folder: Path) -> tuple[str, list[Path]]:
     """Write compare.json, .md, .html and .png; returns the comparison for a terminal and the files."""
     record = record_of(comparison)
-    content = {"title": "Comparison", "comparison": page_part(record), "settings": settings_sections(record.settings)}
+    content = {
+        "title": Text("Comparison"),
+        "comparison": page_part(record),
+        "settings": settings_sections(record.settings),
+    }
     files = [
         write_json(folder / COMPARISON, record.to_json()),
         write_file(folder / "compare.md", markdown(record)),
@@ -255,7 +260,7 @@ def write(comparison: Comparison, folder: Path) -> tuple[str, list[Path]]:
     return terminal(record), files
 
 
-PLOT_CAPTION = "Accuracy against speed: points of almost the same speed are drawn side by side."
+PLOT_CAPTION = Text("Accuracy against speed: points of almost the same speed are drawn side by side.")
 NAME_WIDTH = 42  # terminal columns; compare.md has the full names
 
 

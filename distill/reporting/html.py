@@ -1,19 +1,24 @@
-"""HTML pages: one file each, without scripts and outside addresses, all texts escaped."""
+"""HTML pages: one file each, without outside addresses, all texts escaped; the one script switches the language."""
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.reporting.plots import svg
+from distill.reporting.translation import Text
 from distill.storage.atomic import write_file
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
+
+SCRIPT = Path(__file__).with_name("language.js")
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,9 @@ class Drawing:
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     """Render a template of this folder with ``content`` and write the page."""
-    page = _templates().get_template(template).render(content)
+    script = SCRIPT.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = _templates().get_template(template).render(content, script=script, script_hash=f"sha256-{digest}")
     # UTF-8 has no lone surrogates, which JSON files may hold, and HTML allows no NUL
     return write_file(path, page.replace("\0", "�").encode("utf-8", "replace"))
 
@@ -40,13 +47,15 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
 def _templates() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["t"] = Text
+    return environment
 
 
 def settings_sections(settings: Mapping[str, Any], **others: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from distill.evaluation.metrics import confusion, softmax
 from distill.reporting.results import TEACHER, EvaluationContext, Outcome
+from distill.reporting.translation import Text
 
 MAX_LABELS = 30  # in a matrix
 MAX_MISTAKES = 20
@@ -47,14 +48,15 @@ def confusion_matrices(outcomes: Sequence[Outcome], gold: NDArray[np.int64], cla
     counts = {outcome.name: confusion(gold, outcome.predicted, classes)[np.ix_(labels, labels)] for outcome in outcomes}
     matrices = [
         Matrix(
-            f"{outcome.title}: number of texts by label (rows) and prediction (columns).", _shares(counts[outcome.name])
+            Text("{model}: number of texts by label (rows) and prediction (columns).", model=outcome.title),
+            _shares(counts[outcome.name]),
         )
         for outcome in outcomes
     ]
     last = outcomes[-1]
     if TEACHER not in counts or last.name == TEACHER:
         return matrices
-    caption = f"{last.title} minus teacher: blue is better than the teacher, orange worse."
+    caption = Text("{model} minus teacher: blue is better than the teacher, orange worse.", model=last.title)
     return [*matrices, Matrix(caption, _differences(counts[last.name] - counts[TEACHER]))]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Sequence
+from html import escape, unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from distill.evaluation.metrics import confusion, expected_calibration_error, re
 from distill.progress import log
 from distill.reporting.mistakes import shown_labels
 from distill.reporting.results import ACCURACY, Outcome, first_seeds
+from distill.reporting.translation import Text
 from distill.storage.atomic import write_file
 
 if TYPE_CHECKING:
@@ -73,7 +75,20 @@ def svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", transparent=True)
     element = buffer.getvalue()[buffer.getvalue().index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", element, flags=re.DOTALL)
-    return re.sub(r"#000000|#444444", "currentColor", re.sub(r'<g id="[^"]*"', "<g", element))
+    element = re.sub(r"#000000|#444444", "currentColor", re.sub(r'<g id="[^"]*"', "<g", element))
+    return re.sub(r"<text ([^>]*)>([^<]*)</text>", _in_both_languages, element)
+
+
+def _in_both_languages(text: re.Match[str]) -> str:
+    """A ``text`` element; if its text has a translation, one element per language."""
+    attributes, english = text.groups()
+    chinese = escape(Text(unescape(english)).chinese)
+    if chinese == english:
+        return text[0]
+    return "".join(
+        f'<text class="{language}" lang="{language}" {attributes}>{shown}</text>'
+        for language, shown in (("en", english), ("zh", chinese))
+    )
 
 
 def drawable(labels: Sequence[str]) -> list[str]:

@@ -10,8 +10,10 @@ from typing import Any
 from distill.reporting import accuracy_speed_plot, comparison, plots, summary, tables
 from distill.reporting.html import Drawing, settings_sections, write_page
 from distill.reporting.mistakes import confident_mistakes, confusion_matrices, shown_labels
-from distill.reporting.results import TEACHER, EvaluationContext, Outcome, first_seeds
+from distill.reporting.results import ACCURACY, TEACHER, EvaluationContext, Outcome, first_seeds
+from distill.reporting.speed import Shipped, factor, shipped_lines
 from distill.reporting.summary import ModelScores, Report, Summary, summarise
+from distill.reporting.translation import Listed, Text
 from distill.storage.atomic import write_file, write_json
 
 
@@ -29,6 +31,8 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
         "warnings": list(report.warnings),
         "checks": [asdict(check) for check in report.checks],
         "decisions": list(report.decisions),
+        "shipped": report.shipped.to_json() if report.shipped else None,
+        "usage": [asdict(one) for one in report.usage],
     }
     files = [
         write_json(folder / "report.json", content),
@@ -52,8 +56,12 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
     """Write the page: what report.md says, and more plots, confusions and mistakes."""
     models, context = first_seeds(report.outcomes), report.context
     content = {
-        "title": f"Report: {report.name}",
+        "title": Text("Report: {name}", name=report.name),
         "has_labels": context.has_labels,
+        "shipped": report.shipped,
+        "shipped_table": shipped_lines(report.shipped) if report.shipped else [],
+        "usage": report.usage,
+        "checks_link": _checks_link(len(summarised.warnings)),
         "data": summarised.data,
         "warning": summarised.warning,
         "remarks": summarised.remarks,
@@ -61,12 +69,12 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
         "warnings": summarised.warnings,
         "passed": summarised.passed,
         "decisions": summarised.decisions,
-        "highlights": _highlights(summarised.rows, context),
+        "highlights": _highlights(summarised.rows, context, report.shipped),
         "table": tables.transposed(
             summary.lines(summarised.rows, context.measured)
         ),  # one model per column, to fit a phone
         "details": summarised.details,
-        "speed": _speed(summarised.rows, context.measured),
+        "speed": _speed(summarised.rows, context.measured, report.shipped),
         "comparison": comparison.page_part(report.comparison) if report.comparison else None,
         "curves": [_curve(report.outcomes, key, context.measured) for key in plots.CURVES],
         "diagrams": [_diagram(model, context) for model in models],
@@ -78,29 +86,43 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
     return write_page(path, "report.html.jinja", content)
 
 
-def _highlights(rows: Sequence[ModelScores], context: EvaluationContext) -> list[Highlight]:
-    """What the last of the models reaches, and how it compares with its teacher."""
+def _checks_link(warnings: int) -> Text:
+    """The link to the checks, which says how many warnings there are."""
+    if not warnings:
+        return Text("Checks")
+    return Text("Checks ({count} warnings)" if warnings > 1 else "Checks ({count} warning)", count=warnings)
+
+
+def _highlights(rows: Sequence[ModelScores], context: EvaluationContext, shipped: Shipped | None) -> list[Highlight]:
+    """What the last of the models reaches, and how it compares with its teacher.
+
+    How fast it is stands here only without ``shipped``: the headline says how fast that is.
+    """
     row = rows[-1]
-    meaning = "classified correctly by the {}" if context.has_labels else "get the teacher's label from the {}"
-    accuracy = Highlight(tables.percent(1)(row.accuracy.mean), f"of the test texts {meaning.format(row.title)}")
-    highlights, is_student = [accuracy], row.name != TEACHER
+    meaning = Text(
+        "of the test texts classified correctly by the {model}"
+        if context.has_labels
+        else "of the test texts get the teacher's label from the {model}",
+        model=row.title,
+    )
+    highlights, is_student = [Highlight(tables.percent(1)(row.accuracy.mean), meaning)], row.name != TEACHER
     if is_student and row.retained is not None and context.has_labels:
-        highlights.append(Highlight(tables.percent(1)(row.retained.mean), "of its teacher's accuracy"))
-    if is_student and row.speedup is not None:
-        highlights.append(Highlight(_times(row.speedup.mean), "as fast as its teacher on the CPU"))
+        highlights.append(Highlight(tables.percent(1)(row.retained.mean), Text("of its teacher's accuracy")))
+    if is_student and row.speedup is not None and shipped is None:
+        highlights.append(Highlight(factor(row.speedup.mean), Text("as fast as its teacher on the CPU")))
     if row.bytes is not None:
         teacher = rows[0].bytes if is_student and rows[0].name == TEACHER else None
-        size = f"on disk; its teacher: {tables.file_size(teacher)}" if teacher else "on disk"
-        highlights.append(Highlight(tables.file_size(row.bytes), size))
+        of_teacher = Text("on disk; its teacher: {size}", size=tables.file_size(teacher or 0))
+        highlights.append(Highlight(tables.file_size(row.bytes), of_teacher if teacher else Text("on disk")))
     return highlights
 
 
-def _times(factor: float) -> str:
-    """A factor with at least two significant digits: a student may be slower than a tiny teacher."""
-    return f"{factor:,.0f} ×" if factor >= 10 else f"{factor:.2g} ×"
-
-
-def _speed(rows: Sequence[ModelScores], measured: str) -> Drawing:
+def _speed(rows: Sequence[ModelScores], measured: str, shipped: Shipped | None) -> Drawing:
+    caption = Text(
+        "Accuracy against speed on the CPU, from raw text to label."
+        if measured == ACCURACY
+        else "Agreement against speed on the CPU, from raw text to label."
+    )
     with plots.new_figure(1, 4.8, 3.6) as (figure, (axes,)):
         for row in rows:
             if row.ms_per_text is None:
@@ -115,34 +137,44 @@ def _speed(rows: Sequence[ModelScores], measured: str) -> Drawing:
                 marker="o",
                 capsize=2.5,
             )
+        if shipped and shipped.is_bundle:
+            caption = Listed([caption, Text("The star is the bundle on one thread.")], " ", "")
+            colour, x = plots.COLOURS[rows[-1].name], shipped.row(shipped.student).texts_per_s
+            axes.plot(x, rows[-1].accuracy.mean, "*", color=colour, markersize=13, label="bundle")
         accuracy_speed_plot.label_axes(axes, "texts per second (log scale)", f"{measured} on test", (1.0,))
         axes.legend(frameon=False)
-        return Drawing.of(figure, f"{measured.capitalize()} against speed on the CPU, from raw text to label.")
+        return Drawing.of(figure, caption)
 
 
 def _curve(outcomes: Sequence[Outcome], key: str, measured: str) -> Drawing:
     with plots.new_figure(1, 4.8, 3.4) as (figure, (axes,)):
         plots.draw_curve(axes, outcomes, key, measured)
-        title = plots.curve_title(key, measured).capitalize()
-        return Drawing.of(figure, f"{title} over the epochs, one line per trained model.")
+        title = Text(plots.curve_title(key, measured).capitalize())
+        return Drawing.of(figure, Text("{title} over the epochs, one line per trained model.", title=title))
 
 
 def _diagram(model: Outcome, context: EvaluationContext) -> Drawing:
     with plots.new_figure(1, 3.6, 3.4) as (figure, (axes,)):
         errors = " → ".join(f"{error:.3f}" for error in plots.draw_reliability(axes, model, context.gold))
-        temperature = f"temperature {model.temperature:.3f}" if model.temperature != 1 else "not calibrated"
-        caption = f"{model.title}: ECE {errors}, {temperature}. The larger a point, the more texts."
+        calibrated = Text("temperature {value:.3f}", value=model.temperature)
+        temperature = calibrated if model.temperature != 1 else Text("not calibrated")
+        caption = Text(
+            "{model}: ECE {errors}, {temperature}. The larger a point, the more texts.",
+            model=model.title,
+            errors=errors,
+            temperature=temperature,
+        )
         return Drawing.of(figure, caption)
 
 
 def _confusions(models: Sequence[Outcome], context: EvaluationContext) -> dict[str, Any]:
     classes = len(context.labels)
     indices = shown_labels(models, context.gold, classes)
-    subset = f"The {len(indices)} of {classes} labels with the most mistakes." if len(indices) < classes else ""
+    subset = Text("The {count} of {classes} labels with the most mistakes.", count=len(indices), classes=classes)
     return {
         "names": [context.labels[index] for index in indices],
         "matrices": confusion_matrices(models, context.gold, classes),
-        "label_subset": subset,
+        "label_subset": subset if len(indices) < classes else "",
     }
 
 

@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 
 from distill.evaluation import metrics
 from distill.evaluation.metrics import Scores
+from distill.reporting.translation import Listed, Text
 
 Record = TypeVar("Record")
 TEACHER = "teacher"
 ACCURACY = "accuracy"
-TITLES = {TEACHER: "teacher", "student_alone": "student alone", "student": "distilled student"}  # in the order shown
+TITLES = {  # in the order shown
+    TEACHER: Text("teacher"),
+    "student_alone": Text("student alone"),
+    "student": Text("distilled student"),
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Outcome:
     temperature: float = 1.0
 
     @property
-    def title(self) -> str:
+    def title(self) -> Text:
         """Name of the kind of model in tables and plots."""
         return TITLES[self.name]
 
@@ -93,16 +98,18 @@ def first_seeds(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [first[name] for name in TITLES if name in first]
 
 
-def data_sentence(data: Mapping[str, int]) -> str:
+def data_sentence(data: Mapping[str, int]) -> Text:
     """The counts of a data set in one sentence."""
-    return (
-        f"{data['train']:,} train, {data['dev']:,} dev and {data['test']:,} test texts "
-        f"({data['test_distinct']:,} distinct). Dropped from the {data['train_rows_read']:,} train rows: "
-        f"{data['leaks']:,} whose text is in test, {data['leaks_into_dev']:,} whose text is in dev, "
-        f"{data['duplicates']:,} repeats, and {data['conflicts']:,} texts with two labels. "
-        f"Dropped from the dev rows: {data['dev_leaks']:,} whose text is in test."
-        + (f" Set aside: {data['set_aside']:,} rows that cannot be used." if data.get("set_aside") else "")
+    counts = Text(
+        "{train:,} train, {dev:,} dev and {test:,} test texts ({test_distinct:,} distinct). "
+        "Dropped from the {train_rows_read:,} train rows: {leaks:,} whose text is in test, {leaks_into_dev:,} whose "
+        "text is in dev, {duplicates:,} repeats, and {conflicts:,} texts with two labels. "
+        "Dropped from the dev rows: {dev_leaks:,} whose text is in test.",
+        **data,
     )
+    if not data.get("set_aside"):
+        return counts
+    return Listed([counts, Text("Set aside: {count:,} rows that cannot be used.", count=data["set_aside"])], " ", "")
 
 
 def to_json(record: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from distill.reporting.tables import (
     thousands,
     three_digits,
 )
+from distill.reporting.translation import Listed, Text
 from distill.storage.atomic import write_file, write_json
 
 
@@ -110,6 +111,81 @@ class SpeedRow:
     texts: int
     rounds: int
     calls: int
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """The speed of what ships, next to that of what it replaces, for the report.
+
+    Args:
+        rows: of the student, its teacher and BERT-base; ``speedup`` is relative to BERT-base on one thread.
+        student: name of the student's rows.
+        teacher: name of the teacher's rows; "" if there is no teacher.
+        reference: name of BERT-base's row.
+        is_bundle: whether the student was timed as a bundle, or else in PyTorch.
+        machine: name of the processor.
+        remarks: sentences on what was timed.
+    """
+
+    rows: Sequence[SpeedRow]
+    student: str
+    teacher: str
+    reference: str
+    is_bundle: bool
+    machine: str
+    remarks: Sequence[str] = field(default=())
+
+    def row(self, name: str) -> SpeedRow:
+        """The row of a model on one thread."""
+        return next(row for row in self.rows if (row.name, row.threads) == (name, 1))
+
+    def times_faster_than(self, name: str) -> float:
+        """How many times as fast as another model the student is, both on one thread."""
+        return self.row(name).us_per_text / self.row(self.student).us_per_text
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in report.json."""
+        return {
+            "rows": [to_json(row) for row in self.rows],
+            "is_bundle": self.is_bundle,
+            "times_bert_base": self.times_faster_than(self.reference),
+            "times_teacher": self.times_faster_than(self.teacher) if self.teacher else None,
+            "machine": self.machine,
+            "remarks": list(self.remarks),
+        }
+
+    @property
+    def headline(self) -> list[Text]:
+        """How many times as fast as BERT-base and as its teacher the student is."""
+        compared = {Text("BERT-base"): self.reference, Text("its teacher"): self.teacher}
+        return [
+            Text("{factor} as fast as {model}", factor=factor(self.times_faster_than(name)), model=model)
+            for model, name in compared.items()
+            if name
+        ]
+
+    @property
+    def conditions(self) -> Text:
+        """The conditions of the headline: what was compared with how many texts, threads and which processor."""
+        models = [(Text("the bundle" if self.is_bundle else "the student in PyTorch"), self.student)]
+        models += [(Text("its teacher in {precision}", precision=self.teacher.rpartition(", ")[2]), self.teacher)]
+        models += [(Text("BERT-base in {precision}", precision="fp32"), self.reference)]
+        return Text(
+            "One thread of {processor}, from raw text to label, in batches: {models}.",
+            processor=self.machine,
+            models=Listed(self._timed(title, self.row(name)) for title, name in models if name),
+        )
+
+    @staticmethod
+    def _timed(title: Text, row: SpeedRow) -> Text:
+        return Text(
+            "{model} {us} µs per text ({texts} texts)", model=title, us=three_digits(row.us_per_text), texts=row.texts
+        )
+
+
+def factor(value: float) -> str:
+    """A factor with at least two significant digits: a student may be slower than a tiny teacher."""
+    return f"{value:,.0f} ×" if value >= 10 else f"{value:.2g} ×"
 
 
 def rows_of(measured: Sequence[Measurement], reference_model: str) -> list[SpeedRow]:
@@ -231,6 +307,21 @@ SHORT_COLUMNS: tuple[Column[SpeedRow], ...] = (  # these fit 100 characters
     ACCURACY,
     SPEEDUP,
 )
+
+
+SHIPPED_COLUMNS: tuple[Column[SpeedRow], ...] = (  # these fit 80 characters
+    NAME,
+    Column("threads", lambda row: row.threads),
+    Column("µs per text", lambda row: row.us_per_text, three_digits),
+    Column("µs, single text (p50)", lambda row: row.p50_us, three_digits),
+    Column("times BERT-base", lambda row: row.speedup, three_digits),
+    Column("texts", lambda row: row.texts),
+)
+
+
+def shipped_lines(shipped: Shipped) -> list[list[str]]:
+    """Header and rows of the report's table of what ships."""
+    return lines_of(shipped.rows, SHIPPED_COLUMNS)
 
 
 def markdown(rows: Sequence[SpeedRow], reference_model: str, notes: Sequence[str]) -> str:

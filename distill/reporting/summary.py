@@ -12,6 +12,7 @@ from distill.data.checks import Check
 from distill.evaluation.metrics import Scores, classification_table, mean_and_sd
 from distill.reporting.comparison import ComparisonRecord
 from distill.reporting.results import ACCURACY, TEACHER, TITLES, EvaluationContext, Outcome, data_sentence, first_seeds
+from distill.reporting.speed import Shipped, shipped_lines
 from distill.reporting.tables import (
     Column,
     decimals,
@@ -23,6 +24,7 @@ from distill.reporting.tables import (
     thousands,
     transposed,
 )
+from distill.reporting.translation import Listed, Text
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class LinearResult:
     def to_json(self) -> dict[str, float]:
         """As it stands in report.json."""
         return {**asdict(self.scores), "weight": self.weight}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A command that uses what the run has made, and what it is for."""
+
+    purpose: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,8 @@ class Report:
         checks: of the data.
         decisions: one line for each that the readers of the data made for the user.
         warnings: all of the run, those of the checks included.
+        shipped: the speed of what ships; None if no student is trained.
+        usage: the commands that use the bundle; none if there is no bundle.
     """
 
     name: str
@@ -68,6 +80,8 @@ class Report:
     checks: Sequence[Check] = field(default=())
     decisions: Sequence[str] = field(default=())
     warnings: Sequence[str] = field(default=())
+    shipped: Shipped | None = None
+    usage: Sequence[Usage] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,7 @@ class ModelScores:
     seeds: int
 
     @property
-    def title(self) -> str:
+    def title(self) -> Text:
         """Name of the kind of model in tables and plots."""
         return TITLES[self.name]
 
@@ -227,7 +241,9 @@ def lines(rows: Sequence[ModelScores], measured: str = ACCURACY) -> list[list[st
 def classification_reports(report: Report) -> dict[str, str]:
     """A classification report per kind of model, for its first seed, by title."""
     return {
-        outcome.title + ("" if outcome.name == TEACHER else f", seed {outcome.seed}"): _named(
+        outcome.title
+        if outcome.name == TEACHER
+        else Text("{model}, seed {seed}", model=outcome.title, seed=outcome.seed): _named(
             classification_table(report.context.gold, outcome.predicted, report.context.labels), report.context
         )
         for outcome in first_seeds(report.outcomes)
@@ -244,9 +260,11 @@ def agreement_sentence(context: EvaluationContext) -> list[str]:
     if context.has_labels:
         return []
     return [
-        "The data has no labels. Every figure measures agreement with the teachers' answers, not accuracy: if an "
-        "answer is wrong, a student that repeats it counts as right. To measure accuracy, label some texts by hand "
-        "(--mode label --for_labelling 300)."
+        Text(
+            "The data has no labels. Every figure measures agreement with the teachers' answers, not accuracy: if an "
+            "answer is wrong, a student that repeats it counts as right. To measure accuracy, label some texts by hand "
+            "(--mode label --for_labelling 300)."
+        )
     ]
 
 
@@ -254,18 +272,23 @@ def linear_sentence(linear: LinearResult | None, rows: Sequence[ModelScores], me
     """Sentences about the linear baseline and the models that are worse; none if it was not measured."""
     if linear is None:
         return []
-    worse = [row.title for row in rows if row.accuracy.mean < linear.scores.accuracy]
-    less = "less accurate" if measured == ACCURACY else "with less agreement"
-    comparison = f"; {less}: {', '.join(worse)}" if worse else ""
-    imitated = (
-        f" The student imitates its teacher's logits plus {linear.weight:g} x the scores of LinearSVC."
-        if linear.weight
-        else ""
-    )
-    return [
-        f"Linear baseline (LinearSVC on words and characters): {measured} {linear.scores.accuracy:.4f}{comparison}."
-        f"{imitated}"
+    score = linear.scores.accuracy
+    worse = [row.title for row in rows if row.accuracy.mean < score]
+    sentences = [
+        Text(
+            "Linear baseline (LinearSVC on words and characters): {measured} {score:.4f}.",
+            measured=Text(measured),
+            score=score,
+        )
     ]
+    if worse:
+        sentences.append(Text("Below the linear baseline: {models}.", models=Listed(worse, ", ", "、")))
+    if linear.weight:
+        imitated = Text(
+            "The student imitates its teacher's logits plus {weight:g} x the scores of LinearSVC.", weight=linear.weight
+        )
+        sentences.append(imitated)
+    return [Listed(sentences, " ", "")]
 
 
 @dataclass(frozen=True)
@@ -281,6 +304,8 @@ class Summary:
     warnings: Sequence[str]
     passed: Sequence[str]
     decisions: Sequence[str]
+    shipped: Shipped | None
+    usage: Sequence[Usage]
     measured: str = ACCURACY
 
     @property
@@ -306,6 +331,8 @@ def summarise(report: Report) -> Summary:
         warnings=report.warnings,
         passed=[check.message for check in report.checks if not check.is_warning],
         decisions=report.decisions,
+        shipped=report.shipped,
+        usage=report.usage,
         measured=report.context.measured,
     )
 
@@ -315,15 +342,37 @@ def markdown(summary: Summary) -> str:
     parts = [
         "# Report",
         *([f"**{summary.warning}**"] if summary.warning else []),
+        *_headline(summary.shipped, "**{}.**"),
         markdown_table(lines(summary.rows, summary.measured)),
         *summary.notes,
         "![training curves](curves.png)",
         "![confusions](confusion.png)",
+        *_shipped_section(summary.shipped),
+        *([USAGE_TITLE, f"```bash\n{_usage_lines(summary.usage)}\n```"] if summary.usage else []),
         "## Checks",
         _checks_list(summary),
     ]
     parts += [f"## {title}\n\n```\n{table.rstrip()}\n```" for title, table in summary.details.items()]
     return "\n\n".join(parts) + "\n"
+
+
+USAGE_TITLE = "## Use the bundle"
+
+
+def _headline(shipped: Shipped | None, frame: str = "{}.") -> list[str]:
+    """How many times as fast the student is, in a frame, and below it under which conditions."""
+    return [frame.format(", ".join(shipped.headline)), str(shipped.conditions)] if shipped else []
+
+
+def _shipped_section(shipped: Shipped | None) -> list[str]:
+    if shipped is None:
+        return []
+    return ["## Speed of what ships", markdown_table(shipped_lines(shipped)), *shipped.remarks]
+
+
+def _usage_lines(usage: Sequence[Usage]) -> str:
+    """Every command below the comment that says what it is for."""
+    return "\n".join(f"# {one.purpose}\n{one.command}" for one in usage)
 
 
 def _checks_list(summary: Summary) -> str:
@@ -336,6 +385,9 @@ def terminal(summary: Summary) -> str:
     """The whole report for a terminal: a figure per line, a model per column, 80 columns wide."""
     warning = [f"warning: {summary.warning}", ""] if summary.warning else []
     details = [f"{title}\n{table.rstrip()}\n" for title, table in summary.details.items()]
-    return "\n".join(
-        [*warning, *details, *text_table(transposed(lines(summary.rows, summary.measured))), "", *summary.notes]
-    )
+    table = text_table(transposed(lines(summary.rows, summary.measured)))
+    parts = [*warning, *details, *table, "", *summary.notes]
+    if summary.shipped:
+        shipped = text_table(shipped_lines(summary.shipped))
+        parts += ["", *shipped, "", *summary.shipped.remarks, "", *_headline(summary.shipped)]
+    return "\n".join([*parts, *(["", _usage_lines(summary.usage)] if summary.usage else [])])

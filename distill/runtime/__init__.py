@@ -56,6 +56,7 @@ class Runtime:
     def _load(self, folder: Path) -> None:
         bundle = read_bundle(folder)
         self.labels: tuple[str, ...] = tuple(bundle.card["labels"])
+        self.examples: tuple[str, ...] = tuple(bundle.card.get("examples", ()))
         self.temperature = float(bundle.card["temperature"])
         self._max_length = int(bundle.card["max_length"])
         self._ngram_characters = int(bundle.card["ngram_characters"])

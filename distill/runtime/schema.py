@@ -22,6 +22,7 @@ from distill.runtime.constants import FORCE_SPLIT, HAN, SCORE_MASK
 
 # The largest absolute values. Products and sums of numbers up to these, in arrays of the sizes below, stay finite.
 FLOAT_LIMITS = {"float32": 1e6, "float64": 1e200}
+MAX_EXAMPLES, MAX_EXAMPLE_CHARACTERS = 20, 200  # texts that the web page offers
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e6
 
 
@@ -213,6 +214,7 @@ def check_card(card: Mapping[str, Any]) -> None:
         raise ValueError(f"temperature is {_shown(temperature)}, {needed}")
     for name in ("max_length", "ngram_characters"):
         _whole_number(card[name], name, SIZES[name])
+    _check_examples(card.get("examples", []))
 
 
 def _check_labels(labels: Any) -> None:
@@ -224,6 +226,19 @@ def _check_labels(labels: Any) -> None:
         raise ValueError(f"the label {_shown(twice)} occurs twice")
     if unpaired := [label for label in labels if any("\ud800" <= char <= "\udfff" for char in label)]:
         raise ValueError(f"the label {_shown(unpaired[0])} has half of a surrogate pair")
+
+
+def _check_examples(examples: Any) -> None:
+    if not isinstance(examples, list) or len(examples) > MAX_EXAMPLES or not all(map(is_example, examples)):
+        needed = f"a list of at most {MAX_EXAMPLES} texts of 1 to {MAX_EXAMPLE_CHARACTERS} characters is needed"
+        raise ValueError(f"examples is {_shown(examples)}, {needed}")
+
+
+def is_example(text: object) -> bool:
+    """Whether a bundle can hold this text as an example: one line of valid characters, not too long."""
+    return (
+        isinstance(text, str) and 0 < len(text) <= MAX_EXAMPLE_CHARACTERS and text.isprintable() and not text.isspace()
+    )
 
 
 def _whole_number(value: Any, name: str, size: Size) -> int:

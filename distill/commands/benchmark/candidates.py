@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -80,16 +81,23 @@ def candidate_factories(bench: Bench) -> Iterator[tuple[str, CandidateFactory]]:
 
 def bundle(bench: Bench, name: str, folder: Path) -> Candidate:
     """A student's bundle, which needs no PyTorch."""
-    from distill import runtime
-
     path = _exported(bench, folder)
-    return Candidate(
-        name=f"{name}, bundle",
-        open=lambda threads: runtime.load(path, threads=threads).predict,
-        batch=runtime.MAX_THREAD_BATCH,
-        threads=bench.threads,
+    return dataclasses.replace(
+        exported_bundle(path, f"{name}, bundle", bench.threads),
         reference=f"{name}, PyTorch",
         process_code=(BUNDLE, str(path)),
+    )
+
+
+def exported_bundle(path: Path, name: str, threads: tuple[int, ...]) -> Candidate:
+    """The bundle in the folder ``path``."""
+    from distill import runtime
+
+    return Candidate(
+        name=name,
+        open=lambda threads: runtime.load(path, threads=threads).predict,
+        batch=runtime.MAX_THREAD_BATCH,
+        threads=threads,
         bytes=size_of(path),
     )
 
@@ -162,13 +170,13 @@ def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
     )
 
 
-def reference_model() -> Candidate:
+def reference_model(batch: int = BATCH) -> Candidate:
     """bert-base-chinese, which all others are compared with."""
-    predict, description = bert_base()
+    predict, description = bert_base(batch=batch)
     return Candidate(
         REFERENCE_MODEL,
         lambda _: predict,
-        BATCH,
+        batch,
         SLOWEST,
         gives_labels=False,
         process_code=(BERT_BASE,),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from distill.commands.benchmark.candidates import REFERENCE_MODEL, Bench, candidate_factories
-from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, Candidate, measure
+from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, THREADS, Candidate, measure, threads_restored
 from distill.commands.experiment import Run
 from distill.commands.export import trained_students
 from distill.errors import UserError
@@ -22,7 +21,6 @@ from distill.progress import log
 from distill.reporting.speed import Speed, write
 from distill.storage.fingerprints import package_versions, provenance_differences
 
-THREADS = (1, 2)
 OPTIONAL_PACKAGES = ("onnxruntime", "fasttext", "fasttext-wheel")
 
 
@@ -33,7 +31,7 @@ def benchmark(run: Run) -> list[Path]:
         UserError: no student is trained, or a folder of --student_folder holds none.
     """
     warnings = [warning for folder in trained_students(run) for warning in _check(run, folder)]
-    with tempfile.TemporaryDirectory() as exported, _threads_restored() as available:
+    with tempfile.TemporaryDirectory() as exported, threads_restored() as available:
         bench = Bench(run, Path(exported), tuple(threads for threads in THREADS if threads <= available))
         candidates, unavailable = _candidates(bench)
         texts = [example.text for example in run.data.test]
@@ -74,16 +72,6 @@ def _check(run: Run, folder: Path) -> list[str]:
     elif provenance_differences(folder, {"data": run.data.fingerprint}):
         return [f"{folder.name}: trained on other data or another split, so it may have seen texts of test."]
     return []
-
-
-@contextlib.contextmanager
-def _threads_restored() -> Iterator[int]:
-    """PyTorch's number of threads, which is set back at the end."""
-    threads = torch.get_num_threads()
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _candidates(bench: Bench) -> tuple[list[Candidate], list[str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ class Effort:
     singles: int
 
 
+THREADS = (1, 2)  # that the models are timed with, if the machine has them
 QUICK, SLOW, SLOWEST = Effort(2**62, 15, 2000), Effort(256, 3, 128), Effort(64, 5, 32)
 
 
@@ -67,6 +69,7 @@ class Candidate:
 
 
 Key = tuple[str, int]  # name of a candidate and number of threads
+Pair = tuple[Candidate, int]
 
 
 def measure(
@@ -76,19 +79,34 @@ def measure(
 
     Returns one measurement per candidate and number of threads, and a sentence for each fresh process that failed.
     """
-    pairs = [(candidate, threads) for candidate in candidates for threads in candidate.threads]
-    functions = {
-        (candidate.name, threads): _with_threads(candidate.open(threads), threads) for candidate, threads in pairs
-    }
+    pairs, functions = opened(candidates)
     labels = {
         candidate.name: [str(label) for label in functions[candidate.name, max(candidate.threads)](texts)]
         for candidate in with_progress_bar(candidates, "labels", len(candidates), "models")
         if candidate.gives_labels
     }
-    timed = _timed(pairs, functions, texts)
+    timed = measurements(pairs, functions, texts)
     processes, failed = _processes(candidates, texts[:PROCESS_TEXTS])
     rows = [_with_labels(row, candidate, labels, gold) for row, (candidate, _) in zip(timed, pairs, strict=True)]
     return [_with_process(row, processes.get(row.name)) for row in rows], failed
+
+
+@contextlib.contextmanager
+def threads_restored() -> Iterator[int]:
+    """PyTorch's number of threads, which is set back at the end."""
+    threads = torch.get_num_threads()
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def opened(candidates: Sequence[Candidate]) -> tuple[list[Pair], dict[Key, Predict]]:
+    """Every candidate with each of its numbers of threads, and the function of each such pair."""
+    pairs = [(candidate, threads) for candidate in candidates for threads in candidate.threads]
+    return pairs, {
+        (candidate.name, threads): _with_threads(candidate.open(threads), threads) for candidate, threads in pairs
+    }
 
 
 def _with_threads(predict: Predict, threads: int) -> Predict:
@@ -101,10 +119,13 @@ def _with_threads(predict: Predict, threads: int) -> Predict:
     return predict_with_threads
 
 
-def _timed(
-    pairs: Sequence[tuple[Candidate, int]], functions: Mapping[Key, Predict], texts: Sequence[str]
+def measurements(
+    pairs: Sequence[Pair], functions: Mapping[Key, Predict], texts: Sequence[str], *, singles_on_all: bool = False
 ) -> list[Measurement]:
-    """Rows with times, still without labels and the figures of fresh processes."""
+    """Rows with times, still without labels and the figures of fresh processes.
+
+    Single texts are timed on one thread or, with ``singles_on_all``, on every number of threads.
+    """
     tasks = {
         (candidate.name, threads): Task(
             functions[candidate.name, threads],
@@ -117,7 +138,8 @@ def _timed(
     for candidate, threads in with_progress_bar(pairs, "single texts", len(pairs), "models"):
         key = candidate.name, threads
         sample = tasks[key].texts
-        singles = single_calls(functions[key], sample, candidate.effort.singles) if threads == 1 else ()
+        has_singles = threads == 1 or singles_on_all
+        singles = single_calls(functions[key], sample, candidate.effort.singles) if has_singles else ()
         rows.append(
             Measurement(
                 name=candidate.name,

@@ -23,18 +23,18 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def bert_base(
-    folder: Path = FOLDER, config: BertConfig | None = None
+    folder: Path = FOLDER, config: BertConfig | None = None, batch: int = BATCH
 ) -> tuple[Callable[[Sequence[str]], list[int]], str]:
     """A function that labels raw texts with bert-base-chinese in fp32 on the CPU, and a sentence that describes it.
 
-    Batches hold ``BATCH`` texts of similar lengths, padded to the longest. If ``folder`` exists, its weights and
+    Batches hold ``batch`` texts of similar lengths, padded to the longest. If ``folder`` exists, its weights and
     tokenizer are used; otherwise the weights are random, of ``config``, and the tokenizer is :func:`stand_in`.
     """
     model, wordpieces = build(str(folder), SETTINGS, CLASSES) if folder.is_dir() else _random(config)
     model.bf16 = False
 
     def predict(texts: Sequence[str]) -> list[int]:
-        return [int(label) for label in predict_logits(model, wordpieces.encode(texts), batch_size=BATCH).argmax(1)]
+        return [int(label) for label in predict_logits(model, wordpieces.encode(texts), batch_size=batch).argmax(1)]
 
     return predict, _description(folder)
 
