@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from distill.cli import main
 from distill.config import STUDENTS
+from distill.evaluation.timing import interleaved_rounds
 from distill.export.bundle import export_bundle
 
 SUBJECTS = {
@@ -87,8 +89,10 @@ def titles(start: int, stop: int) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_report() -> Iterator[None]:
-    """Time a tiny stand-in of bert-base-chinese in reports, which takes no seconds."""
+    """Time models only briefly in reports, and a tiny stand-in of bert-base-chinese, which takes no seconds."""
     with pytest.MonkeyPatch.context() as patch:
+        briefly = functools.partial(interleaved_rounds, min_seconds=0)
+        patch.setattr("distill.commands.benchmark.timing.interleaved_rounds", briefly)
         patch.setattr("distill.commands.benchmark.candidates.bert_base", tiny_bert_base)
         yield
 

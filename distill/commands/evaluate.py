@@ -163,7 +163,8 @@ def _shipping(run: Run, models: Mapping[Key, TextClassifier], folders: Mapping[K
 def usage(run: Run) -> list[Usage]:
     """The commands that label a file, serve, and predict in Python with the run's bundle."""
     folder = shlex.quote(str(run.folder.root))
-    code = f"from distill.runtime import load; print(load({json.dumps(str(run.folder.bundle))}).predict([{EXAMPLE!r}]))"
+    bundle, text = (json.dumps(part, ensure_ascii=False) for part in (str(run.folder.bundle), EXAMPLE))
+    code = f"from distill.runtime import load; print(load({bundle}).predict([{text}]))"
     return [
         Usage(
             Text("label a file: texts.txt, one text per line"),

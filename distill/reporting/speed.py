@@ -313,8 +313,8 @@ SHIPPED_COLUMNS: tuple[Column[SpeedRow], ...] = (  # these fit 80 characters
     NAME,
     Column("threads", lambda row: row.threads),
     Column("µs per text", lambda row: row.us_per_text, three_digits),
-    Column("µs, single text (p50)", lambda row: row.p50_us, three_digits),
-    Column("times BERT-base", lambda row: row.speedup, three_digits),
+    P50,
+    Column("× BERT-base", lambda row: row.speedup, three_digits),
     Column("texts", lambda row: row.texts),
 )
 

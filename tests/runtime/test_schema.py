@@ -12,7 +12,7 @@ import pytest
 from conftest import NETWORKS
 from numpy.typing import NDArray
 
-from distill.config import StudentSettings
+from distill.config import ExportSettings, StudentSettings
 from distill.errors import UserError
 from distill.export.bundle import network_arrays
 from distill.models.build import build_student
@@ -126,3 +126,20 @@ def test_the_table_in_the_documents_is_current() -> None:
     page = (ROOT / "docs" / "runtime.md").read_text(encoding="utf-8")
     assert "| `recurrent_bias.back` | float32 | (gates * hidden) | finite, up to ±1e6 |" in page
     assert module.with_tables(page) == page, "python docs/make_reference.py"
+
+
+@pytest.mark.parametrize(
+    "examples",
+    ["一条", [1], [""], [" "], ["一\n条"], ["长" * 201], ["一条"] * 21, [["一条"]], {"一条": 1}, ["half \ud800"]],
+)
+def test_impossible_examples_are_refused(examples: Any, card: dict[str, Any], arrays: Arrays) -> None:
+    with pytest.raises(UserError, match=r"examples is .*, a list of at most 20 texts of 1 to 200 characters is needed"):
+        schema.check({**card, "examples": examples}, arrays, "bundle", "hint")
+
+
+def test_a_bundle_may_have_examples(card: dict[str, Any], arrays: Arrays) -> None:
+    assert "examples" not in card
+    schema.check({**card, "examples": ["长" * 200] * 20}, arrays, "bundle", "hint")
+    assert ExportSettings(examples=schema.MAX_EXAMPLES).examples == 20
+    with pytest.raises(UserError, match="--examples is 21"):
+        ExportSettings(examples=schema.MAX_EXAMPLES + 1)

@@ -116,8 +116,9 @@ def _shipped(measured: Sequence[Measurement], compared: Sequence[Candidate], rem
     """The rows of the compared models, under the names that the report shows."""
     student, *teacher, reference = (candidate.name for candidate in compared)
     is_bundle = student == BUNDLE
-    titles = {student: BUNDLE if is_bundle else "student, PyTorch", reference: reference}
+    titles = {student: BUNDLE if is_bundle else "student, PyTorch"}
     titles |= {name: f"teacher, {name.rpartition(', ')[2]}" for name in teacher}
+    titles[reference] = reference
     rows = [dataclasses.replace(row, name=titles[row.name]) for name in titles for row in measured if row.name == name]
     return Shipped(
         rows=rows_of(rows, reference),
