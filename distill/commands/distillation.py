@@ -20,6 +20,7 @@ from distill.config.objectives import LOGITS
 from distill.data import Example
 from distill.evaluation.metrics import calibration_temperature, is_below, negative_log_likelihood
 from distill.progress import log, remind
+from distill.reporting.translation import Text
 from distill.teachers import Teacher
 from distill.teachers.answering import Answers
 from distill.training import defaults
@@ -62,10 +63,16 @@ def teacher_warning(run: Run, teachers: Sequence[Teacher]) -> str:
     correct, linear = (answers.logits.argmax(1).numpy() == gold)[answered], run.linear.dev_correct[answered]
     if not is_below(correct, linear):
         return ""
-    train_longer = "Train it longer (--teacher_epochs 10), use another one (--teacher_model)"
-    warning = (
-        f"The teacher is worse than a linear model: dev accuracy {correct.mean():.4f}, LinearSVC {linear.mean():.4f}. "
-        f"{'Use another one (--teacher)' if run.named_teachers else train_longer}, or use LinearSVC."
+    remedy = Text(
+        "Use another one (--teacher), or use LinearSVC."
+        if run.named_teachers
+        else "Train it longer (--teacher_epochs 10), use another one (--teacher_model), or use LinearSVC."
+    )
+    warning = Text(
+        "The teacher is worse than a linear model: dev accuracy {teacher:.4f}, LinearSVC {linear:.4f}. {remedy}",
+        teacher=correct.mean(),
+        linear=linear.mean(),
+        remedy=remedy,
     )
     remind(warning, of_model=False)
     return warning

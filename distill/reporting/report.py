@@ -109,7 +109,7 @@ def _highlights(rows: Sequence[ModelScores], context: EvaluationContext, shipped
     if is_student and row.retained is not None and context.has_labels:
         highlights.append(Highlight(tables.percent(1)(row.retained.mean), Text("of its teacher's accuracy")))
     if is_student and row.speedup is not None and shipped is None:
-        highlights.append(Highlight(factor(row.speedup.mean), Text("as fast as its teacher on the CPU")))
+        highlights.append(Highlight(f"{factor(row.speedup.mean)} ×", Text("as fast as its teacher on the CPU")))
     if row.bytes is not None:
         teacher = rows[0].bytes if is_student and rows[0].name == TEACHER else None
         of_teacher = Text("on disk; its teacher: {size}", size=tables.file_size(teacher or 0))

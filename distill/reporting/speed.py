@@ -159,7 +159,7 @@ class Shipped:
         """How many times as fast as BERT-base and as its teacher the student is."""
         compared = {Text("BERT-base"): self.reference, Text("its teacher"): self.teacher}
         return [
-            Text("{factor} as fast as {model}", factor=factor(self.times_faster_than(name)), model=model)
+            Text("{factor} × as fast as {model}", factor=factor(self.times_faster_than(name)), model=model)
             for model, name in compared.items()
             if name
         ]
@@ -185,7 +185,7 @@ class Shipped:
 
 def factor(value: float) -> str:
     """A factor with at least two significant digits: a student may be slower than a tiny teacher."""
-    return f"{value:,.0f} ×" if value >= 10 else f"{value:.2g} ×"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def rows_of(measured: Sequence[Measurement], reference_model: str) -> list[SpeedRow]:

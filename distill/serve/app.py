@@ -134,6 +134,7 @@ def _add_routes(app: FastAPI, endpoints: Endpoints) -> None:
         endpoints.explain
     )
     app.post("/label_file", responses=_responses(None), openapi_extra=FILE_BODY)(endpoints.label_file)
+    app.get("/examples", response_model=schemas.Examples)(endpoints.examples)
     app.get("/health", response_model=schemas.Health)(endpoints.health)
     not_ready: dict[int | str, dict[str, Any]] = {503: {"model": schemas.Readiness}}
     app.get("/ready", response_model=schemas.Readiness, responses=not_ready)(endpoints.ready)

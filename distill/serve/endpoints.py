@@ -49,7 +49,7 @@ FILE_FACTOR = 20  # a file may have this many times the bytes and the seconds of
 MIN_BODY_BYTES = 2**26  # of all bodies together, however small --most_bytes is
 WARM_UP_TEXT = "…"
 COUNTED_PATHS = frozenset(
-    ("/", "/predict", "/explain", "/label_file", "/health", "/ready", "/metrics", "/docs", "/reload")
+    ("/", "/predict", "/explain", "/label_file", "/examples", "/health", "/ready", "/metrics", "/docs", "/reload")
 )
 
 
@@ -281,6 +281,10 @@ class Endpoints:
             log.warning("the bundle has other labels than the teacher, which is not shown any more")
             teacher = None
         return self._served(runtime, model, teacher)
+
+    async def examples(self) -> Response:
+        """The texts that are stored in the bundle as examples. Unlike the answer of /ready, they need the token."""
+        return json_response({"examples": self.student.runtime.examples})
 
     async def health(self) -> Response:
         """Whether the process is alive."""

@@ -133,6 +133,12 @@ class Readiness(BaseModel):
     version: str
 
 
+class Examples(BaseModel):
+    """Texts to try the model with, which --mode export --examples stored in the bundle."""
+
+    examples: list[str]
+
+
 class Health(BaseModel):
     """The process is alive."""
 

@@ -45,6 +45,7 @@ class Stub:
 
     labels: tuple[str, ...] = ("体育", "财经")
     temperature = 1.0
+    examples: tuple[str, ...] = ()
 
     def __init__(self, labels: tuple[str, ...] = labels, *, waits: bool = True) -> None:
         self.labels = labels

@@ -19,6 +19,7 @@ from distill.runtime import load
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FILES = Path(__file__).parents[2] / "distill" / "serve" / "page"
 MONEY, SPORT = "股票今天公布新消息", "球队今天公布新消息"
+EXAMPLES = (MONEY, SPORT, "手机<b>")
 MAX_CHARACTERS = 50  # of a text, in the service of these tests
 
 
@@ -30,6 +31,7 @@ def address(bundle: Path) -> Iterator[str]:
     from distill.serve.app import create_app
 
     student = load(bundle)
+    student.examples = EXAMPLES
     app = create_app(student, ServeSettings(most_characters=MAX_CHARACTERS), Teacher(student.labels), model="tiny")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -103,7 +105,7 @@ def test_several_lines_make_a_table(visit: Visit) -> None:
         ("2", SPORT, "体育"),
         ("3", "<b>手机</b>出了问题", "科技"),
     ]
-    assert "共 3 条标题" in page.inner_text("#status")
+    assert "共 3 条文本" in page.inner_text("#status")
     button = page.locator("tbody button").nth(1)
     button.click()
     page.locator(".below .detail").wait_for()
@@ -115,18 +117,33 @@ def test_several_lines_make_a_table(visit: Visit) -> None:
 
 def test_a_click_on_an_example_classifies_it(visit: Visit) -> None:
     page = visit.open()
-    page.locator(".examples button").first.click()
+    buttons = page.locator(".examples button")
+    buttons.last.wait_for()
+    assert buttons.all_inner_texts() == [*EXAMPLES, "全部 3 条"]
+    buttons.first.click()
     page.locator(".detail").wait_for()
-    page.locator(".examples button").last.click()
+    page.click("#language")
+    assert buttons.last.inner_text() == "all 3"
+    buttons.last.click()
     page.locator("table").wait_for()
-    assert page.locator("tbody tr").count() == len(page.input_value("#texts").splitlines()) == 5
+    assert page.input_value("#texts").splitlines() == list(EXAMPLES) and page.locator("tbody tr").count() == 3
+
+
+def test_a_bundle_without_examples_offers_none(visit: Visit) -> None:
+    page = visit.open()
+    page.route("**/examples", lambda route: route.fulfill(json={"examples": []}))
+    page.reload()
+    page.locator("#model:text('tiny')").wait_for()
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".examples").is_hidden() and page.locator(".examples button").count() == 0
 
 
 def test_the_page_can_be_used_with_the_keyboard_only(visit: Visit) -> None:
     page = visit.open()
     focused = "(document.activeElement.type === 'file' ? document.activeElement.labels[0] : document.activeElement)"
     path = []
-    for _ in range(12):
+    page.locator(".examples button").last.wait_for()
+    for _ in range(10):
         page.keyboard.press("Tab")
         path.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
         assert page.evaluate(f"getComputedStyle({focused}).outlineStyle") == "solid"
@@ -141,7 +158,7 @@ def test_the_page_can_be_used_with_the_keyboard_only(visit: Visit) -> None:
 def test_empty_input_is_not_sent(visit: Visit) -> None:
     page = visit.open()
     page.click("#classify_form .main")
-    assert "请先输入标题" in page.inner_text("#status")
+    assert "请先输入文本" in page.inner_text("#status")
     assert page.evaluate("document.activeElement.id") == "texts"
     assert not any(url.endswith(("/explain", "/predict")) for url in visit.requested)
 

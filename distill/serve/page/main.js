@@ -5,14 +5,8 @@ import { formatTime, otherLanguage, switchLanguage, translate, translatePage } f
 import { createElement, explanation, predictionTable, showError, verdict } from "./render.js";
 import { setUpTheme } from "./theme.js";
 
-const EXAMPLES = [
-  "主队补时绝杀，九年后重返决赛",
-  "新款电动轿车开启预订",
-  "县城中学开了编程课",
-  "百年老戏楼修缮完工",
-  "独立游戏一周卖出百万份",
-];
 const byId = (id) => document.getElementById(id);
+let examples = []; // texts that are stored in the bundle
 let service = { labels: [], model: "", teacher: false }; // the response of /ready
 let current = null; // the AbortController of the latest request
 let redraw = () => {}; // shows the current results again, after the language was switched
@@ -97,19 +91,20 @@ async function updateService() {
   showService();
 }
 
-function addExamples() {
-  const exampleButton = (properties, texts) => {
-    const button = createElement("button", { type: "button", className: "quiet", ...properties });
+/** Show a button for every example and, if there are several, one for all of them. */
+function showExamples() {
+  const exampleButton = (content, texts, properties = {}) => {
+    const button = createElement("button", { type: "button", className: "quiet", title: content, ...properties }, content);
     button.addEventListener("click", () => {
       byId("texts").value = texts.join("\n");
       classify();
     });
     return button;
   };
-  const all = exampleButton({ textContent: translate("all") }, EXAMPLES);
-  all.dataset.i18n = "all";
-  const single = EXAMPLES.map((text) => exampleButton({ textContent: text, lang: "zh" }, [text]));
-  document.querySelector(".examples").append(...single, all);
+  const single = examples.map((text) => exampleButton(text, [text], { lang: "zh" }));
+  const all = examples.length > 1 ? [exampleButton(translate("all", { count: examples.length }), examples)] : [];
+  byId("examples").replaceChildren(byId("try"), ...single, ...all);
+  byId("examples").hidden = !examples.length;
 }
 
 function addListeners() {
@@ -125,11 +120,11 @@ function addListeners() {
   byId("language").addEventListener("click", () => {
     switchLanguage();
     showService();
+    showExamples();
     redraw();
   });
 }
 
-addExamples();
 translatePage();
 showService();
 setUpTheme(byId("theme"));
@@ -137,6 +132,8 @@ addListeners();
 setUpFiles();
 try {
   await updateService();
+  ({ examples } = await requestJson("examples"));
+  showExamples();
 } catch (error) {
   showError(byId("fault"), error);
 }

@@ -129,7 +129,7 @@ function shadedWord({ word, weight }, label) {
 
 /** Several texts with their labels. A click on a text shows below it the element that `explain(text)` resolves to. */
 export function predictionTable(texts, predictions, explain) {
-  const titles = ["#", translate("headline"), translate("label"), translate("probability")];
+  const titles = ["#", translate("text"), translate("label"), translate("probability")];
   const heads = titles.map((title) => createElement("th", { scope: "col" }, title));
   const body = createElement("tbody");
   predictions.forEach((prediction, index) => body.append(tableRow(index + 1, texts[index], prediction, explain)));
