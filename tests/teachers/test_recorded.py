@@ -137,6 +137,8 @@ def test_several_answers_to_a_text_are_votes(tmp_path: Path, monkeypatch: pytest
     path = table(tmp_path / "a.csv", [{"text": t, "label": k, "confidence": 1} for t, k in answers])
     rows = probabilities(path, ["甲", "乙", "丙"])
     assert rows[0].tolist() == pytest.approx([2 / 3, 1 / 3, 0.001], abs=1e-3) and rows[1, 2] > 0.99
+    logits = lines(tmp_path / "b", [{"text": "甲", "logits": row} for row in ([4.0, 1.0, 0.0], [2.0, 3.0, 1.0])])
+    assert teacher_of(logits).open(task())(["甲"], "").tolist() == [[3.0, 2.0, 0.5]]
     assert any("2 texts have several answers, which differ for 1 of them" in message for message in shown)
 
 
