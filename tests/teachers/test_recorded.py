@@ -239,6 +239,22 @@ def test_answers_for_a_part_of_the_texts_teach(
     assert "answers.csv is no model" in output_of(capsys, [*flags, "--mode", "compare"], code=2)
 
 
+def test_the_default_settings_do_without_vectors_and_general_texts(
+    title_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from distill.commands.distillation import choose_objective
+    from distill.commands.experiment import Run
+    from distill.config.argparse import parser, settings_from
+
+    caplog.set_level("INFO", "distill")
+    path = write_answers(tmp_path / "answers.csv", titles(0, 40))
+    flags = ["--data", str(title_folder), "--run", str(tmp_path / "run"), "--teacher", str(path)]
+    run = Run(settings_from(vars(parser().parse_args(flags))))
+    assert run.student_settings(has_teacher=True).vectors == "auto" and run.general == ()
+    assert choose_objective(run, run.named_teachers).weights == {"labels": 0.3, "logits": 1.0}
+    assert "no word vectors from the teacher and no general texts: the teachers are not models" in caplog.text
+
+
 def test_kinds_are_mixed_and_their_mean_teaches(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
