@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "sentence": {"architecture": "bilstm", "input": "sentence"},
     "gru over a sentence": {"architecture": "bilstm", "input": "sentence", "cell": "gru"},
 }
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SLOWEST = ("test_compare", "test_pipelines", "test_few_labels", "test_tutorial", "test_teacher", "test_ray_engine")
 ENDINGS = (
     "今天公布新消息",
@@ -95,6 +97,19 @@ def quick_report() -> Iterator[None]:
         patch.setattr("distill.commands.benchmark.timing.interleaved_rounds", briefly)
         patch.setattr("distill.commands.benchmark.candidates.bert_base", tiny_bert_base)
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests. It starts before any model is trained, so that its absence skips at once."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=executable)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from distill.data.checks import Check
 from distill.evaluation import metrics
 from distill.evaluation.metrics import reliability
 from distill.reporting import html, summary
-from distill.reporting.comparison import ComparisonRecord, ComparisonRow
+from distill.reporting.comparison import ComparisonRecord, ComparisonRow, LeftOutClassRow
 from distill.reporting.html import settings_sections
 from distill.reporting.mistakes import (
     MAX_CHARACTERS,
@@ -33,7 +33,9 @@ from distill.reporting.mistakes import (
 from distill.reporting.plots import svg
 from distill.reporting.report import write_html
 from distill.reporting.results import EvaluationContext, Outcome, first_seeds
-from distill.reporting.summary import Report, summarise
+from distill.reporting.speed import Measurement, Shipped, rows_of
+from distill.reporting.summary import LinearResult, Report, Usage, summarise
+from distill.reporting.translation import Text
 
 DRAWING = "distill.reporting.html.svg"
 GOLD = np.array([0, 1, 2, 0, 1, 2])
@@ -70,6 +72,33 @@ CONTEXT = EvaluationContext(
 )
 
 
+ROW = ComparisonRow(
+    name="bilstm, logits",
+    objective="logits",
+    student="bilstm",
+    seeds=1,
+    accuracy=0.81,
+    accuracy_sd=0.0,
+    train_seconds=3,
+    train_texts=7,
+    ms_per_text=1.0,
+    parameters=5,
+)
+COMPARISON = ComparisonRecord([ROW], [LeftOutClassRow("bilstm", 0.5, 0.1, 0.4, 0.1)], CONTEXT.data, {}, "Elsewhere.")
+TIMED = [
+    Measurement("student, bundle", 1, 256, 512, (25e-6,), (5e-5,)),
+    Measurement("teacher, fp32", 1, 16, 64, (25e-4,), (3e-3,)),
+    Measurement("bert-base-chinese, fp32", 1, 8, 32, (5e-2,), (6e-2,)),
+]
+SHIPPED = Shipped(
+    rows_of(TIMED, TIMED[2].name),
+    *(row.name for row in TIMED),
+    is_bundle=True,
+    machine="a processor",
+    remarks=[Text("BERT-base has random weights: only its time is measured.")],
+)
+
+
 def report(context: EvaluationContext = CONTEXT, **more: Any) -> Report:
     usual: dict[str, Any] = {"name": "titles", "outcomes": [TEACHER, STUDENT], "versions": {"python": "3.11"}}
     return Report(context=context, **{**usual, **more})
@@ -88,6 +117,7 @@ class Reader(HTMLParser):
         self.attributes: list[tuple[str, str]] = []
         self.texts: list[str] = []
         self.scripts: list[str] = []
+        self.of_no_language: list[str] = []
         self.open: list[tuple[str, dict[str, str | None]]] = []
         self.hidden = {"en": "zh", "zh": "en"}[language]
         self.feed(page)
@@ -112,6 +142,8 @@ class Reader(HTMLParser):
             self.scripts.append(data)
         elif not any(attributes.get("class") == self.hidden for _, attributes in self.open):
             self.texts.append(data)
+            if "body" in self.names and not any("lang" in attributes for _, attributes in self.open[1:]):
+                self.of_no_language.append(data)
 
 
 def test_the_page_has_one_script_of_its_own_and_no_external_links(
@@ -211,21 +243,45 @@ def test_without_mistakes(tmp_path: Path) -> None:
     assert "The distilled student made no mistakes." in page and "蒸馏学生模型没有分类错误。" in page
 
 
-def test_a_comparison_is_part_of_the_report(tmp_path: Path) -> None:
-    row = ComparisonRow(
-        name="bilstm, logits",
-        objective="logits",
-        student="bilstm",
-        seeds=1,
-        accuracy=0.81,
-        accuracy_sd=0.0,
-        train_seconds=3,
-        train_texts=7,
-        ms_per_text=1.0,
-        parameters=5,
+NEUTRAL = (
+    r"ECE|macro-F1|LinearSVC|BERT-base|MB|GB|bert-base-chinese|fp32|titles|label_noise\.csv|bilstm|logits|Elsewhere"
+)
+
+
+def test_everything_on_the_page_is_in_the_chosen_language(tmp_path: Path) -> None:
+    """What has no translation, such as settings, is marked as English (lang="en"); names and units are neutral."""
+    checks = [Check("words", 0.5, 0.25, "odd", True), Check("classes", 0, 0, "fine", False)]
+    full = report(
+        replace(CONTEXT, timing=Text("epoch"), data={**CONTEXT.data, "set_aside": 3}),
+        checks=checks,
+        warnings=["odd"],
+        decisions=["train.csv: GB18030"],
+        label_noise_file="label_noise.csv",
+        shipped=SHIPPED,
+        usage=[Usage(Text("load it in Python"), "python -c 1")],
+        linear=LinearResult(metrics.scores(GOLD, GOLD, CONTEXT.first_of_text, 3), 2.0),
+        comparison=COMPARISON,
+        missing=[Text("Not trained: {kind}. To train it: {command}", kind="student_alone", command="x")],
     )
-    record = ComparisonRecord([row], [], CONTEXT.data, {}, "Elsewhere.")
-    page = page_of(report(comparison=record), tmp_path)
+    for language, foreign in (("zh", "[A-Za-z]{2,}"), ("en", "[\u4e00-\u9fff]")):
+        reader = Reader(page_of(full, tmp_path), language)
+        left = [re.sub(NEUTRAL, "", text) for text in reader.of_no_language]
+        assert not [text for text in left if re.search(foreign, text)]
+
+
+def test_a_headline_says_how_fast_what_ships_is(tmp_path: Path) -> None:
+    english, chinese = ("".join(Reader(page_of(report(shipped=SHIPPED), tmp_path), one).texts) for one in ("en", "zh"))
+    assert "2,000 × as fast as BERT-base" in english and "100 × as fast as its teacher" in english
+    assert "速度是 BERT-base 的 2,000 倍" in chinese and "速度是教师模型的 100 倍" in chinese
+    assert "One thread of a processor, from raw text to label, in batches: the bundle 25.0 µs per text (512" in english
+    assert "as fast as its teacher on the CPU" not in english  # the tile of PyTorch's figure
+    without_teacher = replace(SHIPPED, teacher="", is_bundle=False)
+    english = "".join(Reader(page_of(report(shipped=without_teacher), tmp_path)).texts)
+    assert "as fast as its teacher" not in english and "the student in PyTorch 25.0 µs per text" in english
+
+
+def test_a_comparison_is_part_of_the_report(tmp_path: Path) -> None:
+    page = page_of(report(comparison=COMPARISON), tmp_path)
     assert 'id="comparison"' in page and "bilstm, logits" in page and "Elsewhere." in page
     assert 'id="comparison"' not in page_of(report(), tmp_path)
 
@@ -302,3 +358,25 @@ def test_settings_are_flattened() -> None:
 def test_the_first_seed_is_shown() -> None:
     second = replace(STUDENT, seed=2)
     assert first_seeds([STUDENT, second, TEACHER]) == [TEACHER, STUDENT]
+
+
+def test_the_language_is_that_of_the_browser_until_it_is_switched(browser: Any, tmp_path: Path) -> None:
+    page_of(report(shipped=SHIPPED), tmp_path)
+    for locale, shown, other in (("zh-CN", "zh", "en"), ("de", "en", "zh")):
+        context = browser.new_context(locale=locale, viewport={"width": 390, "height": 800})
+        page = context.new_page()
+        errors: list[Any] = []
+        page.on("pageerror", lambda error: errors.append(error))  # noqa: B023, PLW0108
+        page.on("console", lambda message: errors.append(message))  # noqa: B023, PLW0108
+        page.goto((tmp_path / "report.html").as_uri())
+        titles = {"zh": "训练报告：titles", "en": "Report: titles"}
+        for expected in (shown, other, other):  # at first, after a click, after a reload
+            assert page.evaluate("document.documentElement.lang") == expected
+            assert page.inner_text("h1") == page.title() == titles[expected]
+            assert page.inner_text("#language") == {"zh": "English", "en": "中文"}[expected]
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            page.reload() if expected == other else page.click("#language")
+        page.evaluate("localStorage.setItem('language', 'fr')")
+        page.reload()
+        assert page.title() == titles[shown] and not errors
+        context.close()

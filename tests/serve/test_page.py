@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from browsing import Teacher, Visit, ask, bars, brightness, overflow
 from distill.config import ServeSettings
 from distill.runtime import load
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FILES = Path(__file__).parents[2] / "distill" / "serve" / "page"
 MONEY, SPORT = "股票今天公布新消息", "球队今天公布新消息"
 EXAMPLES = (MONEY, SPORT, "手机<b>")
@@ -40,19 +38,6 @@ def address(bundle: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """One Chromium for all tests. It starts before any model is trained, so that its absence skips at once."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=executable)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
