@@ -20,7 +20,7 @@ from distill.progress import log
 from distill.reporting.translation import Text
 from distill.runtime import schema
 from distill.runtime.bundle import read_bundle
-from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD
+from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, VOCABULARY
 from distill.text.vocabulary import Vocabulary
 
 DEMO_EXAMPLES = 5  # of the embedded reviews, which are public; other texts are stored only on request
@@ -97,11 +97,11 @@ def _bundle(run: Run, student: Path) -> Path:
 
 def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
     """If some words did not fit into the bundle, log the dev accuracy with and without them."""
-    model, count = load_student(student, run.segmenter), len(read_bundle(bundle).arrays["words"])
-    tokenizer: Any = model.tokenizer
-    vocabulary = tokenizer.vocabulary.words
+    count, vocabulary = len(read_bundle(bundle).arrays["words"]), Vocabulary.load(student / VOCABULARY).words
     if count == len(vocabulary):
         return
+    model = load_student(student, run.segmenter)
+    tokenizer: Any = model.tokenizer
     pruned = dataclasses.replace(
         model, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[:count]))
     )

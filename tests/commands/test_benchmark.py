@@ -168,6 +168,11 @@ def test_the_stand_in_has_bert_base_chineses_shape(tmp_path: Path) -> None:
     config = BertConfig(vocab_size=yard.VOCABULARY)
     sizes = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size)
     assert sizes == (768, 12, 12, 3072) and config.max_position_embeddings == 512
+    network, _ = yard._random(BertConfig(**{**TINY.to_dict(), "num_hidden_layers": 3}))
+    layers = network.encoder.encoder.layer  # type: ignore[union-attr]
+    assert len(layers) == network.encoder.config.num_hidden_layers == 3  # type: ignore[arg-type, union-attr]
+    storage = {parameter.data_ptr() for layer in layers for parameter in layer.parameters()}  # type: ignore[union-attr]
+    assert len(storage) == sum(len(list(layer.parameters())) for layer in layers)  # type: ignore[union-attr, misc]
     predict, description = yard.bert_base(tmp_path / "bert-base-chinese", TINY)
     assert len(predict(["好", "iPhone 12 发布了", ""])) == 3
     assert "random weights, timing only" in description and str(tmp_path) in description

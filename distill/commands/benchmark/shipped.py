@@ -53,47 +53,37 @@ def time_models(
     ``shipping`` that is None.
     """
     with threads_restored() as available:
-        in_torch = {key: _in_torch(key, model, shipping, available) for key, model in models.items()}
-        compared, remarks = _compared(in_torch, shipping, available) if shipping else ([], [])
-        candidates = list({candidate.name: candidate for candidate in (*in_torch.values(), *compared)}.values())
-        measured = measurements(*opened(candidates), texts, singles_on_all=True)
+        bundle, remark = _bundle(shipping, available) if shipping else (None, "")
+        shown = [*([] if bundle else [shipping.student]), shipping.teacher] if shipping else []
+        in_torch = {key: _in_torch(key, model, key in shown, available) for key, model in models.items()}
+        compared = [*([bundle] if bundle else []), *(in_torch[key] for key in shown if key)]
+        compared += [dataclasses.replace(reference_model(BERT_BATCH), effort=BERT)] if shipping else []
+        candidates = {candidate.name: candidate for candidate in (*in_torch.values(), *compared)}
+        measured = measurements(*opened(list(candidates.values())), texts, singles_on_all=True)
     seconds = {(row.name, row.threads): statistics.median(row.rounds) for row in measured}
     ms_per_text = {key: 1000 * seconds[candidate.name, available] for key, candidate in in_torch.items()}
-    return ms_per_text, _shipped(measured, compared, remarks) if compared else None
+    return ms_per_text, _shipped(measured, compared, remark) if compared else None
 
 
-def _in_torch(key: Key, model: TextClassifier, shipping: Shipping | None, available: int) -> Candidate:
-    """A trained model; what is compared with a bundle on one thread is timed on one thread too."""
-    is_compared = shipping is not None and key in (shipping.student, shipping.teacher)
-    threads = tuple(sorted({1, available})) if is_compared else (available,)
-    if not hasattr(model.model, "bf16"):
-        return Candidate(_name(key, "PyTorch"), lambda _: model.predict, PREDICTION_BATCH, STUDENT, threads)
+def _in_torch(key: Key, model: TextClassifier, is_shown: bool, available: int) -> Candidate:
+    """A trained model; one that the report compares is timed on one thread too, and with single texts."""
+    threads = tuple(sorted({1, available})) if is_shown else (available,)
+    is_encoder = hasattr(model.model, "bf16")
+    effort = TEACHER if is_encoder else STUDENT
+    effort = effort if is_shown else dataclasses.replace(effort, singles=0)
+    if not is_encoder:
+        return Candidate(_name(key, "PyTorch"), lambda _: model.predict, PREDICTION_BATCH, effort, threads)
     precision = "bf16" if has_fast_bf16(next(model.model.parameters()).device) else "fp32"
 
     def predict(texts: Sequence[str]) -> list[int]:
         logits = predict_logits(model.model, model.tokenizer.encode(texts), batch_size=TEACHER_BATCH)
         return [int(label) for label in logits.argmax(1)]
 
-    return Candidate(_name(key, precision), lambda _: predict, TEACHER_BATCH, TEACHER, threads)
+    return Candidate(_name(key, precision), lambda _: predict, TEACHER_BATCH, effort, threads)
 
 
 def _name(key: Key, form: str) -> str:
     return f"{key[0]} {key[1]}, {form}"
-
-
-def _compared(
-    in_torch: Mapping[Key, Candidate], shipping: Shipping, available: int
-) -> tuple[list[Candidate], list[str]]:
-    """What ships, its teacher if there is one, and bert-base-chinese; and remarks."""
-    shipped, remark = _bundle(shipping, available)
-    teacher = [in_torch[shipping.teacher]] if shipping.teacher else []
-    bert_remark = Text(
-        "BERT-base has its own weights, without fine-tuning: only its time is measured."
-        if FOLDER.is_dir()
-        else "BERT-base has random weights: only its time is measured."
-    )
-    bert = dataclasses.replace(reference_model(BERT_BATCH), effort=BERT)
-    return [shipped or in_torch[shipping.student], *teacher, bert], [*([remark] if remark else []), bert_remark]
 
 
 def _bundle(shipping: Shipping, available: int) -> tuple[Candidate | None, str]:
@@ -112,7 +102,7 @@ def _bundle(shipping: Shipping, available: int) -> tuple[Candidate | None, str]:
     return exported_bundle(shipping.bundle, BUNDLE, threads), ""
 
 
-def _shipped(measured: Sequence[Measurement], compared: Sequence[Candidate], remarks: Sequence[str]) -> Shipped:
+def _shipped(measured: Sequence[Measurement], compared: Sequence[Candidate], remark: str) -> Shipped:
     """The rows of the compared models, under the names that the report shows."""
     student, *teacher, reference = (candidate.name for candidate in compared)
     is_bundle = student == BUNDLE
@@ -120,6 +110,11 @@ def _shipped(measured: Sequence[Measurement], compared: Sequence[Candidate], rem
     titles |= {name: f"teacher, {name.rpartition(', ')[2]}" for name in teacher}
     titles[reference] = reference
     rows = [dataclasses.replace(row, name=titles[row.name]) for name in titles for row in measured if row.name == name]
+    bert_remark = Text(
+        "BERT-base has its own weights, without fine-tuning: only its time is measured."
+        if FOLDER.is_dir()
+        else "BERT-base has random weights: only its time is measured."
+    )
     return Shipped(
         rows=rows_of(rows, reference),
         student=titles[student],
@@ -127,5 +122,5 @@ def _shipped(measured: Sequence[Measurement], compared: Sequence[Candidate], rem
         reference=reference,
         is_bundle=is_bundle,
         machine=timing.processor(),
-        remarks=remarks,
+        remarks=[*([remark] if remark else []), bert_remark],
     )

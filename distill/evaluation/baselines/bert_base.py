@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -40,9 +41,13 @@ def bert_base(
 
 
 def _random(config: BertConfig | None) -> tuple[TeacherNetwork, WordpieceTokenizer]:
-    config = config or BertConfig(vocab_size=VOCABULARY)
+    config = copy.deepcopy(config) if config else BertConfig(vocab_size=VOCABULARY)
     torch.manual_seed(0)
+    layers, config.num_hidden_layers = config.num_hidden_layers, 1
     encoder = BertModel(config, add_pooling_layer=False)
+    # copies, because drawing the weights of every layer takes seconds
+    encoder.encoder.layer.extend(copy.deepcopy(encoder.encoder.layer[0]) for _ in range(1, layers))
+    config.num_hidden_layers = layers
     return TeacherNetwork(encoder, config.hidden_size, CLASSES, SETTINGS.pooling), stand_in(SETTINGS.max_length)
 
 
