@@ -23,6 +23,7 @@ from distill.commands.export import bundle_of
 from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, size_of, training_warnings
 from distill.commands.teachers import teacher_answers, teachers_of
+from distill.commands.unsure import on_dev
 from distill.data import Example
 from distill.errors import UserError
 from distill.evaluation import timing
@@ -73,6 +74,7 @@ def test(run: Run) -> list[Path]:
         warnings=_warnings(folders.values()),
         shipped=shipped,
         usage=usage(run) if shipped and shipped.is_bundle else (),
+        on_dev=on_dev(run, models, teachers, outcomes),
     )
     text, files = write(report, run.folder.report)
     log.info("\n%s", text)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +14,16 @@ from numpy.typing import NDArray
 
 from distill.commands.evaluate import evaluation_context
 from distill.commands.experiment import Run
-from distill.commands.saved_models import train_seconds
+from distill.commands.saved_models import history, saved_accuracy, train_seconds
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import teachers_of
+from distill.commands.unsure import cascades
+from distill.config import STUDENTS
 from distill.evaluation import timing
 from distill.evaluation.metrics import expected_calibration_error, softmax
 from distill.evaluation.timing import Predict
 from distill.models.text_classifier import TextClassifier, load_student
-from distill.reporting.comparison import LINEAR, TEACHER, Comparison, LeftOutClassRow, ModelResult, write
+from distill.reporting.comparison import CASCADE, LINEAR, TEACHER, Comparison, LeftOutClassRow, ModelResult, write
 from distill.teachers import ModelTeacher
 from distill.teachers.saved import SavedTeacher
 
@@ -61,7 +64,8 @@ def evaluate_comparison(
     """Evaluate every model on test and write the comparison; returns its text for a terminal and its files."""
     models = _Models(run, entries)
     results = [*models.teacher_rows(), models.linear_row(), *(models.student_row(entry) for entry in entries)]
-    return write(Comparison(models.context, results, left_out_class), run.folder.compare)
+    cascade, remarks = models.cascade_row(entries, {row.name: row for row in results})
+    return write(Comparison(models.context, [*results, *cascade], left_out_class, remarks), run.folder.compare)
 
 
 def _train_seconds(teacher: ModelTeacher) -> float:
@@ -171,6 +175,48 @@ class _Models:
             against=entry.against,
             teacher=FIRST_TEACHER if teachers < 2 else EACH_TEACHER,
         )
+
+    def cascade_row(
+        self, entries: Sequence[Entry], rows: Mapping[str, ModelResult]
+    ) -> tuple[list[ModelResult], list[str]]:
+        """The row of a cascade and a sentence on it: the student that is best on dev, then the teacher that taught it.
+
+        Nothing without a teacher that is a model, labels and a student that can be exported. ``rows`` are the others.
+        """
+        teacher = next(iter(self.teachers), None)
+        candidates = [
+            entry
+            for entry in entries
+            if teacher and [taught_by.source for taught_by in entry.spec.teachers] == [teacher.source]
+            if not STUDENTS[entry.spec.student.architecture].transductive
+        ]
+        if teacher is None or not candidates or not self.run.data.has_labels:
+            return [], []
+        entry = max(candidates, key=self._dev_accuracy)
+        row, teacher_row, models = rows[entry.name], rows[FIRST_TEACHER], self.students[entry.name]
+        found = cascades(self.run, models, self._logits(models), teacher, teacher_row.predicted[0])
+        cascade = dataclasses.replace(
+            row,
+            name=f"cascade: {entry.name}",
+            objective=CASCADE,
+            predicted=found.predicted,
+            calibration_error=None,
+            ms_per_text=row.ms_per_text + found.share * teacher_row.ms_per_text,
+            parameters=row.parameters + teacher_row.parameters,
+            against=entry.name,
+        )
+        sentence = (
+            f"{cascade.name}: the texts whose probability is below {found.threshold:.3f} go to the teacher, "
+            f"{100 * found.share:.1f} % of the test texts, so that a text takes "
+            f"{100 * cascade.ms_per_text / teacher_row.ms_per_text:.1f} % of the teacher's time. The threshold (mean "
+            "over the seeds) is the smallest at which the cascade is not less accurate on dev than the teacher."
+        )
+        return [cascade], [sentence]
+
+    def _dev_accuracy(self, entry: Entry) -> float:
+        """Mean over the seeds of the accuracy on dev of the weights that were saved."""
+        logs = map(history, entry.folders)
+        return float(np.mean([saved_accuracy(self.run, [line["dev_accuracy"] for line in log]) for log in logs]))
 
     def _logits(self, models: Sequence[TextClassifier]) -> NDArray[np.float32]:
         """Logits of the test texts, shape (models, texts, classes)."""

@@ -382,10 +382,10 @@ def prepared(run: Run) -> Iterator[None]:
     The main process holds the lock of the run's folder within the block, so that no other command writes there.
 
     Raises:
-        UserError: --tensorboard is on and its package is not installed, the user's dictionary is invalid, or another
-            process works in the run's folder.
+        UserError: --tensorboard is on and its package is not installed, the user's dictionary or a target accuracy is
+            invalid, or another process works in the run's folder.
     """
-    _ = run.segmenter  # read the user's dictionary now
+    _ = run.segmenter, run.settings.report.targets  # read the user's dictionary and check the targets now
     if run.settings.run.tensorboard:
         tensorboard.require_tensorboard()
     if run.settings.run.threads:

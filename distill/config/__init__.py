@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from distill.config.models import StudentSettings, TeacherSettings
 from distill.config.modes import MODES
 from distill.config.objectives import LOGITS, ObjectiveSettings
 from distill.config.students import STUDENTS
+from distill.errors import UserError
+
+ACCURACY = re.compile(r"0?\.[0-9]+|1(\.0*)?|0")
 
 __all__ = [
     "FROM_DATA",
@@ -24,6 +28,7 @@ __all__ = [
     "ExportSettings",
     "ObjectiveSettings",
     "PredictSettings",
+    "ReportSettings",
     "RunSettings",
     "ServeSettings",
     "Settings",
@@ -143,6 +148,30 @@ class CompareSettings(Checked):
 
 
 @dataclass(frozen=True)
+class ReportSettings(Checked):
+    """The report of --mode test."""
+
+    target_accuracy: tuple[str, ...] = option(
+        (),
+        "accuracy, such as 0.95, for which the report chooses the probability below which texts are left unanswered; "
+        "default: chosen from the student's accuracy on dev",
+    )
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """The target accuracies as numbers, each once.
+
+        Raises:
+            UserError: one is not a number between 0 and 1.
+        """
+        for text in self.target_accuracy:
+            if not ACCURACY.fullmatch(text):
+                what = f"--target_accuracy is {text!r:.40}, must be a number between 0 and 1"
+                raise UserError(what, "settings", "--target_accuracy 0.95")
+        return tuple(dict.fromkeys(map(float, self.target_accuracy)))
+
+
+@dataclass(frozen=True)
 class RunSettings(Checked):
     """The mode, the folder of the run, and the random seed."""
 
@@ -171,6 +200,7 @@ class Settings:
     student: StudentSettings = field(default_factory=StudentSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     compare: CompareSettings = CompareSettings()
+    report: ReportSettings = field(default_factory=ReportSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     predict: PredictSettings = field(default_factory=PredictSettings)
     unsure: UnsureSettings = field(default_factory=UnsureSettings)
@@ -189,6 +219,7 @@ SECTIONS: dict[str, type[Checked]] = {
     "student": StudentSettings,
     "objective": ObjectiveSettings,
     "compare": CompareSettings,
+    "report": ReportSettings,
     "export": ExportSettings,
     "predict": PredictSettings,
     "unsure": UnsureSettings,

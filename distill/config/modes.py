@@ -41,7 +41,7 @@ class Mode:
 MODES = {
     "all": Mode(
         "runs every stage from the teacher to bundle and report; finished stages are kept",
-        ("data", "teacher", "transfer", "student", "objective", "export"),
+        ("data", "teacher", "transfer", "student", "objective", "report", "export"),
         "distill.commands.all_stages:run_all_stages",
         all_processes="distill.commands.all_stages:prepare_teachers",
         trains=True,
@@ -73,7 +73,7 @@ MODES = {
     ),
     "test": Mode(
         "evaluates every trained model on test once and writes the report",
-        ("data", "transfer"),
+        ("data", "transfer", "report"),
         "distill.commands.evaluate:test",
     ),
     "compare": Mode(

@@ -35,6 +35,7 @@ from distill.storage.atomic import write_file, write_json
 
 COMPARISON = "compare.json"
 TEACHER, LINEAR = "teacher", "floor"  # as objectives in compare.json: these rows are not students
+CASCADE = "cascade"  # the objective of a student together with its teacher
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class LeftOutClassRow:
 class Comparison:
     """Everything that a comparison is computed from.
 
-    ``left_out_class`` are the rows of the experiment with a class left out, a table of their own.
+    ``left_out_class`` are the rows of the experiment with a class left out, a table of their own. ``remarks`` are
+    sentences on rows.
 
     Raises:
         ValueError: two results share a name, one refers to a name that is missing, or shapes differ.
@@ -97,6 +99,7 @@ class Comparison:
     context: EvaluationContext
     results: Sequence[ModelResult]
     left_out_class: Sequence[LeftOutClassRow] = field(default=())
+    remarks: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
         names, texts = [result.name for result in self.results], len(self.context.gold)
@@ -150,6 +153,7 @@ class ComparisonRecord:
     data: Mapping[str, int]
     settings: Mapping[str, Any]
     timing: str
+    remarks: Sequence[str] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
         """The contents of compare.json."""
@@ -159,12 +163,13 @@ class ComparisonRecord:
             "data": self.data,
             "settings": self.settings,
             "timing": self.timing,
+            "remarks": list(self.remarks),
         }
 
     @property
     def notes(self) -> list[str]:
         """The sentences below the tables."""
-        return [data_sentence(self.data), self.timing]
+        return [*self.remarks, data_sentence(self.data), self.timing]
 
 
 def read_record(path: Path) -> ComparisonRecord:
@@ -176,6 +181,7 @@ def read_record(path: Path) -> ComparisonRecord:
         data=content["data"],
         settings=content["settings"],
         timing=content["timing"],
+        remarks=content.get("remarks", []),  # older files have none
     )
 
 
@@ -183,7 +189,12 @@ def record_of(comparison: Comparison) -> ComparisonRecord:
     """Compute all figures of a comparison."""
     context = comparison.context
     return ComparisonRecord(
-        rows_of(comparison), comparison.left_out_class, context.data, context.settings, context.timing
+        rows_of(comparison),
+        comparison.left_out_class,
+        context.data,
+        context.settings,
+        context.timing,
+        list(comparison.remarks),
     )
 
 

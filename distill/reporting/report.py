@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.reporting import accuracy_speed_plot, comparison, plots, summary, tables
+from distill.reporting import accuracy_speed_plot, comparison, plots, selective, summary, tables
 from distill.reporting.html import Drawing, settings_sections, write_page
 from distill.reporting.mistakes import confident_mistakes, confusion_matrices, shown_labels
 from distill.reporting.results import ACCURACY, TEACHER, EvaluationContext, Outcome, first_seeds
@@ -20,6 +20,7 @@ from distill.storage.atomic import write_file, write_json
 def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
     """Write all files of the report; returns the report for a terminal and the files."""
     context, summarised = report.context, summarise(report)
+    unsure = selective.section_of(report.outcomes, context.gold, report.on_dev)
     content = {
         "warning": report.warning,
         "measured": context.measured,
@@ -33,10 +34,11 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
         "decisions": list(report.decisions),
         "shipped": report.shipped.to_json() if report.shipped else None,
         "usage": [asdict(one) for one in report.usage],
+        "unsure": unsure.to_json() if unsure else None,
     }
     files = [
         write_json(folder / "report.json", content),
-        write_file(folder / "report.md", summary.markdown(summarised)),
+        write_file(folder / "report.md", summary.markdown(summarised) + selective.markdown(unsure)),
         write_html(report, summarised, folder / "report.html"),
         plots.draw_confusions(report.outcomes, context.gold, context.labels, folder / "confusion.png"),
         plots.draw_curves(report.outcomes, folder / "curves.png", context.measured),
@@ -80,6 +82,7 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
         "diagrams": [_diagram(model, context) for model in models],
         "label_noise_file": report.label_noise_file,
         "settings": settings_sections(context.settings, versions=report.versions, data_counts=context.data),
+        "unsure": selective.page_part(report.outcomes, context.gold, report.on_dev),
         **_confusions(models, context),
         **_mistakes(models, context),
     }

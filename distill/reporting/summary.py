@@ -13,6 +13,7 @@ from distill.evaluation.metrics import Scores, classification_table, mean_and_sd
 from distill.reporting.comparison import ComparisonRecord
 from distill.reporting.results import ACCURACY, TEACHER, TITLES, EvaluationContext, Outcome, data_sentence, first_seeds
 from distill.reporting.speed import Shipped, shipped_lines
+from distill.reporting.selective import OnDev
 from distill.reporting.tables import (
     Column,
     decimals,
@@ -66,6 +67,7 @@ class Report:
         warnings: all of the run, those of the checks included.
         shipped: the speed of what ships; None if no student is trained.
         usage: the commands that use the bundle; none if there is no bundle.
+        on_dev: what thresholds for unsure texts are chosen from; None: there is no student, or no dev text has a label.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Report:
     warnings: Sequence[str] = field(default=())
     shipped: Shipped | None = None
     usage: Sequence[Usage] = field(default=())
+    on_dev: OnDev | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,276 @@
+"""The report's section on unsure texts: risk–coverage curves, thresholds by target accuracy, and the cascade."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.evaluation.selective import (
+    MIN_ANSWERED,
+    Answered,
+    Confidences,
+    TargetRow,
+    answered,
+    cascade_at,
+    cascade_threshold,
+    default_targets,
+    risk_coverage,
+    target_rows,
+)
+from distill.reporting import plots
+from distill.reporting.html import Drawing
+from distill.reporting.results import TEACHER, TITLES, Outcome, first_seeds
+from distill.reporting.tables import (
+    Column,
+    decimals,
+    lines_of,
+    markdown_list,
+    markdown_table,
+    meanings,
+    percent,
+    three_digits,
+)
+
+CASCADE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+STUDENT_ALONE, TEACHER_ALONE = "student alone", "teacher alone"
+CHOSEN = "chosen on dev"  # the smallest threshold at which the cascade is there not less accurate than the teacher
+NOT_REACHED = "not reached"
+
+
+@dataclass(frozen=True)
+class OnDev:
+    """What thresholds are chosen from.
+
+    Args:
+        student: the last kind of student of the report, its first seed, on dev.
+        teacher_correct: where the first teacher is right on dev (texts,); None: there is no teacher that is a model.
+        targets: target accuracies; empty: relative to the student's accuracy on dev.
+    """
+
+    student: Confidences
+    teacher_correct: NDArray[np.bool_] | None
+    targets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class CascadeRow:
+    """A cascade on dev and on test; ``share`` of the test texts goes to the teacher.
+
+    ``cost`` is the time per text as a share of the teacher's. ``name`` says what is special about the threshold.
+    """
+
+    threshold: float
+    name: str
+    dev_accuracy: float
+    share: float
+    accuracy: float
+    us_per_text: float
+    cost: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """The figures of the section; ``cascade`` is empty without a teacher."""
+
+    model: str
+    dev_texts: int
+    everything: TargetRow
+    targets: Sequence[TargetRow]
+    cascade: Sequence[CascadeRow]
+    areas: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in report.json."""
+        return {
+            "model": self.model,
+            "dev_texts": self.dev_texts,
+            "aurc": self.areas,
+            "every_text": _target_json(self.everything),
+            "targets": [_target_json(row) for row in self.targets],
+            "cascade": [asdict(row) for row in self.cascade],
+        }
+
+
+def _target_json(row: TargetRow) -> dict[str, Any]:
+    def figures(split: str, found: Answered | None) -> dict[str, Any]:
+        names = ("texts", "share", "accuracy", "low")
+        values = [None] * len(names) if found is None else [getattr(found, name) for name in names]
+        usable = (None if isinstance(value, float) and math.isnan(value) else value for value in values)
+        return {f"{split}_{name}": value for name, value in zip(names, usable, strict=True)}
+
+    return {
+        "target": row.target,
+        "threshold": row.threshold,
+        **figures("dev", row.dev),
+        **figures("test", row.test),
+    }
+
+
+def section_of(outcomes: Sequence[Outcome], gold: NDArray[np.int64], on_dev: OnDev | None) -> Section | None:
+    """Compute the section; None without a student or without dev texts."""
+    students = [outcome for outcome in first_seeds(outcomes) if outcome.name != TEACHER]
+    if on_dev is None or not students or not len(on_dev.student.correct) or not len(gold):
+        return None
+    student, dev, test = students[-1], on_dev.student, confidences(students[-1], gold)
+    return Section(
+        model=student.name,
+        dev_texts=len(dev.correct),
+        everything=TargetRow(None, 0.0, answered(dev, 0.0), answered(test, 0.0)),
+        targets=target_rows(dev, test, on_dev.targets or default_targets(dev)),
+        cascade=_cascade_rows(outcomes, gold, student, on_dev),
+        areas={model.name: risk_coverage(confidences(model, gold)).area for model in first_seeds(outcomes)},
+    )
+
+
+def confidences(model: Outcome, gold: NDArray[np.int64]) -> Confidences:
+    """A model's confidences on test, calibrated if the model is."""
+    return Confidences.of(model.logits, model.temperature, gold)
+
+
+def _cascade_rows(
+    outcomes: Sequence[Outcome], gold: NDArray[np.int64], student: Outcome, on_dev: OnDev
+) -> list[CascadeRow]:
+    """The student alone, cascades at several thresholds, one chosen on dev, and the teacher alone."""
+    teacher = next((outcome for outcome in outcomes if outcome.name == TEACHER and outcome.ms_per_text), None)
+    correct_on_dev = on_dev.teacher_correct
+    if teacher is None or correct_on_dev is None:
+        return []
+    test, teacher_correct = confidences(student, gold), teacher.predicted == gold
+    student_us, teacher_us = (1000 * model.ms_per_text["cpu"] for model in (student, teacher))
+
+    def row(threshold: float, name: str = "") -> CascadeRow:
+        share, accuracy = cascade_at(test, teacher_correct, threshold)
+        us = student_us + share * teacher_us
+        dev_accuracy = cascade_at(on_dev.student, correct_on_dev, threshold).accuracy
+        return CascadeRow(threshold, name, dev_accuracy, share, accuracy, us, us / teacher_us)
+
+    chosen = cascade_threshold(on_dev.student, correct_on_dev)
+    names = {**dict.fromkeys(CASCADE_THRESHOLDS, ""), chosen: CHOSEN}
+    cascades = [row(threshold, names[threshold]) for threshold in sorted(names.keys() - {0.0})]
+    alone = CascadeRow(
+        1.0, TEACHER_ALONE, float(correct_on_dev.mean()), 1.0, float(teacher_correct.mean()), teacher_us, 1.0
+    )
+    return [row(0.0, f"{STUDENT_ALONE}, {CHOSEN}" if chosen == 0 else STUDENT_ALONE), *cascades, alone]
+
+
+def _of(split: str, figure: str) -> Callable[[TargetRow], float | None]:
+    def value(row: TargetRow) -> float | None:
+        found = getattr(row, split)
+        return None if found is None else float(getattr(found, figure))
+
+    return value
+
+
+def _threshold(row: CascadeRow) -> str:
+    """The threshold, and what is special about it."""
+    if row.name in (STUDENT_ALONE, TEACHER_ALONE):
+        return row.name
+    return f"{row.threshold:.3f}, {row.name}" if row.name else f"{row.threshold:.3f}"
+
+
+TARGET_COLUMNS: tuple[Column[TargetRow], ...] = (
+    Column("target", lambda row: row.target, decimals(3), meaning="accuracy that is wanted on the answered texts."),
+    Column(
+        "threshold",
+        lambda row: NOT_REACHED if row.threshold is None else f"{row.threshold:.3f}",
+        meaning="the smallest one that reaches the target on dev, for --reject_below.",
+    ),
+    Column("dev: answered", _of("dev", "share"), percent(1)),
+    Column("dev: accuracy", _of("dev", "accuracy"), decimals(4)),
+    Column(
+        "dev: at least",
+        _of("dev", "low"),
+        decimals(4),
+        meaning="lower bound of the 95 % interval of dev accuracy (Wilson 1927). Where it is below the target, dev has "
+        "too few texts to be sure that the target is reached.",
+    ),
+    Column("test: answered", _of("test", "share"), percent(1)),
+    Column("test: accuracy", _of("test", "accuracy"), decimals(4)),
+)
+CASCADE_COLUMNS: tuple[Column[CascadeRow], ...] = (
+    Column("threshold", _threshold),
+    Column("to the teacher", lambda row: row.share, percent(1)),
+    Column("dev: accuracy", lambda row: row.dev_accuracy, decimals(4)),
+    Column("test: accuracy", lambda row: row.accuracy, decimals(4)),
+    Column("µs per text", lambda row: row.us_per_text, three_digits),
+    Column("of the teacher's time", lambda row: row.cost, percent(1)),
+)
+
+
+def target_lines(section: Section) -> list[list[str]]:
+    """Header and rows of the table of target accuracies, that of all texts first."""
+    return lines_of([section.everything, *section.targets], TARGET_COLUMNS)
+
+
+def cascade_lines(section: Section) -> list[list[str]]:
+    """Header and rows of the table of cascades."""
+    return lines_of(section.cascade, CASCADE_COLUMNS)
+
+
+def notes(section: Section) -> list[str]:
+    """Sentences on how the thresholds were chosen, and on the targets that dev does not reach."""
+    unreached = [f"{row.target:.3f}" for row in section.targets if row.threshold is None]
+    sentences = [
+        f"The thresholds were chosen on the {section.dev_texts:,} dev texts and checked on test; test chose nothing."
+    ]
+    if unreached:
+        wanted = ", ".join(unreached)
+        sentences.append(
+            f"Not reached on dev: {wanted}. No threshold leaves {MIN_ANSWERED} or more dev texts that are answered so "
+            "accurately."
+        )
+    return sentences
+
+
+CASCADE_NOTE = (
+    "Texts whose probability is below the threshold go to the teacher (--cascade --cascade_below). The threshold that "
+    "is chosen on dev is the smallest at which the cascade is not less accurate there than the teacher alone. The time "
+    "per text is the student's, plus the teacher's for the share that it gets; both are the times of this report."
+)
+
+
+def markdown(section: Section | None) -> str:
+    """The section as Markdown; empty if there is none."""
+    if section is None:
+        return ""
+    areas = ", ".join(f"{TITLES[name]} {area:.4f}" for name, area in section.areas.items())
+    parts = ["## Unsure texts", markdown_table(target_lines(section)), markdown_list(meanings(TARGET_COLUMNS))]
+    parts += [*notes(section), f"Area under the risk–coverage curve on test (AURC): {areas}. 0 is best."]
+    if section.cascade:
+        parts += ["### Cascade", markdown_table(cascade_lines(section)), CASCADE_NOTE]
+    return "\n" + "\n\n".join(parts) + "\n"
+
+
+def page_part(outcomes: Sequence[Outcome], gold: NDArray[np.int64], on_dev: OnDev | None) -> dict[str, Any] | None:
+    """The values of the macro in selective.html.jinja; None if there is no section."""
+    section = section_of(outcomes, gold, on_dev)
+    if section is None:
+        return None
+    return {
+        "targets": target_lines(section),
+        "meanings": meanings(TARGET_COLUMNS),
+        "notes": notes(section),
+        "cascade": cascade_lines(section) if section.cascade else None,
+        "cascade_note": CASCADE_NOTE,
+        "curves": _curves(section, outcomes, gold),
+    }
+
+
+def _curves(section: Section, outcomes: Sequence[Outcome], gold: NDArray[np.int64]) -> Drawing:
+    with plots.new_figure(1, 4.8, 3.6) as (figure, (axes,)):
+        for model in first_seeds(outcomes):
+            curve = risk_coverage(confidences(model, gold))
+            label = f"{model.title}, AURC {section.areas[model.name]:.4f}"
+            axes.plot(curve.coverage, curve.risk, color=plots.COLOURS[model.name], linewidth=1.2, label=label)
+        axes.set_xlabel("share of the texts that are answered")
+        axes.set_ylabel("error on these")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        caption = "Risk–coverage curve on test: the error on the texts of which a model is surest. AURC is the area "
+        return Drawing.of(figure, f"{caption}under it; 0 is best.")
