@@ -20,7 +20,7 @@ from distill.storage.atomic import write_file, write_json
 def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
     """Write all files of the report; returns the report for a terminal and the files."""
     context, summarised = report.context, summarise(report)
-    unsure = selective.section_of(report.outcomes, context.gold, report.on_dev)
+    unsure = _unsure(report)
     content = {
         "warning": report.warning,
         "measured": context.measured,
@@ -44,6 +44,11 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
         plots.draw_curves(report.outcomes, folder / "curves.png", context.measured),
     ]
     return summary.terminal(summarised), files
+
+
+def _unsure(report: Report) -> selective.Section | None:
+    """The figures on unsure texts."""
+    return selective.section_of(report.outcomes, report.context.gold, report.on_dev, report.shipped)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
         "diagrams": [_diagram(model, context) for model in models],
         "label_noise_file": report.label_noise_file,
         "settings": settings_sections(context.settings, versions=report.versions, data_counts=context.data),
-        "unsure": selective.page_part(report.outcomes, context.gold, report.on_dev),
+        "unsure": selective.page_part(_unsure(report), report.outcomes, context.gold),
         **_confusions(models, context),
         **_mistakes(models, context),
     }

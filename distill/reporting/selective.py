@@ -25,6 +25,7 @@ from distill.evaluation.selective import (
 from distill.reporting import plots
 from distill.reporting.html import Drawing
 from distill.reporting.results import TEACHER, TITLES, Outcome, first_seeds
+from distill.reporting.speed import Shipped
 from distill.reporting.tables import (
     Column,
     decimals,
@@ -35,11 +36,15 @@ from distill.reporting.tables import (
     percent,
     three_digits,
 )
+from distill.reporting.translation import Listed, Text
 
 CASCADE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-STUDENT_ALONE, TEACHER_ALONE = "student alone", "teacher alone"
-CHOSEN = "chosen on dev"  # the smallest threshold at which the cascade is there not less accurate than the teacher
-NOT_REACHED = "not reached"
+STUDENT_ONLY, TEACHER_ONLY = Text("student only"), Text("teacher only")
+CHOSEN = Text(
+    "chosen on dev"
+)  # the smallest threshold at which the cascade is there not less accurate than the teacher
+STUDENT_CHOSEN = Text("student only, chosen on dev")
+NOT_REACHED = Text("not reached")
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,13 @@ def _target_json(row: TargetRow) -> dict[str, Any]:
     }
 
 
-def section_of(outcomes: Sequence[Outcome], gold: NDArray[np.int64], on_dev: OnDev | None) -> Section | None:
-    """Compute the section; None without a student or without dev texts."""
+def section_of(
+    outcomes: Sequence[Outcome], gold: NDArray[np.int64], on_dev: OnDev | None, shipped: Shipped | None = None
+) -> Section | None:
+    """Compute the section; None without a student or without dev texts.
+
+    Times are those of what ships, on one thread, or else those of the outcomes.
+    """
     students = [outcome for outcome in first_seeds(outcomes) if outcome.name != TEACHER]
     if on_dev is None or not students or not len(on_dev.student.correct) or not len(gold):
         return None
@@ -122,7 +132,7 @@ def section_of(outcomes: Sequence[Outcome], gold: NDArray[np.int64], on_dev: OnD
         dev_texts=len(dev.correct),
         everything=TargetRow(None, 0.0, answered(dev, 0.0), answered(test, 0.0)),
         targets=target_rows(dev, test, on_dev.targets or default_targets(dev)),
-        cascade=_cascade_rows(outcomes, gold, student, on_dev),
+        cascade=_cascade_rows(outcomes, gold, student, on_dev, shipped),
         areas={model.name: risk_coverage(confidences(model, gold)).area for model in first_seeds(outcomes)},
     )
 
@@ -133,15 +143,21 @@ def confidences(model: Outcome, gold: NDArray[np.int64]) -> Confidences:
 
 
 def _cascade_rows(
-    outcomes: Sequence[Outcome], gold: NDArray[np.int64], student: Outcome, on_dev: OnDev
+    outcomes: Sequence[Outcome],
+    gold: NDArray[np.int64],
+    student: Outcome,
+    on_dev: OnDev,
+    shipped: Shipped | None,
 ) -> list[CascadeRow]:
-    """The student alone, cascades at several thresholds, one chosen on dev, and the teacher alone."""
+    """The student only, cascades at several thresholds, one chosen on dev, and the teacher only."""
     teacher = next((outcome for outcome in outcomes if outcome.name == TEACHER and outcome.ms_per_text), None)
     correct_on_dev = on_dev.teacher_correct
     if teacher is None or correct_on_dev is None:
         return []
     test, teacher_correct = confidences(student, gold), teacher.predicted == gold
     student_us, teacher_us = (1000 * model.ms_per_text["cpu"] for model in (student, teacher))
+    if shipped and shipped.teacher:
+        student_us, teacher_us = (shipped.row(name).us_per_text for name in (shipped.student, shipped.teacher))
 
     def row(threshold: float, name: str = "") -> CascadeRow:
         share, accuracy = cascade_at(test, teacher_correct, threshold)
@@ -152,10 +168,10 @@ def _cascade_rows(
     chosen = cascade_threshold(on_dev.student, correct_on_dev)
     names = {**dict.fromkeys(CASCADE_THRESHOLDS, ""), chosen: CHOSEN}
     cascades = [row(threshold, names[threshold]) for threshold in sorted(names.keys() - {0.0})]
-    alone = CascadeRow(
-        1.0, TEACHER_ALONE, float(correct_on_dev.mean()), 1.0, float(teacher_correct.mean()), teacher_us, 1.0
+    teacher_only = CascadeRow(
+        1.0, TEACHER_ONLY, float(correct_on_dev.mean()), 1.0, float(teacher_correct.mean()), teacher_us, 1.0
     )
-    return [row(0.0, f"{STUDENT_ALONE}, {CHOSEN}" if chosen == 0 else STUDENT_ALONE), *cascades, alone]
+    return [row(0.0, STUDENT_ONLY if chosen else STUDENT_CHOSEN), *cascades, teacher_only]
 
 
 def _of(split: str, figure: str) -> Callable[[TargetRow], float | None]:
@@ -166,18 +182,11 @@ def _of(split: str, figure: str) -> Callable[[TargetRow], float | None]:
     return value
 
 
-def _threshold(row: CascadeRow) -> str:
-    """The threshold, and what is special about it."""
-    if row.name in (STUDENT_ALONE, TEACHER_ALONE):
-        return row.name
-    return f"{row.threshold:.3f}, {row.name}" if row.name else f"{row.threshold:.3f}"
-
-
 TARGET_COLUMNS: tuple[Column[TargetRow], ...] = (
     Column("target", lambda row: row.target, decimals(3), meaning="accuracy that is wanted on the answered texts."),
     Column(
         "threshold",
-        lambda row: NOT_REACHED if row.threshold is None else f"{row.threshold:.3f}",
+        lambda row: NOT_REACHED if row.threshold is None else decimals(3)(row.threshold),
         meaning="the smallest one that reaches the target on dev, for --reject_below.",
     ),
     Column("dev: answered", _of("dev", "share"), percent(1)),
@@ -193,7 +202,8 @@ TARGET_COLUMNS: tuple[Column[TargetRow], ...] = (
     Column("test: accuracy", _of("test", "accuracy"), decimals(4)),
 )
 CASCADE_COLUMNS: tuple[Column[CascadeRow], ...] = (
-    Column("threshold", _threshold),
+    Column("threshold", lambda row: None if row.name == TEACHER_ONLY else row.threshold, decimals(3)),
+    Column("", lambda row: row.name),
     Column("to the teacher", lambda row: row.share, percent(1)),
     Column("dev: accuracy", lambda row: row.dev_accuracy, decimals(4)),
     Column("test: accuracy", lambda row: row.accuracy, decimals(4)),
@@ -212,25 +222,36 @@ def cascade_lines(section: Section) -> list[list[str]]:
     return lines_of(section.cascade, CASCADE_COLUMNS)
 
 
-def notes(section: Section) -> list[str]:
+def notes(section: Section) -> list[Text]:
     """Sentences on how the thresholds were chosen, and on the targets that dev does not reach."""
-    unreached = [f"{row.target:.3f}" for row in section.targets if row.threshold is None]
-    sentences = [
-        f"The thresholds were chosen on the {section.dev_texts:,} dev texts and checked on test; test chose nothing."
-    ]
-    if unreached:
-        wanted = ", ".join(unreached)
+    count = section.dev_texts
+    sentences = [Text("The thresholds were chosen on the {count:,} dev texts and checked on test.", count=count)]
+    if unreached := [f"{row.target:.3f}" for row in section.targets if row.threshold is None]:
         sentences.append(
-            f"Not reached on dev: {wanted}. No threshold leaves {MIN_ANSWERED} or more dev texts that are answered so "
-            "accurately."
+            Text(
+                "Not reached on dev: {targets}. No threshold leaves {count} or more dev texts that are answered so "
+                "accurately.",
+                targets=", ".join(unreached),
+                count=MIN_ANSWERED,
+            )
         )
     return sentences
 
 
-CASCADE_NOTE = (
+def areas(section: Section) -> Text:
+    """The area under every model's curve, in words."""
+    of_models = (Text("{model} {area:.4f}", model=TITLES[name], area=area) for name, area in section.areas.items())
+    return Text(
+        "Risk–coverage curves on test: the error on the texts of which a model is surest. Area under them (AURC): "
+        "{areas}; 0 is best.",
+        areas=Listed(of_models, ", ", "，"),
+    )
+
+
+CASCADE_NOTE = Text(
     "Texts whose probability is below the threshold go to the teacher (--cascade --cascade_below). The threshold that "
-    "is chosen on dev is the smallest at which the cascade is not less accurate there than the teacher alone. The time "
-    "per text is the student's, plus the teacher's for the share that it gets; both are the times of this report."
+    "is chosen on dev is the smallest at which the cascade is not less accurate there than the teacher. The time per "
+    "text is the student's, plus the teacher's for the share that it gets."
 )
 
 
@@ -238,17 +259,15 @@ def markdown(section: Section | None) -> str:
     """The section as Markdown; empty if there is none."""
     if section is None:
         return ""
-    areas = ", ".join(f"{TITLES[name]} {area:.4f}" for name, area in section.areas.items())
     parts = ["## Unsure texts", markdown_table(target_lines(section)), markdown_list(meanings(TARGET_COLUMNS))]
-    parts += [*notes(section), f"Area under the risk–coverage curve on test (AURC): {areas}. 0 is best."]
+    parts += [*notes(section), areas(section)]
     if section.cascade:
         parts += ["### Cascade", markdown_table(cascade_lines(section)), CASCADE_NOTE]
     return "\n" + "\n\n".join(parts) + "\n"
 
 
-def page_part(outcomes: Sequence[Outcome], gold: NDArray[np.int64], on_dev: OnDev | None) -> dict[str, Any] | None:
+def page_part(section: Section | None, outcomes: Sequence[Outcome], gold: NDArray[np.int64]) -> dict[str, Any] | None:
     """The values of the macro in selective.html.jinja; None if there is no section."""
-    section = section_of(outcomes, gold, on_dev)
     if section is None:
         return None
     return {
@@ -265,12 +284,11 @@ def _curves(section: Section, outcomes: Sequence[Outcome], gold: NDArray[np.int6
     with plots.new_figure(1, 4.8, 3.6) as (figure, (axes,)):
         for model in first_seeds(outcomes):
             curve = risk_coverage(confidences(model, gold))
-            label = f"{model.title}, AURC {section.areas[model.name]:.4f}"
-            axes.plot(curve.coverage, curve.risk, color=plots.COLOURS[model.name], linewidth=1.2, label=label)
+            colour = plots.COLOURS[model.name]
+            axes.plot(curve.coverage, curve.risk, color=colour, linewidth=1.2, label=model.title)
         axes.set_xlabel("share of the texts that are answered")
-        axes.set_ylabel("error on these")
+        axes.set_ylabel("error on these texts")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-        caption = "Risk–coverage curve on test: the error on the texts of which a model is surest. AURC is the area "
-        return Drawing.of(figure, f"{caption}under it; 0 is best.")
+        return Drawing.of(figure, areas(section))

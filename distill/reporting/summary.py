@@ -12,8 +12,8 @@ from distill.data.checks import Check
 from distill.evaluation.metrics import Scores, classification_table, mean_and_sd
 from distill.reporting.comparison import ComparisonRecord
 from distill.reporting.results import ACCURACY, TEACHER, TITLES, EvaluationContext, Outcome, data_sentence, first_seeds
-from distill.reporting.speed import Shipped, shipped_lines
 from distill.reporting.selective import OnDev
+from distill.reporting.speed import Shipped, shipped_lines
 from distill.reporting.tables import (
     Column,
     decimals,

@@ -72,10 +72,26 @@ def test_every_row_is_written_with_its_keys(compared: tuple[Path, list[str]]) ->
         "teachers, each",
         "teachers together",
         "LinearSVC",
+        next(name for name in rows if name.startswith("cascade: ")),
     ]
     assert rows["bilstm, logits"]["seeds"] == 2 and rows["teachers, each"]["seeds"] == 2
     assert rows["bilstm, alone"]["objective"] == "labels" and rows["bilstm, alone"]["gain"] is None
     assert rows["bilstm, logits, 2 teachers"]["teachers"] == 2
+
+
+def test_the_cascade_of_a_student_and_its_teacher(compared: tuple[Path, list[str]]) -> None:
+    rows = rows_of(compared[0])
+    cascade = next(row for name, row in rows.items() if name.startswith("cascade: "))
+    student, teacher = rows[str(cascade["against"])], rows["teacher"]
+    assert cascade["name"] == f"cascade: {student['name']}" and student["teachers"] == 1
+    assert (cascade["objective"], cascade["seeds"]) == ("cascade", 2)
+    assert cascade["gain"] == pytest.approx(cascade["accuracy"] - student["accuracy"])  # type: ignore[operator]
+    assert cascade["parameters"] == student["parameters"] + teacher["parameters"]  # type: ignore[operator]
+    [remark] = json.loads((compared[0] / "compare" / "compare.json").read_text("utf-8"))["remarks"]
+    share = float(remark.split(" % of the test texts")[0].split()[-1]) / 100
+    expected = student["ms_per_text"] + share * teacher["ms_per_text"]  # type: ignore[operator]
+    assert cascade["ms_per_text"] == pytest.approx(expected, rel=0.01)
+    assert remark in (compared[0] / "compare" / "compare.md").read_text("utf-8")
 
 
 @pytest.mark.slow

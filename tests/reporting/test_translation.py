@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.reporting import comparison, plots, speed, summary
+from distill.reporting import comparison, plots, selective, speed, summary
 from distill.reporting.results import TITLES
 from distill.reporting.tables import Column
 from distill.reporting.translation import Listed, Text, translations
@@ -47,16 +47,19 @@ def texts_of_columns() -> set[str]:
         speed.SHIPPED_COLUMNS,
         comparison.COLUMNS,
         comparison.LEFT_OUT_CLASS_COLUMNS,
+        selective.TARGET_COLUMNS,
+        selective.CASCADE_COLUMNS,
     ]
     return {text for columns in shown for column in columns for text in (column.title, column.meaning) if text}
 
 
+DRAWING = ("plots.py", "report.py", "accuracy_speed_plot.py", "selective.py")
 IN_TABLES = {f"teacher, {form}" for form in ("fp32", "bf16", "PyTorch")} | {"student, bundle", "student, PyTorch"}
 MEASURED = {
     text for name in ("accuracy", "agreement") for text in (name, f"Dev {name}", f"dev {name}", f"{name} on test")
 }
 MEASURED |= {"Dev cross-entropy"}
-SAME = {"p", "ECE", "BERT-base in {precision}"}  # as in English, or nearly
+SAME = {"p", "ECE", "BERT-base in {precision}", "{model} {area:.4f}"}  # as in English, or nearly
 
 
 def test_every_text_has_a_translation() -> None:
@@ -79,7 +82,7 @@ def test_translations_have_the_placeholders_of_their_texts() -> None:
 
 
 def test_no_translation_is_left_over() -> None:
-    drawn = "".join((PACKAGE / name).read_text("utf-8") for name in ("plots.py", "report.py", "accuracy_speed_plot.py"))
+    drawn = "".join((PACKAGE / name).read_text("utf-8") for name in DRAWING)
     known = texts_in_code() | texts_of_columns() | IN_TABLES | MEASURED | set(plots.CURVES.values())
     assert not [text for text in translations().keys() - known if f'"{text}"' not in drawn]
 

@@ -15,6 +15,7 @@ from distill.reporting import selective
 from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
 from distill.reporting.selective import OnDev, section_of
+from distill.reporting.speed import Measurement, Shipped, rows_of
 from distill.reporting.summary import Report
 
 GOLD = np.array([0, 0, 0, 1, 1, 1, 1, 1])
@@ -61,10 +62,8 @@ def test_targets_by_hand() -> None:
     header, first, *rows = selective.target_lines(section)
     assert first == ["-", "0.000", "100.0 %", "0.8333", "0.7197", "100.0 %", "0.6250"] and len(header) == len(first)
     assert rows[0] == ["0.950", "0.651", "66.7 %", "1.0000", "0.9124", "75.0 %", "0.8333"]
-    assert section.areas == {
-        "teacher": pytest.approx(section.areas["teacher"]),
-        "student": pytest.approx(0.1216, abs=1e-3),
-    }
+    student = (1 / 6 + 2 / 7 + 3 / 8) / 8
+    assert section.areas == {"teacher": pytest.approx(1 / 8), "student": pytest.approx(student)}
 
 
 def test_targets_that_dev_does_not_reach() -> None:
@@ -87,23 +86,25 @@ def test_cascades_by_hand() -> None:
     section = section_of([TEACHER, STUDENT], GOLD, on_dev())
     assert section is not None
     rows = {row.name or row.threshold: row for row in section.cascade}
-    assert list(rows) == ["student alone", 0.5, 0.6, "chosen on dev", 0.7, 0.8, 0.9, 0.95, 0.99, "teacher alone"]
+    assert list(rows) == ["student only", 0.5, 0.6, "chosen on dev", 0.7, 0.8, 0.9, 0.95, 0.99, "teacher only"]
     chosen = rows["chosen on dev"]
     assert chosen.threshold == pytest.approx(0.651)  # the student alone has .833 on dev, the teacher .967
     assert (chosen.dev_accuracy, chosen.share, chosen.accuracy) == (pytest.approx(58 / 60), 2 / 8, 7 / 8)
     assert chosen.us_per_text == pytest.approx(500 + 0.25 * 8000) and chosen.cost == pytest.approx(2500 / 8000)
-    alone, teacher = rows["student alone"], rows["teacher alone"]
+    alone, teacher = rows["student only"], rows["teacher only"]
     assert (alone.share, alone.accuracy, alone.us_per_text) == (0, 5 / 8, 500)
     assert (teacher.share, teacher.accuracy, teacher.us_per_text, teacher.cost) == (1, 7 / 8, 8000, 1)
-    assert [line[0] for line in selective.cascade_lines(section)[3:5]] == ["0.600", "0.651, chosen on dev"]
+    lines = selective.cascade_lines(section)
+    assert [line[:2] for line in lines[3:5]] == [["0.600", ""], ["0.651", "chosen on dev"]]
+    assert lines[-1][:2] == ["-", "teacher only"]
 
 
 def test_a_student_that_is_not_worse_than_its_teacher_sends_nothing() -> None:
     dev = on_dev()
     equal = dataclasses.replace(dev, teacher_correct=dev.student.correct)
     section = section_of([TEACHER, STUDENT], GOLD, equal)
-    assert section is not None and section.cascade[0].name == "student alone, chosen on dev"
-    assert selective.cascade_lines(section)[1][0] == "0.000, student alone, chosen on dev"
+    assert section is not None and section.cascade[0].name == "student only, chosen on dev"
+    assert selective.cascade_lines(section)[1][:2] == ["0.000", "student only, chosen on dev"]
 
 
 @pytest.mark.parametrize("outcomes", [[STUDENT], [dataclasses.replace(TEACHER, ms_per_text={}), STUDENT]])
@@ -114,7 +115,7 @@ def test_without_a_teacher_that_is_a_model_there_is_no_cascade(outcomes: list[Ou
 
 def test_without_a_student_there_is_no_section() -> None:
     assert section_of([TEACHER], GOLD, on_dev()) is None and section_of([STUDENT], GOLD, None) is None
-    assert selective.markdown(None) == "" and selective.page_part([TEACHER], GOLD, None) is None
+    assert selective.markdown(None) == "" and selective.page_part(None, [TEACHER], GOLD) is None
 
 
 def test_the_section_is_in_every_form_of_the_report(tmp_path: Path) -> None:
@@ -125,8 +126,19 @@ def test_the_section_is_in_every_form_of_the_report(tmp_path: Path) -> None:
     assert [row["name"] for row in content["cascade"] if row["name"]][1] == "chosen on dev"
     text, page = ((tmp_path / name).read_text("utf-8") for name in ("report.md", "report.html"))
     for shown in (text, page):
-        assert "Unsure texts" in shown and "0.651" in shown and "teacher alone" in shown and "AURC" in shown
+        assert "Unsure texts" in shown and "0.651" in shown and "teacher only" in shown and "AURC" in shown
     assert 'href="#unsure"' in page
     write(dataclasses.replace(report, on_dev=None), tmp_path)
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["unsure"] is None
     assert "Unsure texts" not in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_times_are_those_of_what_ships() -> None:
+    times = {"bundle": 20e-6, "bert": 4000e-6}
+    rows = rows_of([Measurement(name, 1, 1, 1, [seconds]) for name, seconds in times.items()], "bert")
+    shipped = Shipped(rows, "bundle", "bert", "bert", is_bundle=True, machine="")
+    section = section_of([TEACHER, STUDENT], GOLD, on_dev(), shipped)
+    assert section is not None
+    chosen = next(row for row in section.cascade if row.name == "chosen on dev")
+    assert (section.cascade[0].us_per_text, chosen.us_per_text) == pytest.approx((20, 20 + 0.25 * 4000))
+    assert chosen.cost == pytest.approx(1020 / 4000)
