@@ -38,7 +38,10 @@ def contents(wheel: Path) -> list[str]:
     """
     name = re.fullmatch(r"distill_zh-[\d.]+-py3-none-manylinux_2_(\d+)_(x86_64|aarch64)\.whl", wheel.name)
     assert name, f"{wheel.name}: this is not the tag of a wheel with compiled kernels"
-    files = zipfile.ZipFile(wheel).namelist()
+    with zipfile.ZipFile(wheel) as archive:
+        files = archive.namelist()
+        (metadata,) = (archive.read(path).decode() for path in files if path.endswith(".dist-info/WHEEL"))
+    assert "Root-Is-Purelib: false" in metadata, metadata
     package = [path for path in (ROOT / "distill").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     missing = {str(path.relative_to(ROOT)) for path in package} - set(files)
     assert not missing, f"not in the wheel: {missing}"
