@@ -118,10 +118,13 @@ def _highlights(rows: Sequence[ModelScores], context: EvaluationContext, shipped
         highlights.append(Highlight(tables.percent(1)(row.retained.mean), Text("of its teacher's accuracy")))
     if is_student and row.speedup is not None and shipped is None:
         highlights.append(Highlight(f"{factor(row.speedup.mean)} ×", Text("as fast as its teacher on the CPU")))
-    if row.bytes is not None:
-        teacher = rows[0].bytes if is_student and rows[0].name == TEACHER else None
-        of_teacher = Text("on disk; its teacher: {size}", size=tables.file_size(teacher or 0))
-        highlights.append(Highlight(tables.file_size(row.bytes), of_teacher if teacher else Text("on disk")))
+    bundle = shipped.bundle_bytes if shipped else None
+    size = row.bytes if bundle is None else bundle
+    if size is not None:
+        where = Text("on disk" if bundle is None else "size of the bundle")
+        if is_student and rows[0].name == TEACHER and rows[0].bytes:
+            where = Text("{size}; its teacher: {teacher}", size=where, teacher=tables.file_size(rows[0].bytes))
+        highlights.append(Highlight(tables.file_size(size), where))
     return highlights
 
 

@@ -139,6 +139,12 @@ class Shipped:
         """The row of a model on one thread."""
         return next(row for row in self.rows if (row.name, row.threads) == (name, 1))
 
+    @property
+    def bundle_bytes(self) -> float | None:
+        """Size of the bundle; None if there is none."""
+        size = self.row(self.student).size_mb
+        return 1e6 * size if self.is_bundle and size else None
+
     def times_faster_than(self, name: str) -> float:
         """How many times as fast as another model the student is, both on one thread."""
         return self.row(name).us_per_text / self.row(self.student).us_per_text
