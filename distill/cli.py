@@ -21,7 +21,7 @@ from distill.config.argparse import PATH, parser, settings_from
 from distill.config.modes import Mode
 from distill.config.toml import to_toml
 from distill.errors import CHECK_DISK, FREE_SPACE, UserError, install_hint, is_disk_full, require_package
-from distill.progress import reminders
+from distill.progress import MessageHandler, reminders
 from distill.training.distributed import is_main_process
 
 __all__ = ["main", "parser", "settings_from"]
@@ -205,22 +205,7 @@ def _stream(mode: Mode) -> TextIO:
 def _log_as(mode: Mode) -> None:
     logger = logging.getLogger("distill")
     logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
-    logger.handlers = [_Handler(mode)]
-
-
-class _Handler(logging.Handler):
-    """Prints log messages above a running progress bar, to the stream that the mode leaves for them."""
-
-    def __init__(self, mode: Mode) -> None:
-        super().__init__()
-        self.mode = mode
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        stream = _stream(self.mode)  # looked up every time: callers may redirect sys.stdout
-        tqdm.write(self.format(record), file=stream)
-        stream.flush()
+    logger.handlers = [MessageHandler(lambda: _stream(mode))]
 
 
 def _files_in(paths: Sequence[Path]) -> list[Path]:

@@ -33,6 +33,18 @@ class UserError(Exception):
         return f"{where}{self.what}{found}{hint}"
 
 
+class InputError(UserError, ValueError):
+    """A wrong argument in Python: also the ValueError that scikit-learn's users expect."""
+
+
+class InputTypeError(UserError, TypeError):
+    """An argument of the wrong type in Python: also a TypeError."""
+
+
+class DistillWarning(UserWarning):
+    """What the command line prints as a warning, as a warning of Python."""
+
+
 def install_hint(extra: str) -> str:
     """The commands that install an extra of pyproject.toml: of the package, and of a clone of its repository."""
     return f'pip install "distill-zh[{extra}]" (in a clone of the repository: pip install -e ".[{extra}]")'

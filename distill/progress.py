@@ -1,12 +1,16 @@
-"""The package's logger, reminders, and progress as a bar or lines. Only the command line decides where messages go."""
+"""The package's logger, reminders, and progress as a bar or lines.
+
+Only the command line and the estimator decide where messages go.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TextIO, TypeVar
 
 Item = TypeVar("Item")
 SECONDS_PER_LINE = 30.0  # between the lines that stand in for a progress bar
@@ -28,19 +32,50 @@ def remind(message: str, *, of_model: bool = True) -> None:
         log.warning("%s", message)
 
 
+class MessageHandler(logging.Handler):
+    """Prints the package's messages above a running progress bar.
+
+    Args:
+        stream: returns the stream to print to; it is asked every time, because callers may redirect ``sys.stdout``.
+    """
+
+    def __init__(self, stream: Callable[[], TextIO]) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        from tqdm import tqdm
+
+        stream = self._stream()
+        tqdm.write(self.format(record), file=stream)
+        stream.flush()
+
+
 def progress_bar(name: str, total: int, unit: str, items: Iterable[Any] | None = None) -> Any:
     """A tqdm bar, to be used in a ``with`` and advanced by ``update``, or iterated over when it has ``items``.
 
     It is shown after one second, if messages are shown (level INFO); a bar within another disappears at its end. If
-    standard error is not a terminal, a :class:`ProgressLines` takes the bar's place.
+    standard error is neither a terminal nor a notebook, a :class:`ProgressLines` takes the bar's place.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    if is_in_notebook():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tqdm's, that ipywidgets is missing; its bar is text then
+            from tqdm.autonotebook import tqdm
+    elif sys.stderr is None or not sys.stderr.isatty():
         return ProgressLines(name, total, unit, items)
-    from tqdm import tqdm
+    else:
+        from tqdm import tqdm
 
     disable = not log.isEnabledFor(logging.INFO)
     look = {"unit": f" {unit}", "delay": 1.0, "dynamic_ncols": True, "smoothing": 0.1}
     return tqdm(items, name, total, leave=None, disable=disable, **look)
+
+
+def is_in_notebook() -> bool:
+    """Whether the program runs in the kernel of a notebook, such as Jupyter or Colab."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def with_progress_bar(items: Iterable[Item], name: str, total: int, unit: str = "texts") -> Iterable[Item]:

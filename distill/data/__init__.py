@@ -26,6 +26,7 @@ __all__ = [
     "Dataset",
     "Example",
     "example_id",
+    "from_memory",
     "is_labelled",
     "load",
     "load_texts",
@@ -119,6 +120,15 @@ def with_answers(examples: list[Example], labels: tuple[str, ...], seed: int, re
     return dataclasses.replace(dataset, has_labels=False)
 
 
+def from_memory(examples: list[Example], labels: tuple[str, ...], seed: int) -> Dataset:
+    """A data set of examples that no file holds: train and dev, without a test set.
+
+    Raises:
+        UserError: train has fewer than two classes, or no text is left for dev.
+    """
+    return _checked({"train": examples, "test": []}, labels, seed, needs_test=False)
+
+
 def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
     """The files of each split, those of the flags before those in the folder; and data files that are not read."""
     flags = {"train": settings.train_file, "dev": settings.dev_file, "test": settings.test_file}
@@ -168,6 +178,8 @@ def _checked(
     seed: int,
     notes: Sequence[str] = (),
     set_aside: Sequence[SetAside] = (),
+    *,
+    needs_test: bool = True,
 ) -> Dataset:
     """Drop leaks and repeats, hold out what is missing, and count everything."""
     rows_read = len(splits["train"])
@@ -195,7 +207,7 @@ def _checked(
     }
     _check_classes(train, labels)
     for split, held_out in (("dev", dev), ("test", test)):
-        if not held_out:
+        if not held_out and (needs_test or split != "test"):
             raise UserError(f"no text is left for {split}", None, f"add texts, or --{split}_file FILE")
     return Dataset(tuple(train), tuple(dev), tuple(test), labels, counts, tuple(notes), tuple(set_aside))
 

@@ -50,7 +50,8 @@ class Check:
 
 def data_checks(data: Dataset) -> list[Check]:
     """The checks that need only the data set."""
-    return [_class_sizes(data), _missing_classes(data), _label_proportions(data)]
+    checks = [_class_sizes(data), _missing_classes(data)]
+    return [*checks, _label_proportions(data)] if data.test else checks
 
 
 def _class_sizes(data: Dataset) -> Check:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id
@@ -16,33 +16,46 @@ KNOWN = {"train": "unlabelled_in_train", "dev": "unlabelled_in_dev", "test": "un
 def read_unlabelled(
     paths: Sequence[str | Path], reader: Reader, dataset: Dataset
 ) -> tuple[list[Example], dict[str, int]]:
-    """The distinct texts of the files that are not in ``dataset``, in order, with the label ``UNLABELLED``; and counts.
-
-    A text in test or dev would be a leak, and one in train has a label already. They are dropped and counted as
-    "unlabelled_in_test", "unlabelled_in_dev" and "unlabelled_in_train"; repeats are counted as "unlabelled_repeats",
-    and the texts that remain as "unlabelled". Rows without text are set aside; labels are not read.
+    """The :func:`new_texts` of the files, in order. Rows without text are set aside; labels are not read.
 
     Raises:
         UserError: a file is missing, empty, damaged or without a column of texts, too many of its rows cannot be used,
             or no text is left.
     """
+    examples, counts = new_texts(_texts_of(paths, reader), dataset)
+    if paths and not examples:
+        raise _no_new_texts(paths, counts)
+    return examples, counts
+
+
+def new_texts(texts: Iterable[str], dataset: Dataset) -> tuple[list[Example], dict[str, int]]:
+    """The distinct texts that are not in ``dataset``, in order, with the label ``UNLABELLED``; and counts.
+
+    A text in test or dev would be a leak, and one in train has a label already. They are dropped and counted as
+    "unlabelled_in_test", "unlabelled_in_dev" and "unlabelled_in_train"; repeats are counted as "unlabelled_repeats",
+    and the texts that remain as "unlabelled".
+    """
     known = {example.id: KNOWN[split] for split in KNOWN for example in getattr(dataset, split)}
     counts = dict.fromkeys((NEW, REPEATS, *KNOWN.values()), 0)
     examples: dict[int, Example] = {}
+    for text in texts:
+        text_id = example_id(text)
+        kind = known.get(text_id, REPEATS if text_id in examples else NEW)
+        counts[kind] += 1
+        if kind == NEW:
+            examples[text_id] = Example.of(text, UNLABELLED)
+    return list(examples.values()), counts
+
+
+def _texts_of(paths: Sequence[str | Path], reader: Reader) -> Iterator[str]:
+    """The texts of files, which are checked as they end."""
     for path in map(Path, paths):
         rows = 0
         for rows, (row, _, _) in enumerate(reader.stream(path), 1):  # noqa: B007 (the count is used)
-            text_id = example_id(row.text)
-            kind = known.get(text_id, REPEATS if text_id in examples else NEW)
-            counts[kind] += 1
-            if kind == NEW:
-                examples[text_id] = Example.of(row.text, UNLABELLED)
+            yield row.text
         reader.check([path], rows)
         if not rows:
             raise UserError("the file is empty", path, "put at least one text into it, or leave it out of --unlabeled")
-    if paths and not examples:
-        raise _no_new_texts(paths, counts)
-    return list(examples.values()), counts
 
 
 def _no_new_texts(paths: Sequence[str | Path], counts: dict[str, int]) -> UserError:

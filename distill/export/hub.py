@@ -1,16 +1,19 @@
-"""Upload a model's folder to the Hugging Face Hub. Only this module imports huggingface_hub."""
+"""Upload a model's folder to the Hugging Face Hub, and download it. Only this module imports huggingface_hub."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from distill.errors import UserError
 
 FLAG = "--push_to_hub"
+NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+SECONDS = 4.0  # for the Hub's first response; without a network the error should come soon
 
 
-def check(name: str) -> None:
+def check(name: str, where: str = FLAG) -> None:
     """Check the name and the token, before anything is exported.
 
     Raises:
@@ -18,11 +21,11 @@ def check(name: str) -> None:
     """
     from huggingface_hub import get_token
 
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
-        raise UserError(f"{name!r} is not the name of a model on the Hub", FLAG, f"{FLAG} USER/NAME")
+    if not NAME.fullmatch(name):
+        raise UserError(f"{name!r} is not the name of a model on the Hub", where, f"{where} USER/NAME")
     if not get_token():
         raise UserError(
-            "there is no token for the Hub", FLAG, "hf auth login, or set HF_TOKEN to a token with write access"
+            "there is no token for the Hub", where, "hf auth login, or set HF_TOKEN to a token with write access"
         )
 
 
@@ -42,6 +45,34 @@ def push(folder: Path, name: str) -> str:
     except (HTTPError, ConnectionError, ValueError, RuntimeError) as error:
         raise _user_error(error, name) from error
     return str(url)
+
+
+def download(name: str, files: Sequence[str]) -> Path:
+    """The folder with some files of the model USER/NAME; from the cache if the Hub cannot be reached.
+
+    Raises:
+        UserError: the Hub has no such model or refuses, or cannot be reached, and the cache lacks the model.
+    """
+    from httpx2 import HTTPError
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(name, allow_patterns=list(files), library_name="distill-zh", etag_timeout=SECONDS)
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        raise _download_error(error, name) from error
+    return Path(folder)
+
+
+def _download_error(error: Exception, name: str) -> UserError:
+    response = getattr(error, "response", None)
+    status = response.status_code if response is not None else 0
+    if status in (401, 403, 404):
+        what = f"the Hub has no such model, or this user may not read it ({status})"
+        return UserError(what, name, "check USER/NAME; for a private model: hf auth login")
+    if status:
+        return UserError(f"the Hub refused ({status})", name, "try again later")
+    what = "no such folder, and the Hub cannot be reached"
+    return UserError(what, name, "check the path; for the Hub: the network, HF_ENDPOINT and HF_HUB_OFFLINE")
 
 
 def _user_error(error: Exception, name: str) -> UserError:

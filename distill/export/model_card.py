@@ -11,8 +11,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from distill.storage.atomic import write_file
+from distill.storage.run_folder import MODEL_CARD
 
-FILE = "README.md"
 TEMPLATE = "model_card.md.jinja"
 FACTS_KEY = "distill"  # of the front matter; holds the card's fields
 RULE = "---\n"
@@ -75,7 +75,7 @@ def write(folder: Path, card: Card, size: int) -> Path:
     if read(folder):
         results = RESULTS.search(body)
         body = RESULTS.sub(lambda _: results[0] if results else "", _parts(folder)[1], count=1)
-    return write_file(folder / FILE, f"{RULE}{head}{RULE}{body}".encode("utf-8", "replace"))
+    return write_file(folder / MODEL_CARD, f"{RULE}{head}{RULE}{body}".encode("utf-8", "replace"))
 
 
 def read(folder: Path) -> Card | None:
@@ -93,7 +93,7 @@ def read(folder: Path) -> Card | None:
 
 def _parts(folder: Path) -> tuple[str, str]:
     """Front matter and body of a README.md; empty if there is none."""
-    path = folder / FILE
+    path = folder / MODEL_CARD
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     head, _, body = text.removeprefix(RULE).partition(f"\n{RULE}")
     return head, body

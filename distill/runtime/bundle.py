@@ -64,7 +64,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"not a bundle: there is no {BUNDLE_CARD}", folder, EXPORT)
     try:
-        card = _json_object(_content(path, MAX_CARD_BYTES))
+        card = json_object(read_content(path, MAX_CARD_BYTES))
         bundle_format = card["format"]
         if type(bundle_format) is not int or bundle_format < 1:
             raise ValueError(f"format is {bundle_format!r:.40}, a whole number from 1 is needed")
@@ -92,7 +92,7 @@ def _read_file(path: Path, expected: str) -> memoryview:
     """The content of a file that has the expected SHA-256."""
     if not path.is_file():
         raise UserError("this file of the bundle is missing", path, f"copy the whole folder again, or {EXPORT}")
-    content = _content(path, MAX_FILE_BYTES)
+    content = read_content(path, MAX_FILE_BYTES)
     if checksum(content) != expected:
         raise UserError(
             "this file has changed since the export (its SHA-256 differs)", path, f"copy it again, or {EXPORT}"
@@ -100,7 +100,7 @@ def _read_file(path: Path, expected: str) -> memoryview:
     return content
 
 
-def _content(path: Path, limit: int) -> memoryview:
+def read_content(path: Path, limit: int) -> memoryview:
     """The content of a file of at most ``limit`` bytes, read-only."""
     try:
         size = path.stat().st_size
@@ -113,7 +113,7 @@ def _content(path: Path, limit: int) -> memoryview:
     raise UserError(f"this file has {size:,} bytes, at most {limit:,} are possible", path, EXPORT)
 
 
-def _json_object(content: memoryview) -> dict[str, Any]:
+def json_object(content: memoryview) -> dict[str, Any]:
     """Parse a JSON object strictly: every name occurs once, and numbers are finite.
 
     Raises:
@@ -147,7 +147,7 @@ def parse_arrays(content: memoryview) -> dict[str, NDArray[Any]]:
     start = 8 + int.from_bytes(content[:8], "little")
     if start > min(len(content), MAX_HEADER_BYTES):
         raise ValueError(f"its header has {start - 8:,} bytes, more than the file or than {MAX_HEADER_BYTES:,}")
-    header = _json_object(content[8:start])
+    header = json_object(content[8:start])
     header.pop("__metadata__", None)
     ranges = [_offsets(name, entry) for name, entry in header.items()]
     ends = [0, *(end for _, end in sorted(ranges))]

@@ -14,6 +14,7 @@ from distill.storage.fingerprints import fingerprint_texts
 DEMO = "demo"  # name of the run on the embedded reviews
 # Files in a model's folder; named here so that code without PyTorch can look for them.
 TEACHER_CARD, TEACHER_HEAD = "teacher.json", "head.safetensors"
+MODEL_CARD = "README.md"
 STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY = "student.json", "student.safetensors", "vocabulary.txt"
 # The commands that write them, for messages.
 TRAIN_TEACHER = "python distill.py --mode train_teacher"

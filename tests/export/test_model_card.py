@@ -16,7 +16,8 @@ from distill.cli import main
 from distill.commands.model_cards import card_of
 from distill.commands.saved_models import size_of
 from distill.export import model_card
-from distill.export.model_card import FILE, Card
+from distill.export.model_card import Card
+from distill.storage.run_folder import MODEL_CARD
 from distill.teachers.saved import SavedTeacher
 
 CARD = Card(
@@ -33,11 +34,11 @@ TEST = {"accuracy": 0.79411, "accuracy_distinct": 0.791, "macro_f1": 0.7923}
 
 
 def head(folder: Path) -> dict[str, object]:
-    return dict(yaml.safe_load((folder / FILE).read_text(encoding="utf-8").split("---\n")[1]))
+    return dict(yaml.safe_load((folder / MODEL_CARD).read_text(encoding="utf-8").split("---\n")[1]))
 
 
 def body(folder: Path) -> str:
-    return (folder / FILE).read_text(encoding="utf-8").split("---\n", 2)[2]
+    return (folder / MODEL_CARD).read_text(encoding="utf-8").split("---\n", 2)[2]
 
 
 def test_the_content(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_the_library_of_the_hub_reads_it(tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
     model_card.write(tmp_path, replace(CARD, test=TEST), 1)
-    read = ModelCard.load(tmp_path / FILE)
+    read = ModelCard.load(tmp_path / MODEL_CARD)
     assert read.data.model_name == CARD.name == "titles bilstm student"
     assert [result.metric_value for result in read.data.eval_results] == [0.79411, 0.7923]
 
@@ -115,12 +116,12 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "no head", "---\n: [\n---\n", "---\n- a\n---\n", "---\nlicense: mit\n---\n"])
 def test_other_readmes_are_not_cards(tmp_path: Path, content: str) -> None:
-    (tmp_path / FILE).write_text(content, encoding="utf-8")
+    (tmp_path / MODEL_CARD).write_text(content, encoding="utf-8")
     assert model_card.read(tmp_path) is None and model_card.read(tmp_path / "nowhere") is None
 
 
 def test_a_readme_in_another_encoding_is_not_a_card(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes("标题".encode("gb18030"))
+    (tmp_path / MODEL_CARD).write_bytes("标题".encode("gb18030"))
     assert model_card.read(tmp_path) is None
 
 
@@ -146,7 +147,7 @@ def test_every_model_of_a_run_has_its_card(finished_run: Path) -> None:
 
 
 def test_no_path_of_this_machine_is_in_a_card(finished_run: Path) -> None:
-    for path in finished_run.rglob(FILE):
+    for path in finished_run.rglob(MODEL_CARD):
         assert not {str(finished_run.parent), str(Path.home()), str(Path.cwd())} & set(path.read_text("utf-8").split())
         assert str(finished_run.parents[1]) not in path.read_text("utf-8")
 
@@ -155,7 +156,7 @@ def test_a_card_changes_neither_size_nor_identity(finished_run: Path, tmp_path: 
     folder = tmp_path / "student"
     shutil.copytree(finished_run / "student", folder)
     size, fingerprints = size_of(folder), SavedTeacher(folder).fingerprints()
-    (folder / FILE).write_text("x" * 999, encoding="utf-8")
+    (folder / MODEL_CARD).write_text("x" * 999, encoding="utf-8")
     assert (size_of(folder), SavedTeacher(folder).fingerprints()) == (size, fingerprints)
 
 
@@ -166,7 +167,7 @@ def test_the_card_of_a_bundle_is_that_of_its_student(finished_run: Path, tiny_fl
     assert main([*tiny_flags, "--run", str(run), "--mode", "export"]) == 0
     assert card_of(run / "bundle") == replace(card_of(run / "student"), kind="bundle")
     assert "from distill.runtime import load" in body(run / "bundle")
-    (run / "student" / FILE).unlink()
+    (run / "student" / MODEL_CARD).unlink()
     assert main([*tiny_flags, "--run", str(run), "--mode", "export"]) == 0
     assert set(card_of(run / "bundle").labels) == {"体育", "财经", "科技"}
     assert card_of(run / "bundle").dev_accuracy is None and "## Data" not in body(run / "bundle")
