@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
+import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from tqdm import tqdm
 
 from distill import progress
 from distill.progress import ProgressLines, duration, progress_bar, with_progress_bar
@@ -114,3 +118,31 @@ def test_a_reminder_counts_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     for _ in range(2):
         progress.remind("the teacher is bad")
     assert caplog.messages == list(progress.reminders) == ["the teacher is bad"]
+
+
+@pytest.mark.parametrize("has_widgets", [False, True])
+def test_a_notebook_has_bars(has_widgets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar of widgets where they are installed, otherwise one of text; never lines. Standard error is no terminal."""
+    kernel = SimpleNamespace(kernel=object(), config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: kernel))
+    monkeypatch.delitem(sys.modules, "tqdm.autonotebook", raising=False)
+    monkeypatch.setattr("tqdm.notebook.IProgress", object() if has_widgets else None)
+    monkeypatch.setattr("tqdm.notebook.tqdm", FakeBar)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bar = progress_bar("teacher", 10, "steps")
+    assert type(bar) is (FakeBar if has_widgets else tqdm) and not bar.disable
+    bar.close()
+    monkeypatch.setattr(progress.log, "level", logging.ERROR)
+    monkeypatch.setattr(progress.log, "isEnabledFor", lambda level: level >= logging.ERROR)
+    assert progress_bar("teacher", 10, "steps").disable
+
+
+def test_a_terminal_with_ipython_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shell in (None, SimpleNamespace(config={})):
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda shell=shell: shell))
+        assert not progress.is_in_notebook() and isinstance(progress_bar("teacher", 10, "steps"), ProgressLines)
+
+
+class FakeBar(tqdm):  # type: ignore[type-arg]
+    """Stands in for the bar of widgets."""

@@ -62,6 +62,7 @@ def train_bundle(run: Run) -> tuple[Path, float]:
     """
     with _process_unchanged(), prepared(run):
         _report_counts(run.data.counts)
+        _ = run.unlabelled  # counted in config.json
         run.write_config()
         warn_of(data_checks(run.data))
         if run.settings.objective.needs_teacher:

@@ -13,6 +13,7 @@ from distill.data.formats.records import cell_text
 from distill.errors import InputError, InputTypeError
 
 TEXTS_HINT = 'a list of strings, such as ["…", "…"], a NumPy array or a pandas Series'
+LABELS_HINT = "fit(texts, labels), with one label per text"
 NOT_LISTS = (str, bytes, Mapping, Set)
 
 
@@ -47,13 +48,17 @@ def as_classes(labels: Any, name: str = "labels") -> tuple[NDArray[Any], NDArray
         InputError: a label is missing, or all labels are the same.
     """
     if labels is None:
-        what = "there are no labels: this estimator requires y to be passed, but the target y is None"
-        raise InputError(what, name, "fit(texts, labels)")
+        what = "this estimator requires y to be passed, but the target y is None"
+        raise InputError(what, name, LABELS_HINT)
     column = _column(labels, name, "a list with one label per text")
-    kinds = {kind: position for position, label in reversed([*enumerate(column)]) if (kind := _kind(label, position))}
+    if not column:
+        raise InputError("there are no labels", name, LABELS_HINT)
+    kinds: dict[str, int] = {}
+    for position, label in enumerate(column):
+        kinds.setdefault(_kind(label, position), position)
     if len(kinds) > 1:
-        first, second = (f"{kind} (position {position})" for kind, position in sorted(kinds.items())[:2])
-        raise InputTypeError(f"labels of different types: {first} and {second}", name, "give all labels one type")
+        found = " and ".join(f"{kind} (position {position})" for kind, position in kinds.items())
+        raise InputTypeError(f"labels of different types: {found}", name, "give all labels one type")
     dtype = getattr(labels, "dtype", None)
     is_plain_array = isinstance(dtype, np.dtype) and dtype.kind in "biufU"
     array = np.asarray(column, dtype if is_plain_array else _dtype_of(labels, kinds))
@@ -76,7 +81,8 @@ def _dtype_of(labels: Any, kinds: Mapping[str, int]) -> Any:
 
 def _column(values: Any, name: str, hint: str) -> list[Any]:
     """The items of one column."""
-    if isinstance(values, NOT_LISTS) or not hasattr(values, "__len__"):
+    is_list = hasattr(values, "__len__") or hasattr(values, "__array__")
+    if isinstance(values, NOT_LISTS) or not is_list:
         what = f"a list is needed, not {'one string' if isinstance(values, str) else type(values).__name__}"
         raise InputTypeError(what, name, hint)
     array = np.asarray(values, dtype=object)
@@ -105,7 +111,7 @@ def _kind(label: Any, position: int) -> str:
     if isinstance(label, bool | np.bool_):
         return "booleans"
     if isinstance(label, int | float | np.integer | np.floating):
-        if label != int(label):
+        if not math.isfinite(label) or label != int(label):
             what = f"Unknown label type: {label} is not a whole number; classes are strings, whole numbers or booleans"
             raise InputError(what, where, "this is a classifier: group the numbers into classes")
         return "numbers"

@@ -10,7 +10,7 @@ from distill.errors import UserError
 
 FLAG = "--push_to_hub"
 NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-SECONDS = 4.0  # for the Hub's first response; without a network the error should come soon
+SECONDS = 3.0  # for the Hub's first response; without a network the error should come soon
 
 
 def check(name: str, where: str = FLAG) -> None:
@@ -57,10 +57,26 @@ def download(name: str, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(name, allow_patterns=list(files), library_name="distill-zh", etag_timeout=SECONDS)
+        is_offline = not _responds(name)
+        return Path(snapshot_download(name, allow_patterns=list(files), local_files_only=is_offline))
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         raise _download_error(error, name) from error
-    return Path(folder)
+
+
+def _responds(name: str) -> bool:
+    """Whether the Hub responds, and soon; ``snapshot_download`` alone would wait for minutes.
+
+    Raises:
+        HTTPError: it responds that there is no such model, or refuses.
+    """
+    from httpx2 import ConnectError, TimeoutException
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi(library_name="distill-zh").model_info(name, timeout=SECONDS)
+    except (ConnectError, TimeoutException, ConnectionError):  # the last one: HF_HUB_OFFLINE
+        return False
+    return True
 
 
 def _download_error(error: Exception, name: str) -> UserError:

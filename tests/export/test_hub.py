@@ -1,4 +1,4 @@
-"""``--push_to_hub`` against a local server in place of the Hub: the uploaded files, and messages about failures."""
+"""Upload and download with a local server in place of the Hub: the files, and messages about failures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,8 +22,21 @@ from distill.cli import main
 from distill.errors import UserError
 from distill.export import hub
 
+COMMIT = "1" * 40
 ROOT = Path(__file__).parents[2]
 PUSH = "import pathlib, sys; from distill.export.hub import push; print(push(pathlib.Path(sys.argv[1]), sys.argv[2]))"
+
+
+DOWNLOAD = """
+import sys, time
+from distill.export.hub import download
+import huggingface_hub.hf_api, httpx2
+started = time.monotonic()
+try:
+    print(download(sys.argv[1], sys.argv[2:]))
+finally:
+    print(time.monotonic() - started, file=sys.stderr)
+"""
 
 
 class FakeHub(ThreadingHTTPServer):
@@ -50,7 +65,32 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.respond({"error": "not there"}, 404)
+        self.server.requests.append(self.path)
+        name = self.path.rpartition("/")[2]
+        if self.server.status:
+            self.respond({"error": "no"}, self.server.status)
+        elif re.fullmatch("/api/models/user/name(/revision/main)?", self.path) and self.server.files:
+            siblings = [{"rfilename": name} for name in self.server.files]
+            self.respond({"id": "user/name", "sha": COMMIT, "siblings": siblings})
+        elif "/tree/" in self.path:
+            files = self.server.files.items()
+            self.respond([{"type": "file", "path": name, "size": len(file), "oid": COMMIT} for name, file in files])
+        elif "/resolve/" in self.path and name in self.server.files:
+            self.send_file(self.server.files[name])
+        else:
+            self.respond({"error": "not there"}, 404)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def send_file(self, content: bytes) -> None:
+        self.send_response(200)
+        headers = {"Content-Length": len(content), "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        for header, value in (headers | {"X-Repo-Commit": COMMIT}).items():
+            self.send_header(header, str(value))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
 
     def do_PUT(self) -> None:
         self.server.objects[self.path.rpartition("/")[2]] = self.content()
@@ -94,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.files[value["path"]] = base64.b64decode(value["content"])
             if line["key"] == "lfsFile":
                 self.server.files[value["path"]] = self.server.objects[value["oid"]]
-        self.respond({"commitUrl": f"{self.server.address}/user/name/commit/1", "commitOid": "1" * 40})
+        self.respond({"commitUrl": f"{self.server.address}/user/name/commit/1", "commitOid": COMMIT})
 
     def content(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -105,13 +145,14 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         return b"".join(parts)
 
-    def respond(self, content: dict[str, Any], status: int = 200) -> None:
+    def respond(self, content: Any, status: int = 200) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 @pytest.fixture
@@ -226,3 +267,41 @@ def test_export_uploads_the_bundle(
     assert "only a bundle can be uploaded to the Hub" in capsys.readouterr().err
     assert main([*flags, "--push_to_hub", "name", "--run", str(tmp_path / "other")]) == 2
     assert not (tmp_path / "other").exists(), "a wrong name shows before anything is written"
+
+
+def download(address: str, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", DOWNLOAD, "user/name", "bundle.json", "README.md"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(address, home, **more), check=False)
+
+
+def test_the_named_files_are_downloaded_and_found_again_without_a_network(fake_hub: FakeHub, tmp_path: Path) -> None:
+    fake_hub.files = {"bundle.json": b"{}", "README.md": b"# x", "model.pkl": b"not wanted"}
+    done = download(fake_hub.address, tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip().splitlines()[-1])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"bundle.json": b"{}", "README.md": b"# x"}
+    again = download("http://127.0.0.1:9", tmp_path)
+    assert again.stdout.strip().splitlines()[-1] == str(folder), again.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (0, "user/name: the Hub has no such model, or this user may not read it (404) -> check USER/NAME"),
+        (401, "user/name: the Hub has no such model, or this user may not read it (401)"),
+        (500, "user/name: the Hub refused (500)"),
+    ],
+)
+def test_a_download_that_is_refused(fake_hub: FakeHub, tmp_path: Path, status: int, message: str) -> None:
+    fake_hub.status = status
+    done = download(fake_hub.address, tmp_path)
+    assert done.returncode and f"UserError: {message}" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "silent"])
+def test_a_download_without_a_network_ends_soon(tmp_path: Path, address: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections, and never answers
+        silent_address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = download(silent_address if address == "silent" else address, tmp_path)
+    assert "UserError: user/name: no such folder, and the Hub cannot be reached" in done.stderr
+    assert float(done.stderr.splitlines()[0]) < 15, "3 s, and the import of a busy machine; without a limit minutes"
