@@ -239,7 +239,7 @@ def test_cleanlab_finds_wrong_labels() -> None:
     given = numbers.copy()
     given[[3, 17]] = (given[[3, 17]] + 1) % 3
     longer = tiny(settings={**TINY, "student_epochs": 25})
-    learning = CleanLearning(longer, cv_n_folds=3, find_label_issues_kwargs={"n_jobs": 1})
+    learning = CleanLearning(longer, seed=0, cv_n_folds=3, find_label_issues_kwargs={"n_jobs": 1})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DistillWarning)
         found = np.flatnonzero(learning.find_label_issues(np.array(TEXTS), given)["is_label_issue"])

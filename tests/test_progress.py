@@ -125,6 +125,7 @@ def test_a_notebook_has_bars(has_widgets: bool, monkeypatch: pytest.MonkeyPatch)
     """A bar of widgets where they are installed, otherwise one of text; never lines. Standard error is no terminal."""
     kernel = SimpleNamespace(kernel=object(), config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: kernel))
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", SimpleNamespace())
     monkeypatch.delitem(sys.modules, "tqdm.autonotebook", raising=False)
     monkeypatch.setattr("tqdm.notebook.IProgress", object() if has_widgets else None)
     monkeypatch.setattr("tqdm.notebook.tqdm", FakeBar)
@@ -133,7 +134,6 @@ def test_a_notebook_has_bars(has_widgets: bool, monkeypatch: pytest.MonkeyPatch)
         bar = progress_bar("teacher", 10, "steps")
     assert type(bar) is (FakeBar if has_widgets else tqdm) and not bar.disable
     bar.close()
-    monkeypatch.setattr(progress.log, "level", logging.ERROR)
     monkeypatch.setattr(progress.log, "isEnabledFor", lambda level: level >= logging.ERROR)
     assert progress_bar("teacher", 10, "steps").disable
 
