@@ -58,7 +58,7 @@ GIVEN_OTHERWISE = {  # settings that have a parameter of their own
     "unlabeled": "fit(…, unlabeled=…)",
 }
 SECTIONS = ("teacher.", "transfer.", "student.", "objective.")  # of the settings that may be given, besides OTHERS
-OTHERS = ("data.user_dict", "run.teachers", "export.max_mb")
+OTHERS = ("data.user_dict", "run.teachers", "export.max_mb", "export.examples")
 _training = threading.Lock()  # messages, seeds and the number of threads are those of the process
 
 

@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from threads, and tests run in parallel
 
+import jieba
 import numpy as np
 import pytest
 import torch
@@ -175,3 +176,16 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]
 def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of the finished run's student; tests only read it."""
     return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def small_dictionary() -> Iterator[None]:
+    """jieba with a few words for the tests of a module, so that a bundle, which holds them, is written quickly."""
+    words = (*(word for group in SUBJECTS.values() for word in group), "今天", "公布", "消息", "为什么", "怎么样")
+    tokenizer = jieba.Tokenizer()
+    prefixes = {word[:end] for word in words for end in range(1, len(word))}
+    tokenizer.FREQ = {**dict.fromkeys(prefixes, 0), **dict.fromkeys(words, 100)}
+    tokenizer.total, tokenizer.initialized = 100 * len(words), True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.text.segmentation._shared_tokenizer", lambda: tokenizer)
+        yield

@@ -20,6 +20,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -28,8 +29,10 @@ from benchmarking import quick_benchmark
 from conftest import titles
 from test_docker import free_port, this_python
 
+from distill import estimator
 from distill.cli import main, parser
 from distill.data import Example, example_id
+from distill.runtime import load
 
 __all__ = ["quick_benchmark"]  # a fixture: --mode benchmark with little effort
 
@@ -42,6 +45,9 @@ TINY = shlex.split(
     "--teacher_epochs 1 --student_epochs 1 --student_hidden 8 --ngrams 256 --threads 1 --objectives logits --trials 1 "
     "--general_words 20 --general_sentences 0 --dictionary 30"
 )
+# The same for the estimator.
+TINY_SETTINGS = {"teacher_epochs": 1, "student_epochs": 1, "student_hidden": 8, "ngrams": 256, "general_words": 20}
+TINY_SETTINGS |= {"general_sentences": 0, "dictionary": 30}
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,8 @@ def reader(
     monkeypatch.chdir(tmp_path)
     reviews = [Example(example_id(text), text, int(label == "体育")) for text, label in titles(0, 120)]
     monkeypatch.setattr("distill.data.read_reviews", lambda: reviews)
+    given = estimator._given
+    monkeypatch.setattr(estimator, "_given", lambda settings: {**TINY_SETTINGS, **given(settings)})
     reader = Reader(tmp_path)
     yield reader
     for service in reader.services:
@@ -205,6 +213,25 @@ def test_every_command_runs_in_order(document: str, reader: Reader) -> None:
     for command in found:
         reader.type(command)
     reader.stop_services()
+
+
+@pytest.mark.filterwarnings("ignore::distill.errors.DistillWarning")
+def test_the_example_of_the_readme(reader: Reader) -> None:
+    (example,) = [command for command in commands("README.md") if "DistilledTextClassifier" in command.text]
+    assert len([line for line in example.text.splitlines() if line]) < 10
+    reader.type(example)
+    assert load("bundle").labels == ("negative", "positive")
+
+
+@pytest.mark.usefixtures("small_dictionary", "reader")
+@pytest.mark.filterwarnings("ignore::distill.errors.DistillWarning")
+def test_the_examples_of_the_python_page() -> None:
+    """They build on one another."""
+    names: dict[str, Any] = {}
+    for command in commands("docs/python.md"):
+        exec(command.text, names)  # noqa: S102 (the document's own)
+    assert names["classifier"].classes_.tolist() == ["negative", "positive"] and len(names["unsure"]) == 2
+    assert "is_label_issue" in names["issues"] and names["search"].best_params_
 
 
 def test_the_first_commands_of_the_tutorial(reader: Reader) -> None:

@@ -86,7 +86,12 @@ class Run:
     @property
     def data_name(self) -> str:
         """The name of the data set, for model cards; empty if it has none."""
-        return self.settings.data.name or EMBEDDED_DATA
+        return EMBEDDED_DATA if self.has_embedded_data else self.settings.data.name
+
+    @property
+    def has_embedded_data(self) -> bool:
+        """Whether the data are the embedded reviews, and no texts of the user's own."""
+        return self.has_labels and not self.settings.data.name
 
     @functools.cached_property
     def data(self) -> Dataset:

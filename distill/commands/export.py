@@ -136,7 +136,7 @@ def _examples(run: Run) -> tuple[str, ...]:
     """The texts of --examples: short test texts (dev texts if there are none), of each class in turn."""
     count = run.settings.export.examples
     if count == FROM_DATA:
-        count = 0 if run.settings.data.name else DEMO_EXAMPLES
+        count = DEMO_EXAMPLES if run.has_embedded_data else 0
     by_label: dict[int, list[str]] = {}
     for example in (run.data.test or run.data.dev) if count else ():
         if schema.is_example(example.text):

