@@ -22,9 +22,10 @@ wheel: $(VENV)/test.installed  ## wheels with compiled kernels for Linux on x86-
 	rm -rf dist
 	for machine in x86_64 aarch64; do \
 		rm -rf build; \
-		$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist \
+		env -u CC $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist \
 			--config-settings=--build-option=--plat-name=linux_$$machine . || exit 1; \
 	done
+	ls dist/*_x86_64.whl dist/*_aarch64.whl
 	$(BIN)/python tests/check_wheel.py dist/*_$$(uname -m).whl
 
 newest:  ## the tests with the newest versions that pyproject.toml allows

@@ -1,7 +1,7 @@
 """Compiles the kernels into the wheel and tags it for its platform; pyproject.toml holds everything but the version.
 
-The compiler is ``CC``, ziglang (which also compiles for other machines: --plat-name=linux_aarch64), or the system's.
-Without one, the package has no compiled kernels and compiles them when they are first used.
+The compiler is ``CC``, ziglang or the system's; for another machine (--plat-name=linux_aarch64) it is ziglang. Without a
+compiler, the package has no compiled kernels and compiles them when they are first used.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ def machine_of(plat_name: str) -> str:
 
 def compiler(machine: str) -> list[str]:
     """The command of a C compiler for a machine; empty if there is none."""
-    if chosen := os.environ.get("CC", "").split():
+    is_here = machine == platform.machine()
+    if (chosen := os.environ.get("CC", "").split()) and is_here:
         return chosen if shutil.which(chosen[0]) else []
     if find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.2.{OLDEST_GLIBC}"]
-    found = [name for name in ("cc", "gcc", "clang") if shutil.which(name) and machine == platform.machine()]
+    found = [name for name in ("cc", "gcc", "clang") if shutil.which(name) and is_here]
     return found[:1]
 
 
