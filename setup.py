@@ -1,7 +1,7 @@
 """Compiles the kernels into the wheel and tags it for its platform; pyproject.toml holds everything but the version.
 
-The compiler is ``CC``, ziglang or the system's; for another machine (--plat-name=linux_aarch64) it is ziglang. Without a
-compiler, the package has no compiled kernels and compiles them when they are first used.
+The compiler is ``CC``, ziglang or the system's; for another machine (--plat-name=linux_aarch64) it is ziglang. Without
+a compiler, the package has no compiled kernels and compiles them when they are first used.
 """
 
 from __future__ import annotations
