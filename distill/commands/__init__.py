@@ -25,6 +25,8 @@ def run_mode(settings: Settings, teachers: Sequence[TeacherValue] = ()) -> list[
     """
     mode, run = MODES[settings.run.mode], Run(settings, teachers)
     with prepared(run):
+        if mode.check:
+            resolve_name(mode.check)(run)
         written = []
         if distributed.is_main_process() and mode.trains and not settings.transfer.for_labelling:
             written.append(run.write_config())

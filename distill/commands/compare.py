@@ -29,8 +29,6 @@ def compare(run: Run) -> list[Path]:
 
     All settings and texts are read first, so that an error in them shows before hours of training.
     """
-    if not run.data.has_labels:
-        raise UserError("a comparison needs labels, and the data has none", "--mode compare", "--mode all")
     students, objectives, left_out = _students(run), _objectives(run), class_left_out(run)
     files = train_own_teachers(run) + label(run)
     entries = _entries(run, students, objectives)
@@ -41,6 +39,15 @@ def compare(run: Run) -> list[Path]:
     text, written = evaluate_comparison(run, entries, left_out_class)
     log.info("\n%s", text)
     return files + written
+
+
+def check_teachers(run: Run) -> None:
+    """Refuse data without labels, and teachers that are no models, before any text is labelled."""
+    if not run.has_labels:
+        raise UserError("a comparison needs labels, and the data has none", "--mode compare", "--mode all")
+    if others := [teacher.name for teacher in run.named_teachers if not teacher.is_model]:
+        what = f"{', '.join(others)} is no model that can be timed and labels every text"
+        raise UserError(what, "--mode compare", "--mode train_student and --mode test with this teacher")
 
 
 def prepare_teachers(run: Run) -> None:
@@ -92,9 +99,6 @@ class _Rows:
     def __init__(self, run: Run, objectives: Sequence[ObjectiveSettings]) -> None:
         self.run, self.objectives = run, objectives
         self.teachers = teachers_of(run)
-        if others := [teacher.name for teacher in self.teachers if not teacher.is_model]:
-            what = f"{', '.join(others)} is no model that can be timed and labels every text"
-            raise UserError(what, "--mode compare", "--mode train_student and --mode test with this teacher")
         self.alone = run.settings.alone().objective
         self.linear_weight = functools.cache(functools.partial(choose_linear_weight, run))
         self.entries: list[Entry] = []

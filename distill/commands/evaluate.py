@@ -61,7 +61,9 @@ def test(run: Run) -> list[Path]:
     outcomes = [*outcomes, *_outcomes(models, {**teachers, **folders}, context.texts, times)]
     report = Report(
         name=run.folder.root.resolve().name,
-        context=dataclasses.replace(context, settings={**context.settings, "made_from": _made_from(teachers, folders)}),
+        context=dataclasses.replace(
+            context, settings={**context.settings, "made_from": _made_from(run, teachers, folders)}
+        ),
         outcomes=sorted(outcomes, key=lambda outcome: outcome.name != TEACHER),
         versions=package_versions(),
         linear=_linear_result(run, context, folders),
@@ -89,12 +91,12 @@ def _open_models(run: Run, teachers: dict[Key, Teacher], folders: dict[Key, Path
     return models | {key: load_student(path, run.segmenter) for key, path in folders.items() if key[0] != TEACHER}
 
 
-def _made_from(teachers: dict[Key, Teacher], folders: dict[Key, Path]) -> dict[str, Any]:
+def _made_from(run: Run, teachers: dict[Key, Teacher], folders: dict[Key, Path]) -> dict[str, Any]:
     """The provenance of the first model of each kind."""
     records = {kind: read_provenance(path) for (kind, _), path in reversed(folders.items())}
     first = next(iter(teachers.values()), None)
     if first is not None:
-        records[TEACHER] = read_provenance(first.folder) if isinstance(first, SavedTeacher) else first.fingerprints()
+        records[TEACHER] = read_provenance(first.folder) if isinstance(first, SavedTeacher) else first.record(run.task)
     return records
 
 
@@ -265,11 +267,11 @@ def _check_provenance(run: Run, folders: dict[Key, Path], teachers: Sequence[Tea
     Raises:
         UserError: there is such a model.
     """
-    fingerprints = [teacher.fingerprints() for teacher in teachers]
+    records = [teacher.record(run.task) for teacher in teachers]
     for (kind, _), folder in folders.items():
         run.check_same_data(folder, "all")
         taught_by = (read_provenance(folder) or {}).get("teacher") or []
-        if kind == DISTILLED and teachers and taught_by != fingerprints[: len(taught_by)]:
+        if kind == DISTILLED and teachers and taught_by != records[: len(taught_by)]:
             what = "this student was distilled from another teacher"
             raise UserError(
                 what, folder, f"train it again: {COMMAND} train_student, or name its teacher: --teacher FOLDER"

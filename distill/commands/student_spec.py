@@ -71,7 +71,7 @@ class StudentSpec:
             "objective": {"weights": self.objective.weights, "temperature": self.objective.temperature},
             "word vectors": [self.from_teacher, vectors and vectors.fingerprint],
             "segmenter": run.segmenter.identity,
-            "teacher": [teacher.fingerprints() for teacher in self.teachers] or None,
+            "teacher": [teacher.record(run.task) for teacher in self.teachers] or None,
             "linear weight": self.linear_weight or None,
             "extra texts": fingerprint_examples(self.unlabelled_and_augmented),
             "general texts": fingerprint_examples(self.general),

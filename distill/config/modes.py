@@ -20,6 +20,7 @@ class Mode:
             and models); otherwise it takes the settings alone. With several processes, only the first one calls it.
         all_processes: in a launch of several processes, the part of the work that all of them do together before the
             first one calls ``function``; takes a ``Run``. Empty: there is none.
+        check: what can be refused before the data is read and anything is computed; takes a ``Run``. Empty: nothing.
         trains: whether the mode trains models or labels texts, so that config.json records its settings.
         chooses_settings: whether ``--save_config`` reads the data and writes the numbers that the mode would choose
             for settings at -1.
@@ -32,6 +33,7 @@ class Mode:
     function: str
     takes_run: bool = True
     all_processes: str = ""
+    check: str = ""
     trains: bool = False
     chooses_settings: bool = False
     results_on_stdout: bool = False
@@ -81,6 +83,7 @@ MODES = {
         ("data", "teacher", "transfer", "student", "objective", "compare"),
         "distill.commands.compare:compare",
         all_processes="distill.commands.compare:prepare_teachers",
+        check="distill.commands.compare:check_teachers",
         trains=True,
         chooses_settings=True,
     ),

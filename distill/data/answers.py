@@ -15,6 +15,7 @@ from distill.data.examples import UNLABELLED, Example, example_id
 from distill.data.formats.records import (
     LABEL_COLUMNS,
     LABEL_NAME_COLUMNS,
+    NUMBER,
     Columns,
     RowError,
     cell_text,
@@ -23,12 +24,12 @@ from distill.data.formats.records import (
 )
 from distill.data.readers import PlacedRow, Reader
 from distill.errors import UserError, listed
-from distill.progress import remind
+from distill.progress import log, remind
 
 LABEL, PROBABILITIES, LOGITS = "label", "probabilities", "logits"
 SCORE_COLUMNS = {LOGITS: ("logits", "logit"), PROBABILITIES: ("probabilities", "probs", "scores")}
 CLASS_PREFIXES = {LOGITS: ("logit_", "logits_"), PROBABILITIES: ("probability_", "probabilities_", "prob_")}
-ANSWER_COLUMNS = ("predicted", "prediction", "answer", *LABEL_NAME_COLUMNS, *LABEL_COLUMNS, "答案")
+ANSWER_COLUMNS = ("predicted", "prediction", "answer", *LABEL_COLUMNS, "答案", *LABEL_NAME_COLUMNS)
 CONFIDENCE_COLUMNS = ("confidence", "置信度", "probability", "prob", "score")
 NOT_CLASSES = ("", "id", "index", "idx", "编号", "序号")  # columns of numbers that are no class's probability
 EXAMPLE = 'the columns text and label, or {"text": …, "probabilities": {"体育": 0.9, …}}'
@@ -74,11 +75,26 @@ def read_answers(path: Path) -> AnswerFile:
         remind(f"{path}: {len(reader.set_aside):,} rows cannot be used, the first: {reader.set_aside[0]}")
     if not rows:
         raise UserError("the file is empty", path, f"answers are {EXAMPLE}")
-    layout = _layout(rows, path)
-    pairs = [(placed.row.text, answer) for placed in rows if (answer := layout.answer(placed)) is not None]
+    layout, *others = _layouts(rows, path)
+    pairs = []
+    for placed in rows:
+        if (answer := layout.answer(placed)) is not None:
+            pairs.append((placed.row.text, answer))
+        else:
+            _refuse_other_answer(placed, layout, others)
     if not pairs:
         raise UserError(f"no row has an answer in the column {layout.named}", path, "fill in the labels")
+    rest = f", {len(rows) - len(pairs):,} have none" if len(pairs) < len(rows) else ""
+    log.info("%s: answers in the column %s; %s rows have one%s", path, layout.named, f"{len(pairs):,}", rest)
     return AnswerFile(tuple(answer for _, answer in pairs), layout.kind, tuple(text for text, _ in pairs))
+
+
+def _refuse_other_answer(placed: PlacedRow, layout: _Layout, others: Iterable[_Layout]) -> None:
+    """Refuse a row without an answer of the file's kind that has one of another kind."""
+    for other in others:
+        if other.answer(placed) is not None:
+            what = f"its answer is in the column {other.named}, those of other rows are in {layout.named}"
+            raise UserError(what, _place(placed), "write answers of each kind into a file of their own")
 
 
 def texts_of(files: Iterable[AnswerFile]) -> list[Example]:
@@ -113,12 +129,14 @@ class _Layout:
         kind: of the answers.
         column: of labels, or of lists or objects of scores; None: a column per class.
         confidence: the column of the labels' confidence; None: there is none.
+        name: the column of the names of labels that are numbers; None: there is none.
         classes: columns of scores by label, if there is one per class.
     """
 
     kind: str
     column: str | None = None
     confidence: str | None = None
+    name: str | None = None
     classes: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -129,17 +147,22 @@ class _Layout:
     def answer(self, placed: PlacedRow) -> Answer | None:
         """The answer in a row; None: it has none."""
         row, cells = placed.row, placed.row.cells or {}
-        place = f"{placed.file}:{row.number}" if placed.unit == "line" else f"{placed.file}, {placed.unit} {row.number}"
+        place = _place(placed)
         text_id = example_id(row.text)
         try:
             if self.kind == LABEL:
-                label = label_text(cells.get(self.column or ""))
+                label = self._label(cells)
                 confidence = _confidence(cells.get(self.confidence)) if self.confidence else math.nan
                 return Answer(text_id, place, label, confidence) if label else None
             scores = self._scores(cells)
             return None if scores is None else Answer(text_id, place, scores=scores)
         except RowError as error:
             raise UserError(str(error), place, f"repair or delete that row; answers are {EXAMPLE}") from error
+
+    def _label(self, cells: Mapping[str, Any]) -> str:
+        """The label in a row, or its name if it is a number and has one, as in labelled data."""
+        label, name = label_text(cells.get(self.column or "")), label_text(cells.get(self.name or ""))
+        return name if name and (not label or NUMBER.fullmatch(label)) else label
 
     def _scores(self, cells: Mapping[str, Any]) -> Scores | None:
         if self.column is not None:
@@ -150,22 +173,37 @@ class _Layout:
         return {label: _number(value) for (label, _), value in zip(self.classes, values, strict=True)}
 
 
-def _layout(rows: Sequence[PlacedRow], path: Path) -> _Layout:
-    columns = list(rows[0].row.cells or {})
+def _place(placed: PlacedRow) -> str:
+    """The file and line of a row."""
+    number = placed.row.number
+    return f"{placed.file}:{number}" if placed.unit == "line" else f"{placed.file}, {placed.unit} {number}"
+
+
+def _layouts(rows: Sequence[PlacedRow], path: Path) -> list[_Layout]:
+    """The columns of every kind of answers that a file has; the first kind is the one that is read.
+
+    Raises:
+        UserError: there are none.
+    """
+    columns = list(dict.fromkeys(column for placed in rows for column in placed.row.cells or {}))
     by_name = {normalised(column): column for column in columns}
+    layouts = []
     for kind, names in SCORE_COLUMNS.items():
-        if column := _first(names, by_name):
-            return _Layout(kind, column)
         classes = [(column[len(prefix) :], column) for column in columns if (prefix := _prefix(column, kind))]
-        if len(classes) > 1:
-            return _Layout(kind, classes=tuple(classes))
+        if column := _first(names, by_name):
+            layouts.append(_Layout(kind, column))
+        elif len(classes) > 1:
+            layouts.append(_Layout(kind, classes=tuple(classes)))
     if column := _first(ANSWER_COLUMNS, by_name):
-        return _Layout(LABEL, column, _first(CONFIDENCE_COLUMNS, by_name))
+        name = _first(LABEL_NAME_COLUMNS, by_name) if normalised(column) in LABEL_COLUMNS else None
+        layouts.append(_Layout(LABEL, column, _first(CONFIDENCE_COLUMNS, by_name), name))
+    if layouts:
+        return layouts
     numbers = [
         column for column in columns if normalised(column) not in NOT_CLASSES and _are_numbers(column, rows[:100])
     ]
     if len(numbers) > 1:
-        return _Layout(PROBABILITIES, classes=tuple((label_text(column), column) for column in numbers))
+        return [_Layout(PROBABILITIES, classes=tuple((label_text(column), column) for column in numbers))]
     found = f"besides the text there are: {listed(columns, 10) or 'no columns'}"
     raise UserError("this file has no answers: no column label, probabilities or logits", path, EXAMPLE, found)
 
@@ -212,7 +250,9 @@ def _parsed(cell: Any) -> Scores | None:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return None
     if isinstance(cell, Mapping):
-        return {label_text(label): _number(value) for label, value in cell.items() if value is not None}
+        if scores := {label_text(label): _number(value) for label, value in cell.items() if value is not None}:
+            return scores
+        raise RowError("the object has no scores")
     if isinstance(cell, list | tuple) and cell:
         if all(isinstance(item, Mapping) and {"label", "score"} <= item.keys() for item in cell):
             return {label_text(item["label"]): _number(item["score"]) for item in cell}

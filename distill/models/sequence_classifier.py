@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,24 +19,22 @@ class SequenceClassifier(nn.Module):
 
     Args:
         classifier: from transformers.
-        groups: the outputs that belong to each class; empty: one per class, in order. The probability of a class with
-            several outputs is their sum.
     """
 
-    def __init__(self, classifier: Any, groups: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(self, classifier: Any) -> None:
         super().__init__()
         self.classifier = classifier
-        self.groups = tuple(map(tuple, groups))
         self.bf16: bool | None = None  # whether it runs in bfloat16; None: if the device is faster at it
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, shape (batch, classes)."""
-        return self._grouped(self._run(batch).logits)
+        logits: Tensor = self._run(batch).logits
+        return logits.float()
 
     def output(self, batch: Batch) -> ModelOutput:
         """Logits, and the mean of the word pieces' vectors of the last layer."""
         result = self._run(batch, output_hidden_states=True)
-        return ModelOutput(self._grouped(result.logits), masked_mean(result.hidden_states[-1].float(), batch.mask))
+        return ModelOutput(result.logits.float(), masked_mean(result.hidden_states[-1].float(), batch.mask))
 
     def layer_vectors(self, batch: Batch) -> Tensor:
         """Mean vectors of evenly spaced layers up to the last, (batch, layers, width), float16."""
@@ -49,28 +45,8 @@ class SequenceClassifier(nn.Module):
         with autocast(batch.ids.device, self.bf16):
             return self.classifier(input_ids=batch.ids, attention_mask=batch.mask.long(), **options)
 
-    def _grouped(self, logits: Tensor) -> Tensor:
-        logits = logits.float()
-        if not self.groups:
-            return logits
-        return torch.stack([logits[:, list(group)].logsumexp(1) for group in self.groups], dim=1)
 
-
-@dataclass(frozen=True)
-class LoadedClassifier:
-    """A classifier of transformers with its tokenizer and its own labels, before it is matched with a task."""
-
-    model: Any
-    tokenizer: WordpieceTokenizer
-    labels: tuple[str, ...]
-
-    def grouped(self, groups: Sequence[Sequence[int]], labels: tuple[str, ...]) -> TextClassifier:
-        """The classifier for ``labels``, each of which is one or several of its outputs (``groups``)."""
-        model = SequenceClassifier(self.model, groups)
-        return TextClassifier(model, self.tokenizer, labels).to(best_device())
-
-
-def load_sequence_classifier(source: str, max_length: int) -> LoadedClassifier:
+def load_sequence_classifier(source: str, max_length: int) -> TextClassifier:
     """Load a classifier from a folder or the Hub; texts are truncated to ``max_length`` word pieces, or to its limit.
 
     Raises:
@@ -78,7 +54,8 @@ def load_sequence_classifier(source: str, max_length: int) -> LoadedClassifier:
     """
     model, tokenizer = load_classifier(source)
     wordpieces = WordpieceTokenizer(tokenizer, "", longest_input(model.config, tokenizer, max_length))
-    return LoadedClassifier(model, wordpieces, labels_of_classifier(model.config))
+    labels = labels_of_classifier(model.config, source)
+    return TextClassifier(SequenceClassifier(model), wordpieces, labels).to(best_device())
 
 
 def classifier_labels(source: str) -> tuple[str, ...]:
@@ -87,4 +64,13 @@ def classifier_labels(source: str) -> tuple[str, ...]:
     Raises:
         UserError: the config cannot be read.
     """
-    return labels_of_classifier(load_config(source))
+    return labels_of_classifier(load_config(source), source)
+
+
+def hub_revision(source: str) -> str:
+    """The commit of a classifier on the Hub (NAME or NAME@REVISION) that is loaded.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    return str(getattr(load_config(source), "_commit_hash", None) or "")

@@ -32,14 +32,15 @@ class TextClassifier:
         tokenizer: raw texts to token ids.
         labels: the classes, in the order of the logits that :meth:`logits` returns.
         temperature: logits are divided by it before the softmax; calibrated on dev.
-        order: for each label the model's output that belongs to it; empty: the same order.
+        groups: for each label the model's outputs that belong to it; empty: one each, in the same order. The
+            probability of a label with several outputs is their sum.
     """
 
     model: nn.Module
     tokenizer: TextTokenizer
     labels: tuple[str, ...]
     temperature: float = 1.0
-    order: tuple[int, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
 
     def logits(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
         """Logits in input order, shape (texts, classes); ``progress_label`` names a progress bar; empty: none.
@@ -54,12 +55,17 @@ class TextClassifier:
         if broken := int((~logits.isfinite()).any(1).sum()):
             what = f"the logits of {broken} of {len(texts)} texts are NaN or infinite"
             raise UserError(what, None, "train this model again, with a lower learning rate")
-        return logits[:, list(self.order)] if self.order else logits
+        return self._grouped(logits)
 
-    def reordered(self, order: Sequence[int]) -> TextClassifier:
-        """The same classifier with its classes in another order: ``order`` holds each class's present index."""
-        labels = tuple(self.labels[index] for index in order)
-        return dataclasses.replace(self, labels=labels, order=tuple(order))
+    def grouped(self, groups: Sequence[Sequence[int]], labels: Sequence[str]) -> TextClassifier:
+        """The same model for other ``labels``: ``groups`` holds the model's outputs that belong to each."""
+        return dataclasses.replace(self, labels=tuple(labels), groups=tuple(map(tuple, groups)))
+
+    def _grouped(self, logits: Tensor) -> Tensor:
+        """The labels' logits (texts, labels) from the model's outputs (texts, outputs)."""
+        if all(len(group) == 1 for group in self.groups):
+            return logits[:, [group[0] for group in self.groups]] if self.groups else logits
+        return torch.stack([logits[:, list(group)].logsumexp(1) for group in self.groups], dim=1)
 
     def vectors(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
         """Representations for hints: a teacher's layers or a student's vector, (texts, layers, width), float16."""
@@ -70,11 +76,10 @@ class TextClassifier:
     def logits_and_vectors(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
         """A text's logits, then the vector that they were computed from: (texts, classes + width), float16."""
         model: Any = self.model
-        order = list(self.order) or list(range(len(self.labels)))
 
         def concatenated(batch: Batch) -> Tensor:
             output: ModelOutput = model.output(batch)
-            return torch.cat([output.logits[:, order], output.vector], dim=1).half()
+            return torch.cat([self._grouped(output.logits), output.vector], dim=1).half()
 
         return predict(model, concatenated, self.tokenizer.encode(texts), progress_label)
 

@@ -22,6 +22,7 @@ from urllib.request import getproxies
 
 import torch
 import transformers
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from distill.errors import UserError, listed
@@ -104,13 +105,21 @@ def load_config(source: str) -> Any:
     _silence_transformers()
     if Path(source).is_dir():
         return _config_in(Path(source), CLASSIFIER)
-    with _report_errors(source, CLASSIFIER.hub_hint):
-        return transformers.AutoConfig.from_pretrained(source, **_hub_options())
+    with _report_hub_errors(source, CLASSIFIER):
+        return transformers.AutoConfig.from_pretrained(_id(source), **_hub_options(source))
 
 
-def labels_of_classifier(config: Any) -> tuple[str, ...]:
-    """The names of a classifier's labels (``id2label``), in the order of its logits."""
-    return tuple(str(config.id2label[number]) for number in range(config.num_labels))
+def labels_of_classifier(config: Any, source: str) -> tuple[str, ...]:
+    """The names of a classifier's labels (``id2label``), in the order of its logits.
+
+    Raises:
+        UserError: they are not numbered from 0.
+    """
+    numbers = sorted(config.id2label)
+    if numbers != list(range(len(numbers))):
+        what = f"id2label of its config numbers the labels {listed(list(map(str, numbers)), MAX_LISTED)}"
+        raise UserError(what, source, f"number them 0 to {len(numbers) - 1}, in the order of the model's outputs")
+    return tuple(str(config.id2label[number]) for number in numbers)
 
 
 def _check_head(source: str, model: Any, missing: Any) -> None:
@@ -163,18 +172,23 @@ def _model_in(folder: Path, kind: _Kind) -> tuple[Any, dict[str, Any]]:
 
 def _model_on_hub(name: str, kind: _Kind) -> tuple[Any, dict[str, Any]]:
     """A model by its id on the Hub: safetensors or, where a classifier has none, pickles (restricted, as always)."""
-    options = {**_hub_options(), **LOADING}
-    with _report_errors(name, kind.hub_hint):
+    options = {**_hub_options(name), **LOADING}
+    with _report_hub_errors(name, kind):
         try:
-            model, info = kind.auto.from_pretrained(name, use_safetensors=True, **options)
+            model, info = kind.auto.from_pretrained(_id(name), use_safetensors=True, **options)
         except OSError as error:
             if kind is ENCODER or "safetensors" not in str(error):
                 raise
-            model, info = kind.auto.from_pretrained(name, use_safetensors=False, weights_only=True, **options)
+            model, info = kind.auto.from_pretrained(_id(name), use_safetensors=False, weights_only=True, **options)
     return model, info
 
 
-def _hub_options() -> dict[str, bool]:
+def _id(name: str) -> str:
+    """The id of a model on the Hub, without ``@REVISION``."""
+    return name.partition("@")[0]
+
+
+def _hub_options(name: str) -> dict[str, Any]:
     """Options for a model on the Hub: only its cache is read if the Hub cannot be reached, and no code is run.
 
     Without this check, huggingface_hub tries again for half a minute before it says so.
@@ -183,7 +197,8 @@ def _hub_options() -> dict[str, bool]:
     endpoint = os.environ.get("HF_ENDPOINT") or HUB
     proxy = getproxies().get(urlsplit(endpoint).scheme) or getproxies().get("all")
     is_reachable = not is_offline and _accepts_connections(proxy or endpoint)
-    return {"local_files_only": not is_reachable, "trust_remote_code": False}
+    revision = {"revision": name.partition("@")[2]} if "@" in name else {}
+    return {"local_files_only": not is_reachable, "trust_remote_code": False, **revision}
 
 
 @functools.cache
@@ -205,9 +220,10 @@ def _accepts_connections(url: str) -> bool:
 
 def _tokenizer(source: str, model: Any, kind: _Kind) -> Any:
     """The tokenizer next to a model, which must fit the model."""
-    options = {"local_files_only": True, "trust_remote_code": False} if Path(source).is_dir() else _hub_options()
+    is_folder = Path(source).is_dir()
+    options = {"local_files_only": True, "trust_remote_code": False} if is_folder else _hub_options(source)
     with _report_errors(source, f"{kind.flag} with a folder with a tokenizer that transformers can read"):
-        tokenizer = AutoTokenizer.from_pretrained(source, config=model.config, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source if is_folder else _id(source), config=model.config, **options)
     _check_tokenizer(model, tokenizer, source, kind)
     _check_positions(model.base_model, tokenizer, source)
     return tokenizer
@@ -221,6 +237,20 @@ def _report_errors(source: object, hint: str) -> Iterator[None]:
     except Exception as error:  # OSError, ValueError, KeyError, and errors of Rust libraries
         reason = shorten(str(error), 200, placeholder=" …") or type(error).__name__
         raise UserError(f"transformers cannot load it: {reason}", source, hint) from error
+
+
+@contextlib.contextmanager
+def _report_hub_errors(name: str, kind: _Kind) -> Iterator[None]:
+    """Report why a model on the Hub cannot be loaded; its name may also be a path that is mistyped."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error.__cause__, RepositoryNotFoundError | LocalEntryNotFoundError):
+            with _report_errors(name, kind.hub_hint):
+                raise
+        is_missing = isinstance(error.__cause__, RepositoryNotFoundError)
+        hub = "no such model on the Hub" if is_missing else "the Hub cannot be reached"
+        raise UserError(f"no such file or folder here, and {hub}", name, kind.hub_hint) from error
 
 
 def _check_prefix(prefix: str, model: Any, folder: Path) -> None:

@@ -73,12 +73,16 @@ class Teacher(ABC):
 
     @abstractmethod
     def fingerprints(self) -> dict[str, str]:
-        """What identifies it: fingerprints of files, or names. Recorded with every student that it teaches."""
+        """What identifies it: fingerprints of files, names, settings of its own."""
+
+    def record(self, task: LabellingTask) -> dict[str, str]:
+        """What determines its answers, whatever machine computes them. Recorded with every student that it teaches."""
+        renamed = {"label names": "\t".join(sorted(map("=".join, self.label_names.items())))}
+        return {**self.fingerprints(), **(renamed if self.label_names else {})}
 
     def provenance(self, task: LabellingTask) -> dict[str, str]:
         """Everything that determines its logits, for the cache's manifest."""
-        renamed = {"label names": "\t".join(sorted(map("=".join, self.label_names.items())))}
-        return {**self.fingerprints(), **(renamed if self.label_names else {}), "labels": "\t".join(task.labels)}
+        return {**self.record(task), "labels": "\t".join(task.labels)}
 
     @abstractmethod
     def open(self, task: LabellingTask) -> TeacherFunction:
@@ -105,8 +109,12 @@ class Teacher(ABC):
             remind(f"{self.name}: {message}")
 
     def renamed(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Its labels by the data's names."""
+        """Its labels by the data's names; "" for one that is left out."""
         return tuple(self.label_names.get(label, label) for label in labels)
+
+    def classes(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The classes that its labels stand for, by the data's names: each once, without those that are left out."""
+        return tuple(dict.fromkeys(label for label in self.renamed(labels) if label))
 
 
 class ModelTeacher(Teacher):
@@ -143,16 +151,17 @@ def classes_by_label(theirs: Sequence[str], task: LabellingTask, teacher: Teache
     """For every label of the task the teacher's classes with that name, by number; says which others are dropped.
 
     Args:
-        theirs: the teacher's labels by the data's names.
+        theirs: the teacher's labels by its own names.
         task: its labels are wanted.
         teacher: for messages.
 
     Raises:
         UserError: the teacher lacks a label of the task.
     """
-    groups = [[number for number, label in enumerate(theirs) if label == ours] for ours in task.labels]
+    renamed = teacher.renamed(theirs)
+    groups = [[number for number, label in enumerate(renamed) if label == ours] for ours in task.labels]
     missing = [label for label, group in zip(task.labels, groups, strict=True) if not group]
-    extra = list(dict.fromkeys(label for label in theirs if label not in task.labels))
+    extra = list(dict.fromkeys(own for own, label in zip(theirs, renamed, strict=True) if label not in task.labels))
     if missing:
         what = f"this teacher has no label {listed(missing, MAX_LISTED)}, which the data has"
         found = f"its other labels: {listed(extra, MAX_LISTED) or 'none'}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import importlib.util
 import inspect
 import re
+import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.data.formats.records import RowError, label_text
+from distill.data.formats.records import RowError
 from distill.errors import UserError, listed
 from distill.progress import progress_bar
 from distill.storage.fingerprints import fingerprint_bytes, fingerprint_file
-from distill.teachers.base import MAX_LISTED, TEACHER_LABELS, LabellingTask, Teacher, TeacherValue, classes_by_label
-from distill.teachers.scores import (
-    DEFAULT_CONFIDENCE,
-    are_probabilities,
-    centred_logits,
-    distribution,
-    spread,
-)
+from distill.teachers.base import LabellingTask, Teacher, TeacherValue
+from distill.teachers.returned import Attributes, Batch, Converter
 from distill.training.teacher_cache import TeacherFunction, keep_outputs
 
-BATCH = 64  # texts per call, unless the function has an attribute batch_size
 SHARD = 1_024  # texts per file of the cache: a killed run loses no more answers
 NAMED = re.compile(r"(?P<place>.+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
 FORMS = "probabilities or logits (texts, classes), or a list of labels, or of dictionaries by label"
+SESSION = secrets.token_hex(8)  # of this process
+_unnamed: list[Callable[..., Any]] = []  # functions that nothing but this process knows; their positions are their ids
 
 
 def recognise(value: TeacherValue, label_names: Mapping[str, str]) -> FunctionTeacher | None:
@@ -43,8 +41,7 @@ def recognise(value: TeacherValue, label_names: Mapping[str, str]) -> FunctionTe
         UserError: the file, the module or the function does not exist, or cannot be imported.
     """
     if callable(value):
-        name = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
-        return FunctionTeacher(value, name, _fingerprint_of(value), label_names)
+        return FunctionTeacher(value, *_identity(value), label_names)
     match = NAMED.fullmatch(str(value))
     if Path(value).suffix == ".py" and Path(value).is_file():
         what = "the name of the function in this file is missing"
@@ -57,8 +54,7 @@ def recognise(value: TeacherValue, label_names: Mapping[str, str]) -> FunctionTe
         names = [name for name, item in vars(module).items() if callable(item) and not name.startswith("_")]
         what = f"there is no function {match['function']} in {match['place']}"
         raise UserError(what, f"--teacher {value}", "name one of its functions", f"there are: {listed(names, 10)}")
-    source = Path(str(module.__file__))
-    return FunctionTeacher(function, str(value), fingerprint_file(source) if source.is_file() else "", label_names)
+    return FunctionTeacher(function, str(value), _source(module), label_names)
 
 
 def _imported(place: str, where: str) -> Any:
@@ -67,22 +63,80 @@ def _imported(place: str, where: str) -> Any:
     if is_file and not Path(place).is_file():
         raise UserError("no such file", where, "FILE.py:FUNCTION with the path of a file")
     try:
-        if not is_file:
-            if str(Path.cwd()) not in sys.path:
-                sys.path.append(str(Path.cwd()))
-            return importlib.import_module(place)
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
-    except Exception as error:  # whatever the module raises
+        if is_file:
+            return _module_of(Path(place))
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        return importlib.import_module(place)
+    except (Exception, SystemExit) as error:  # whatever the module raises
         reason = f"{type(error).__name__}: {error}"
         raise UserError(
             f"{place} cannot be imported: {reason}", where, "fix it; --debug shows the traceback"
         ) from error
+
+
+def _module_of(file: Path) -> Any:
+    """A file as a module, under a name that hides no other module."""
+    name = f"distill_teacher_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None  # noqa: S101 (it is a file of Python)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # dataclasses look it up there
+    try:
+        with _first_in_path(str(file.resolve().parent)):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
-def _fingerprint_of(function: Callable[..., Any]) -> str:
+@contextlib.contextmanager
+def _first_in_path(folder: str) -> Iterator[None]:
+    """Modules of a folder are imported first; afterwards last, for imports within a function."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def _source(module: Any) -> str:
+    """Fingerprint of a module's file; "" if it has none."""
+    path = Path(str(getattr(module, "__file__", None)))
+    return fingerprint_file(path) if path.is_file() else ""
+
+
+def _identity(function: Callable[..., Any]) -> tuple[str, str]:
+    """The name of a callable among teachers, and the fingerprint of the code and state that decide its answers.
+
+    A function at the top level of a module is known by its module's file. Of a closure, a method, an object or a
+    partial function, the state cannot be compared: it is known by its ``version``, or in this process only.
+    """
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    name = f"{getattr(inner, '__module__', '')}:{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+    module = sys.modules.get(name.partition(":")[0])
+    if getattr(module, name.partition(":")[2], None) is function and (source := _source(module)):
+        return name, source
+    if version := Attributes.of(function, name).version:
+        return f"{name} {version}", _code(inner)
+    number = _number(function)
+    return f"{name} #{number}", f"{SESSION} #{number}"
+
+
+def _number(function: Callable[..., Any]) -> int:
+    """The position of a callable among those that only this process knows; two accesses to a method are one."""
+    for number, known in enumerate(_unnamed):
+        if known is function or (inspect.ismethod(known) and known == function):
+            return number
+    _unnamed.append(function)
+    return len(_unnamed) - 1
+
+
+def _code(function: Callable[..., Any]) -> str:
     """Fingerprint of the source of a function, or of a callable object's class; "" if it has none."""
     try:
         is_function = inspect.isroutine(function)
@@ -92,11 +146,7 @@ def _fingerprint_of(function: Callable[..., Any]) -> str:
 
 
 class FunctionTeacher(Teacher):
-    """A function of a list of texts, which returns an answer to each.
-
-    Its attributes, all optional: ``labels``, the classes in the order of its arrays (default: the data's labels);
-    ``batch_size``; ``confidence`` of labels that it returns; ``version``, which marks its answers as others.
-    """
+    """A function of a list of texts, which returns an answer to each; see :class:`Attributes` for its attributes."""
 
     shard_size = SHARD
 
@@ -105,137 +155,59 @@ class FunctionTeacher(Teacher):
     ) -> None:
         super().__init__(name, label_names)
         self.function, self._fingerprint = function, fingerprint
+        self.attributes = Attributes.of(function, name)
 
     def labels(self) -> tuple[str, ...]:
         """See Teacher: the function's attribute ``labels``."""
-        labels = self._own_labels()
-        if labels is None:
+        if self.attributes.labels is None:
             what = "the data has no labels, and the function does not say which classes there are"
             raise UserError(what, self.source, "give the function an attribute: FUNCTION.labels = ['体育', '财经']")
-        return tuple(dict.fromkeys(self.renamed(labels)))
-
-    def _own_labels(self) -> list[str] | None:
-        labels = getattr(self.function, "labels", None)
-        return None if labels is None else [label_text(label) for label in labels]
+        return self.classes(self.attributes.labels)
 
     def fingerprints(self) -> dict[str, str]:
-        """See Teacher: its name, the fingerprint of its source, and its version."""
-        version = getattr(self.function, "version", "")
-        return {"function": self.name, "source": self._fingerprint, **({"version": str(version)} if version else {})}
+        """See Teacher: its name, the fingerprint of its source, and its attributes."""
+        return {"function": self.name, "source": self._fingerprint, **self.attributes.given()}
 
     def open(self, task: LabellingTask) -> TeacherFunction:
         """See Teacher; if the function fails, the answers up to there are handed on with the error."""
-        own = self._own_labels()
-        groups = None if own is None else classes_by_label(self.renamed(own), task, self)
-        converter = _Converter(self, task, groups)
-        size = int(getattr(self.function, "batch_size", BATCH))
+        if self._fingerprint.startswith(SESSION):
+            what = "it is not at the top level of a module's file, and has no version"
+            self.say(f'{self.name}: {what}, so its answers are not kept for the next run (FUNCTION.version = "1")')
+        converter, size = Converter(self, self.attributes, task), self.attributes.batch_size
 
         def logits(texts: Sequence[str], progress_label: str = "") -> Tensor:
             parts: list[NDArray[np.float64]] = [np.empty((0, len(task.labels)))]
             with progress_bar(progress_label, len(texts), "texts") as bar:
                 for start in range(0, len(texts), size):
-                    batch = list(texts[start : start + size])
+                    batch = Batch(list(texts[start : start + size]), start, len(texts))
                     try:
-                        parts.append(self._answer(batch, converter, start, len(texts)))
+                        parts.append(self._answer(batch, converter))
                     except BaseException as error:  # Ctrl-C too: what was paid for is kept
                         keep_outputs(error, _tensor(parts))
                         raise
-                    bar.update(len(batch))
+                    bar.update(len(batch.texts))
             return _tensor(parts)
 
         return logits
 
-    def _answer(self, batch: list[str], converter: _Converter, start: int, total: int) -> NDArray[np.float64]:
+    def _answer(self, batch: Batch, converter: Converter) -> NDArray[np.float64]:
         """Logits of a batch of texts, shape (texts, classes).
 
         Raises:
             UserError: the function fails, or returns something else than answers.
         """
-        place = f"texts {start + 1:,} to {start + len(batch):,} of {total:,}"
         kept = "earlier answers are kept: fix the cause, then run the same command again"
         try:
-            answers = self.function(batch)
-        except Exception as error:  # whatever the function raises
-            what = f"the function failed on {place}: {type(error).__name__}: {error}"
+            answers = self.function(list(batch.texts))
+        except (Exception, SystemExit) as error:  # whatever the function raises
+            what = f"the function failed on {batch}: {type(error).__name__}: {error}"
             raise UserError(what, self.source, f"{kept}; --debug shows the traceback") from error
         try:
-            return converter.logits(answers, len(batch), place)
-        except (TypeError, ValueError, RowError, KeyError) as error:
-            what = f"the function's answers to {place} cannot be used: {error}"
+            return converter.logits(answers, batch)
+        except (TypeError, ValueError, RowError) as error:
+            what = f"the function's answers to {batch} cannot be used: {error}"
             raise UserError(what, self.source, f"return {FORMS}; {kept}") from error
 
 
 def _tensor(parts: list[NDArray[np.float64]]) -> Tensor:
     return torch.from_numpy(np.concatenate(parts).astype(np.float32))
-
-
-class _Converter:
-    """Turns what a function returns into logits.
-
-    Args:
-        teacher: the function.
-        task: its labels are the classes.
-        groups: the array's columns of each class; None: the columns are the classes.
-    """
-
-    def __init__(self, teacher: FunctionTeacher, task: LabellingTask, groups: list[list[int]] | None) -> None:
-        self.teacher, self.task, self.groups = teacher, task, groups
-        self.class_of = {label: number for number, label in enumerate(task.labels)}
-        self.confidence = float(getattr(teacher.function, "confidence", DEFAULT_CONFIDENCE))
-
-    def logits(self, answers: Any, texts: int, place: str) -> NDArray[np.float64]:
-        """Logits (texts, classes) of the answers to a batch.
-
-        Raises:
-            ValueError: they are no answers to so many texts.
-            UserError: a label is unknown, or probabilities are not valid.
-        """
-        if isinstance(answers, Tensor):
-            answers = answers.detach().cpu().float().numpy()
-        if not isinstance(answers, str | Mapping) and len(answers) != texts:
-            raise ValueError(f"{len(answers)} answers to {texts} texts")
-        first = answers[0]
-        if isinstance(first, Mapping):
-            return np.concatenate([self._row(answer, place) for answer in answers])
-        if isinstance(first, str | int | np.integer | np.str_):
-            return centred_logits(self._spread([label_text(answer) for answer in answers], place))
-        return self._array(np.asarray(answers, np.float64), texts, place)
-
-    def _row(self, answer: Mapping[Any, Any], place: str) -> NDArray[np.float64]:
-        """A dictionary: ``label`` and perhaps ``confidence``, or probabilities by label."""
-        if isinstance(label := answer.get("label"), str):
-            confidence = answer.get("confidence", answer.get("score"))
-            return centred_logits(self._spread([label_text(label)], place, confidence))
-        scores = {label_text(label): float(score) for label, score in answer.items()}
-        where = f"{self.teacher.name}, {place}"
-        return centred_logits(distribution(scores, self.task.labels, where, self.teacher, are_logits=False)[None])
-
-    def _spread(self, labels: list[str], place: str, confidence: float | None = None) -> NDArray[np.float64]:
-        names = [self._name(label) for label in labels]
-        if unknown := sorted({label for label, name in zip(labels, names, strict=True) if name not in self.class_of}):
-            what = f"labels that the data does not have, in the answers to {place}: {listed(unknown, MAX_LISTED)}"
-            found = f"the labels of the data: {listed(self.task.labels, MAX_LISTED)}"
-            raise UserError(what, self.teacher.source, TEACHER_LABELS, found)
-        classes = np.array([self.class_of[name] for name in names])
-        sure = np.full(len(names), self.confidence if confidence is None else float(confidence))
-        if not ((sure >= 0) & (sure <= 1)).all():
-            raise ValueError(f"the confidence {sure[0]:g} is not between 0 and 1")
-        return spread(classes, sure, len(self.task.labels))
-
-    def _name(self, label: str) -> str:
-        return self.teacher.label_names.get(label, label)
-
-    def _array(self, rows: NDArray[np.float64], texts: int, place: str) -> NDArray[np.float64]:
-        """Probabilities or logits, (texts, classes) in the order of the function's or the data's labels."""
-        expected = len(self.task.labels) if self.groups is None else len(self.teacher._own_labels() or ())
-        if rows.shape != (texts, expected):
-            raise ValueError(f"an array of shape {rows.shape}, expected {(texts, expected)}")
-        if not np.isfinite(rows).all():
-            raise ValueError("a number is NaN or infinite")
-        is_logits = not are_probabilities(rows)
-        if self.groups is None:
-            return rows if is_logits else centred_logits(rows / rows.sum(1, keepdims=True))
-        if is_logits:
-            return np.stack([np.logaddexp.reduce(rows[:, group], axis=1) for group in self.groups], axis=1)
-        sums = np.stack([rows[:, group].sum(1) for group in self.groups], axis=1)
-        return centred_logits(sums / np.maximum(sums.sum(1, keepdims=True), 1e-12))

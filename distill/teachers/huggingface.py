@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from distill.data.formats import SUFFIXES, suffix_of
-from distill.models.pretrained.checkpoint_files import CONFIG_FILES, TOKENIZER_FILES, config_file, find_weights
-from distill.models.sequence_classifier import classifier_labels, load_sequence_classifier
+from distill.models.pretrained.checkpoint_files import CONFIG_FILES, find_weights
+from distill.models.sequence_classifier import classifier_labels, hub_revision, load_sequence_classifier
 from distill.models.text_classifier import TextClassifier
 from distill.storage.fingerprints import fingerprint_file
 from distill.teachers.base import LabellingTask, ModelTeacher, TeacherValue, classes_by_label
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?", re.ASCII)
+SETTINGS = ("*.json", "*.txt", "*.model")  # of model and tokenizer
 
 
 def recognise(value: TeacherValue, label_names: Mapping[str, str]) -> HuggingFaceTeacher | None:
@@ -24,14 +25,19 @@ def recognise(value: TeacherValue, label_names: Mapping[str, str]) -> HuggingFac
     path = Path(value)
     if any((path / name).is_file() for name in CONFIG_FILES):
         return HuggingFaceTeacher(path, label_names)
-    return HuggingFaceTeacher(str(value), label_names) if _is_hub_id(str(value)) else None
+    if not _is_hub_id(str(value)):
+        return None
+    teacher = HuggingFaceTeacher(str(value), label_names)
+    teacher.say(f"--teacher {value}: no file or folder here has this name; it is loaded from the Hugging Face Hub")
+    return teacher
 
 
 def _is_hub_id(value: str) -> bool:
-    """Whether a value that is no file or folder reads like NAME or USER/NAME, and not like a path that is wrong."""
+    """Whether a value that is no file or folder reads like NAME or USER/NAME[@REVISION], not like a mistyped path."""
     path = Path(value)
+    is_file = "/" not in value and bool(path.suffix)
     is_path = path.exists() or (len(path.parts) > 1 and path.parent.is_dir()) or suffix_of(path) in SUFFIXES
-    return bool(HUB_ID.fullmatch(value)) and not is_path
+    return bool(HUB_ID.fullmatch(value)) and not is_path and not is_file
 
 
 class HuggingFaceTeacher(ModelTeacher):
@@ -44,19 +50,23 @@ class HuggingFaceTeacher(ModelTeacher):
 
     def labels(self) -> tuple[str, ...]:
         """See Teacher: the names of its config's ``id2label``."""
-        return tuple(dict.fromkeys(self.renamed(classifier_labels(str(self.source)))))
+        return self.classes(classifier_labels(str(self.source)))
 
     @functools.cached_property
     def _fingerprints(self) -> dict[str, str]:
         if self.folder is None:
-            return {"hub": str(self.source)}
-        names = (self.folder / name for name in TOKENIZER_FILES)
-        files = (config_file(self.folder), *names, *find_weights(self.folder).paths)
+            return {"hub": str(self.source), "revision": hub_revision(str(self.source))}
+        settings = {path for pattern in SETTINGS for path in self.folder.glob(pattern)}
+        files = sorted({*settings, *find_weights(self.folder).paths})
         return {path.name: fingerprint_file(path) for path in files if path.is_file()}
 
     def fingerprints(self) -> dict[str, str]:
-        """See Teacher: fingerprints of its files, or its Hub id."""
+        """See Teacher: fingerprints of its files, or its Hub id and the commit there."""
         return self._fingerprints
+
+    def record(self, task: LabellingTask) -> dict[str, str]:
+        """See Teacher; truncation matters too."""
+        return {**super().record(task), "max_length": str(task.max_length)}
 
     def vector_provenance(self, task: LabellingTask) -> dict[str, str]:
         """See ModelTeacher; truncation matters too."""
@@ -65,8 +75,7 @@ class HuggingFaceTeacher(ModelTeacher):
     def classifier(self, task: LabellingTask) -> TextClassifier:
         """See ModelTeacher; a class that the data lacks is left out, which renormalises the others."""
         classifier = load_sequence_classifier(str(self.source), task.max_length)
-        groups = classes_by_label(self.renamed(classifier.labels), task, self)
-        return classifier.grouped(groups, task.labels)
+        return classifier.grouped(classes_by_label(classifier.labels, task, self), task.labels)
 
     def size(self) -> int | None:
         """See ModelTeacher."""

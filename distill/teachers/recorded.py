@@ -17,7 +17,7 @@ from distill.data.answers import LABEL, LOGITS, Answer, AnswerFile, read_answers
 from distill.errors import UserError, listed
 from distill.storage.fingerprints import fingerprint_file
 from distill.teachers.base import MAX_LISTED, TEACHER_LABELS, LabellingTask, Teacher, TeacherValue, classes_by_label
-from distill.teachers.scores import DEFAULT_CONFIDENCE, centred_logits, distribution, spread
+from distill.teachers.scores import DEFAULT_CONFIDENCE, centred, centred_logits, distribution, spread
 from distill.training.teacher_cache import TeacherFunction
 
 MAX_CONFIDENCE = 0.99  # that is estimated: a few texts on which all agree do not make answers certain
@@ -64,8 +64,8 @@ class RecordedTeacher(Teacher):
             if isinstance(answer.scores, Sequence):
                 what = "lists of scores do not say which label each belongs to, and the data has no labels"
                 raise UserError(what, answer.place, 'write them as an object: {"体育": 0.9, "财经": 0.1}')
-            names.update(self.renamed(list(answer.scores) if answer.scores else [answer.label]))
-        return tuple(sorted(names - {""}))
+            names.update(answer.scores or [answer.label])
+        return tuple(sorted(self.classes(sorted(names))))
 
     def fingerprints(self) -> dict[str, str]:
         """See Teacher: the fingerprint of the file."""
@@ -105,7 +105,7 @@ class RecordedTeacher(Teacher):
         np.add.at(sums, rows_of, rows)
         mean = sums / np.bincount(rows_of)[:, None]
         self._say_conflicts(rows_of, rows.argmax(1), len(position))
-        logits = mean if self.file.kind == LOGITS else centred_logits(mean)
+        logits = centred(mean) if self.file.kind == LOGITS else centred_logits(mean)
         return _Table(position, logits.astype(np.float32))
 
     def _check_labels(self, task: LabellingTask) -> None:
@@ -121,7 +121,7 @@ class RecordedTeacher(Teacher):
             raise UserError(what, next(iter(unknown.values())), hint, found)
         keys = {frozenset(answer.scores) for answer in self.file.answers if isinstance(answer.scores, Mapping)}
         if len(keys) == 1:  # every answer scores the same labels
-            classes_by_label(self.renamed(sorted(keys.pop())), task, self)
+            classes_by_label(sorted(keys.pop()), task, self)
 
     def _scores(self, answer: Answer, task: LabellingTask) -> NDArray[np.float64]:
         assert answer.scores is not None  # noqa: S101 (the kind of the file says so)

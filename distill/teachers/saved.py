@@ -17,7 +17,7 @@ from distill.storage.run_folder import (
     TRAIN_TEACHER,
     VOCABULARY,
 )
-from distill.teachers.base import LabellingTask, ModelTeacher, TeacherValue
+from distill.teachers.base import LabellingTask, ModelTeacher, TeacherValue, classes_by_label
 
 CARDS = (TEACHER_CARD, STUDENT_CARD)
 FILES = ("model.safetensors", TEACHER_HEAD, TEACHER_CARD, "tokenizer.json", STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY)
@@ -41,7 +41,7 @@ class SavedTeacher(ModelTeacher):
         """See Teacher."""
         try:
             card = next(path for name in CARDS if (path := self.folder / name).is_file())
-            return self.renamed(json.loads(card.read_text(encoding="utf-8"))["labels"])
+            return self.classes(json.loads(card.read_text(encoding="utf-8"))["labels"])
         except (StopIteration, ValueError, KeyError, TypeError) as error:
             raise UserError("there is no trained teacher", self.folder, TRAIN_TEACHER) from error
 
@@ -50,17 +50,9 @@ class SavedTeacher(ModelTeacher):
         return {name: fingerprint_file(self.folder / name) for name in FILES if (self.folder / name).exists()}
 
     def classifier(self, task: LabellingTask) -> TextClassifier:
-        """See ModelTeacher; its labels must be exactly those of the data."""
+        """See ModelTeacher; a class that the data lacks is left out, which renormalises the others."""
         classifier = load(self.folder, task.segmenter)
-        theirs = self.renamed(classifier.labels)
-        missing, extra = (
-            ", ".join(sorted(set(some) - set(others))) or "none"
-            for some, others in ((task.labels, theirs), (theirs, task.labels))
-        )
-        if (missing, extra) != ("none", "none"):
-            what = f"the teacher's labels are not those of the data; missing: {missing}; not in the data: {extra}"
-            raise UserError(what, self.folder, "--teacher FOLDER with a model that was trained on these labels")
-        return classifier.reordered([theirs.index(label) for label in task.labels])
+        return classifier.grouped(classes_by_label(classifier.labels, task, self), task.labels)
 
     def size(self) -> int:
         """See ModelTeacher."""

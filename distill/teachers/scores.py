@@ -12,13 +12,22 @@ from distill.teachers.base import MAX_LISTED, TEACHER_LABELS, Teacher
 
 MIN_PROBABILITY = 1e-3  # lower ones count as this: an answer that is certain must not have an infinite logit
 DEFAULT_CONFIDENCE = 0.9  # of a label without one, where nothing says how often such labels are right
+NAME_LOGITS = 'logits must be named so: a column logits, or an attribute FUNCTION.returns = "logits"'
 ROUNDED, MAX_ERROR = 1e-3, 0.01  # how far a sum of probabilities may be from 1: without, and with a warning
 
 
 def centred_logits(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log-probabilities (texts, classes), clipped, with mean 0 per text; their softmax is the same."""
-    logs = np.log(np.clip(probabilities, MIN_PROBABILITY, None))
-    return np.asarray(logs - logs.mean(axis=1, keepdims=True))
+    return centred(np.log(np.clip(probabilities, MIN_PROBABILITY, None)))
+
+
+def centred(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits (texts, classes) with mean 0 per text; their softmax is the same.
+
+    The outputs of a classifier that was trained with cross-entropy are close to it: the gradients of a text's logits
+    sum to 0, so their mean stays where the initial weights put it. A student should not have to learn another offset.
+    """
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
 
 
 def spread(classes: NDArray[np.int64], confidence: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -33,8 +42,8 @@ def spread(classes: NDArray[np.int64], confidence: NDArray[np.float64], count: i
 
 
 def are_probabilities(rows: NDArray[np.float64]) -> bool:
-    """Whether all rows (texts, classes) are probabilities rather than logits."""
-    return bool((rows >= 0).all() and (abs(rows.sum(1) - 1) <= MAX_ERROR).all())
+    """Whether all values (texts, classes) may be probabilities: they are in [0, 1], up to an error of rounding."""
+    return bool(((rows >= -MAX_ERROR) & (rows <= 1 + MAX_ERROR)).all())
 
 
 def distribution(
@@ -49,6 +58,8 @@ def distribution(
             label; or nothing is left.
     """
     values = np.array(list(scores.values()))
+    if not len(values):
+        raise UserError("there are no scores", place, "repair or delete that answer")
     if not np.isfinite(values).all():
         raise UserError("a score is NaN or infinite", place, "repair or delete that answer")
     if not are_logits:
@@ -87,7 +98,7 @@ def checked_probabilities(values: NDArray[np.float64], place: str, teacher: Teac
     if error > MAX_ERROR:
         is_negative = values.min() < -MAX_ERROR
         what = f"a probability is {values.min():.4g}" if is_negative else f"the probabilities sum to {values.sum():.4g}"
-        raise UserError(f"{what}; they must be at least 0 and sum to 1", place, "logits must be named so: logits")
+        raise UserError(f"{what}; they must be at least 0 and sum to 1", place, NAME_LOGITS)
     if error > ROUNDED:
         teacher.warn("sum", f"some probabilities do not sum to 1 (within 1 %) and were normalised, the first: {place}")
     positive = np.clip(values, 0, None)

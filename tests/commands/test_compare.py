@@ -251,7 +251,7 @@ def test_a_teacher_with_other_labels_is_refused(
         (data / name).write_text(text, encoding="utf-8")
     flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "train_student"]
     text = output_of(capsys, [*flags, "--teacher", str(finished_run / "teacher")], code=2)
-    assert "the teacher's labels are not those of the data; missing: 娱乐; not in the data: 财经" in text
+    assert "this teacher has no label 娱乐, which the data has; its other labels: 财经 -> --teacher_labels" in text
     assert not (tmp_path / "run" / "student").exists()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -184,16 +186,92 @@ def test_what_is_no_teacher(tmp_path: Path, classifier: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="there is no trained teacher; found: nothing"):
         resolve(tmp_path / "empty", {})
-    for nowhere in (tmp_path / "nowhere", f"{tmp_path}/answers.csv", "answers.csv", "tests/nowhere"):
+    for nowhere in (
+        tmp_path / "nowhere",
+        f"{tmp_path}/answers.csv",
+        "answers.csv",
+        "tests/nowhere",
+        "ans.cvs",
+        "answers.jsonlines",
+    ):
         with pytest.raises(UserError, match="no such file or folder -> check the path; a teacher is a folder that"):
             resolve(nowhere, {})
 
 
-def test_a_hub_id_that_cannot_be_reached_is_an_error() -> None:
-    teacher = resolve("no-such/classifier", {})
-    assert teacher.fingerprints() == {"hub": "no-such/classifier"}
-    with pytest.raises(UserError, match=r"no-such/classifier: transformers cannot load it: .* -> --teacher with a Hub"):
-        teacher.open(task())
+@pytest.mark.parametrize("value", ["runz", "no-such/classifier", "no-such/classifier@v1.0"])
+def test_a_name_that_is_nowhere_is_an_error(
+    value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be a mistyped path, so the message names both, and the Hub is named before it is asked."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    caplog.set_level("INFO", "distill")
+    teacher = resolve(value, {})
+    assert f"--teacher {value}: no file or folder here has this name; it is loaded from the Hugging" in caplog.text
+    message = f"{value}: no such file or folder here, and the Hub cannot be reached -> --teacher with a Hub id"
+    for ask in (teacher.fingerprints, teacher.labels, lambda: teacher.open(task())):
+        with pytest.raises(UserError, match=message):
+            ask()
+
+
+def test_a_model_that_the_hub_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of huggingface_hub is made from an answer of a server, which has no such model."""
+
+    class NotFound(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:  # a request for a file's properties
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), NotFound) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        template = f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(transformers_checkpoint, "_accepts_connections", lambda url: True)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        with pytest.raises(UserError, match="runz: no such file or folder here, and no such model on the Hub"):
+            resolve("runz", {}).labels()
+        server.shutdown()
+
+
+def test_a_hub_teacher_is_identified_by_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def config(name: str, **options: Any) -> Any:
+        asked.append((name, options.get("revision")))
+        return SimpleNamespace(_commit_hash="a1b2", id2label={0: "体育", 1: "财经"})
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", config)
+    teacher = resolve("one/model@v2", {})
+    assert teacher.fingerprints() == {"hub": "one/model@v2", "revision": "a1b2"}
+    assert teacher.labels() == ("体育", "财经") and set(asked) == {("one/model", "v2")}
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "spiece.model", "vocab.txt"])
+def test_every_file_that_may_decide_an_answer_is_fingerprinted(name: str, classifier: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(classifier, tmp_path / "copy")
+    before = resolve(folder, {}).fingerprints()
+    (folder / name).write_text('{"do_lower_case": false}', "utf-8")
+    assert resolve(folder, {}).fingerprints() != before
+
+
+@pytest.mark.parametrize(("first", "is_valid"), [(0, True), (1, False)])
+def test_labels_are_numbered_from_0(first: int, is_valid: bool, classifier: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(classifier, tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    id2label = {str(number): label for number, label in enumerate(LABELS, first)}
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": id2label}), "utf-8")
+    teacher = resolve(folder, {})
+    if is_valid:
+        assert teacher.labels() == LABELS
+    else:
+        with pytest.raises(UserError, match=r"id2label of its config numbers the labels 1, 2, 3 -> number them 0 to 2"):
+            teacher.labels()
+        with pytest.raises(UserError, match="id2label"):
+            teacher.open(task())
 
 
 def test_a_hub_without_a_network_is_found_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,15 +281,17 @@ def test_a_hub_without_a_network_is_found_out_at_once(monkeypatch: pytest.Monkey
     with socket.create_server(("127.0.0.1", 0)) as server:
         open_port = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("HF_ENDPOINT", open_port)
-        assert not transformers_checkpoint._hub_options()["local_files_only"]
+        assert not transformers_checkpoint._hub_options("one/model")["local_files_only"]
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed_port = f"http://127.0.0.1:{server.getsockname()[1]}"
     monkeypatch.setenv("HF_ENDPOINT", closed_port)
-    assert transformers_checkpoint._hub_options() == {"local_files_only": True, "trust_remote_code": False}
+    options = {"local_files_only": True, "trust_remote_code": False}
+    assert transformers_checkpoint._hub_options("one/model") == options
+    assert transformers_checkpoint._hub_options("one/model@v2") == {**options, "revision": "v2"}
     monkeypatch.setenv("http_proxy", open_port)
-    assert not transformers_checkpoint._hub_options()["local_files_only"]
+    assert not transformers_checkpoint._hub_options("one/model")["local_files_only"]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert transformers_checkpoint._hub_options()["local_files_only"]
+    assert transformers_checkpoint._hub_options("one/model")["local_files_only"]
 
 
 def test_it_teaches_a_student_from_the_command_line(
