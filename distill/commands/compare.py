@@ -45,7 +45,8 @@ def check_teachers(run: Run) -> None:
     """Refuse data without labels, and teachers that are no models, before any text is labelled."""
     if not run.has_labels:
         raise UserError("a comparison needs labels, and the data has none", "--mode compare", "--mode all")
-    if others := [teacher.name for teacher in run.named_teachers if not teacher.is_model]:
+    teachers = teachers_of(run) if run.named_teachers else ()
+    if others := [teacher.name for teacher in teachers if not teacher.is_model]:
         what = f"{', '.join(others)} is no model that can be timed and labels every text"
         raise UserError(what, "--mode compare", "--mode train_student and --mode test with this teacher")
 

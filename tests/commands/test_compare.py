@@ -22,6 +22,7 @@ from distill.data import Example
 from distill.errors import install_hint
 from distill.storage.fingerprints import read_provenance
 
+STUDENT = str(Path(__file__).parents[1] / "fixtures" / "student")
 QUICK = ["--student_epochs", "3", "--student_hidden", "4", "--seeds", "2"]
 KEYS = {"name", "objective", "student", "transfer", "teachers", "seeds", "accuracy", "accuracy_sd", "kept", "gain"}
 
@@ -182,7 +183,7 @@ def assert_different_students(folder: Path, rows: Sequence[str]) -> None:
         (["--leave_out", "娱乐"], "--leave_out: '娱乐' is not a label of the data"),
         (["--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--mode", "all", "--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["--teacher", "a", "--teacher", "a/../a"], "the same teacher is named twice"),
+        (["--teacher", STUDENT, "--teacher", f"{STUDENT}/../student"], "the same teacher is named twice"),
     ],
 )
 def test_errors_are_found_before_anything_is_trained(
