@@ -39,7 +39,7 @@ ONLY_IN = {  # third-party package -> the only modules or packages that may impo
     "fastapi": {"serve"},
     "uvicorn": {"serve"},
     "prometheus_client": {"serve"},
-    "huggingface_hub": {"export.hub"},
+    "huggingface_hub": {"export.hub", "models.transformers_checkpoint"},
     "shtab": {"cli"},
     "jinja2": {"reporting.html", "export.model_card"},
 }

@@ -24,7 +24,7 @@ from distill.errors import UserError, listed
 from distill.progress import progress_bar
 from distill.storage.fingerprints import fingerprint_bytes, fingerprint_file
 from distill.teachers.base import LabellingTask, Teacher, TeacherValue
-from distill.teachers.returned import Attributes, Batch, Converter
+from distill.teachers.returned import Attributes, Call, Converter
 from distill.training.teacher_cache import TeacherFunction, keep_outputs
 
 SHARD = 1_024  # texts per file of the cache: a killed run loses no more answers
@@ -179,7 +179,7 @@ class FunctionTeacher(Teacher):
             parts: list[NDArray[np.float64]] = [np.empty((0, len(task.labels)))]
             with progress_bar(progress_label, len(texts), "texts") as bar:
                 for start in range(0, len(texts), size):
-                    batch = Batch(list(texts[start : start + size]), start, len(texts))
+                    batch = Call(list(texts[start : start + size]), start, len(texts))
                     try:
                         parts.append(self._answer(batch, converter))
                     except BaseException as error:  # Ctrl-C too: what was paid for is kept
@@ -190,7 +190,7 @@ class FunctionTeacher(Teacher):
 
         return logits
 
-    def _answer(self, batch: Batch, converter: Converter) -> NDArray[np.float64]:
+    def _answer(self, batch: Call, converter: Converter) -> NDArray[np.float64]:
         """Logits of a batch of texts, shape (texts, classes).
 
         Raises:

@@ -117,7 +117,7 @@ def _kind(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Call:
     """The texts of one call, of which the first is number ``start`` of ``total``, counted from 0."""
 
     texts: list[str]
@@ -148,7 +148,7 @@ class Converter:
         self.kind = attributes.returns  # of arrays; if it is empty, the first array decides for all
         self.class_of = {label: number for number, label in enumerate(task.labels)}
 
-    def logits(self, returned: Any, batch: Batch) -> NDArray[np.float64]:
+    def logits(self, returned: Any, batch: Call) -> NDArray[np.float64]:
         """Logits (texts, classes), centred, of the answers to a batch.
 
         Raises:
@@ -166,7 +166,7 @@ class Converter:
             return self._of_labels([label_text(answer) for answer in answers], batch)
         return self._array(np.asarray(answers, np.float64), batch)
 
-    def _row(self, answer: Mapping[Any, Any], index: int, batch: Batch) -> NDArray[np.float64]:
+    def _row(self, answer: Mapping[Any, Any], index: int, batch: Call) -> NDArray[np.float64]:
         """A dictionary: ``label`` and perhaps ``confidence``, or probabilities by label."""
         if "label" in answer and "label" not in self.class_of:
             if not (label := label_text(answer["label"])):
@@ -179,7 +179,7 @@ class Converter:
         where = f"{self.teacher.name}, {batch.text(index)}"
         return centred_logits(distribution(scores, self.task.labels, where, self.teacher, are_logits=False)[None])
 
-    def _of_labels(self, labels: list[str], batch: Batch, confidence: float | None = None) -> NDArray[np.float64]:
+    def _of_labels(self, labels: list[str], batch: Call, confidence: float | None = None) -> NDArray[np.float64]:
         names = self.teacher.renamed(labels)
         if unknown := sorted({label for label, name in zip(labels, names, strict=True) if name not in self.class_of}):
             what = f"labels that the data does not have, in the answers to {batch}: {listed(unknown, MAX_LISTED)}"
@@ -189,7 +189,7 @@ class Converter:
         sure = np.full(len(names), self.confidence if confidence is None else confidence)
         return centred_logits(spread(classes, sure, len(self.task.labels)))
 
-    def _array(self, rows: NDArray[np.float64], batch: Batch) -> NDArray[np.float64]:
+    def _array(self, rows: NDArray[np.float64], batch: Call) -> NDArray[np.float64]:
         """Probabilities or logits, (texts, classes) in the order of the function's or the data's labels."""
         if rows.shape != (len(batch.texts), self.columns):
             raise ValueError(f"an array of shape {rows.shape}, expected {(len(batch.texts), self.columns)}")
@@ -231,7 +231,7 @@ def _is_missing(answer: Any) -> bool:
     return answer is None or is_empty or (isinstance(answer, float) and math.isnan(answer))
 
 
-def _confidence(value: Any, index: int, batch: Batch) -> float:
+def _confidence(value: Any, index: int, batch: Call) -> float:
     try:
         return _share(value)
     except (TypeError, ValueError) as error:
