@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from distill.evaluation.selective import (
 )
 from distill.reporting import plots
 from distill.reporting.html import Drawing
-from distill.reporting.results import TEACHER, TITLES, Outcome, first_seeds
+from distill.reporting.results import ACCURACY, TEACHER, TITLES, Outcome, first_seeds
 from distill.reporting.speed import Shipped
 from distill.reporting.tables import (
     Column,
@@ -100,20 +100,41 @@ class Section:
             "cascade": [asdict(row) for row in self.cascade],
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """What :meth:`to_json` wrote."""
+        return cls(
+            model=content["model"],
+            dev_texts=content["dev_texts"],
+            everything=_target_row(content["every_text"]),
+            targets=[_target_row(row) for row in content["targets"]],
+            cascade=[CascadeRow(**row) for row in content["cascade"]],
+            areas=content["aurc"],
+        )
+
+
+FIGURES = tuple(field.name for field in fields(Answered))
+
 
 def _target_json(row: TargetRow) -> dict[str, Any]:
-    def figures(split: str, found: Answered | None) -> dict[str, Any]:
-        names = ("texts", "share", "accuracy", "low")
-        values = [None] * len(names) if found is None else [getattr(found, name) for name in names]
-        usable = (None if isinstance(value, float) and math.isnan(value) else value for value in values)
-        return {f"{split}_{name}": value for name, value in zip(names, usable, strict=True)}
+    content: dict[str, Any] = {"target": row.target, "threshold": row.threshold}
+    for split, found in (("dev", row.dev), ("test", row.test)):
+        values = {name: getattr(found, name, None) for name in FIGURES}
+        if found and not found.texts:
+            values[ACCURACY] = None  # JSON has no NaN
+        content |= {f"{split}_{name}": value for name, value in values.items()}
+    return content
 
-    return {
-        "target": row.target,
-        "threshold": row.threshold,
-        **figures("dev", row.dev),
-        **figures("test", row.test),
-    }
+
+def _target_row(content: Mapping[str, Any]) -> TargetRow:
+    def found(split: str) -> Answered | None:
+        values: dict[str, Any] = {name: content[f"{split}_{name}"] for name in FIGURES}
+        if values["texts"] is None:
+            return None
+        accuracy = math.nan if values[ACCURACY] is None else values[ACCURACY]
+        return Answered(**{**values, ACCURACY: accuracy})
+
+    return TargetRow(content["target"], content["threshold"], found("dev"), found("test"))
 
 
 def section_of(
@@ -176,8 +197,9 @@ def _cascade_rows(
 
 def _of(split: str, figure: str) -> Callable[[TargetRow], float | None]:
     def value(row: TargetRow) -> float | None:
-        found = getattr(row, split)
-        return None if found is None else float(getattr(found, figure))
+        found = getattr(row, split, None)
+        number = math.nan if found is None else float(getattr(found, figure))
+        return None if math.isnan(number) else number
 
     return value
 

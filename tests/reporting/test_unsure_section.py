@@ -14,7 +14,7 @@ from distill.evaluation.selective import Confidences
 from distill.reporting import selective
 from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
-from distill.reporting.selective import OnDev, section_of
+from distill.reporting.selective import OnDev, Section, section_of
 from distill.reporting.speed import Measurement, Shipped, rows_of
 from distill.reporting.summary import Report
 
@@ -64,6 +64,21 @@ def test_targets_by_hand() -> None:
     assert rows[0] == ["0.950", "0.651", "66.7 %", "1.0000", "0.9124", "75.0 %", "0.8333"]
     student = (1 / 6 + 2 / 7 + 3 / 8) / 8
     assert section.areas == {"teacher": pytest.approx(1 / 8), "student": pytest.approx(student)}
+
+
+@pytest.mark.parametrize("targets", [(), (0.99,)])
+def test_what_is_written_as_json_is_read_back(targets: tuple[float, ...]) -> None:
+    section = section_of([TEACHER, STUDENT], GOLD, on_dev(sure=30, targets=targets))
+    assert section is not None
+    assert Section.from_json(json.loads(json.dumps(section.to_json()))) == section
+
+
+def test_a_threshold_above_all_test_texts_has_no_accuracy() -> None:
+    dev = OnDev(Confidences(np.array([0.99] * 40 + [0.96] * 9), np.array([True] * 40 + [False] * 9)), None, (1.0,))
+    section = section_of([STUDENT], GOLD, dev)
+    assert section is not None and section.to_json()["targets"][0]["test_accuracy"] is None
+    assert selective.target_lines(section)[-1][-2:] == ["0.0 %", "-"]
+    json.dumps(section.to_json(), allow_nan=False)
 
 
 def test_targets_that_dev_does_not_reach() -> None:
