@@ -169,9 +169,9 @@ class Endpoints:
         Raises:
             RefusedError: 422, there are fewer labels than ``top_k``.
         """
-        wanted = Wanted(body.probabilities, top_k=body.top_k, reject_below=body.reject_below)
-        if self._has_plain_answers and wanted.top_k is wanted.reject_below is None:
+        if self._has_plain_answers and body.top_k is body.reject_below is None:
             return None
+        wanted = Wanted(body.probabilities, top_k=body.top_k, reject_below=body.reject_below)
         try:
             return output_spec(student.runtime.labels, wanted, self.unsure)
         except UserError as error:

@@ -146,6 +146,16 @@ def test_a_cascade_labels_files_in_small_batches() -> None:
     assert lengths == sorted(lengths)
 
 
+def test_a_file_that_takes_too_long_stops_at_the_next_batch() -> None:
+    teacher = Teacher(waits=True)
+    with client_of(teacher, ServeSettings(wait_s=0.02), cascade=True) as client:
+        content = "".join(f"{UNSURE}{number}\n" for number in range(300)).encode()
+        assert "longer than 0.4 s" in refusal(client.post("/label_file?name=a.txt", content=content), 503)
+        teacher.released.set()
+        assert client.post("/predict", json={"text": UNSURE}).json()["label"] == "科技"
+    assert [len(call) for call in teacher.calls] == [1, 128, 1]  # the first warms it up
+
+
 def test_sure_texts_do_not_wait_for_the_teacher() -> None:
     teacher = Teacher(waits=True)
     app = create_app(Student(), ServeSettings(), teacher, unsure=UnsureSettings(cascade=True))

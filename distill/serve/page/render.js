@@ -144,7 +144,7 @@ function tableRow(number, text, { label, probability }, explain) {
   row.append(
     createElement("td", { className: "place" }, String(number)),
     createElement("td", {}, button),
-    createElement("td", {}, label),
+    createElement("td", {}, label || "—"), // a service may leave unsure texts without a label
     createElement("td", { className: "likely" }, track(probability), formatPercent(probability)),
   );
   return row;
