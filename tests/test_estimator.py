@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import pickle
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +122,10 @@ def test_labels_keep_their_type(texts: Any, labels: Any, dtype: str, tmp_path: P
     assert [*map(type, loaded.classes_.tolist())] == [*map(type, classifier.classes_.tolist())]
 
 
-def test_two_fits_give_the_same_model_and_leave_the_process_as_it_was(fitted: DistilledTextClassifier) -> None:
+def test_two_fits_give_the_same_model_and_leave_the_process_as_it_was(
+    fitted: DistilledTextClassifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "distill")
     torch.manual_seed(3)
     state, threads, level, handlers = torch.get_rng_state(), torch.get_num_threads(), log.level, log.handlers
     again = fit_quietly(tiny(threads=3))
@@ -158,6 +164,9 @@ def test_an_own_teacher_and_unlabelled_texts(tiny_bert: Path, tmp_path: Path) ->
     assert teacher.stat().st_mtime_ns == written, "the folder of a run keeps its teacher"
     saved = tmp_path / "run/teacher"
     fit_quietly(tiny(teacher_model="no-such/model", settings=settings), teacher=saved)
+    alone = fit_quietly(tiny(student="textcnn", run_folder=tmp_path / "run")).export(tmp_path / "exported")
+    network = json.loads((alone / "bundle.json").read_text(encoding="utf-8"))["network"]
+    assert network["architecture"] == "textcnn", "not the distilled student, which is in the same folder"
 
 
 def test_a_function_and_a_file_as_teachers(tmp_path: Path) -> None:
@@ -212,6 +221,28 @@ def test_grid_search_in_threads() -> None:
         fit_quietly(search, np.array(TEXTS))
     assert search.best_params_ == {"settings": TINY} and search.best_score_ > 0.7
     assert search.best_estimator_.score(TEXTS, LABELS) > 0.9
+
+
+def test_fits_in_threads_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds, messages and warnings are those of the process."""
+    running: list[int] = []
+
+    def train(*_: object) -> None:
+        running.append(1)
+        time.sleep(0.05)
+        assert len(running) == 1
+        running.clear()
+        raise UserError("the end")
+
+    monkeypatch.setattr("distill.commands.fit.train_students", train)
+
+    def fit(_: int) -> str:
+        with pytest.raises(UserError) as error:
+            tiny().fit(TEXTS, LABELS)
+        return str(error.value)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert [*pool.map(fit, range(3))] == ["the end"] * 3
 
 
 @pytest.mark.slow
