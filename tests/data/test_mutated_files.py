@@ -384,7 +384,7 @@ def test_files_that_could_take_long(name: str, tmp_path: Path) -> None:
     with contextlib.suppress(UserError):
         check_training(path, line_count(content))
     with contextlib.suppress(UserError):
-        label_stream(cast(Runtime, Student()), io.BytesIO(content), io.BytesIO(), path.name)
+        label_stream(cast(Runtime, Student()), io.BytesIO(content), io.BytesIO(), path.name, SPEC)
     assert time.process_time() - start < 10
 
 
