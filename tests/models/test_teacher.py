@@ -222,7 +222,8 @@ class TestSources:
 
     def test_transformers_resolves_a_hub_id(self, tmp_path: Path) -> None:
         assert resolve("bert-base-chinese", tmp_path).source == "bert-base-chinese"
-        with pytest.raises(UserError, match=r"no such file or folder here, and (no such model on|the Hub cannot) .* -> --teacher_model"):
+        refused = "no such file or folder here, and (no such model on|the Hub cannot) .* -> --teacher_model"
+        with pytest.raises(UserError, match=refused):
             build("no-such/model", TeacherSettings(), 2)
 
     def test_a_folder_that_is_not_a_checkpoint(self, tiny_bert: Path, tmp_path: Path) -> None:
