@@ -8,8 +8,8 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
@@ -20,7 +20,7 @@ from distill.config import MODES, Settings
 from distill.config.argparse import PATH, parser, settings_from
 from distill.config.modes import Mode
 from distill.config.toml import to_toml
-from distill.errors import CHECK_DISK, FREE_SPACE, UserError, install_hint, is_disk_full, require_package
+from distill.errors import CHECK_DISK, FREE_SPACE, UserError, is_disk_full, naming_extra, require_package
 from distill.progress import MessageHandler, reminders
 from distill.training.distributed import is_main_process
 
@@ -171,21 +171,10 @@ def _run(settings: Settings) -> None:
         print("\n".join(["", *(f"warning: {reminder}" for reminder in reminders)]), file=_stream(mode))
 
 
-@contextmanager
-def _packages_of(settings: Settings) -> Iterator[None]:
-    """Turn the import error of a package that is not installed into a message that names the mode's extra.
-
-    Raises:
-        UserError: a package is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "distill").partition(".")[0]
-        if package == "distill":  # a bug of ours, which the user cannot fix
-            raise
-        mode = settings.run.mode
-        raise UserError(f"--mode {mode} needs the package {package}", None, install_hint(MODES[mode].extra)) from error
+def _packages_of(settings: Settings) -> AbstractContextManager[None]:
+    """Within this context, the error about a package that is not installed names the mode's extra."""
+    mode = settings.run.mode
+    return naming_extra(f"--mode {mode}", MODES[mode].extra)
 
 
 def _function(mode: Mode) -> Callable[[Settings], list[Path]]:

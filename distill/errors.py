@@ -2,7 +2,8 @@
 
 import errno
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 FREE_SPACE = "free some space, then run the same command again"
@@ -48,6 +49,22 @@ class DistillWarning(UserWarning):
 def install_hint(extra: str) -> str:
     """The commands that install an extra of pyproject.toml: of the package, and of a clone of its repository."""
     return f'pip install "distill-zh[{extra}]" (in a clone of the repository: pip install -e ".[{extra}]")'
+
+
+@contextmanager
+def naming_extra(feature: str, extra: str) -> Iterator[None]:
+    """Turn the import error of a package that is not installed into a message that names the extra it belongs to.
+
+    Raises:
+        UserError: a package that ``feature`` needs is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "distill").partition(".")[0]
+        if package == "distill":  # a bug of ours, which the user cannot fix
+            raise
+        raise UserError(f"{feature} needs the package {package}", None, install_hint(extra)) from error
 
 
 def require_package(package: str, feature: str, hint: str, where: object = None) -> None:

@@ -25,7 +25,15 @@ from distill.config.argparse import settings_from
 from distill.config.toml import NAMES_HINT, typed
 from distill.data import Dataset, Example, from_memory
 from distill.data.arrays import as_classes, as_texts, class_names
-from distill.errors import DistillWarning, InputError, InputTypeError, UserError, install_hint, join_problems
+from distill.errors import (
+    DistillWarning,
+    InputError,
+    InputTypeError,
+    UserError,
+    install_hint,
+    join_problems,
+    naming_extra,
+)
 from distill.export import hub
 from distill.progress import MessageHandler, log, remind, reminders
 from distill.runtime import Runtime
@@ -138,7 +146,7 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         with _training, _messages(self.verbose), _folder_of_run(self.run_folder) as folder:
             settings = self._settings(folder, bool(teachers))
             data = _dataset(strings, numbers, class_names(classes), settings.run.seed)
-            with _packages():
+            with naming_extra("fit", "train"):
                 from distill.commands.fit import RunInMemory, train_bundle
 
                 bundle, score = train_bundle(RunInMemory(settings, teachers, data, [text for text in further if text]))
@@ -398,22 +406,6 @@ def _folder_of_run(folder: str | Path | None) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="distill-") as temporary:
         yield Path(temporary)
-
-
-@contextlib.contextmanager
-def _packages() -> Iterator[None]:
-    """Name the extra that installs a package that is missing.
-
-    Raises:
-        UserError: a package is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "distill").partition(".")[0]
-        if package == "distill":  # a bug of ours
-            raise
-        raise UserError(f"fit needs the package {package}", None, install_hint("train")) from error
 
 
 def _plain(value: Any) -> Any:

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from distill.commands.benchmark.shipped import TEACHER as TEACHER_EFFORT
-from distill.commands.benchmark.shipped import Shipping, time_models
+from distill.commands.benchmark.shipped import Key, Shipping, time_models
 from distill.commands.data_checks import checks_of, warn_of
 from distill.commands.distillation import teacher_warning
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
 from distill.commands.export import bundle_of
 from distill.commands.model_cards import add_results
-from distill.commands.saved_models import history, size_of, training_warnings
+from distill.commands.saved_models import history, training_warnings
 from distill.commands.teachers import teacher_answers, teachers_of
 from distill.commands.unsure import on_dev
 from distill.data import Example
@@ -37,10 +37,10 @@ from distill.reporting.speed import Shipped
 from distill.reporting.summary import LinearResult, Report, Usage
 from distill.reporting.translation import Text
 from distill.storage.fingerprints import package_versions, read_provenance
+from distill.storage.run_folder import size_of
 from distill.teachers import ModelTeacher, Teacher
 from distill.teachers.saved import SavedTeacher
 
-Key = tuple[str, int]  # kind of model, seed
 EXAMPLE = "一条短文本"  # in the command that loads the bundle in Python
 TRAIN_MODE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}
 
@@ -137,8 +137,6 @@ def _size(model: Teacher | Path) -> int | None:
     """Bytes of a model's files."""
     if isinstance(model, Path):
         return size_of(model)
-    if isinstance(model, SavedTeacher):
-        return size_of(model.folder)
     return model.size() if isinstance(model, ModelTeacher) else None
 
 

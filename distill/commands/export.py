@@ -10,7 +10,6 @@ from typing import Any
 
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
 from distill.commands.model_cards import bundle_card, card_of
-from distill.commands.saved_models import size_of
 from distill.config import FROM_DATA, STUDENTS
 from distill.errors import UserError
 from distill.export import hub
@@ -20,7 +19,7 @@ from distill.progress import log
 from distill.reporting.translation import Text
 from distill.runtime import schema
 from distill.runtime.bundle import read_bundle
-from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, VOCABULARY
+from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, VOCABULARY, size_of
 from distill.text.vocabulary import Vocabulary
 
 DEMO_EXAMPLES = 5  # of the embedded reviews, which are public; other texts are stored only on request

@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.commands.experiment import ALONE, DISTILLED, TEACHER, Run
-from distill.commands.saved_models import LOG
 from distill.commands.teachers import teacher_answers
 from distill.data import Example, text_key
 from distill.errors import UserError
 from distill.models.text_classifier import load_student
 from distill.progress import log
 from distill.storage.atomic import write_file
-from distill.storage.run_folder import STUDENT_CARD
+from distill.storage.run_folder import LOG, STUDENT_CARD
 from distill.teachers import ModelTeacher
 from distill.teachers.saved import SavedTeacher
 

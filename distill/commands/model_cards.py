@@ -7,12 +7,11 @@ import json
 from pathlib import Path
 
 from distill.commands.experiment import DISTILLED, TEACHER, Run
-from distill.commands.saved_models import size_of
 from distill.commands.student_spec import StudentSpec
 from distill.errors import UserError
 from distill.export import model_card
 from distill.export.model_card import Card
-from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD
+from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, size_of
 from distill.teachers import Teacher
 from distill.teachers.saved import SavedTeacher
 

@@ -17,12 +17,9 @@ from distill.export.model_card import Card
 from distill.progress import log, model_reminders, remind
 from distill.storage.atomic import write_folder, write_json
 from distill.storage.fingerprints import FILES, PROVENANCE_FILE, fingerprint_file
-from distill.storage.run_folder import MODEL_CARD
+from distill.storage.run_folder import LOG, MODEL_CARD, WARNINGS, size_of
 from distill.training import defaults, distributed
 from distill.training.trainer import Evaluation, write_log
-
-LOG = "log.jsonl"  # the evaluations of a model's training, in its folder
-WARNINGS = "warnings.json"  # the warnings of its training, if there were any
 
 
 def save_model(
@@ -95,9 +92,3 @@ def training_warnings(folder: Path) -> list[str]:
     """The warnings of a model's training."""
     path = folder / WARNINGS
     return [str(warning) for warning in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of the files that are needed to run a model."""
-    not_needed = (LOG, WARNINGS, PROVENANCE_FILE, MODEL_CARD)
-    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in not_needed)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.commands.experiment import COMMAND, DISTILLED, TEACHER, Run
-from distill.commands.saved_models import LOG
 from distill.data import UNLABELLED, Example, example_id
 from distill.errors import UserError
 from distill.progress import remind
 from distill.storage.fingerprints import provenance_differences
+from distill.storage.run_folder import LOG
 from distill.teachers import ModelTeacher, Teacher
 from distill.teachers.answering import Answers
 from distill.teachers.saved import SavedTeacher

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.commands.benchmark.shipped import Key
 from distill.commands.experiment import TEACHER, Run, labels_of
 from distill.evaluation.metrics import softmax
 from distill.evaluation.selective import Confidences, cascade_threshold
@@ -15,8 +16,6 @@ from distill.models.text_classifier import TextClassifier
 from distill.reporting.results import Outcome, first_seeds
 from distill.reporting.selective import OnDev
 from distill.teachers import Teacher
-
-Key = tuple[str, int]  # kind of model, seed
 
 
 def on_dev(
@@ -33,8 +32,14 @@ def on_dev(
     student = models[students[-1].name, students[-1].seed]
     logits = student.logits([example.text for example in run.data.dev], "dev, student").numpy()
     teacher = next((teachers[key] for key in teachers if key in models), None)
-    correct = None if teacher is None else run.answering.logits(teacher, run.data.dev).argmax(1).numpy() == gold
+    correct = None if teacher is None else _right_on_dev(run, teacher)
     return OnDev(Confidences.of(logits, student.temperature, gold), correct, run.settings.report.targets)
+
+
+def _right_on_dev(run: Run, teacher: Teacher) -> NDArray[np.bool_]:
+    """Which dev texts (texts,) a teacher labels correctly."""
+    predicted = run.answering.logits(teacher, run.data.dev).argmax(1)
+    return np.asarray((predicted == labels_of(run.data.dev)).numpy())
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def cascades(
 ) -> Cascades:
     """Cascades whose thresholds are chosen on dev; ``logits`` (seeds, texts, classes) are the students' on test."""
     dev, gold = [example.text for example in run.data.dev], labels_of(run.data.dev).numpy()
-    teacher_correct = run.answering.logits(teacher, run.data.dev).argmax(1).numpy() == gold
+    teacher_correct = _right_on_dev(run, teacher)
     thresholds, unsure = [], []
     for student, of_seed in zip(students, logits, strict=True):
         confidences = Confidences.of(student.logits(dev).numpy(), student.temperature, gold)

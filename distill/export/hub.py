@@ -1,4 +1,4 @@
-"""Upload a model's folder to the Hugging Face Hub, and download it. Only this module imports huggingface_hub."""
+"""Upload a model's folder to the Hugging Face Hub, and download it."""
 
 from __future__ import annotations
 

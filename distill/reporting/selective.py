@@ -40,9 +40,8 @@ from distill.reporting.translation import Listed, Text
 
 CASCADE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 STUDENT_ONLY, TEACHER_ONLY = Text("student only"), Text("teacher only")
-CHOSEN = Text(
-    "chosen on dev"
-)  # the smallest threshold at which the cascade is there not less accurate than the teacher
+# The smallest threshold at which the cascade is not less accurate on dev than the teacher.
+CHOSEN = Text("chosen on dev")
 STUDENT_CHOSEN = Text("student only, chosen on dev")
 NOT_REACHED = Text("not reached")
 

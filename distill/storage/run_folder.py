@@ -9,16 +9,24 @@ from typing import Self
 
 from distill.config import Settings
 from distill.errors import UserError
-from distill.storage.fingerprints import fingerprint_texts
+from distill.storage.fingerprints import PROVENANCE_FILE, fingerprint_texts
 
 DEMO = "demo"  # name of the run on the embedded reviews
 # Files in a model's folder; named here so that code without PyTorch can look for them.
 TEACHER_CARD, TEACHER_HEAD = "teacher.json", "head.safetensors"
 MODEL_CARD = "README.md"
+LOG = "log.jsonl"  # the evaluations of a model's training
+WARNINGS = "warnings.json"  # the warnings of its training, if there were any
 STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY = "student.json", "student.safetensors", "vocabulary.txt"
 # The commands that write them, for messages.
 TRAIN_TEACHER = "python distill.py --mode train_teacher"
 TRAIN_STUDENT = "python distill.py --mode train_student"
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files that are needed to run a model."""
+    not_needed = (LOG, WARNINGS, PROVENANCE_FILE, MODEL_CARD)
+    return sum(path.stat().st_size for path in folder.iterdir() if path.name not in not_needed)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from distill.storage.run_folder import (
     TEACHER_HEAD,
     TRAIN_TEACHER,
     VOCABULARY,
+    size_of,
 )
 from distill.teachers.base import LabellingTask, ModelTeacher, TeacherValue, classes_by_label
 
@@ -56,4 +57,4 @@ class SavedTeacher(ModelTeacher):
 
     def size(self) -> int:
         """See ModelTeacher."""
-        return sum((self.folder / name).stat().st_size for name in self.fingerprints())
+        return size_of(self.folder)

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from distill.cli import main
 from distill.commands.model_cards import card_of
-from distill.commands.saved_models import size_of
 from distill.export import model_card
 from distill.export.model_card import Card
-from distill.storage.run_folder import MODEL_CARD
+from distill.storage.run_folder import MODEL_CARD, size_of
 from distill.teachers.saved import SavedTeacher
 
 CARD = Card(

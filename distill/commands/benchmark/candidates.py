@@ -14,7 +14,6 @@ import torch
 from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, Candidate, Effort
 from distill.commands.experiment import Run
 from distill.commands.export import trained_students
-from distill.commands.saved_models import size_of
 from distill.commands.teachers import teachers_of
 from distill.errors import UserError
 from distill.evaluation.baselines.bert_base import BATCH, bert_base
@@ -25,6 +24,7 @@ from distill.models.inference import PREDICTION_BATCH
 from distill.models.teacher import has_fast_bf16
 from distill.models.text_classifier import load
 from distill.storage.fingerprints import fingerprint_texts
+from distill.storage.run_folder import size_of
 from distill.teachers.saved import SavedTeacher
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
