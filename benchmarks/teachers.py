@@ -2,11 +2,10 @@
 
 python benchmarks/teachers.py --data ../shared/data/tnews5 --unlabeled ../shared/data/unlabeled_headlines.txt
 
-(a) ``transformers.Trainer`` fine-tunes the bundled encoder as an ordinary ``AutoModelForSequenceClassification`` on
-train. Its students, with that classifier used as it is, are compared with those of our own teacher. (b) Our own
-teacher's answers to the train, dev and unlabelled texts are recorded as a label and a confidence. Their students are
-compared with those of its logits. Both students of a comparison have the same texts, seeds and flags; recorded answers
-have no hidden vectors, so both sides of (b) go without word vectors from the teacher, general texts and hints.
+Three teachers have the same students, with the same texts, seeds and flags: our own teacher's logits, a classifier that
+``transformers.Trainer`` fine-tuned from the same encoder on train, used as it is, and our own teacher's answers to the
+train, dev and unlabelled texts recorded as a label and a confidence. Recorded answers have no hidden vectors, so all
+students go without word vectors from the teacher, general texts and hints.
 
 Everything else is a command of the program. Finished stages are kept in --out; --run RUN takes our own teacher from an
 existing run. Flags after ``--`` are passed to every command. Writes benchmarks/teachers/teachers.json and .md.
@@ -37,10 +36,9 @@ from distill.evaluation.timing import processor  # noqa: E402
 SPLIT_SEED = 42  # the default of --seed, so that dev is that of the runs
 PLAIN = ("--vectors", "bundled", "--general_words", "0", "--general_sentences", "0", "--objective", "logits")
 ROWS = {  # name of the run -> what its students learn from
-    "own": "our own teacher",
+    "own": "our own teacher's logits",
     "trainer": "a classifier fine-tuned by transformers.Trainer",
-    "logits": "our own teacher's logits",
-    "recorded": "its recorded answers: label and confidence",
+    "recorded": "our own teacher's recorded answers: label and confidence",
 }
 
 
@@ -113,11 +111,11 @@ def command(run: Path, mode: str, options: argparse.Namespace, *flags: object) -
     return time.perf_counter() - started
 
 
-def measure(name: str, teacher: Path, options: argparse.Namespace, *flags: str) -> dict[str, Any]:
+def measure(name: str, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train the students of one teacher, evaluate them on test and return the figures."""
     run = options.out / name
-    seconds = command(run, "train_student", options, "--teacher", teacher, *flags)
-    command(run, "test", options, "--teacher", teacher, *flags)
+    seconds = command(run, "train_student", options, "--teacher", teacher, *PLAIN)
+    command(run, "test", options, "--teacher", teacher, *PLAIN)
     report = json.loads((run / "report" / "report.json").read_text("utf-8"))
     by_name = {row["name"]: row for row in report["rows"]}
     student, own = by_name["student"], by_name.get("teacher")
@@ -133,18 +131,18 @@ def measure(name: str, teacher: Path, options: argparse.Namespace, *flags: str) 
 
 
 def table_of(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Format the rows; the second of each pair is compared with the first."""
+    """Format the rows; each is compared with the first."""
     table = [["students of", "teacher on test", "students on test", "points", "seeds"]]
-    for index, row in enumerate(rows):
+    for row in rows:
         teacher = "-" if row["teacher_accuracy"] is None else f"{row['teacher_accuracy']:.4f}"
         sd = "" if row["accuracy_sd"] is None else f" ±{row['accuracy_sd']:.4f}"
-        points = f"{100 * (row['accuracy'] - rows[index - 1]['accuracy']):+.2f}" if index % 2 else "-"
+        points = "-" if row is rows[0] else f"{100 * (row['accuracy'] - rows[0]['accuracy']):+.2f}"
         table.append([row["teacher"], teacher, f"{row['accuracy']:.4f}{sd}", points, str(row["seeds"])])
     return table
 
 
 def main() -> None:
-    """Measure both comparisons and write the table."""
+    """Measure the students of each teacher and write the table."""
     arguments = sys.argv[1:]
     separator = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,8 +170,7 @@ def main() -> None:
     rows = [
         measure("own", own, options),
         measure("trainer", classifier, options),
-        measure("logits", own, options, *PLAIN),
-        measure("recorded", answers, options, *PLAIN),
+        measure("recorded", answers, options),
     ]
     line = f"python benchmarks/teachers.py {' '.join(arguments)}".rstrip()
     note = f"{data.counts['train']:,} train texts, {processor()}. {line}"
