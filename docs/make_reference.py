@@ -35,6 +35,8 @@ def _arrays() -> str:
     groups = {"every bundle": (*schema.WORDS, *schema.LEXICON, schema.CLASSIFIER_BIAS), "n-grams": (schema.ROW_OF,)}
     for architecture, (network, ngrams) in schema.NETWORK_ARRAYS.items():
         groups |= {f"`{architecture}`": network, f"`{architecture}`, n-grams": ngrams}
+    for cell, network in schema.CELL_ARRAYS.items():
+        groups |= {f"`bilstm` of {cell}": network}
     rows = [
         [f"`{spec.name}`", spec.dtype, f"({', '.join(spec.shape)})", spec.range, spec.meaning, group]
         for group, specs in groups.items()

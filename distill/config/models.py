@@ -9,7 +9,7 @@ from distill.config.fields import FROM_DATA, Checked, option
 from distill.config.students import STUDENTS
 
 STUDENT_INPUTS = ("word", "sentence")
-CELLS = ("lstm", "gru")
+CELLS = ("lstm", "gru", "mingru", "sru", "qrnn")
 POOLINGS = ("mean", "cls")
 SAMPLINGS = ("uniform", "stratified")
 
@@ -115,7 +115,11 @@ class StudentSettings(Checked):
         flag="student_input",
         choices=STUDENT_INPUTS,
     )
-    cell: str = option("lstm", "bilstm: type of recurrent cell", choices=CELLS)
+    cell: str = option(
+        "lstm",
+        "bilstm: type of recurrent cell; mingru, sru and qrnn have no matrix between states and are faster",
+        choices=CELLS,
+    )
     vectors: str = option(
         "auto",
         "word vectors: a file (word2vec text or binary, fastText .vec, GloVe or gensim KeyedVectors; also .gz, .bz2 or "

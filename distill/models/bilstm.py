@@ -1,4 +1,4 @@
-"""The student of Tang et al. 2019 (arXiv 1903.12136): one bidirectional LSTM (or GRU) layer over word vectors."""
+"""The student of Tang et al. 2019 (arXiv 1903.12136): one bidirectional LSTM layer, or other cells, over word vectors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from distill.config import StudentSettings
+from distill.errors import UserError
+from distill.models.elementwise_cells import ELEMENTWISE_CELLS, BidirectionalCells, ElementwiseCell
 from distill.models.student import Arrays, Student, StudentConfig, masked_max
 from distill.text.batching import Batch, masked_mean
 
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # PyTorch's names, in the order of torch.lstm
-CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+MATRIX_CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 DIRECTIONS = {"ahead": "", "back": "_reverse"}  # a bundle's name of a direction -> PyTorch's suffix
 
 
@@ -24,7 +26,7 @@ class BiLSTMConfig(StudentConfig):
 
     Args:
         sentence: whether the mean of the word vectors is the only time step (the reference repo's first form).
-        cell: "lstm" or "gru".
+        cell: "lstm", "gru", or one of :mod:`distill.models.elementwise_cells`.
     """
 
     sentence: bool = False
@@ -39,13 +41,24 @@ class BiLSTM(Student):
 
     def __init__(self, config: BiLSTMConfig) -> None:
         super().__init__(config)
-        # named "lstm" for a GRU too: saved students have weights of that name
-        self.lstm = CELLS[config.cell](config.width, config.hidden, batch_first=True, bidirectional=True)
+        # named "lstm" for every cell: saved students have weights of that name
+        self.lstm: nn.Module = (
+            BidirectionalCells(config.cell, config.width, config.hidden)
+            if config.cell in ELEMENTWISE_CELLS
+            else MATRIX_CELLS[config.cell](config.width, config.hidden, batch_first=True, bidirectional=True)
+        )
         self.classifier = nn.Linear(4 * config.hidden + self.ngram_features, config.classes)
 
     @classmethod
     def config_options(cls, settings: StudentSettings) -> dict[str, Any]:
-        """The kind of time step and of cell."""
+        """The kind of time step and of cell.
+
+        Raises:
+            UserError: a cell of :mod:`distill.models.elementwise_cells` would have a single time step.
+        """
+        if settings.input == "sentence" and settings.cell in ELEMENTWISE_CELLS:
+            what = f"{settings.cell} is the cell of a sequence, and --student_input sentence makes it a single vector"
+            raise UserError(what, "--cell", "--cell lstm, or --student_input word")
         return {"sentence": settings.input == "sentence", "cell": settings.cell}
 
     def vector(self, batch: Batch) -> Tensor:
@@ -64,7 +77,8 @@ class BiLSTM(Student):
         packed sequence gives the same states but is not computed by the library's fast LSTM: it takes 1.5 times as long
         on headlines and twice as long on reviews. On a GPU a packed sequence is one call for both directions.
         """
-        if vectors.is_cuda or torch.onnx.is_in_onnx_export():  # in ONNX it becomes one operator
+        is_elementwise = self.config.cell in ELEMENTWISE_CELLS
+        if not is_elementwise and (vectors.is_cuda or torch.onnx.is_in_onnx_export()):  # in ONNX it is one operator
             packed = nn.utils.rnn.pack_padded_sequence(vectors, lengths.cpu(), batch_first=True, enforce_sorted=False)
             return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
         positions = torch.arange(vectors.shape[1], device=vectors.device)
@@ -75,6 +89,9 @@ class BiLSTM(Student):
 
     def _direction(self, vectors: Tensor, suffix: str) -> Tensor:
         """States of one direction: (batch, words, width) -> (batch, words, hidden)."""
+        if isinstance(self.lstm, BidirectionalCells):
+            states: Tensor = (self.lstm.back if suffix else self.lstm.ahead)(vectors)
+            return states
         weights = [getattr(self.lstm, f"{name}_l0{suffix}") for name in PARAMETERS]
         initial = vectors.new_zeros(1, len(vectors), self.config.hidden)
         # has biases, layers, dropout, training, bidirectional, batch first
@@ -85,6 +102,9 @@ class BiLSTM(Student):
 
     def bundle_network(self) -> tuple[dict[str, Any], Arrays]:
         """Per direction: input weights (width, gates x hidden), recurrent weights (hidden, gates x hidden), biases."""
+        card = {"hidden": self.config.hidden, "cell": self.config.cell, "sentence": self.config.sentence}
+        if isinstance(self.lstm, BidirectionalCells):
+            return card, {**_cell_arrays(self.lstm.ahead, "ahead"), **_cell_arrays(self.lstm.back, "back")}
         weights = {name: tensor.detach().numpy() for name, tensor in self.lstm.named_parameters()}
         hidden, arrays = self.config.hidden, {}
         for name, suffix in DIRECTIONS.items():
@@ -97,7 +117,15 @@ class BiLSTM(Student):
             arrays[f"recurrent.{name}"] = weights[f"weight_hh_l0{suffix}"].T
             arrays[f"bias.{name}"] = input_bias + recurrent_bias - separate
             arrays[f"recurrent_bias.{name}"] = separate
-        return {"hidden": hidden, "cell": self.config.cell, "sentence": self.config.sentence}, arrays
+        return card, arrays
+
+
+def _cell_arrays(cell: ElementwiseCell, direction: str) -> Arrays:
+    """Input weights (window x width, gates x hidden), biases, and what the gates' own states are multiplied by."""
+    arrays = {f"input.{direction}": cell.linear.weight.T, f"bias.{direction}": cell.linear.bias}
+    if cell.state_weight is not None:
+        arrays[f"state.{direction}"] = cell.state_weight
+    return {name: tensor.detach().numpy() for name, tensor in arrays.items()}
 
 
 def _reorder(values: Tensor, positions: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.runtime.native import lanes
+
 Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float32]
 CACHE_LINE = 64  # bytes
@@ -19,6 +21,17 @@ def pad_axis(array: NDArray[Any], axis: int, multiple: int) -> NDArray[Any]:
     padding = [(0, 0)] * array.ndim
     padding[axis] = (0, -array.shape[axis] % multiple)
     return np.pad(array, padding)
+
+
+def unit_blocks(array: NDArray[Any], hidden: int) -> Floats:
+    """(…, parts x hidden) -> (…, columns): blocks of LANES units, with their parts side by side.
+
+    The units are padded with zeros to whole pairs of blocks, as the classifier's kernel needs them.
+    """
+    leading = array.shape[:-1]
+    parts = pad_axis(array.reshape(*leading, -1, hidden), -1, 2 * lanes())
+    blocks = parts.reshape(*leading, parts.shape[-2], -1, lanes()).swapaxes(-3, -2)
+    return np.ascontiguousarray(blocks.reshape(*leading, -1), dtype=np.float32)
 
 
 def aligned_zeros(*shape: int, dtype: type[np.int8 | np.int16 | np.float32]) -> NDArray[Any]:

@@ -17,6 +17,7 @@ def read_constants(header: str) -> dict[str, int]:
 _DEFINED = read_constants((KERNELS / "constants.h").read_text(encoding="utf-8"))
 STATE_ONE = _DEFINED["STATE_ONE"]
 STATE_GROUP = _DEFINED["STATE_GROUP"]
+ELEMENTWISE_CELLS = {name: _DEFINED[name.upper()] for name in ("mingru", "sru", "qrnn")}
 HAN = range(_DEFINED["HAN_FIRST"], _DEFINED["HAN_LAST"] + 1)  # code points
 SCORE_MASK = _DEFINED["SCORE_MASK"]
 FORCE_SPLIT = _DEFINED["FORCE_SPLIT"]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from distill.runtime.structs import Dense, Struct
 
+DIRECTIONS = ("ahead", "back")  # forward and backward, as in the names of a bundle's arrays
+
 
 @dataclass(frozen=True)
 class PoolingNetwork:

@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.runtime.arrays import Arrays, Floats, aligned_zeros, dequantise, max_row_norm, pad_axis
-from distill.runtime.constants import STATE_GROUP, STATE_ONE
+from distill.runtime.arrays import Arrays, Floats, aligned_zeros, dequantise, max_row_norm, pad_axis, unit_blocks
+from distill.runtime.constants import ELEMENTWISE_CELLS, STATE_GROUP, STATE_ONE
+from distill.runtime.elementwise import MAX_I16, TINY, elementwise
 from distill.runtime.native import lanes
-from distill.runtime.pooling import PoolingNetwork
+from distill.runtime.pooling import DIRECTIONS, PoolingNetwork
 from distill.runtime.structs import Int32, Pointer, Struct, address
 
-DIRECTIONS = ("ahead", "back")  # forward and backward, as in the names of a bundle's arrays
 PER_DIRECTION = (
     *("input_weights", "bias", "projection_scale"),
     *("recurrent_weights", "zero_point", "recurrent_scale", "recurrent_bias"),
 )
 MAX_GROUP_SUM = 2**15 - STATE_GROUP // 2 * STATE_ONE  # of 16 bits; the rest is for weights that are rounded up
-MAX_I16 = 2**15 - 1
-TINY = 1e-12  # the smallest scale: a column may be all zeros
 
 
 class Recurrent(Struct):
@@ -37,7 +35,9 @@ class Recurrent(Struct):
 
 
 def recurrent(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
-    """The biLSTM or biGRU of a bundle."""
+    """The recurrent network of a bundle."""
+    if card["cell"] in ELEMENTWISE_CELLS:
+        return elementwise(card, arrays)
     gates, hidden = (3 if card["cell"] == "gru" else 4), int(card["hidden"])
     vectors = dequantise(arrays["words"], arrays["words.scale"])
     norm = max_row_norm(vectors)
@@ -73,11 +73,8 @@ class _Direction:
 
     def _columns(self, array: NDArray[Any], new_factor: float) -> Floats:
         """(…, gates x hidden) -> (…, columns); the third gate (LSTM's cell, GRU's new) is multiplied by the factor."""
-        factors = np.array([0.5, 0.5, new_factor, 0.5][: self._gates])[:, None]
-        leading = array.shape[:-1]
-        scaled = pad_axis(array.reshape(*leading, self._gates, self._hidden) * factors, -1, self._block)
-        blocks = scaled.reshape(*leading, self._gates, -1, lanes()).swapaxes(-3, -2)
-        return np.ascontiguousarray(blocks.reshape(*leading, -1), dtype=np.float32)
+        factors = np.array([0.5, 0.5, new_factor, 0.5][: self._gates])
+        return unit_blocks(array * np.repeat(factors, self._hidden), self._hidden)
 
     def _quantise_input(self, weights: NDArray[Any], bias: NDArray[Any], max_norm: float) -> None:
         """Scales with which the projections of all words fit 16 bits, and the weights divided by them."""

@@ -106,6 +106,16 @@ def _classifier(features: str) -> ArraySpec:
     return ArraySpec("classifier.weight", "float32", (features, "classes"), "weights of the classifier")
 
 
+def _elementwise(window: str = "", state_weights: bool = False) -> tuple[ArraySpec, ...]:
+    specs, columns = [], "gates * hidden"
+    for name in ("ahead", "back"):
+        specs.append(ArraySpec(f"input.{name}", "float32", (f"{window}width", columns), f"input weights, {name}"))
+        specs.append(ArraySpec(f"bias.{name}", "float32", (columns,), f"biases, {name}"))
+        what = f"weights of a unit's own state in its forget and reset gates, {name}"
+        specs += [ArraySpec(f"state.{name}", "float32", ("2", "hidden"), what)] if state_weights else []
+    return (*specs, _classifier("4 * hidden"))
+
+
 # architecture -> its arrays, and those that it has for n-grams
 NETWORK_ARRAYS: dict[str, tuple[tuple[ArraySpec, ...], tuple[ArraySpec, ...]]] = {
     "bilstm": ((*_direction("ahead"), *_direction("back"), _classifier("4 * hidden")), NGRAM_LOGITS),
@@ -126,6 +136,12 @@ NETWORK_ARRAYS: dict[str, tuple[tuple[ArraySpec, ...], tuple[ArraySpec, ...]]] =
         NGRAM_VECTORS,
     ),
 }
+# the cells of a bilstm that have other arrays
+CELL_ARRAYS = {
+    "mingru": _elementwise(),
+    "sru": _elementwise(state_weights=True),
+    "qrnn": _elementwise(window="2 * "),
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +156,7 @@ class Size:
 SIZES = {
     "classes": Size("number of `labels` in `bundle.json`", 1, 2**16),
     "hidden": Size("`network.hidden` in `bundle.json`; of `average`, units of the hidden layer", 1, 2**14),
-    "gates": Size("4 for `network.cell` lstm, 3 for gru", 3, 4),
+    "gates": Size("4 for `network.cell` lstm, 2 for mingru, 3 for the others", 2, 4),
     "spans": Size("`network.spans` in `bundle.json`: filters span 1 to `spans` words", 1, 16),
     "taps": Size("positions of all filters: 1 + 2 + … + `spans`", 1, 136),
     "pools": Size("4 with n-grams, 2 without", 2, 4),
@@ -154,7 +170,7 @@ SIZES = {
     "max_length": Size("in `bundle.json`: words that are read of a text", 1, 2**20),
     "ngram_characters": Size("in `bundle.json`: characters that n-grams are taken from, 0: no n-grams", 0, 2**22),
 }
-GATES = {"lstm": 4, "gru": 3}
+GATES = {"lstm": 4, "gru": 3, "mingru": 2, "sru": 3, "qrnn": 3}
 
 
 def specs_of(card: Mapping[str, Any]) -> tuple[ArraySpec, ...]:
@@ -163,7 +179,10 @@ def specs_of(card: Mapping[str, Any]) -> tuple[ArraySpec, ...]:
     Raises:
         ValueError: the runtime has no network of this architecture.
     """
-    network, for_ngrams = NETWORK_ARRAYS[_architecture(card)]
+    architecture = _architecture(card)
+    network, for_ngrams = NETWORK_ARRAYS[architecture]
+    if architecture == "bilstm":
+        network = CELL_ARRAYS.get(card["network"].get("cell"), network)
     ngrams = (ROW_OF, *for_ngrams) if card["ngram_characters"] else ()
     return (*WORDS, *LEXICON, CLASSIFIER_BIAS, *network, *ngrams)
 
@@ -181,9 +200,10 @@ def sizes_of(card: Mapping[str, Any]) -> dict[str, int]:
     if architecture == "bilstm":
         cell, sentence = network.get("cell"), network.get("sentence")
         if not isinstance(cell, str) or cell not in GATES:
-            raise ValueError(f"network.cell is {_shown(cell)}, lstm or gru is needed")
-        if not isinstance(sentence, bool):
-            raise ValueError(f"network.sentence is {_shown(sentence)}, true or false is needed")
+            raise ValueError(f"network.cell is {_shown(cell)}, one of {', '.join(GATES)} is needed")
+        if not isinstance(sentence, bool) or (sentence and cell in CELL_ARRAYS):
+            needed = "false" if cell in CELL_ARRAYS else "true or false"
+            raise ValueError(f"network.sentence is {_shown(sentence)}, {needed} is needed")
         sizes["gates"] = GATES[cell]
     if architecture == "textcnn":
         spans = sizes["spans"] = _whole_number(network.get("spans"), "network.spans", SIZES["spans"])

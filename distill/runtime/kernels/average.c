@@ -7,8 +7,6 @@
 #include "network.h"
 #include "vectors.h"
 
-#define CACHE_LINE_I16 32 /* 16-bit numbers in a cache line */
-
 typedef struct {
     const int16_t *rows; /* [rows][width]; a null pointer: there is no such table */
     const float *scale;  /* [width] */

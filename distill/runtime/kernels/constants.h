@@ -5,6 +5,10 @@
 
 #define STATE_ONE 127           /* 8-bit form of a recurrent state s in [-1, 1]: round((s + 1) * STATE_ONE), 0 to 254 */
 #define STATE_GROUP 16          /* states whose products with the weights are accumulated in 16 bits */
+#define MINGRU 0                /* the cells of elementwise.c */
+#define SRU 1                   /* the second of them */
+#define QRNN 2                  /* the third */
+#define ROW_ONE 32767           /* 16-bit form of 1 in a minGRU's row */
 #define HAN_FIRST 0x4E00        /* first Han character that jieba segments with its hidden Markov model */
 #define HAN_LAST 0x9FD5         /* the last one */
 #define SCORE_MASK 0x3FFF       /* bits of a trie node's entry: index of a word's score, 0 if jieba does not know it */

@@ -17,6 +17,7 @@ typedef struct {
  * Returns OK or NO_MEMORY. */
 typedef int ForwardPass(const void *network, const EncodedTexts *texts, float *pooled);
 
-ForwardPass distill_recurrent, distill_recurrent_reference, distill_textcnn, distill_average;
+ForwardPass distill_recurrent, distill_recurrent_reference, distill_elementwise, distill_elementwise_reference,
+    distill_textcnn, distill_average;
 
 #endif

@@ -28,6 +28,7 @@
 #include "layout.h"
 #include "network.h"
 #include "once.h"
+#include "projection.h"
 #include "vectors.h"
 #include <stdlib.h>
 
@@ -55,7 +56,6 @@ EXPORT_LAYOUT(Recurrent, FIELD(Recurrent, gates), FIELD(Recurrent, units), FIELD
               FIELD(Recurrent, projections), FIELD(Recurrent, states));
 
 #define MAX_ROWS GRU_ROWS   /* the larger of GRU_ROWS and LSTM_ROWS */
-#define PROJECTION_BLOCK 64 /* columns of a projection that are summed at a time */
 
 /* Working memory for the texts of a tile. */
 typedef struct {
@@ -74,11 +74,7 @@ static void cache_projection(const Recurrent *net, int32_t word) {
         int16_t *target = net->projections + ((int64_t)word * 2 + direction) * columns;
         for (int32_t first = 0; first < columns; first += PROJECTION_BLOCK) {
             const int32_t count = columns - first < PROJECTION_BLOCK ? columns - first : PROJECTION_BLOCK;
-            memcpy(sums, net->bias[direction] + first, sizeof(float) * count);
-            for (int32_t k = 0; k < net->width; k++) {
-                const float *weights = net->input_weights[direction] + (int64_t)k * columns + first;
-                for (int32_t j = 0; j < count; j++) sums[j] += vector[k] * weights[j];
-            }
+            project(vector, net->width, net->input_weights[direction], net->bias[direction], columns, first, count, sums);
             for (int32_t j = 0; j < count; j++) target[first + j] = (int16_t)__builtin_rintf(sums[j]);
         }
     }

@@ -35,6 +35,8 @@
 #define IN_REGISTER(vector)
 #endif
 
+#define CACHE_LINE_I16 32 /* 16-bit numbers in a cache line */
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8") /* so that arrays of accumulators become registers */
 

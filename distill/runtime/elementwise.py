@@ -1,0 +1,84 @@
+"""The students without a matrix between states, as kernels/elementwise.c computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from distill.runtime.arrays import Arrays, Floats, aligned_zeros, dequantise, max_row_norm, unit_blocks
+from distill.runtime.constants import ELEMENTWISE_CELLS
+from distill.runtime.native import lanes
+from distill.runtime.pooling import DIRECTIONS, PoolingNetwork
+from distill.runtime.structs import Int32, Pointer, Struct, address
+
+PARTS = {"mingru": 2, "sru": 3, "qrnn": 6}  # columns of a unit in a word's row
+MAX_I16 = 2**15 - 1
+TINY = 1e-12  # the smallest scale: a column may be all zeros
+PER_DIRECTION = ("input_weights", "bias", "scale", "state_weights")
+
+
+class Elementwise(Struct):
+    """Weights of both directions, and the rows of words; see kernels/elementwise.c."""
+
+    _fields_ = (
+        *((name, Int32) for name in ("cell", "parts", "units", "width", "words")),
+        ("vectors", Pointer),
+        *((name, Pointer * 2) for name in PER_DIRECTION),
+        ("rows", Pointer),
+        ("states", Pointer),
+    )
+
+
+def elementwise(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
+    """The minGRU, SRU or QRNN of a bundle, in both directions."""
+    cell, hidden = card["cell"], int(card["hidden"])
+    vectors = dequantise(arrays["words"], arrays["words.scale"])
+    norm = max_row_norm(vectors)
+    directions = [_Direction(arrays, name, cell, hidden, norm) for name in DIRECTIONS]
+    units, parts = directions[0].units, PARTS[cell]
+    struct = Elementwise.of(
+        cell=ELEMENTWISE_CELLS[cell],
+        parts=parts,
+        units=units,
+        width=vectors.shape[1],
+        words=len(vectors),
+        vectors=vectors,
+        **{name: (Pointer * 2)(*(address(getattr(one, name)) for one in directions)) for name in PER_DIRECTION},
+        rows=aligned_zeros(len(vectors) + 1, 2, parts * units, dtype=np.int16),
+        states=np.zeros(len(vectors), np.uint8),
+    ).keep_alive(directions)
+    return PoolingNetwork("distill_elementwise", struct, 4 * units, part_features=hidden)
+
+
+class _Direction:
+    """The weights of one direction in the kernel's order of columns.
+
+    The weights of sigmoid gates are halved, as sigmoid(x) = (1 + tanh(x / 2)) / 2. A minGRU's are not: its gates are
+    computed exactly, once for each word.
+    """
+
+    def __init__(self, arrays: Arrays, name: str, cell: str, hidden: int, max_norm: float) -> None:
+        self.units = -(-hidden // (2 * lanes())) * 2 * lanes()
+        halved = {"mingru": (1, 1), "sru": (1, 0.5, 0.5), "qrnn": (1, 0.5, 0.5) * 2}[cell]
+        factors = np.repeat(np.float32(halved), hidden)
+        weights, bias = arrays[f"input.{name}"], arrays[f"bias.{name}"]
+        if cell == "qrnn":  # what a word adds to its own step, then to the next one
+            weights = np.concatenate(np.split(weights, 2), axis=1)
+            bias = np.concatenate([bias, np.zeros_like(bias)])
+        self._quantise(unit_blocks(weights * factors, hidden), unit_blocks(bias * factors, hidden), cell, max_norm)
+        state_weights = arrays.get(f"state.{name}", np.zeros((2, hidden), np.float32))
+        padding = ((0, 0), (0, self.units - hidden))
+        self.state_weights = np.pad(np.asarray(state_weights, np.float32) / 2, padding)
+
+    def _quantise(self, weights: Floats, bias: Floats, cell: str, max_norm: float) -> None:
+        """Scales with which the rows of all words fit 16 bits, and the weights divided by them."""
+        bounds = max_norm * np.sqrt((weights**2).sum(0)) + np.abs(bias)  # Cauchy-Schwarz, for any word
+        scale = np.maximum(bounds / MAX_I16, TINY).astype(np.float32)
+        if cell == "qrnn":  # a word's own part and that of the word before are added as integers
+            parts = scale.reshape(-1, 2, 3, lanes())
+            scale = np.broadcast_to(parts.max(axis=1, keepdims=True), parts.shape).reshape(-1).copy()
+        if cell == "mingru":
+            scale = np.ones_like(scale)
+        self.scale, self.input_weights, self.bias = scale, weights / scale, bias / scale
