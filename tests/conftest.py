@@ -25,6 +25,7 @@ from distill.cli import main
 from distill.config import STUDENTS
 from distill.evaluation.timing import interleaved_rounds
 from distill.export.bundle import export_bundle
+from distill.runtime.constants import ELEMENTWISE_CELLS
 
 SUBJECTS = {
     "体育": ("球队", "教练", "比赛", "冠军", "进球"),
@@ -51,6 +52,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "gru": {"architecture": "bilstm", "cell": "gru"},
     "sentence": {"architecture": "bilstm", "input": "sentence"},
     "gru over a sentence": {"architecture": "bilstm", "input": "sentence", "cell": "gru"},
+    **{cell: {"architecture": "bilstm", "cell": cell} for cell in ELEMENTWISE_CELLS},
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SLOWEST = ("test_compare", "test_pipelines", "test_few_labels", "test_tutorial", "test_teacher", "test_ray_engine")

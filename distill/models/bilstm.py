@@ -1,4 +1,4 @@
-"""The student of Tang et al. 2019 (arXiv 1903.12136): one bidirectional LSTM layer, or other cells, over word vectors."""
+"""The student of Tang et al. 2019 (arXiv 1903.12136): one bidirectional recurrent layer over word vectors."""
 
 from __future__ import annotations
 
@@ -130,5 +130,5 @@ def _cell_arrays(cell: ElementwiseCell, direction: str) -> Arrays:
 
 def _reorder(values: Tensor, positions: Tensor) -> Tensor:
     """Each text's rows at ``positions``: (batch, words, width), (batch, words) -> (batch, words, width)."""
-    starts = torch.arange(len(values), device=values.device)[:, None] * values.shape[1]
+    starts = torch.arange(values.shape[0], device=values.device)[:, None] * values.shape[1]  # len() is fixed in ONNX
     return values.flatten(0, 1).index_select(0, (starts + positions).flatten()).view(values.shape)

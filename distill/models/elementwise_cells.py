@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 
 class ElementwiseCell(nn.Module):
@@ -33,7 +32,8 @@ class ElementwiseCell(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """States of one direction: (batch, words, width) -> (batch, words, hidden)."""
         # words first: then a time step is one contiguous block of memory
-        return self.states(*self.linear(vectors.transpose(0, 1)).chunk(self.gates, dim=2)).transpose(0, 1)
+        gates: Tensor = self.linear(vectors.transpose(0, 1))
+        return self.states(*gates.chunk(self.gates, dim=2)).transpose(0, 1)
 
     def states(self, *gates: Tensor) -> Tensor:
         """States from the gates' inputs, all (words, batch, hidden)."""
@@ -66,7 +66,8 @@ class SRU(ElementwiseCell):
         assert self.state_weight is not None  # noqa: S101 (for the type checker)
         forget_weight, reset_weight = self.state_weight
         cells = gated_recurrence(candidate, forget, forget_weight)
-        return (reset + reset_weight * _previous(cells)).sigmoid() * cells.tanh()
+        opened: Tensor = (reset + reset_weight * _previous(cells)).sigmoid()
+        return opened * cells.tanh()
 
 
 class QRNN(ElementwiseCell):
@@ -102,17 +103,17 @@ class BidirectionalCells(nn.Module):
 
 
 def linear_recurrence(keep: Tensor, new: Tensor) -> Tensor:
-    """h = keep * h + new over the first dimension, with h = 0 before it; all (words, batch, hidden)."""
-    if torch.onnx.is_in_onnx_export():
-        return linear_loop(keep, new)
-    return _LinearRecurrence.apply(keep, new)  # type: ignore[no-any-return, no-untyped-call]
+    """H = keep * h + new over the first dimension, with h = 0 before it; all (words, batch, hidden)."""
+    function = linear_loop if torch.onnx.is_in_onnx_export() else _LinearRecurrence.apply
+    states: Tensor = function(keep, new)  # type: ignore[no-untyped-call]
+    return states
 
 
 def gated_recurrence(candidate: Tensor, forget: Tensor, weight: Tensor) -> Tensor:
-    """c = f * c + (1 - f) * candidate with f = s(forget + weight * c); (words, batch, hidden), ``weight`` (hidden,)."""
-    if torch.onnx.is_in_onnx_export():
-        return gated_loop(candidate, forget, weight)
-    return _GatedRecurrence.apply(candidate, forget, weight)  # type: ignore[no-any-return, no-untyped-call]
+    """C = f * c + (1 - f) * candidate with f = s(forget + weight * c); (words, batch, hidden), ``weight`` (hidden,)."""
+    function = gated_loop if torch.onnx.is_in_onnx_export() else _GatedRecurrence.apply
+    cells: Tensor = function(candidate, forget, weight)  # type: ignore[no-untyped-call]
+    return cells
 
 
 def _previous(values: Tensor) -> Tensor:
@@ -147,7 +148,7 @@ class _LinearRecurrence(torch.autograd.Function):
 
 
 class _GatedRecurrence(torch.autograd.Function):
-    """As :class:`_LinearRecurrence`: the gradients form a linear recurrence too, with dc[t] / dc[t - 1] for ``keep``."""
+    """As :class:`_LinearRecurrence`: its gradients form a linear recurrence too, dc[t] / dc[t - 1] being ``keep``."""
 
     @staticmethod
     def forward(ctx: Any, candidate: Tensor, forget: Tensor, weight: Tensor) -> Tensor:

@@ -61,8 +61,8 @@ class _Direction:
 
     def __init__(self, arrays: Arrays, name: str, cell: str, hidden: int, max_norm: float) -> None:
         self.units = -(-hidden // (2 * lanes())) * 2 * lanes()
-        halved = {"mingru": (1, 1), "sru": (1, 0.5, 0.5), "qrnn": (1, 0.5, 0.5) * 2}[cell]
-        factors = np.repeat(np.float32(halved), hidden)
+        halved = {"mingru": (1.0, 1.0), "sru": (1.0, 0.5, 0.5), "qrnn": (1.0, 0.5, 0.5) * 2}[cell]
+        factors = np.repeat(np.array(halved, np.float32), hidden)
         weights, bias = arrays[f"input.{name}"], arrays[f"bias.{name}"]
         if cell == "qrnn":  # what a word adds to its own step, then to the next one
             weights = np.concatenate(np.split(weights, 2), axis=1)

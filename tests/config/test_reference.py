@@ -35,7 +35,7 @@ def test_every_flag_and_default_is_documented() -> None:
     for action in parser()._actions:
         assert all(f"`{name}" in PAGE for name in action.option_strings)
     assert "| `--teacher_lr FLOAT` | peak learning rate of the encoder's last layer (default: 0.0002) |" in PAGE
-    assert "| `--cell {lstm,gru}` | bilstm: type of recurrent cell (default: lstm) |" in PAGE
+    assert "| `--cell {lstm,gru,mingru,sru,qrnn}` | bilstm: type of recurrent cell" in PAGE
     assert "| `--strict`, `--no-strict` | stop at the first row of a data file" in PAGE
     assert re.search(r"`--unlabeled PATH` \| .*; can be repeated \|", PAGE)
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from distill.config import StudentSettings
+from distill.config.models import CELLS
+from distill.errors import UserError
 from distill.models.bilstm import BiLSTM, BiLSTMConfig
+from distill.models.elementwise_cells import ELEMENTWISE_CELLS
 from distill.models.inference import predict_logits
 from distill.models.student import masked_max
 from distill.text.batching import PackedIds, masked_mean
@@ -18,7 +22,7 @@ def network(sentence: bool = False, cell: str = "lstm") -> BiLSTM:
     return BiLSTM(BiLSTMConfig(words=12, width=6, hidden=5, classes=3, sentence=sentence, cell=cell)).eval()
 
 
-@pytest.mark.parametrize(("sentence", "cell"), [(False, "lstm"), (True, "lstm"), (False, "gru")])
+@pytest.mark.parametrize(("sentence", "cell"), [(True, "lstm"), *((False, cell) for cell in CELLS)])
 def test_a_prediction_does_not_depend_on_its_batch(sentence: bool, cell: str) -> None:
     model = network(sentence, cell)
     together = predict_logits(model, PackedIds(TEXTS, 0))
@@ -60,3 +64,9 @@ def test_the_cell_comes_from_the_config() -> None:
     assert isinstance(network(cell="gru").lstm, torch.nn.GRU) and isinstance(network().lstm, torch.nn.LSTM)
     with pytest.raises(KeyError):
         network(cell="rnn")
+
+
+@pytest.mark.parametrize("cell", ELEMENTWISE_CELLS)
+def test_cells_of_sequences_refuse_sentence_input(cell: str) -> None:
+    with pytest.raises(UserError, match=f"{cell} is the cell of a sequence.* -> --cell lstm, or --student_input word"):
+        BiLSTM.config_options(StudentSettings(cell=cell, input="sentence"))

@@ -12,6 +12,7 @@ import torch
 from conftest import WORD_STUDENTS
 
 from distill.config import StudentSettings
+from distill.config.models import CELLS
 from distill.errors import UserError
 from distill.models import ngram_embedding
 from distill.models.build import build_student, ngram_buckets, parameter_groups
@@ -27,7 +28,7 @@ VOCABULARY = Vocabulary(("<pad>", "<unk>", *"北京天安门球队手机好", "�
 TEXTS = ["北京天安门", "好", "手机好手机好北京球队", "", "没有", f"北京{MASKED}手机", " "]
 NETWORKS: list[dict[str, Any]] = [
     *({"architecture": name, "ngrams": ngrams} for name in WORD_STUDENTS for ngrams in (0, 64)),
-    {"architecture": "bilstm", "ngrams": 64, "cell": "gru"},
+    *({"architecture": "bilstm", "ngrams": 64, "cell": cell} for cell in CELLS if cell != "lstm"),
     {"architecture": "bilstm", "ngrams": 64, "input": "sentence"},
 ]
 every_network = pytest.mark.parametrize(

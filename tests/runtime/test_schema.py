@@ -95,7 +95,14 @@ def test_the_first_problems_are_shown(card: dict[str, Any]) -> None:
             {"architecture": "bilstm", "hidden": True},
             "network.hidden is True, a whole number from 1 to 16384 is needed",
         ),
-        ({"architecture": "bilstm", "hidden": 8, "cell": "rnn"}, "network.cell is 'rnn', lstm or gru is needed"),
+        (
+            {"architecture": "bilstm", "hidden": 8, "cell": "rnn"},
+            "network.cell is 'rnn', one of lstm, gru, mingru, sru, qrnn is needed",
+        ),
+        (
+            {"architecture": "bilstm", "hidden": 8, "cell": "sru", "sentence": True},
+            "network.sentence is True, false is needed",
+        ),
         (
             {"architecture": "textcnn", "hidden": 8, "spans": 0},
             "network.spans is 0, a whole number from 1 to 16 is needed",
