@@ -68,7 +68,7 @@ class StudentNetwork:
             hidden=network.hidden,
             classifier=classifier,
             classes=self.classes,
-            **({} if ngram_logits is None else {"ngram_logits": np.array(ngram_logits, np.float32, order="C")}),
+            **({} if ngram_logits is None else {"ngram_logits": np.pad(ngram_logits.ravel(), (0, lanes()))}),
         ).keep_alive(network)
         self._padded_classes = int(classifier.out)
         self.struct = ctypes.byref(self._student)

@@ -20,7 +20,7 @@ typedef struct {
     int32_t sorts_texts;  /* the network sorts its texts by length, so it gets all of them at once */
     Dense hidden;         /* its weight is a null pointer if the student has no hidden layer */
     Dense classifier;
-    const float *ngram_logits; /* [rows][classes]: what an n-gram contributes to each logit; may be a null pointer */
+    const float *ngram_logits; /* [rows][classes], and LANES more: what an n-gram adds to the logits; or a null pointer */
     int32_t classes;           /* the first columns of the classifier; those beyond are padding */
 } StudentModel;
 
@@ -34,12 +34,15 @@ EXPORT_LAYOUT(StudentModel, FIELD(StudentModel, forward), FIELD(StudentModel, ne
 
 int32_t distill_lanes(void) { return LANES; }
 
-/* Add the mean of a text's n-gram logits; the text may have no n-grams. */
+/* Add the mean of a text's n-gram logits; the text may have no n-grams. Whole vectors are added: what lies behind the last
+ * class, the next row or the table's padding, ends up in the padding of the logits. */
 static void add_ngram_logits(const StudentModel *student, const int32_t *rows, int64_t count, float *logits) {
     const float weight = count ? 1.0f / count : 0.0f;
-    for (int64_t i = 0; i < count; i++) {
-        const float *row = student->ngram_logits + (int64_t)rows[i] * student->classes;
-        for (int32_t j = 0; j < student->classes; j++) logits[j] += weight * row[j];
+    for (int32_t j = 0; j < student->classes; j += LANES) {
+        F32 sum = load_f32(logits + j);
+        for (int64_t i = 0; i < count; i++)
+            sum += weight * load_f32(student->ngram_logits + (int64_t)rows[i] * student->classes + j);
+        store_f32(logits + j, sum);
     }
 }
 
