@@ -58,13 +58,15 @@ def install(wheel: Path, folder: Path) -> Path:
     return python
 
 
-def predict(python: list[str], folder: Path, **variables: str) -> tuple[list[str], list[list[float]], str, float]:
+def predict(
+    python: list[str], folder: Path, bundle: Path = BUNDLE, **variables: str
+) -> tuple[list[str], list[list[float]], str, float]:
     """Labels, probabilities, the library that computed them, and the seconds since the process was started.
 
     The process has no compiler, an empty cache, and its working folder is not the repository.
     """
     environment = {"PATH": "", "CC": "nosuch", "HOME": str(folder), "DISTILL_CACHE": str(folder / "cache")}
-    command = [*python, "-c", PREDICT, str(BUNDLE), json.dumps(EXPECTED["texts"])]
+    command = [*python, "-c", PREDICT, str(bundle), json.dumps(EXPECTED["texts"])]
     started = time.perf_counter()
     with subprocess.Popen(command, cwd=folder, env=environment | variables, stdout=subprocess.PIPE) as process:
         line = process.stdout.readline()  # type: ignore[union-attr]

@@ -22,8 +22,13 @@ from packaging.version import Version
 import distill
 from distill.cli import main
 from distill.errors import install_hint
+from distill.runtime import Runtime
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks" / "reliability"))
+
+import random_bundles  # noqa: E402
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = {"train", "predict", "serve", "ray", "onnx", "tune", "track", "dev"}
 # Python in which the imports of all other packages fail.
@@ -245,3 +250,9 @@ def test_the_wheel_for_arm_predicts(wheels: Path, tmp_path: Path) -> None:
     labels, probabilities, library, _ = check_wheel.predict(python, tmp_path, PYTHONPATH=str(packages))
     assert library.endswith("-armv8-a.so") and labels == check_wheel.EXPECTED["bundle"]
     assert np.allclose(probabilities, check_wheel.EXPECTED["bundle_probabilities"], atol=1e-3)
+    for network in random_bundles.NETWORKS:
+        card, arrays = random_bundles.random_bundle(network, ngrams=True)
+        bundle = random_bundles.write_bundle(tmp_path / network, card, random_bundles.to_bytes(arrays))
+        _, probabilities, _, _ = check_wheel.predict(python, tmp_path, bundle, PYTHONPATH=str(packages))
+        here = Runtime(bundle).predict_proba(check_wheel.EXPECTED["texts"])
+        assert np.allclose(probabilities, here, atol=1e-3), network

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from distill.runtime import schema
 from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, DTYPES, checksum
-from distill.runtime.constants import FORCE_SPLIT, HAN
+from distill.runtime.constants import ELEMENTWISE_CELLS, FORCE_SPLIT, HAN
 
 Card = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -29,6 +29,7 @@ NETWORKS: dict[str, Card] = {
     "lstm": {"architecture": "bilstm", "hidden": 20, "cell": "lstm", "sentence": False},
     "gru": {"architecture": "bilstm", "hidden": 20, "cell": "gru", "sentence": False},
     "lstm over a sentence": {"architecture": "bilstm", "hidden": 20, "cell": "lstm", "sentence": True},
+    **{cell: {"architecture": "bilstm", "hidden": 20, "cell": cell, "sentence": False} for cell in ELEMENTWISE_CELLS},
     "textcnn": {"architecture": "textcnn", "hidden": 20, "spans": 3},
     "average": {"architecture": "average"},
 }

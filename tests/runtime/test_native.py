@@ -379,13 +379,16 @@ def test_constants_are_read_from_c() -> None:
     assert (constants.HAN.start, constants.HAN.stop) == (0x4E00, 0x9FD6)
 
 
+NETWORK_TESTS = ("test_networks.py", "test_recurrent.py", "test_elementwise.py")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
 @pytest.mark.parametrize("flag", ["", " -DSIXTEEN_LANES"])
 def test_networks_on_other_processors(flag: str, tmp_path: Path) -> None:
     """Without AVX, and with the array layout of AVX-512."""
     variables = {"CC": f"gcc{flag}", "DISTILL_MARCH": "x86-64", "DISTILL_CACHE": str(tmp_path)}
-    tests = [str(Path(__file__).with_name(name)) for name in ("test_networks.py", "test_recurrent.py")]
+    tests = [str(Path(__file__).with_name(name)) for name in NETWORK_TESTS]
     command = [sys.executable, "-m", "pytest", "-q", "--no-cov", *tests]
     done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
