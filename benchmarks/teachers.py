@@ -16,24 +16,21 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
+from runs import SPLIT_SEED, command  # noqa: E402
 
 from distill.config import DataSettings  # noqa: E402
 from distill.data import Dataset, load  # noqa: E402
 from distill.evaluation.timing import processor  # noqa: E402
 
-SPLIT_SEED = 42  # the default of --seed, so that dev is that of the runs
 PLAIN = ("--vectors", "bundled", "--general_words", "0", "--general_sentences", "0", "--objective", "logits")
 ROWS = {  # name of the run -> what its students learn from
     "own": "our own teacher's logits",
@@ -97,18 +94,6 @@ def record_answers(path: Path, teacher: Path, data: Dataset, options: argparse.N
         for text, row in zip(texts, probabilities, strict=True):
             table.writerow([text, classifier.labels[int(row.argmax())], f"{row.max():.4f}"])
     return path
-
-
-def command(run: Path, mode: str, options: argparse.Namespace, *flags: object) -> float:
-    """Run one mode of the program and return its duration in seconds; the output goes to the run's folder."""
-    run.mkdir(parents=True, exist_ok=True)
-    unlabelled = [flag for name in options.unlabeled for flag in ("--unlabeled", name)]
-    arguments = ["--mode", mode, "--data", options.data, "--run", run, "--seeds", options.seeds, *unlabelled, *flags]
-    started = time.perf_counter()
-    with (run / "output.txt").open("a", encoding="utf-8") as output:
-        whole = [sys.executable, str(ROOT / "distill.py"), *map(str, arguments), *options.flags]
-        subprocess.run(whole, check=True, stdout=output, stderr=output, cwd=ROOT)  # noqa: S603 (our own command)
-    return time.perf_counter() - started
 
 
 def measure(name: str, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""Compare the cells and widths of the recurrent student on dev: accuracy, and microseconds per text of the bundle.
+
+python benchmarks/cells.py --data ../shared/data/tnews5 --unlabeled ../shared/data/unlabeled_headlines.txt
+
+All students of a table have the same teacher (that of --run, or one that is trained first), texts, seeds and flags.
+Nothing reads the test set. Times are medians of interleaved rounds over the dev texts, from raw strings to labels, in
+batches of 256 on one thread. Everything else is a command of the program. Finished students are kept in --out; the
+teacher's answers are computed once. Flags after ``--`` are passed to every command. Writes benchmarks/cells/NAME.md and
+.json, NAME being that of the data, with "-unlabelled" if there are unlabelled texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from published import publish  # noqa: E402
+from runs import SPLIT_SEED, command  # noqa: E402
+
+from distill.config import DataSettings  # noqa: E402
+from distill.data import load  # noqa: E402
+from distill.evaluation.timing import Task, interleaved_rounds, processor  # noqa: E402
+from distill.runtime import load as load_bundle  # noqa: E402
+
+STUDENTS = ("lstm-128", "mingru-128", "mingru-256", "sru-128", "sru-256", "qrnn-128", "qrnn-256")  # cell-units
+BATCH, ROUNDS = 256, 9
+
+
+def measure(name: str, teacher: Path, answers: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Train the students of one cell and width, export the first, and return the figures."""
+    run, (cell, units) = options.out / name, name.split("-")
+    if not run.exists():
+        shutil.copytree(answers, run / "cache")
+    flags = ("--teacher", teacher, "--student", "bilstm", "--cell", cell, "--student_hidden", units)
+    seconds = command(run, "train_student", options, *flags)
+    command(run, "export", options, *flags)
+    folders = [run / "student", *(run / f"student.{index}" for index in range(2, options.seeds + 1))]
+    return {
+        "name": name,
+        "cell": cell,
+        "units": int(units),
+        "dev": [best_accuracy(folder / "log.jsonl") for folder in folders],
+        "seconds": round(seconds),
+    }
+
+
+def best_accuracy(log: Path) -> float:
+    """The dev accuracy of the weights that were kept: the highest of the evaluations."""
+    return max(json.loads(line)["dev_accuracy"] for line in log.read_text("utf-8").splitlines())
+
+
+def in_batches(bundle: Path) -> Any:
+    """A function that labels texts with a bundle on one thread, ``BATCH`` at a time."""
+    student = load_bundle(bundle)
+    return lambda texts: [student.predict(texts[first : first + BATCH]) for first in range(0, len(texts), BATCH)]
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Format the rows."""
+    table = [["cell", "units", "dev accuracy, mean ± sd", "each seed", "µs per text", "training, s"]]
+    for row in rows:
+        sd = f" ± {statistics.stdev(row['dev']):.4f}" if len(row["dev"]) > 1 else ""
+        each = ", ".join(f"{accuracy:.4f}" for accuracy in row["dev"])
+        cells = [row["cell"], str(row["units"]), f"{statistics.mean(row['dev']):.4f}{sd}", each]
+        table.append([*cells, f"{row['us']:.1f}", f"{row['seconds']:,}"])
+    return table
+
+
+def main() -> None:
+    """Train the students, time their bundles and write the table."""
+    arguments = sys.argv[1:]
+    separator = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/tnews5"), help="data folder")
+    parser.add_argument("--unlabeled", type=Path, nargs="*", default=[], help="files of unlabelled texts")
+    parser.add_argument("--run", type=Path, help="existing run on the same data with a trained teacher")
+    parser.add_argument("--out", type=Path, default=Path("runs/cells"), help="folder of the runs")
+    parser.add_argument("--students", nargs="+", default=STUDENTS, help="cells and units, as in sru-128")
+    parser.add_argument("--seeds", type=int, default=3, help="students of each cell and width")
+    options = parser.parse_args(arguments[:separator])
+    options.flags = arguments[separator + 1 :]
+    for name in ("data", "out", "run"):
+        setattr(options, name, getattr(options, name) and getattr(options, name).resolve())
+    options.unlabeled = [path.resolve() for path in options.unlabeled]
+    if options.run is None:
+        options.run = options.out / "teacher"
+        command(options.run, "train_teacher", options)
+    teacher, labelled = options.run / "teacher", options.out / "labelled"
+    command(labelled, "label", options, "--teacher", teacher)
+    rows = [measure(name, teacher, labelled / "cache", options) for name in options.students]
+    data = load(DataSettings(data=str(options.data)), SPLIT_SEED)
+    texts = [example.text for example in data.dev]
+    tasks = {name: Task(in_batches(options.out / name / "bundle"), texts, ROUNDS) for name in options.students}
+    for row, seconds in zip(rows, interleaved_rounds(tasks).values(), strict=True):
+        row["us"] = 1e6 * statistics.median(seconds)
+    line = f"python benchmarks/cells.py {' '.join(arguments)}".rstrip()
+    note = f"{data.counts['train']:,} train and {len(texts):,} dev texts, {processor()}, one thread. {line}"
+    figures = {"command": line, "data": options.data.name, "processor": processor(), "rows": rows}
+    publish(
+        HERE / "cells" / (options.data.name + "-unlabelled" * bool(options.unlabeled)), table_of(rows), note, figures
+    )
+
+
+if __name__ == "__main__":
+    main()
