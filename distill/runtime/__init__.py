@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.runtime.bundle import EXPORT, read_bundle
+from distill.runtime.encoder import TextEncoder, texts_struct
 from distill.runtime.native import check_status, library, out_of_memory
 from distill.runtime.networks import StudentNetwork
-from distill.runtime.ngrams import NgramRows
-from distill.runtime.packing import as_list, pack, pack_beginnings
-from distill.runtime.segmentation import NativeSegmenter
+from distill.runtime.packing import as_list, check_spans, encode, pack
 from distill.runtime.structs import address
 from distill.runtime.unsure import Cascade, check_top_k, chosen_labels, most_probable
 
@@ -59,11 +58,9 @@ class Runtime:
         self.examples: tuple[str, ...] = tuple(bundle.card.get("examples", ()))
         self.temperature = float(bundle.card["temperature"])
         self._max_length = int(bundle.card["max_length"])
-        self._ngram_characters = int(bundle.card["ngram_characters"])
-        self._segmenter = NativeSegmenter(bundle.arrays)
-        self._ngram_rows = NgramRows(bundle.arrays["ngrams.row_of"]) if self._ngram_characters else None
+        self._encoder = TextEncoder(bundle.arrays, int(bundle.card["ngram_characters"]))
         self._network = StudentNetwork(bundle.card["network"], bundle.arrays)
-        self._logits_of_texts = library().distill_logits_of_texts
+        self._logits_of_texts, self._class_of_text = library().distill_logits_of_texts, library().distill_class_of_text
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Logits in the order of the texts, shape (texts, classes).
@@ -71,15 +68,25 @@ class Runtime:
         Raises:
             UserError: a text is not a string, or there is not enough memory for the texts.
         """
-        texts = as_list(texts)
-        if len(texts) <= MAX_THREAD_BATCH:
-            return self._batch_logits(texts, 0)
-        # batches of one size: no thread waits for a longer one
-        rounds = -(-len(texts) // (MAX_THREAD_BATCH * self._threads))
-        size = max(MIN_THREAD_BATCH, -(-len(texts) // (rounds * self._threads)))
-        firsts = range(0, len(texts), size)
-        batches = [texts[first : first + size] for first in firsts]
-        return np.concatenate(list((self._pool.map if self._pool else map)(self._batch_logits, batches, firsts)))
+        try:
+            content, spans = pack(as_list(texts))
+        except MemoryError as error:
+            raise out_of_memory() from error
+        return self._logits(content, spans)
+
+    def logits_of_utf8(self, content: bytes | bytearray | memoryview, spans: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits of the texts in a buffer, in the order of the spans, shape (texts, classes).
+
+        Args:
+            content: UTF-8. A byte that is not part of a valid character is read as U+FFFD; surrogates are allowed.
+            spans: begin and end of each text in ``content``, in bytes, shape (texts, 2). They may overlap.
+
+        Raises:
+            UserError: a span is not a part of ``content``, or there is not enough memory for the texts.
+        """
+        array, spans = np.frombuffer(content, np.uint8), np.ascontiguousarray(spans)
+        check_spans(array, spans)
+        return self._logits(array, spans)
 
     def predict(self, texts: Sequence[str], *, reject_below: float = 0.0, reject_label: str = "") -> list[str]:
         """The label of every text; ``reject_label`` where its probability is below ``reject_below``.
@@ -88,6 +95,9 @@ class Runtime:
             UserError: as :meth:`logits`; the threshold is not from 0 to 1, or ``reject_label`` is one of the labels.
         """
         if not reject_below:
+            texts = as_list(texts)
+            if len(texts) == 1:
+                return [self.labels[self._class(texts)]]
             return [self.labels[index] for index in self.logits(texts).argmax(axis=1).tolist()]
         return chosen_labels(self.predict_proba(texts), self.labels, reject_below, reject_label)
 
@@ -108,28 +118,41 @@ class Runtime:
 
     def segment(self, texts: Sequence[str]) -> list[list[str]]:
         """The words of every text, before those outside the vocabulary are replaced by their characters."""
-        return self._segmenter.segment(as_list(texts))
+        return self._encoder.segment(as_list(texts))
 
-    def _batch_logits(self, texts: Sequence[str], first: int) -> NDArray[np.float32]:
-        """Logits of some texts; ``first`` is the index of the first of them among the caller's texts."""
+    def _logits(self, content: NDArray[np.uint8], spans: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits of texts; batches of one size, so that no thread waits for a longer one."""
         try:
-            packed = pack(texts, first)
-            ngram_texts = pack_beginnings(texts, packed, self._ngram_characters) if self._ngram_rows else packed
-            logits = self._network.logits_buffer(len(texts))
+            logits = self._network.logits_buffer(len(spans))
         except MemoryError as error:
             raise out_of_memory() from error
-        check_status(
-            self._logits_of_texts(
-                self._segmenter.struct,
-                self._ngram_rows.struct if self._ngram_rows else None,
-                self._network.struct,
-                ctypes.byref(packed.struct),
-                ctypes.byref(ngram_texts.struct),
-                self._max_length,
-                address(logits),
+        size = len(spans)
+        if size > MAX_THREAD_BATCH:
+            rounds = -(-size // (MAX_THREAD_BATCH * self._threads))
+            size = max(MIN_THREAD_BATCH, -(-size // (rounds * self._threads)))
+
+        def compute(first: int) -> None:
+            some, out = spans[first : first + size], logits[first : first + size]
+            texts = ctypes.byref(texts_struct(content, some))
+            status = self._logits_of_texts(
+                self._encoder.struct, self._network.struct, texts, self._max_length, address(out)
             )
-        )
+            check_status(status)
+
+        firsts = range(0, len(spans), size or 1)
+        for _ in (self._pool.map if self._pool and len(firsts) > 1 else map)(compute, firsts):
+            pass
         return logits[:, : len(self.labels)]
+
+    def _class(self, texts: list[str]) -> int:
+        """The most probable class of one text: the same as by ``logits``, without the arrays, which take longer."""
+        try:
+            (text,) = encode(texts)
+        except MemoryError as error:
+            raise out_of_memory() from error
+        found = self._class_of_text(self._encoder.struct, self._network.struct, text, len(text), self._max_length)
+        check_status(min(found, 0))
+        return int(found)
 
 
 load = Runtime

@@ -48,17 +48,16 @@ from distill.runtime.variants import (
 CPUINFO = Path("/proc/cpuinfo")
 
 Array = ctypes.c_void_p  # the address of an array
-LEXICON, NGRAM_TABLE = ctypes.POINTER(structs.Lexicon), ctypes.POINTER(structs.NgramTable)
 TEXTS, ENCODED_TEXTS = ctypes.POINTER(structs.Texts), ctypes.POINTER(structs.EncodedTexts)
-STUDENT = ctypes.POINTER(structs.StudentModel)
-ARGUMENTS = {  # of every exported function, as in its C definition; all return a status, except distill_lanes
+ENCODER, STUDENT = ctypes.POINTER(structs.TextEncoder), ctypes.POINTER(structs.StudentModel)
+ARGUMENTS = {  # of every exported function, as in its C definition; most return a status
     "distill_lanes": (),
     "distill_build_trie": (Array, Int64, Int64, Array, Array, Array, Int64, Array),
-    "distill_segment": (LEXICON, TEXTS, Array, Array),
-    "distill_encode": (LEXICON, TEXTS, Int64, Array, Array),
-    "distill_ngram_rows": (NGRAM_TABLE, TEXTS, Array, Array),
+    "distill_segment": (ENCODER, TEXTS, Array, Array, Array),
+    "distill_encode": (ENCODER, TEXTS, ENCODED_TEXTS),
     "distill_logits_of_ids": (STUDENT, ENCODED_TEXTS, Array),
-    "distill_logits_of_texts": (LEXICON, NGRAM_TABLE, STUDENT, TEXTS, TEXTS, Int32, Array),
+    "distill_logits_of_texts": (ENCODER, STUDENT, TEXTS, Int32, Array),
+    "distill_class_of_text": (ENCODER, STUDENT, ctypes.c_char_p, Int64, Int32),
 }
 FORWARD_PASS = (ctypes.c_void_p, ENCODED_TEXTS, Array)  # arguments of a network's function; see kernels/network.h
 

@@ -1,50 +1,26 @@
-"""Python strings packed into one array of code points, as the kernels read them."""
+"""Python strings packed into one buffer of UTF-8, as the kernels read them."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError
-from distill.runtime.constants import MASKED
-from distill.runtime.structs import Texts, address
 
 # Zero-width characters in Unicode's category Cf: zero-width spaces and joiners, byte order marks, directional marks.
-ZERO_WIDTH = re.compile(
+ZERO_WIDTH_CHARACTER = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0001\U000e0020-\U000e007f]"
 )
 LIST_OF_STRINGS = '["…", "…"]'
-CONTEXT_LOWERED = ("\u03a3", "\u0130")  # Σ is lowered by its neighbours, İ becomes two characters
-
-
-@dataclass(frozen=True)
-class PackedTexts:
-    """Lowercased texts, concatenated.
-
-    Shapes: ``points`` (characters,) uint32, code points; ``starts`` (texts + 1,) int64, where each text begins.
-    """
-
-    points: NDArray[np.uint32]
-    starts: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @functools.cached_property
-    def struct(self) -> Texts:
-        """The same for the kernels; it must not outlive this object."""
-        return Texts(address(self.points), address(self.starts), len(self))
 
 
 def without_zero_width(text: str) -> str:
     """A text without zero-width characters, which no model reads."""
-    return text if text.isprintable() else ZERO_WIDTH.sub("", text)  # none of them is printable
+    return text if text.isprintable() else ZERO_WIDTH_CHARACTER.sub("", text)  # none of them is printable
 
 
 def as_list(texts: Iterable[str]) -> list[str]:
@@ -53,54 +29,51 @@ def as_list(texts: Iterable[str]) -> list[str]:
     Raises:
         UserError: one string or something else was given.
     """
+    if type(texts) is list:
+        return texts.copy()
     if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
         found = "one string" if isinstance(texts, str) else type(texts).__name__
         raise UserError(f"{found} was given where a list of strings is needed", None, f"a list: {LIST_OF_STRINGS}")
     return list(texts)
 
 
-def pack(texts: Sequence[str], first: int = 0) -> PackedTexts:
-    """Lowercase texts as :meth:`distill.text.segmentation.Segmenter.segment` does, and pack them.
-
-    Zero-width characters are left out.
-
-    They are lowercased in one call, several times faster than one by one, unless one holds ``MASKED`` or a character
-    for which the result would differ. ``first`` is the index of the first text in the caller's list, for the message.
+def encode(texts: Sequence[str]) -> list[bytes]:
+    """Each text in UTF-8; lone surrogates are encoded like other characters.
 
     Raises:
-        UserError: a text is not a string, or its length is not the number of its characters.
+        UserError: a text is not a string.
     """
-    joined = _join(texts, first)
-    if not joined.isprintable() and ZERO_WIDTH.search(joined):
-        texts = [without_zero_width(text) for text in texts]
-        joined = "".join(texts)
-    if MASKED in joined or CONTEXT_LOWERED[0] in joined or CONTEXT_LOWERED[1] in joined:
-        texts = [MASKED.join([part.lower() for part in text.split(MASKED)]) for text in texts]
-        joined = "".join(texts)
-    else:
-        joined = joined.lower()
-    starts = np.fromiter(itertools.accumulate(map(len, texts), initial=0), np.int64, len(texts) + 1)
-    if starts[-1] != len(joined):  # the kernels read as many characters as the lengths say
-        raise UserError("a text's length is not the number of its characters", None, "pass plain strings")
-    return PackedTexts(np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32), starts)
-
-
-def pack_beginnings(texts: Sequence[str], packed: PackedTexts, max_characters: int) -> PackedTexts:
-    """Truncate texts to ``max_characters``, counted before lowercasing, and pack them; ``packed`` if all are short."""
-    if len(packed.points) <= max_characters or np.diff(packed.starts).max() <= max_characters:
-        return packed  # lowercasing never shortens a text
-    return pack([without_zero_width(text)[:max_characters] for text in texts])
-
-
-def unpack(packed: PackedTexts) -> str:
-    """All texts as one string."""
-    return packed.points.tobytes().decode("utf-32-le", "surrogatepass")
-
-
-def _join(texts: Sequence[str], first: int) -> str:
-    hint = f"a list of strings: {LIST_OF_STRINGS}"
     try:
-        return "".join(texts)
+        return list(map(str.encode, texts, itertools.repeat("utf-8"), itertools.repeat("surrogatepass")))
     except TypeError as error:
-        index, text = next((index, text) for index, text in enumerate(texts, first) if not isinstance(text, str))
+        index, text = next((index, text) for index, text in enumerate(texts) if not isinstance(text, str))
+        hint = f"a list of strings: {LIST_OF_STRINGS}"
         raise UserError(f"not a string but {type(text).__name__}: {text!r:.40}", f"text {index}", hint) from error
+
+
+def pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All texts in UTF-8, one after the other, and each text's begin and end in it, shape (texts, 2).
+
+    Raises:
+        UserError: a text is not a string.
+    """
+    encoded = encode(texts)
+    starts = np.fromiter(itertools.accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
+    return np.frombuffer(b"".join(encoded), np.uint8), np.repeat(starts, 2)[1:-1].reshape(-1, 2)
+
+
+def check_spans(content: NDArray[np.uint8], spans: NDArray[np.int64]) -> None:
+    """Check where texts are in a buffer, before the kernels read it.
+
+    Raises:
+        UserError: the spans are not pairs of 64-bit integers, or one is not within the buffer.
+    """
+    if spans.dtype != np.int64 or spans.ndim != 2 or spans.shape[1] != 2:
+        what = f"an array of int64 of shape (texts, 2) is needed, not {spans.dtype.name} {spans.shape}"
+        raise UserError(what, "spans", "begin and end of each text, in bytes")
+    wrong = (spans[:, 0] < 0) | (spans[:, 0] > spans[:, 1]) | (spans[:, 1] > len(content))
+    if wrong.any():
+        index = int(wrong.argmax())
+        begin, end = spans[index].tolist()
+        what = f"begin {begin} and end {end} are not a part of the buffer, which has {len(content)} bytes"
+        raise UserError(what, f"span {index}", "0 <= begin <= end <= bytes of the buffer")

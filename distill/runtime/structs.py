@@ -41,9 +41,15 @@ class Struct(ctypes.Structure):
 
 
 class Texts(Struct):
-    """Concatenated texts as code points; see kernels/common.h."""
+    """Texts in UTF-8; see kernels/common.h."""
 
-    _fields_ = (("points", Pointer), ("starts", Pointer), ("count", Int64))
+    _fields_ = (("bytes", Pointer), ("spans", Pointer), ("count", Int64))
+
+
+class CharacterTable(Struct):
+    """Case and width of every character; see kernels/characters.h."""
+
+    _fields_ = (("pages", Pointer), ("entries", Pointer))
 
 
 class TrieNode(Struct):
@@ -74,7 +80,13 @@ class Lexicon(Struct):
 class NgramTable(Struct):
     """Buckets of hashed n-grams; see kernels/ngrams.h."""
 
-    _fields_ = (("row_by_bucket", Pointer), ("bucket_count", Int64))
+    _fields_ = (("row_by_bucket", Pointer), ("bucket_count", Int64), ("max_characters", Int64))
+
+
+class TextEncoder(Struct):
+    """What turns texts into ids and rows; see kernels/encoder.h."""
+
+    _fields_ = (("characters", CharacterTable), ("lexicon", Lexicon), ("ngrams", NgramTable))
 
 
 class EncodedTexts(Struct):

@@ -20,8 +20,8 @@ from distill.config import DataSettings, RunSettings, Settings
 from distill.errors import UserError
 from distill.export.trie import lexicon_arrays
 from distill.runtime.constants import FORCE_SPLIT, MASKED
-from distill.runtime.packing import PackedTexts, pack
-from distill.runtime.segmentation import NativeSegmenter
+from distill.runtime.encoder import TextEncoder
+from distill.runtime.packing import pack
 from distill.text import segmentation
 from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import Vocabulary, build_vocabulary
@@ -104,8 +104,8 @@ def arrays(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
 
 
 @pytest.fixture(scope="module")
-def native(arrays: dict[str, NDArray[Any]]) -> NativeSegmenter:
-    return NativeSegmenter(arrays)
+def native(arrays: dict[str, NDArray[Any]]) -> TextEncoder:
+    return TextEncoder(arrays)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def user_dict(tmp_path: Path) -> Path:
 
 
 def check_segmentation_and_ids(
-    native: NativeSegmenter,
+    native: TextEncoder,
     vocabulary: Vocabulary,
     texts: list[str],
     max_length: int,
@@ -126,7 +126,7 @@ def check_segmentation_and_ids(
 ) -> None:
     segmented = [segment(text) for text in texts]
     assert native.segment(texts) == segmented
-    ids, lengths = native.encode(pack(texts), max_length)
+    ids, lengths, *_ = native.encode(*pack(texts), max_length)
     assert ids.dtype == lengths.dtype == np.int32 and ids.shape == (len(texts), max_length)
     assert [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)] == [
         vocabulary.encode(words, max_length) for words in segmented
@@ -137,12 +137,12 @@ def check_segmentation_and_ids(
 @settings(deadline=None)  # jieba is slow on some texts
 @given(texts=st.lists(TEXTS, max_size=4), max_length=st.integers(1, 12))
 def test_any_text_is_segmented_and_encoded_as_in_training(
-    native: NativeSegmenter, vocabulary: Vocabulary, texts: list[str], max_length: int
+    native: TextEncoder, vocabulary: Vocabulary, texts: list[str], max_length: int
 ) -> None:
     check_segmentation_and_ids(native, vocabulary, texts, max_length)
 
 
-def test_every_character_alone_and_between_words(native: NativeSegmenter) -> None:
+def test_every_character_alone_and_between_words(native: TextEncoder) -> None:
     points = [
         *range(0x500),
         *range(0x1F00, 0x2100),
@@ -159,14 +159,14 @@ def test_every_character_alone_and_between_words(native: NativeSegmenter) -> Non
     assert native.segment(texts) == [segment(text) for text in texts]
 
 
-def test_words_of_the_dictionary(native: NativeSegmenter, vocabulary: Vocabulary) -> None:
+def test_words_of_the_dictionary(native: TextEncoder, vocabulary: Vocabulary) -> None:
     """Random neighbours, and words that are less likely than their characters one by one."""
     chosen = random.Random(0).sample([word for word, count in SEGMENTER.tables.frequencies.items() if count], 6000)
     texts = ["".join(chosen[first : first + 3]) for first in range(0, len(chosen), 3)]
     check_segmentation_and_ids(native, vocabulary, [*texts, *chosen[:2000]], 20)
 
 
-def test_long_texts(native: NativeSegmenter, vocabulary: Vocabulary) -> None:
+def test_long_texts(native: TextEncoder, vocabulary: Vocabulary) -> None:
     check_segmentation_and_ids(
         native, vocabulary, ["".join(PLAIN) * 50, "龘" * 800, "a1+" * 3000, MASKED * 500, " " * 3000, ""], 64
     )
@@ -174,15 +174,7 @@ def test_long_texts(native: NativeSegmenter, vocabulary: Vocabulary) -> None:
     assert native.segment([million])[0] == segment("他来到了网易杭研大厦") * 100_000
 
 
-def test_too_little_memory_is_an_error_not_a_crash(native: NativeSegmenter) -> None:
-    endless = PackedTexts(np.empty(0, np.uint32), np.array([0, 2**60]))
-    with pytest.raises(UserError, match="not enough memory for these texts"):
-        native.encode(endless, 4)
-    with pytest.raises(UserError, match="not enough memory for these texts"):
-        native.spans(endless)
-
-
-def test_every_beginning_of_a_word_is_in_the_dictionary(native: NativeSegmenter) -> None:
+def test_every_beginning_of_a_word_is_in_the_dictionary(native: TextEncoder) -> None:
     """The trie relies on it: nodes that only the vocabulary adds are then never on jieba's path to one of its words."""
     frequencies = SEGMENTER.tables.frequencies
     assert all(word[:-1] in frequencies for word in frequencies if len(word) > 1)
@@ -197,7 +189,7 @@ def test_an_invalid_trie_is_refused(arrays: dict[str, NDArray[Any]]) -> None:
         broken = arrays[f"lexicon.{name}"].copy()
         broken[-1] = value
         with pytest.raises(ValueError, match=message):
-            NativeSegmenter({**arrays, f"lexicon.{name}": broken})
+            TextEncoder({**arrays, f"lexicon.{name}": broken})
 
 
 def test_a_user_dictionary(user_dict: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -210,7 +202,7 @@ def test_a_user_dictionary(user_dict: Path, tmp_path: Path, vocabulary: Vocabula
     arrays = lexicon_arrays(vocabulary, tables)
     assert (arrays["lexicon.weights"] & FORCE_SPLIT > 0).sum() == len(tables.split) == 2
     check_segmentation_and_ids(
-        NativeSegmenter(arrays),
+        TextEncoder(arrays),
         vocabulary,
         ["云计算平台和I-PACE电动车", "小米SU7到了", "中国杭研大厦", "龘靐乧", *PLAIN, *ODD],
         20,
@@ -278,8 +270,8 @@ def test_all_real_texts() -> None:
     texts = shared_texts()
     segmented = [segment(text) for text in texts]
     vocabulary = build_vocabulary(segmented, 2)
-    native = NativeSegmenter(lexicon_arrays(vocabulary, SEGMENTER.tables))
-    ids, lengths = native.encode(pack(texts), 64)
+    native = TextEncoder(lexicon_arrays(vocabulary, SEGMENTER.tables))
+    ids, lengths, *_ = native.encode(*pack(texts), 64)
     native_words = native.segment(texts)
     wrong_words = [text for text, words, other in zip(texts, segmented, native_words, strict=True) if words != other]
     wrong_ids = [

@@ -6,18 +6,18 @@
 
 enum { OK = 0, NO_MEMORY = -1, INVALID_TRIE = -2 }; /* what an exported function returns */
 
-/* Concatenated texts as Unicode code points; text i is points[starts[i]] .. points[starts[i + 1] - 1]. */
+/* Texts in UTF-8; text i is bytes[spans[2 i]] .. bytes[spans[2 i + 1] - 1]. The spans may lie anywhere, in any order. */
 typedef struct {
-    const uint32_t *points;
-    const int64_t *starts; /* [count + 1] */
+    const uint8_t *bytes;
+    const int64_t *spans; /* [count][2]: begin and end */
     int64_t count;
 } Texts;
 
-/* Length of the longest text. */
-static inline int64_t max_text_length(const Texts *texts) {
+/* Bytes of the longest text, which has at most as many characters. */
+static inline int64_t max_text_size(const Texts *texts) {
     int64_t max = 0;
     for (int64_t i = 0; i < texts->count; i++)
-        if (texts->starts[i + 1] - texts->starts[i] > max) max = texts->starts[i + 1] - texts->starts[i];
+        if (texts->spans[2 * i + 1] - texts->spans[2 * i] > max) max = texts->spans[2 * i + 1] - texts->spans[2 * i];
     return max;
 }
 

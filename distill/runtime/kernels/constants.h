@@ -15,6 +15,10 @@
 #define HAS_CHILDREN 0x4000     /* bit of an entry: longer words begin with this one; set when the trie is built */
 #define FORCE_SPLIT 0x8000      /* bit of an entry: the hidden Markov model must not form this word */
 #define UNKNOWN_ID 1            /* id of unknown words and of "[UNK]" in every vocabulary; 0 is padding */
+#define DELTA_BITS 0x1FFFFF     /* bits of a character's entry: its lower case minus itself, modulo 2^21 */
+#define CASED 0x200000          /* bit of an entry: a letter with case; this and the next decide how a sigma ends a word */
+#define CASE_IGNORABLE 0x400000 /* bit of an entry: such as an apostrophe or an accent */
+#define ZERO_WIDTH 0x800000     /* bit of an entry: no model reads the character */
 #define NGRAM_BITS 21           /* bits of one character in an n-gram's key: a code point + 1 */
 #define NGRAM_BOUNDARY 0x110001 /* key of the boundary sign at both ends of a text; above every code point + 1 */
 

@@ -6,9 +6,9 @@
 #include "ngrams.h"
 #include "constants.h"
 #include "layout.h"
-#include <stdlib.h>
 
-EXPORT_LAYOUT(NgramTable, FIELD(NgramTable, row_by_bucket), FIELD(NgramTable, bucket_count));
+EXPORT_LAYOUT(NgramTable, FIELD(NgramTable, row_by_bucket), FIELD(NgramTable, bucket_count),
+              FIELD(NgramTable, max_characters));
 
 /* The bucket of a key. A multiplication by inverse = 2^64 / modulus replaces the division of `%`. */
 static inline uint64_t bucket(uint64_t key, uint64_t modulus, uint64_t inverse) {
@@ -40,10 +40,10 @@ static int32_t *append_piece(const NgramTable *table, const uint64_t *framed, in
     return rows;
 }
 
-/* Rows of one text: "[UNK]" splits it into pieces, white space is removed, and a boundary sign stands before the first
- * piece and after the last. */
-static int32_t *append_text(const NgramTable *table, const uint32_t *points, int64_t length, uint64_t *framed,
-                            int32_t *rows) {
+/* "[UNK]" splits the text into pieces, white space is removed, and a boundary sign stands before the first piece and
+ * after the last. */
+int32_t *append_ngram_rows(const NgramTable *table, const uint32_t *points, int64_t length, uint64_t *framed,
+                           int32_t *rows) {
     framed[0] = NGRAM_BOUNDARY;
     for (int64_t i = 0, first = 1; i <= length; i += MASK_LENGTH, first = 0) {
         int64_t end = first;
@@ -55,19 +55,4 @@ static int32_t *append_text(const NgramTable *table, const uint32_t *points, int
         if (end > first) rows = append_piece(table, framed, end + (i >= length), first, end, rows);
     }
     return rows;
-}
-
-/* rows [at most 3 x points + texts]: of all texts, one text after the other; text i has starts[i] .. starts[i + 1]. */
-int distill_ngram_rows(const NgramTable *table, const Texts *texts, int32_t *rows, int64_t *starts) {
-    uint64_t *framed = malloc((max_text_length(texts) + 2) * sizeof(uint64_t));
-    if (!framed) return NO_MEMORY;
-    int32_t *end = rows;
-    starts[0] = 0;
-    for (int64_t i = 0; i < texts->count; i++) {
-        const int64_t start = texts->starts[i];
-        end = append_text(table, texts->points + start, texts->starts[i + 1] - start, framed, end);
-        starts[i + 1] = end - rows;
-    }
-    free(framed);
-    return OK;
 }

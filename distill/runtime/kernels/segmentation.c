@@ -10,7 +10,6 @@
 #include "layout.h"
 #include <stdlib.h>
 
-EXPORT_LAYOUT(Texts, FIELD(Texts, points), FIELD(Texts, starts), FIELD(Texts, count));
 EXPORT_LAYOUT(TrieNode, FIELD(TrieNode, parent), FIELD(TrieNode, character), FIELD(TrieNode, entry));
 EXPORT_LAYOUT(Trie, FIELD(Trie, node_by_char), FIELD(Trie, nodes), FIELD(Trie, char_count), FIELD(Trie, hash_bits));
 EXPORT_LAYOUT(Lexicon, FIELD(Lexicon, trie), FIELD(Lexicon, ids), FIELD(Lexicon, scores), FIELD(Lexicon, start),
@@ -72,9 +71,9 @@ static void segment_block(const Lexicon *lexicon, Segmentation *text, int64_t be
     append_singles(lexicon, text, singles, end);
 }
 
-/* The words of a text without white space. Stops after the block in which there are `max_words`. */
-static void segment_text(const Lexicon *lexicon, Segmentation *text, int64_t length, int64_t max_words) {
-    const uint32_t *points = text->points;
+void segment_text(const Lexicon *lexicon, Segmentation *text, const uint32_t *points, int64_t length,
+                  int64_t max_words) {
+    text->points = points;
     text->word_count = 0;
     for (int64_t begin = 0, end; begin < length && text->word_count < max_words; begin = end) {
         for (end = begin; end < length && is_block_char(points[end]); end++)
@@ -89,10 +88,8 @@ static void segment_text(const Lexicon *lexicon, Segmentation *text, int64_t len
     }
 }
 
-/* Allocate the working memory for the longest text in one block, which the caller frees; 0 without memory. */
-static void *allocate(Segmentation *text, const Texts *texts) {
-    const int64_t size = max_text_length(texts) + 1;
-    if (size > INT32_MAX) return 0;
+void *allocate_segmentation(Segmentation *text, int64_t size) {
+    if (++size > INT32_MAX) return 0;
     char *buffer = malloc(size * (sizeof(double) + sizeof(Word) + 2 * sizeof(int32_t) + sizeof(uint16_t) + 1));
     if (!buffer) return 0;
     text->route_scores = (double *)buffer;
@@ -104,28 +101,9 @@ static void *allocate(Segmentation *text, const Texts *texts) {
     return buffer;
 }
 
-/* Begin and end of each word in texts->points. spans [points][2] is filled from the front; counts [texts]. */
-int distill_segment(const Lexicon *lexicon, const Texts *texts, int64_t *spans, int64_t *counts) {
-    Segmentation text;
-    void *buffer = allocate(&text, texts);
-    if (!buffer) return NO_MEMORY;
-    for (int64_t i = 0; i < texts->count; i++) {
-        const int64_t start = texts->starts[i];
-        text.points = texts->points + start;
-        segment_text(lexicon, &text, texts->starts[i + 1] - start, INT64_MAX);
-        counts[i] = text.word_count;
-        for (int64_t word = 0; word < text.word_count; word++) {
-            *spans++ = start + text.words[word].begin;
-            *spans++ = start + text.words[word].end;
-        }
-    }
-    free(buffer);
-    return OK;
-}
-
-/* Write the ids of a segmented text and return their number. A word outside the vocabulary is replaced by its
- * characters; UNKNOWN_ID stands for "[UNK]", for an unknown character, and for a text without words. */
-static int32_t write_ids(const Lexicon *lexicon, const Segmentation *text, int64_t max_length, int32_t *ids) {
+/* A word outside the vocabulary is replaced by its characters; UNKNOWN_ID stands for "[UNK]", for an unknown character,
+ * and for a text without words. */
+int32_t write_ids(const Lexicon *lexicon, const Segmentation *text, int64_t max_length, int32_t *ids) {
     int64_t count = 0;
     for (int64_t i = 0; i < text->word_count && count < max_length; i++) {
         const Word word = text->words[i];
@@ -141,18 +119,4 @@ static int32_t write_ids(const Lexicon *lexicon, const Segmentation *text, int64
     }
     if (!count) ids[count++] = UNKNOWN_ID;
     return count;
-}
-
-/* Ids of each text, truncated to max_length (at least 1): ids [texts][max_length], lengths [texts]. */
-int distill_encode(const Lexicon *lexicon, const Texts *texts, int64_t max_length, int32_t *ids, int32_t *lengths) {
-    Segmentation text;
-    void *buffer = allocate(&text, texts);
-    if (!buffer) return NO_MEMORY;
-    for (int64_t i = 0; i < texts->count; i++) {
-        text.points = texts->points + texts->starts[i];
-        segment_text(lexicon, &text, texts->starts[i + 1] - texts->starts[i], max_length);
-        lengths[i] = write_ids(lexicon, &text, max_length, ids + i * max_length);
-    }
-    free(buffer);
-    return OK;
 }

@@ -43,6 +43,14 @@ static inline void append_word(const Lexicon *lexicon, Segmentation *text, int64
     text->words[text->word_count++] = (Word){begin, end, find_word(&lexicon->trie, text->chars, begin, end)};
 }
 
-int distill_encode(const Lexicon *lexicon, const Texts *texts, int64_t max_length, int32_t *ids, int32_t *lengths);
+/* Allocate the arrays for texts of up to `size` characters in one block, which the caller frees; 0 without memory. */
+void *allocate_segmentation(Segmentation *text, int64_t size);
+
+/* The words of `length` code points, without white space. Stops after the block in which there are `max_words`. */
+void segment_text(const Lexicon *lexicon, Segmentation *text, const uint32_t *points, int64_t length,
+                  int64_t max_words);
+
+/* Write the ids of a segmented text, at most max_length, and return their number, at least 1. */
+int32_t write_ids(const Lexicon *lexicon, const Segmentation *text, int64_t max_length, int32_t *ids);
 
 #endif

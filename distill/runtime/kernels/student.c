@@ -1,15 +1,13 @@
 /* A whole student, from texts to logits in one call, without holding Python's GIL:
  *
- *   ids = encode(segment(text)),  pooled = network(ids),
+ *   ids = encode(text),  pooled = network(ids),
  *   logits = classifier(hidden(pooled)) + mean over the text's n-grams of ngram_logits[row]
  *
  * with the hidden layer (and its ReLU) and the n-gram logits only where the student has them.
  */
 #include "dense.h"
+#include "encoder.h"
 #include "layout.h"
-#include "network.h"
-#include "ngrams.h"
-#include "segmentation.h"
 #include "vectors.h"
 #include <stdlib.h>
 
@@ -77,19 +75,30 @@ int distill_logits_of_ids(const StudentModel *student, const EncodedTexts *texts
     return status;
 }
 
-/* Logits of texts: [texts][classifier.out]. The first max_length ids of a text are used. The n-grams are those of
- * ngram_texts, the beginnings of the texts; ngram_table is a null pointer if the student has none. */
-int distill_logits_of_texts(const Lexicon *lexicon, const NgramTable *ngram_table, const StudentModel *student,
-                            const Texts *texts, const Texts *ngram_texts, int32_t max_length, float *logits) {
-    const int64_t count = texts->count, ids = count * max_length, max_rows = 3 * ngram_texts->starts[count] + count;
-    int64_t *buffer = malloc(sizeof(int64_t) * (count + 1) + sizeof(int32_t) * (ids + count + max_rows));
+/* Logits of texts: [texts][classifier.out]. The first max_length ids of a text are used. */
+int distill_logits_of_texts(const TextEncoder *encoder, const StudentModel *student, const Texts *texts,
+                            int32_t max_length, float *logits) {
+    const int64_t count = texts->count, ids = count * max_length;
+    int64_t *buffer =
+        malloc(sizeof(int64_t) * (count + 1) + sizeof(int32_t) * (ids + count + max_ngram_rows(encoder, texts)));
     if (!buffer) return NO_MEMORY;
     int32_t *integers = (int32_t *)(buffer + count + 1);
     EncodedTexts encoded = {integers, integers + ids, integers + ids + count, buffer, count, max_length};
-    int status = distill_encode(lexicon, texts, max_length, encoded.ids, encoded.lengths);
-    if (!status && ngram_table)
-        status = distill_ngram_rows(ngram_table, ngram_texts, encoded.ngram_rows, encoded.ngram_starts);
+    int status = distill_encode(encoder, texts, &encoded);
     if (!status) status = distill_logits_of_ids(student, &encoded, logits);
     free(buffer);
     return status;
+}
+
+/* The class of one text: of those with the largest logit, the first. A negative status if there is not enough memory. */
+int32_t distill_class_of_text(const TextEncoder *encoder, const StudentModel *student, const uint8_t *bytes,
+                              int64_t size, int32_t max_length) {
+    const int64_t span[2] = {0, size};
+    const Texts text = {bytes, span, 1};
+    float *logits = malloc(sizeof(float) * student->classifier.out);
+    int32_t class = logits ? distill_logits_of_texts(encoder, student, &text, max_length, logits) : NO_MEMORY;
+    for (int32_t j = 1; class >= 0 && j < student->classes; j++)
+        if (logits[j] > logits[class]) class = j;
+    free(logits);
+    return class;
 }
