@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.runtime.bundle import EXPORT, read_bundle
-from distill.runtime.encoder import TextEncoder, texts_struct
+from distill.runtime.encoder import NativeEncoder, texts_struct
 from distill.runtime.native import check_status, library, out_of_memory
 from distill.runtime.networks import StudentNetwork
 from distill.runtime.packing import as_list, check_spans, encode, pack
@@ -58,7 +58,7 @@ class Runtime:
         self.examples: tuple[str, ...] = tuple(bundle.card.get("examples", ()))
         self.temperature = float(bundle.card["temperature"])
         self._max_length = int(bundle.card["max_length"])
-        self._encoder = TextEncoder(bundle.arrays, int(bundle.card["ngram_characters"]))
+        self._encoder = NativeEncoder(bundle.arrays, int(bundle.card["ngram_characters"]))
         self._network = StudentNetwork(bundle.card["network"], bundle.arrays)
         self._logits_of_texts, self._class_of_text = library().distill_logits_of_texts, library().distill_class_of_text
 

@@ -33,7 +33,7 @@ class Encoding(NamedTuple):
     ngram_starts: NDArray[np.int64]
 
 
-class TextEncoder:
+class NativeEncoder:
     """Segments texts as jieba does, and looks up the ids of their words and the rows of their n-grams.
 
     Threads may share it.

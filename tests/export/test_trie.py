@@ -20,7 +20,7 @@ from distill.config import DataSettings, RunSettings, Settings
 from distill.errors import UserError
 from distill.export.trie import lexicon_arrays
 from distill.runtime.constants import FORCE_SPLIT, MASKED
-from distill.runtime.encoder import TextEncoder
+from distill.runtime.encoder import NativeEncoder
 from distill.runtime.packing import pack
 from distill.text import segmentation
 from distill.text.segmentation import Segmenter
@@ -104,8 +104,8 @@ def arrays(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
 
 
 @pytest.fixture(scope="module")
-def native(arrays: dict[str, NDArray[Any]]) -> TextEncoder:
-    return TextEncoder(arrays)
+def native(arrays: dict[str, NDArray[Any]]) -> NativeEncoder:
+    return NativeEncoder(arrays)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def user_dict(tmp_path: Path) -> Path:
 
 
 def check_segmentation_and_ids(
-    native: TextEncoder,
+    native: NativeEncoder,
     vocabulary: Vocabulary,
     texts: list[str],
     max_length: int,
@@ -137,12 +137,12 @@ def check_segmentation_and_ids(
 @settings(deadline=None)  # jieba is slow on some texts
 @given(texts=st.lists(TEXTS, max_size=4), max_length=st.integers(1, 12))
 def test_any_text_is_segmented_and_encoded_as_in_training(
-    native: TextEncoder, vocabulary: Vocabulary, texts: list[str], max_length: int
+    native: NativeEncoder, vocabulary: Vocabulary, texts: list[str], max_length: int
 ) -> None:
     check_segmentation_and_ids(native, vocabulary, texts, max_length)
 
 
-def test_every_character_alone_and_between_words(native: TextEncoder) -> None:
+def test_every_character_alone_and_between_words(native: NativeEncoder) -> None:
     points = [
         *range(0x500),
         *range(0x1F00, 0x2100),
@@ -159,14 +159,14 @@ def test_every_character_alone_and_between_words(native: TextEncoder) -> None:
     assert native.segment(texts) == [segment(text) for text in texts]
 
 
-def test_words_of_the_dictionary(native: TextEncoder, vocabulary: Vocabulary) -> None:
+def test_words_of_the_dictionary(native: NativeEncoder, vocabulary: Vocabulary) -> None:
     """Random neighbours, and words that are less likely than their characters one by one."""
     chosen = random.Random(0).sample([word for word, count in SEGMENTER.tables.frequencies.items() if count], 6000)
     texts = ["".join(chosen[first : first + 3]) for first in range(0, len(chosen), 3)]
     check_segmentation_and_ids(native, vocabulary, [*texts, *chosen[:2000]], 20)
 
 
-def test_long_texts(native: TextEncoder, vocabulary: Vocabulary) -> None:
+def test_long_texts(native: NativeEncoder, vocabulary: Vocabulary) -> None:
     check_segmentation_and_ids(
         native, vocabulary, ["".join(PLAIN) * 50, "龘" * 800, "a1+" * 3000, MASKED * 500, " " * 3000, ""], 64
     )
@@ -174,7 +174,7 @@ def test_long_texts(native: TextEncoder, vocabulary: Vocabulary) -> None:
     assert native.segment([million])[0] == segment("他来到了网易杭研大厦") * 100_000
 
 
-def test_every_beginning_of_a_word_is_in_the_dictionary(native: TextEncoder) -> None:
+def test_every_beginning_of_a_word_is_in_the_dictionary(native: NativeEncoder) -> None:
     """The trie relies on it: nodes that only the vocabulary adds are then never on jieba's path to one of its words."""
     frequencies = SEGMENTER.tables.frequencies
     assert all(word[:-1] in frequencies for word in frequencies if len(word) > 1)
@@ -189,7 +189,7 @@ def test_an_invalid_trie_is_refused(arrays: dict[str, NDArray[Any]]) -> None:
         broken = arrays[f"lexicon.{name}"].copy()
         broken[-1] = value
         with pytest.raises(ValueError, match=message):
-            TextEncoder({**arrays, f"lexicon.{name}": broken})
+            NativeEncoder({**arrays, f"lexicon.{name}": broken})
 
 
 def test_a_user_dictionary(user_dict: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -202,7 +202,7 @@ def test_a_user_dictionary(user_dict: Path, tmp_path: Path, vocabulary: Vocabula
     arrays = lexicon_arrays(vocabulary, tables)
     assert (arrays["lexicon.weights"] & FORCE_SPLIT > 0).sum() == len(tables.split) == 2
     check_segmentation_and_ids(
-        TextEncoder(arrays),
+        NativeEncoder(arrays),
         vocabulary,
         ["云计算平台和I-PACE电动车", "小米SU7到了", "中国杭研大厦", "龘靐乧", *PLAIN, *ODD],
         20,
@@ -270,7 +270,7 @@ def test_all_real_texts() -> None:
     texts = shared_texts()
     segmented = [segment(text) for text in texts]
     vocabulary = build_vocabulary(segmented, 2)
-    native = TextEncoder(lexicon_arrays(vocabulary, SEGMENTER.tables))
+    native = NativeEncoder(lexicon_arrays(vocabulary, SEGMENTER.tables))
     ids, lengths, *_ = native.encode(*pack(texts), 64)
     native_words = native.segment(texts)
     wrong_words = [text for text, words, other in zip(texts, segmented, native_words, strict=True) if words != other]

@@ -25,7 +25,7 @@ from distill.export.trie import lexicon_arrays  # noqa: E402
 from distill.runtime import MAX_THREAD_BATCH, Runtime  # noqa: E402
 from distill.runtime.characters import CASE_BLOCKS  # noqa: E402
 from distill.runtime.constants import MASKED  # noqa: E402
-from distill.runtime.encoder import TextEncoder, texts_struct  # noqa: E402
+from distill.runtime.encoder import NativeEncoder, texts_struct  # noqa: E402
 from distill.runtime.native import check_status, library  # noqa: E402
 from distill.runtime.networks import encoded_texts  # noqa: E402
 from distill.runtime.packing import pack, without_zero_width  # noqa: E402
@@ -57,7 +57,7 @@ def arrays() -> dict[str, NDArray[Any]]:
 
 def lowered(arrays: dict[str, NDArray[Any]], texts: list[str]) -> str:
     """All texts as the kernels put them into lower case."""
-    (content, spans), encoder = pack(texts), TextEncoder(arrays)
+    (content, spans), encoder = pack(texts), NativeEncoder(arrays)
     points, words, counts = (
         np.zeros(len(content), np.uint32),
         np.empty((len(content), 2), np.int64),
@@ -107,7 +107,7 @@ def row_by_bucket(buckets: int) -> NDArray[np.uint16]:
 def test_rows_of_ngrams(arrays: dict[str, NDArray[Any]], texts: list[str], buckets: int, characters: int) -> None:
     """They are taken from the beginning of a text, counted before it is put into lower case."""
     table = row_by_bucket(buckets)
-    found = TextEncoder(arrays | {"ngrams.row_of": table}, characters).encode(*pack(texts), 4)
+    found = NativeEncoder(arrays | {"ngrams.row_of": table}, characters).encode(*pack(texts), 4)
     expected = [table[ngram_ids(without_zero_width(text)[:characters], buckets)] for text in texts]
     counts = [(row > 0).sum() for row in expected]
     assert found.ngram_rows.dtype == np.int32 and found.ngram_starts.tolist() == [0, *np.cumsum(counts, dtype=int)]
@@ -115,7 +115,7 @@ def test_rows_of_ngrams(arrays: dict[str, NDArray[Any]], texts: list[str], bucke
 
 
 def test_rows_of_a_long_text_and_of_no_text(arrays: dict[str, NDArray[Any]]) -> None:
-    encoder = TextEncoder(arrays | {"ngrams.row_of": np.ones(2**10, np.uint16)}, 10**6)
+    encoder = NativeEncoder(arrays | {"ngrams.row_of": np.ones(2**10, np.uint16)}, 10**6)
     assert len(encoder.encode(*pack(["北京人" * 100_000]), 1).ngram_rows) == 3 * 300_000 + 1
     found = encoder.encode(*pack([]), 1)
     assert len(found.ngram_rows) == 0 and found.ngram_starts.tolist() == [0]
@@ -126,13 +126,13 @@ def test_characters_of_no_width_are_not_read(arrays: dict[str, NDArray[Any]]) ->
     texts = ["球\u200b队\ufeff夺冠", "\u200d", "家\U0001f468\u200d\U0001f469庭", "a\u2060b\u00ad"]
     visible = ["球队夺冠", "", "家\U0001f468\U0001f469庭", "ab"]
     assert lowered(arrays, texts) == "".join(visible)
-    assert TextEncoder(arrays).segment(texts) == TextEncoder(arrays).segment(visible)
+    assert NativeEncoder(arrays).segment(texts) == NativeEncoder(arrays).segment(visible)
     assert [SEGMENTER.segment(text) for text in texts] == [SEGMENTER.segment(text) for text in visible]
 
 
 def test_too_little_memory_is_an_error_not_a_crash(arrays: dict[str, NDArray[Any]]) -> None:
     with pytest.raises(UserError, match="not enough memory for these texts"):
-        TextEncoder(arrays).encode(np.empty(0, np.uint8), np.array([[0, 2**60]]), 4)
+        NativeEncoder(arrays).encode(np.empty(0, np.uint8), np.array([[0, 2**60]]), 4)
 
 
 @pytest.fixture(scope="module", params=["average", "gru"])
