@@ -35,11 +35,11 @@ STUDENTS = ("lstm-128", "mingru-128", "mingru-256", "sru-128", "sru-256", "qrnn-
 BATCH, ROUNDS = 256, 9
 
 
-def measure(name: str, teacher: Path, answers: Path, options: argparse.Namespace) -> dict[str, Any]:
+def measure(name: str, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train the students of one cell and width, export the first, and return the figures."""
-    run, (cell, units) = options.out / name, name.split("-")
-    if not run.exists():
-        shutil.copytree(answers, run / "cache")
+    run, first, (cell, units) = options.out / name, options.out / options.students[0], name.split("-")
+    if not run.exists() and run != first:
+        shutil.copytree(first / "cache", run / "cache")  # the teacher's answers
     flags = ("--teacher", teacher, "--student", "bilstm", "--cell", cell, "--student_hidden", units)
     seconds = command(run, "train_student", options, *flags)
     command(run, "export", options, *flags)
@@ -94,9 +94,7 @@ def main() -> None:
     if options.run is None:
         options.run = options.out / "teacher"
         command(options.run, "train_teacher", options)
-    teacher, labelled = options.run / "teacher", options.out / "labelled"
-    command(labelled, "label", options, "--teacher", teacher)
-    rows = [measure(name, teacher, labelled / "cache", options) for name in options.students]
+    rows = [measure(name, options.run / "teacher", options) for name in options.students]
     data = load(DataSettings(data=str(options.data)), SPLIT_SEED)
     texts = [example.text for example in data.dev]
     tasks = {name: Task(in_batches(options.out / name / "bundle"), texts, ROUNDS) for name in options.students}
