@@ -13,7 +13,8 @@ from distill.runtime.native import lanes
 from distill.runtime.pooling import DIRECTIONS, PoolingNetwork
 from distill.runtime.structs import Int32, Pointer, Struct, address
 
-PARTS = {"mingru": 2, "sru": 3, "qrnn": 6}  # columns of a unit in a word's row
+PARTS = {"mingru": 2, "sru": 3, "qrnn": 6}  # numbers of a unit in a word's row
+PART_SIZES = {"mingru": 1, "sru": 2, "qrnn": 2}  # bytes of each
 MAX_I16 = 2**15 - 1
 TINY = 1e-12  # the smallest scale: a column may be all zeros
 PER_DIRECTION = ("input_weights", "bias", "scale", "state_weights")
@@ -23,7 +24,7 @@ class Elementwise(Struct):
     """Weights of both directions, and the rows of words; see kernels/elementwise.c."""
 
     _fields_ = (
-        *((name, Int32) for name in ("cell", "parts", "units", "width", "words")),
+        *((name, Int32) for name in ("cell", "parts", "part_size", "units", "width", "words")),
         ("vectors", Pointer),
         *((name, Pointer * 2) for name in PER_DIRECTION),
         ("rows", Pointer),
@@ -41,12 +42,13 @@ def elementwise(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     struct = Elementwise.of(
         cell=ELEMENTWISE_CELLS[cell],
         parts=parts,
+        part_size=PART_SIZES[cell],
         units=units,
         width=vectors.shape[1],
         words=len(vectors),
         vectors=vectors,
         **{name: (Pointer * 2)(*(address(getattr(one, name)) for one in directions)) for name in PER_DIRECTION},
-        rows=aligned_zeros(len(vectors) + 1, 2, parts * units, dtype=np.int16),
+        rows=aligned_zeros(len(vectors) + 1, 2, parts * units, PART_SIZES[cell], dtype=np.int8),
         states=np.zeros(len(vectors), np.uint8),
     ).keep_alive(directions)
     return PoolingNetwork("distill_elementwise", struct, 4 * units, part_features=hidden)

@@ -115,10 +115,15 @@ def test_reference_agrees_with_pytorch(cell: str, hidden: int) -> None:
     seed=st.integers(0, 1000),
 )
 def test_kernel_agrees_with_reference(cell: str, hidden: int, lengths: list[int], seed: int) -> None:
-    """For texts of any lengths, none included: within the error of tanh (5e-4); rows have 16 bits."""
+    """For texts of any lengths, none included.
+
+    A minGRU's gates have 8 bits, whose rounding errors accumulate over the steps; other rows have 16 bits, and tanh has
+    an error of 5e-4.
+    """
     net, texts = network(cell, hidden, seed), random_texts(lengths, seed)
     errors = np.abs(fast(net, texts) - reference(net, texts))
-    assert errors.max(initial=0) < (0.0005 if cell == "mingru" else 0.005)
+    assert errors.max(initial=0) < (0.02 if cell == "mingru" else 0.005)
+    assert errors.sum() <= errors.size * (0.005 if cell == "mingru" else 0.001)
 
 
 @pytest.mark.parametrize("cell", ELEMENTWISE_CELLS)

@@ -8,7 +8,8 @@
 #define MINGRU 0                /* the cells of elementwise.c */
 #define SRU 1                   /* the second of them */
 #define QRNN 2                  /* the third */
-#define ROW_ONE 32767           /* 16-bit form of 1 in a minGRU's row */
+#define KEEP_ONE 255            /* 8-bit forms of 1 in a minGRU's row: of 1 - z, */
+#define NEW_ONE 127             /* and of z n */
 #define HAN_FIRST 0x4E00        /* first Han character that jieba segments with its hidden Markov model */
 #define HAN_LAST 0x9FD5         /* the last one */
 #define SCORE_MASK 0x3FFF       /* bits of a trie node's entry: index of a word's score, 0 if jieba does not know it */

@@ -2,16 +2,17 @@
  * words. elementwise_reference.c is the specification: the same function in plain float32.
  *
  * A word's products with the input weights depend on the word alone. They are computed when the word first occurs, bias
- * included, and stored as a row of 16-bit integers. A step is then elementwise, for each unit:
+ * included, and stored as a row of integers. A step is then elementwise, for each unit:
  *
- *   minGRU  h = keep h + new                                            row: keep = 1 - z and new = z n, in 1 / ROW_ONE
- *   SRU     f = sigmoid(F + v_f c), r = sigmoid(R + v_r c),             row: candidate X, F and R
+ *   minGRU  h = keep h + new                                            row: keep = 1 - z and new = z n, in 8 bits
+ *   SRU     f = sigmoid(F + v_f c), r = sigmoid(R + v_r c),             row: candidate X, F and R, in 16 bits
  *           c = f c + (1 - f) X, h = r tanh(c)
- *   QRNN    c = f c + (1 - f) z, h = o c, with z = tanh(Z + Z'),        row: Z, F and O, and what the word adds to the
- *           f = sigmoid(F + F'), o = sigmoid(O + O')                    next word's step: Z', F' and O'
+ *   QRNN    c = f c + (1 - f) z, h = o c, with z = tanh(Z + Z'),        row, in 16 bits: Z, F and O, and what the word
+ *           f = sigmoid(F + F'), o = sigmoid(O + O')                    adds to the next word's step: Z', F' and O'
  *
- * A text of 15 words thus reads 30 rows and multiplies no matrix. Rows of other texts are not in the cache, so those of
- * the next text are prefetched. The halves of the arguments of sigmoids, and tanh, are computed as in recurrent.c.
+ * A text of 15 words thus reads 30 rows and multiplies no matrix. Time goes by the bytes of the rows: those of two texts
+ * should fit the first cache, because the rows of the next text are prefetched. Sigmoid and tanh are those of
+ * recurrent.c; the factor 1/2 of a sigmoid's argument is part of the scales.
  *
  * Layout. Columns are in blocks of LANES units with their parts side by side: (block * parts + part) * LANES + lane. The
  * states of VECTORS blocks stay in registers over all steps.
@@ -29,31 +30,35 @@
 
 typedef struct {
     int32_t cell;                   /* MINGRU, SRU or QRNN */
-    int32_t parts;                  /* columns of a unit: 2, 3 or 6 */
+    int32_t parts;                  /* numbers of a unit in a row: 2, 3 or 6 */
+    int32_t part_size;              /* bytes of each: 1 or 2 */
     int32_t units;                  /* of a direction, padded with weights of 0 to a multiple of 2 LANES */
     int32_t width;                  /* of a word vector */
     int32_t words;                  /* the row after those of the words is zero: the word before the first */
     const float *vectors;           /* [words][width] */
     const float *input_weights[2];  /* forward, backward: [width][columns], divided by scale */
     const float *bias[2];           /* [columns], likewise */
-    const float *scale[2];          /* [columns]: what a column of `rows` is multiplied by; for a minGRU unused */
+    const float *scale[2];          /* [columns]: what a column of `rows` is multiplied by; of a minGRU 1 and unused */
     const float *state_weights[2];  /* SRU: [2][units], v_f and v_r, halved; else null pointers */
-    int16_t *rows;                  /* [words + 1][2][columns] */
+    uint8_t *rows;                  /* [words + 1][2][columns], numbers of part_size bytes */
     uint8_t *states;                /* [words]: whether the word's row is computed; see once.h */
 } Elementwise;
 
-EXPORT_LAYOUT(Elementwise, FIELD(Elementwise, cell), FIELD(Elementwise, parts), FIELD(Elementwise, units),
+EXPORT_LAYOUT(Elementwise, FIELD(Elementwise, cell), FIELD(Elementwise, parts), FIELD(Elementwise, part_size), FIELD(Elementwise, units),
               FIELD(Elementwise, width), FIELD(Elementwise, words), FIELD(Elementwise, vectors),
               FIELD(Elementwise, input_weights), FIELD(Elementwise, bias), FIELD(Elementwise, scale),
               FIELD(Elementwise, state_weights), FIELD(Elementwise, rows), FIELD(Elementwise, states));
 
-/* A minGRU's row from the products of z and n. */
-static void fold_gates(const float *sums, int32_t count, int16_t *row) {
+/* Bytes of a word's row in one direction. */
+INLINE int64_t row_size(const Elementwise *net) { return (int64_t)net->part_size * net->parts * net->units; }
+
+/* Part of a minGRU's row, from the products of z and n. */
+static void write_gates(const float *sums, int32_t count, uint8_t *row) {
     for (int32_t block = 0; block < count; block += 2 * LANES)
         for (int32_t j = block; j < block + LANES; j++) {
             const float update = 1.0f / (1.0f + expf(-sums[j]));
-            row[j] = (int16_t)__builtin_rintf((1.0f - update) * ROW_ONE);
-            row[j + LANES] = (int16_t)__builtin_rintf(update * tanhf(sums[j + LANES]) * ROW_ONE);
+            row[j] = (uint8_t)__builtin_rintf((1.0f - update) * KEEP_ONE);
+            row[j + LANES] = (uint8_t)(int8_t)__builtin_rintf(update * tanhf(sums[j + LANES]) * NEW_ONE);
         }
 }
 
@@ -63,14 +68,14 @@ static void compute_row(const Elementwise *net, int32_t word) {
     const float *vector = net->vectors + (int64_t)word * net->width;
     float sums[PROJECTION_BLOCK];
     for (int direction = 0; direction < 2; direction++) {
-        int16_t *row = net->rows + ((int64_t)word * 2 + direction) * columns;
+        uint8_t *row = net->rows + ((int64_t)word * 2 + direction) * row_size(net);
         for (int32_t first = 0; first < columns; first += PROJECTION_BLOCK) {
             const int32_t count = columns - first < PROJECTION_BLOCK ? columns - first : PROJECTION_BLOCK;
             project(vector, net->width, net->input_weights[direction], net->bias[direction], columns, first, count,
                     sums);
-            if (net->cell == MINGRU) fold_gates(sums, count, row + first);
+            if (net->cell == MINGRU) write_gates(sums, count, row + first);
             else
-                for (int32_t j = 0; j < count; j++) row[first + j] = (int16_t)__builtin_rintf(sums[j]);
+                for (int32_t j = 0; j < count; j++) ((int16_t *)row)[first + j] = (int16_t)__builtin_rintf(sums[j]);
         }
     }
     set_ready(&net->states[word]);
@@ -82,8 +87,9 @@ INLINE Fraction double_sigmoid(F32 x) {
     return (Fraction){sigmoid_numerator(tanh), tanh.denominator};
 }
 
+/* The state is in units of 1 / NEW_ONE. */
 INLINE F32 mingru_step(const F32 part[MAX_PARTS], F32 *state) {
-    *state = part[0] * (1.0f / ROW_ONE) * *state + part[1];
+    *state = part[0] * (1.0f / KEEP_ONE) * *state + part[1];
     return *state;
 }
 
@@ -105,12 +111,16 @@ INLINE F32 qrnn_step(const F32 part[MAX_PARTS], F32 *state) {
 }
 
 /* The parts of a block from the word's row, and for a QRNN from that of the word before; a minGRU's are not scaled. */
-INLINE void load_parts(const int16_t *row, const int16_t *before, const float *scale, const int cell, F32 *part) {
-    const int parts = cell == MINGRU ? 2 : 3;
-    UNROLLED for (int p = 0; p < parts; p++) {
-        part[p] = load_i16_as_f32(row + p * LANES);
-        if (cell == QRNN) part[p] += load_i16_as_f32(before + (parts + p) * LANES);
-        if (cell != MINGRU) part[p] *= load_f32(scale + p * LANES);
+INLINE void load_parts(const uint8_t *row, const uint8_t *before, const float *scale, const int cell, F32 *part) {
+    if (cell == MINGRU) {
+        part[0] = load_u8_as_f32(row);
+        part[1] = load_i8_as_f32((const int8_t *)row + LANES);
+        return;
+    }
+    UNROLLED for (int p = 0; p < 3; p++) {
+        part[p] = load_i16_as_f32((const int16_t *)row + p * LANES);
+        if (cell == QRNN) part[p] += load_i16_as_f32((const int16_t *)before + (3 + p) * LANES);
+        part[p] *= load_f32(scale + p * LANES);
     }
 }
 
@@ -118,9 +128,10 @@ INLINE void load_parts(const int16_t *row, const int16_t *before, const float *s
  * `vectors` are compile-time constants. */
 INLINE void run_blocks(const Elementwise *net, int direction, int32_t block, const int32_t *words, int32_t length,
                        const int cell, const int vectors, float *max, float *mean) {
-    const int64_t columns = net->parts * net->units, offset = (int64_t)block * net->parts * LANES;
-    const int16_t *rows = net->rows + direction * columns + offset, *before = rows + net->words * 2 * columns;
-    const float *scale = net->scale[direction] + offset;
+    const int64_t size = row_size(net), columns = (int64_t)net->parts * LANES; /* of a block */
+    const uint8_t *rows = net->rows + direction * size + block * columns * net->part_size;
+    const uint8_t *before = rows + net->words * 2 * size;
+    const float *scale = net->scale[direction] + block * columns;
     F32 state[VECTORS] = {}, top[VECTORS], sum[VECTORS] = {}, weight[VECTORS][2] = {};
     UNROLLED for (int v = 0; v < vectors; v++) {
         top[v] = (F32){} - INFINITY;
@@ -129,11 +140,11 @@ INLINE void run_blocks(const Elementwise *net, int direction, int32_t block, con
                 weight[v][gate] = load_f32(net->state_weights[direction] + gate * net->units + (block + v) * LANES);
     }
     for (int32_t step = 0; step < length; step++) {
-        const int16_t *row = rows + words[direction ? length - 1 - step : step] * 2 * columns;
+        const uint8_t *row = rows + words[direction ? length - 1 - step : step] * 2 * size;
         UNROLLED for (int v = 0; v < vectors; v++) {
             F32 part[MAX_PARTS];
-            const int64_t start = (int64_t)v * net->parts * LANES;
-            load_parts(row + start, before + start, scale + start, cell, part);
+            const int64_t start = v * columns * net->part_size;
+            load_parts(row + start, before + start, scale + v * columns, cell, part);
             const F32 out = cell == MINGRU ? mingru_step(part, &state[v])
                 : cell == SRU              ? sru_step(part, weight[v], &state[v])
                                            : qrnn_step(part, &state[v]);
@@ -142,7 +153,7 @@ INLINE void run_blocks(const Elementwise *net, int direction, int32_t block, con
         }
         before = row;
     }
-    const float unit = cell == MINGRU ? 1.0f / ROW_ONE : 1.0f;
+    const float unit = cell == MINGRU ? 1.0f / NEW_ONE : 1.0f;
     UNROLLED for (int v = 0; v < vectors; v++) {
         store_f32(max + v * LANES, top[v] * unit);
         store_f32(mean + v * LANES, sum[v] * (unit / length));
@@ -163,12 +174,11 @@ INLINE void run_text(const Elementwise *net, const int32_t *words, int32_t lengt
 
 /* Compute the rows of a text's words that are missing, and prefetch the others. */
 INLINE void prepare_rows(const Elementwise *net, const int32_t *words, int32_t length) {
-    const int64_t columns = 2 * net->parts * net->units;
+    const int64_t size = 2 * row_size(net);
     for (int32_t i = 0; i < length; i++) {
         uint8_t *state = &net->states[words[i]];
         if (!is_ready(state) && must_compute(state)) compute_row(net, words[i]);
-        const int16_t *row = net->rows + words[i] * columns;
-        for (int64_t j = 0; j < columns; j += CACHE_LINE_I16) __builtin_prefetch(row + j);
+        for (int64_t j = 0; j < size; j += CACHE_LINE) __builtin_prefetch(net->rows + words[i] * size + j);
     }
 }
 

@@ -1,7 +1,7 @@
 /* SIMD vectors of the machine's width: GCC's vector extensions, and intrinsics where C has no operator.
  *
  * A vector has LANES lanes of 32 bits: 16 with AVX-512BW, else 8 (two registers of SSE or NEON each). Types are named
- * after their elements: F32 and I32 fill the lanes, I16 and U8 hold LANES numbers of fewer bits, and I8x4 holds four
+ * after their elements: F32 and I32 fill the lanes, I16, I8 and U8 hold LANES numbers of fewer bits, and I8x4 holds four
  * 8-bit numbers in each lane.
  */
 #ifndef DISTILL_VECTORS_H
@@ -35,7 +35,7 @@
 #define IN_REGISTER(vector)
 #endif
 
-#define CACHE_LINE_I16 32 /* 16-bit numbers in a cache line */
+#define CACHE_LINE 64 /* bytes */
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8") /* so that arrays of accumulators become registers */
@@ -46,6 +46,7 @@ typedef int16_t I16 __attribute__((vector_size(2 * LANES)));
 typedef int16_t I16x2 __attribute__((vector_size(4 * LANES)));
 typedef int8_t I8x4 __attribute__((vector_size(4 * LANES)));
 typedef uint8_t U8 __attribute__((vector_size(LANES)));
+typedef int8_t I8 __attribute__((vector_size(LANES)));
 
 INLINE F32 load_f32(const float *source) {
     F32 value;
@@ -63,6 +64,31 @@ INLINE F32 load_i16_as_f32(const int16_t *source) {
     I16 value;
     memcpy(&value, source, sizeof value);
     return __builtin_convertvector(__builtin_convertvector(value, I32), F32); /* in one step GCC splits the vector */
+}
+
+/* GCC compiles a conversion of LANES bytes to code that is several times slower than the instruction. */
+INLINE F32 load_u8_as_f32(const uint8_t *source) {
+#if defined(__AVX512BW__)
+    return (F32)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)source)));
+#elif defined(__AVX2__)
+    return (F32)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)source)));
+#else
+    U8 value;
+    memcpy(&value, source, sizeof value);
+    return __builtin_convertvector(__builtin_convertvector(value, I32), F32);
+#endif
+}
+
+INLINE F32 load_i8_as_f32(const int8_t *source) {
+#if defined(__AVX512BW__)
+    return (F32)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)source)));
+#elif defined(__AVX2__)
+    return (F32)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)source)));
+#else
+    I8 value;
+    memcpy(&value, source, sizeof value);
+    return __builtin_convertvector(__builtin_convertvector(value, I32), F32);
+#endif
 }
 
 INLINE void store_f32(float *target, F32 value) { memcpy(target, &value, sizeof value); }
