@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,13 +16,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import distill
 from distill.config import ServeSettings, UnsureSettings
 from distill.errors import UserError
-from distill.progress import log
 from distill.runtime import Runtime
 from distill.runtime.unsure import Classifier
 from distill.serve import schemas
+from distill.serve.direct import DirectPredict
 from distill.serve.endpoints import Endpoints
-from distill.serve.limits import RefusedError
-from distill.serve.metrics import MetricsMiddleware
+from distill.serve.limits import RefusedError, refusal_of
+from distill.serve.metrics import MetricsMiddleware, Totals
 from distill.serve.security import add_guard
 from distill.serve.static import add_docs, add_page
 
@@ -63,18 +61,6 @@ class FastRoute:
         await response(scope, receive, send)
 
 
-def refusal_of(error: BaseException) -> RefusedError:
-    """The response to a request that was cancelled or failed by a bug. A bug is logged without its message.
-
-    A message may repeat a text: the error of a conversion names the value.
-    """
-    if isinstance(error, asyncio.CancelledError):
-        return RefusedError(503, "the service is stopping", "try again later")
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("internal error: %s\n%s", type(error).__name__, where)
-    return RefusedError(500, "internal error of the service", "see the service's log")
-
-
 def create_app(
     runtime: Runtime,
     limits: ServeSettings,
@@ -84,6 +70,8 @@ def create_app(
     *,
     load: Callable[[], tuple[Runtime, str]] | None = None,
     unsure: UnsureSettings | None = None,
+    totals: Totals | None = None,
+    worker: int = 0,
 ) -> FastAPI:
     """The application that serves a student.
 
@@ -96,12 +84,14 @@ def create_app(
         model: name of the student, for /ready and the page.
         load: loads the student and its name again, for a reload.
         unsure: what is done with texts of which the student is not sure; None: nothing.
+        totals: the metrics of all workers; None: this process is the only one.
+        worker: index of this worker.
 
     Raises:
         UserError: ``unsure`` does not fit the student's labels, the token cannot be used, or an allowed origin is not
             one.
     """
-    endpoints = Endpoints(runtime, limits, teacher, model, load=load, unsure=unsure)
+    endpoints = Endpoints(runtime, limits, teacher, model, load=load, unsure=unsure, totals=totals, worker=worker)
     app = FastAPI(
         title="Chinese short-text classification",
         version=distill.__version__,
@@ -114,7 +104,7 @@ def create_app(
     )
     app.state.endpoints = endpoints
     app.add_middleware(FastRoute, path="/predict", endpoint=endpoints.predict)
-    add_guard(app, limits)
+    app.state.direct = DirectPredict(endpoints, add_guard(app, limits))
     # added last, so it is the outer one
     app.add_middleware(MetricsMiddleware, metrics=endpoints.metrics, refusal_of=refusal_of)
     _add_routes(app, endpoints)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -17,49 +18,77 @@ from numpy.typing import NDArray
 from distill.serve.limits import ConcurrencyLimit, Deadline, DeadlineError, too_slow, with_timeout
 
 Rows = NDArray[np.float32]  # (texts, classes)
+Answer = Callable[[Rows | Exception], object]  # what is called with the rows of a request or its error
 T = TypeVar("T")
 THREADS = "serve"  # how the names of the service's threads begin
 BATCH_SIZE = 128  # texts: about 10 ms of work, which is how long a new request may have to wait
 TEXTS_PER_TURN = 32  # texts of one request in a batch, before the next request gets its turn
+TEXT_OVERHEAD = 16  # characters that take as long as what every text takes, however short it is
+RATE_WEIGHT = 0.1  # of the latest batch in the mean time per character
 
 
-@dataclass(eq=False)
-class _PendingRequest:
-    """The texts of one request, and the rows computed for them so far."""
+class PendingRequest:
+    """The texts of one request, and the rows computed for them so far.
 
-    texts: Sequence[str]
-    result: asyncio.Future[Rows]
-    taken: int = 0  # texts that were put into a batch
-    rows: list[Rows] = field(default_factory=list)
+    Args:
+        texts: of the request.
+        answer: called once, with the rows of all texts or with an error, in the event loop.
+        timer: fails the request when it is too late; None: it may take any time.
+    """
+
+    __slots__ = ("answer", "is_over", "rows", "taken", "texts", "timer")
+
+    def __init__(self, texts: Sequence[str], answer: Answer, timer: asyncio.TimerHandle | None = None) -> None:
+        self.texts, self.answer, self.timer = texts, answer, timer
+        self.taken = 0  # texts that were put into a batch
+        self.is_over = False  # answered, or nobody waits for it any more
+        self.rows: list[Rows] = []
 
     def take(self, limit: int) -> Sequence[str]:
+        """The next texts, at most ``limit``."""
+        if not self.taken and len(self.texts) <= limit:
+            self.taken = len(self.texts)
+            return self.texts
         part = self.texts[self.taken : self.taken + limit]
         self.taken += len(part)
         return part
 
     def add(self, rows: Rows) -> None:
+        """Add the rows of the next texts."""
         self.rows.append(rows)
-        if sum(map(len, self.rows)) == len(self.texts) and not self.result.done():
-            self.result.set_result(self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows))
+        if sum(map(len, self.rows)) == len(self.texts):
+            self.end(self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows))
 
-    def fail(self, error: BaseException) -> None:
-        if not self.result.done():
-            self.result.set_exception(error)
+    def end(self, outcome: Rows | Exception) -> None:
+        """Answer the request, unless that was done before."""
+        if not self.is_over:
+            self.cancel()
+            self.answer(outcome)
+
+    def cancel(self) -> None:
+        """Nobody waits for the request any more."""
+        self.is_over = True
+        if self.timer is not None:
+            self.timer.cancel()
 
 
-_Part = tuple[_PendingRequest, Sequence[str]]  # a request, and those of its texts that are in a batch
+_Part = tuple[PendingRequest, Sequence[str]]  # a request, and those of its texts that are in a batch
 
 
 class Batcher:
     """Classify the texts of waiting requests together; while one batch is computed, the next one gathers.
 
-    A batch never waits to fill up: an idle student starts at once. A request with many texts takes turns with the
-    others, :data:`TEXTS_PER_TURN` texts at a time.
+    A batch never waits to fill up: an idle student starts at once, with all requests that one turn of the event loop
+    has read. A request with many texts takes turns with the others, :data:`TEXTS_PER_TURN` texts at a time.
+
+    A batch that takes no longer than ``max_inline_s``, as far as the earlier ones tell, is computed in the event loop.
+    Handing it to a thread and waiting for the global interpreter lock would take longer.
 
     Args:
-        classify: texts to rows (texts, classes); called in a thread of its own.
+        classify: texts to rows (texts, classes); called in a thread of its own, or in the event loop.
         on_batch: called with the size of every batch.
         name: name of the thread.
+        max_inline_s: seconds for which the event loop may be busy with a batch; 0: all batches go to the thread.
     """
 
     def __init__(
@@ -67,37 +96,86 @@ class Batcher:
         classify: Callable[[list[str]], Rows],
         on_batch: Callable[[int], object] = lambda size: None,
         name: str = "student",
+        max_inline_s: float = 0.0,
     ) -> None:
-        self._classify, self._on_batch = classify, on_batch
+        self._classify, self._on_batch, self._max_inline_s = classify, on_batch, max_inline_s
         self._pool = ThreadPoolExecutor(1, f"{THREADS}-{name}")
-        self._pending: deque[_PendingRequest] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._pending: deque[PendingRequest] = deque()
+        self._is_working = False
+        self._when_idle: asyncio.Future[None] | None = None
+        self._s_per_character = math.inf  # not known before the first batch
 
     async def __call__(self, texts: Sequence[str]) -> Rows:
         """The rows of a request's texts, in order; there must be at least one text."""
-        request = _PendingRequest(texts, asyncio.get_running_loop().create_future())
-        self._pending.append(request)
-        if self._task is None:  # the task starts after this iteration of the event loop, so it sees all new requests
-            self._task = asyncio.create_task(self._work())
-        return await request.result
+        result: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
 
-    async def _work(self) -> None:
+        def answer(outcome: Rows | Exception) -> None:
+            if isinstance(outcome, Exception):
+                result.set_exception(outcome)
+            else:
+                result.set_result(outcome)
+
+        request = self._add(PendingRequest(texts, answer))
         try:
-            while batch := self._next_batch():
-                await self._answer(batch)
-        finally:  # also after an error, or no later request would be answered
-            self._task = None
+            return await result
+        finally:
+            request.cancel()
 
-    async def _answer(self, batch: list[_Part]) -> None:
-        """Compute a batch; an error is that of its requests and of no others."""
+    def submit(self, texts: Sequence[str], answer: Answer, timeout_s: float) -> None:
+        """Let ``answer`` be called with the rows of the texts, in order, or with the error that took their place.
+
+        This costs less than a task that waits. If it takes longer than ``timeout_s`` seconds, the error is a 503.
+        """
+        request = PendingRequest(texts, answer)
+        request.timer = asyncio.get_running_loop().call_later(timeout_s, _end_late, request, timeout_s)
+        self._add(request)
+
+    def _add(self, request: PendingRequest) -> PendingRequest:
+        self._pending.append(request)
+        if not self._is_working:  # starts after this turn of the event loop, so that it sees all new requests
+            self._is_working = True
+            asyncio.get_running_loop().call_soon(self._work)
+        return request
+
+    def _work(self) -> None:
+        """Compute the next batch, if there is one."""
+        self._is_working = False  # also after an error, or no later request would be answered
+        if batch := self._next_batch():
+            self._is_working = True
+            self._start(batch)
+        elif self._when_idle is not None and not self._when_idle.done():
+            self._when_idle.set_result(None)
+
+    def _start(self, batch: list[_Part]) -> None:
+        """Compute a batch here or in the thread; an error is that of its requests and of no others."""
+        loop = asyncio.get_running_loop()
         texts = [text for _, part in batch for text in part]
+        size = sum(map(len, texts)) + TEXT_OVERHEAD * len(texts)
         try:
             self._on_batch(len(texts))
-            rows = await asyncio.get_running_loop().run_in_executor(self._pool, self._classify, texts)
-            _distribute(rows, batch)
+            if size * self._s_per_character > self._max_inline_s:
+                rows = loop.run_in_executor(self._pool, self._timed, texts, size)
+                rows.add_done_callback(functools.partial(self._finish_batch, batch))
+                return
+            _distribute(self._timed(texts, size), batch)
         except Exception as error:
-            for request, _ in batch:
-                request.fail(error)
+            _fail(batch, error)
+        loop.call_soon(self._work)
+
+    def _timed(self, texts: list[str], size: int) -> Rows:
+        """Classify, and learn how long that takes."""
+        started = time.perf_counter()
+        rows = self._classify(texts)
+        rate, known = (time.perf_counter() - started) / size, self._s_per_character
+        self._s_per_character = rate if known == math.inf else known + RATE_WEIGHT * (rate - known)
+        return rows
+
+    def _finish_batch(self, batch: list[_Part], rows: asyncio.Future[Rows]) -> None:
+        try:
+            _distribute(rows.result(), batch)
+        except (Exception, asyncio.CancelledError) as error:
+            _fail(batch, error if isinstance(error, Exception) else RuntimeError("the thread has ended"))
+        self._work()
 
     def _next_batch(self) -> list[_Part]:
         """The next batch: a part of every pending request in turn, until it is full; cancelled ones are dropped."""
@@ -105,7 +183,7 @@ class Batcher:
         free = BATCH_SIZE
         while self._pending and free:
             request = self._pending.popleft()
-            if request.result.done():
+            if request.is_over:
                 continue
             part = request.take(min(TEXTS_PER_TURN, free))
             batch.append((request, part))
@@ -116,8 +194,9 @@ class Batcher:
 
     async def finish(self) -> None:
         """Answer the pending requests, then end the thread."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        if self._is_working:
+            self._when_idle = asyncio.get_running_loop().create_future()
+            await self._when_idle
         self.close()
 
     def close(self) -> None:
@@ -125,12 +204,22 @@ class Batcher:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _end_late(request: PendingRequest, timeout_s: float) -> None:
+    request.end(too_slow(timeout_s))
+
+
+def _fail(batch: list[_Part], error: Exception) -> None:
+    for request, _ in batch:
+        request.end(error)
+
+
 def _distribute(rows: Rows, batch: list[_Part]) -> None:
     if len(rows) != sum(len(part) for _, part in batch):
         raise ValueError("a model returned a wrong number of rows")
     start = 0
     for request, part in batch:
-        request.add(rows[start : start + len(part)])
+        if not request.is_over:
+            request.add(rows[start : start + len(part)])
         start += len(part)
 
 

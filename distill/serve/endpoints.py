@@ -31,8 +31,17 @@ from distill.runtime import Runtime
 from distill.runtime.unsure import Classifier
 from distill.serve.batching import Batcher, Rows, WorkerThread
 from distill.serve.explain import word_weights
-from distill.serve.limits import Bodies, Body, ConcurrencyLimit, Deadline, RefusedError, json_response, with_timeout
-from distill.serve.metrics import TEXTS_KEY, Metrics
+from distill.serve.limits import (
+    Bodies,
+    Body,
+    ConcurrencyLimit,
+    Deadline,
+    RefusedError,
+    json_bytes,
+    json_response,
+    with_timeout,
+)
+from distill.serve.metrics import TEXTS_KEY, Metrics, Totals
 from distill.serve.schemas import (
     REJECT_BELOW_MEANING,
     TOP_K_MEANING,
@@ -48,8 +57,8 @@ MAX_WAITING_FILES = 4
 FILE_FACTOR = 20  # a file may have this many times the bytes and the seconds of a request
 MIN_BODY_BYTES = 2**26  # of all bodies together, however small --most_bytes is
 WARM_UP_TEXT = "…"
-COUNTED_PATHS = frozenset(
-    ("/", "/predict", "/explain", "/label_file", "/examples", "/health", "/ready", "/metrics", "/docs", "/reload")
+MAX_INLINE_S = (
+    200e-6  # seconds of a batch that is computed in the event loop; handing it to a thread takes about 100e-6
 )
 
 
@@ -79,6 +88,16 @@ class ServedStudent:
             await batcher.finish()
 
 
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """What a request to /predict asks for, and the student that answers it."""
+
+    body: PredictRequest
+    texts: list[str]
+    student: ServedStudent
+    spec: OutputSpec | None  # what is added to label and probability; None: nothing
+
+
 class Endpoints:
     """The state of the service and its endpoints.
 
@@ -89,6 +108,8 @@ class Endpoints:
         model: name of the student.
         load: loads the student and its name again, for a reload.
         unsure: what is done with texts of which the student is not sure; requests may choose otherwise.
+        totals: the metrics of all workers; None: this process is the only one.
+        worker: index of this worker.
 
     Raises:
         UserError: ``unsure`` does not fit the student's labels.
@@ -103,6 +124,8 @@ class Endpoints:
         *,
         load: Callable[[], tuple[Runtime, str]] | None = None,
         unsure: UnsureSettings | None = None,
+        totals: Totals | None = None,
+        worker: int = 0,
     ) -> None:
         self.limits, self.unsure, self.status = limits, unsure or UnsureSettings(), "starting"
         self._has_plain_answers = self.unsure == UnsureSettings(reject_label=self.unsure.reject_label)
@@ -110,7 +133,7 @@ class Endpoints:
         self._waiting = ConcurrencyLimit(limits.most_waiting)
         self._bodies = Bodies(max(MIN_BODY_BYTES, MAX_WAITING_FILES * FILE_FACTOR * limits.most_bytes))
         self.metrics = Metrics(
-            COUNTED_PATHS, lambda: self._waiting.active, lambda: self._bodies.count, limits.access_log
+            lambda: self._waiting.active, lambda: self._bodies.count, limits.access_log, totals, worker
         )
         self._teacher_thread = WorkerThread("teacher", MAX_WAITING_EXPLANATIONS, limits.wait_s)
         self._explain_thread = WorkerThread("explain", MAX_WAITING_EXPLANATIONS, limits.wait_s)
@@ -126,7 +149,8 @@ class Endpoints:
             if teacher is None:
                 raise UserError("--cascade needs a teacher", model, "--run FOLDER")
             cascade = ServedCascade(runtime, teacher, self.unsure.cascade_below, self._teacher_thread)
-        return ServedStudent(runtime, model, teacher, Batcher(runtime.predict_proba, self.metrics.count_batch), cascade)
+        batcher = Batcher(runtime.predict_proba, self.metrics.count_batch, max_inline_s=MAX_INLINE_S)
+        return ServedStudent(runtime, model, teacher, batcher, cascade)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -134,11 +158,13 @@ class Endpoints:
         if self._teacher is not None:  # load it now, and let it predict a first text, which takes longest
             self._teacher_thread.start(functools.partial(_timed_prediction, self._teacher, WARM_UP_TEXT))
         self.status = "ready"
-        summaries = asyncio.create_task(self.metrics.log_every_minute())
+        summary = self.metrics.summary
+        summaries = asyncio.create_task(summary.log_every_minute()) if summary else None
         yield
         self.status = "stopping"
-        summaries.cancel()
-        self.metrics.log_summary()
+        if summary and summaries:
+            summaries.cancel()
+            summary.log()
         threads = (self._teacher_thread, self._explain_thread, self._file_thread, self._reload_thread)
         for batcher in self.student.batchers:
             batcher.close()
@@ -149,19 +175,58 @@ class Endpoints:
         """The label of one text, or of several in order."""
         with Body(self._bodies) as content:
             raw = await content.read(request, self.limits.most_bytes, self.limits.wait_s)
-            body = parse_body(PredictRequest, raw)
-            texts = body.checked_texts(self.limits)
+            asked = self._asked(raw)
             with self._waiting:
-                student = self.student
-                spec = self._spec(student, body)
-                rows, by_teacher = await with_timeout(student.answer(texts), self.limits.wait_s)
-        request.scope[TEXTS_KEY] = len(texts)
-        answers = [_prediction(student.runtime.labels, row, body.probabilities) for row in rows.tolist()]
-        if spec is not None:
-            predictions = Predictions.of(rows, spec.reject_below, by_teacher)
-            add_unsure(answers, predictions, spec)
+                rows, by_teacher = await with_timeout(asked.student.answer(asked.texts), self.limits.wait_s)
+        request.scope[TEXTS_KEY] = len(asked.texts)
+        return Response(self._predictions(asked, rows, by_teacher), media_type="application/json")
+
+    def predict_soon(self, raw: bytes, finish: Callable[[bytes | BaseException, int], None]) -> None:
+        """As :meth:`predict` with a body that is complete, but without a task; there must be no cascade.
+
+        Args:
+            raw: the body.
+            finish: called later, with the response's body and the number of texts, or with the error and 0.
+
+        Raises:
+            RefusedError: as :meth:`predict`; ``finish`` is then not called.
+        """
+        asked = self._asked(raw)
+        self._waiting.enter()
+        self._bodies.count += 1
+
+        def answer(outcome: Rows | Exception) -> None:
+            self._waiting.leave()
+            self._bodies.remove(0)
+            try:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                content = self._predictions(asked, outcome, None)
+            except Exception as error:
+                finish(error, 0)
+            else:
+                finish(content, len(asked.texts))
+
+        asked.student.batcher.submit(asked.texts, answer, self.limits.wait_s)
+
+    def _asked(self, raw: bytes) -> _Asked:
+        """What the body of a request to /predict asks for.
+
+        Raises:
+            RefusedError: 422.
+        """
+        body, student = parse_body(PredictRequest, raw), self.student
+        return _Asked(body, body.checked_texts(self.limits), student, self._spec(student, body))
+
+    def _predictions(self, asked: _Asked, rows: Rows, by_teacher: NDArray[np.bool_] | None) -> bytes:
+        """The body of the response of /predict."""
+        labels, with_probabilities = asked.student.runtime.labels, asked.body.probabilities
+        answers = [_prediction(labels, row, with_probabilities) for row in rows.tolist()]
+        if asked.spec is not None:
+            predictions = Predictions.of(rows, asked.spec.reject_below, by_teacher)
+            add_unsure(answers, predictions, asked.spec)
             self.metrics.count_unsure(predictions.rejected, predictions.from_teacher)
-        return json_response(answers[0] if body.is_single else {"predictions": answers})
+        return json_bytes(answers[0] if asked.body.is_single else {"predictions": answers})
 
     def _spec(self, student: ServedStudent, body: PredictRequest) -> OutputSpec | None:
         """What is added to label and probability; None: nothing.

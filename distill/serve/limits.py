@@ -6,13 +6,17 @@ import asyncio
 import ctypes
 import json
 import time
+import traceback
 from collections.abc import Awaitable
 from typing import Any, Self, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from distill.progress import log
+
 T = TypeVar("T")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one per call
 MAX_LENGTH_DIGITS = 18  # of a Content-Length; int() takes quadratic time and refuses more than 4,300
 UNCOUNTED_BYTES = 2**14  # of every body: a request with a few texts is never refused because others send large bodies
 LARGE_BURST = 2**24  # bytes of bodies at a time, after which memory is returned to the operating system
@@ -38,10 +42,26 @@ class RefusedError(Exception):
         return json_response({"error": self.what, "hint": self.hint}, self.status, headers | self.headers)
 
 
-def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def refusal_of(error: BaseException) -> RefusedError:
+    """The response to a request that was cancelled or failed by a bug. A bug is logged without its message.
+
+    A message may repeat a text: the error of a conversion names the value.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return RefusedError(503, "the service is stopping", "try again later")
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("internal error: %s\n%s", type(error).__name__, where)
+    return RefusedError(500, "internal error of the service", "see the service's log")
+
+
+def json_bytes(content: Any) -> bytes:
     """``content`` as compact UTF-8 JSON."""
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return Response(body, status, headers, "application/json")
+    return _encode(content).encode()
+
+
+def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A response with ``content`` as JSON."""
+    return Response(json_bytes(content), status, headers, "application/json")
 
 
 class ConcurrencyLimit:
@@ -50,13 +70,25 @@ class ConcurrencyLimit:
     def __init__(self, limit: int) -> None:
         self.limit, self.active = limit, 0
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """Count a request.
+
+        Raises:
+            RefusedError: 429, there are too many.
+        """
         if self.active >= self.limit:
             raise RefusedError(429, f"too many requests are waiting (limit {self.limit})", "try again in a second")
         self.active += 1
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
+        """Forget a request."""
         self.active -= 1
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
 
 class Bodies:

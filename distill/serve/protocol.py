@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from distill.serve.direct import METHOD, PATH, DirectPredict
 from distill.serve.limits import RefusedError
 
 MAX_HEAD_BYTES = 2**14  # of the request line and the headers of a request
 MAX_HEADERS = 100
 MAX_PIPELINED = 64  # requests of a connection that wait for the answer to an earlier one
+NOT_DIRECT = frozenset((b"expect", b"origin", b"transfer-encoding", b"upgrade"))  # headers that need uvicorn or CORS
+MAX_DIRECT_DIGITS = 6  # of a Content-Length
+CLOSE = b"connection: close\r\n"
+DIRECT_METHOD, DIRECT_URL = METHOD.encode(), PATH.encode()
 LINGER_S = 0.5  # between a refusal and the end: a client that still sends would otherwise not receive the refusal
 
 
@@ -22,12 +28,14 @@ class Connections(ServerState):
     Args:
         max_connections: if there are more, those that have waited longest for their clients are closed.
         head_seconds: how long the headers of a request may take to arrive.
+        direct: answers small requests to /predict.
     """
 
     connections: set[Protocol]  # type: ignore[assignment]
 
-    def __init__(self, max_connections: int, head_seconds: float) -> None:
+    def __init__(self, max_connections: int, head_seconds: float, direct: DirectPredict) -> None:
         super().__init__()
+        self.direct = direct
         self.max_connections, self.head_seconds = max_connections, head_seconds
         self.is_stopping = False  # responses then close their connections
 
@@ -44,8 +52,23 @@ class Connections(ServerState):
             connection.transport.abort()
 
 
+class _DirectCycle:
+    """The state of a request that is answered directly, as far as uvicorn's connection asks for it."""
+
+    __slots__ = ("disconnected", "keep_alive", "response_complete")
+    more_body = False
+    message_event = asyncio.Event()  # which nobody waits for
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.disconnected = self.response_complete = False
+        self.keep_alive = keep_alive
+
+
 class Protocol(HttpToolsProtocol):
     """A connection. httptools limits neither the size nor the number of headers.
+
+    A small request to /predict whose head and body arrive together is answered directly; all others become tasks of the
+    ASGI application.
 
     Attributes:
         since: when the connection or its latest request began, in the event loop's time.
@@ -60,6 +83,7 @@ class Protocol(HttpToolsProtocol):
         self._refusal = RefusedError(400, "this is not valid HTTP", "see /docs for the requests")
         self._is_refused = False
         self._progress = self._silent_bytes = 0
+        self._direct_body: bytes | None = None  # of a request that may be answered directly
 
     @property
     def waits_for_client(self) -> bool:
@@ -79,6 +103,8 @@ class Protocol(HttpToolsProtocol):
         progress = self._progress
         self._silent_bytes += len(data)
         super().data_received(data)
+        if self._direct_body is not None:  # a part of it is missing
+            self._start_task()
         if self._progress != progress:
             self._silent_bytes = 0
         elif self._silent_bytes > MAX_HEAD_BYTES and not self._is_refused:
@@ -86,15 +112,19 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        """Wait for a head."""
-        super().on_message_begin()
+        """Wait for a head. uvicorn's own method also makes the ASGI scope, which is needed for a task only."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self.since, self.awaits_head = self.loop.time(), True
 
     def on_headers_complete(self) -> None:
         """Start the request, unless its head is too large."""
-        size = len(self.url)
+        size, length, is_direct = len(self.url), b"", True
         for name, value in self.headers:
             size += len(name) + len(value)
+            if name == b"content-length":
+                length = value
+            elif name in NOT_DIRECT:
+                is_direct = False
         if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._refusal = _head_too_large()
             raise self._refusal
@@ -104,21 +134,74 @@ class Protocol(HttpToolsProtocol):
             raise self._refusal
         self._progress += 1
         self.awaits_head = False
+        self._direct_body = b""
+        if not (is_direct and self.url == DIRECT_URL and self._can_be_direct(length)):
+            self._start_task()
+
+    def _can_be_direct(self, length: bytes) -> bool:
+        """Whether a request to /predict can be answered directly, if its body is in the same part of the data."""
+        direct = self.server_state.direct
+        return (
+            direct.is_possible
+            and 0 < len(length) <= MAX_DIRECT_DIGITS
+            and int(length) <= direct.max_bytes
+            and self.parser.get_method() == DIRECT_METHOD
+            and self.parser.get_http_version() == "1.1"
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+        )
+
+    def _start_task(self) -> None:
+        """Let the ASGI application answer the request, of whose body a part may have arrived."""
+        url, headers, expects, body = self.url, self.headers, self.expect_100_continue, self._direct_body
+        self._direct_body = None
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
         super().on_headers_complete()
         if self.server_state.is_stopping:
             self.cycle.keep_alive = False
+        if body:
+            super().on_body(body)
 
     def on_body(self, body: bytes) -> None:
         """Pass a part of the body on."""
         self._progress += 1
-        super().on_body(body)
+        if self._direct_body is None:
+            super().on_body(body)
+        else:
+            self._direct_body += body
+
+    def on_message_complete(self) -> None:
+        """Answer a request directly, if it is one of those."""
+        body = self._direct_body
+        if body is None:
+            super().on_message_complete()
+            return
+        self._direct_body = None
+        self.cycle = cycle = _DirectCycle(self.parser.should_keep_alive())  # type: ignore[assignment]
+        self.server_state.direct.answer(self.headers, body, functools.partial(self._respond, cycle))
+
+    def _respond(self, cycle: _DirectCycle, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send the response to a request that is answered directly."""
+        cycle.response_complete = True
+        if cycle.disconnected:
+            return
+        is_last = not cycle.keep_alive or self.server_state.is_stopping
+        self.transport.write(self._response(status, headers, body, is_last))
+        if is_last:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _response(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, is_last: bool) -> bytes:
+        lines = b"".join([b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *headers)])
+        return b"".join((STATUS_LINE[status], lines, CLOSE if is_last else b"", b"\r\n", body))
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser did not accept, in the form of all refusals, and soon close the connection."""
         response = self._refusal.response()
-        headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
-        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(STATUS_LINE[response.status_code] + lines + b"\r\n" + bytes(response.body))
+        content = self._response(response.status_code, response.raw_headers, bytes(response.body), is_last=True)
+        self.transport.write(content)
         self._is_refused = True
         self.loop.call_later(LINGER_S, self.transport.close)
 

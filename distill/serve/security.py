@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from collections.abc import Iterable
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -31,43 +32,37 @@ EXPOSED_HEADERS = (
 )  # to pages of other origins
 
 
-class Guard:
-    """Middleware that refuses requests with a wrong Host, from pages of other origins, or without the token.
+class AccessRules:
+    """Which requests are refused: those with a wrong Host, from pages of other origins, or without the token.
 
     A page that the user visits could otherwise send requests to a service on the user's own machine: directly, as forms
     need no permission, or by giving its own name the address of the service (DNS rebinding).
 
     Args:
-        app: what answers the other requests.
         hosts: names in the header Host that are accepted, with any port; ``*``: all.
         origins: of pages that may send POST requests besides the service's own page; ``*``: all.
         token: that requests must have; empty: none.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], origins: frozenset[str], token: bytes = b"") -> None:
-        self.app, self._hosts, self._origins, self._token = app, hosts, origins, token
+    def __init__(self, hosts: frozenset[str], origins: frozenset[str], token: bytes = b"") -> None:
+        self._hosts, self._origins, self._token = hosts, origins, token
         self._accepted: set[bytes] = set()  # values of the header Host that need not be checked again
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the requests that are refused, and pass on all others."""
-        if scope["type"] == "http":
-            try:
-                self._check(scope)
-            except RefusedError as refused:
-                await refused.response()(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+    def check(self, method: str, path: str, request_headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Do nothing if the request may be answered.
 
-    def _check(self, scope: Scope) -> None:
-        if scope["path"] in PUBLIC_PATHS and scope["method"] in ("GET", "HEAD"):
+        Raises:
+            RefusedError: 401 or 403.
+        """
+        if path in PUBLIC_PATHS and method in ("GET", "HEAD"):
             return
         headers = {}
-        for name, value in scope["headers"]:
+        for name, value in request_headers:
             if name in CHECKED_HEADERS:
                 headers[name] = value
                 if name == b"host" and value not in self._accepted:  # every one, if there are several
                     self._check_host(value)
-        if b"origin" in headers and scope["method"] not in ("GET", "HEAD"):
+        if b"origin" in headers and method not in ("GET", "HEAD"):
             self._check_origin(headers)
         if self._token:
             self._check_token(headers.get(b"authorization", b""))
@@ -96,6 +91,23 @@ class Guard:
             raise RefusedError(401, "the token is missing or wrong", hint, challenge)
 
 
+class Guard:
+    """Middleware that answers the requests that the ``rules`` refuse, and passes on all others."""
+
+    def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
+        self.app, self._rules = app, rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request or pass it on."""
+        if scope["type"] == "http":
+            try:
+                self._rules.check(scope["method"], scope["path"], scope["headers"])
+            except RefusedError as refused:
+                await refused.response()(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
 def _host_name(host: str) -> str:
     """The name or address in a Host header, or in ``--allowed_host``, in lower case and without the port."""
     host = host.strip().lower()
@@ -113,14 +125,15 @@ def _token_of(authorization: bytes) -> bytes:
         return b""
 
 
-def add_guard(app: FastAPI, settings: ServeSettings) -> None:
-    """Put a :class:`Guard` before the application, and CORS for ``--allow_origin``.
+def add_guard(app: FastAPI, settings: ServeSettings) -> AccessRules:
+    """Put a :class:`Guard` before the application, and CORS for ``--allow_origin``; return the guard's rules.
 
     Raises:
         UserError: an origin is not one, or the file of the token is empty or not one line.
     """
     origins = frozenset(map(_origin, settings.allow_origin))
-    app.add_middleware(Guard, hosts=allowed_hosts(settings), origins=origins, token=read_token(settings.token_file))
+    rules = AccessRules(allowed_hosts(settings), origins, read_token(settings.token_file))
+    app.add_middleware(Guard, rules=rules)
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -129,6 +142,7 @@ def add_guard(app: FastAPI, settings: ServeSettings) -> None:
             allow_headers=("Authorization", "Content-Type"),
             expose_headers=EXPOSED_HEADERS,
         )
+    return rules
 
 
 def allowed_hosts(settings: ServeSettings) -> frozenset[str]:

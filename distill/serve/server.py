@@ -100,7 +100,7 @@ class _Server(uvicorn.Server):
         self._stop_s, self.stop_at = limits.stop_s, 0.0  # in the time of time.monotonic
         self._has_terminal = os.isatty(0)
         max_connections = _open_files(MAX_CONNECTIONS + OTHER_FILES) - OTHER_FILES
-        self._connections = protocol.Connections(max_connections, limits.wait_s) if protocol else None
+        self._connections = protocol.Connections(max_connections, limits.wait_s, app.state.direct) if protocol else None
         self.server_state = self._connections or self.server_state
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -61,6 +61,48 @@ def test_each_request_gets_its_own_rows(sizes: list[int]) -> None:
     assert batch_sizes[:-1] == [BATCH_SIZE] * (len(batch_sizes) - 1)  # all arrived together: only the last has room
 
 
+def test_only_small_batches_are_computed_in_the_event_loop() -> None:
+    """Handing a batch to a thread takes longer than a few texts; a long one would delay all other requests."""
+    threads: list[bool] = []
+
+    def classify(texts: list[str]) -> Rows:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        time.sleep(0.001 * len(texts))
+        return numbers(texts)
+
+    async def ask() -> None:
+        batcher = Batcher(classify, max_inline_s=0.005)
+        for count in (1, 1, 20, 1):  # the first one in the thread, as nothing is known about the student
+            await batcher(["1"] * count)
+        await batcher(["1" * 1000])  # a long text
+        batcher.close()
+        never = Batcher(classify)
+        for _ in range(2):
+            await never(["1"])
+        never.close()
+
+    asyncio.run(ask())
+    assert threads == [True, False, True, False, True, True, True]
+
+
+def test_a_request_without_a_task_ends_once_with_its_rows_or_an_error() -> None:
+    student, outcomes = Student(), list[Rows | Exception]()
+
+    async def ask() -> None:
+        batcher = Batcher(student)
+        batcher.submit(["1"], outcomes.append, 0.05)  # too slow
+        batcher.submit(["2"] * 40, outcomes.append, 10)  # in several turns
+        await asyncio.sleep(0.1)
+        assert isinstance(outcomes[0], RefusedError) and outcomes[0].status == 503
+        batcher.submit(["no number"], outcomes.append, 10)
+        student.released.set()
+        await batcher.finish()
+
+    asyncio.run(ask())
+    assert [type(outcome) for outcome in outcomes] == [RefusedError, np.ndarray, ValueError]
+    np.testing.assert_array_equal(outcomes[1], [[2]] * 40)
+
+
 def test_requests_that_arrive_during_a_batch_form_the_next_one() -> None:
     student = Student()
 

@@ -218,7 +218,7 @@ FAULTS = {
     "the student": "serving.Stub.predict_proba",
     "the rows of a request": "distill.serve.batching._distribute",
     "the prediction": "distill.serve.endpoints._prediction",
-    "the response": "distill.serve.endpoints.json_response",
+    "the response": "distill.serve.endpoints.json_bytes",
     "a cancelled request": "",
 }
 
@@ -306,12 +306,13 @@ def test_requests_are_not_logged_without_access_log(runtime: Runtime, caplog: py
 
 def test_a_summary_is_logged_every_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("distill.serve.metrics.MINUTE", 0.01)
-    metrics = Metrics(frozenset(), lambda: 0)
+    metrics = Metrics(lambda: 0)
+    assert metrics.summary
 
     async def minutes() -> None:
-        task = asyncio.create_task(metrics.log_every_minute())
+        task = asyncio.create_task(metrics.summary.log_every_minute())
         for _ in range(2):
-            metrics.count_request({"path": "/"}, 200, 0.5)
+            metrics.count_request("GET", "/", 200, 0, 0.5)
             await asyncio.sleep(0.05)
         task.cancel()
 
