@@ -52,14 +52,19 @@ SAMPLE = ["", "球队今天公布", "银行股票大涨😀 5g", "a" * 60, "[UNK
 def check(build: str, texts: int, bundles: int, cache: Path) -> dict[str, Any]:
     """Run one build in a process of its own; returns counts and findings."""
     flags, march, library, threads = BUILDS[build]
+    numbers = ["--texts", str(texts), "--bundles", str(bundles), "--threads", str(threads)]
+    return run_build(flags, march, library, [__file__, "--worker", *numbers], cache)
+
+
+def run_build(flags: str, march: str, library: str, command: list[str], cache: Path) -> dict[str, Any]:
+    """Run a Python script with kernels that are compiled with these flags; returns what it printed, and findings."""
     query = ["gcc", f"-print-file-name={library}"]
     found = subprocess.run(query, capture_output=True, text=True, check=True)  # noqa: S603
     variables = {"PYTHONMALLOC": "malloc"} if "address" in flags else {}  # so that every array has its limits checked
     variables |= {"CC": f"gcc {flags} -g", "DISTILL_MARCH": march, "DISTILL_CACHE": str(cache / library)}
     environment = {**os.environ, **OPTIONS, **variables, "LD_PRELOAD": found.stdout.strip()}
-    numbers = ["--texts", str(texts), "--bundles", str(bundles), "--threads", str(threads)]
     # without random addresses: ThreadSanitizer does not know where some kernels place programs
-    command = ["setarch", "--addr-no-randomize", sys.executable, __file__, "--worker", *numbers]
+    command = ["setarch", "--addr-no-randomize", sys.executable, *command]
     started = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     findings = FINDING.findall(done.stderr)

@@ -50,6 +50,7 @@ CPUINFO = Path("/proc/cpuinfo")
 Array = ctypes.c_void_p  # the address of an array
 TEXTS, ENCODED_TEXTS = ctypes.POINTER(structs.Texts), ctypes.POINTER(structs.EncodedTexts)
 ENCODER, STUDENT = ctypes.POINTER(structs.TextEncoder), ctypes.POINTER(structs.StudentModel)
+ROW_FORMAT, ROW_BUFFER = ctypes.POINTER(structs.RowFormat), ctypes.POINTER(structs.RowBuffer)
 ARGUMENTS = {  # of every exported function, as in its C definition; most return a status
     "distill_lanes": (),
     "distill_build_trie": (Array, Int64, Int64, Array, Array, Array, Int64, Array),
@@ -58,6 +59,9 @@ ARGUMENTS = {  # of every exported function, as in its C definition; most return
     "distill_logits_of_ids": (STUDENT, ENCODED_TEXTS, Array),
     "distill_logits_of_texts": (ENCODER, STUDENT, TEXTS, Int32, Array),
     "distill_class_of_text": (ENCODER, STUDENT, ctypes.c_char_p, Int64, Int32),
+    "distill_scan_rows": (ROW_FORMAT, ctypes.POINTER(structs.LineBlock), ROW_BUFFER),
+    "distill_trim_texts": (Array, Array, Int64, ctypes.POINTER(Int32)),
+    "distill_write_rows": (Array, Array, Int64, Array, Array, ctypes.POINTER(structs.RowEnding), Array),
 }
 FORWARD_PASS = (ctypes.c_void_p, ENCODED_TEXTS, Array)  # arguments of a network's function; see kernels/network.h
 

@@ -123,6 +123,59 @@ class StudentModel(Struct):
     )
 
 
+class RowFormat(Struct):
+    """How the rows of a file are read; see kernels/rows.h."""
+
+    _fields_ = (
+        ("kind", Int32),
+        ("delimiter", Int32),
+        ("width", Int32),
+        ("text", Int32),
+        ("has_quoted_cells", Int32),
+        ("declines_formulas", Int32),
+        ("keys", Pointer),
+        ("key_starts", Pointer),
+        ("key_count", Int64),
+        ("max_line", Int64),
+        ("max_row", Int64),
+        ("max_row_lines", Int64),
+    )
+
+
+class LineBlock(Struct):
+    """A part of a file, and how much of it was read; see kernels/rows.h."""
+
+    _fields_ = (
+        ("bytes", Pointer),
+        ("at", Int64),
+        ("end", Int64),
+        ("stop", Int64),
+        ("lines", Int64),
+        ("is_last", Int32),
+        ("outcome", Int32),
+    )
+
+
+class RowBuffer(Struct):
+    """Rows that were found, and their texts; see kernels/rows.h."""
+
+    _fields_ = (
+        ("content", Pointer),
+        ("rows", Pointer),
+        ("texts", Pointer),
+        ("count", Int64),
+        ("max_rows", Int64),
+        ("size", Int64),
+        ("capacity", Int64),
+    )
+
+
+class RowEnding(Struct):
+    """What follows each row; see kernels/rows.h."""
+
+    _fields_ = (("labels", Pointer), ("label_starts", Pointer), ("end", Pointer), ("end_size", Int64))
+
+
 def layout(mirror: type[ctypes.Structure]) -> Layout:
     """The layout of a mirror."""
     fields = ((name, getattr(mirror, name)) for name, *_ in mirror._fields_)

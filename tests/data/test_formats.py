@@ -233,6 +233,8 @@ class Numbered:
     def continuation(self, spec: OutputSpec) -> Continuation:
         return Continuation("", tuple(f"|{label}|" for label in spec.labels), "")
 
+    def row_format(self) -> None: ...
+
 
 def test_a_format_is_one_line_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training and --mode predict both know it from then on."""

@@ -36,6 +36,9 @@ from distill.data.formats.text_lines import (
     RawRow,
 )
 from distill.errors import UserError
+from distill.runtime.constants import JSON_ROWS
+from distill.runtime.rows import row_format
+from distill.runtime.structs import RowFormat
 
 LINE_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (".json", *LINE_SUFFIXES)
@@ -45,6 +48,7 @@ UNDECODED = re.compile("[\udc80-\udcff]")  # how undecodable bytes are decoded
 SAMPLE_RECORDS, SAMPLE_SIZE = 200, 2**22  # first records, and their characters, whose keys are the columns
 MAX_VALUES = 2**20  # of a document that is in memory as a whole
 ROWS_KEYS = ("data", "rows", "records", "examples", "items", "instances", "results")
+LABEL_STUDIO = ("annotations", "completions")  # keys of its tasks, new and old
 SPELLING = 0.1  # a key that is this much rarer than another spelling of its name is an error in a few rows
 
 
@@ -108,6 +112,12 @@ class JsonLines:
         """See TextFormat."""
         self._new_keys = _new_keys(spec)
         return _continuation(spec, BOM * self._has_bom)
+
+    def row_format(self) -> RowFormat | None:
+        """See TextFormat."""
+        if len(self.selection.texts) != 1:
+            return None
+        return row_format(JSON_ROWS, [*self.selection.texts, *LABEL_STUDIO, *self._new_keys])
 
 
 class JsonDocument:
@@ -337,7 +347,7 @@ def _checked(record: Any, new_keys: set[str]) -> dict[str, Any]:
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
     """A task of Label Studio as a row: its data, and as label the choices of its annotations."""
     data = record.get("data")
-    annotations = record.get("annotations", record.get("completions"))
+    annotations = record.get(LABEL_STUDIO[0], record.get(LABEL_STUDIO[1]))
     if not isinstance(data, dict) or not isinstance(annotations, list):
         return record
     results = [

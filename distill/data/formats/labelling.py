@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class Chunk:
     """Some rows in the form of their format, their texts, the bad rows among them, and the position after them."""
 
     rows: Any
-    texts: list[str]
+    texts: Sequence[str]
     bad: list[BadRow]
     end: Position
 
@@ -135,7 +135,7 @@ class OutputSpec:
         """Those of the new columns that are not probabilities."""
         return {PREDICTED, ANSWERED_BY, *(f"{TOP}_{rank}" for rank in range(1, self.top_k + 1))}
 
-    def predictions(self, classifier: Classifier, texts: list[str]) -> Predictions:
+    def predictions(self, classifier: Classifier, texts: Sequence[str]) -> Predictions:
         """What a student, or a cascade with its teacher, predicts for the texts."""
         if isinstance(classifier, Cascade):
             probabilities, by_teacher = classifier.answer(texts)

@@ -269,7 +269,7 @@ def _class_names(schema: Any, column: str | None) -> list[str]:
         return []
 
 
-def with_labels(table: Any, texts: list[str], predictions: Predictions, spec: OutputSpec) -> Any:
+def with_labels(table: Any, texts: Sequence[str], predictions: Predictions, spec: OutputSpec) -> Any:
     """A table with the new columns: label and float32 probabilities, null where there is no text.
 
     The columns are built from buffers: ``pyarrow.array`` would import pandas, which takes 50 MB and half a second.

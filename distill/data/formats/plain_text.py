@@ -17,6 +17,9 @@ from distill.data.formats.records import Columns, RowError, Selection
 from distill.data.formats.tables import is_label_of_header
 from distill.data.formats.text_lines import BOM, LINE_ENDS, Continuation, Lines, RawRow, table_continuation
 from distill.errors import UserError
+from distill.runtime.constants import LABEL_FIRST_ROWS, TEXT_FIRST_ROWS, TEXT_ROWS
+from distill.runtime.rows import row_format
+from distill.runtime.structs import RowFormat
 
 FASTTEXT_LABEL = "__label__"
 TOUTIAO_DELIMITER = "_!_"
@@ -144,3 +147,15 @@ class PlainText:
         """See TextFormat."""
         names = [" ".join(label.split()) for label in spec.predicted]
         return table_continuation(BOM * self._has_bom, "\t", names, spec)
+
+    def row_format(self) -> RowFormat | None:
+        """See TextFormat."""
+        kind = ROW_KINDS.get(self._split)
+        return None if kind is None else row_format(kind)
+
+
+ROW_KINDS: dict[Callable[[str], Cells], int] = {
+    _whole_line: TEXT_ROWS,
+    _text_and_label: TEXT_FIRST_ROWS,
+    _label_and_text: LABEL_FIRST_ROWS,
+}

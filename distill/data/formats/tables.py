@@ -31,6 +31,9 @@ from distill.data.formats.text_lines import (
     table_continuation,
 )
 from distill.errors import UserError
+from distill.runtime.constants import TABLE_ROWS
+from distill.runtime.rows import row_format
+from distill.runtime.structs import RowFormat
 
 DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
 USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t"}  # delimiters by suffix
@@ -300,6 +303,21 @@ class Table:
         # a second cell, since csv would write "" for a row of one empty cell
         names = [self.serialised([label, ""]).removesuffix(delimiter) for label in spec.predicted]
         return table_continuation(BOM * self._has_bom + header, delimiter, names, spec)
+
+    def row_format(self) -> RowFormat | None:
+        """See TextFormat."""
+        if not self._width or len(self.selection.texts) != 1:
+            return None
+        return row_format(
+            TABLE_ROWS,
+            delimiter=ord(self._delimiter),
+            width=self._width,
+            text=self.selection.texts[0],
+            has_quoted_cells=self._delimiter != "\t" or self._is_quoted is True,
+            declines_formulas=self._escapes_formulas,
+            max_row=MAX_ROW_SIZE,
+            max_row_lines=MAX_ROW_LINES,
+        )
 
     def serialised(self, cells: Sequence[str]) -> str:
         """A row of cells; ' is put before those that a spreadsheet would evaluate."""

@@ -29,6 +29,8 @@ from distill.data.formats.labelling import (
 )
 from distill.data.formats.records import Columns, Row, RowError, Selection
 from distill.errors import UserError
+from distill.runtime.rows import Ending, RowScanner, ScannedRows
+from distill.runtime.structs import RowFormat
 from distill.runtime.unsure import top_classes
 from distill.storage.fingerprints import fingerprint_bytes
 
@@ -38,6 +40,7 @@ BOM = "\ufeff"
 LINE_ENDS = "\r\n"
 BLANK = " \r\n"  # a line of tabs is not blank: it is a table's row
 DECIMALS = "%.5f"
+MAX_DECLINED = 64  # lines that Python reads before the kernels look for rows again
 
 
 class Lines:
@@ -54,6 +57,7 @@ class Lines:
         self.offset, self.line = 0, 0
         self._file, self._is_stream = source.file, is_stream
         self._returned: list[bytes] = []  # the next one last
+        self._block, self._at, self._is_last = b"", 0, False  # what was read ahead, and how much of it was passed
         if is_stream:
             head = list(_beginning(source.file))
             self._returned = head[::-1]
@@ -70,17 +74,45 @@ class Lines:
         return self
 
     def __next__(self) -> bytes:
-        raw = self._returned.pop() if self._returned else self._file.readline(MAX_LINE)
+        raw = self._returned.pop() if self._returned else self._readline()
         if not raw:
             raise StopIteration
         self.offset += len(raw)
         self.line += 1
         return raw
 
+    def _readline(self) -> bytes:
+        """The next line of the block, and then of the file."""
+        if self._at == len(self._block):
+            return self._file.readline(MAX_LINE)
+        end = self._block.find(b"\n", self._at, self._at + MAX_LINE) + 1 or self._at + MAX_LINE
+        raw = self._block[self._at : end]
+        self._at += len(raw)
+        return raw if raw.endswith(b"\n") else raw + self._file.readline(MAX_LINE - len(raw))
+
+    def scan(self, scanner: RowScanner, end: int) -> bool:
+        """Let ``scanner`` read rows up to the offset ``end``; whether the next row must be read by the caller."""
+        if self._returned:
+            self._block, self._at = b"".join(reversed(self._returned)) + self._block[self._at :], 0
+            self._returned.clear()
+        while True:
+            outcome = scanner.scan(self._block, self._at, self._at + end - self.offset, self._is_last)
+            self._at, self.offset = self._at + outcome.size, self.offset + outcome.size
+            self.line += outcome.lines
+            if not outcome.needs_more:
+                return outcome.is_declined
+            block = self._file.read(BLOCK)
+            self._is_last = not block
+            self._block, self._at = self._block[self._at :] + block, 0
+
     def put_back(self, raws: Sequence[bytes]) -> None:
         """Return the last lines, so that they are read again."""
-        self._returned.extend(reversed(raws))
-        self.offset -= sum(map(len, raws))
+        size = sum(map(len, raws))
+        if not self._returned and self._block.endswith(b"".join(raws), 0, self._at):
+            self._at -= size
+        else:
+            self._returned.extend(reversed(raws))
+        self.offset -= size
         self.line -= len(raws)
 
     def peek(self, size: int = HEAD) -> list[bytes]:
@@ -134,6 +166,7 @@ class Lines:
             self._file.seek(position.offset)
             self.offset = position.offset
             self._returned.clear()
+            self._block, self._at, self._is_last = b"", 0, False
         if self.offset != position.offset:
             raise UserError(
                 "it ends before the position where the last run stopped", self.name, "choose another --output"
@@ -165,6 +198,16 @@ class Continuation:
     top: str = ""
     top_k: int = 0
     names: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def ending(self) -> Ending:
+        """The same for the kernels, if nothing is between probability and ``after``."""
+        return Ending([_encoded(label) for label in self.before], _encoded(f"{self.after}\n"))
+
+    @property
+    def has_middles(self) -> bool:
+        """Whether something is appended between probability and ``after``."""
+        return bool(self.answered_by or self.top or self.probabilities)
 
     def middles(self, predictions: Predictions) -> Iterable[str]:
         """What is appended to each row between its probability and ``after``."""
@@ -217,6 +260,9 @@ class TextFormat(Protocol):
             UserError: a new column's name is already taken.
         """
 
+    def row_format(self) -> RowFormat | None:
+        """How the kernels find the usual rows, after ``continuation`` was called; None: they cannot."""
+
 
 class StringRows:
     """The part of a :class:`RowFile` that writes rows of text; a chunk's rows are strings without what is appended."""
@@ -227,12 +273,14 @@ class StringRows:
 
     def add_labels(self, chunk: Chunk, predictions: Predictions) -> bytes:
         """See RowFile."""
+        if isinstance(chunk.rows, ScannedRows) and not self.continuation.has_middles:
+            labelled = chunk.rows.with_labels(self.continuation.ending, predictions.classes, predictions.probability)
+            if labelled is not None:
+                return labelled
         before, after, middles = self.continuation.before, self.continuation.after, self.continuation.middles
         classes, probability = predictions.classes.tolist(), predictions.probability.tolist()
         rows = zip(chunk.rows, classes, probability, middles(predictions), strict=False)
-        return "".join([f"{row}{before[label]}{p:.5f}{middle}{after}\n" for row, label, p, middle in rows]).encode(
-            errors="backslashreplace"  # half a surrogate pair, which only JSON can express, stays an escape
-        )
+        return _encoded("".join([f"{row}{before[label]}{p:.5f}{middle}{after}\n" for row, label, p, middle in rows]))
 
     def header(self) -> Iterable[bytes]:
         """See RowFile: the header of a table."""
@@ -249,6 +297,11 @@ class StringRows:
         with path.open("rb") as file:
             while block := file.read(BLOCK):
                 yield block
+
+
+def _encoded(text: str) -> bytes:
+    """Half a surrogate pair, which only JSON can express, stays an escape."""
+    return text.encode(errors="backslashreplace")
 
 
 class LineRows(StringRows):
@@ -269,8 +322,13 @@ class LineRows(StringRows):
         self.note = ", ".join([*lines.notes, text_format.note])
         self.fingerprint, self.columns = lines.fingerprint, text_format.columns
         self._lines, self._format = lines, text_format
+        self._scanner: RowScanner | None = None
         if spec:
             self.continuation = text_format.continuation(spec)
+            row_format = text_format.row_format() if lines.encoding == "utf-8" else None
+            if row_format and len(text_format.selection.texts) == 1:
+                row_format.max_line = MAX_LINE
+                self._scanner = RowScanner(row_format, CHUNK_ROWS, 2 * (CHUNK_BYTES + MAX_LINE))
 
     def rows(self) -> Iterator[Row | BadRow]:
         """See RowFile."""
@@ -289,9 +347,32 @@ class LineRows(StringRows):
         if start:
             self._lines.go_to(start)
         offset = self._lines.offset
-        while (chunk := self._chunk()).end.offset > offset:
+        while (
+            chunk := self._chunk() if self._scanner is None else self._scanned_chunk(self._scanner)
+        ).end.offset > offset:
             offset = chunk.end.offset
             yield chunk
+
+    def _scanned_chunk(self, scanner: RowScanner) -> Chunk:
+        """A chunk whose usual rows are found by the kernels. Python reads more at a time where they find none."""
+        lines, bad, select = self._lines, [], self._format.selection.text
+        end, declined = lines.offset + CHUNK_BYTES, 1
+        while len(scanner) < CHUNK_ROWS and lines.offset < end:
+            start = lines.offset
+            if not lines.scan(scanner, end):
+                break
+            declined = 1 if lines.offset > start else min(2 * declined, MAX_DECLINED)
+            for raw in islice(lines, declined):
+                number = lines.line
+                try:
+                    if row := self._parsed(raw):
+                        scanner.add(row.raw, select(row.cells))
+                except RowError as error:
+                    bad.append(self._bad_row(number, raw, error))
+                if len(scanner) == CHUNK_ROWS or lines.offset >= end:
+                    break
+        rows = scanner.take()
+        return Chunk(rows, rows.texts, bad, Position(lines.offset, lines.line))
 
     def _chunk(self) -> Chunk:
         lines, rows, texts, bad = self._lines, [], [], []

@@ -23,4 +23,13 @@
 #define NGRAM_BITS 21           /* bits of one character in an n-gram's key: a code point + 1 */
 #define NGRAM_BOUNDARY 0x110001 /* key of the boundary sign at both ends of a text; above every code point + 1 */
 
+#define TABLE_ROWS 0            /* kinds of rows (rows.h): cells with a delimiter between them */
+#define JSON_ROWS 1             /* an object per line */
+#define TEXT_ROWS 2             /* a text per line */
+#define TEXT_FIRST_ROWS 3       /* a text, a tab and a label per line */
+#define LABEL_FIRST_ROWS 4      /* a label, a tab and a text per line */
+#define ROWS_FULL 0             /* why the search for rows ended: there are enough */
+#define ROWS_END 1              /* the rest of the block is no whole line */
+#define ROWS_DECLINED 2         /* Python must read the next row */
+
 #endif
