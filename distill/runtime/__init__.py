@@ -16,7 +16,7 @@ from distill.runtime.bundle import EXPORT, read_bundle
 from distill.runtime.encoder import NativeEncoder, texts_struct
 from distill.runtime.native import check_status, library, out_of_memory
 from distill.runtime.networks import StudentNetwork
-from distill.runtime.packing import as_list, check_spans, encode, pack
+from distill.runtime.packing import Utf8Texts, as_list, check_spans, encode, pack
 from distill.runtime.structs import address
 from distill.runtime.unsure import Cascade, check_top_k, chosen_labels, most_probable
 
@@ -69,7 +69,7 @@ class Runtime:
             UserError: a text is not a string, or there is not enough memory for the texts.
         """
         try:
-            content, spans = pack(as_list(texts))
+            content, spans = pack(texts if isinstance(texts, Utf8Texts) else as_list(texts))
         except MemoryError as error:
             raise out_of_memory() from error
         return self._logits(content, spans)

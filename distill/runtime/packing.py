@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,30 @@ ZERO_WIDTH_CHARACTER = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0001\U000e0020-\U000e007f]"
 )
 LIST_OF_STRINGS = '["…", "…"]'
+
+
+class Utf8Texts(Sequence[str]):
+    """Texts as parts of bytes in UTF-8: ``spans`` (texts, 2) are their beginnings and ends. As strings when read."""
+
+    def __init__(self, content: NDArray[np.uint8], spans: NDArray[np.int64]) -> None:
+        self.content, self.spans = content, spans
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Utf8Texts: ...
+    def __getitem__(self, index: int | slice) -> str | Utf8Texts:
+        if isinstance(index, slice):
+            return Utf8Texts(self.content, self.spans[index])
+        begin, end = self.spans[index].tolist()
+        return self.content[begin:end].tobytes().decode()
+
+    def __iter__(self) -> Iterator[str]:
+        content = self.content.tobytes()
+        return (content[begin:end].decode() for begin, end in self.spans.tolist())
 
 
 def without_zero_width(text: str) -> str:
@@ -57,6 +82,8 @@ def pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Raises:
         UserError: a text is not a string.
     """
+    if isinstance(texts, Utf8Texts):
+        return texts.content, texts.spans
     encoded = encode(texts)
     starts = np.fromiter(itertools.accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
     return np.frombuffer(b"".join(encoded), np.uint8), np.repeat(starts, 2)[1:-1].reshape(-1, 2)

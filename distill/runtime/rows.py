@@ -9,42 +9,19 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.runtime.constants import ROWS_DECLINED, ROWS_END
 from distill.runtime.native import check_status, library
+from distill.runtime.packing import Utf8Texts
 from distill.runtime.structs import LineBlock, RowBuffer, RowEnding, RowFormat, address
 
 Bytes = NDArray[np.uint8]
 Spans = NDArray[np.int64]  # (texts, 2): begin and end in bytes
 MAX_WRITTEN = 9.9  # the kernels write smaller probabilities
-
-
-class Utf8Texts(Sequence[str]):
-    """Texts as parts of bytes in UTF-8: ``spans`` (texts, 2) are their beginnings and ends. As strings when read."""
-
-    def __init__(self, content: Bytes, spans: Spans) -> None:
-        self.content, self.spans = content, spans
-
-    def __len__(self) -> int:
-        return len(self.spans)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Utf8Texts: ...
-    def __getitem__(self, index: int | slice) -> str | Utf8Texts:
-        if isinstance(index, slice):
-            return Utf8Texts(self.content, self.spans[index])
-        begin, end = self.spans[index].tolist()
-        return self.content[begin:end].tobytes().decode()
-
-    def __iter__(self) -> Iterator[str]:
-        content = self.content.tobytes()
-        return (content[begin:end].decode() for begin, end in self.spans.tolist())
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from distill.data.formats.labelling import (
     PROBABILITIES,
     PROBABILITY,
     BadRow,
+    Chunk,
     OutputSpec,
     Position,
     Predictions,
@@ -126,11 +128,15 @@ def test_reading_resumes_at_every_position(data: st.DataObject, suffix: str) -> 
     spec = OutputSpec(LABELS, False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_lines, "CHUNK_ROWS", data.draw(st.integers(1, 3)))
-        chunks = list(opened(content, suffix, spec).chunks(None))
+        chunks = chunks_of(opened(content, suffix, spec), None)
         for index, chunk in enumerate(chunks):
-            rest = list(opened(content, suffix, spec).chunks(chunk.end))
-            assert rest == chunks[index + 1 :]
-            assert list(opened(content, suffix, spec, is_stream=True).chunks(chunk.end)) == rest
+            assert chunks_of(opened(content, suffix, spec), chunk.end) == chunks[index + 1 :]
+            assert chunks_of(opened(content, suffix, spec, is_stream=True), chunk.end) == chunks[index + 1 :]
+
+
+def chunks_of(rows: RowFile, start: Position | None) -> list[Chunk]:
+    """Chunks whose rows and texts are lists of strings."""
+    return [replace(chunk, rows=list(chunk.rows), texts=list(chunk.texts)) for chunk in rows.chunks(start)]
 
 
 BAD_ROWS = {
@@ -171,7 +177,7 @@ def test_a_line_that_is_too_long_is_one_bad_row(monkeypatch: pytest.MonkeyPatch)
     _, texts, bad = labelled(content, ".txt")
     assert texts == ["short", "last"] and [(row.line, row.raw) for row in bad] == [(2, "x" * 16)]
     rows = opened(content, ".txt", OutputSpec(LABELS, False), is_stream=True)
-    assert [chunk.texts for chunk in rows.chunks(None)] == [texts]
+    assert [list(chunk.texts) for chunk in rows.chunks(None)] == [texts]
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl"])

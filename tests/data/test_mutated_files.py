@@ -12,6 +12,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -212,7 +213,7 @@ def check_stream(suffix: str, content: bytes) -> None:
         source = io.BytesIO(content)
         try:
             rows = open_lines(source, "a", suffix, SPEC.input_columns, SPEC, is_stream=is_stream)
-            return list(rows.chunks(None))
+            return [replace(chunk, rows=list(chunk.rows), texts=list(chunk.texts)) for chunk in rows.chunks(None)]
         except UserError:  # of what differs: damage far behind the beginning is found first in a file
             return None
 

@@ -5,9 +5,8 @@
  * neighbours belong to the word is in the table: that is why lower_case is a second pass over texts with upper case.
  */
 #include "characters.h"
-#include "common.h"
 #include "layout.h"
-#include <string.h>
+#include "utf8.h"
 
 EXPORT_LAYOUT(CharacterTable, FIELD(CharacterTable, pages), FIELD(CharacterTable, entries));
 
@@ -22,8 +21,6 @@ enum {
 static inline uint32_t entry_of(const CharacterTable *table, uint32_t point) {
     return table->entries[table->pages[point >> 8] << 8 | (point & 0xFF)];
 }
-
-static inline int is_continuation(uint8_t byte) { return (byte & 0xC0) == 0x80; }
 
 static inline uint32_t two_bytes(const uint8_t *bytes) { return (bytes[0] & 0x1Fu) << 6 | (bytes[1] & 0x3Fu); }
 
