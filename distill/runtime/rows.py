@@ -25,7 +25,7 @@ MAX_WRITTEN = 9.9  # the kernels write smaller probabilities
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ScanResult:
     """Why a scan ended, and how many bytes and lines it passed."""
 
     is_declined: bool
@@ -54,7 +54,7 @@ class RowScanner:
     def __len__(self) -> int:
         return int(self._buffer.count)
 
-    def scan(self, block: bytes, begin: int, stop: int, is_last: bool) -> Outcome:
+    def scan(self, block: bytes, begin: int, stop: int, is_last: bool) -> ScanResult:
         """Collect the rows that begin from ``begin`` to before ``stop``, until there are enough or one is declined.
 
         Args:
@@ -66,7 +66,7 @@ class RowScanner:
         start = ctypes.cast(ctypes.c_char_p(block), ctypes.c_void_p).value
         lines = LineBlock(start, begin, len(block), stop, 0, is_last)
         check_status(self._scan(self._format, lines, self._buffer))
-        return Outcome(
+        return ScanResult(
             lines.outcome == ROWS_DECLINED, lines.outcome == ROWS_END and not is_last, lines.at - begin, lines.lines
         )
 
