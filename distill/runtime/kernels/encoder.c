@@ -10,7 +10,7 @@ EXPORT_LAYOUT(TextEncoder, FIELD(TextEncoder, characters), FIELD(TextEncoder, le
 
 /* Working memory; the arrays are as long as the longest text. */
 typedef struct {
-    uint64_t *framed; /* for append_ngram_rows; [size + 2] */
+    uint64_t *framed; /* for append_ngram_buckets; [size + 2] */
     uint32_t *points, *lowered;
     Segmentation segmentation;
     void *buffer;
@@ -64,13 +64,15 @@ int distill_encode(const TextEncoder *encoder, const Texts *texts, EncodedTexts 
     for (int64_t i = 0; i < texts->count; i++) {
         const DecodedText text = decode(encoder, texts, i, &work);
         const uint32_t *points = lower(encoder, &text, text.beginning, &work);
+        const int32_t *end = rows;
         if (encoder->ngrams.row_by_bucket)
-            rows = append_ngram_rows(&encoder->ngrams, points, text.beginning, work.framed, rows);
-        encoded->ngram_starts[i + 1] = rows - encoded->ngram_rows;
+            end = append_ngram_buckets(&encoder->ngrams, points, text.beginning, work.framed, rows);
         if (text.beginning < text.length) points = lower(encoder, &text, text.length, &work);
         segment_text(&encoder->lexicon, &work.segmentation, points, text.length, encoded->max_length);
         encoded->lengths[i] = write_ids(&encoder->lexicon, &work.segmentation, encoded->max_length,
                                         encoded->ids + i * encoded->max_length);
+        rows = buckets_to_rows(&encoder->ngrams, rows, end);
+        encoded->ngram_starts[i + 1] = rows - encoded->ngram_rows;
     }
     free_workspace(&work);
     return OK;

@@ -2,6 +2,8 @@
  *
  * An n-gram's key holds its code points + 1, NGRAM_BITS bits each. Its bucket is mix(key) % (bucket_count - 1) + 1,
  * where mix is the 64-bit finaliser of MurmurHash3. N-grams whose bucket has no row are left out.
+ *
+ * The caller does something else between the two steps, hashing and looking up, while the rows come from memory.
  */
 #include "ngrams.h"
 #include "constants.h"
@@ -19,31 +21,32 @@ static inline uint64_t bucket(uint64_t key, uint64_t modulus, uint64_t inverse) 
     return (remainder >= modulus ? remainder - modulus : remainder) + 1;
 }
 
-/* Rows of the n-grams of one piece, framed by its boundary signs if it has any. The single characters are
+/* Store the bucket of a key and prefetch its row, which is not in the cache. */
+static inline int32_t *append_bucket(const NgramTable *table, uint64_t key, uint64_t inverse, int32_t *buckets) {
+    *buckets = bucket(key, table->bucket_count - 1, inverse);
+    __builtin_prefetch(table->row_by_bucket + *buckets);
+    return buckets + 1;
+}
+
+/* Buckets of the n-grams of one piece, framed by its boundary signs if it has any. The single characters are
  * framed[first] .. framed[last - 1]: a boundary marker alone is not an n-gram. */
 static int32_t *append_piece(const NgramTable *table, const uint64_t *framed, int64_t length, int64_t first,
-                             int64_t last, int32_t *rows) {
-    const uint64_t modulus = table->bucket_count - 1, inverse = UINT64_MAX / modulus;
-    for (int64_t i = first; i < last; i++) {
-        *rows = table->row_by_bucket[bucket(framed[i], modulus, inverse)];
-        rows += *rows > 0;
-    }
-    for (int64_t i = 0; i + 1 < length; i++) {
-        *rows = table->row_by_bucket[bucket(framed[i] | framed[i + 1] << NGRAM_BITS, modulus, inverse)];
-        rows += *rows > 0;
-    }
+                             int64_t last, int32_t *buckets) {
+    const uint64_t inverse = UINT64_MAX / (table->bucket_count - 1);
+    for (int64_t i = first; i < last; i++) buckets = append_bucket(table, framed[i], inverse, buckets);
+    for (int64_t i = 0; i + 1 < length; i++)
+        buckets = append_bucket(table, framed[i] | framed[i + 1] << NGRAM_BITS, inverse, buckets);
     for (int64_t i = 0; i + 2 < length; i++) {
         const uint64_t key = framed[i] | framed[i + 1] << NGRAM_BITS | framed[i + 2] << 2 * NGRAM_BITS;
-        *rows = table->row_by_bucket[bucket(key, modulus, inverse)];
-        rows += *rows > 0;
+        buckets = append_bucket(table, key, inverse, buckets);
     }
-    return rows;
+    return buckets;
 }
 
 /* "[UNK]" splits the text into pieces, white space is removed, and a boundary sign stands before the first piece and
  * after the last. */
-int32_t *append_ngram_rows(const NgramTable *table, const uint32_t *points, int64_t length, uint64_t *framed,
-                           int32_t *rows) {
+int32_t *append_ngram_buckets(const NgramTable *table, const uint32_t *points, int64_t length, uint64_t *framed,
+                              int32_t *buckets) {
     framed[0] = NGRAM_BOUNDARY;
     for (int64_t i = 0, first = 1; i <= length; i += MASK_LENGTH, first = 0) {
         int64_t end = first;
@@ -52,7 +55,16 @@ int32_t *append_ngram_rows(const NgramTable *table, const uint32_t *points, int6
             end += !is_space(points[i]);
         }
         framed[end] = NGRAM_BOUNDARY;
-        if (end > first) rows = append_piece(table, framed, end + (i >= length), first, end, rows);
+        if (end > first) buckets = append_piece(table, framed, end + (i >= length), first, end, buckets);
+    }
+    return buckets;
+}
+
+int32_t *buckets_to_rows(const NgramTable *table, int32_t *buckets, const int32_t *end) {
+    int32_t *rows = buckets;
+    for (; buckets < end; buckets++) {
+        *rows = table->row_by_bucket[*buckets];
+        rows += *rows > 0;
     }
     return rows;
 }

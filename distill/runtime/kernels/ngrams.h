@@ -11,9 +11,12 @@ typedef struct {
     int64_t max_characters; /* of a text, counted before it is put into lower case; n-grams are taken from these */
 } NgramTable;
 
-/* Append the rows of one text's n-grams, at most 3 x length + 1, and return their end. framed [length + 2] is working
+/* Append the buckets of one text's n-grams, at most 3 x length + 1, and return their end. framed [length + 2] is working
  * memory. */
-int32_t *append_ngram_rows(const NgramTable *table, const uint32_t *points, int64_t length, uint64_t *framed,
-                           int32_t *rows);
+int32_t *append_ngram_buckets(const NgramTable *table, const uint32_t *points, int64_t length, uint64_t *framed,
+                              int32_t *buckets);
+
+/* Replace buckets by their rows, leave out those without one, and return the end of the rows. */
+int32_t *buckets_to_rows(const NgramTable *table, int32_t *buckets, const int32_t *end);
 
 #endif

@@ -67,6 +67,7 @@ static void segment_block(const Lexicon *lexicon, Segmentation *text, int64_t be
         append_singles(lexicon, text, singles, i);
         singles = text->route_ends[i];
         text->words[text->word_count++] = (Word){i, singles, text->route_nodes[i]};
+        __builtin_prefetch(lexicon->ids + text->route_nodes[i]); /* for write_ids */
     }
     append_singles(lexicon, text, singles, end);
 }

@@ -40,7 +40,9 @@ static inline int is_ascii_alphanumeric(uint32_t point) {
 }
 
 static inline void append_word(const Lexicon *lexicon, Segmentation *text, int64_t begin, int64_t end) {
-    text->words[text->word_count++] = (Word){begin, end, find_word(&lexicon->trie, text->chars, begin, end)};
+    const uint32_t node = find_word(&lexicon->trie, text->chars, begin, end);
+    text->words[text->word_count++] = (Word){begin, end, node};
+    __builtin_prefetch(lexicon->ids + node); /* for write_ids */
 }
 
 /* Allocate the arrays for texts of up to `size` characters in one block, which the caller frees; 0 without memory. */
