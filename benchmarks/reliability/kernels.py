@@ -2,7 +2,8 @@
 
 python benchmarks/reliability/kernels.py
 
-Every text goes through every network. Every damaged bundle (random_bundles.py) must be refused with a UserError or give
+Every text goes through every network, and so does arbitrary UTF-8: invalid bytes, spans that begin and end within
+characters. Every damaged bundle (random_bundles.py) must be refused with a UserError or give
 finite probabilities. The kernels are compiled for this processor, and with sixteen lanes (the array layout of AVX-512)
 for any; ThreadSanitizer watches two threads that share a bundle. Needs gcc with its sanitizers. Writes
 benchmarks/reliability/kernels.json; exits with 1 if there was a finding.
@@ -26,7 +27,15 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import numpy as np  # noqa: E402
-from random_bundles import NETWORKS, damaged_bundle, random_bundle, random_texts, to_bytes, write_bundle  # noqa: E402
+from random_bundles import (  # noqa: E402
+    NETWORKS,
+    damaged_bundle,
+    random_buffer,
+    random_bundle,
+    random_texts,
+    to_bytes,
+    write_bundle,
+)
 
 from distill.errors import UserError  # noqa: E402
 from distill.runtime import Runtime, native  # noqa: E402
@@ -46,7 +55,8 @@ OPTIONS = {  # Python keeps memory until it ends, which is no leak of the kernel
 }
 FINDING = re.compile(r"(?:ERROR|WARNING): \w+Sanitizer: .*|.*: runtime error: .*")
 CHUNK = 256  # texts that a thread takes at a time
-SAMPLE = ["", "球队今天公布", "银行股票大涨😀 5g", "a" * 60, "[UNK]手机\ud800", "\u200b"]
+BUFFER = 16  # texts of which a buffer of arbitrary UTF-8 is made: few, as its end is where reading too far is noticed
+SAMPLE = ["", "İ" * 60, "球队今天公布", "银行股票大涨😀 5g", "a" * 60, "[UNK]手机\ud800", "\u200b"]
 
 
 def check(build: str, texts: int, bundles: int, cache: Path) -> dict[str, Any]:
@@ -92,6 +102,7 @@ def worker(texts: int, bundles: int, threads: int) -> Counter[str]:
             # threads get new bundles, as they compute a word's projections when it first occurs
             for runtime in sound or (Runtime(folder, threads) for folder in folders):
                 check_probabilities(runtime, some)
+                check_buffers(runtime, some, random)
             counts["texts"] += len(some)
             counts["texts through a network"] += len(some) * len(folders)
         for number in range(bundles):
@@ -113,10 +124,25 @@ def check_probabilities(runtime: Runtime, texts: list[str]) -> None:
         raise SystemExit("a probability is missing or not finite")
 
 
+def check_buffers(runtime: Runtime, texts: list[str], random: np.random.Generator) -> None:
+    """Fail unless spans of arbitrary UTF-8 get finite logits, the same ones when a span is a buffer of its own."""
+    for first in range(0, len(texts), BUFFER):
+        content, spans = random_buffer(random, texts[first : first + BUFFER])
+        logits, (begin, end) = runtime.logits_of_utf8(content, spans), spans[-1].tolist()
+        alone = runtime.logits_of_utf8(content[begin:end], np.array([[0, end - begin]]))
+        if not np.isfinite(logits).all() or not np.array_equal(logits[-1:], alone):
+            raise SystemExit("a logit is not finite, or depends on the bytes around the text")
+
+
 def main() -> None:
     """Check every build, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=100_000, help="random texts for every network and build")
+    parser.add_argument(
+        "--texts",
+        type=int,
+        default=100_000,
+        help="random texts, and as many spans of bytes, for every network and build",
+    )
     parser.add_argument("--bundles", type=int, default=3_000, help="damaged bundles for every build")
     parser.add_argument("--build", choices=BUILDS, action="append", help="check only this build (may be repeated)")
     parser.add_argument("--out", type=Path, default=HERE / "kernels.json", help="file of the results")

@@ -10,7 +10,7 @@ import copy
 import json
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +231,14 @@ def random_texts(random: np.random.Generator, count: int) -> Iterator[str]:
         alphabet = ALPHABETS[random.integers(len(ALPHABETS))]
         points = alphabet[random.integers(len(alphabet), size=length)]
         yield points.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def random_buffer(random: np.random.Generator, texts: Sequence[str]) -> tuple[bytes, NDArray[np.int64]]:
+    """UTF-8 with some bytes exchanged, and as many spans as texts: anywhere, within characters too, one at the end."""
+    content = bytearray("".join(texts).encode("utf-8", "surrogatepass"))
+    for place in random.integers(len(content), size=len(content) // 8).tolist() if content else ():
+        content[place] = random.integers(256)
+    begins = random.integers(len(content) + 1, size=len(texts))
+    ends = np.minimum(begins + 3 * random.choice(LENGTHS, size=len(texts)), len(content))
+    ends[:1] = len(content)
+    return bytes(content), np.stack([begins, ends], axis=1)

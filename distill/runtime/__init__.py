@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.runtime.bundle import EXPORT, read_bundle
-from distill.runtime.encoder import NativeEncoder, texts_struct
+from distill.runtime.encoder import NativeEncoder
 from distill.runtime.native import check_status, library, out_of_memory
 from distill.runtime.networks import StudentNetwork
 from distill.runtime.packing import Utf8Texts, as_list, check_spans, encode, pack
-from distill.runtime.structs import address
+from distill.runtime.structs import Texts, address
 from distill.runtime.unsure import Cascade, check_top_k, chosen_labels, most_probable
 
 __all__ = ["Cascade", "Runtime", "load"]
@@ -57,10 +58,11 @@ class Runtime:
         self.labels: tuple[str, ...] = tuple(bundle.card["labels"])
         self.examples: tuple[str, ...] = tuple(bundle.card.get("examples", ()))
         self.temperature = float(bundle.card["temperature"])
-        self._max_length = int(bundle.card["max_length"])
         self._encoder = NativeEncoder(bundle.arrays, int(bundle.card["ngram_characters"]))
         self._network = StudentNetwork(bundle.card["network"], bundle.arrays)
-        self._logits_of_texts, self._class_of_text = library().distill_logits_of_texts, library().distill_class_of_text
+        student = self._encoder.struct, self._network.struct, int(bundle.card["max_length"])
+        self._logits_of_texts = functools.partial(library().distill_logits_of_texts, *student)
+        self._class_of_text = functools.partial(library().distill_class_of_text, *student)
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Logits in the order of the texts, shape (texts, classes).
@@ -68,13 +70,17 @@ class Runtime:
         Raises:
             UserError: a text is not a string, or there is not enough memory for the texts.
         """
+        if isinstance(texts, Utf8Texts):
+            return self.logits_of_utf8(texts.content, texts.spans)
         try:
-            content, spans = pack(texts if isinstance(texts, Utf8Texts) else as_list(texts))
+            content, spans = pack(as_list(texts))
         except MemoryError as error:
             raise out_of_memory() from error
         return self._logits(content, spans)
 
-    def logits_of_utf8(self, content: bytes | bytearray | memoryview, spans: NDArray[np.int64]) -> NDArray[np.float32]:
+    def logits_of_utf8(
+        self, content: bytes | bytearray | memoryview | NDArray[np.uint8], spans: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """Logits of the texts in a buffer, in the order of the spans, shape (texts, classes).
 
         Args:
@@ -85,8 +91,8 @@ class Runtime:
             UserError: a span is not a part of ``content``, or there is not enough memory for the texts.
         """
         array, spans = np.frombuffer(content, np.uint8), np.ascontiguousarray(spans)
-        check_spans(array, spans)
-        return self._logits(array, spans)
+        check_spans(spans, len(array))
+        return self._logits(address(array), spans)
 
     def predict(self, texts: Sequence[str], *, reject_below: float = 0.0, reject_label: str = "") -> list[str]:
         """The label of every text; ``reject_label`` where its probability is below ``reject_below``.
@@ -94,18 +100,21 @@ class Runtime:
         Raises:
             UserError: as :meth:`logits`; the threshold is not from 0 to 1, or ``reject_label`` is one of the labels.
         """
-        if not reject_below:
+        if reject_below:
+            return chosen_labels(self.predict_proba(texts), self.labels, reject_below, reject_label)
+        if not isinstance(texts, Utf8Texts):
             texts = as_list(texts)
             if len(texts) == 1:
-                return [self.labels[self._class(texts)]]
-            return [self.labels[index] for index in self.logits(texts).argmax(axis=1).tolist()]
-        return chosen_labels(self.predict_proba(texts), self.labels, reject_below, reject_label)
+                return [self.labels[self._class(texts[0])]]
+        return [self.labels[index] for index in self.logits(texts).argmax(axis=1).tolist()]
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
         scaled = self.logits(texts) / np.float32(self.temperature)
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+        scaled -= scaled.max(axis=1, keepdims=True)
+        powers: NDArray[np.float32] = np.exp(scaled, out=scaled)
+        powers /= powers.sum(axis=1, keepdims=True)
+        return powers
 
     def top_k(self, texts: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
         """The ``k`` most probable labels of every text with their probabilities, the most probable first.
@@ -120,38 +129,39 @@ class Runtime:
         """The words of every text, before those outside the vocabulary are replaced by their characters."""
         return self._encoder.segment(as_list(texts))
 
-    def _logits(self, content: NDArray[np.uint8], spans: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Logits of texts; batches of one size, so that no thread waits for a longer one."""
+    def _logits(self, content: bytes | int, spans: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits of texts in ``content`` or at its address."""
         try:
             logits = self._network.logits_buffer(len(spans))
         except MemoryError as error:
             raise out_of_memory() from error
         size = len(spans)
-        if size > MAX_THREAD_BATCH:
+        if size > MAX_THREAD_BATCH:  # batches of one size: no thread waits for a longer one
             rounds = -(-size // (MAX_THREAD_BATCH * self._threads))
             size = max(MIN_THREAD_BATCH, -(-size // (rounds * self._threads)))
 
         def compute(first: int) -> None:
-            some, out = spans[first : first + size], logits[first : first + size]
-            texts = ctypes.byref(texts_struct(content, some))
-            status = self._logits_of_texts(
-                self._encoder.struct, self._network.struct, texts, self._max_length, address(out)
-            )
-            check_status(status)
+            some = spans[first : first + size]
+            texts = Texts(content, address(some), len(some))
+            check_status(self._logits_of_texts(ctypes.byref(texts), address(logits[first:])))
 
         firsts = range(0, len(spans), size or 1)
-        for _ in (self._pool.map if self._pool and len(firsts) > 1 else map)(compute, firsts):
-            pass
+        if self._pool and len(firsts) > 1:
+            list(self._pool.map(compute, firsts))
+        else:
+            for first in firsts:
+                compute(first)
         return logits[:, : len(self.labels)]
 
-    def _class(self, texts: list[str]) -> int:
-        """The most probable class of one text: the same as by ``logits``, without the arrays, which take longer."""
+    def _class(self, text: str) -> int:
+        """The most probable class of one text; for one, arrays would take longer than the kernels."""
         try:
-            (text,) = encode(texts)
+            content = encode(text)
         except MemoryError as error:
             raise out_of_memory() from error
-        found = self._class_of_text(self._encoder.struct, self._network.struct, text, len(text), self._max_length)
-        check_status(min(found, 0))
+        found = self._class_of_text(content, len(content))
+        if found < 0:
+            raise out_of_memory()
         return int(found)
 
 

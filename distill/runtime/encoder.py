@@ -64,13 +64,14 @@ class NativeEncoder:
         points, words = np.empty(len(content), np.uint32), np.empty((len(content), 2), np.int64)
         counts = np.empty(len(spans), np.int64)
         arrays = (address(array) for array in (points, words, counts))
-        check_status(library().distill_segment(self.struct, ctypes.byref(texts_struct(content, spans)), *arrays))
+        packed = ctypes.byref(Texts(content, address(spans), len(spans)))
+        check_status(library().distill_segment(self.struct, packed, *arrays))
         words = words[: counts.sum()]
         lowered = points[: words.max(initial=0)].tobytes().decode("utf-32-le", "surrogatepass")
         found = iter([lowered[begin:end] for begin, end in words.tolist()])
         return [list(itertools.islice(found, count)) for count in counts.tolist()]
 
-    def encode(self, content: NDArray[np.uint8], spans: NDArray[np.int64], max_length: int) -> Encoding:
+    def encode(self, content: bytes, spans: NDArray[np.int64], max_length: int) -> Encoding:
         """Ids and rows as :class:`distill.text.vocabulary.Vocabulary` and :mod:`distill.text.ngrams` give them.
 
         Args:
@@ -84,11 +85,6 @@ class NativeEncoder:
             np.zeros((count, max_length), np.int32), np.empty(count, np.int32), rows, np.empty(count + 1, np.int64)
         )
         encoded = EncodedTexts.of(**found._asdict(), count=count, max_length=max_length)
-        texts = ctypes.byref(texts_struct(content, spans))
+        texts = ctypes.byref(Texts(content, address(spans), count))
         check_status(library().distill_encode(self.struct, texts, ctypes.byref(encoded)))
         return found._replace(ngram_rows=rows[: found.ngram_starts[-1]])
-
-
-def texts_struct(content: NDArray[np.uint8], spans: NDArray[np.int64]) -> Texts:
-    """Texts for the kernels; the arrays must outlive it."""
-    return Texts(address(content), address(spans), len(spans))

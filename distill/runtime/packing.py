@@ -16,6 +16,7 @@ from distill.errors import UserError
 ZERO_WIDTH_CHARACTER = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0001\U000e0020-\U000e007f]"
 )
+MANY = 16  # texts that are faster to encode at once
 LIST_OF_STRINGS = '["…", "…"]'
 
 
@@ -62,35 +63,56 @@ def as_list(texts: Iterable[str]) -> list[str]:
     return list(texts)
 
 
-def encode(texts: Sequence[str]) -> list[bytes]:
-    """Each text in UTF-8; lone surrogates are encoded like other characters.
+def encode(text: str) -> bytes:
+    """A text in UTF-8; lone surrogates are encoded like other characters.
+
+    Raises:
+        UserError: it is not a string.
+    """
+    try:
+        return str.encode(text, "utf-8", "surrogatepass")
+    except TypeError as error:
+        raise _not_a_string(text, 0) from error
+
+
+def pack(texts: Sequence[str]) -> tuple[bytes, NDArray[np.int64]]:
+    """All texts in UTF-8 in one buffer, and each text's begin and end in it, shape (texts, 2).
 
     Raises:
         UserError: a text is not a string.
     """
     try:
-        return list(map(str.encode, texts, itertools.repeat("utf-8"), itertools.repeat("surrogatepass")))
+        return (_pack_many(texts) if len(texts) >= MANY else None) or _pack_each(texts)
     except TypeError as error:
-        index, text = next((index, text) for index, text in enumerate(texts) if not isinstance(text, str))
-        hint = f"a list of strings: {LIST_OF_STRINGS}"
-        raise UserError(f"not a string but {type(text).__name__}: {text!r:.40}", f"text {index}", hint) from error
+        raise next(_not_a_string(text, i) for i, text in enumerate(texts) if not isinstance(text, str)) from error
 
 
-def pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """All texts in UTF-8, one after the other, and each text's begin and end in it, shape (texts, 2).
+def _pack_many(texts: Sequence[str]) -> tuple[bytes, NDArray[np.int64]] | None:
+    """The texts separated by NUL, encoded at once, which takes less than half as long; None if a text contains NUL."""
+    content = "\0".join(texts).encode("utf-8", "surrogatepass")
+    separators = np.flatnonzero(np.frombuffer(content, np.uint8) == 0)
+    if len(separators) != len(texts) - 1:
+        return None
+    spans = np.zeros((len(texts), 2), np.int64)
+    np.add(separators, 1, out=spans[1:, 0])
+    spans[:-1, 1], spans[-1, 1] = separators, len(content)
+    return content, spans
 
-    Raises:
-        UserError: a text is not a string.
-    """
-    if isinstance(texts, Utf8Texts):
-        return texts.content, texts.spans
-    encoded = encode(texts)
+
+def _pack_each(texts: Sequence[str]) -> tuple[bytes, NDArray[np.int64]]:
+    """The texts one after the other, encoded one by one."""
+    encoded = list(map(str.encode, texts, itertools.repeat("utf-8"), itertools.repeat("surrogatepass")))
     starts = np.fromiter(itertools.accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
-    return np.frombuffer(b"".join(encoded), np.uint8), np.repeat(starts, 2)[1:-1].reshape(-1, 2)
+    return b"".join(encoded), starts.repeat(2)[1:-1].reshape(-1, 2)
 
 
-def check_spans(content: NDArray[np.uint8], spans: NDArray[np.int64]) -> None:
-    """Check where texts are in a buffer, before the kernels read it.
+def _not_a_string(text: object, index: int) -> UserError:
+    hint = f"a list of strings: {LIST_OF_STRINGS}"
+    return UserError(f"not a string but {type(text).__name__}: {text!r:.40}", f"text {index}", hint)
+
+
+def check_spans(spans: NDArray[np.int64], size: int) -> None:
+    """Check where texts are in a buffer of ``size`` bytes, before the kernels read it.
 
     Raises:
         UserError: the spans are not pairs of 64-bit integers, or one is not within the buffer.
@@ -98,9 +120,9 @@ def check_spans(content: NDArray[np.uint8], spans: NDArray[np.int64]) -> None:
     if spans.dtype != np.int64 or spans.ndim != 2 or spans.shape[1] != 2:
         what = f"an array of int64 of shape (texts, 2) is needed, not {spans.dtype.name} {spans.shape}"
         raise UserError(what, "spans", "begin and end of each text, in bytes")
-    wrong = (spans[:, 0] < 0) | (spans[:, 0] > spans[:, 1]) | (spans[:, 1] > len(content))
+    wrong = (spans[:, 0] < 0) | (spans[:, 0] > spans[:, 1]) | (spans[:, 1] > size)
     if wrong.any():
         index = int(wrong.argmax())
         begin, end = spans[index].tolist()
-        what = f"begin {begin} and end {end} are not a part of the buffer, which has {len(content)} bytes"
+        what = f"begin {begin} and end {end} are not a part of the buffer, which has {size} bytes"
         raise UserError(what, f"span {index}", "0 <= begin <= end <= bytes of the buffer")

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from distill.runtime import Runtime
+from distill.runtime.packing import without_zero_width
 
 MAX_WORDS = 200  # words of a text that are weighed; by default a student reads fewer
 TEXTS_PER_CHECK = 32  # texts that are classified between two checks of the deadline
@@ -39,9 +40,13 @@ def word_weights(runtime: Runtime, text: str, check: Callable[[], object] = lamb
 def _pieces(text: str, words: Sequence[str]) -> list[str]:
     """Split ``text`` into the student's words and the white space between them, which the student drops.
 
-    ``words`` are in lower case, where one character may have become two, and these two may belong to two words.
+    Zero-width characters stay where they are. ``words`` are in lower case, where one character may have become two,
+    and these two may belong to two words.
     """
-    origin = [index for index, char in enumerate(text) for _ in char.lower()]  # position in lower case -> in the text
+    visible = map(without_zero_width, text)
+    origin = [
+        index for index, char in enumerate(visible) for _ in char.lower()
+    ]  # position in lower case -> in the text
     boundaries, position = {0, len(text)}, 0
     for word in words:
         while text[origin[position]].isspace():

@@ -25,11 +25,11 @@ from distill.export.trie import lexicon_arrays  # noqa: E402
 from distill.runtime import MAX_THREAD_BATCH, Runtime  # noqa: E402
 from distill.runtime.characters import CASE_BLOCKS  # noqa: E402
 from distill.runtime.constants import MASKED  # noqa: E402
-from distill.runtime.encoder import NativeEncoder, texts_struct  # noqa: E402
+from distill.runtime.encoder import NativeEncoder  # noqa: E402
 from distill.runtime.native import check_status, library  # noqa: E402
 from distill.runtime.networks import encoded_texts  # noqa: E402
-from distill.runtime.packing import pack, without_zero_width  # noqa: E402
-from distill.runtime.structs import address  # noqa: E402
+from distill.runtime.packing import MANY, pack, without_zero_width  # noqa: E402
+from distill.runtime.structs import Texts, address  # noqa: E402
 from distill.text.ngrams import ngram_ids  # noqa: E402
 from distill.text.segmentation import Segmenter  # noqa: E402
 from distill.text.vocabulary import PAD, UNKNOWN, Vocabulary  # noqa: E402
@@ -63,7 +63,7 @@ def lowered(arrays: dict[str, NDArray[Any]], texts: list[str]) -> str:
         np.empty((len(content), 2), np.int64),
         np.empty(len(texts)),
     )
-    texts_of_c = ctypes.byref(texts_struct(content, spans))
+    texts_of_c = ctypes.byref(Texts(content, address(spans), len(spans)))
     check_status(library().distill_segment(encoder.struct, texts_of_c, *map(address, (points, words, counts))))
     return points[: sum(map(len, map(read_as, texts)))].tobytes().decode("utf-32-le", "surrogatepass")
 
@@ -132,7 +132,7 @@ def test_characters_of_no_width_are_not_read(arrays: dict[str, NDArray[Any]]) ->
 
 def test_too_little_memory_is_an_error_not_a_crash(arrays: dict[str, NDArray[Any]]) -> None:
     with pytest.raises(UserError, match="not enough memory for these texts"):
-        NativeEncoder(arrays).encode(np.empty(0, np.uint8), np.array([[0, 2**60]]), 4)
+        NativeEncoder(arrays).encode(b"", np.array([[0, 2**60]]), 4)
 
 
 @pytest.fixture(scope="module", params=["average", "gru"])
@@ -164,6 +164,15 @@ def test_logits_are_those_of_the_specification(runtime: Runtime, texts: list[str
     labels = [runtime.labels[index] for index in logits.argmax(axis=1)]
     assert runtime.predict(texts) == labels
     assert [runtime.predict([text])[0] for text in texts] == labels
+
+
+@given(texts=st.lists(TEXT, min_size=MANY, max_size=MANY + 3), nul=st.sampled_from(["", "\0", "\0\0"]))
+def test_packed_texts_come_back(texts: list[str], nul: str) -> None:
+    """Texts with NUL, which separates many texts, and without."""
+    texts = [text.replace("\0", "") for text in texts[1:]] + [texts[0].replace("\0", "") + nul]
+    content, spans = pack(texts)
+    assert spans.dtype == np.int64 and spans.flags.c_contiguous
+    assert [content[begin:end].decode("utf-8", "surrogatepass") for begin, end in spans.tolist()] == texts
 
 
 def one_by_one(error: UnicodeError) -> tuple[str, int]:

@@ -44,6 +44,11 @@ def test_words_are_those_of_the_student(runtime: Runtime) -> None:
     assert [word.lower() for word in words if not word.isspace()] == runtime.segment([text])[0]
 
 
+def test_characters_of_no_width_stay_in_their_words(runtime: Runtime) -> None:
+    words = [word for word, _ in word_weights(runtime, "\u200b球\u200b队今天\ufeff公布")]
+    assert words == ["\u200b", "球\u200b队", "今天\ufeff", "公布"]
+
+
 def test_an_empty_text_has_no_words(runtime: Runtime) -> None:
     assert word_weights(runtime, "") == []
 

@@ -76,8 +76,8 @@ int distill_logits_of_ids(const StudentModel *student, const EncodedTexts *texts
 }
 
 /* Logits of texts: [texts][classifier.out]. The first max_length ids of a text are used. */
-int distill_logits_of_texts(const TextEncoder *encoder, const StudentModel *student, const Texts *texts,
-                            int32_t max_length, float *logits) {
+int distill_logits_of_texts(const TextEncoder *encoder, const StudentModel *student, int32_t max_length,
+                            const Texts *texts, float *logits) {
     const int64_t count = texts->count, ids = count * max_length;
     int64_t *buffer =
         malloc(sizeof(int64_t) * (count + 1) + sizeof(int32_t) * (ids + count + max_ngram_rows(encoder, texts)));
@@ -91,12 +91,12 @@ int distill_logits_of_texts(const TextEncoder *encoder, const StudentModel *stud
 }
 
 /* The class of one text: of those with the largest logit, the first. A negative status if there is not enough memory. */
-int32_t distill_class_of_text(const TextEncoder *encoder, const StudentModel *student, const uint8_t *bytes,
-                              int64_t size, int32_t max_length) {
+int32_t distill_class_of_text(const TextEncoder *encoder, const StudentModel *student, int32_t max_length,
+                              const uint8_t *bytes, int64_t size) {
     const int64_t span[2] = {0, size};
     const Texts text = {bytes, span, 1};
     float *logits = malloc(sizeof(float) * student->classifier.out);
-    int32_t class = logits ? distill_logits_of_texts(encoder, student, &text, max_length, logits) : NO_MEMORY;
+    int32_t class = logits ? distill_logits_of_texts(encoder, student, max_length, &text, logits) : NO_MEMORY;
     for (int32_t j = 1; class >= 0 && j < student->classes; j++)
         if (logits[j] > logits[class]) class = j;
     free(logits);
