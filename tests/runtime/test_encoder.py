@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import ctypes
 import functools
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,24 +56,24 @@ def arrays() -> dict[str, NDArray[Any]]:
     return lexicon(np.random.default_rng(0))
 
 
-def lowered(arrays: dict[str, NDArray[Any]], texts: list[str]) -> str:
+def lowered(arrays: dict[str, NDArray[Any]], content: bytes, spans: NDArray[np.int64]) -> str:
     """All texts as the kernels put them into lower case."""
-    (content, spans), encoder = pack(texts), NativeEncoder(arrays)
-    points, words, counts = (
-        np.zeros(len(content), np.uint32),
-        np.empty((len(content), 2), np.int64),
-        np.empty(len(texts)),
-    )
-    texts_of_c = ctypes.byref(Texts(content, address(spans), len(spans)))
-    check_status(library().distill_segment(encoder.struct, texts_of_c, *map(address, (points, words, counts))))
-    return points[: sum(map(len, map(read_as, texts)))].tobytes().decode("utf-32-le", "surrogatepass")
+    points, words = np.zeros(len(content), np.uint32), np.empty((len(content), 2), np.int64)
+    counts, texts = np.empty(len(spans), np.int64), ctypes.byref(Texts(content, address(spans), len(spans)))
+    check_status(library().distill_segment(NativeEncoder(arrays).struct, texts, *map(address, (points, words, counts))))
+    return points.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def check_lowered(arrays: dict[str, NDArray[Any]], texts: list[str]) -> None:
+    expected = "".join(map(read_as, texts))
+    assert lowered(arrays, *pack(texts)).rstrip("\0") == expected.rstrip("\0")  # the array is as long as the bytes
 
 
 @settings(deadline=None)  # the first call compiles the kernels
 @given(texts=TEXTS)
 @example(texts=["[U\u200bNK]A[UNK]ΑΣ[UNK]Σ", "ΑΣ'\u0301", "ΑΣ'Α ΣΣ", "İΣ", "'Σ[UNK", "A[UNK]Σ"])
 def test_texts_in_lower_case(arrays: dict[str, NDArray[Any]], texts: list[str]) -> None:
-    assert lowered(arrays, texts) == "".join(map(read_as, texts))
+    check_lowered(arrays, texts)
 
 
 @pytest.mark.parametrize("plane", range(17))
@@ -82,7 +83,7 @@ def test_every_character_in_lower_case(arrays: dict[str, NDArray[Any]], plane: i
     pattern = np.array([list(map(ord, contexts))], np.uint32)
     points = plane * 0x10000 + np.arange(0x10000, dtype=np.uint32)[:, None]
     text = np.where(pattern == ord("?"), points, pattern).astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-    assert lowered(arrays, [text]) == without_zero_width(text).lower()
+    check_lowered(arrays, [text])
 
 
 def test_only_two_characters_cannot_be_lowercased_alone() -> None:
@@ -125,7 +126,8 @@ def test_characters_of_no_width_are_not_read(arrays: dict[str, NDArray[Any]]) ->
     """Neither by the runtime nor by the segmenter of training; emoji keep their other parts."""
     texts = ["球\u200b队\ufeff夺冠", "\u200d", "家\U0001f468\u200d\U0001f469庭", "a\u2060b\u00ad"]
     visible = ["球队夺冠", "", "家\U0001f468\U0001f469庭", "ab"]
-    assert lowered(arrays, texts) == "".join(visible)
+    check_lowered(arrays, texts)
+    assert list(map(read_as, texts)) == visible
     assert NativeEncoder(arrays).segment(texts) == NativeEncoder(arrays).segment(visible)
     assert [SEGMENTER.segment(text) for text in texts] == [SEGMENTER.segment(text) for text in visible]
 
@@ -185,12 +187,21 @@ def one_by_one(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("one by one", one_by_one)
-ODD_BYTES = st.sampled_from(
-    [b"\xe4", b"\xe7\x90", b"\xf0\x9f\x98", b"\xc3", b"\x80", b"\xff", b"\xed\xa0\x80", b"\xe0\x80\x80"]
-)
-ODD_BYTES |= st.sampled_from(
-    [b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xf0\x80\x80\x80", b"\xf5\x80\x80\x80", b"\xe9\xc3\x9f"]
-)
+# the ends of the ranges that the first and the second byte of a character have, and those of all others
+BYTES_OF_A_CHARACTER = (range(256), b"\x7f\x80\x8f\x90\x9f\xa0\xbf\xc0", b"A\x80\xbf\xc0", b"\0\x80\xbf\xff")
+ODD_BYTES = st.sampled_from([b"\xe4", b"\xe7\x90", b"\xf0\x9f\x98", b"\xc3", b"\x80", b"\xff", b"\xed\xa0\x80"])
+
+
+def test_every_kind_of_byte_that_is_not_valid(arrays: dict[str, NDArray[Any]]) -> None:
+    """Too long encodings, code points that are too large, characters that others or the text's end cut off."""
+    content = b"".join(map(bytes, itertools.product(*BYTES_OF_A_CHARACTER)))
+    ends = np.arange(4, len(content) + 1, 4)
+    for length in (1, 2, 3, 4):
+        texts = [content[end - 4 : end - 4 + length].decode("utf-8", "one by one") for end in ends.tolist()]
+        spans = np.stack([ends - 4, ends - 4 + length], axis=1)
+        assert lowered(arrays, content, spans).rstrip("\0") == "".join(map(read_as, texts)).rstrip("\0")
+
+
 BYTES = st.lists(
     TEXT.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=6) | ODD_BYTES, max_size=4
 )
