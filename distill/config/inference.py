@@ -64,7 +64,12 @@ class PredictSettings(Checked):
     engine: str = option(
         "local", "local: the cores of this machine; ray: a Ray cluster, for Parquet files", choices=ENGINES
     )
-    workers: int = option(0, "--engine ray: number of workers; 0: one per core of the cluster", low=0)
+    workers: int = option(
+        0,
+        "--engine ray: number of workers; 0: one per core of the cluster. --mode serve: number of processes that share "
+        "the port; 0: one",
+        low=0,
+    )
 
 
 CASCADE_BELOW = 0.8

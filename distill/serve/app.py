@@ -71,7 +71,6 @@ def create_app(
     load: Callable[[], tuple[Runtime, str]] | None = None,
     unsure: UnsureSettings | None = None,
     totals: Totals | None = None,
-    worker: int = 0,
 ) -> FastAPI:
     """The application that serves a student.
 
@@ -85,13 +84,12 @@ def create_app(
         load: loads the student and its name again, for a reload.
         unsure: what is done with texts of which the student is not sure; None: nothing.
         totals: the metrics of all workers; None: this process is the only one.
-        worker: index of this worker.
 
     Raises:
         UserError: ``unsure`` does not fit the student's labels, the token cannot be used, or an allowed origin is not
             one.
     """
-    endpoints = Endpoints(runtime, limits, teacher, model, load=load, unsure=unsure, totals=totals, worker=worker)
+    endpoints = Endpoints(runtime, limits, teacher, model, load=load, unsure=unsure, totals=totals)
     app = FastAPI(
         title="Chinese short-text classification",
         version=distill.__version__,

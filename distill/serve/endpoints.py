@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import functools
 import io
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any
@@ -109,7 +110,10 @@ class Endpoints:
         load: loads the student and its name again, for a reload.
         unsure: what is done with texts of which the student is not sure; requests may choose otherwise.
         totals: the metrics of all workers; None: this process is the only one.
-        worker: index of this worker.
+
+    Attributes:
+        reload_everywhere: loads the bundle again, in all workers; raises if it cannot be used.
+        has_terminal: whether the service was started from a terminal.
 
     Raises:
         UserError: ``unsure`` does not fit the student's labels.
@@ -125,22 +129,22 @@ class Endpoints:
         load: Callable[[], tuple[Runtime, str]] | None = None,
         unsure: UnsureSettings | None = None,
         totals: Totals | None = None,
-        worker: int = 0,
     ) -> None:
         self.limits, self.unsure, self.status = limits, unsure or UnsureSettings(), "starting"
         self._has_plain_answers = self.unsure == UnsureSettings(reject_label=self.unsure.reject_label)
         self._teacher, self._load = teacher, load or (lambda: (runtime, model))
         self._waiting = ConcurrencyLimit(limits.most_waiting)
         self._bodies = Bodies(max(MIN_BODY_BYTES, MAX_WAITING_FILES * FILE_FACTOR * limits.most_bytes))
-        self.metrics = Metrics(
-            lambda: self._waiting.active, lambda: self._bodies.count, limits.access_log, totals, worker
-        )
+        self.metrics = Metrics(lambda: self._waiting.active, lambda: self._bodies.count, limits.access_log, totals)
         self._teacher_thread = WorkerThread("teacher", MAX_WAITING_EXPLANATIONS, limits.wait_s)
         self._explain_thread = WorkerThread("explain", MAX_WAITING_EXPLANATIONS, limits.wait_s)
         self._file_thread = WorkerThread("files", MAX_WAITING_FILES, FILE_FACTOR * limits.wait_s)
         self._reload_thread = WorkerThread("reload", 1, FILE_FACTOR * limits.wait_s)
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself does not keep them
         self.student = self._served(runtime, model, teacher)
+        self._prepared: ServedStudent | None = None
+        self.reload_everywhere: Callable[[], Awaitable[None]] = self._reload_alone
+        self.has_terminal = os.isatty(0)
 
     def _served(self, runtime: Runtime, model: str, teacher: Classifier | None) -> ServedStudent:
         check_unsure(self.unsure, runtime.labels)
@@ -298,19 +302,53 @@ class Endpoints:
         return Response(labelled_content, headers=headers, media_type="application/octet-stream")
 
     async def reload(self) -> Response:
-        """Load the bundle again and use it from now on; if it cannot be used, keep the old one."""
-        if self._reload_thread.limit.active:
-            raise RefusedError(409, "the bundle is being loaded already", "try again when that is done")
-        with self._reload_thread.limit:
-            try:
-                student = await self._reload_thread.run(self._load_again)
-            except Exception as error:
-                log.warning("the bundle was not loaded again, and the old one stays in use: %s", error)
-                raise
-        replaced, self.student = self.student, student
-        self._keep(replaced.finish())
-        log.info("the bundle was loaded again: %s; labels: %s", student.model, ", ".join(student.runtime.labels))
+        """Load the bundle again; requests in progress keep the old student."""
+        await self.reload_everywhere()
         return await self.ready()
+
+    async def _reload_alone(self) -> None:
+        """Reload in the only process of the service."""
+        if self._reload_thread.limit.active:
+            raise self.reload_is_busy()
+        try:
+            await self.prepare()
+        except Exception as error:
+            self.log_reload(error)
+            raise
+        self.switch()
+        self.log_reload()
+
+    def reload_is_busy(self) -> RefusedError:
+        """The refusal of a second reload."""
+        return RefusedError(409, "the bundle is being loaded already", "try again when that is done")
+
+    def log_reload(self, error: Exception | None = None) -> None:
+        """Log how a reload has ended."""
+        student = self.student
+        if error is not None:
+            log.warning("the bundle was not loaded again, and the old one stays in use: %s", error)
+        else:
+            log.info("the bundle was loaded again: %s; labels: %s", student.model, ", ".join(student.runtime.labels))
+
+    async def prepare(self) -> None:
+        """Load the bundle again and check it, besides the requests; :meth:`switch` puts it into use.
+
+        Raises:
+            UserError: the bundle cannot be used.
+            RefusedError: 503, it took too long.
+        """
+        with self._reload_thread.limit:
+            self._prepared = await self._reload_thread.run(lambda deadline: self.load_again())
+
+    def switch(self) -> None:
+        """Answer new requests with the student that was prepared."""
+        if self._prepared is not None:
+            replaced, self.student, self._prepared = self.student, self._prepared, None
+            self._keep(replaced.finish())
+
+    def discard(self) -> None:
+        """Forget the student that was prepared, if it was not put into use."""
+        self._prepared = None
 
     def start_reload(self) -> None:
         """Reload without waiting for the result; the log has it."""
@@ -327,7 +365,7 @@ class Endpoints:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _load_again(self, deadline: Deadline) -> ServedStudent:
+    def load_again(self) -> ServedStudent:
         """Load the bundle, check it with a first prediction, and drop the teacher if it has other labels."""
         try:
             runtime, model = self._load()

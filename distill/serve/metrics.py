@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import operator
 import os
 import time
 from bisect import bisect_left
@@ -81,7 +82,6 @@ class Metrics:
         bodies: returns how many bodies of requests are in memory, complete or not.
         access_log: log a line for every request.
         totals: the numbers of all workers; None: there is one.
-        worker: row of this worker.
     """
 
     def __init__(
@@ -90,15 +90,18 @@ class Metrics:
         bodies: Callable[[], float] = lambda: 0,
         access_log: bool = False,
         totals: Totals | None = None,
-        worker: int = 0,
     ) -> None:
         self._waiting, self._bodies, self._access_log = waiting, bodies, access_log
         self._totals = totals or Totals()
-        self._row = memoryview(self._totals.table[worker]).cast("B").cast("d")  # faster than NumPy's own
-        self._row[PID] = os.getpid()
         self._registry = prometheus.CollectorRegistry()
         self._registry.register(_Collector(self._totals))
         self.summary = None if len(self._totals.table) > 1 else MinuteSummary(self._totals)
+        self.use_row(0)
+
+    def use_row(self, worker: int) -> None:
+        """Count in the row of a worker, which is this process."""
+        self._row = memoryview(self._totals.table[worker]).cast("B").cast("d")  # faster than NumPy's own
+        self._row[PID] = os.getpid()
         self.publish_gauges()
 
     def count_batch(self, size: int) -> None:
@@ -181,7 +184,7 @@ def _of_processes(pids: Iterable[int]) -> list[Metric]:
                 merged[family.name] = family
                 continue
             samples = merged[family.name].samples
-            add = min if family.name == "process_start_time_seconds" else float.__add__
+            add = min if family.name == "process_start_time_seconds" else operator.add
             samples[0] = samples[0]._replace(value=add(samples[0].value, family.samples[0].value))
     return list(merged.values())
 

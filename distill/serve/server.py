@@ -23,6 +23,7 @@ from distill.config import ServeSettings
 from distill.errors import UserError
 from distill.progress import log
 from distill.serve.batching import wait_for_threads
+from distill.serve.workers import ParentLink
 
 try:
     from distill.serve import protocol
@@ -43,15 +44,20 @@ DRAIN_S = (
 )
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
+def listen(host: str, port: int, workers: int = 1) -> list[socket.socket]:
+    """Listening sockets on one address, one per worker. If there are several, the kernel distributes the connections.
 
     Raises:
         UserError: the address is in use, not permitted, or not an address of this machine.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        first = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        if workers == 1:
+            return [first]
+        with first:  # it has checked the address: shared sockets would join another service that listens there
+            address = first.getsockname()[:2]
+        return [socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True) for _ in range(workers)]
     except OSError as error:
         what = f"cannot listen on this address: {(error.strerror or str(error)).lower()}"
         raise UserError(what, f"{host}:{port}", "choose another --port or --host") from error
@@ -64,13 +70,15 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(app: FastAPI, listener: socket.socket, limits: ServeSettings) -> None:
+def run(app: FastAPI, listener: socket.socket, limits: ServeSettings, channel: socket.socket | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then accept no new connection and finish the accepted requests.
+
+    A worker has a ``channel`` to its parent process, which alone handles SIGINT: Ctrl-C reaches all processes.
 
     If a thread is still busy ``--stop`` seconds after the signal, the process ends without it.
     """
     others = threading.enumerate()
-    server = _Server(app, limits)
+    server = _Server(app, limits, channel)
     server.run([listener])
     if not wait_for_threads(max(server.stop_at, time.monotonic() + THREADS_S), others):
         log.warning("stopping: a thread was still busy, and its work is given up")
@@ -81,7 +89,7 @@ def run(app: FastAPI, listener: socket.socket, limits: ServeSettings) -> None:
 class _Server(uvicorn.Server):
     """uvicorn's server; SIGHUP loads the bundle again, and while the server stops, /ready answers "stopping"."""
 
-    def __init__(self, app: FastAPI, limits: ServeSettings) -> None:
+    def __init__(self, app: FastAPI, limits: ServeSettings, channel: socket.socket | None) -> None:
         config = uvicorn.Config(
             app,
             http=protocol.Protocol if protocol else "h11",
@@ -98,7 +106,8 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._endpoints: Endpoints = app.state.endpoints
         self._stop_s, self.stop_at = limits.stop_s, 0.0  # in the time of time.monotonic
-        self._has_terminal = os.isatty(0)
+        self._link = ParentLink(channel, self._endpoints, self._terminate) if channel else None
+        self._link_task: asyncio.Task[None] | None = None
         max_connections = _open_files(MAX_CONNECTIONS + OTHER_FILES) - OTHER_FILES
         self._connections = protocol.Connections(max_connections, limits.wait_s, app.state.direct) if protocol else None
         self.server_state = self._connections or self.server_state
@@ -107,27 +116,36 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+        if self._link:
+            self._link_task = asyncio.create_task(self._link.run())
 
     async def on_tick(self, counter: int) -> bool:
         if self._connections and counter % TICKS_PER_S == 0:
             self._connections.close_slow(asyncio.get_running_loop().time())
+        self._endpoints.metrics.publish_gauges()
         return await super().on_tick(counter)
 
     def _hang_up(self) -> None:
         """Load the bundle again, or stop if the terminal that the service was started from was closed."""
-        if self._has_terminal and not os.isatty(0):
-            self.handle_exit(signal.SIGTERM, None)
+        if not self._link and self._endpoints.has_terminal and not os.isatty(0):
+            self._terminate()
         else:
             self._endpoints.start_reload()
 
+    def _terminate(self) -> None:
+        self.handle_exit(signal.SIGTERM, None)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._link and sig == signal.SIGINT:
+            return
         self._endpoints.status = "stopping"
         self.stop_at = 0.0 if self.should_exit else time.monotonic() + self._stop_s
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening and let the next response of every connection close it; then wait as uvicorn does."""
-        log.info("stopping: finishing the accepted requests")
+        if not self._link:
+            log.info("stopping: finishing the accepted requests")
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
         if self._connections and self._connections.connections:

@@ -167,7 +167,7 @@ def _listens(port: int) -> bool:
 
 
 def test_an_address_in_use_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with listen("127.0.0.1", 0) as taken:
+    with listen("127.0.0.1", 0)[0] as taken:
         port = taken.getsockname()[1]
         assert main(["--mode", "serve", "--bundle", str(bundle), "--port", str(port), "--with_teacher", "no"]) == 2
     assert f"127.0.0.1:{port}: cannot listen on this address: address already in use" in capsys.readouterr().err
@@ -182,7 +182,7 @@ def test_an_address_of_another_machine_is_refused(host: str) -> None:
 
 def test_the_url_for_a_browser() -> None:
     for host, url_host in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")):  # noqa: S104
-        with listen(host, 0) as listener:
+        with listen(host, 0)[0] as listener:
             assert url_of(listener) == f"http://{url_host}:{listener.getsockname()[1]}"
 
 
