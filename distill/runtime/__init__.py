@@ -63,6 +63,7 @@ class Runtime:
         student = self._encoder.struct, self._network.struct, int(bundle.card["max_length"])
         self._logits_of_texts = functools.partial(library().distill_logits_of_texts, *student)
         self._class_of_text = functools.partial(library().distill_class_of_text, *student)
+        self._one_row = ctypes.c_float * self._network.logits_buffer(1).size
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Logits in the order of the texts, shape (texts, classes).
@@ -72,11 +73,15 @@ class Runtime:
         """
         if isinstance(texts, Utf8Texts):
             return self.logits_of_utf8(texts.content, texts.spans)
+        texts = as_list(texts)
+        if len(texts) == 1:
+            logits = memoryview(self._class_and_logits(texts[0])[1])
+            return np.frombuffer(logits, np.float32)[None, : len(self.labels)]
         try:
-            content, spans = pack(as_list(texts))
+            packed = pack(texts)
         except MemoryError as error:
             raise out_of_memory() from error
-        return self._logits(content, spans)
+        return self._logits(*packed)
 
     def logits_of_utf8(
         self, content: bytes | bytearray | memoryview | NDArray[np.uint8], spans: NDArray[np.int64]
@@ -105,7 +110,7 @@ class Runtime:
         if not isinstance(texts, Utf8Texts):
             texts = as_list(texts)
             if len(texts) == 1:
-                return [self.labels[self._class(texts[0])]]
+                return [self.labels[self._class_and_logits(texts[0])[0]]]
         return [self.labels[index] for index in self.logits(texts).argmax(axis=1).tolist()]
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -153,16 +158,16 @@ class Runtime:
                 compute(first)
         return logits[:, : len(self.labels)]
 
-    def _class(self, text: str) -> int:
-        """The most probable class of one text; for one, arrays would take longer than the kernels."""
+    def _class_and_logits(self, text: str) -> tuple[int, ctypes.Array[ctypes.c_float]]:
+        """The most probable class of one text, and its logits; NumPy would take longer than the kernels do for one."""
         try:
-            content = encode(text)
+            content, logits = encode(text), self._one_row()
         except MemoryError as error:
             raise out_of_memory() from error
-        found = self._class_of_text(content, len(content))
+        found = self._class_of_text(content, len(content), logits)
         if found < 0:
             raise out_of_memory()
-        return int(found)
+        return found, logits
 
 
 load = Runtime

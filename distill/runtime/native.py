@@ -58,7 +58,7 @@ ARGUMENTS = {  # of every exported function, as in its C definition; most return
     "distill_encode": (ENCODER, TEXTS, ENCODED_TEXTS),
     "distill_logits_of_ids": (STUDENT, ENCODED_TEXTS, Array),
     "distill_logits_of_texts": (ENCODER, STUDENT, Int32, TEXTS, Array),
-    "distill_class_of_text": (ENCODER, STUDENT, Int32, ctypes.c_char_p, Int64),
+    "distill_class_of_text": (ENCODER, STUDENT, Int32, ctypes.c_char_p, Int64, Array),
     "distill_scan_rows": (ROW_FORMAT, ctypes.POINTER(structs.LineBlock), ROW_BUFFER),
     "distill_trim_texts": (Array, Array, Int64, ctypes.POINTER(Int32)),
     "distill_write_rows": (Array, Array, Int64, Array, Array, ctypes.POINTER(structs.RowEnding), Array),

@@ -90,15 +90,14 @@ int distill_logits_of_texts(const TextEncoder *encoder, const StudentModel *stud
     return status;
 }
 
-/* The class of one text: of those with the largest logit, the first. A negative status if there is not enough memory. */
+/* The logits of one text, [classifier.out], and its class: of those with the largest logit, the first. A negative status
+ * if there is not enough memory. */
 int32_t distill_class_of_text(const TextEncoder *encoder, const StudentModel *student, int32_t max_length,
-                              const uint8_t *bytes, int64_t size) {
+                              const uint8_t *bytes, int64_t size, float *logits) {
     const int64_t span[2] = {0, size};
     const Texts text = {bytes, span, 1};
-    float *logits = malloc(sizeof(float) * student->classifier.out);
-    int32_t class = logits ? distill_logits_of_texts(encoder, student, max_length, &text, logits) : NO_MEMORY;
+    int32_t class = distill_logits_of_texts(encoder, student, max_length, &text, logits);
     for (int32_t j = 1; class >= 0 && j < student->classes; j++)
         if (logits[j] > logits[class]) class = j;
-    free(logits);
     return class;
 }
