@@ -30,7 +30,7 @@ from distill.storage.fingerprints import PROVENANCE_FILE, fingerprint_file, fing
 VERSION = 2  # of the parts; those of another version are not used
 
 PART_ROWS = 2**16  # a killed job loses at most one part
-PART_CHARACTERS = 2**24  # of its texts
+PART_TEXT = 2**24  # characters or bytes of its texts
 ROWS, BAD_ROWS, PART_CARD, DONE, JOINED = "rows", "bad.jsonl", "part.json", "done.json", "whole"
 PRIVATE = 0o700  # permissions of the folder: the output may be private
 
@@ -59,10 +59,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class LabelledChunk:
-    """A labelled chunk; ``characters`` is the length of its texts, ``end`` the position in the input after it."""
+    """A labelled chunk; ``text_size`` is the length of its texts, ``end`` the position in the input after it."""
 
     rows: Any
-    characters: int
+    text_size: int
     counts: Counts
     bad: list[BadRow]
     end: Position
@@ -145,15 +145,15 @@ class Parts:
         first = next(results, None)
         if first is None:
             return False
-        path, counts, characters = self._part(len(self._finished)), Counts(), 0
+        path, counts, size = self._part(len(self._finished)), Counts(), 0
         with write_folder(path) as temporary:
             with rows.writer(temporary / ROWS) as write, (temporary / BAD_ROWS).open("wb") as bad:
                 for result in chain([first], results):
                     write(result.rows)
                     bad.write(bad_row_lines(self.name, result.bad))
                     counts += result.counts
-                    characters += result.characters
-                    if counts.rows + counts.bad >= PART_ROWS or characters >= PART_CHARACTERS:
+                    size += result.text_size
+                    if counts.rows + counts.bad >= PART_ROWS or size >= PART_TEXT:
                         break
             write_json(temporary / PART_CARD, _card(temporary, asdict(counts), result.end._asdict()))
         self._finished.append(path)

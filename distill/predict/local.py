@@ -23,6 +23,7 @@ from distill.predict.plan import FileJob
 from distill.predict.sources import InputState, load_student
 from distill.predict.teacher import find_teacher
 from distill.progress import log, progress_bar
+from distill.runtime.packing import text_size
 from distill.runtime.unsure import Classifier
 
 
@@ -112,8 +113,8 @@ class Labeller:
 
     def _label(self, rows: RowFile, chunk: Chunk) -> LabelledChunk:
         predictions = self._spec.predictions(self._classifier, chunk.texts)
-        labelled, characters = rows.add_labels(chunk, predictions), sum(map(len, chunk.texts))
-        return LabelledChunk(labelled, characters, Counts.of(chunk, predictions), chunk.bad, chunk.end)
+        labelled, size = rows.add_labels(chunk, predictions), text_size(chunk.texts)
+        return LabelledChunk(labelled, size, Counts.of(chunk, predictions), chunk.bad, chunk.end)
 
 
 def output_spec(labels: tuple[str, ...], settings: Settings) -> OutputSpec:

@@ -44,6 +44,13 @@ class Utf8Texts(Sequence[str]):
         return (content[begin:end].decode() for begin, end in self.spans.tolist())
 
 
+def text_size(texts: Sequence[str]) -> int:
+    """How long all texts are together: characters, or bytes where the texts are bytes."""
+    if isinstance(texts, Utf8Texts):
+        return int((texts.spans[:, 1] - texts.spans[:, 0]).sum())
+    return sum(map(len, texts))
+
+
 def without_zero_width(text: str) -> str:
     """A text without zero-width characters, which no model reads."""
     return text if text.isprintable() else ZERO_WIDTH_CHARACTER.sub("", text)  # none of them is printable

@@ -134,6 +134,19 @@ class ScannedRows:
         return out.tobytes()
 
 
+def trim(texts: Utf8Texts) -> bool:
+    """Remove the white space around texts; one in which nothing is visible becomes empty.
+
+    Returns:
+        Whether all are valid UTF-8. If not, the spans are of no use.
+    """
+    is_valid = ctypes.c_int32()
+    check_status(
+        library().distill_trim_texts(address(texts.content), address(texts.spans), len(texts), ctypes.byref(is_valid))
+    )
+    return bool(is_valid.value)
+
+
 class Ending:
     """What follows a row: the bytes of its class, its probability, and the same bytes for all rows.
 

@@ -7,12 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill.data.formats import tables, text_lines
+from distill.data.formats import parquet, tables, text_lines
+from distill.data.formats.records import Selection, cell_text
 from distill.data.formats.text_lines import LineRows
+from distill.runtime.packing import Utf8Texts
+from distill.runtime.rows import Ending, ScannedRows, trim
+from distill.runtime.structs import address
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "reliability"))
 
@@ -97,3 +103,72 @@ def test_what_follows_the_probability_is_the_same() -> None:
         content = BEGINNINGS[name].encode() + b"".join(usual_rows(name))
         for spec in (everything, rejecting):
             assert labelled(content, name, spec) == labelled(content, name, spec, by_kernels=False)
+
+
+CELLS = st.none() | st.text(st.sampled_from(" \t\n\u3000\u200b\x00\x85\ufeff字a😀"), max_size=4)
+KINDS = {
+    "string": pyarrow.string(),
+    "large_string": pyarrow.large_string(),
+    "dictionary": pyarrow.dictionary(pyarrow.int8(), pyarrow.string()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_of_arrow_are_those_that_python_reads(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of one array are not copied."""
+    selection = Selection(("text",), None, None, dict.get, "")
+
+    @MANY
+    @given(st.lists(st.lists(CELLS, max_size=5), min_size=1, max_size=3), st.integers(0, 3), st.integers(0, 9))
+    def compare(chunks: list[list[str | None]], begin: int, size: int) -> None:
+        column = pyarrow.chunked_array([pyarrow.array(cells, KINDS[kind]) for cells in chunks], KINDS[kind])
+        table = pyarrow.table({"text": column}).slice(begin, size)
+        found = parquet.texts_of(table, selection)
+        with monkeypatch.context() as patch:
+            patch.setattr(parquet, "_utf8_texts", lambda column: None)
+            assert list(found) == parquet.texts_of(table, selection)
+        if isinstance(found, Utf8Texts) and table.column(0).num_chunks == 1 and kind != "dictionary":
+            data = table.column(0).chunk(0).buffers()[2]
+            assert not data or address(found.content) == data.address
+
+    compare()
+
+
+def test_other_columns_of_arrow_are_read_by_python() -> None:
+    selection = Selection(("text",), None, None, dict.get, "")
+    invalid = pyarrow.StringArray.from_buffers(1, pyarrow.py_buffer(np.array([0, 1], "i4")), pyarrow.py_buffer(b"\xff"))
+    with pytest.raises(UnicodeDecodeError):
+        parquet.texts_of(pyarrow.table({"text": invalid}), selection)
+    for cells, texts in (([1, None], ["1", ""]), (["好".encode("gb18030"), b""], ["好", ""])):
+        assert parquet.texts_of(pyarrow.table({"text": cells}), selection) == texts
+    pair = pyarrow.table({"a": ["好", None], "b": ["x", "y"]})
+    assert parquet.texts_of(pair, dataclasses.replace(selection, texts=("a", "b"))) == ["好 x", "y"]
+
+
+def test_what_is_visible_is_what_python_calls_visible() -> None:
+    """Every character of the blocks that have white space or characters of no width, alone between spaces."""
+    blocks = [range(0x3100), range(0xFE00, 0x10000), range(0xE0000, 0xE0200), range(0x3100, 0xD800, 97)]
+    points = [chr(point) for block in blocks for point in block]
+    encoded = [f" {char}\t".encode() for char in points]
+    ends = np.cumsum([0, *map(len, encoded)])
+    texts = Utf8Texts(np.frombuffer(b"".join(encoded), np.uint8), np.stack([ends[:-1], ends[1:]], axis=1))
+    assert trim(texts)
+    assert list(texts) == [cell_text(f" {char}\t") for char in points]
+
+
+@given(
+    st.lists(st.floats(2.0**-24, 1.5, width=32) | st.integers(1, 2**17).map(lambda number: number / 2**17), min_size=1)
+)
+def test_probabilities_have_the_digits_of_python(numbers: list[float]) -> None:
+    probabilities = np.array(numbers, np.float32)
+    spans = np.zeros((len(numbers), 2), np.int64)
+    rows = ScannedRows(np.zeros(1, np.uint8), spans, spans)
+    written = rows.with_labels(Ending([b"a"], b"\n"), np.zeros(len(numbers), np.int64), probabilities)
+    assert written == "".join(f"a{number:.5f}\n" for number in probabilities.tolist()).encode()
+
+
+@pytest.mark.parametrize("number", [0.0, -0.0, -1.0, 9.9, 1e9, float("nan"), float("inf")])
+def test_other_numbers_are_written_by_python(number: float) -> None:
+    spans = np.zeros((1, 2), np.int64)
+    rows = ScannedRows(np.zeros(1, np.uint8), spans, spans)
+    assert rows.with_labels(Ending([b"a"], b"\n"), np.zeros(1, np.int64), np.array([number], np.float32)) is None

@@ -29,6 +29,8 @@ from distill.data.formats.labelling import (
 from distill.data.formats.parquet_pages import PageError, rows_per_batch
 from distill.data.formats.records import NO_TEXT, Columns, Row, RowError, Selection, select
 from distill.errors import UserError, require_package
+from distill.runtime.packing import Utf8Texts
+from distill.runtime.rows import trim
 from distill.runtime.unsure import top_classes
 
 READ_ROWS = 4096  # rows in memory at a time when a file is read for training
@@ -176,7 +178,7 @@ class ParquetRows:
             table = Table.from_batches([batch])
             if first >= done:
                 texts = texts_of(table, self._selection)
-                bad = [BadRow(number, NO_TEXT, "") for number, text in enumerate(texts, first + 1) if not text]
+                bad = [BadRow(first + 1 + index, NO_TEXT, "") for index in np.flatnonzero(~_has_text(texts)).tolist()]
                 end = first + len(table)
                 yield Chunk(table, texts, bad, Position(end, end))
             first += len(table)
@@ -242,11 +244,41 @@ def text_columns(schema: Any, columns: Columns, spec: OutputSpec | None, where: 
     return select(schema.names, columns, where, dict.get)
 
 
-def texts_of(table: Any, selection: Selection) -> list[str]:
-    """The texts; "" where a row has none."""
+def texts_of(table: Any, selection: Selection) -> Sequence[str]:
+    """The texts; "" where a row has none. Those of one column of strings stay where they are in memory."""
+    if len(selection.texts) == 1 and (found := _utf8_texts(table.column(selection.texts[0]))):
+        return found
     columns = [table.column(name).to_pylist() for name in selection.texts]
     by_index = dataclasses.replace(selection, texts=tuple(range(len(columns))), get=tuple.__getitem__)
     return [_text(by_index, cells) for cells in zip(*columns, strict=True)]
+
+
+def _utf8_texts(column: Any) -> Utf8Texts | None:
+    """The texts of a column; None: it has no strings, or one of them is not valid UTF-8."""
+    from pyarrow import types
+
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    if not (types.is_string(kind) or types.is_large_string(kind)) or not len(column):
+        return None
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if types.is_dictionary(column.type):
+        array = array.dictionary_decode()
+    valid, offsets, content = array.buffers()
+    begin, end = array.offset, array.offset + len(array)
+    ends = np.frombuffer(offsets, np.int64 if types.is_large_string(kind) else np.int32)[begin : end + 1]
+    spans = np.stack([ends[:-1], ends[1:]], axis=1).astype(np.int64)
+    if valid:
+        has_value = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[begin:end]
+        spans[:, 1] = np.where(has_value, spans[:, 1], spans[:, 0])
+    texts = Utf8Texts(np.frombuffer(content or b"\0", np.uint8), spans)
+    return texts if trim(texts) else None
+
+
+def _has_text(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Which of the texts are not empty (texts,)."""
+    if isinstance(texts, Utf8Texts):
+        return np.asarray(texts.spans[:, 0] < texts.spans[:, 1])
+    return np.array(texts, object).astype(bool)
 
 
 def _text(selection: Selection, cells: Any) -> str:
@@ -276,7 +308,7 @@ def with_labels(table: Any, texts: Sequence[str], predictions: Predictions, spec
     """
     import pyarrow as pa
 
-    valid = pa.py_buffer(np.packbits(np.array(texts, object).astype(bool), bitorder="little"))
+    valid = pa.py_buffer(np.packbits(_has_text(texts), bitorder="little"))
 
     def column(kind: Any, numbers: NDArray[Any]) -> Any:
         return pa.Array.from_buffers(kind, len(texts), [valid, pa.py_buffer(np.ascontiguousarray(numbers))])
