@@ -58,7 +58,7 @@ def worker(files: int) -> Counter[str]:
 def main() -> None:
     """Compare the files, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=20_000, help="random files")
+    parser.add_argument("--files", type=int, default=6_000, help="random files")
     parser.add_argument("--out", type=Path, default=HERE / "rows.json", help="file of the results")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

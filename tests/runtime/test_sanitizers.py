@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "reliability" / "kernels.py"
+SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "reliability"
 sys.path.insert(0, str(SCRIPT.parent))
 
 from random_bundles import NETWORKS  # noqa: E402
@@ -27,15 +28,34 @@ def has_sanitizers() -> bool:
     return all(Path(path.strip()).is_absolute() for path in printed)
 
 
+def results_of(command: list[str], out: Path) -> Any:
+    """What a script of benchmarks/reliability wrote, which must succeed."""
+    script, *flags = command
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / script), "--out", str(out), *flags], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(out.read_text("utf-8"))
+
+
+NEEDS_SANITIZERS = pytest.mark.skipif(
+    not has_sanitizers(), reason="needs gcc with libasan, libubsan and libtsan, and setarch"
+)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not has_sanitizers(), reason="needs gcc with libasan, libubsan and libtsan, and setarch")
+@NEEDS_SANITIZERS
+def test_the_sanitizers_find_nothing_in_random_files(tmp_path: Path) -> None:
+    results = results_of(["rows.py", "--files", "200"], tmp_path / "rows.json")
+    assert results["findings"] == [] and results["files"] == 200 and results["rows"] > 4000
+
+
+@pytest.mark.slow
+@NEEDS_SANITIZERS
 @pytest.mark.parametrize("build", ["memory", "memory, sixteen lanes", "threads"])
 def test_the_sanitizers_find_nothing(build: str, tmp_path: Path) -> None:
     out = tmp_path / "kernels.json"
     numbers = ["--texts", str(TEXTS), "--bundles", str(BUNDLES)]
-    command = [sys.executable, str(SCRIPT), "--build", build, "--out", str(out), *numbers]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    counts = json.loads(out.read_text("utf-8"))["builds"][build]
+    counts = results_of(["kernels.py", "--build", build, *numbers], out)["builds"][build]
     assert counts["findings"] == [] and counts["texts through a network"] == 2 * len(NETWORKS) * TEXTS
     assert counts["bundles refused"] + counts["bundles accepted"] == BUNDLES and counts["bundles accepted"] > 10
