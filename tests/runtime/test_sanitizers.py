@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "reliability"
-sys.path.insert(0, str(SCRIPT.parent))
+sys.path.insert(0, str(SCRIPTS))
 
 from random_bundles import NETWORKS  # noqa: E402
 
