@@ -1,10 +1,11 @@
 """Measure the service under load: wrk sends single texts for a minute, and its memory is read every second.
 
-python benchmarks/service.py --bundle runs/news/bundle --texts ../shared/data/unlabeled_headlines.txt
+python benchmarks/service.py --bundle runs/news/bundle --texts ../shared/data/unlabeled_headlines.txt --workers 1 2 4
 
-wrk (Debian: apt install wrk) runs on the same machine. Every request has the next text of the file. The service is a
-fresh process. Before the measurement it labels every text once, because a word's input projection is computed when the
-word first occurs and then kept. Writes benchmarks/service/service.json and .md. Linux only (memory is read from /proc).
+wrk (Debian: apt install wrk) runs on the same machine. Every request has the next text of the file. For each number of
+workers, a fresh service is started. Before the measurement every worker labels about all texts, because a word's input
+projection is computed when the word first occurs and then kept. Memory is that of all processes together; pages that
+they share count once. Writes benchmarks/service/service.json and .md. Linux only (memory is read from /proc).
 """
 
 from __future__ import annotations
@@ -88,10 +89,27 @@ def _wait(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> No
             time.sleep(0.1)
 
 
+def processes(pid: int) -> list[int]:
+    """Return a process and its workers."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
 def memory(pid: int) -> float:
-    """Return the resident memory of a process in MB."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+    """Return the memory of a process and its workers in MB: of a page that n of them share, each has 1/n (PSS)."""
+    kilobytes = 0
+    for one in processes(pid):
+        lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+        kilobytes += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kilobytes / 1024
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time, of the user and of the system, that a process and its workers have used."""
+    ticks = 0
+    for one in processes(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def sampled(pid: int, stop: threading.Event) -> list[float]:
@@ -122,29 +140,32 @@ def load(url: str, texts: list[str], seconds: int, connections: int, pause_ms: f
         script, bodies = Path(folder, "post.lua"), Path(folder, "bodies.jsonl")
         script.write_text(SCRIPT, encoding="utf-8")
         bodies.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
-        command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
+        command = [wrk, "-t2", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
         environment = {**os.environ, "BODIES": str(bodies)} | ({"PAUSE_MS": f"{pause_ms:g}"} if pause_ms else {})
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
     return dict(json.loads(done.stdout.rpartition("JSON")[2]))
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, texts: list[str], workers: int) -> dict[str, Any]:
     """Measure one row of the table."""
-    lines = arguments.texts.read_text(encoding="utf-8").splitlines()
-    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))[: arguments.most]
-    with service(arguments.bundle) as (pid, url):
+    with service(arguments.bundle, "--workers", str(workers)) as (pid, url):
         started = memory(pid)
-        warm_up(url, texts)
+        for _ in range(workers if workers == 1 else 2 * workers):  # the requests go to the workers at random
+            warm_up(url, texts)
         stop = threading.Event()
         samples = sampled(pid, stop)
+        used = processor_seconds(pid)
         latency = load(url, texts, arguments.seconds, arguments.connections)
+        used = processor_seconds(pid) - used
         stop.set()
     return {
+        "workers": workers,
         "texts": len(texts),
         "connections": arguments.connections,
         "seconds": latency["microseconds"] / 1e6,
         "requests": latency["requests"],
         "requests_per_s": 1e6 * latency["requests"] / latency["microseconds"],
+        "processor_us_per_request": 1e6 * used / latency["requests"],
         **{f"p{percent:g}_ms": latency[f"{percent:g}"] / 1000 for percent in PERCENTILES},
         "max_ms": latency["max"] / 1000,
         "errors": latency["errors"],
@@ -153,22 +174,30 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def write(row: dict[str, Any]) -> None:
-    """Write the table and the figures."""
-    cells = {
+def cells_of(row: dict[str, Any]) -> dict[str, str]:
+    """Return a row of the table by column."""
+    return {
+        "workers": str(row["workers"]),
         "requests/s": f"{row['requests_per_s']:,.0f}",
+        "processor, µs per request": f"{row['processor_us_per_request']:.0f}",
         **{f"p{percent:g}, ms": f"{row[f'p{percent:g}_ms']:.1f}" for percent in PERCENTILES},
         "longest, ms": f"{row['max_ms']:.1f}",
         "errors": f"{row['errors']:,}",
         **{f"memory, {when}, MB": f"{value:.0f}" for when, value in row["memory_mb"].items()},
     }
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """Write the table and the figures."""
+    first, cells = rows[0], [cells_of(row) for row in rows]
     note = (
-        f"{row['requests']:,} requests of one text in {row['seconds']:.0f} s over {row['connections']} connections, "
-        f"cycling through {row['texts']:,} texts; wrk on the same {len(os.sched_getaffinity(0))} cores, {processor()}. "
-        "Memory: of the fresh process; then, after every text was labelled once, at start, middle and end of the load."
+        f"Requests of one text for {first['seconds']:.0f} s over {first['connections']} connections, cycling through "
+        f"{first['texts']:,} texts; wrk on the same {len(os.sched_getaffinity(0))} cores, {processor()}. Memory of all "
+        "processes, shared pages counted once: fresh; then, after the texts were labelled, at start, middle and end of "
+        "the load."
     )
-    figures = {"processor": processor(), **row}
-    publish(HERE / "service" / "service", [list(cells), list(cells.values())], note, figures)
+    table = [list(cells[0]), *(list(row.values()) for row in cells)]
+    publish(HERE / "service" / "service", table, note, {"processor": processor(), "rows": rows})
 
 
 def main() -> None:
@@ -179,7 +208,11 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=20_000, help="maximum number of texts to use")
     parser.add_argument("--seconds", type=int, default=60, help="duration of the load")
     parser.add_argument("--connections", type=int, default=32, help="concurrent requests")
-    write(measure(parser.parse_args()))
+    parser.add_argument("--workers", type=int, nargs="+", default=[1], help="numbers of worker processes to measure")
+    arguments = parser.parse_args()
+    lines = arguments.texts.read_text(encoding="utf-8").splitlines()
+    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))[: arguments.most]
+    write([measure(arguments, texts, workers) for workers in arguments.workers])
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import shutil
 import signal
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ import pytest
 from numpy.typing import NDArray
 from serving import NOT_NEEDED, Served, Stub, TestClient, async_client, refusal, until
 
-from distill.config import ServeSettings
+from distill.config import PredictSettings, ServeSettings, Settings
 from distill.errors import UserError
+from distill.serve import _application
 from distill.serve.app import create_app
+from distill.serve.metrics import Totals
 
 OLD, NEW = ("体育", "财经"), ("教育", "汽车")
 TEXT = {"text": "球队"}
@@ -147,6 +151,19 @@ def test_sighup_loads_the_bundle_again(bundle: Path, tmp_path: Path) -> None:
     service.read_until("the bundle was not loaded again")
     assert labels() == renamed["labels"] and service.stop() == 0
     assert "the bundle was loaded again" in service.output and "Traceback" not in service.output
+
+
+def test_a_reload_frees_the_student_that_it_replaces(bundle: Path) -> None:
+    settings = Settings(predict=PredictSettings(bundle=str(bundle)), serve=ServeSettings(with_teacher="no"))
+    app, _ = _application(settings, bundle, Totals())
+    old = weakref.ref(app.state.endpoints.student.runtime)
+    with TestClient(app) as client:
+        assert client.post("/predict", json=TEXT).status_code == 200
+        assert client.portal is not None
+        client.portal.call(app.state.endpoints.reload)
+        assert client.post("/predict", json=TEXT).status_code == 200
+    gc.collect()
+    assert old() is None
 
 
 def test_a_bad_bundle_is_logged_once_and_sighup_does_not_raise(caplog: pytest.LogCaptureFixture) -> None:
