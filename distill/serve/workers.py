@@ -207,7 +207,7 @@ class Supervisor:
                 sources[worker.process.sentinel] = functools.partial(self._bury, worker, worker.process)
         for source in wait(list(sources), max(0.0, timeout)):
             sources[source]()
-        if self._hang_ups:
+        if self._hang_ups and self._reload is None:  # one that arrives during a reload leads to another one
             self._hang_ups = 0
             self._hang_up()
 
