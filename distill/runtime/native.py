@@ -60,6 +60,7 @@ ARGUMENTS = {  # of every exported function, as in its C definition; most return
     "distill_logits_of_texts": (ENCODER, STUDENT, Int32, TEXTS, Array),
     "distill_class_of_text": (ENCODER, STUDENT, Int32, ctypes.c_char_p, Int64, Array),
     "distill_scan_rows": (ROW_FORMAT, ctypes.POINTER(structs.LineBlock), ROW_BUFFER),
+    "distill_add_row": (ROW_BUFFER, ctypes.c_char_p, Int64, ctypes.c_char_p, Int64),
     "distill_trim_texts": (Array, Array, Int64, ctypes.POINTER(Int32)),
     "distill_write_rows": (Array, Array, Int64, Array, Array, ctypes.POINTER(structs.RowEnding), Array),
 }

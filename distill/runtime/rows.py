@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,7 @@ Spans = NDArray[np.int64]  # (texts, 2): begin and end in bytes
 MAX_WRITTEN = 9.9  # the kernels write smaller probabilities
 
 
-@dataclass(frozen=True)
-class ScanResult:
+class ScanResult(NamedTuple):
     """Why a scan ended, and how many bytes and lines it passed."""
 
     is_declined: bool
@@ -49,7 +47,7 @@ class RowScanner:
         self._content: Bytes = np.empty(0, np.uint8)
         self._buffer = RowBuffer.of(rows=self._rows, texts=self._texts, max_rows=max_rows)
         self._reserve(max_bytes)
-        self._scan = library().distill_scan_rows
+        self._scan, self._add = library().distill_scan_rows, library().distill_add_row
 
     def __len__(self) -> int:
         return int(self._buffer.count)
@@ -72,13 +70,11 @@ class RowScanner:
 
     def add(self, row: str, text: str) -> None:
         """Collect a row that was read by Python."""
-        parts, first = [row.encode(), text.encode()], len(self)
-        begin, middle, end = accumulate(map(len, parts), initial=self._buffer.size)
-        if end > len(self._content):
-            self._reserve(end)
-        self._content[begin:end] = np.frombuffer(b"".join(parts), np.uint8)
-        self._rows[first], self._texts[first] = (begin, middle), (middle, end)
-        self._buffer.count, self._buffer.size = first + 1, end
+        content, text_content = row.encode(), text.encode()
+        size = self._buffer.size + len(content) + len(text_content)
+        if size > len(self._content):
+            self._reserve(size)
+        check_status(self._add(self._buffer, content, len(content), text_content, len(text_content)))
 
     def take(self) -> ScannedRows:
         """The collected rows, which are removed here."""

@@ -119,6 +119,18 @@ int32_t distill_scan_rows(const RowFormat *format, LineBlock *block, RowBuffer *
     return OK;
 }
 
+/* Append a row that Python read, and its text; there is room for both. */
+int32_t distill_add_row(RowBuffer *rows, const uint8_t *row, int64_t size, const uint8_t *text, int64_t text_size) {
+    uint8_t *content = rows->content + rows->size;
+    memcpy(content, row, size);
+    memcpy(content + size, text, text_size);
+    int64_t *spans[] = {rows->rows + 2 * rows->count, rows->texts + 2 * rows->count};
+    spans[0][0] = rows->size, spans[0][1] = spans[1][0] = rows->size + size;
+    spans[1][1] = rows->size += size + text_size;
+    rows->count++;
+    return OK;
+}
+
 /* Remove the white space around texts in [0, size); the span of a text of which nothing is visible becomes empty.
  * `is_valid` is 0 if a text is not valid UTF-8. */
 int32_t distill_trim_texts(const uint8_t *bytes, int64_t *spans, int64_t count, int32_t *is_valid) {
