@@ -1,10 +1,10 @@
 """Resuming: the finished parts of an output, each complete or absent.
 
 The folder ``.OUTPUT.distill-parts/`` next to an output contains ``made_from.json`` (input, bundle, settings) and per
-part a folder ``000000`` with ``rows`` (in the output's format), ``bad.jsonl`` and ``part.json`` (counts, the position
-in the input after the part, and checksums). After an interruption, the next run continues after the last part; a part
-that is damaged, and all after it, are made again. In the end the parts are joined, and ``done.json`` replaces them
-until all files of the job are finished. Only the user who runs the job can read the folder.
+part a folder ``000000`` with ``rows`` (as in the output; of Parquet a stream of Arrow), ``bad.jsonl`` and ``part.json``
+(counts, the position in the input after the part, and checksums). After an interruption, the next run continues after
+the last part; a part that is damaged, and all after it, are made again. In the end the parts are joined, and
+``done.json`` replaces them until all files of the job are finished. Only the user who runs the job can read the folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from distill.progress import log
 from distill.storage.atomic import PARTS_SUFFIX, put_in_place, remove, write_folder, write_json
 from distill.storage.fingerprints import PROVENANCE_FILE, fingerprint_file, fingerprint_texts, provenance_differences
 
-VERSION = 2  # of the parts; those of another version are not used
+VERSION = 3  # of the parts; those of another version are not used
 
 PART_ROWS = 2**16  # a killed job loses at most one part
 PART_TEXT = 2**24  # characters or bytes of its texts
@@ -147,7 +147,7 @@ class Parts:
             return False
         path, counts, size = self._part(len(self._finished)), Counts(), 0
         with write_folder(path) as temporary:
-            with rows.writer(temporary / ROWS) as write, (temporary / BAD_ROWS).open("wb") as bad:
+            with rows.part_writer(temporary / ROWS) as write, (temporary / BAD_ROWS).open("wb") as bad:
                 for result in chain([first], results):
                     write(result.rows)
                     bad.write(bad_row_lines(self.name, result.bad))

@@ -190,5 +190,8 @@ class RowFile(Protocol):
     def writer(self, path: Path) -> AbstractContextManager[Callable[[Any], object]]:
         """Open an output; the function writes what ``add_labels``, ``header`` or ``pieces`` return."""
 
+    def part_writer(self, path: Path) -> AbstractContextManager[Callable[[Any], object]]:
+        """Open a part of an output; the function writes what ``add_labels`` returns."""
+
     def pieces(self, path: Path) -> Iterator[Any]:
-        """The content of a written output, in pieces that ``writer`` takes."""
+        """The content of a written part, in pieces that ``writer`` takes."""

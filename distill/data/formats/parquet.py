@@ -196,41 +196,73 @@ class ParquetRows:
         """See RowFile: the writer writes the schema."""
         return []
 
+    @property
+    def _output_schema(self) -> Any:
+        from pyarrow import field, float32, string
+
+        schema, spec = self._file.schema_arrow, self._spec_of_output()
+        for name in spec.columns:
+            schema = schema.append(field(name, string() if name in spec.text_columns else float32()))
+        return schema
+
     @contextlib.contextmanager
     def writer(self, path: Path) -> Iterator[Callable[[Any], object]]:
         """See RowFile; tables are collected into row groups of a useful size."""
-        from pyarrow import concat_tables, field, float32, parquet, string
+        from pyarrow import concat_tables, parquet
 
-        schema = self._file.schema_arrow
-        spec = self._spec_of_output()
-        for name in spec.columns:
-            schema = schema.append(field(name, string() if name in spec.text_columns else float32()))
         with (
-            path.open("wb") as sink,
-            parquet.ParquetWriter(sink, schema) as file,
-        ):  # Python names a full disk at closing
-            tables: list[Any] = []
-
-            def write(table: Any) -> None:
-                tables.append(table)
-                if sum(map(len, tables)) >= GROUP_ROWS or sum(part.nbytes for part in tables) >= GROUP_BYTES:
-                    flush()
-
-            def flush() -> None:
-                if tables:
-                    file.write_table(concat_tables(tables))
-                    tables.clear()
-
+            path.open("wb") as sink,  # Python names a full disk at closing
+            parquet.ParquetWriter(sink, self._output_schema) as file,
+            _collected(lambda tables: file.write_table(concat_tables(tables))) as write,
+        ):
             yield write
-            flush()
+
+    @contextlib.contextmanager
+    def part_writer(self, path: Path) -> Iterator[Callable[[Any], object]]:
+        """See RowFile; a stream of Arrow, in which an empty batch of rows follows those of a row group."""
+        from pyarrow import ipc
+
+        with path.open("wb") as sink, ipc.new_stream(sink, self._output_schema) as file:
+
+            def flush(tables: list[Any]) -> None:
+                batches = [batch for table in tables for batch in table.to_batches() if len(batch)]
+                for batch in batches:
+                    file.write_batch(batch)
+                if batches:
+                    file.write_batch(batches[-1].slice(0, 0))
+
+            with _collected(flush) as write:
+                yield write
 
     def pieces(self, path: Path) -> Iterator[Any]:
         """See RowFile."""
-        from pyarrow import Table, parquet
+        from pyarrow import Table, ipc
 
-        with parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
-            for batch in _batches(file, path, range(file.num_row_groups), None, CHUNK_ROWS):
-                yield Table.from_batches([batch])
+        with path.open("rb") as source, ipc.open_stream(source) as file:
+            batches = []
+            for batch in file:
+                batches.append(batch)
+                if not len(batch):
+                    table = Table.from_batches(batches)
+                    for first in range(0, len(table), CHUNK_ROWS):
+                        yield table.slice(first, CHUNK_ROWS).combine_chunks()
+                    batches.clear()
+
+
+@contextlib.contextmanager
+def _collected(flush: Callable[[list[Any]], object]) -> Iterator[Callable[[Any], object]]:
+    """A function that collects tables, and passes them on when they are large enough for a row group."""
+    tables: list[Any] = []
+
+    def write(table: Any) -> None:
+        tables.append(table)
+        if sum(map(len, tables)) >= GROUP_ROWS or sum(part.nbytes for part in tables) >= GROUP_BYTES:
+            flush(tables)
+            tables.clear()
+
+    yield write
+    if tables:
+        flush(tables)
 
 
 def text_columns(schema: Any, columns: Columns, spec: OutputSpec | None, where: object) -> Selection:

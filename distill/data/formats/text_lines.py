@@ -292,6 +292,8 @@ class StringRows:
         with path.open("wb") as file:
             yield file.write
 
+    part_writer = writer
+
     def pieces(self, path: Path) -> Iterator[bytes]:
         """See RowFile."""
         with path.open("rb") as file:
