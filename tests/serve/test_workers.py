@@ -85,7 +85,7 @@ def test_the_kernel_distributes_the_connections(service: Served) -> None:
     predicted(service)
     before = [sockets(pid) for pid in workers(service)]
     connections = [service.connection() for _ in range(40)]
-    until(lambda: sum(map(sockets, workers(service))) >= sum(before) + 40)
+    until(lambda: sum(map(sockets, workers(service))) >= sum(before) + 35)  # the first request's may have been counted
     shares = [sockets(pid) - count for pid, count in zip(workers(service), before, strict=True)]
     assert min(shares) >= 5, shares  # less than once in a million times, if they are distributed evenly
     for connection in connections:
