@@ -40,8 +40,8 @@ class Utf8Texts(Sequence[str]):
         return self.content[begin:end].tobytes().decode()
 
     def __iter__(self) -> Iterator[str]:
-        content = self.content.tobytes()
-        return (content[begin:end].decode() for begin, end in self.spans.tolist())
+        content = memoryview(self.content)
+        return (str(content[begin:end], "utf-8") for begin, end in self.spans.tolist())
 
 
 def text_size(texts: Sequence[str]) -> int:
