@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, TextIO
@@ -142,6 +141,8 @@ def completion(shell: str) -> str:
 
 def versions() -> str:
     """The versions of the program, of Python and of the main libraries, and where the compiled kernels come from."""
+    from importlib import metadata  # takes long to import
+
     lines = [f"distill-zh {__version__}", f"python {platform.python_version()}"]
     for package in ("numpy", "torch", "transformers"):
         try:

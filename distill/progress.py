@@ -44,11 +44,14 @@ class MessageHandler(logging.Handler):
         self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message."""
-        from tqdm import tqdm
-
+        """Print a message. No bar is running while nobody has imported tqdm, which takes a tenth of a second."""
         stream = self._stream()
-        tqdm.write(self.format(record), file=stream)
+        if "tqdm" in sys.modules:
+            from tqdm import tqdm
+
+            tqdm.write(self.format(record), file=stream)
+        else:
+            stream.write(f"{self.format(record)}\n")
         stream.flush()
 
 

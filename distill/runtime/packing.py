@@ -40,7 +40,7 @@ class Utf8Texts(Sequence[str]):
         return self.content[begin:end].tobytes().decode()
 
     def __iter__(self) -> Iterator[str]:
-        content = memoryview(self.content)
+        content = self.content.data
         return (str(content[begin:end], "utf-8") for begin, end in self.spans.tolist())
 
 

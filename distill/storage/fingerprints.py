@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -77,4 +76,6 @@ def _fingerprint_or_none(path: Path) -> str | None:
 
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that affect a run's results."""
+    from importlib import metadata  # takes long to import, and few commands need it
+
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
