@@ -29,6 +29,7 @@ BEGINNINGS = {  # by name, which ends with the suffix: what shows the format and
     "no header.csv": "".join(f"{'甲乙'[number % 2]},第{number}条新闻\n" for number in range(12)),
     "objects.jsonl": '{"id": 1, "text": "第一条"}\n' * 12,
     "texts.txt": "第一条\n" * 12,
+    "marked texts.txt": "\ufeff" + "第一条\n" * 12,
     "label last.txt": "".join(f"第{number}条新闻今天\t{'ab'[number % 2]}\n" for number in range(12)),
     "label first.txt": "".join(f"{'ab'[number % 2]}\t第{number}条新闻今天\n" for number in range(12)),
 }
