@@ -100,7 +100,9 @@ def test_every_worker_tells_the_counts_of_all(service: Served) -> None:
     for _ in range(12):
         text = get(service, "/metrics")
         assert count.findall(text) == [str(float(before) + 24)]
-        assert text.count("\nprocess_resident_memory_bytes ") == 1
+        [resident] = re.findall(r"^process_resident_memory_bytes (\S+)", text, re.MULTILINE)
+        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in workers(service)]
+        assert float(resident) == pytest.approx(os.sysconf("SC_PAGE_SIZE") * sum(pages), rel=0.1)
 
 
 def relabel(folder: Path, suffix: str) -> None:
