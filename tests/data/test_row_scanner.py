@@ -84,6 +84,80 @@ def test_usual_rows_do_not_need_python(name: str, monkeypatch: pytest.MonkeyPatc
     assert labelled(content, name) == expected
 
 
+ODD = {  # rows that the kernels must leave to Python
+    "commas.csv": [
+        *("3,a\rb", "3,\u200b", '3,"a"b', '3,"a\n4,b\n5,c"', "3,a,b", "3", ",", '3,"open', '3,"a""', '3,"a"\r"b"'),
+        *('"3\n' + "\n" * 70 + 'x",b', "\ufeff3,a", '3,"' + "a" * 2**20 + '"', "3," + "a" * 2**20),
+    ],
+    "excel.csv": ["=1,好", "\t=1,b", "＝a,b", '"\n=1",b', "-1e,b", "+1.5.,b", " @a,b", "\t1,b"],
+    "tabs.tsv": ['2\t"a"\tb', '2\t"a\t"\tb', '2\t"a\tb', "2\ta\rb\tc"],
+    "quoted.tsv": ['"2"\t"a"b', '"2"\t"a'],
+    "objects.jsonl": [
+        *(
+            '{"text": "a", "text": "b"}',
+            '{"text": "\\ud83d"}',
+            '{"text": "\\ude00"}',
+            '{"text": "\\ud83dx"}',
+            '{"text": "\\ud83d\\u0041"}',
+        ),
+        *(
+            '{"text": "a", "predicted": 1}',
+            '{"text": "a\tb"}',
+            '{"text": "a"} x',
+            '{"text": "a", "b": NaN}',
+            '{"text": "a",}',
+        ),
+        *(
+            '{"text": "a", "b": ' + "[" * 200 + "]" * 200 + "}",
+            '{"text": "a", "b": ' + "1" * 5000 + "}",
+            '{"te\\u0078t": "a"}',
+        ),
+        *(
+            '{"text": "a", "data": {"text": "b"}, "annotations": []}',
+            '{"text": 1}',
+            '{"text": null}',
+            '{"text": "\\u000"}',
+        ),
+        *(
+            '{"text": "a", "b": 01}',
+            '{"text": "a", "b": 1.}',
+            '{"text": "a", "b": tru}',
+            '{"text": "a" "b": 1}',
+            '{"text": "\\x"}',
+        ),
+        *(
+            '["text"]',
+            '{"text": "a"',
+            '{"text": "a',
+            "{}",
+            '{"text": "\\u200b"}',
+            '{"text": "a", "b": -}',
+            '{"text": "a", "b": {"c"}}',
+        ),
+    ],
+    "texts.txt": ["\u200b", "\x01", "\x85"],
+}
+INVALID = [
+    b"\xff",
+    b"\xe4\xb8",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xc0\x80",
+    b"\xf0\x9f\x98",
+    b"\xe0\x9f\x80",
+    b"\xf0\x8f\x80\x80",
+]
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_odd_rows_are_left_to_python(name: str) -> None:
+    beginning, usual = BEGINNINGS[name].encode(), usual_rows(name)[0]
+    invalid = [usual.replace("第一条".encode(), b"a" + some + b"b") for some in INVALID]
+    for row in [*(row.encode() + b"\n" for row in ODD.get(name, [])), *invalid]:
+        content = beginning + usual + row + usual
+        assert labelled(content, name) == labelled(content, name, by_kernels=False), row[:80]
+
+
 @pytest.mark.parametrize("name", BEGINNINGS)
 def test_reading_goes_on_after_every_chunk(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_lines, "CHUNK_ROWS", 2)
