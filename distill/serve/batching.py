@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.serve.limits import ConcurrencyLimit, Deadline, DeadlineError, too_slow, with_timeout
+from distill.serve.limits import ConcurrencyLimit, Deadline, DeadlineError, log_bug, stopping, too_slow, with_timeout
 
 Rows = NDArray[np.float32]  # (texts, classes)
 Answer = Callable[[Rows | Exception], object]  # what is called with the rows of a request or its error
@@ -60,10 +59,16 @@ class PendingRequest:
             self.end(self.rows[0] if len(self.rows) == 1 else np.concatenate(self.rows))
 
     def end(self, outcome: Rows | Exception) -> None:
-        """Answer the request, unless that was done before."""
+        """Answer the request, unless that was done before.
+
+        An error of ``answer`` is logged: it must not keep the other requests of the batch from their answers.
+        """
         if not self.is_over:
             self.cancel()
-            self.answer(outcome)
+            try:
+                self.answer(outcome)
+            except Exception as error:
+                log_bug(error)
 
     def cancel(self) -> None:
         """Nobody waits for the request any more."""
@@ -101,7 +106,8 @@ class Batcher:
         self._classify, self._on_batch, self._max_inline_s = classify, on_batch, max_inline_s
         self._pool = ThreadPoolExecutor(1, f"{THREADS}-{name}")
         self._pending: deque[PendingRequest] = deque()
-        self._is_working = False
+        self._batch: list[_Part] = []  # that is being computed; never an argument of a callback, which asyncio logs
+        self._is_working = self._is_closed = False
         self._when_idle: asyncio.Future[None] | None = None
         self._s_per_character = math.inf  # not known before the first batch
 
@@ -110,6 +116,8 @@ class Batcher:
         result: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
 
         def answer(outcome: Rows | Exception) -> None:
+            if result.done():  # the task that waits for it was cancelled in this turn of the event loop
+                return
             if isinstance(outcome, Exception):
                 result.set_exception(outcome)
             else:
@@ -131,6 +139,9 @@ class Batcher:
         self._add(request)
 
     def _add(self, request: PendingRequest) -> PendingRequest:
+        if self._is_closed:
+            request.end(stopping())
+            return request
         self._pending.append(request)
         if not self._is_working:  # starts after this turn of the event loop, so that it sees all new requests
             self._is_working = True
@@ -148,19 +159,23 @@ class Batcher:
 
     def _start(self, batch: list[_Part]) -> None:
         """Compute a batch here or in the thread; an error is that of its requests and of no others."""
-        loop = asyncio.get_running_loop()
+        loop, is_in_thread = asyncio.get_running_loop(), False
         texts = [text for _, part in batch for text in part]
         size = sum(map(len, texts)) + TEXT_OVERHEAD * len(texts)
+        self._batch = batch
         try:
             self._on_batch(len(texts))
             if size * self._s_per_character > self._max_inline_s:
-                rows = loop.run_in_executor(self._pool, self._timed, texts, size)
-                rows.add_done_callback(functools.partial(self._finish_batch, batch))
-                return
-            _distribute(self._timed(texts, size), batch)
+                loop.run_in_executor(self._pool, self._timed, texts, size).add_done_callback(self._finish_batch)
+                is_in_thread = True
+            else:
+                _distribute(self._timed(texts, size), batch)
         except Exception as error:
             _fail(batch, error)
-        loop.call_soon(self._work)
+        finally:
+            if not is_in_thread:
+                self._batch = []
+                loop.call_soon(self._work)
 
     def _timed(self, texts: list[str], size: int) -> Rows:
         """Classify, and learn how long that takes."""
@@ -170,12 +185,15 @@ class Batcher:
         self._s_per_character = rate if known == math.inf else known + RATE_WEIGHT * (rate - known)
         return rows
 
-    def _finish_batch(self, batch: list[_Part], rows: asyncio.Future[Rows]) -> None:
+    def _finish_batch(self, rows: asyncio.Future[Rows]) -> None:
+        """Answer the requests of the batch that the thread has computed."""
+        batch, self._batch = self._batch, []
         try:
             _distribute(rows.result(), batch)
         except (Exception, asyncio.CancelledError) as error:
             _fail(batch, error if isinstance(error, Exception) else RuntimeError("the thread has ended"))
-        self._work()
+        finally:
+            self._work()
 
     def _next_batch(self) -> list[_Part]:
         """The next batch: a part of every pending request in turn, until it is full; cancelled ones are dropped."""
@@ -200,7 +218,11 @@ class Batcher:
         self.close()
 
     def close(self) -> None:
-        """End the thread after its current batch."""
+        """Refuse the requests that are not answered yet, and end the thread after its current batch."""
+        self._is_closed = True
+        while self._pending:
+            self._pending.popleft().end(stopping())
+        _fail(self._batch, stopping())
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

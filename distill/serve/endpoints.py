@@ -88,6 +88,11 @@ class ServedStudent:
         for batcher in self.batchers:
             await batcher.finish()
 
+    def close(self) -> None:
+        """Refuse the pending requests, and end the threads."""
+        for batcher in self.batchers:
+            batcher.close()
+
 
 @dataclass(slots=True, eq=False)
 class _Asked:
@@ -143,6 +148,7 @@ class Endpoints:
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself does not keep them
         self.student = self._served(runtime, model, teacher)
         self._prepared: ServedStudent | None = None
+        self._replaced: set[ServedStudent] = set()  # students that still have requests to answer
         self.reload_everywhere: Callable[[], Awaitable[None]] = self._reload_alone
         self.has_terminal = os.isatty(0)
 
@@ -170,8 +176,8 @@ class Endpoints:
             summaries.cancel()
             summary.log()
         threads = (self._teacher_thread, self._explain_thread, self._file_thread, self._reload_thread)
-        for batcher in self.student.batchers:
-            batcher.close()
+        for student in (self.student, *self._replaced):
+            student.close()
         for worker in threads:
             worker.close()
 
@@ -238,7 +244,7 @@ class Endpoints:
         Raises:
             RefusedError: 422, there are fewer labels than ``top_k``.
         """
-        if self._has_plain_answers and body.top_k is body.reject_below is None:
+        if self._has_plain_answers and body.top_k is None and body.reject_below is None:
             return None
         wanted = Wanted(body.probabilities, top_k=body.top_k, reject_below=body.reject_below)
         try:
@@ -331,7 +337,7 @@ class Endpoints:
             log.info("the bundle was loaded again: %s; labels: %s", student.model, ", ".join(student.runtime.labels))
 
     async def prepare(self) -> None:
-        """Load the bundle again and check it, besides the requests; :meth:`switch` puts it into use.
+        """Load the bundle again and check it while requests are answered; :meth:`switch` puts it into use.
 
         Raises:
             UserError: the bundle cannot be used.
@@ -344,7 +350,12 @@ class Endpoints:
         """Answer new requests with the student that was prepared."""
         if self._prepared is not None:
             replaced, self.student, self._prepared = self.student, self._prepared, None
-            self._keep(replaced.finish())
+            self._keep(self._retire(replaced))
+
+    async def _retire(self, replaced: ServedStudent) -> None:
+        self._replaced.add(replaced)
+        await replaced.finish()
+        self._replaced.discard(replaced)
 
     def discard(self) -> None:
         """Forget the student that was prepared, if it was not put into use."""
@@ -360,7 +371,7 @@ class Endpoints:
         self._keep(reload())
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` besides the requests."""
+        """Run ``work`` while requests are answered."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

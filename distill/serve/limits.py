@@ -48,10 +48,20 @@ def refusal_of(error: BaseException) -> RefusedError:
     A message may repeat a text: the error of a conversion names the value.
     """
     if isinstance(error, asyncio.CancelledError):
-        return RefusedError(503, "the service is stopping", "try again later")
+        return stopping()
+    log_bug(error)
+    return RefusedError(500, "internal error of the service", "see the service's log")
+
+
+def log_bug(error: BaseException) -> None:
+    """Log the type of an exception and the lines of code that it went through, but not its message."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("internal error: %s\n%s", type(error).__name__, where)
-    return RefusedError(500, "internal error of the service", "see the service's log")
+
+
+def stopping() -> RefusedError:
+    """The refusal of a request that is not answered before the service ends."""
+    return RefusedError(503, "the service is stopping", "try again later")
 
 
 def json_bytes(content: Any) -> bytes:

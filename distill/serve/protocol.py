@@ -82,6 +82,7 @@ class Protocol(HttpToolsProtocol):
         self.since, self.awaits_head = self.loop.time(), True
         self._refusal = RefusedError(400, "this is not valid HTTP", "see /docs for the requests")
         self._is_refused = False
+        self._direct_requests = 0  # of the data that was read last
         self._progress = self._silent_bytes = 0
         self._direct_body: bytes | None = None  # of a request that may be answered directly
 
@@ -100,7 +101,7 @@ class Protocol(HttpToolsProtocol):
         """Parse ``data``; refuse it if the parser only stores it, as an endless header or trailer."""
         if self._is_refused:
             return
-        progress = self._progress
+        progress, self._direct_requests = self._progress, 0
         self._silent_bytes += len(data)
         super().data_received(data)
         if self._direct_body is not None:  # a part of it is missing
@@ -147,6 +148,7 @@ class Protocol(HttpToolsProtocol):
             and int(length) <= direct.max_bytes
             and self.parser.get_method() == DIRECT_METHOD
             and self.parser.get_http_version() == "1.1"
+            and self._direct_requests < MAX_PIPELINED  # or one read would keep the event loop from other connections
             and (self.cycle is None or self.cycle.response_complete)
             and not self.flow.write_paused
         )
@@ -179,13 +181,14 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         self._direct_body = None
+        self._direct_requests += 1
         self.cycle = cycle = _DirectCycle(self.parser.should_keep_alive())  # type: ignore[assignment]
         self.server_state.direct.answer(self.headers, body, functools.partial(self._respond, cycle))
 
     def _respond(self, cycle: _DirectCycle, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Send the response to a request that is answered directly."""
         cycle.response_complete = True
-        if cycle.disconnected:
+        if self.transport.is_closing():
             return
         is_last = not cycle.keep_alive or self.server_state.is_stopping
         self.transport.write(self._response(status, headers, body, is_last))
@@ -198,11 +201,26 @@ class Protocol(HttpToolsProtocol):
         return b"".join((STATUS_LINE[status], lines, CLOSE if is_last else b"", b"\r\n", body))
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser did not accept, in the form of all refusals, and soon close the connection."""
+        """Refuse what the parser did not accept, after the answers to the earlier requests."""
+        self._is_refused, self.awaits_head = True, False
+        self._send_refusal()
+
+    def on_response_complete(self) -> None:
+        """Start the next request; after the last one, send the refusal if there is one."""
+        super().on_response_complete()
+        if self._is_refused:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        """Send the refusal unless a request is in flight, and soon close the connection."""
+        if self.transport.is_closing() or self.pipeline or not self.waits_for_client:
+            return
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # its body will never be complete
+            self.cycle.message_event.set()
         response = self._refusal.response()
         content = self._response(response.status_code, response.raw_headers, bytes(response.body), is_last=True)
         self.transport.write(content)
-        self._is_refused = True
         self.loop.call_later(LINGER_S, self.transport.close)
 
 

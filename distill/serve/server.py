@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,6 +23,7 @@ from distill.config import ServeSettings
 from distill.errors import UserError
 from distill.progress import log
 from distill.serve.batching import wait_for_threads
+from distill.serve.limits import log_bug
 from distill.serve.workers import ParentLink
 
 try:
@@ -114,6 +115,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        asyncio.get_running_loop().set_exception_handler(_log_without_texts)
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         if self._link:
@@ -159,6 +161,11 @@ class _Server(uvicorn.Server):
         with super().capture_signals():
             yield
             self._captured_signals.clear()
+
+
+def _log_without_texts(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error of a callback. asyncio's own handler also logs the message and the arguments, which may be texts."""
+    log_bug(context.get("exception") or RuntimeError())
 
 
 def _open_files(wanted: int) -> int:

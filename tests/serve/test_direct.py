@@ -6,6 +6,7 @@ import asyncio
 import json
 import pkgutil
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from serving import NOT_NEEDED, Served, Stub, until
 
 from distill.config import ServeSettings, UnsureSettings
 from distill.serve.app import create_app
+from distill.serve.batching import Batcher
+from distill.serve.limits import RefusedError
 
 pytest.importorskip("httptools", reason="pip install -r requirements-dev.txt")
 HOST = b"Host: localhost\r\n"
@@ -209,3 +212,74 @@ def test_a_cascade_is_never_answered_directly() -> None:
     app = create_app(Stub(waits=False), ServeSettings(), Stub(waits=False), unsure=unsure)
     assert not app.state.direct.is_possible
     assert create_app(Stub(waits=False), ServeSettings()).state.direct.is_possible
+
+
+def pipelined(*requests: bytes) -> bytes:
+    """``requests`` and, behind them, one that waits and bytes that are no request."""
+    return b"".join(requests) + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"\0 garbage\r\n\r\n"
+
+
+def test_a_refusal_follows_the_answers_to_earlier_requests(service: Served) -> None:
+    with service.connection() as connection:
+        connection.sendall(pipelined(request(SOUND)))
+        received = connection.makefile("rb").read().decode()
+    assert re.findall(r"HTTP/1.1 (\d+)", received) == ["200", "200", "400"]
+    with service.connection() as connection:
+        connection.sendall(request(SOUND) + b"\0 garbage\r\n\r\n")
+        received = connection.makefile("rb").read().decode()
+    assert re.findall(r"HTTP/1.1 (\d+)", received) == ["200", "400"]
+
+
+def test_pipelined_connections_that_close_stop_nothing(bundle: Path) -> None:
+    """Only the last request of such a connection learns that the connection is closed."""
+    slow = "import distill.runtime as r, time; p = r.Runtime.predict_proba\n"
+    slow += "r.Runtime.predict_proba = lambda self, texts: (time.sleep(0.3 * len(texts)), p(self, texts))[1]"
+    service = Served(bundle, NOT_NEEDED, "--stop", "1", before=slow)
+    for _ in range(3):
+        with service.connection() as connection:
+            connection.sendall(pipelined(request(SOUND, HOST)))
+        time.sleep(0.1)
+    with service.connection() as connection:
+        connection.sendall(request(SOUND, HOST + b"Connection: close\r\n"))
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
+    assert service.stop() == 0
+    assert "error" not in service.output and "银行" not in service.output
+
+
+def test_a_request_that_is_not_ready_at_the_stop_is_refused_and_counted(bundle: Path) -> None:
+    slow = "import distill.runtime as r, time; r.Runtime.predict_proba = lambda self, texts: time.sleep(3)"
+    service = Served(bundle, NOT_NEEDED, "--stop", "1", before=slow)
+    with service.connection() as connection:
+        connection.sendall(request(SOUND, HOST))
+        time.sleep(0.2)
+        service.process.send_signal(signal.SIGTERM)
+        received = connection.makefile("rb").read().decode()
+    assert received.startswith("HTTP/1.1 503") and "the service is stopping" in received
+    assert service.process.wait(20) == 0
+    output = service.process.stdout.read()  # type: ignore[union-attr]
+    assert "1 requests, 0 texts, refused: 1 x 503" in output and "Traceback" not in output
+
+
+def test_one_read_of_a_connection_has_few_direct_answers(service: Served) -> None:
+    """So many requests would otherwise keep the event loop from all other connections."""
+    with service.connection() as connection:
+        connection.sendall(request(b"", HOST, b"POST /predict HTTP/1.1\r\n") * 2000)
+        received = connection.makefile("rb").read().decode()
+    assert "wait on this connection" in received and received.count("HTTP/1.1 401") < 1000
+
+
+def test_an_answer_that_fails_harms_no_other_request(caplog: pytest.LogCaptureFixture) -> None:
+    student, outcomes, text = Stub(), list[Any](), json.loads(SOUND)["text"]
+
+    async def ask() -> None:
+        batcher = Batcher(student.predict_proba)
+        for _ in range(2):
+            batcher.submit([text], lambda outcome: {}[outcome[0][0]], 10)
+            batcher.submit(["球队"], outcomes.append, 10)
+        student.released.set()
+        await batcher.finish()
+        batcher.submit(["球队"], outcomes.append, 10)  # after the end
+
+    asyncio.run(ask())
+    assert len(outcomes) == 3 and isinstance(outcomes[2], RefusedError)
+    assert caplog.text.count("internal error: KeyError") == 2 and "银行" not in caplog.text
