@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from distill.config import PredictSettings, Settings
 from distill.data.formats.labelling import ANSWERED_BY, CHUNK_ROWS, PREDICTED, STUDENT_OR_TEACHER, OutputSpec
-from distill.data.formats.parquet import text_columns, texts_of, with_labels
+from distill.data.formats.parquet import has_text, text_columns, texts_of, with_labels
 from distill.data.formats.records import NO_TEXT, Selection
 from distill.errors import UserError, install_hint, require_package
 from distill.predict.checkpoint import JOINED, PRIVATE, Counts
@@ -88,7 +88,7 @@ class Predictor:
             ValueError: a row has no text and --strict is given. Ray's own error will contain this message.
         """
         texts = texts_of(table, self._selection)
-        if self._strict and not all(texts):
+        if self._strict and not has_text(texts).all():
             raise ValueError(BAD_ROW)
         return with_labels(table, texts, self._spec.predictions(self._classifier, texts), self._spec)
 

@@ -37,7 +37,7 @@ def elementwise(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     cell, hidden = card["cell"], int(card["hidden"])
     vectors = dequantise(arrays["words"], arrays["words.scale"])
     norm = max_row_norm(vectors)
-    directions = [_Direction(arrays, name, cell, hidden, norm) for name in DIRECTIONS]
+    directions = [_ElementwiseDirection(arrays, name, cell, hidden, norm) for name in DIRECTIONS]
     units, parts = directions[0].units, PARTS[cell]
     struct = Elementwise.of(
         cell=ELEMENTWISE_CELLS[cell],
@@ -54,7 +54,17 @@ def elementwise(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     return PoolingNetwork("distill_elementwise", struct, 4 * units, part_features=hidden)
 
 
-class _Direction:
+def column_scale(weights: Floats, bias: Floats, max_norm: float) -> Floats:
+    """What to divide ``vector . weights + bias`` by so that it fits 16 bits, for any vector with at most that norm.
+
+    Shapes: ``weights`` (width, columns), ``bias`` and the result (columns,).
+    """
+    bounds = max_norm * np.sqrt((weights**2).sum(0)) + np.abs(bias)  # Cauchy-Schwarz
+    scale: Floats = np.maximum(bounds / MAX_I16, TINY).astype(np.float32)
+    return scale
+
+
+class _ElementwiseDirection:
     """The weights of one direction in the kernel's order of columns.
 
     The weights of sigmoid gates are halved, as sigmoid(x) = (1 + tanh(x / 2)) / 2. A minGRU's are not: its gates are
@@ -76,8 +86,7 @@ class _Direction:
 
     def _quantise(self, weights: Floats, bias: Floats, cell: str, max_norm: float) -> None:
         """Scales with which the rows of all words fit 16 bits, and the weights divided by them."""
-        bounds = max_norm * np.sqrt((weights**2).sum(0)) + np.abs(bias)  # Cauchy-Schwarz, for any word
-        scale = np.maximum(bounds / MAX_I16, TINY).astype(np.float32)
+        scale = column_scale(weights, bias, max_norm)
         if cell == "qrnn":  # a word's own part and that of the word before are added as integers
             parts = scale.reshape(-1, 2, 3, lanes())
             scale = np.broadcast_to(parts.max(axis=1, keepdims=True), parts.shape).reshape(-1).copy()

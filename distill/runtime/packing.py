@@ -21,7 +21,7 @@ LIST_OF_STRINGS = '["…", "…"]'
 
 
 class Utf8Texts(Sequence[str]):
-    """Texts as parts of bytes in UTF-8: ``spans`` (texts, 2) are their beginnings and ends. As strings when read."""
+    """Texts as parts of bytes in UTF-8, decoded when they are read: ``spans`` (texts, 2) are begin and end of each."""
 
     def __init__(self, content: NDArray[np.uint8], spans: NDArray[np.int64]) -> None:
         self.content, self.spans = content, spans

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from distill.runtime.arrays import Arrays, Floats, aligned_zeros, dequantise, max_row_norm, pad_axis, unit_blocks
 from distill.runtime.constants import ELEMENTWISE_CELLS, STATE_GROUP, STATE_ONE
-from distill.runtime.elementwise import MAX_I16, TINY, elementwise
+from distill.runtime.elementwise import TINY, column_scale, elementwise
 from distill.runtime.native import lanes
 from distill.runtime.pooling import DIRECTIONS, PoolingNetwork
 from distill.runtime.structs import Int32, Pointer, Struct, address
@@ -79,8 +79,7 @@ class _Direction:
     def _quantise_input(self, weights: NDArray[Any], bias: NDArray[Any], max_norm: float) -> None:
         """Scales with which the projections of all words fit 16 bits, and the weights divided by them."""
         input_weights, input_bias = self._columns(weights, 1), self._columns(bias, 1)
-        bounds = max_norm * np.sqrt((input_weights**2).sum(0)) + np.abs(input_bias)  # Cauchy-Schwarz, for any word
-        self.projection_scale = np.maximum(bounds / MAX_I16, TINY).astype(np.float32)
+        self.projection_scale = column_scale(input_weights, input_bias, max_norm)
         self.input_weights, self.bias = input_weights / self.projection_scale, input_bias / self.projection_scale
 
     def _quantise_recurrent(self, weights: Floats) -> None:

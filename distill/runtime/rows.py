@@ -38,7 +38,7 @@ class RowScanner:
     Args:
         row_format: how they are read.
         max_rows: maximum of rows that are collected at a time.
-        max_bytes: of them, approximately.
+        max_bytes: approximate maximum size of the collected rows.
     """
 
     def __init__(self, row_format: RowFormat, max_rows: int, max_bytes: int) -> None:
@@ -147,7 +147,7 @@ class Ending:
     """What follows a row: the bytes of its class, its probability, and the same bytes for all rows.
 
     Attributes:
-        sizes: of all of it, by class.
+        sizes: bytes that are appended to a row, by class.
     """
 
     def __init__(self, labels: Sequence[bytes], end: bytes) -> None:

@@ -178,7 +178,7 @@ class ParquetRows:
             table = Table.from_batches([batch])
             if first >= done:
                 texts = texts_of(table, self._selection)
-                bad = [BadRow(first + 1 + index, NO_TEXT, "") for index in np.flatnonzero(~_has_text(texts)).tolist()]
+                bad = [BadRow(first + 1 + index, NO_TEXT, "") for index in np.flatnonzero(~has_text(texts)).tolist()]
                 end = first + len(table)
                 yield Chunk(table, texts, bad, Position(end, end))
             first += len(table)
@@ -222,7 +222,8 @@ class ParquetRows:
         """See RowFile; a stream of Arrow, in which an empty batch of rows follows those of a row group."""
         from pyarrow import ipc
 
-        with path.open("wb") as sink, ipc.new_stream(sink, self._output_schema) as file:
+        options = ipc.IpcWriteOptions(compression="lz4")
+        with path.open("wb") as sink, ipc.new_stream(sink, self._output_schema, options=options) as file:
 
             def flush(tables: list[Any]) -> None:
                 batches = [batch for table in tables for batch in table.to_batches() if len(batch)]
@@ -298,15 +299,17 @@ def _utf8_texts(column: Any) -> Utf8Texts | None:
     valid, offsets, content = array.buffers()
     begin, end = array.offset, array.offset + len(array)
     ends = np.frombuffer(offsets, np.int64 if types.is_large_string(kind) else np.int32)[begin : end + 1]
-    spans = np.stack([ends[:-1], ends[1:]], axis=1).astype(np.int64)
+    first, last = int(ends[0]), int(ends[-1])  # of a slice: its buffers are those of the whole column
+    spans = np.stack([ends[:-1], ends[1:]], axis=1).astype(np.int64) - first
     if valid:
-        has_value = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[begin:end]
+        bits = np.frombuffer(valid, np.uint8)[begin // 8 : -(-end // 8)]
+        has_value = np.unpackbits(bits, bitorder="little")[begin % 8 :][: len(spans)]
         spans[:, 1] = np.where(has_value, spans[:, 1], spans[:, 0])
-    texts = Utf8Texts(np.frombuffer(content or b"\0", np.uint8), spans)
+    texts = Utf8Texts(np.frombuffer(content or b"", np.uint8)[first:last], spans)
     return texts if trim(texts) else None
 
 
-def _has_text(texts: Sequence[str]) -> NDArray[np.bool_]:
+def has_text(texts: Sequence[str]) -> NDArray[np.bool_]:
     """Which of the texts are not empty (texts,)."""
     if isinstance(texts, Utf8Texts):
         return np.asarray(texts.spans[:, 0] < texts.spans[:, 1])
@@ -340,7 +343,7 @@ def with_labels(table: Any, texts: Sequence[str], predictions: Predictions, spec
     """
     import pyarrow as pa
 
-    valid = pa.py_buffer(np.packbits(_has_text(texts), bitorder="little"))
+    valid = pa.py_buffer(np.packbits(has_text(texts), bitorder="little"))
 
     def column(kind: Any, numbers: NDArray[Any]) -> Any:
         return pa.Array.from_buffers(kind, len(texts), [valid, pa.py_buffer(np.ascontiguousarray(numbers))])

@@ -40,7 +40,7 @@ BOM = "\ufeff"
 LINE_ENDS = "\r\n"
 BLANK = " \r\n"  # a line of tabs is not blank: it is a table's row
 DECIMALS = "%.5f"
-MAX_DECLINED = 64  # lines that Python reads before the kernels look for rows again
+MIN_FOUND, MAX_DECLINED = 16, 64  # rows that make a scan worth while; lines that Python reads before the next scan
 
 
 class Lines:
@@ -201,7 +201,7 @@ class Continuation:
 
     @functools.cached_property
     def ending(self) -> Ending:
-        """The same for the kernels, if nothing is between probability and ``after``."""
+        """``before`` and ``after`` as bytes for the kernels; only if there are no middles."""
         return Ending([_encoded(label) for label in self.before], _encoded(f"{self.after}\n"))
 
     @property
@@ -356,14 +356,13 @@ class LineRows(StringRows):
             yield chunk
 
     def _scanned_chunk(self, scanner: RowScanner) -> Chunk:
-        """A chunk whose usual rows are found by the kernels. Python reads more at a time where they find none."""
+        """A chunk whose usual rows are found by the kernels. Python reads more at a time where they find few."""
         lines, bad, select = self._lines, [], self._format.selection.text
         end, declined = lines.offset + CHUNK_BYTES, 1
-        while len(scanner) < CHUNK_ROWS and lines.offset < end:
-            start = lines.offset
+        while (count := len(scanner)) < CHUNK_ROWS and lines.offset < end:
             if not lines.scan(scanner, end):
                 break
-            declined = 1 if lines.offset > start else min(2 * declined, MAX_DECLINED)
+            declined = 1 if len(scanner) >= count + MIN_FOUND else min(2 * declined, MAX_DECLINED)
             for raw in islice(lines, declined):
                 number = lines.line
                 try:

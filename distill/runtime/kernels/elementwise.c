@@ -44,10 +44,11 @@ typedef struct {
     uint8_t *states;                /* [words]: whether the word's row is computed; see once.h */
 } Elementwise;
 
-EXPORT_LAYOUT(Elementwise, FIELD(Elementwise, cell), FIELD(Elementwise, parts), FIELD(Elementwise, part_size), FIELD(Elementwise, units),
-              FIELD(Elementwise, width), FIELD(Elementwise, words), FIELD(Elementwise, vectors),
-              FIELD(Elementwise, input_weights), FIELD(Elementwise, bias), FIELD(Elementwise, scale),
-              FIELD(Elementwise, state_weights), FIELD(Elementwise, rows), FIELD(Elementwise, states));
+EXPORT_LAYOUT(Elementwise, FIELD(Elementwise, cell), FIELD(Elementwise, parts), FIELD(Elementwise, part_size),
+              FIELD(Elementwise, units), FIELD(Elementwise, width), FIELD(Elementwise, words),
+              FIELD(Elementwise, vectors), FIELD(Elementwise, input_weights), FIELD(Elementwise, bias),
+              FIELD(Elementwise, scale), FIELD(Elementwise, state_weights), FIELD(Elementwise, rows),
+              FIELD(Elementwise, states));
 
 /* Bytes of a word's row in one direction. */
 INLINE int64_t row_size(const Elementwise *net) { return (int64_t)net->part_size * net->parts * net->units; }

@@ -66,7 +66,7 @@ typedef struct {
 /* Find a line; ROWS_FULL if there is one. */
 int next_line(const RowFormat *format, const LineBlock *block, const uint8_t *begin, Line *line);
 
-/* Find the row that begins with a line; ROWS_FULL if there is one. What is not exactly as usual is declined. */
+/* Find the row that begins with a line; ROWS_FULL if there is one. Rows in any unusual form are declined. */
 int find_table_row(const RowFormat *format, const LineBlock *block, const Line *line, FoundRow *row);
 int find_json_row(const RowFormat *format, const Line *line, FoundRow *row);
 

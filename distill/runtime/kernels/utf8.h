@@ -61,7 +61,7 @@ static inline uint8_t *write_utf8(uint32_t point, uint8_t *to) {
     return to;
 }
 
-/* Zero-width characters, which no model reads; as ZERO_WIDTH in distill/runtime/packing.py. */
+/* Zero-width characters, which no model reads; as ZERO_WIDTH_CHARACTER in distill/runtime/packing.py. */
 static inline int is_zero_width(uint32_t point) {
     if (point < 0x200B) return point == 0xAD || point == 0x61C || point == 0x180E;
     if (point < 0xE0001)
