@@ -82,7 +82,9 @@ def test_usual_rows_do_not_need_python(name: str, monkeypatch: pytest.MonkeyPatc
         raise AssertionError("a usual row was declined")
 
     monkeypatch.setattr(LineRows, "_parsed", fail)
-    assert labelled(content, name) == expected
+    for size in (5, 2**20):
+        monkeypatch.setattr(text_lines, "BLOCK", size)
+        assert labelled(content, name) == expected
 
 
 ODD = {  # rows that the kernels must leave to Python
@@ -136,7 +138,7 @@ ODD = {  # rows that the kernels must leave to Python
             '{"text": "a", "b": {"c"}}',
         ),
     ],
-    "texts.txt": ["\u200b", "\x01", "\x85"],
+    "texts.txt": ["\u200b", "\x01", "\x85", "a" * 2**20],
 }
 INVALID = [
     b"\xff",
