@@ -167,9 +167,10 @@ def test_the_terminal_ends_all_and_accepted_requests_are_finished(bundle: Path) 
         connection.sendall(head + body[:100])
     until(lambda: "distill_bodies 8.0" in get(service, "/metrics"))
     pids = workers(service)
-    for pid in (*pids, service.process.pid):
-        os.kill(pid, signal.SIGINT)
+    service.process.send_signal(signal.SIGINT)
     until(lambda: not _listens(service.port))
+    for pid in pids:  # after the parent has passed it on: a second signal would stop them at once
+        os.kill(pid, signal.SIGINT)
     for connection in accepted:
         connection.sendall(body[100:])
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
