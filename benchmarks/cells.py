@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
-from runs import SPLIT_SEED, command  # noqa: E402
+from run_mode import SPLIT_SEED, command  # noqa: E402
 
 from distill.config import DataSettings  # noqa: E402
 from distill.data import load  # noqa: E402
