@@ -59,12 +59,22 @@ def read_bundle(folder: Path) -> Bundle:
     return Bundle(card, {spec.name: arrays[spec.name] for spec in schema.specs_of(card)})
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def card_content(folder: Path) -> memoryview:
+    """The content of a bundle's card.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
     path = folder / BUNDLE_CARD
     if not path.is_file():
         raise UserError(f"not a bundle: there is no {BUNDLE_CARD}", folder, EXPORT)
+    return read_content(path, MAX_CARD_BYTES)
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / BUNDLE_CARD
     try:
-        card = json_object(read_content(path, MAX_CARD_BYTES))
+        card = json_object(card_content(folder))
         bundle_format = card["format"]
         if type(bundle_format) is not int or bundle_format < 1:
             raise ValueError(f"format is {bundle_format!r:.40}, a whole number from 1 is needed")

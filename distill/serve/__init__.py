@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 from pathlib import Path
@@ -12,7 +13,7 @@ from distill.config import Settings
 from distill.errors import UserError
 from distill.progress import log
 from distill.runtime import Runtime
-from distill.runtime.bundle import BUNDLE_CARD
+from distill.runtime.bundle import card_content
 from distill.storage.run_folder import bundle_folder
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def serve(settings: Settings) -> list[Path]:
         if workers == 1:
             work(listeners[0])
         else:
-            card = folder / BUNDLE_CARD
-            Supervisor(work, endpoints, listeners, totals, settings.serve.stop_s, card.read_bytes).run()
+            card = functools.partial(card_content, folder)
+            Supervisor(work, endpoints, listeners, totals, settings.serve.stop_s, card).run()
     return []
 
 

@@ -119,6 +119,7 @@ class Endpoints:
     Attributes:
         reload_everywhere: loads the bundle again, in all workers; raises if it cannot be used.
         has_terminal: whether the service was started from a terminal.
+        reload_s: seconds that loading the bundle again may take.
 
     Raises:
         UserError: ``unsure`` does not fit the student's labels.
@@ -151,6 +152,7 @@ class Endpoints:
         self._replaced: set[ServedStudent] = set()  # students that still have requests to answer
         self.reload_everywhere: Callable[[], Awaitable[None]] = self._reload_alone
         self.has_terminal = os.isatty(0)
+        self.reload_s = FILE_FACTOR * limits.wait_s
 
     def _served(self, runtime: Runtime, model: str, teacher: Classifier | None) -> ServedStudent:
         check_unsure(self.unsure, runtime.labels)
@@ -172,12 +174,12 @@ class Endpoints:
         summaries = asyncio.create_task(summary.log_every_minute()) if summary else None
         yield
         self.status = "stopping"
-        if summary and summaries:
-            summaries.cancel()
-            summary.log()
         threads = (self._teacher_thread, self._explain_thread, self._file_thread, self._reload_thread)
         for student in (self.student, *self._replaced):
             student.close()
+        if summary and summaries:
+            summaries.cancel()
+            summary.log()
         for worker in threads:
             worker.close()
 

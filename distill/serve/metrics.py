@@ -44,7 +44,7 @@ LATENCY_COLUMNS = len(LATENCY_BUCKETS) + 2  # one for longer ones, one for the s
 BATCHES = LATENCIES + len(PATHS) * LATENCY_COLUMNS
 BATCH_COLUMNS = len(BATCH_BUCKETS) + 2
 TEXTS = BATCHES + BATCH_COLUMNS
-REJECTED, BY_TEACHER, WAITING, BODIES, SLOWEST, PID, COLUMNS = range(TEXTS + 1, TEXTS + 8)
+REJECTED, BY_TEACHER, WAITING, BODIES, SLOWEST, PID, ENDED_CPU, COLUMNS = range(TEXTS + 1, TEXTS + 9)
 
 COUNTERS = (
     ("distill_texts", "texts that were labelled", TEXTS),
@@ -143,8 +143,8 @@ class _Collector(Collector):
         self._totals = totals
 
     def collect(self) -> Iterator[Metric]:
-        yield from _of_processes(self._totals.table[:, PID].astype(int).tolist())
         sums = self._totals.sums()
+        yield from _of_processes(self._totals.table[:, PID].astype(int).tolist(), sums[ENDED_CPU])
         requests = CounterMetricFamily("distill_requests", "requests by path and status", labels=("path", "status"))
         latencies = HistogramMetricFamily(
             "distill_request_seconds", "time until a response is complete", labels=("path",)
@@ -175,8 +175,11 @@ def _add_histogram(
     family.add_metric(labels, list(zip(names, accumulate(counts), strict=True)), total)
 
 
-def _of_processes(pids: Iterable[int]) -> list[Metric]:
-    """Prometheus's metrics of processes, added up; of the start times, the first."""
+def _of_processes(pids: Iterable[int], ended_cpu_s: float) -> list[Metric]:
+    """Prometheus's metrics of processes, added up; of the start times, the first.
+
+    ``ended_cpu_s`` is the processor time of workers that have ended: a counter must not fall.
+    """
     merged: dict[str, Metric] = {}
     for pid in pids:
         for family in prometheus.ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
@@ -186,6 +189,8 @@ def _of_processes(pids: Iterable[int]) -> list[Metric]:
             samples = merged[family.name].samples
             add = min if family.name == "process_start_time_seconds" else operator.add
             samples[0] = samples[0]._replace(value=add(samples[0].value, family.samples[0].value))
+    if cpu := merged.get("process_cpu_seconds"):
+        cpu.samples[0] = cpu.samples[0]._replace(value=cpu.samples[0].value + ended_cpu_s)
     return list(merged.values())
 
 

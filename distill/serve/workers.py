@@ -17,6 +17,7 @@ import gc
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -32,7 +33,7 @@ from typing import Any, TypeAlias
 from distill.errors import UserError
 from distill.progress import log
 from distill.serve import metrics
-from distill.serve.endpoints import Endpoints
+from distill.serve.endpoints import Endpoints, ServedStudent
 from distill.serve.limits import RefusedError
 
 READY, RELOAD, BUSY, END = "ready", "reload", "busy", "end"  # messages; the two steps of a reload:
@@ -40,6 +41,8 @@ PREPARE, SWITCH = "prepare", "switch"
 SHORT_LIFE_S = 10.0  # a worker that ends earlier after its start may never work
 MAX_SHORT_LIVES = 5  # of the same worker in a row
 RESTART_PAUSE_S = 1.0  # after a short life
+FORK_PAUSE_S = 5.0  # after a process that could not be started
+SWITCH_S = 10.0  # how long a worker may take to put a student into use that it has loaded
 STOP_MARGIN_S = 3.0  # after --stop: how much longer the workers may take to notice, drain and exit
 Message: TypeAlias = dict[str, Any]
 
@@ -76,8 +79,14 @@ class _Reload:
     """A reload in progress: every worker prepares the new student, then every worker switches to it."""
 
     number: int
+    asker: _Worker | None  # whose client asked for it
     waiting: set[_Worker]  # that have not finished the step
+    deadline: float  # of the step, in the time of time.monotonic
     step: str = PREPARE
+
+
+class _StopError(BaseException):
+    """A signal to stop has arrived while the parent loads the bundle."""
 
 
 @dataclass(eq=False)
@@ -98,12 +107,14 @@ class Supervisor:
     listeners: list[socket.socket]
     totals: metrics.Totals
     stop_s: float
-    card: Callable[[], bytes]
+    card: Callable[[], memoryview]
     _stop_signals: int = 0
+    _ends_at_once: bool = False
+    _is_loading: bool = False
     _hang_ups: int = 0
     _reloads: int = 0
     _reload: _Reload | None = None
-    _card: bytes = b""
+    _card: memoryview = field(default_factory=lambda: memoryview(b""))
     _workers: list[_Worker] = field(default_factory=list)
 
     def run(self) -> None:
@@ -148,6 +159,10 @@ class Supervisor:
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop_signals += 1
+        if self._stop_signals > 1:
+            self._ends_at_once |= number == signal.SIGINT  # Ctrl-C, again
+        elif self._is_loading:
+            raise _StopError
 
     def _on_hang_up(self, number: int, frame: FrameType | None) -> None:
         self._hang_ups += 1
@@ -159,18 +174,26 @@ class Supervisor:
                 self._start(worker, woken)
 
     def _start(self, worker: _Worker, woken: socket.socket) -> None:
+        try:
+            self._fork(worker, woken)
+        except OSError as error:
+            worker.disconnect()
+            worker.restart_at = time.monotonic() + FORK_PAUSE_S
+            log.warning("worker %d could not be started, which is tried again: %s", worker.number, error)
+
+    def _fork(self, worker: _Worker, woken: socket.socket) -> None:
         worker.channel, channel = socket.socketpair()
-        worker.process = multiprocessing.get_context("fork").Process(
+        process = multiprocessing.get_context("fork").Process(
             target=self._enter, args=(worker, channel, woken), name=f"worker {worker.number}"
         )
         # A signal between the fork and the reset of its handlers would also be reported to the parent.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         try:
-            worker.process.start()
+            process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        channel.close()
-        worker.started = time.monotonic()
+            channel.close()
+        worker.process, worker.started = process, time.monotonic()
 
     def _enter(self, worker: _Worker, channel: socket.socket, woken: socket.socket) -> None:
         """What a new process does."""
@@ -199,6 +222,8 @@ class Supervisor:
         now = time.monotonic()
         if self._reload is None:
             timeout = min([timeout, *(worker.restart_at - now for worker in self._workers if worker.process is None)])
+        else:
+            timeout = min(timeout, self._reload.deadline - now)
         sources: dict[Any, Callable[[], None]] = {woken: lambda: _drain(woken)}
         for worker in self._workers:
             if worker.channel is not None:
@@ -207,6 +232,8 @@ class Supervisor:
                 sources[worker.process.sentinel] = functools.partial(self._bury, worker, worker.process)
         for source in wait(list(sources), max(0.0, timeout)):
             sources[source]()
+        if self._reload is not None and time.monotonic() >= self._reload.deadline:
+            self._end_late(self._reload)
         if self._hang_ups and self._reload is None:  # one that arrives during a reload leads to another one
             self._hang_ups = 0
             self._hang_up()
@@ -233,6 +260,8 @@ class Supervisor:
     def _bury(self, worker: _Worker, process: BaseProcess) -> None:
         """Note that a worker has ended, and when its successor starts."""
         process.join()
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.totals.table[0, metrics.ENDED_CPU] = used.ru_utime + used.ru_stime
         ending = _ending(process.exitcode or 0)
         worker.disconnect()
         worker.process = None
@@ -245,11 +274,10 @@ class Supervisor:
             what = f"it ended {MAX_SHORT_LIVES} times in a row, each time within {SHORT_LIFE_S:g} s of its start"
             raise UserError(what, f"worker {worker.number}", "see the log above, and whether there is enough memory")
         log.warning("worker %d (process %d) %s; it is started again", worker.number, process.pid, ending)
-        if self._reload is not None and worker in self._reload.waiting:
-            if self._reload.step == PREPARE:
-                self._give_up(UserError("a worker ended while it loaded the bundle", "", "is there enough memory?"))
-            else:
-                self._finish_step(self._reload, worker, None)
+        if self._reload is not None and self._reload.step == PREPARE:
+            self._give_up(UserError("a worker ended while it loaded the bundle", "", "is there enough memory?"))
+        elif self._reload is not None and worker in self._reload.waiting:
+            self._finish_step(self._reload, worker, None)
 
     def _hang_up(self) -> None:
         """Load the bundle again, or stop if the terminal that the service was started from was closed."""
@@ -265,9 +293,15 @@ class Supervisor:
                 asker.send({"event": BUSY})
             return
         self._reloads += 1
-        self._card = self.card()
-        self._reload = _Reload(self._reloads, {worker for worker in self._workers if worker.process is not None})
-        self._send_step(self._reload)
+        running = {worker for worker in self._workers if worker.process is not None}
+        deadline = time.monotonic() + self.endpoints.reload_s + SWITCH_S  # the workers' own limit comes first
+        self._reload = _Reload(self._reloads, asker, running, deadline)
+        try:
+            self._card = self.card()
+        except Exception as failure:
+            self._give_up(failure)
+        else:
+            self._send_step(self._reload)
 
     def _send_step(self, reload: _Reload) -> None:
         for worker in self._workers:
@@ -286,27 +320,50 @@ class Supervisor:
             self._end_reload(None)
             return
         try:
-            student = self.endpoints.load_again()
-            if self.card() != self._card:
-                raise UserError("the bundle was replaced while it was loaded", student.model, "reload it again")
+            self.endpoints.student = self._load()
+        except _StopError:
+            return
         except Exception as failure:
             self._give_up(failure)
             return
-        self.endpoints.student = student
         reload.step, reload.waiting = SWITCH, {one for one in self._workers if one.process is not None}
+        reload.deadline = time.monotonic() + SWITCH_S
         self._send_step(reload)
+
+    def _load(self) -> ServedStudent:
+        """Load the bundle for future workers; a signal to stop ends that."""
+        self._is_loading = True
+        try:
+            student = self.endpoints.load_again()
+            if self.card() != self._card:
+                raise UserError("the bundle was replaced while it was loaded", student.model, "reload it again")
+            return student
+        finally:
+            self._is_loading = False
+
+    def _end_late(self, reload: _Reload) -> None:
+        """End a reload that takes too long. Workers that do not switch are replaced by some with the new student."""
+        if reload.step == PREPARE:
+            what = f"the workers did not load the bundle within {self.endpoints.reload_s:g} s"
+            self._give_up(UserError(what, "", "try again later"))
+            return
+        reload.deadline += SWITCH_S
+        for worker in reload.waiting:
+            if worker.process is not None:
+                worker.process.kill()
 
     def _give_up(self, error: Exception) -> None:
         self.endpoints.log_reload(error)
         self._end_reload(error)
 
     def _end_reload(self, error: Exception | None) -> None:
+        asker = self._reload.asker if self._reload else None
         for worker in self._workers:
-            worker.send({"event": END, "error": error and _described(error)})
+            worker.send({"event": END, "is_asker": worker is asker, "error": error and _described(error)})
         self._reload = None
 
     def _stop(self, woken: socket.socket) -> None:
-        """Let the workers finish; kill those that take too long, or all at a second signal."""
+        """Let the workers finish; kill those that take too long, or all if Ctrl-C is pressed again."""
         log.info("stopping: finishing the accepted requests")
         for worker in self._workers:
             worker.listener.close()
@@ -314,7 +371,7 @@ class Supervisor:
                 worker.process.terminate()
         end = time.monotonic() + self.stop_s + STOP_MARGIN_S
         while alive := [one.process for one in self._workers if one.process is not None and one.process.is_alive()]:
-            if self._stop_signals > 1 or time.monotonic() > end:
+            if self._ends_at_once or time.monotonic() > end:
                 for process in alive:
                     log.warning("stopping: process %d is killed", process.pid)
                     process.kill()
@@ -372,6 +429,7 @@ class ParentLink:
     def __init__(self, channel: socket.socket, endpoints: Endpoints, stop: Callable[[], None]) -> None:
         self._channel, self._endpoints, self._stop = channel, endpoints, stop
         self._writer: asyncio.StreamWriter | None = None
+        self._prepares: asyncio.Task[None] | None = None
         self._result: asyncio.Future[None] | None = None  # of the reload that a client of this worker has asked for
         endpoints.reload_everywhere = self.reload
 
@@ -381,7 +439,7 @@ class ParentLink:
         self._writer.write(_line({"event": READY}))
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
-                await self._handle(self._writer, json.loads(line))
+                self._handle(self._writer, json.loads(line))
         log.warning("process %d stops, because its parent process has ended", os.getpid())
         self._stop()
 
@@ -401,14 +459,21 @@ class ParentLink:
         finally:
             self._result = None
 
-    async def _handle(self, writer: asyncio.StreamWriter, message: Message) -> None:
+    def _handle(self, writer: asyncio.StreamWriter, message: Message) -> None:
         event, error = message["event"], message.get("error")
-        if event in (PREPARE, SWITCH):
-            failure = await (self._prepare() if event == PREPARE else self._switch())
-            writer.write(_line({"event": event, "reload": message["reload"], "error": failure}))
+        if event == PREPARE:  # in a task, so that the end of the parent is read meanwhile
+            self._prepares = asyncio.create_task(self._prepare(writer, message["reload"]))
+            return
+        if event == SWITCH:
+            self._endpoints.switch()
+            writer.write(_line({"event": SWITCH, "reload": message["reload"], "error": None}))
             return
         if event == END:
+            if self._prepares is not None:
+                self._prepares.cancel()
             self._endpoints.discard()
+            if not message["is_asker"]:  # a client of this worker may wait for the next reload
+                return
         failed = self._endpoints.reload_is_busy() if event == BUSY else _error_of(error) if error else None
         if self._result is not None and not self._result.done():
             if failed is None:
@@ -416,12 +481,10 @@ class ParentLink:
             else:
                 self._result.set_exception(failed)
 
-    async def _prepare(self) -> Message | None:
+    async def _prepare(self, writer: asyncio.StreamWriter, reload: int) -> None:
+        failure = None
         try:
             await self._endpoints.prepare()
         except Exception as error:
-            return _described(error)
-        return None
-
-    async def _switch(self) -> None:
-        self._endpoints.switch()
+            failure = _described(error)
+        writer.write(_line({"event": PREPARE, "reload": reload, "error": failure}))

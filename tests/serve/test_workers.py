@@ -329,3 +329,106 @@ def test_rows_of_workers_are_added(caplog: pytest.LogCaptureFixture) -> None:
     summary.log()
     [message] = [message for message in caplog.messages if "requests" in message]
     assert re.fullmatch(r"0 s: 2 requests, 6 texts, refused: 1 x 422, mean 450.0 ms, slowest 600.0 ms", message)
+
+
+FAILING_FORK = """
+import os, distill.serve.workers as w
+w.FORK_PAUSE_S = 0.1
+fork, calls = os.fork, []
+def failing():
+    calls.append(1)
+    if len(calls) == 3:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = failing
+"""
+
+
+def test_a_fork_that_fails_is_tried_again(bundle: Path) -> None:
+    service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", before=QUICK + FAILING_FORK)
+    predicted(service)
+    until(lambda: len(workers(service)) == 2)
+    time.sleep(0.3)
+    os.kill(workers(service)[1], signal.SIGKILL)
+    service.read_until("worker 2 could not be started, which is tried again: [Errno 11]")
+    until(lambda: len(workers(service)) == 2)
+    assert service.stop() == 0 and "Traceback" not in service.output
+
+
+@pytest.mark.parametrize("kind", ["missing", "a FIFO"])
+def test_a_card_that_cannot_be_read_ends_only_the_reload(bundle: Path, tmp_path: Path, kind: str) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    service = Served(copy, NOT_NEEDED, "--workers", "2", "--allow_reload", "--stop", "1")
+    predicted(service)
+    (copy / "bundle.json").unlink()
+    if kind == "a FIFO":
+        os.mkfifo(copy / "bundle.json")
+    with pytest.raises(HTTPError) as refused:
+        reload(service)
+    assert refused.value.code == 422 and "there is no bundle.json" in refused.value.read().decode()
+    assert predicted(service) == "财经"
+    assert service.stop() == 0 and "not a bundle: there is no bundle.json" in service.output
+
+
+def test_a_reload_that_never_ends_is_given_up(bundle: Path) -> None:
+    late = "import distill.serve.endpoints as e, distill.serve.workers as w; w.SWITCH_S = 0.5; e.FILE_FACTOR = 0.1\n"
+    service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", "--wait", "10", before=QUICK + late)
+    predicted(service)
+    until(lambda: len(workers(service)) == 2)
+    time.sleep(0.3)
+    pids = workers(service)
+    os.kill(pids[0], signal.SIGSTOP)
+    service.process.send_signal(signal.SIGHUP)
+    service.read_until("stays in use: the workers did not load the bundle within 1 s")
+    os.kill(pids[1], signal.SIGKILL)
+    until(lambda: len({*workers(service)} - {*pids}) == 1)
+    os.kill(pids[0], signal.SIGCONT)
+    assert service.stop() == 0
+
+
+def test_a_stop_or_the_end_of_the_parent_does_not_wait_for_a_load(bundle: Path) -> None:
+    slow = (
+        SLOW_LOADS.replace("sleep(1)", "sleep(8 if os.getpid() == parent else 0)") + "import os; parent = os.getpid()\n"
+    )
+    service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", before=slow)
+    predicted(service)
+    time.sleep(0.3)
+    service.process.send_signal(signal.SIGHUP)
+    time.sleep(0.7)
+    started = time.monotonic()
+    assert service.stop() == 0 and time.monotonic() - started < 5
+    service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", before=SLOW_LOADS.replace("(1)", "(8)"))
+    predicted(service)
+    time.sleep(0.3)
+    pids = workers(service)
+    service.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    service.process.kill()
+    until(lambda: not any(map(is_running, pids)), 5)
+
+
+def test_a_second_sigterm_finishes_the_accepted_requests(bundle: Path) -> None:
+    service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "5")
+    body = json.dumps({"text": "银行"}).encode()
+    predicted(service)
+    with service.connection() as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{" % len(body))
+        time.sleep(0.2)
+        for _ in range(2):
+            service.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+        connection.sendall(body[1:])
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200")
+    assert service.process.wait(20) == 0
+
+
+def test_the_processor_time_of_ended_workers_is_kept(service: Served) -> None:
+    def cpu() -> float:
+        return float(re.findall(r"^process_cpu_seconds_total (\S+)", get(service, "/metrics"), re.MULTILINE)[0])
+
+    until(lambda: len(workers(service)) == 2)
+    time.sleep(0.2)
+    before, victim = cpu(), workers(service)[1]
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len(workers(service)) == 2 and victim not in workers(service))
+    assert cpu() >= before
