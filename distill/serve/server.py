@@ -150,6 +150,8 @@ class _Server(uvicorn.Server):
             log.info("stopping: finishing the accepted requests")
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
+        if self._link:
+            self._link.leave()
         if self._connections and self._connections.connections:
             self._connections.is_stopping = True
             await asyncio.sleep(min(DRAIN_S, self._stop_s))

@@ -36,10 +36,10 @@ from distill.serve import metrics
 from distill.serve.endpoints import Endpoints, ServedStudent
 from distill.serve.limits import RefusedError
 
-READY, RELOAD, BUSY, END = "ready", "reload", "busy", "end"  # messages; the two steps of a reload:
-PREPARE, SWITCH = "prepare", "switch"
+READY, STOPPING, RELOAD, BUSY, END = "ready", "stopping", "reload", "busy", "end"  # messages
+PREPARE, SWITCH = "prepare", "switch"  # the two steps of a reload
 SHORT_LIFE_S = 10.0  # a worker that ends earlier after its start may never work
-MAX_SHORT_LIVES = 5  # of the same worker in a row
+MAX_EARLY_EXITS = 5  # of the same worker in a row
 RESTART_PAUSE_S = 1.0  # after a short life
 FORK_PAUSE_S = 5.0  # after a process that could not be started
 SWITCH_S = 10.0  # how long a worker may take to put a student into use that it has loaded
@@ -57,7 +57,7 @@ class _Worker:
     channel: socket.socket | None = None
     received: bytes = b""  # the beginning of a message
     started: float = 0.0
-    short_lives: int = 0
+    early_exits: int = 0
     restart_at: float = 0.0  # if there is no process
     was_ready: bool = False
 
@@ -116,6 +116,7 @@ class Supervisor:
     _reload: _Reload | None = None
     _card: memoryview = field(default_factory=lambda: memoryview(b""))
     _workers: list[_Worker] = field(default_factory=list)
+    _leaving: list[_Worker] = field(default_factory=list)  # that finish their requests; they have successors
 
     def run(self) -> None:
         """Start the workers and watch them until SIGTERM or SIGINT.
@@ -206,9 +207,9 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         tqdm.set_lock(threading.RLock())  # its own is one for all processes: one that is killed would keep it
         woken.close()
-        for other in self._workers:
+        for other in (*self._workers, *self._leaving):
             other.disconnect()  # a copy would hide the parent's end from that worker
-            if other is not worker:
+            if other.listener is not worker.listener:
                 other.listener.close()
         self.endpoints.metrics.use_row(worker.number - 1)
         try:
@@ -225,11 +226,11 @@ class Supervisor:
         else:
             timeout = min(timeout, self._reload.deadline - now)
         sources: dict[Any, Callable[[], None]] = {woken: lambda: _drain(woken)}
-        for worker in self._workers:
+        for worker in (*self._workers, *self._leaving):
             if worker.channel is not None:
-                sources[worker.channel] = functools.partial(self._hear, worker, worker.channel)
+                sources[worker.channel] = functools.partial(self._on_message, worker, worker.channel)
             if worker.process is not None:
-                sources[worker.process.sentinel] = functools.partial(self._bury, worker, worker.process)
+                sources[worker.process.sentinel] = functools.partial(self._on_exit, worker, worker.process)
         for source in wait(list(sources), max(0.0, timeout)):
             sources[source]()
         if self._reload is not None and time.monotonic() >= self._reload.deadline:
@@ -238,10 +239,10 @@ class Supervisor:
             self._hang_ups = 0
             self._hang_up()
 
-    def _hear(self, worker: _Worker, channel: socket.socket) -> None:
+    def _on_message(self, worker: _Worker, channel: socket.socket) -> None:
         """Handle the messages of a worker."""
         data = b""
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             data = channel.recv(2**16)
         *lines, worker.received = (worker.received + data).split(b"\n")
         for line in lines:
@@ -254,26 +255,55 @@ class Supervisor:
             worker.was_ready = True
         elif message["event"] == RELOAD:
             self._begin_reload(worker)
+        elif message["event"] == STOPPING:
+            self._begin_leave(worker)
         elif self._reload is not None and message["reload"] == self._reload.number:
             self._finish_step(self._reload, worker, message["error"])
 
-    def _bury(self, worker: _Worker, process: BaseProcess) -> None:
+    def _on_exit(self, worker: _Worker, process: BaseProcess) -> None:
         """Note that a worker has ended, and when its successor starts."""
         process.join()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.totals.table[0, metrics.ENDED_CPU] = used.ru_utime + used.ru_stime
         ending = _ending(process.exitcode or 0)
         worker.disconnect()
+        if worker in self._leaving:
+            self._leaving.remove(worker)
+            return
         worker.process = None
         if not worker.was_ready:
             raise UserError(f"it {ending} before it was ready", f"worker {worker.number}", "see its error above")
-        lived = time.monotonic() - worker.started
-        worker.short_lives = worker.short_lives + 1 if lived < SHORT_LIFE_S else 0
-        worker.restart_at = time.monotonic() + (RESTART_PAUSE_S if worker.short_lives else 0)
-        if worker.short_lives >= MAX_SHORT_LIVES:
-            what = f"it ended {MAX_SHORT_LIVES} times in a row, each time within {SHORT_LIFE_S:g} s of its start"
-            raise UserError(what, f"worker {worker.number}", "see the log above, and whether there is enough memory")
+        self._count_early_exit(worker)
         log.warning("worker %d (process %d) %s; it is started again", worker.number, process.pid, ending)
+        self._leave_reload(worker)
+
+    def _begin_leave(self, worker: _Worker) -> None:
+        """Start the successor of a worker that somebody has told to stop; new connections would wait for its end."""
+        if self._stop_signals or worker not in self._workers:
+            return
+        self._count_early_exit(worker)
+        log.warning("worker %d was told to stop; its successor is started", worker.number)
+        self._leave_reload(worker)
+        successor = _Worker(worker.number, worker.listener, early_exits=worker.early_exits, was_ready=True)
+        successor.restart_at = worker.restart_at
+        self._leaving.append(worker)
+        self._workers[self._workers.index(worker)] = successor
+
+    def _count_early_exit(self, worker: _Worker) -> None:
+        """Decide when the successor starts.
+
+        Raises:
+            UserError: the worker ended too often.
+        """
+        lived = time.monotonic() - worker.started
+        worker.early_exits = worker.early_exits + 1 if lived < SHORT_LIFE_S else 0
+        worker.restart_at = time.monotonic() + (RESTART_PAUSE_S if worker.early_exits else 0)
+        if worker.early_exits >= MAX_EARLY_EXITS:
+            what = f"it ended {MAX_EARLY_EXITS} times in a row, each time within {SHORT_LIFE_S:g} s of its start"
+            raise UserError(what, f"worker {worker.number}", "see the log above, and whether there is enough memory")
+
+    def _leave_reload(self, worker: _Worker) -> None:
+        """Do not wait for a worker that has ended; one that may not have loaded the bundle ends the reload."""
         if self._reload is not None and self._reload.step == PREPARE:
             self._give_up(UserError("a worker ended while it loaded the bundle", "", "is there enough memory?"))
         elif self._reload is not None and worker in self._reload.waiting:
@@ -358,19 +388,20 @@ class Supervisor:
 
     def _end_reload(self, error: Exception | None) -> None:
         asker = self._reload.asker if self._reload else None
-        for worker in self._workers:
+        for worker in (*self._workers, *self._leaving):
             worker.send({"event": END, "is_asker": worker is asker, "error": error and _described(error)})
         self._reload = None
 
     def _stop(self, woken: socket.socket) -> None:
         """Let the workers finish; kill those that take too long, or all if Ctrl-C is pressed again."""
         log.info("stopping: finishing the accepted requests")
-        for worker in self._workers:
+        workers = (*self._workers, *self._leaving)
+        for worker in workers:
             worker.listener.close()
             if worker.process is not None:
                 worker.process.terminate()
         end = time.monotonic() + self.stop_s + STOP_MARGIN_S
-        while alive := [one.process for one in self._workers if one.process is not None and one.process.is_alive()]:
+        while alive := [one.process for one in workers if one.process is not None and one.process.is_alive()]:
             if self._ends_at_once or time.monotonic() > end:
                 for process in alive:
                     log.warning("stopping: process %d is killed", process.pid)
@@ -378,7 +409,7 @@ class Supervisor:
                     process.join()
             wait([woken, *(process.sentinel for process in alive)], max(0.0, end - time.monotonic()))
             _drain(woken)
-        for worker in self._workers:
+        for worker in workers:
             worker.disconnect()
 
 
@@ -442,6 +473,11 @@ class ParentLink:
                 self._handle(self._writer, json.loads(line))
         log.warning("process %d stops, because its parent process has ended", os.getpid())
         self._stop()
+
+    def leave(self) -> None:
+        """Tell the parent that this worker accepts no new connections."""
+        if self._writer is not None:
+            self._writer.write(_line({"event": STOPPING}))
 
     async def reload(self) -> None:
         """Ask for a reload of all workers, and wait for its end.

@@ -363,9 +363,16 @@ def test_a_card_that_cannot_be_read_ends_only_the_reload(bundle: Path, tmp_path:
     (copy / "bundle.json").unlink()
     if kind == "a FIFO":
         os.mkfifo(copy / "bundle.json")
-    with pytest.raises(HTTPError) as refused:
-        reload(service)
-    assert refused.value.code == 422 and "there is no bundle.json" in refused.value.read().decode()
+    refused: list[HTTPError] = []
+
+    def is_refused() -> bool:
+        with pytest.raises(HTTPError) as error:
+            reload(service)
+        refused.append(error.value)
+        return error.value.code != 409  # of a worker that is still starting
+
+    until(is_refused)
+    assert refused[-1].code == 422 and "there is no bundle.json" in refused[-1].read().decode()
     assert predicted(service) == "财经"
     assert service.stop() == 0 and "not a bundle: there is no bundle.json" in service.output
 
@@ -432,3 +439,25 @@ def test_the_processor_time_of_ended_workers_is_kept(service: Served) -> None:
     os.kill(victim, signal.SIGKILL)
     until(lambda: len(workers(service)) == 2 and victim not in workers(service))
     assert cpu() >= before
+
+
+def test_a_worker_that_is_told_to_stop_has_a_successor_at_once(bundle: Path) -> None:
+    service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "8", before=QUICK)
+    predicted(service)
+    until(lambda: len(workers(service)) == 2)
+    body = json.dumps({"text": "银行"}).encode()
+    accepted = [service.connection() for _ in range(16)]  # some for each worker
+    for connection in accepted:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{" % len(body))
+    until(lambda: "distill_bodies 16.0" in get(service, "/metrics"))
+    pids = workers(service)
+    started = time.monotonic()
+    os.kill(pids[0], signal.SIGTERM)
+    service.read_until("worker 1 was told to stop; its successor is started")
+    assert [predicted(service) for _ in range(16)] == ["财经"] * 16 and time.monotonic() - started < 4
+    assert {*pids} < {*workers(service)} and len(workers(service)) == 3
+    for connection in accepted:
+        connection.sendall(body[1:])
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    until(lambda: pids[0] not in workers(service))
+    assert service.stop() == 0 and "Traceback" not in service.output
