@@ -14,6 +14,8 @@ from pathlib import Path
 
 import check_wheel
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -101,24 +103,29 @@ def test_a_bundle_needs_numpy_only() -> None:
     assert done.stdout.splitlines() == check_wheel.EXPECTED["bundle"], done.stderr
 
 
+PREDICT = ["--mode", "predict", "--bundle", str(check_wheel.BUNDLE)]
+
+
 @pytest.mark.parametrize(
     ("flags", "extra", "package"),
     [
         (["--mode", "all"], "train", "scipy|torch|jieba|matplotlib|tqdm"),
         (["--save_config", "settings.toml"], "train", "scipy|torch|jieba|matplotlib|tqdm"),
         (["--mode", "serve"], "serve", "fastapi|pydantic|uvicorn|starlette|prometheus_client|tqdm"),
-        (
-            ["--mode", "predict", "--bundle", str(check_wheel.BUNDLE), "--input", "-", "--output", "-"],
-            "predict",
-            "tqdm",
-        ),
+        ([*PREDICT, "--input", "texts.parquet", "--output", "labelled.parquet"], "predict", "pyarrow"),
     ],
 )
 def test_a_mode_names_its_extra(flags: list[str], extra: str, package: str, tmp_path: Path) -> None:
-    flags = [*flags, "--run", str(tmp_path)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["好"]}), tmp_path / "texts.parquet")
+    flags = [str(tmp_path / flag) if flag.endswith(".parquet") else flag for flag in flags] + ["--run", str(tmp_path)]
     done = numpy_only(f"from distill.cli import main; sys.exit(main({flags}))")
     pattern = f"error: --mode \\w+ needs the package ({package}) -> {re.escape(install_hint(extra))}\n"
     assert done.returncode == 2 and re.fullmatch(pattern, done.stderr), done.stderr
+
+
+def test_text_files_are_labelled_with_numpy_only() -> None:
+    done = numpy_only(f"from distill.cli import main; sys.exit(main({[*PREDICT, '--input', '-', '--output', '-']}))")
+    assert done.returncode == 0 and "0 rows" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("flag", ["--help", "--version"])
