@@ -99,7 +99,7 @@ def record_answers(path: Path, teacher: Path, data: Dataset, options: argparse.N
 def measure(name: str, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train the students of one teacher, evaluate them on test and return the figures."""
     run = options.out / name
-    seconds = command(run, "train_student", options, "--teacher", teacher, *PLAIN)
+    command(run, "train_student", options, "--teacher", teacher, *PLAIN)
     command(run, "test", options, "--teacher", teacher, *PLAIN)
     report = json.loads((run / "report" / "report.json").read_text("utf-8"))
     by_name = {row["name"]: row for row in report["rows"]}
@@ -111,7 +111,6 @@ def measure(name: str, teacher: Path, options: argparse.Namespace) -> dict[str, 
         "accuracy": student["accuracy"],
         "accuracy_sd": student.get("accuracy_sd"),
         "seeds": student["seeds"],
-        "seconds": seconds,
     }
 
 
