@@ -74,7 +74,7 @@ def test_the_commands_of_the_report_use_this_bundle(
     )
     assert eval(predicted.stdout)[0] in labels  # noqa: S307 (a list that our own code printed)
     served: list[Path] = []
-    monkeypatch.setattr("distill.serve.server.run", lambda app, listener, settings: served.append(app))
+    monkeypatch.setattr("distill.serve.server.run", lambda app, *_: served.append(app))
     pytest.importorskip("fastapi", reason="the service's packages are not installed")
     assert main([*serve[2:], "--port", "0"]) == 0
     assert len(served) == 1 and f"serving {finished_run / 'bundle'}" in capsys.readouterr().err

@@ -267,7 +267,7 @@ def test_labelling_parquet_leaves_pyarrows_allocator_as_it_was(tmp_path: Path) -
     parquet.write_table(pyarrow.table({"text": ["好"]}), tmp_path / "a.parquet")
     with open_file(tmp_path / "a.parquet", spec.input_columns, spec) as rows:
         assert pyarrow.default_memory_pool().backend_name == "system"
-        assert [chunk.texts for chunk in rows.chunks(None)] == [["好"]]
+        assert [list(chunk.texts) for chunk in rows.chunks(None)] == [["好"]]
     assert pyarrow.default_memory_pool().backend_name == before
 
 
