@@ -209,6 +209,7 @@ def test_a_worker_that_does_not_stop_is_killed(bundle: Path) -> None:
 
 def test_a_worker_that_keeps_dying_ends_the_service(bundle: Path) -> None:
     service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", before=QUICK)
+    labels(service)  # both are ready: a worker that ends before that ends the service
     for _ in range(5):
         predicted(service)
         until(lambda: len(workers(service)) == 2)
