@@ -12,7 +12,6 @@ teacher's answers are computed once. Flags after ``--`` are passed to every comm
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import sys
@@ -26,6 +25,7 @@ sys.path.insert(0, str(HERE.parent))
 from published import publish  # noqa: E402
 from run_mode import SPLIT_SEED, command  # noqa: E402
 
+from distill.commands.saved_models import history  # noqa: E402
 from distill.config import DataSettings  # noqa: E402
 from distill.data import load  # noqa: E402
 from distill.evaluation.timing import Task, interleaved_rounds, processor  # noqa: E402
@@ -48,14 +48,9 @@ def measure(name: str, teacher: Path, options: argparse.Namespace) -> dict[str, 
         "name": name,
         "cell": cell,
         "units": int(units),
-        "dev": [best_accuracy(folder / "log.jsonl") for folder in folders],
+        "dev": [max(evaluation["dev_accuracy"] for evaluation in history(folder)) for folder in folders],  # it is kept
         "seconds": round(seconds),
     }
-
-
-def best_accuracy(log: Path) -> float:
-    """The dev accuracy of the weights that were kept: the highest of the evaluations."""
-    return max(json.loads(line)["dev_accuracy"] for line in log.read_text("utf-8").splitlines())
 
 
 def in_batches(bundle: Path) -> Any:

@@ -86,10 +86,8 @@ class _ElementwiseDirection:
 
     def _quantise(self, weights: Floats, bias: Floats, cell: str, max_norm: float) -> None:
         """Scales with which the rows of all words fit 16 bits, and the weights divided by them."""
-        scale = column_scale(weights, bias, max_norm)
+        scale = np.ones_like(bias) if cell == "mingru" else column_scale(weights, bias, max_norm)
         if cell == "qrnn":  # a word's own part and that of the word before are added as integers
             parts = scale.reshape(-1, 2, 3, lanes())
             scale = np.broadcast_to(parts.max(axis=1, keepdims=True), parts.shape).reshape(-1).copy()
-        if cell == "mingru":
-            scale = np.ones_like(scale)
         self.scale, self.input_weights, self.bias = scale, weights / scale, bias / scale

@@ -22,45 +22,22 @@ static inline uint32_t entry_of(const CharacterTable *table, uint32_t point) {
     return table->entries[table->pages[point >> 8] << 8 | (point & 0xFF)];
 }
 
-static inline uint32_t two_bytes(const uint8_t *bytes) { return (bytes[0] & 0x1Fu) << 6 | (bytes[1] & 0x3Fu); }
-
-static inline uint32_t three_bytes(const uint8_t *bytes) {
-    return (bytes[0] & 0x0Fu) << 12 | (bytes[1] & 0x3Fu) << 6 | (bytes[2] & 0x3Fu);
-}
-
-static inline uint32_t four_bytes(const uint8_t *bytes) {
-    return (bytes[0] & 0x07u) << 18 | (bytes[1] & 0x3Fu) << 12 | (bytes[2] & 0x3Fu) << 6 | (bytes[3] & 0x3Fu);
-}
-
 /* Three bytes of U+4000 to U+9FFF, most characters of a Chinese text: they are valid, and their entries are 0. */
 static inline int is_common(const uint8_t *bytes, int64_t left) {
     return left >= 3 && bytes[0] >= 0xE4 && bytes[0] <= 0xE9 && is_continuation(bytes[1]) && is_continuation(bytes[2]);
 }
 
-/* The first code point of `left` bytes, and the number of its bytes. Lone surrogates are code points. */
-static inline uint32_t decode_point(const uint8_t *bytes, int64_t left, int64_t *size) {
-    const uint8_t first = bytes[0];
-    *size = 1;
-    if (first < 0x80) return first;
-    int64_t run = 1; /* the first byte and those that continue it */
-    while (run < 4 && run < left && is_continuation(bytes[run])) run++;
-    if (run >= 2 && first >= 0xC2 && first <= 0xDF) return *size = 2, two_bytes(bytes);
-    if (run >= 3 && first >> 4 == 0xE && three_bytes(bytes) >= 0x800) return *size = 3, three_bytes(bytes);
-    const uint32_t point = run == 4 && first >= 0xF0 && first <= 0xF4 ? four_bytes(bytes) : 0;
-    if (point >= 0x10000 && point <= 0x10FFFF) return *size = 4, point;
-    return REPLACEMENT;
-}
-
 DecodedText decode_text(const CharacterTable *table, const uint8_t *bytes, const uint8_t *end, int64_t max_characters,
                         uint32_t *points) {
     uint32_t *next = points, entries = 0;
-    for (int64_t size; bytes < end; bytes += size) {
+    while (bytes < end) {
         if (is_common(bytes, end - bytes)) {
-            *next++ = three_bytes(bytes);
-            size = 3;
+            *next++ = utf8_point(bytes, &bytes);
             continue;
         }
-        const uint32_t point = decode_point(bytes, end - bytes, &size), entry = entry_of(table, point);
+        const int is_valid = utf8_length_or_surrogate(bytes, end) > 0;
+        const uint32_t point = is_valid ? utf8_point(bytes, &bytes) : (bytes++, REPLACEMENT);
+        const uint32_t entry = entry_of(table, point);
         if (entry & ZERO_WIDTH) continue;
         entries |= entry;
         *next++ = point;

@@ -7,16 +7,22 @@
 
 static inline int is_continuation(uint8_t byte) { return (byte & 0xC0) == 0x80; }
 
-/* Length of the character at the beginning of [at, end); 0 if it is invalid. */
-static inline int utf8_length(const uint8_t *at, const uint8_t *end) {
+/* Length of the character at the beginning of [at, end), which may be half a surrogate pair; 0 if it is invalid. */
+static inline int utf8_length_or_surrogate(const uint8_t *at, const uint8_t *end) {
     const uint8_t first = at[0];
     if (first < 0x80) return 1;
     if (end - at < 2 || first < 0xC2 || !is_continuation(at[1])) return 0;
     if (first < 0xE0) return 2;
     if (end - at < 3 || !is_continuation(at[2])) return 0;
-    if (first < 0xF0) return (first == 0xE0 && at[1] < 0xA0) || (first == 0xED && at[1] >= 0xA0) ? 0 : 3;
+    if (first < 0xF0) return first == 0xE0 && at[1] < 0xA0 ? 0 : 3;
     if (end - at < 4 || first > 0xF4 || !is_continuation(at[3])) return 0;
     return (first == 0xF0 && at[1] < 0x90) || (first == 0xF4 && at[1] >= 0x90) ? 0 : 4;
+}
+
+/* Length of the character at the beginning of [at, end); 0 if it is invalid. */
+static inline int utf8_length(const uint8_t *at, const uint8_t *end) {
+    const int length = utf8_length_or_surrogate(at, end);
+    return length == 3 && at[0] == 0xED && at[1] >= 0xA0 ? 0 : length;
 }
 
 /* Whether [at, end) is valid UTF-8. */
