@@ -338,6 +338,11 @@ class Endpoints:
         else:
             log.info("the bundle was loaded again: %s; labels: %s", student.model, ", ".join(student.runtime.labels))
 
+    @property
+    def has_lost_terminal(self) -> bool:
+        """Whether the terminal that the service was started from was closed."""
+        return self.has_terminal and not os.isatty(0)
+
     async def prepare(self) -> None:
         """Load the bundle again and check it while requests are answered; :meth:`switch` puts it into use.
 

@@ -129,7 +129,7 @@ class _Server(uvicorn.Server):
 
     def _hang_up(self) -> None:
         """Load the bundle again, or stop if the terminal that the service was started from was closed."""
-        if not self._link and self._endpoints.has_terminal and not os.isatty(0):
+        if not self._link and self._endpoints.has_lost_terminal:
             self._terminate()
         else:
             self._endpoints.start_reload()

@@ -311,7 +311,7 @@ class Supervisor:
 
     def _hang_up(self) -> None:
         """Load the bundle again, or stop if the terminal that the service was started from was closed."""
-        if self.endpoints.has_terminal and not os.isatty(0):
+        if self.endpoints.has_lost_terminal:
             self._stop_signals += 1
         else:
             self._begin_reload(None)
