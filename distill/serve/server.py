@@ -114,6 +114,8 @@ class _Server(uvicorn.Server):
         self.server_state = self._connections or self.server_state
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._link:
+            await self._link.connect()
         await super().startup(sockets)
         asyncio.get_running_loop().set_exception_handler(_log_without_texts)
         if threading.current_thread() is threading.main_thread():

@@ -459,25 +459,28 @@ class ParentLink:
 
     def __init__(self, channel: socket.socket, endpoints: Endpoints, stop: Callable[[], None]) -> None:
         self._channel, self._endpoints, self._stop = channel, endpoints, stop
-        self._writer: asyncio.StreamWriter | None = None
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
         self._prepares: asyncio.Task[None] | None = None
         self._result: asyncio.Future[None] | None = None  # of the reload that a client of this worker has asked for
         endpoints.reload_everywhere = self.reload
 
+    async def connect(self) -> None:
+        """Open the connection; before the worker listens, since a client's first request may be a reload."""
+        self._reader, self._writer = await asyncio.open_connection(sock=self._channel)
+
     async def run(self) -> None:
         """Report that the worker is ready, and do what the parent says."""
-        reader, self._writer = await asyncio.open_connection(sock=self._channel)
         self._writer.write(_line({"event": READY}))
         with contextlib.suppress(ConnectionError):
-            while line := await reader.readline():
-                self._handle(self._writer, json.loads(line))
+            while line := await self._reader.readline():
+                self._handle(json.loads(line))
         log.warning("process %d stops, because its parent process has ended", os.getpid())
         self._stop()
 
     def leave(self) -> None:
         """Tell the parent that this worker accepts no new connections."""
-        if self._writer is not None:
-            self._writer.write(_line({"event": STOPPING}))
+        self._writer.write(_line({"event": STOPPING}))
 
     async def reload(self) -> None:
         """Ask for a reload of all workers, and wait for its end.
@@ -486,7 +489,7 @@ class ParentLink:
             UserError: the bundle cannot be used.
             RefusedError: 409, a reload is in progress; 503, it took too long.
         """
-        if self._result is not None or self._writer is None:
+        if self._result is not None:
             raise self._endpoints.reload_is_busy()
         self._result = asyncio.get_running_loop().create_future()
         self._writer.write(_line({"event": RELOAD}))
@@ -495,14 +498,14 @@ class ParentLink:
         finally:
             self._result = None
 
-    def _handle(self, writer: asyncio.StreamWriter, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         event, error = message["event"], message.get("error")
         if event == PREPARE:  # in a task, so that the end of the parent is read meanwhile
-            self._prepares = asyncio.create_task(self._prepare(writer, message["reload"]))
+            self._prepares = asyncio.create_task(self._prepare(message["reload"]))
             return
         if event == SWITCH:
             self._endpoints.switch()
-            writer.write(_line({"event": SWITCH, "reload": message["reload"], "error": None}))
+            self._writer.write(_line({"event": SWITCH, "reload": message["reload"], "error": None}))
             return
         if event == END:
             if self._prepares is not None:
@@ -517,10 +520,10 @@ class ParentLink:
             else:
                 self._result.set_exception(failed)
 
-    async def _prepare(self, writer: asyncio.StreamWriter, reload: int) -> None:
+    async def _prepare(self, reload: int) -> None:
         failure = None
         try:
             await self._endpoints.prepare()
         except Exception as error:
             failure = _described(error)
-        writer.write(_line({"event": PREPARE, "reload": reload, "error": failure}))
+        self._writer.write(_line({"event": PREPARE, "reload": reload, "error": failure}))

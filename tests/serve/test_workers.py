@@ -281,6 +281,22 @@ def test_one_reload_at_a_time_in_all_workers(bundle: Path) -> None:
     assert service.stop() == 0 and service.output.count("the bundle was loaded again") == 1
 
 
+SLOW_LINKS = """
+import asyncio
+connect = asyncio.open_connection
+async def slow(**arguments):
+    await asyncio.sleep(0.5)
+    return await connect(**arguments)
+asyncio.open_connection = slow
+"""
+
+
+def test_the_first_request_may_be_a_reload(bundle: Path) -> None:
+    service = Served(bundle, NOT_NEEDED, "--workers", "2", "--allow_reload", before=SLOW_LINKS)
+    assert reload(service)["labels"]
+    assert service.stop() == 0
+
+
 def test_a_worker_that_dies_during_a_reload_ends_it(bundle: Path) -> None:
     service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", before=QUICK + SLOW_LOADS)
     predicted(service)
