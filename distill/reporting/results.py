@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from distill.evaluation import metrics
 from distill.evaluation.metrics import Scores
 from distill.reporting.translation import Listed, Text
+from distill.runtime.label_sets import exceeding, sigmoid
 
 Record = TypeVar("Record")
 TEACHER = "teacher"
-ACCURACY = "accuracy"
+ACCURACY, AGREEMENT, MICRO_F1 = "accuracy", "agreement", "micro-F1"
 TITLES = {  # in the order shown
     TEACHER: Text("teacher"),
     "student_alone": Text("student alone"),
@@ -29,17 +30,18 @@ class EvaluationContext:
 
     Args:
         texts: the test texts.
-        gold: class numbers (texts,).
+        gold: class numbers (texts,); in multi-label data, which classes each text has (texts, classes).
         first_of_text: (texts,) marks one row of every distinct text.
         labels: names of the classes.
         data: counts of the data set.
         settings: of the run, as nested dictionaries.
         timing: a sentence that says how and on what the times were measured.
-        measured: "accuracy", or "agreement" where ``gold`` are not labels but what the teachers answer.
+        measured: "accuracy"; "agreement" where ``gold`` are not labels but what the teachers answer; "micro-F1" in
+            multi-label data.
     """
 
     texts: Sequence[str]
-    gold: NDArray[np.int64]
+    gold: NDArray[Any]
     first_of_text: NDArray[np.bool_]
     labels: tuple[str, ...]
     data: Mapping[str, int]
@@ -50,7 +52,12 @@ class EvaluationContext:
     @property
     def has_labels(self) -> bool:
         """Whether ``gold`` are labels."""
-        return self.measured == ACCURACY
+        return self.measured != AGREEMENT
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a text may have any number of labels."""
+        return self.gold.ndim == 2
 
     def scores(self, predicted: NDArray[np.int64]) -> Scores:
         """Accuracy and macro-F1 of predicted class numbers (texts,)."""
@@ -70,6 +77,7 @@ class Outcome:
         ms_per_text: milliseconds from raw text to label by device, "cpu" or "gpu"; empty: it is no model.
         history: lines of its training log; empty if another program trained it.
         temperature: for calibrated probabilities, chosen on dev; 1 if the model is not calibrated.
+        thresholds: in multi-label data, the probability above which the model gives each label; empty otherwise.
     """
 
     name: str
@@ -80,6 +88,7 @@ class Outcome:
     ms_per_text: Mapping[str, float]
     history: Sequence[dict[str, Any]] = field(default=())
     temperature: float = 1.0
+    thresholds: tuple[float, ...] = ()
 
     @property
     def title(self) -> Text:
@@ -87,8 +96,10 @@ class Outcome:
         return TITLES[self.name]
 
     @property
-    def predicted(self) -> NDArray[np.int64]:
-        """Class numbers, shape (texts,)."""
+    def predicted(self) -> NDArray[Any]:
+        """Class numbers, shape (texts,); in multi-label data, which classes each text gets (texts, classes)."""
+        if self.thresholds:
+            return exceeding(sigmoid(self.logits, self.temperature), self.thresholds)
         return np.asarray(self.logits.argmax(axis=1))
 
 
