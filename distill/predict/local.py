@@ -26,7 +26,7 @@ from distill.progress import log, progress_bar
 from distill.runtime import Runtime
 from distill.runtime.label_sets import SEPARATOR
 from distill.runtime.packing import text_size
-from distill.runtime.unsure import Classifier
+from distill.runtime.unsure import Classifier, thresholds_of
 
 
 class Labeller:
@@ -43,7 +43,7 @@ class Labeller:
         self._spec = output_spec(student, settings)
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
         self._made_from: dict[str, object] = {"bundle": fingerprint, "cascade": None}
-        if settings.unsure.cascade and (teacher := find_teacher(settings, student.labels, student.thresholds)):
+        if settings.unsure.cascade and (teacher := find_teacher(settings, student.labels, thresholds_of(student))):
             self._classifier = teacher.cascade(student, settings.unsure.cascade_below)
             self._made_from["cascade"] = {"below": settings.unsure.cascade_below, "teacher": teacher.fingerprints}
 
@@ -136,7 +136,7 @@ def output_spec(student: Runtime, settings: Settings) -> OutputSpec:
         reject_below=unsure.reject_below,
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
-        thresholds=student.thresholds,
+        thresholds=thresholds_of(student),
     )
     if spec.thresholds:
         cells = f"a JSON list, since a label contains {SEPARATOR}" if spec.has_json_cells else f"joined by {SEPARATOR}"

@@ -47,7 +47,7 @@ class Cascade:
     def __init__(
         self, student: Classifier, teacher: Callable[[list[str]], Any], below: float, labels: Sequence[str] = ()
     ) -> None:
-        check_one_label(getattr(student, "thresholds", ()), "cascade")
+        check_one_label(thresholds_of(student), "cascade")
         check_threshold(below, "below")
         self._student, self._teacher, self.below = student, teacher, below
         self.labels = student.labels
@@ -144,6 +144,11 @@ def check_top_k(k: int, labels: Sequence[str]) -> None:
     if type(k) is not int or not 1 <= k <= len(labels):
         what = f"the number of labels must be from 1 to {len(labels)}, not {k!r:.40}; the labels are {_listed(labels)}"
         raise UserError(what, "top_k", f"a whole number up to {len(labels)}")
+
+
+def thresholds_of(classifier: Classifier) -> tuple[float, ...]:
+    """For each label the probability above which a text gets it; empty if the classifier gives every text one label."""
+    return tuple(getattr(classifier, "thresholds", ()))
 
 
 def check_one_label(thresholds: Sequence[float], setting: str) -> None:

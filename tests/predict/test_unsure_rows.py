@@ -205,7 +205,6 @@ class Student:
     """Is sure of texts of even length, and is killed after ``remaining`` calls."""
 
     labels = ("a", "b")
-    thresholds = ()
     remaining = 10**9
 
     def __init__(self, folder: Path) -> None: ...
