@@ -159,7 +159,7 @@ def check_one_label(thresholds: Sequence[float], setting: str) -> None:
     """
     if thresholds:
         what = f"this model decides each label of a text by a threshold of its own, so {setting} does not apply"
-        raise UserError(what, setting, "leave it out, and use the probabilities of the labels, such as predict_proba")
+        raise UserError(what, setting, "leave it out, and ask for the probabilities of all labels instead")
 
 
 def check_rejection(below: float, name: str, labels: Sequence[str]) -> None:

@@ -83,7 +83,9 @@ def test_only_such_a_bundle_has_format_2(several_bundle: Path, bundle: Path) -> 
 
 
 def test_rejection_and_cascade_are_refused(runtime: Runtime) -> None:
-    with pytest.raises(UserError, match="so reject_below does not apply -> leave it out, and use the probabilities"):
+    with pytest.raises(
+        UserError, match="so reject_below does not apply -> leave it out, and ask for the probabilities"
+    ):
         runtime.predict(TEXTS, reject_below=0.5)
     with pytest.raises(UserError, match="so cascade does not apply"):
         Cascade(runtime, runtime.predict_proba, 0.5)
