@@ -196,9 +196,9 @@ def multi_label_student(folder: Path, labels: tuple[str, ...] = tuple(SUBJECTS))
     torch.nn.init.normal_(model.classifier.weight)
     folder.mkdir(parents=True)
     tokenizer = WordTokenizer(vocabulary, 20, 0)
-    save_student(folder, model, tokenizer, labels, 1.5, [0.5] * len(labels))
+    save_student(folder, model, tokenizer, labels, 1.5, thresholds=[0.5] * len(labels))
     means = load_student(folder).predict_proba([text for text, _ in titles(0, 120)]).mean(axis=0)
-    save_student(folder, model, tokenizer, labels, 1.5, means.tolist())
+    save_student(folder, model, tokenizer, labels, 1.5, thresholds=means.tolist())
     return folder
 
 

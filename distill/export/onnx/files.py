@@ -54,7 +54,8 @@ def export_student(folder: Path, target: Path, segmenter: Segmenter | None = Non
     }
     with write_folder(target) as temporary:
         tokenizer.vocabulary.save(temporary / VOCABULARY)
-        _write(temporary / "student.onnx", TextClassifier(model, tokenizer, labels, temperature), "student", card)
+        classifier = TextClassifier(model, tokenizer, labels, temperature, thresholds)
+        _write(temporary / "student.onnx", classifier, "student", card)
     return sorted(target.iterdir())
 
 
@@ -80,7 +81,7 @@ def export_teacher(folder: Path, target: Path, int8: bool = False) -> list[Path]
     name = "teacher-int8.onnx" if int8 else "teacher.onnx"
     with write_folder(target) as temporary:
         write_file(temporary / TOKENIZER_FILE, _tokenizer_json(tokenizer, folder))
-        _write(temporary / name, TextClassifier(model, tokenizer, labels), "teacher", card, int8)
+        _write(temporary / name, TextClassifier(model, tokenizer, labels, thresholds=thresholds), "teacher", card, int8)
     return sorted(target.iterdir())
 
 
@@ -103,7 +104,8 @@ def _write(path: Path, classifier: TextClassifier, kind: str, card: dict[str, An
         _quantise(path)
     onnx.checker.check_model(str(path), full_check=True)
     common = {"kind": kind, "labels": list(classifier.labels), "temperature": classifier.temperature, "inputs": inputs}
-    write_json(metadata_path(path), common | {"output": "logits: float32 (batch, classes)"} | card)
+    thresholds = {"thresholds": list(classifier.thresholds)} if classifier.thresholds else {}
+    write_json(metadata_path(path), common | thresholds | {"output": "logits: float32 (batch, classes)"} | card)
     _compare(path, classifier, math.inf if int8 else TOLERANCE)
 
 
