@@ -63,6 +63,10 @@ class DataSettings(Checked):
         "name of the column with the texts, or its number; several, separated by commas, are joined; default: detected",
     )
     label_column: str = option("", "name of the column with the labels, or its number; default: detected")
+    multi_label: bool = option(
+        False, "a text has any number of labels, in a list or separated in one cell; default: detected"
+    )
+    single_label: bool = option(False, "a text has one label; rows with several are set aside; default: detected")
     user_dict: str = option(
         "",
         "file of additional words for the segmenter jieba, one per line: WORD, WORD FREQUENCY or WORD FREQUENCY TAG",

@@ -32,8 +32,9 @@ class TextClassifier:
         model: gives logits, and by ``output(batch)`` the vectors that they are computed from.
         tokenizer: raw texts to token ids.
         labels: the classes, in the order of the logits that :meth:`logits` returns.
-        temperature: logits are divided by it before the softmax or, with ``thresholds``, the sigmoid; calibrated on dev.
-        thresholds: of a model that gives a text any number of labels: the probability above which it gives each label;
+        temperature: logits are divided by it before the softmax or, with ``thresholds``, the sigmoid; calibrated on
+            dev.
+        thresholds: of a model that gives a text any number of labels, the probability above which it gives each label;
             empty: every text gets one label.
         groups: for each label the model's outputs that belong to it; empty: one each, in the same order. The
             probability of a label with several outputs is their sum.
