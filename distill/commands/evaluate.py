@@ -19,8 +19,8 @@ from distill.commands.benchmark.shipped import Key, Shipping, time_models
 from distill.commands.data_checks import checks_of, warn_of
 from distill.commands.distillation import teacher_warning
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run
-from distill.commands.label_sets import right_texts
 from distill.commands.export import bundle_of
+from distill.commands.label_sets import right_texts
 from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, training_warnings
 from distill.commands.teachers import teacher_answers, teachers_of

@@ -1,4 +1,4 @@
-"""Multi-label data in the commands: which texts are right, thresholds and calibration on dev, and what does not apply."""
+"""Multi-label data in the commands: right texts, thresholds and calibration on dev, and what does not apply to it."""
 
 from __future__ import annotations
 
