@@ -24,6 +24,11 @@ def exceeding(probabilities: NDArray[np.floating], thresholds: Sequence[float]) 
     return np.asarray(probabilities, np.float32) > np.asarray(thresholds, np.float32)
 
 
+def certainty(probabilities: NDArray[np.float32], has_class: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Probability of the least certain decision about every text (texts,): that it has a class, or does not have it."""
+    return np.asarray(np.where(has_class, probabilities, 1 - probabilities).min(axis=1))
+
+
 def names_of(has_class: NDArray[np.bool_], labels: Sequence[str]) -> list[list[str]]:
     """The labels of every text, in the order of the classes; a text may have none."""
     return [[label for label, has in zip(labels, row, strict=True) if has] for row in has_class.tolist()]

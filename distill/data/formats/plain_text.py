@@ -145,8 +145,7 @@ class PlainText:
 
     def continuation(self, spec: OutputSpec) -> Continuation:
         """See TextFormat."""
-        names = [" ".join(label.split()) for label in spec.predicted]
-        return table_continuation(BOM * self._has_bom, "\t", names, spec)
+        return table_continuation(BOM * self._has_bom, "\t", lambda label: " ".join(label.split()), spec)
 
     def row_format(self) -> RowFormat | None:
         """See TextFormat."""

@@ -300,9 +300,11 @@ class Table:
         if self._header:
             spec.check_names(self._names, "the header")
             header = f"{self._header}{delimiter}{self.serialised(spec.columns)}\n"
-        # a second cell, since csv would write "" for a row of one empty cell
-        names = [self.serialised([label, ""]).removesuffix(delimiter) for label in spec.predicted]
-        return table_continuation(BOM * self._has_bom + header, delimiter, names, spec)
+
+        def as_cell(label: str) -> str:  # with a second cell, since csv would write "" for a row of one empty cell
+            return self.serialised([label, ""]).removesuffix(delimiter)
+
+        return table_continuation(BOM * self._has_bom + header, delimiter, as_cell, spec)
 
     def row_format(self) -> RowFormat | None:
         """See TextFormat."""
