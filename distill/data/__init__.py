@@ -123,13 +123,16 @@ def with_answers(examples: list[Example], labels: tuple[str, ...], seed: int, re
     return dataclasses.replace(dataset, has_labels=False)
 
 
-def from_memory(examples: list[Example], labels: tuple[str, ...], seed: int) -> Dataset:
+def from_memory(
+    examples: list[Example], labels: tuple[str, ...], seed: int, *, is_multi_label: bool = False
+) -> Dataset:
     """A data set of examples that no file holds: train and dev, without a test set.
 
     Raises:
         UserError: train has fewer than two classes, or no text is left for dev.
     """
-    return _checked({"train": examples, "test": []}, labels, seed, needs_test=False)
+    splits: dict[str, list[Example]] = {"train": examples, "test": []}
+    return _checked(splits, labels, seed, needs_test=False, is_multi_label=is_multi_label)
 
 
 def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:

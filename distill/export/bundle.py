@@ -47,7 +47,7 @@ def export_bundle(
     Raises:
         UserError: there is no student, it cannot be exported, or it is too large without any words.
     """
-    model, tokenizer, labels, temperature, _ = load_word_student(student, segmenter)
+    model, tokenizer, labels, temperature, thresholds = load_word_student(student, segmenter)
     _check_segmenter(student, tokenizer.segmenter)
     network, arrays = network_arrays(model)
     arrays = _with_lexicon(arrays, tokenizer, max_bytes)

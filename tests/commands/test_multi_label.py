@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def rows_of(start: int, stop: int) -> list[dict[str, object]]:
     """Titles of one class, of two classes joined into one text, and texts without any label."""
     pairs = titles(start, stop)
     rows = [{"text": text, "label": [label]} for text, label in pairs]
-    for (text, label), (other, second) in zip(pairs, pairs[1:], strict=False):
+    for (text, label), (other, second) in itertools.pairwise(pairs):
         if label != second:
             rows.append({"text": text + other, "label": [label, second]})
     return [*rows, *({"text": f"今天天气第{n}天", "label": []} for n in range(start, stop, 10))]  # type: ignore[list-item]
@@ -63,7 +64,7 @@ def test_models_give_sets_of_labels(run: Path) -> None:
         both, one = model.predict(texts)
         assert both == ["体育", "财经"] and one == ["科技"], (both, one)
         probabilities = model.predict_proba(texts)
-        assert probabilities[0, :2].min() > 0.5 and (0 <= probabilities).all() and (probabilities <= 1).all()
+        assert probabilities[0, :2].min() > 0.5 and (probabilities >= 0).all() and (probabilities <= 1).all()
 
 
 def test_the_student_is_calibrated_in_its_classifier(run: Path) -> None:

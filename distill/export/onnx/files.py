@@ -46,7 +46,7 @@ def export_student(folder: Path, target: Path, segmenter: Segmenter | None = Non
         UserError: a package is missing; there is no student, or one that labels only the texts of its graph; the file's
             logits differ from PyTorch's.
     """
-    model, tokenizer, labels, temperature, _ = load_word_student(folder, segmenter)
+    model, tokenizer, labels, temperature, thresholds = load_word_student(folder, segmenter)
     card = {
         "max_length": tokenizer.max_length,
         "ngrams": tokenizer.ngram_buckets,
@@ -68,7 +68,7 @@ def export_teacher(folder: Path, target: Path, int8: bool = False) -> list[Path]
         UserError: a package is missing; there is no teacher, or one that cannot be traced or whose tokenizer has no
             tokenizer.json; the file's logits differ from PyTorch's.
     """
-    model, tokenizer, labels, _ = load_teacher_parts(folder)
+    model, tokenizer, labels, thresholds = load_teacher_parts(folder)
     model.bf16 = False
     card = {
         "max_length": tokenizer.max_length,
