@@ -29,6 +29,11 @@ class Scores:
     accuracy_distinct: float
     macro_f1: float
 
+    @property
+    def main(self) -> float:
+        """The figure that models are compared by."""
+        return self.accuracy
+
 
 def scores(gold: Labels, predicted: Labels, first_of_text: NDArray[np.bool_], classes: int) -> Scores:
     """Scores of predicted class numbers (texts,); ``first_of_text`` marks one row of every distinct text."""

@@ -43,6 +43,11 @@ class MultiLabelScores:
     hamming_loss: float
     mean_average_precision: float | None
 
+    @property
+    def main(self) -> float:
+        """The figure that models are compared by."""
+        return self.micro_f1
+
 
 def scores(
     gold: LabelSets, predicted: LabelSets, probabilities: NDArray[np.floating] | None = None
