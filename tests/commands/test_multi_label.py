@@ -12,6 +12,10 @@ from conftest import SUBJECTS, output_of, titles
 
 from distill import load_student
 from distill.cli import main
+from distill.commands.experiment import Run
+from distill.commands.teachers import teachers_of
+from distill.config.argparse import parser, settings_from
+from distill.errors import UserError
 from distill.models.text_classifier import load_teacher
 
 
@@ -99,18 +103,16 @@ def test_what_does_not_apply_says_so(
 
 
 def test_a_teacher_of_the_other_kind_is_refused(
-    run: Path,
-    finished_run: Path,
-    flags: list[str],
-    tiny_flags: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    run: Path, finished_run: Path, flags: list[str], tiny_flags: list[str], tmp_path: Path
 ) -> None:
-    arguments = ["--mode", "train_student", "--run", str(tmp_path / "new"), "--teacher"]
-    said = output_of(capsys, [*flags, *arguments, str(finished_run / "teacher")], code=2)
-    assert "this teacher gives a text one label, and in this data a text has any number" in said
-    said = output_of(capsys, [*tiny_flags, *arguments, str(run / "teacher")], code=2)
-    assert "this teacher gives a text any number of labels, and in this data a text has one" in said
+    for own, teacher, what in (
+        (flags, finished_run, "this teacher gives a text one label, and in this data a text has any number"),
+        (tiny_flags, run, "this teacher gives a text any number of labels, and in this data a text has one"),
+    ):
+        arguments = [*own, "--mode", "train_student", "--run", str(tmp_path / "new")]
+        settings = settings_from(vars(parser().parse_args([*arguments, "--teacher", str(teacher / "teacher")])))
+        with pytest.raises(UserError, match=what):
+            teachers_of(Run(settings))
 
 
 @pytest.mark.parametrize("objective", ["soft", "dist+soft_reverse:0.1", "logits+hint:0.5+mutual"])
