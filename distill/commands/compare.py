@@ -12,6 +12,7 @@ from distill.commands.distillation import choose_linear_weight
 from distill.commands.evaluate_comparison import Entry, evaluate_comparison, transfer_name
 from distill.commands.experiment import Run, row_folders
 from distill.commands.label import label
+from distill.commands.label_sets import require_single_label
 from distill.commands.left_out_class import class_left_out, train_without_class
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import cache_outputs, teachers_of
@@ -29,6 +30,7 @@ def compare(run: Run) -> list[Path]:
 
     All settings and texts are read first, so that an error in them shows before hours of training.
     """
+    require_single_label(run, "--mode compare", "--mode train_student with another --objective, then --mode test")
     students, objectives, left_out = _students(run), _objectives(run), class_left_out(run)
     files = train_own_teachers(run) + label(run)
     entries = _entries(run, students, objectives)

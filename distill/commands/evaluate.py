@@ -18,8 +18,9 @@ from distill.commands.benchmark.shipped import TEACHER as TEACHER_EFFORT
 from distill.commands.benchmark.shipped import Key, Shipping, time_models
 from distill.commands.data_checks import checks_of, warn_of
 from distill.commands.distillation import teacher_warning
-from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
+from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run
 from distill.commands.export import bundle_of
+from distill.commands.label_sets import right_texts
 from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, training_warnings
 from distill.commands.teachers import teacher_answers, teachers_of
@@ -123,7 +124,7 @@ def _recorded_outcomes(run: Run, teachers: dict[Key, Teacher]) -> tuple[list[Out
         if count == len(test):
             outcomes.append(Outcome(kind, index, answers.logits.numpy(), None, None, {}))
         elif count:
-            right = (answers.logits.argmax(1) == labels_of(test))[answers.answered].double().mean()
+            right = right_texts(answers.logits, run.labels_of(test))[answers.answered].double().mean()
             sentences.append(
                 f"{teacher.name} has answers for {count:,} of the {len(test):,} test texts: accuracy "
                 f"{right:.4f} on these."
@@ -195,6 +196,7 @@ def _outcomes(
             ms_per_text=times[key],
             history=_history(sources[key]),
             temperature=model.temperature,
+            thresholds=model.thresholds,
         )
         for key, model in models.items()
     ]
@@ -297,7 +299,7 @@ def evaluation_context(run: Run, teacher_texts: int = timing.TEXTS) -> Evaluatio
     texts = min(len(run.data.test), timing.TEXTS)
     return EvaluationContext(
         texts=[example.text for example in run.data.test],
-        gold=labels_of(run.data.test).numpy(),
+        gold=_gold(run),
         first_of_text=first_of_text(run.data.test),
         labels=run.data.labels,
         data=run.data.counts,
@@ -305,6 +307,12 @@ def evaluation_context(run: Run, teacher_texts: int = timing.TEXTS) -> Evaluatio
         timing=timing_sentence(texts, min(texts, teacher_texts)),
         measured=run.data.measured,
     )
+
+
+def _gold(run: Run) -> NDArray[Any]:
+    """Class numbers (texts,) of test or, in multi-label data, which classes each text has (texts, classes)."""
+    labels = run.labels_of(run.data.test)
+    return labels.bool().numpy() if run.data.is_multi_label else labels.numpy()
 
 
 def timing_sentence(texts: int, teacher_texts: int) -> str:

@@ -186,6 +186,15 @@ class Run:
         self.count_unlabelled(counts)
         return tuple(examples)
 
+    @property
+    def target_metric(self) -> str | None:
+        """What thresholds are chosen for, in multi-label data."""
+        return self.settings.data.target_metric if self.data.is_multi_label else None
+
+    def labels_of(self, examples: Sequence[Example]) -> Tensor:
+        """Class numbers (texts,) or, in multi-label data, which classes every text has (texts, classes)."""
+        return label_sets_of(examples, len(self.data.labels)) if self.data.is_multi_label else labels_of(examples)
+
     def count_unlabelled(self, counts: Mapping[str, int]) -> None:
         """Add the numbers of unlabelled texts, used and dropped, to the counts of the data, and log them."""
         self.data.counts.update(counts)
@@ -333,10 +342,10 @@ class Run:
         return LinearBaseline(self.segmenter, self.data.measured).fit(
             [example.text for example in train],
             self.segmented(train),
-            [example.label for example in train],
+            self.labels_of(train).numpy(),
             dev_texts=[example.text for example in dev],
             dev_segmented=self.segmented(dev),
-            dev_labels=[example.label for example in dev],
+            dev_labels=self.labels_of(dev).numpy(),
         )
 
     def linear_scores(self, examples: Sequence[Example]) -> NDArray[np.float32]:
@@ -353,7 +362,7 @@ class Run:
     @functools.cached_property
     def _held_out_scores(self) -> dict[int, NDArray[np.float32]]:
         train = self.data.train
-        texts, labels = [example.text for example in train], [example.label for example in train]
+        texts, labels = [example.text for example in train], self.labels_of(train).numpy()
         scores = self.linear.held_out_scores(texts, self.segmented(train), labels, len(self.data.labels))
         return {example.id: row for example, row in zip(train, scores, strict=True)}
 
@@ -427,8 +436,19 @@ def fingerprint_examples(examples: Sequence[Example]) -> str | None:
 
 
 def labels_of(split: Sequence[Example]) -> Tensor:
-    """Class numbers, shape (texts,)."""
+    """Class numbers, shape (texts,), of texts that have one label each."""
     return torch.tensor([example.label for example in split])
+
+
+def label_sets_of(split: Sequence[Example], classes: int) -> Tensor:
+    """Which classes every text has: 1 or 0, shape (texts, classes), float32; ``UNLABELLED`` where it is unknown."""
+    rows = torch.zeros(len(split), classes)
+    for row, example in zip(rows, split, strict=True):
+        if isinstance(example.label, int):
+            row.fill_(UNLABELLED)
+        else:
+            row[sorted(example.label)] = 1
+    return rows
 
 
 def row_folders(run: Run, name: str) -> tuple[Path, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.commands.experiment import ALONE, DISTILLED, TEACHER, Run
+from distill.commands.label_sets import require_single_label
 from distill.commands.teachers import teacher_answers
 from distill.data import Example, text_key
 from distill.errors import UserError
@@ -39,6 +40,7 @@ def write_for_labelling(run: Run) -> Path:
     Raises:
         UserError: no text without a label is left.
     """
+    require_single_label(run, "--for_labelling", "leave it out")
     texts, wanted = _candidates(run), run.settings.transfer.for_labelling
     if not texts:
         what = "there is no text without a label"

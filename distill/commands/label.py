@@ -24,6 +24,7 @@ from distill.training import defaults
 def label(run: Run) -> list[Path]:
     """Cache the teachers' logits for the transfer set and dev; list confident disagreements with the labels as CSV.
 
+    The list is made where every text has one label.
     With ``--for_labelling`` write a table of texts that are worth labelling instead.
     """
     if run.settings.transfer.for_labelling:
@@ -36,7 +37,7 @@ def label(run: Run) -> list[Path]:
     answers = {"train": teacher_answers(run, teachers, run.transfer_set)}  # the train texts come first
     answers["dev"] = teacher_answers(run, teachers, run.data.dev)
     caches = [run.folder.teacher_cache(teacher.source, "logits") for teacher in teachers if teacher.is_cached]
-    if not run.data.has_labels:
+    if not run.data.has_labels or run.data.is_multi_label:
         return caches
     contradicted = [*_contradicted("train", run.data.train, answers["train"], run)]
     contradicted += _contradicted("dev", run.data.dev, answers["dev"], run)

@@ -27,6 +27,7 @@ def teacher_card(run: Run, train_texts: int) -> Card:
         data=run.data_name,
         texts={"train": train_texts, "without labels": 0, "dev": len(run.data.dev)},
         objective="labels",
+        measured=run.data.measured,
     )
 
 

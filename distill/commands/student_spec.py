@@ -77,5 +77,6 @@ class StudentSpec:
             "general texts": fingerprint_examples(self.general),
             "general share": run.transfer_settings.general_share if self.general else None,
             "epochs": self.epochs(len(self.texts(run))),
+            "target metric": run.target_metric,
             "left out": None if self.left_out is None else run.data.labels[self.left_out],
         }

@@ -59,15 +59,18 @@ def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Datas
         UserError: a file is missing or damaged, too many of its rows cannot be used, train has fewer than two classes,
             or no text is left for a split.
     """
+    if settings.multi_label and settings.single_label:
+        raise UserError("--multi_label and --single_label exclude each other", "settings", "give one of them, or none")
     files, unused = _files(settings)
     if not files:
         return _checked({"train": read_reviews()}, LABELS, seed)
-    reader = Reader(Columns(settings.text_column, settings.label_column), is_strict)
+    columns = Columns(settings.text_column, settings.label_column, is_multi_label=settings.multi_label)
+    reader, is_multi_label = Reader(columns, is_strict), True if settings.multi_label else None
     first = files["train"][0]
     folders = [first if first.is_dir() else first.parent, *([Path(settings.data)] if settings.data else [])]
-    splits, labels = _read_files(files, folders, reader)
+    splits, labels = _read_files(files, folders, reader, False if settings.single_label else is_multi_label)
     notes = [*reader.notes, *([f"not read: {', '.join(unused)}"] if unused else [])]
-    return _checked(splits, labels, seed, notes, reader.set_aside)
+    return _checked(splits, labels.names, seed, notes, reader.set_aside, is_multi_label=labels.is_multi_label)
 
 
 def is_labelled(settings: DataSettings) -> bool:
@@ -120,13 +123,16 @@ def with_answers(examples: list[Example], labels: tuple[str, ...], seed: int, re
     return dataclasses.replace(dataset, has_labels=False)
 
 
-def from_memory(examples: list[Example], labels: tuple[str, ...], seed: int) -> Dataset:
+def from_memory(
+    examples: list[Example], labels: tuple[str, ...], seed: int, *, is_multi_label: bool = False
+) -> Dataset:
     """A data set of examples that no file holds: train and dev, without a test set.
 
     Raises:
         UserError: train has fewer than two classes, or no text is left for dev.
     """
-    return _checked({"train": examples, "test": []}, labels, seed, needs_test=False)
+    splits: dict[str, list[Example]] = {"train": examples, "test": []}
+    return _checked(splits, labels, seed, needs_test=False, is_multi_label=is_multi_label)
 
 
 def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
@@ -148,27 +154,33 @@ def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
 
 
 def _read_files(
-    files: Mapping[str, Sequence[Path]], folders: Sequence[Path], reader: Reader
-) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
+    files: Mapping[str, Sequence[Path]], folders: Sequence[Path], reader: Reader, is_multi_label: bool | None
+) -> tuple[dict[str, list[Example]], Labels]:
     rows = {split: reader.read(paths) for split, paths in files.items()}
-    labels = find_labels(folders, [placed.row for placed in rows["train"]])
+    labels = find_labels(folders, [placed.row for placed in rows["train"]], is_multi_label=is_multi_label)
     if labels.file:
         reader.notes.append(f"{labels.file}: names of {len(labels.names)} classes")
     splits = {split: _labelled(rows[split], labels, reader) for split in files}
     for split, paths in files.items():
         reader.check(paths, len(splits[split]))
-    return splits, labels.names
+    if labels.is_multi_label:
+        several, names = sum(len(example.classes) > 1 for example in splits["train"]), len(labels.names)
+        none, rows_of_train = sum(not example.classes for example in splits["train"]), len(splits["train"])
+        count = f"{several:,} of the {rows_of_train:,} train rows have more than one of the {names} labels"
+        hint = "" if is_multi_label else "; --single_label sets such rows aside"
+        reader.notes.append(f"several labels per text: {count}, {none:,} have none{hint}")
+    return splits, labels
 
 
 def _labelled(rows: Sequence[PlacedRow], labels: Labels, reader: Reader) -> list[Example]:
     """Examples of the rows whose labels are known; the others are set aside."""
     examples = []
     for row, file, unit in rows:
-        index = labels.index(row)
-        if index is None:
-            reader.put_aside(file, unit, BadRow(row.number, labels.unknown(row), row.text))
+        label = labels.of(row)
+        if label is None:
+            reader.put_aside(file, unit, BadRow(row.number, labels.why_not(row), row.text))
         else:
-            examples.append(Example.of(row.text, index))
+            examples.append(Example.of(row.text, label))
     return examples
 
 
@@ -180,6 +192,7 @@ def _checked(
     set_aside: Sequence[SetAside] = (),
     *,
     needs_test: bool = True,
+    is_multi_label: bool = False,
 ) -> Dataset:
     """Drop leaks and repeats, hold out what is missing, and count everything."""
     rows_read = len(splits["train"])
@@ -209,11 +222,19 @@ def _checked(
     for split, held_out in (("dev", dev), ("test", test)):
         if not held_out and (needs_test or split != "test"):
             raise UserError(f"no text is left for {split}", None, f"add texts, or --{split}_file FILE")
-    return Dataset(tuple(train), tuple(dev), tuple(test), labels, counts, tuple(notes), tuple(set_aside))
+    return Dataset(
+        tuple(train),
+        tuple(dev),
+        tuple(test),
+        labels,
+        counts,
+        tuple(notes),
+        tuple(set_aside),
+        is_multi_label=is_multi_label,
+    )
 
 
 def _check_classes(train: list[Example], labels: tuple[str, ...]) -> None:
-    present = {example.label for example in train}
-    if len(present) < 2:
-        only = ", ".join(labels[label] for label in present) or "none"
+    if len({example.label for example in train}) < 2:
+        only = ", ".join(labels[label] for label in sorted({c for example in train for c in example.classes})) or "none"
         raise UserError(f"train has fewer than two classes ({only})", None, "add texts of at least one more class")

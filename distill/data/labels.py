@@ -1,4 +1,8 @@
-"""Classes in a fixed order, and the class number of a label as files write it: a number, a code or a name."""
+"""Classes in a fixed order, and the class number of a label as files write it: a number, a code or a name.
+
+A text has one label, or in multi-label data any number of them: a list, or names in one cell that are separated as in
+``体育|热门``.
+"""
 
 from __future__ import annotations
 
@@ -10,44 +14,88 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.data.examples import Label
 from distill.data.formats.encodings import read_text
-from distill.data.formats.records import LABEL_NAME_COLUMNS, NUMBER, Row, RowError, label_text, several_labels
+from distill.data.formats.records import (
+    LABEL_NAME_COLUMNS,
+    NO_LABEL,
+    NUMBER,
+    Row,
+    RowError,
+    label_text,
+    several_labels,
+)
 from distill.errors import UserError
 
 CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")
 SHOWN = 20  # names of classes in a message
+MAX_SEVERAL, MAX_SEVERAL_SHARE = 10, 0.01  # rows with several labels, and their share, that may be mistakes
 SEPARATORS = re.compile("[,\uff0c;\uff1b|\u3001#]")  # between the labels of a text that has several
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes in order, and the class number of every form of a label: a name, CLUE's "102", a number "3"."""
+    """The classes in order, and the class number of every form of a label: a name, CLUE's "102", a number "3".
+
+    With ``is_multi_label``, a text may have any number of labels.
+    """
 
     names: tuple[str, ...]
     class_by_label: dict[str, int]
     file: str = ""  # that names the classes; empty: there is none
+    is_multi_label: bool = False
 
-    def index(self, row: Row) -> int | None:
-        """The class number of a row; None if its label is unknown."""
-        return self.class_by_label.get(row.label_name, self.class_by_label.get(row.label))
+    def of(self, row: Row) -> Label | None:
+        """The class of a row, or its classes; None if it cannot be used."""
+        if not self.is_multi_label:
+            is_single = row.labels is None or len(row.labels) == 1
+            return self.class_by_label.get(row.label_name, self.class_by_label.get(row.label)) if is_single else None
+        classes = [self.class_by_label.get(label) for label in _labels_of(row, self.class_by_label)]
+        known = [index for index in classes if index is not None]
+        return frozenset(known) if len(known) == len(classes) else None
 
-    def unknown(self, row: Row) -> str:
-        """Why a row whose label is unknown cannot be used."""
-        label, known = row.label_name or row.label, ", ".join(self.names[:SHOWN])
-        parts = _parts(label)
-        if len(parts) > 1 and any(part in self.class_by_label for part in parts):
-            return several_labels(parts)
+    def why_not(self, row: Row) -> str:
+        """Why a row cannot be used."""
+        labels = _labels_of(row, self.class_by_label)
+        unknown = [label for label in labels if label not in self.class_by_label]
+        if not labels:
+            return NO_LABEL
+        if len(labels) > 1 and not self.is_multi_label and (row.labels is not None or len(unknown) < len(labels)):
+            return several_labels(labels)
+        known = ", ".join(self.names[:SHOWN])
+        label = (unknown if self.is_multi_label else [row.label_name or row.label])[0]
         return f"unknown label {label!r}; the labels of train are {known}{', …' * (len(self.names) > SHOWN)}"
 
 
-def find_labels(folders: Sequence[Path], rows: Sequence[Row]) -> Labels:
-    """Classes from class.txt, labels.txt or CLUE's labels.json in one of the folders; otherwise from the train rows."""
+def find_labels(folders: Sequence[Path], rows: Sequence[Row], *, is_multi_label: bool | None = False) -> Labels:
+    """Classes from class.txt, labels.txt or CLUE's labels.json in one of the folders; otherwise from the train rows.
+
+    Args:
+        folders: where the file may be.
+        rows: of train.
+        is_multi_label: whether a text may have several labels; None: if it is so in more than
+            ``MAX_SEVERAL`` rows and ``MAX_SEVERAL_SHARE`` of them, which are too many for mistakes.
+    """
+    single = _find_labels(folders, rows)
+    if is_multi_label is None:
+        several = sum(len(_labels_of(row, single.class_by_label)) > 1 for row in rows)
+        is_multi_label = several > max(MAX_SEVERAL, MAX_SEVERAL_SHARE * len(rows))
+    if not is_multi_label:
+        return single
+    whole = single.class_by_label if single.file else {}
+    parts = [label for row in rows for label in _labels_of(row, whole)]
+    labels = _find_labels(folders, [Row(label, label, "", 0) for label in parts], are_whole=True)
+    return dataclasses.replace(labels, is_multi_label=True)
+
+
+def _find_labels(folders: Sequence[Path], rows: Sequence[Row], *, are_whole: bool = False) -> Labels:
+    """Classes of rows with one label each; with ``are_whole``, none of the labels is several in one cell."""
     for path in (folder / name for folder in folders for name in (*CLASS_FILES, *CODE_FILES)):
         if path.is_file():
             labels = _from_class_file(path, rows) if path.name in CLASS_FILES else _from_code_file(path)
             return dataclasses.replace(labels, file=path.name)
-    return _from_rows(rows)
+    return _from_rows(rows, are_whole=are_whole)
 
 
 def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
@@ -101,16 +149,17 @@ def _from_codes(names: tuple[str, ...], codes: dict[str, str]) -> Labels:
     return Labels(names, {**{code: by_name[name] for code, name in codes.items()}, **by_name})
 
 
-def _from_rows(rows: Sequence[Row]) -> Labels:
+def _from_rows(rows: Sequence[Row], *, are_whole: bool) -> Labels:
     """Classes from the labels of rows: numbers in numerical order, names in alphabetical order.
 
     Several labels in one cell are no class. A number that has several names stands for none of them.
     """
+    rows = [row for row in rows if row.labels is None or len(row.labels) == 1]
     pairs = {(row.label, row.label_name) for row in rows if row.label_name}
     uses = Counter(label for label, _ in pairs)
     name_of = {label: name for label, name in pairs if uses[label] == 1}
     names = {row.label_name or name_of.get(row.label, row.label) for row in rows}
-    names -= _combined(names)
+    names -= set() if are_whole else _combined(names)
     numeric = all(NUMBER.fullmatch(name) for name in names)
     ordered = tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
     return _from_codes(ordered, {label: name for label, name in name_of.items() if name in names})
@@ -121,6 +170,14 @@ def _combined(names: Collection[str]) -> set[str]:
     parts_of = {name: _parts(name) for name in names}
     uses = Counter(part for parts in parts_of.values() for part in set(parts))
     return {name for name, parts in parts_of.items() if len(parts) > 1 and any(uses[part] > 1 for part in parts)}
+
+
+def _labels_of(row: Row, whole: Collection[str]) -> list[str]:
+    """The labels of a row: those of its list, or the parts of its cell; a label in ``whole`` has no parts."""
+    if row.labels is not None:
+        return list(row.labels)
+    label = row.label_name or row.label
+    return [label] if label in whole or row.label in whole else _parts(label)
 
 
 def _parts(name: str) -> list[str]:

@@ -37,6 +37,7 @@ def save_student(
     tokenizer: SavableTokenizer,
     labels: Sequence[str],
     temperature: float = 1.0,
+    *,
     thresholds: Sequence[float] = (),
 ) -> None:
     """Write a student as :meth:`Student.for_inference` returns it.

@@ -32,8 +32,9 @@ class TextClassifier:
         model: gives logits, and by ``output(batch)`` the vectors that they are computed from.
         tokenizer: raw texts to token ids.
         labels: the classes, in the order of the logits that :meth:`logits` returns.
-        temperature: logits are divided by it before the softmax or, with ``thresholds``, the sigmoid; calibrated on dev.
-        thresholds: of a model that gives a text any number of labels: the probability above which it gives each label;
+        temperature: logits are divided by it before the softmax or, with ``thresholds``, the sigmoid; calibrated on
+            dev.
+        thresholds: of a model that gives a text any number of labels, the probability above which it gives each label;
             empty: every text gets one label.
         groups: for each label the model's outputs that belong to it; empty: one each, in the same order. The
             probability of a label with several outputs is their sum.
@@ -62,8 +63,18 @@ class TextClassifier:
         return self._grouped(logits)
 
     def grouped(self, groups: Sequence[Sequence[int]], labels: Sequence[str]) -> TextClassifier:
-        """The same model for other ``labels``: ``groups`` holds the model's outputs that belong to each."""
-        return dataclasses.replace(self, labels=tuple(labels), groups=tuple(map(tuple, groups)))
+        """The same model for other ``labels``: ``groups`` holds the model's outputs that belong to each.
+
+        Raises:
+            UserError: a label has several outputs, of a model that gives a text any number of labels.
+        """
+        thresholds: tuple[float, ...] = ()
+        if self.thresholds:
+            if merged := [label for label, group in zip(labels, groups, strict=True) if len(group) > 1]:
+                what = f"several labels of this model are to become {merged[0]}, but it gives each by itself"
+                raise UserError(what, None, "give each of its labels a name of its own")
+            thresholds = tuple(self.thresholds[group[0]] for group in groups)
+        return dataclasses.replace(self, labels=tuple(labels), thresholds=thresholds, groups=tuple(map(tuple, groups)))
 
     def _grouped(self, logits: Tensor) -> Tensor:
         """The labels' logits (texts, labels) from the model's outputs (texts, outputs)."""

@@ -23,7 +23,7 @@ from distill.data.formats.labelling import ANSWERED_BY, CHUNK_ROWS, PREDICTED, S
 from distill.data.formats.parquet import has_text, text_columns, texts_of, with_labels
 from distill.data.formats.records import NO_TEXT, Selection
 from distill.errors import UserError, install_hint, require_package
-from distill.predict.checkpoint import JOINED, PRIVATE, Counts
+from distill.predict.checkpoint import DONE, JOINED, PRIVATE, Counts
 from distill.predict.local import output_spec
 from distill.predict.plan import check_named, find_files
 from distill.predict.sources import InputState
@@ -31,7 +31,7 @@ from distill.predict.teacher import LazyTeacher, find_teacher
 from distill.runtime import Runtime
 from distill.runtime.bundle import BUNDLE_CARD
 from distill.runtime.unsure import Classifier
-from distill.storage.atomic import PARTS_SUFFIX, remove, write_folder, write_json
+from distill.storage.atomic import PARTS_SUFFIX, put_in_place, remove, write_folder, write_json
 from distill.storage.fingerprints import fingerprint_bytes, fingerprint_texts
 from distill.storage.locks import exclusive_lock
 
@@ -208,7 +208,7 @@ def _new_folder(output: Path, record: dict[str, Any]) -> Iterator[str | None]:
                     yield str(temporary)
                 if output.exists():  # a folder without files
                     (parts / JOINED).chmod(stat.S_IMODE(output.stat().st_mode))
-                write_json(done, record)
+                put_in_place(write_json(parts / DONE, record), done)  # what a kill leaves is in the private folder
                 (parts / JOINED).replace(output)
             finally:
                 remove(parts)

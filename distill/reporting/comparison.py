@@ -210,7 +210,10 @@ def rows_of(comparison: Comparison) -> list[ComparisonRow]:
 def _row(
     result: ModelResult, context: EvaluationContext, teacher: ModelResult | None, against: ModelResult | None
 ) -> ComparisonRow:
-    scores = [context.scores(predicted) for predicted in result.predicted]
+    scores = [
+        metrics.scores(context.gold, predicted, context.first_of_text, len(context.labels))
+        for predicted in result.predicted
+    ]
     accuracy, accuracy_sd = metrics.mean_and_sd([score.accuracy for score in scores])
     ece, ece_calibrated = result.calibration_error or (None, None)
     row = ComparisonRow(

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluation import metrics
+from distill.evaluation import metrics, multi_label
 from distill.evaluation.metrics import Scores
+from distill.evaluation.multi_label import MultiLabelScores
 from distill.reporting.translation import Listed, Text
 from distill.runtime.label_sets import exceeding, sigmoid
 
@@ -59,8 +60,13 @@ class EvaluationContext:
         """Whether a text may have any number of labels."""
         return self.gold.ndim == 2
 
-    def scores(self, predicted: NDArray[np.int64]) -> Scores:
-        """Accuracy and macro-F1 of predicted class numbers (texts,)."""
+    def scores(self, predicted: NDArray[Any], logits: NDArray[np.floating] | None = None) -> Scores | MultiLabelScores:
+        """Scores of predicted class numbers (texts,); in multi-label data, of label sets (texts, classes).
+
+        There, ``logits`` or other scores (texts, classes) are needed for the mean average precision.
+        """
+        if self.is_multi_label:
+            return multi_label.scores(self.gold, predicted, logits)
         return metrics.scores(self.gold, predicted, self.first_of_text, len(self.labels))
 
 
@@ -99,8 +105,16 @@ class Outcome:
     def predicted(self) -> NDArray[Any]:
         """Class numbers, shape (texts,); in multi-label data, which classes each text gets (texts, classes)."""
         if self.thresholds:
-            return exceeding(sigmoid(self.logits, self.temperature), self.thresholds)
+            return exceeding(self.probabilities(), self.thresholds)
         return np.asarray(self.logits.argmax(axis=1))
+
+    def probabilities(self, temperature: float | None = None) -> NDArray[np.floating]:
+        """Calibrated probabilities (texts, classes), or those at another temperature.
+
+        Those of a text sum to 1, but not in multi-label data.
+        """
+        to_probabilities = sigmoid if self.thresholds else metrics.softmax
+        return to_probabilities(self.logits, self.temperature if temperature is None else temperature)
 
 
 def first_seeds(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -109,14 +123,18 @@ def first_seeds(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [first[name] for name in TITLES if name in first]
 
 
-def data_sentence(data: Mapping[str, int]) -> Text:
+def data_sentence(data: Mapping[str, int], *, is_multi_label: bool = False) -> Text:
     """The counts of a data set in one sentence."""
+    conflicts = Text(
+        "{count:,} texts with two label sets" if is_multi_label else "{count:,} texts with two labels",
+        count=data["conflicts"],
+    )
     counts = Text(
         "{train:,} train, {dev:,} dev and {test:,} test texts ({test_distinct:,} distinct). "
         "Dropped from the {train_rows_read:,} train rows: {leaks:,} whose text is in test, {leaks_into_dev:,} whose "
-        "text is in dev, {duplicates:,} repeats, and {conflicts:,} texts with two labels. "
+        "text is in dev, {duplicates:,} repeats, and {conflicts}. "
         "Dropped from the dev rows: {dev_leaks:,} whose text is in test.",
-        **data,
+        **{**data, "conflicts": conflicts},
     )
     if not data.get("set_aside"):
         return counts

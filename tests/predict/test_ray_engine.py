@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from conftest import titles
 
 from distill.cli import main
 from distill.predict import ray_engine
+from distill.storage import atomic
 
 pytest.importorskip("ray", reason="pip install -r requirements-dev.txt")
 pa = pytest.importorskip("pyarrow")
@@ -160,6 +163,27 @@ def test_killed_when_the_output_is_complete(
     assert predict(bundle, *flags) == 0
     assert [path.name for path in (tmp_path / "new").rglob("*")] == ["out", "0.parquet"]
     assert predict(bundle, *flags) == 2
+
+
+def test_nothing_is_left_of_a_record_that_was_being_written(tmp_path: Path) -> None:
+    output, record = tmp_path / "out", {"made": "from"}
+
+    def kill(path: Path, *_: Any) -> None:
+        path.write_bytes(b"{")
+        os._exit(9)
+
+    def killed() -> None:
+        atomic._write_new = kill
+        with ray_engine._new_folder(output, record):
+            pass
+
+    job = multiprocessing.get_context("fork").Process(target=killed)
+    job.start()
+    job.join()
+    assert job.exitcode == 9 and not output.exists()
+    with ray_engine._new_folder(output, record):
+        pass
+    assert [path.name for path in tmp_path.iterdir() if "ray" not in path.name] == ["out"]
 
 
 def test_a_full_disk_and_another_process(

@@ -71,6 +71,7 @@ class Row:
         text: not empty.
         label: a name or a number; empty in unlabelled data.
         label_name: CLUE's ``label_desc``, the name of a label that is a number; may be empty.
+        labels: all of them if the cell holds a list, whose first one is ``label``; otherwise None.
         number: of the line, row or item in the file, from 1.
         cells: all of them by the names of their columns, if they are wanted.
     """
@@ -80,6 +81,7 @@ class Row:
     label_name: str
     number: int
     cells: Mapping[str, Any] | None = None
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,15 @@ class Columns:
     """Names of the columns, or their numbers from 1; empty: the first of the usual names that the file has.
 
     ``text`` may name several columns, separated by commas, which are joined. ``is_labelled`` is False if labels are
-    neither needed nor read; with ``keeps_cells``, the rows of unlabelled data keep the cells of all columns.
+    neither needed nor read; with ``keeps_cells``, the rows of unlabelled data keep the cells of all columns. With
+    ``is_multi_label``, an empty cell means that the text has none of the labels.
     """
 
     text: str = ""
     label: str = ""
     is_labelled: bool = True
     keeps_cells: bool = False
+    is_multi_label: bool = False
 
     @property
     def are_numbers(self) -> bool:
@@ -106,7 +110,7 @@ class Selection:
     """The columns that are read: ``get(cells, key)`` returns a row's cell.
 
     ``note`` says in words which columns were taken and which usual ones were not. ``others`` are the keys of the other
-    columns whose cells a row keeps, by name.
+    columns whose cells a row keeps, by name. With ``allows_no_label``, a text may have none of the labels.
     """
 
     texts: tuple[Any, ...]
@@ -115,6 +119,7 @@ class Selection:
     get: Callable[[Any, Any], Any]
     note: str
     others: Mapping[str, Any] = field(default_factory=dict)
+    allows_no_label: bool = False
 
     def text(self, cells: Any) -> str:
         """The text of a row.
@@ -134,22 +139,25 @@ class Selection:
         """The text and the label of a row; both are empty strings where they are not read.
 
         Raises:
-            RowError: there is no text, no label, or more than one label.
+            RowError: there is no text or no label.
         """
         if self.label is None and self.label_name is None:
             kept = {name: self.get(cells, key) for name, key in self.others.items()} if self.others else None
             return Row(self.text(cells), "", "", number, kept)
-        label = "" if self.label is None else label_text(self.get(cells, self.label))
-        name = "" if self.label_name is None else label_text(self.get(cells, self.label_name))
-        if label and name and not NUMBER.fullmatch(label):
+        labels, is_list = ((), False) if self.label is None else labels_in(self.get(cells, self.label))
+        names, are_names = ((), False) if self.label_name is None else labels_in(self.get(cells, self.label_name))
+        if are_names and len(names) >= len(labels):
+            labels, is_list, names = names, True, ()
+        label, name = next(iter(labels), ""), next(iter(names), "")
+        if is_list or (label and name and not NUMBER.fullmatch(label)):
             name = ""
         try:
             text = self.text(cells)
         except RowError as error:
             raise RowError(NO_TEXT if label or name else "there is no text and no label") from error
-        if not label and not name:
+        if not (label or name or is_list or self.allows_no_label):
             raise RowError(NO_LABEL)
-        return Row(text, label or name, name, number)
+        return Row(text, label or name, name, number, labels=labels if is_list or not (label or name) else None)
 
 
 def select(names: Sequence[Any], columns: Columns, where: object, get: Callable[[Any, Any], Any]) -> Selection:
@@ -166,7 +174,7 @@ def select(names: Sequence[Any], columns: Columns, where: object, get: Callable[
         label, name, label_note = _label_columns(columns, keys, names, where)
         notes.append(label_note)
     others = {str(other): other for other in names if other not in texts} if columns.keeps_cells else {}
-    return Selection(texts, label, name, get, ", ".join(notes), others)
+    return Selection(texts, label, name, get, ", ".join(notes), others, columns.is_multi_label)
 
 
 def positions(selection: Selection, names: Sequence[str]) -> Selection:
@@ -178,7 +186,9 @@ def positions(selection: Selection, names: Sequence[str]) -> Selection:
     texts = tuple(index(key) for key in selection.texts)
     others = {name: index(key) for name, key in selection.others.items()}
     label, label_name = index(selection.label), index(selection.label_name)
-    return Selection(texts, label, label_name, list.__getitem__, selection.note, others)
+    return Selection(
+        texts, label, label_name, list.__getitem__, selection.note, others, allows_no_label=selection.allows_no_label
+    )
 
 
 def known_columns(names: Sequence[Any], columns: Columns) -> int:
@@ -313,26 +323,33 @@ def _as_string(value: Any) -> str:
 def label_text(value: Any) -> str:
     """A label's name or number: 1, 1.0, "1" and "1.0" are one label, and a list may hold one label.
 
-    Annotation tools write lists: doccano ["体育"], Label Studio {"choices": ["体育"]}.
-
     Raises:
         RowError: there are several labels.
+    """
+    labels, _ = labels_in(value)
+    if len(labels) > 1:
+        raise RowError(several_labels(labels))
+    return labels[0] if labels else ""
+
+
+def labels_in(value: Any) -> tuple[tuple[str, ...], bool]:
+    """The distinct labels in a cell, as in :func:`label_text`, and whether the cell holds a list.
+
+    Annotation tools write lists: doccano ["体育"], Label Studio {"choices": ["体育"]}.
     """
     if isinstance(value, dict):
         value = value.get("choices", value.get("label"))
     if isinstance(value, list):
-        labels = list(dict.fromkeys(label for item in value if (label := label_text(item))))
-        if len(labels) > 1:
-            raise RowError(several_labels(labels))
-        return labels[0] if labels else ""
+        return tuple(dict.fromkeys(label for item in value for label in labels_in(item)[0])), True
     text = cell_text(value)
     if (
         text[:1] in ("[", "{") and len(text) <= MAX_LABEL
     ):  # a list within a cell: Label Studio writes JSON, pandas Python
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            return label_text(ast.literal_eval(text))
+            return labels_in(ast.literal_eval(text))
     whole = WHOLE.fullmatch(text)
-    return whole[1] if whole else without_zero_width(text)
+    label = whole[1] if whole else without_zero_width(text)
+    return ((label,) if label else ()), False
 
 
 def several_labels(labels: Sequence[str]) -> str:

@@ -1,0 +1,136 @@
+"""Data whose texts have any number of labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.config import DataSettings
+from distill.data import Dataset, Example, load, stratified_split
+from distill.errors import UserError
+
+SETS = [["体育"], ["财经", "科技"], ["科技"], ["体育", "科技"], []]
+
+
+def rows_of(count: int = 60) -> list[tuple[str, list[str]]]:
+    return [(f"第{n}条标题", SETS[n % 4]) for n in range(count)]
+
+
+def read(folder: Path, name: str, content: str, **settings: bool) -> Dataset:
+    (folder / name).write_text(content, encoding="utf-8")
+    return load(DataSettings(data=str(folder), **settings), seed=1)  # type: ignore[arg-type]
+
+
+def sets_of(data: Dataset) -> dict[str, list[str]]:
+    examples = (*data.train, *data.dev, *data.test)
+    return {example.text: [data.labels[index] for index in sorted(example.classes)] for example in examples}
+
+
+def as_json(rows: list[tuple[str, list[str]]]) -> str:
+    return "".join(json.dumps({"text": text, "label": labels}, ensure_ascii=False) + "\n" for text, labels in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("train.csv", lambda labels: f'"{",".join(labels)}"'),
+        ("train.csv", "|".join),
+        ("train.csv", lambda labels: f'"{labels}"'),
+        ("train.txt", "，".join),
+    ],
+)
+def test_lists_and_separated_names_in_a_cell_are_several_labels(tmp_path: Path, name: str, form: object) -> None:
+    separator, header = (",", "text,label\n") if name.endswith(".csv") else ("\t", "")
+    content = header + "".join(f"{text}{separator}{form(labels)}\n" for text, labels in rows_of())  # type: ignore[operator]
+    data = read(tmp_path, name, content)
+    assert data.is_multi_label and data.measured == "micro-F1" and data.labels == ("体育", "科技", "财经")
+    assert sets_of(data) == {text: sorted(labels, key=data.labels.index) for text, labels in rows_of()}
+    assert "30 of the 60 train rows have more than one of the 3 labels, 0 have none; --single_label" in str(data.notes)
+
+
+def test_a_text_may_have_none_of_the_labels(tmp_path: Path) -> None:
+    rows = [*rows_of(), ("没有标签", [])]
+    data = read(tmp_path, "train.jsonl", as_json(rows))
+    assert sets_of(data)["没有标签"] == [] and not data.set_aside
+    table = "text,label\n" + "".join(f"{text},{'|'.join(labels)}\n" for text, labels in rows)
+    (tmp_path / "train.jsonl").unlink()
+    data = read(tmp_path, "train.csv", table)
+    assert "没有标签" not in sets_of(data) and data.set_aside[0].reason == "there is no label"
+    assert sets_of(read(tmp_path, "train.csv", table, multi_label=True))["没有标签"] == []
+
+
+def test_a_few_rows_with_several_labels_are_mistakes(tmp_path: Path) -> None:
+    rows = [(f"第{n}条", [("体育", "财经")[n % 2]]) for n in range(300)] + [
+        (f"错{n}", ["体育", "财经"]) for n in range(3)
+    ]
+    data = read(tmp_path, "train.jsonl", as_json(rows))
+    assert not data.is_multi_label and len(data.set_aside) == 3
+    assert data.set_aside[0].reason == "several labels (体育, 财经); write one label per text"
+    data = read(tmp_path, "train.jsonl", as_json(rows), multi_label=True)
+    assert data.is_multi_label and not data.set_aside and len(sets_of(data)) == 303
+
+
+def test_flags_decide(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"30 of 60 rows cannot be used .*several labels"):
+        read(tmp_path, "train.jsonl", as_json(rows_of()), single_label=True)
+    with pytest.raises(UserError, match="--multi_label and --single_label exclude each other"):
+        read(tmp_path, "train.jsonl", as_json(rows_of()), single_label=True, multi_label=True)
+    single = as_json([(f"第{n}条", [("体育", "财经")[n % 2]]) for n in range(40)])
+    assert read(tmp_path, "train.jsonl", single, multi_label=True).is_multi_label
+    assert not read(tmp_path, "train.jsonl", single).is_multi_label
+
+
+def test_class_files_name_the_classes_and_decide_what_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "class.txt").write_text("财经\n科技,数码\n体育\n", encoding="utf-8")
+    labels = ["体育|财经", "科技,数码", "财经", "2|0"]
+    content = "".join(f"第{n}条\t{labels[n % 4]}\n" for n in range(80))
+    data = read(tmp_path, "train.txt", content, multi_label=True)
+    assert data.labels == ("财经", "科技,数码", "体育")
+    found = sets_of(data)
+    assert found["第0条"] == found["第3条"] == ["财经", "体育"] and found["第1条"] == ["科技,数码"]
+
+
+def test_unknown_labels_and_conflicts(tmp_path: Path) -> None:
+    (tmp_path / "dev.jsonl").write_text(as_json([*rows_of(8), ("新的", ["体育", "汽车"])]), encoding="utf-8")
+    rows = [(f"训练{n}", labels) for n, (_, labels) in enumerate(rows_of())]
+    rows += [("两次", ["体育"]), ("两次", ["体育", "科技"]), ("同样", ["科技", "体育"]), ("同样", ["体育", "科技"])]
+    data = read(tmp_path, "train.jsonl", as_json(rows))
+    assert data.set_aside[0].reason.startswith("unknown label '汽车'; the labels of train are 体育")
+    assert (data.counts["conflicts"], data.counts["duplicates"]) == (1, 2)
+
+
+def test_one_set_alone_teaches_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train has fewer than two classes \(体育, 财经\)"):
+        read(tmp_path, "train.jsonl", as_json([(f"第{n}条", ["体育", "财经"]) for n in range(40)]))
+
+
+@given(st.lists(st.frozensets(st.integers(0, 4), max_size=3), min_size=1, max_size=200), st.integers(0, 3))
+def test_splits_are_partitions_that_repeat(sets: list[frozenset[int]], seed: int) -> None:
+    examples = [Example(n, str(n), classes) for n, classes in enumerate(sets)]
+    rest, held_out = stratified_split(examples, seed)
+    assert sorted(e.id for e in (*rest, *held_out)) == list(range(len(examples)))
+    assert stratified_split(examples, seed)[1] == held_out
+
+
+def test_splits_hold_out_a_tenth_of_every_class(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    sets = [frozenset(draw.choices(range(8), [1, 2, 4, 8, 16, 32, 64, 128], k=draw.randrange(4))) for _ in range(2000)]
+    _, held_out = stratified_split([Example(n, str(n), classes) for n, classes in enumerate(sets)], 3)
+    sizes = Counter(c for classes in sets for c in classes)
+    shares = {c: sum(c in example.classes for example in held_out) / size for c, size in sizes.items()}
+    assert min(sizes.values()) < 30 and all(0.08 <= share <= 0.13 for share in shares.values()), shares
+    assert 0.08 < sum(not example.classes for example in held_out) / sum(not classes for classes in sets) < 0.12
+
+
+def test_fingerprints_tell_label_sets_apart(tmp_path: Path) -> None:
+    data = read(tmp_path, "train.jsonl", as_json(rows_of()))
+    first = data.train[0]
+    other = dataclasses.replace(first, label=first.classes ^ {0})
+    assert dataclasses.replace(data, train=(other, *data.train[1:])).fingerprint != data.fingerprint
