@@ -209,7 +209,10 @@ def _linear_result(run: Run, context: EvaluationContext, folders: dict[Key, Path
         for (kind, _), path in folders.items()
         if kind == DISTILLED
     ]
-    return LinearResult(context.scores(run.linear.predict(context.texts)), max(weights, default=0.0))
+    test, distances = run.data.test, None
+    if context.is_multi_label:  # the figure for the ranking of the labels needs them
+        distances = run.linear.scores(context.texts, run.segmented(test), len(context.labels))
+    return LinearResult(context.scores(run.linear.predict(context.texts), distances), max(weights, default=0.0))
 
 
 def _comparison(run: Run) -> ComparisonRecord | None:
@@ -228,7 +231,7 @@ def _update_cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Pa
     """Add the test results to the cards of the models that the run trained."""
     by_key = {(outcome.name, outcome.seed): outcome for outcome in report.outcomes}
     return [
-        add_results(run, folder, dataclasses.asdict(report.context.scores(by_key[key].predicted)))
+        add_results(run, folder, dataclasses.asdict(report.context.scores(by_key[key].predicted, by_key[key].logits)))
         for key, folder in folders.items()
     ]
 

@@ -102,7 +102,7 @@ class Run:
             dataset = self._labelled_by_teachers()
         for note in dataset.notes:
             log.info("%s", note)
-        log.info("data: %s", data_sentence(dataset.counts))
+        log.info("data: %s", data_sentence(dataset.counts, is_multi_label=dataset.is_multi_label))
         self._list_set_aside(dataset.set_aside)
         return dataset
 

@@ -160,7 +160,7 @@ def _draw_label_f1(axes: Axes, f1: Mapping[str, NDArray[np.float64]], names: Seq
     axes.invert_yaxis()
     axes.set_xlim(-0.03, 1.03)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(frameon=False)
 
 
 def curve_title(key: str, measured: str) -> str:

@@ -68,7 +68,7 @@ def test_models_give_sets_of_labels(run: Path) -> None:
         both, one = model.predict(texts)
         assert both == ["体育", "财经"] and one == ["科技"], (both, one)
         probabilities = model.predict_proba(texts)
-        assert probabilities[0, :2].min() > 0.5 and (probabilities >= 0).all() and (probabilities <= 1).all()
+        assert probabilities[0, [0, 2]].min() > 0.5 and (probabilities >= 0).all() and (probabilities <= 1).all()
 
 
 def test_the_student_is_calibrated_in_its_classifier(run: Path) -> None:
