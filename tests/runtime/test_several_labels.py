@@ -15,7 +15,7 @@ from distill.errors import UserError
 from distill.export.bundle import export_bundle
 from distill.runtime import Cascade, Runtime, load
 from distill.runtime.bundle import BUNDLE_CARD, read_bundle
-from distill.runtime.label_sets import sigmoid
+from distill.runtime.label_sets import certainty, distinct, exceeding, names_of, sigmoid
 
 TEXTS = [text for text, _ in titles(0, 120)]
 
@@ -89,3 +89,19 @@ def test_rejection_and_cascade_are_refused(runtime: Runtime) -> None:
         runtime.predict(TEXTS, reject_below=0.5)
     with pytest.raises(UserError, match="so cascade does not apply"):
         Cascade(runtime, runtime.predict_proba, 0.5)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (500, 3), (200, 17)])
+def test_distinct_label_sets(shape: tuple[int, int]) -> None:
+    has_class = np.random.default_rng(0).random(shape) < 0.5
+    sets, numbers = distinct(has_class)
+    np.testing.assert_array_equal(sets[numbers], has_class)
+    assert len(sets) == len({tuple(row) for row in has_class.tolist()})
+    names = names_of(has_class, [str(index) for index in range(shape[1])])
+    assert names == [[str(index) for index in np.flatnonzero(row)] for row in has_class]
+
+
+def test_the_certainty_is_that_of_the_least_certain_decision() -> None:
+    probabilities = np.array([[0.9, 0.3], [0.6, 0.05], [0.2, 0.1]], np.float32)
+    has_class = exceeding(probabilities, (0.5, 0.25))
+    np.testing.assert_allclose(certainty(probabilities, has_class), [0.3, 0.6, 0.8], rtol=1e-6)

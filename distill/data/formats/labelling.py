@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distill.data.formats.records import Columns, Row
 from distill.errors import UserError
-from distill.runtime.label_sets import SEPARATOR, certainty, exceeding, names_of
+from distill.runtime.label_sets import SEPARATOR, certainty, distinct, exceeding, names_of
 from distill.runtime.unsure import Cascade, Classifier, check_one_label, check_rejection, check_top_k, classes_of
 
 CHUNK_ROWS = 2048  # maximum: enough for the kernels, few enough for the memory
@@ -83,9 +83,8 @@ class Predictions:
     ) -> Self:
         """From the probabilities of all classes; a text gets every label whose probability exceeds its threshold."""
         has_class = exceeding(probabilities, thresholds)
-        sets, classes = np.unique(has_class, axis=0, return_inverse=True)
-        probability = certainty(probabilities, has_class)
-        return cls(classes.reshape(-1), probability, probabilities, label_sets=names_of(sets, labels))
+        sets, classes = distinct(has_class)
+        return cls(classes, certainty(probabilities, has_class), probabilities, label_sets=names_of(sets, labels))
 
     @property
     def is_rejected(self) -> NDArray[np.bool_]:
