@@ -119,7 +119,7 @@ def test_a_teacher_that_diverges_stops(
     tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        train_teacher, "labels_only", lambda _: lambda output, targets: Loss(output.logits.sum() / 0, {})
+        train_teacher, "labels_only", lambda *_: lambda output, targets: Loss(output.logits.sum() / 0, {})
     )
     text = output_of(capsys, [*tiny_flags, "--mode", "train_teacher", "--run", str(tmp_path)], code=2)
     assert "error: teacher: the loss is NaN or infinite at step 1 of" in text and "--teacher_lr" in text
