@@ -78,7 +78,7 @@ class DataSettings(Checked):
     hierarchy: str = option(
         "auto",
         "what separates the levels of labels that are paths; auto: ##, as in 财经##股票, if nearly all labels have it; "
-        "none: labels are no paths",
+        "none: labels are no paths, and ## separates several labels of a text",
     )
     level_weight: float = option(
         0.5,

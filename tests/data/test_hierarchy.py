@@ -115,6 +115,11 @@ def test_label_sets_that_look_like_paths_are_label_sets(tmp_path: Path) -> None:
     assert data.is_multi_label and data.labels == ("体育", "汽车", "科技", "财经") and data.hierarchy is None
 
 
+def test_without_a_hierarchy_the_names_on_a_path_are_several_labels(tmp_path: Path) -> None:
+    data = read(tmp_path, list(PATHS), hierarchy="none")
+    assert data.is_multi_label and data.hierarchy is None and len(data.labels) == 8
+
+
 def test_labels_without_levels_are_refused_where_a_separator_is_given(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="separated at '/', the labels have no level") as error:
         read(tmp_path, ["体育##足球", "财经##股票"], hierarchy="/")
