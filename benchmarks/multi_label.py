@@ -84,7 +84,8 @@ def main() -> None:
     command(options.out / "run", "all", options)
     report = json.loads((options.out / "run" / "report" / "report.json").read_text("utf-8"))
     counts = report["data"]
-    note = f"{counts['train']:,} train, {counts['dev']:,} dev and {counts['test']:,} test texts. {processor()}. {options.line}"
+    texts = ", ".join(f"{counts[split]:,} {split}" for split in sizes)
+    note = f"{texts} texts. {processor()}. {options.line}"
     figures = {"command": options.line, "rows": report["rows"], "linear_svc": report["linear_svc"], "data": counts}
     publish(HERE / "multi_label" / name, table_of(report["rows"], report["linear_svc"]), note, figures)
 
