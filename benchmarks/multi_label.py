@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
-from run_mode import SPLIT_SEED, command  # noqa: E402
+from run_mode import SPLIT_SEED, command, parse  # noqa: E402
 
 from distill.config import DataSettings  # noqa: E402
 from distill.data import Dataset, Example, load  # noqa: E402
@@ -72,23 +72,21 @@ def table_of(rows: Sequence[dict[str, Any]], linear: dict[str, Any]) -> list[lis
 
 def main() -> None:
     """Make the data, train and evaluate the models, and write the table."""
-    arguments = sys.argv[1:]
-    separator = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/headlines15"), help="data folder")
     parser.add_argument("--out", type=Path, default=Path("runs/multi_label"), help="folder of the data and the run")
     parser.add_argument("--sizes", type=int, nargs=3, default=(6000, 1000, 1500), help="texts of train, dev and test")
     parser.add_argument("--seeds", type=int, default=3, help="students of each kind")
-    options = parser.parse_args(arguments[:separator])
-    options.flags, options.unlabeled, options.out = arguments[separator + 1 :], [], options.out.resolve()
+    options = parse(parser)
     sizes = dict(zip(("train", "dev", "test"), options.sizes, strict=True))
     source = load(DataSettings(data=str(options.data)), SPLIT_SEED)
     options.data, name = write_data(options.out / "data", source, sizes), options.data.name
     command(options.out / "run", "all", options)
     report = json.loads((options.out / "run" / "report" / "report.json").read_text("utf-8"))
-    counts, line = report["data"], f"python benchmarks/multi_label.py {' '.join(arguments)}".rstrip()
-    note = f"{counts['train']:,} train, {counts['dev']:,} dev and {counts['test']:,} test texts. {processor()}. {line}"
-    figures = {"command": line, "rows": report["rows"], "linear_svc": report["linear_svc"], "data": counts}
+    counts = report["data"]
+    texts = ", ".join(f"{counts[split]:,} {split}" for split in sizes)
+    note = f"{texts} texts. {processor()}. {options.line}"
+    figures = {"command": options.line, "rows": report["rows"], "linear_svc": report["linear_svc"], "data": counts}
     publish(HERE / "multi_label" / name, table_of(report["rows"], report["linear_svc"]), note, figures)
 
 

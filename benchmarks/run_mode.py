@@ -12,6 +12,20 @@ ROOT = Path(__file__).parent.parent
 SPLIT_SEED = 42  # the default of --seed, so that dev is that of the runs
 
 
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options of a benchmark: paths are absolute, ``flags`` are those after ``--``, ``line`` is the command."""
+    arguments = sys.argv[1:]
+    separator = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parser.parse_args(arguments[:separator])
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, value.resolve())
+    options.unlabeled = [path.resolve() for path in getattr(options, "unlabeled", ())]
+    options.flags = arguments[separator + 1 :]
+    options.line = f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(arguments)}".rstrip()
+    return options
+
+
 def command(run: Path, mode: str, options: argparse.Namespace, *flags: object) -> float:
     """Run one mode of the program and return its duration in seconds; the output goes to the run's folder.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.commands.experiment import Run, labels_of
+from distill.commands.experiment import Run
 from distill.commands.for_labelling import write_for_labelling
 from distill.commands.teachers import (
     check_coverage,
@@ -16,7 +16,12 @@ from distill.commands.teachers import (
 )
 from distill.data import Example
 from distill.progress import log
-from distill.reporting.label_noise import ContradictedLabel, contradicted_labels, write_label_noise
+from distill.reporting.label_noise import (
+    ContradictedLabel,
+    contradicted_labels,
+    contradicted_sets,
+    write_label_noise,
+)
 from distill.teachers.answering import Answers
 from distill.training import defaults
 
@@ -24,7 +29,6 @@ from distill.training import defaults
 def label(run: Run) -> list[Path]:
     """Cache the teachers' logits for the transfer set and dev; list confident disagreements with the labels as CSV.
 
-    The list is made where every text has one label.
     With ``--for_labelling`` write a table of texts that are worth labelling instead.
     """
     if run.settings.transfer.for_labelling:
@@ -37,7 +41,7 @@ def label(run: Run) -> list[Path]:
     answers = {"train": teacher_answers(run, teachers, run.transfer_set)}  # the train texts come first
     answers["dev"] = teacher_answers(run, teachers, run.data.dev)
     caches = [run.folder.teacher_cache(teacher.source, "logits") for teacher in teachers if teacher.is_cached]
-    if not run.data.has_labels or run.data.is_multi_label:
+    if not run.data.has_labels:
         return caches
     contradicted = [*_contradicted("train", run.data.train, answers["train"], run)]
     contradicted += _contradicted("dev", run.data.dev, answers["dev"], run)
@@ -49,10 +53,8 @@ def _contradicted(split: str, examples: Sequence[Example], answers: Answers, run
     """The labels that the teachers contradict; the first of the ``answers`` belong to ``examples``."""
     answered = answers.answered[: len(examples)].tolist()
     examples = [example for example, has_answer in zip(examples, answered, strict=True) if has_answer]
-    return contradicted_labels(
-        split,
-        [example.text for example in examples],
-        labels_of(examples).numpy(),
-        answers.logits[: len(answered)][answered].softmax(1).numpy(),
-        run.data.labels,
-    )
+    texts, logits = [example.text for example in examples], answers.logits[: len(answered)][answered]
+    gold, labels = run.labels_of(examples), run.data.labels
+    if run.data.is_multi_label:
+        return contradicted_sets(split, texts, gold.bool().numpy(), logits.sigmoid().numpy(), labels)
+    return contradicted_labels(split, texts, gold.numpy(), logits.softmax(1).numpy(), labels)

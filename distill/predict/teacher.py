@@ -47,17 +47,21 @@ class LazyTeacher:
 
     def load(self) -> None:
         """Load it now; afterwards its folder is not needed any more."""
-        _ = self._classifier, self.labels, self.thresholds
+        _ = self._classifier, self._card
 
     @functools.cached_property
+    def _card(self) -> dict[str, Any]:
+        return _read_card(self.folder)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes."""
-        return tuple(_card(self.folder)["labels"])
+        return tuple(self._card["labels"])
 
-    @functools.cached_property
+    @property
     def thresholds(self) -> tuple[float, ...]:
         """The probability above which each label is given; empty: every text gets one label."""
-        return tuple(_card(self.folder).get("thresholds", ()))
+        return tuple(self._card.get("thresholds", ()))
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -101,7 +105,7 @@ def find_teacher(settings: Settings, labels: Sequence[str], thresholds: Sequence
     return None if problem else LazyTeacher(folder, settings.run.threads)
 
 
-def _card(folder: Path) -> dict[str, Any]:
+def _read_card(folder: Path) -> dict[str, Any]:
     card: dict[str, Any] = json.loads((folder / TEACHER_CARD).read_text(encoding="utf-8"))
     return card
 
@@ -113,7 +117,7 @@ def _problem(folder: Path, labels: Sequence[str], has_thresholds: bool, without:
     """
     own_run = "--run FOLDER of the student's own run"
     try:
-        card = _card(folder)
+        card = _read_card(folder)
         teacher_labels = set(card["labels"])
     except (OSError, ValueError, KeyError, TypeError):
         return "there is no trained teacher", f"{TRAIN_TEACHER}, or --run FOLDER"

@@ -12,6 +12,7 @@ from conftest import SUBJECTS, output_of, titles
 
 from distill import load_student
 from distill.cli import main
+from distill.commands import for_labelling
 from distill.commands.experiment import Run
 from distill.commands.teachers import teachers_of
 from distill.config.argparse import parser, settings_from
@@ -90,7 +91,6 @@ def test_a_finished_run_is_kept_until_the_target_changes(
     [
         (["--mode", "compare"], "--mode compare: this is for data with one label per text"),
         (["--mode", "benchmark"], "--mode benchmark: this is for data with one label per text"),
-        (["--mode", "label", "--for_labelling", "5"], "--for_labelling: this is for data with one label per text"),
         (["--mode", "train_student", "--student", "textgcn"], "--student textgcn: this is for data with one label"),
         (["--mode", "train_student", "--sampling", "stratified"], "--sampling stratified: this is for data with one"),
         (["--mode", "train_student", "--teacher", "json:loads"], "--teacher json:loads: this is for data with one"),
@@ -133,3 +133,18 @@ def test_every_objective_trains(run: Path, flags: list[str], tmp_path: Path, obj
     gold = np.array([list(SUBJECTS).index(label) for _, label in titles(0, 30)])
     own = [list(model.labels).index(label) for label in SUBJECTS]
     assert (probabilities[:, own].argmax(1) == gold).mean() > 0.6
+
+
+def test_the_texts_of_the_least_sure_labels_are_worth_labelling(run: Path, flags: list[str], tmp_path: Path) -> None:
+    sure, unsure = "球队比赛冠军今天公布新消息", "手机球队股票"
+    (tmp_path / "more.txt").write_text(f"{sure}\n{unsure}\n", encoding="utf-8")
+    model = load_student(run / "student")
+    distances = np.abs(model.predict_proba([sure, unsure]) - 0.5).min(1)
+    arguments = ["--mode", "label", "--for_labelling", "2", "--unlabeled", str(tmp_path / "more.txt")]
+    settings = settings_from(vars(parser().parse_args([*flags, *arguments, "--run", str(run)])))
+    a_run = Run(settings)
+    assert for_labelling._margins(a_run, a_run.unlabelled)[0] == pytest.approx(2 * distances, abs=1e-5)
+
+
+def test_label_sets_that_the_teacher_contradicts(run: Path) -> None:
+    assert (run / "report" / "label_noise.csv").read_text(encoding="utf-8-sig").startswith("split,text,label")

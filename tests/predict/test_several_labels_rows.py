@@ -1,4 +1,4 @@
-"""Rows of a student that gives a text any number of labels, in every format and with both engines."""
+"""Rows of a student that gives a text any number of labels, in every format."""
 
 from __future__ import annotations
 
@@ -115,15 +115,6 @@ def test_a_row_without_text_has_no_list(several_bundle: Path, tmp_path: Path) ->
     rows = read(tmp_path / "out.parquet")
     assert rows[0]["predicted"] is None and rows[0]["probability"] is None
     assert [row["predicted"] for row in rows[1:]] == Runtime(several_bundle).predict(TEXTS[:3])
-
-
-def test_both_engines_write_the_same_lists(several_bundle: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="pip install -r requirements-dev.txt")
-    source = write(tmp_path / "in.parquet", ["", *TEXTS])
-    assert run(several_bundle, source, tmp_path / "local.parquet") == 0
-    assert run(several_bundle, source, tmp_path / "ray", "--engine", "ray") == 0
-    (written,) = (tmp_path / "ray").glob("*.parquet")
-    assert read(written) == read(tmp_path / "local.parquet")
 
 
 @pytest.mark.parametrize("flags", [["--reject_below", "0.6"], ["--cascade"]])

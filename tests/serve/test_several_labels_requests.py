@@ -15,8 +15,9 @@ from browsing import Teacher, Visit, ask, bars
 from conftest import titles
 from serving import NOT_NEEDED, Served, Stub, TestClient, refusal
 
-from distill.config import PredictSettings, ServeSettings, Settings, UnsureSettings
+from distill.config import PredictSettings, RunSettings, ServeSettings, Settings, UnsureSettings
 from distill.errors import UserError
+from distill.predict.teacher import find_teacher
 from distill.runtime import Runtime, load
 from distill.runtime.label_sets import certainty, exceeding
 from distill.serve import _application
@@ -109,6 +110,18 @@ def test_such_a_service_does_not_start(unsure: UnsureSettings, several_bundle: P
         _application(settings, several_bundle, Totals(1))
     with pytest.raises(UserError, match=r"so --(reject_below|cascade) does not apply"):
         create_app(runtime, ServeSettings(), Stub(runtime.labels), unsure=unsure)
+
+
+def test_the_teacher_must_give_as_many_labels(tmp_path: Path) -> None:
+    (tmp_path / "teacher").mkdir()
+    card = tmp_path / "teacher" / "teacher.json"
+    settings = Settings(run=RunSettings(run=str(tmp_path)), serve=ServeSettings(with_teacher="yes"))
+    for teacher, student in (((), (0.5,)), ((0.5,), ())):
+        card.write_text(json.dumps({"labels": ["a"], **({"thresholds": teacher} if teacher else {})}))
+        with pytest.raises(UserError, match="one of student and teacher gives a text one label, the other any number"):
+            find_teacher(settings, ("a",), student)
+        found = find_teacher(settings, ("a",), teacher)
+        assert found is not None and (found.labels, found.thresholds) == (("a",), teacher)
 
 
 def test_a_reload_changes_the_kind_of_answer(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:

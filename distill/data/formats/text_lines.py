@@ -187,8 +187,8 @@ class Continuation:
 
     A row is continued by ``before[class]``, its probability, who answered (``answered_by`` as a pattern), the
     ``top_k`` most probable classes (``top`` as a pattern of their ``names`` and probabilities), all probabilities as a
-    pattern, and ``after``. An empty pattern adds nothing. Where a row has
-    any number of labels, ``before_labels`` of their list takes the place of ``before[class]``.
+    pattern, and ``after``. An empty pattern adds nothing. Where a row has any number of labels, ``before_labels`` of
+    their list takes the place of ``before[class]``.
     """
 
     header: str
