@@ -22,12 +22,13 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
-from run_mode import SPLIT_SEED, command  # noqa: E402
+from run_mode import SPLIT_SEED, command, parse, write_data  # noqa: E402
 
 from distill.config import DataSettings  # noqa: E402
-from distill.data import Dataset, load  # noqa: E402
+from distill.data import Example, load  # noqa: E402
 from distill.data.hierarchy import SEPARATOR  # noqa: E402
 from distill.evaluation.timing import processor  # noqa: E402
+from distill.reporting.results import TITLES  # noqa: E402
 
 PARENTS = {
     "culture": ("news_story", "news_culture", "news_edu"),
@@ -38,21 +39,14 @@ PARENTS = {
 }
 PATHS = {label: f"{parent}{SEPARATOR}{label}" for parent, labels in PARENTS.items() for label in labels}
 RUNS = {"levels": (), "labels alone": ("--level_weight", "0")}  # flags by the name of the run
-TITLES = {"teacher": "teacher", "student_alone": "student alone", "student": "distilled student"}
 FIGURES = ("accuracy", "macro_f1", "accuracy_level_1", "mistakes_within_parent")
 
 
-def write_data(folder: Path, data: Dataset, limits: dict[str, int]) -> Path:
-    """Write the splits as JSON lines with paths as labels, at most ``limits`` texts of each; 0: all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, limit in limits.items():
-        examples = list(getattr(data, split))
-        if limit:
-            examples = random.Random(SPLIT_SEED).sample(examples, min(limit, len(examples)))
-        rows = ({"text": example.text, "label": PATHS[data.labels[example.label]]} for example in examples)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
-    return folder
+def with_parents(examples: Sequence[Example], labels: Sequence[str], limit: int) -> list[dict[str, str]]:
+    """Rows with paths as labels, at most ``limit`` of them; 0: all."""
+    if 0 < limit < len(examples):
+        examples = random.Random(SPLIT_SEED).sample(examples, limit)
+    return [{"text": example.text, "label": PATHS[labels[example.label]]} for example in examples]
 
 
 def table_of(reports: dict[str, Any]) -> list[list[str]]:
@@ -76,30 +70,28 @@ def _cell(value: float | None, sd: float | None) -> str:
     return f"{value:.4f}" if sd is None else f"{value:.4f} ± {sd:.4f}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Write the data, train and evaluate the models of both runs, and write the table."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    separator = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/headlines15"), help="data folder")
     parser.add_argument("--out", type=Path, default=Path("runs/hierarchy"), help="folder of the data and the runs")
     parser.add_argument("--sizes", type=int, nargs=3, default=(0, 0, 0), help="texts of train, dev and test; 0: all")
     parser.add_argument("--seeds", type=int, default=3, help="students of each kind")
-    options = parser.parse_args(arguments[:separator])
-    options.unlabeled, options.out = [], options.out.resolve()
+    options = parse(parser)
+    sizes = dict(zip(("train", "dev", "test"), options.sizes, strict=True))
     source = load(DataSettings(data=str(options.data)), SPLIT_SEED)
-    name, limits = options.data.name, dict(zip(("train", "dev", "test"), options.sizes, strict=True))
-    options.data = write_data(options.out / "data", source, limits)
-    reports, given = {}, arguments[separator + 1 :]
+    splits = {split: with_parents(getattr(source, split), source.labels, limit) for split, limit in sizes.items()}
+    options.data, name = write_data(options.out / "data", splits), options.data.name
+    reports = {}
     for run, flags in RUNS.items():
         folder = options.out / run.replace(" ", "_")
-        options.flags = [*given, *flags]
-        command(folder, "all", options)
+        command(folder, "all", options, *flags)
         reports[run] = json.loads((folder / "report" / "report.json").read_text("utf-8"))
-    counts, line = reports["levels"]["data"], f"python benchmarks/hierarchy.py {' '.join(arguments)}".rstrip()
-    note = f"{counts['train']:,} train, {counts['dev']:,} dev and {counts['test']:,} test texts. {processor()}. {line}"
+    counts = reports["levels"]["data"]
+    texts = ", ".join(f"{counts[split]:,} {split}" for split in sizes)
+    note = f"{texts} texts. {processor()}. {options.line}"
     rows = {run: {"rows": report["rows"], "linear_svc": report["linear_svc"]} for run, report in reports.items()}
-    publish(HERE / "hierarchy" / name, table_of(reports), note, {"command": line, "runs": rows, "data": counts})
+    publish(HERE / "hierarchy" / name, table_of(reports), note, {"command": options.line, "runs": rows, "data": counts})
 
 
 if __name__ == "__main__":

@@ -125,9 +125,9 @@ class ModelScores:
     """A row of the report: one kind of model, mean over its seeds.
 
     ``scores`` has the fields of ``Scores`` or ``MultiLabelScores`` by name, and those of the levels above labels that
-    are paths. ``retained`` is the share of the teacher's
-    mean accuracy or micro-F1, ``speedup`` how many times faster than the teacher's mean it is; both are None without a
-    teacher. The GPU's figures are None where there is no GPU; sizes and times are None for a teacher that is no model.
+    are paths. ``retained`` is the share of the teacher's mean accuracy or micro-F1, ``speedup`` how many times faster
+    than the teacher's mean it is; both are None without a teacher. The GPU's figures are None where there is no GPU;
+    sizes and times are None for a teacher that is no model.
     """
 
     name: str
