@@ -108,7 +108,7 @@ def _label_and_text(line: str) -> Cells:
 def _fasttext_cells(line: str) -> Cells:
     words = line.split(" ") if "\t" not in line else line.replace("\t", " ").split(" ")
     labels = [word.removeprefix(FASTTEXT_LABEL) for word in words if word.startswith(FASTTEXT_LABEL)]
-    return " ".join(word for word in words if not word.startswith(FASTTEXT_LABEL)), labels, ""
+    return " ".join(word for word in words if not word.startswith(FASTTEXT_LABEL)), labels or "", ""
 
 
 def _toutiao_cells(line: str) -> Cells:

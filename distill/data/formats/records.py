@@ -340,7 +340,8 @@ def labels_in(value: Any) -> tuple[tuple[str, ...], bool]:
     if isinstance(value, dict):
         value = value.get("choices", value.get("label"))
     if isinstance(value, list):
-        return tuple(dict.fromkeys(label for item in value for label in labels_in(item)[0])), True
+        labels = tuple(dict.fromkeys(label for item in value for label in labels_in(item)[0]))
+        return labels, bool(labels) or not value  # a list of blanks is no label
     text = cell_text(value)
     if (
         text[:1] in ("[", "{") and len(text) <= MAX_LABEL
