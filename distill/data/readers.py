@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from distill.data.files import texts_of_classes
 from distill.data.formats import open_file
 from distill.data.formats.encodings import MAX_LINE, read_text
 from distill.data.formats.labelling import BadRow
-from distill.data.formats.records import Columns, Row, cell_text
+from distill.data.formats.records import NO_LABEL, SEVERAL_LABELS, Columns, Row, cell_text
 from distill.errors import UserError
 
 MAX_SET_ASIDE, MAX_SET_ASIDE_SHARE = 10, 0.01  # rows of a data set file, and share of them, that may be unusable
@@ -88,6 +88,8 @@ class Reader:
         dots = "; …" if len(unusable) > REASONS_SHOWN else ""
         what = f"{len(unusable):,} of {count:,} rows cannot be used ({shown}{dots})"
         hint = "repair or delete these rows, or choose the columns: --text_column, --label_column"
+        if any(row.reason == NO_LABEL or row.reason.startswith(SEVERAL_LABELS) for row in unusable):
+            hint += "; if a text may have several labels or none: --multi_label"
         raise UserError(what, paths[0], hint)
 
     def set_aside_of(self, paths: Sequence[Path]) -> list[SetAside]:
@@ -105,8 +107,10 @@ class Reader:
             return
         with open_file(path, self._columns_by_suffix.get(path.suffix, self.columns)) as file:
             self.notes.append(f"{path.name}: {file.note}")
-            if file.columns != Columns() and self.columns == Columns():
-                self._columns_by_suffix.setdefault(path.suffix, file.columns)
+            is_multi_label = self.columns.is_multi_label
+            if file.columns != Columns() and self.columns == Columns(is_multi_label=is_multi_label):
+                found = replace(file.columns, is_multi_label=is_multi_label)
+                self._columns_by_suffix.setdefault(path.suffix, found)
             for row in file.rows():
                 if isinstance(row, Row):
                     yield PlacedRow(row, path, file.row_unit)

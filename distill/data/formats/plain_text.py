@@ -135,7 +135,8 @@ class PlainText:
     ) -> None:
         self.note = f"{note}; --text_column does not apply" if columns.text else note
         label, name = (1, 2) if columns.is_labelled else (None, None)
-        self.selection = Selection((0,), label, name, tuple.__getitem__, note)
+        allows_no_label = columns.is_multi_label
+        self.selection = Selection((0,), label, name, tuple.__getitem__, note, allows_no_label=allows_no_label)
         self.columns = order
         self._split, self._has_bom = split, lines.has_bom
 

@@ -53,8 +53,10 @@ LABEL_COLUMNS = (
     *("情感", "主题", "意图", "类型", "分类标签", "情感标签", "类别标签"),
 )
 LABEL_NAME_COLUMNS = ("label_desc", "label_des", "label_name", "label_text", "category_name", "class_name", "类别名称")
-NO_TEXT, NO_LABEL = "there is no text", "there is no label"
+NO_TEXT, NO_LABEL, SEVERAL_LABELS = "there is no text", "there is no label", "several labels"
+ADJACENT = re.compile(r"(['\"])\s+\1")  # NumPy writes the strings of an array without commas
 NUMBER = re.compile(r"-?[0-9]{1,18}")
+LISTS = ("[", "{", "(")  # the beginning of a list within a cell
 MAX_LABEL = 10_000  # characters of a cell with a list of labels
 WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # a whole number that a table with gaps stores as a decimal
 
@@ -339,15 +341,15 @@ def labels_in(value: Any) -> tuple[tuple[str, ...], bool]:
     """
     if isinstance(value, dict):
         value = value.get("choices", value.get("label"))
-    if isinstance(value, list):
+    if isinstance(value, list | tuple | set):
         labels = tuple(dict.fromkeys(label for item in value for label in labels_in(item)[0]))
         return labels, bool(labels) or not value  # a list of blanks is no label
     text = cell_text(value)
-    if (
-        text[:1] in ("[", "{") and len(text) <= MAX_LABEL
-    ):  # a list within a cell: Label Studio writes JSON, pandas Python
+    if text[:1] in LISTS and len(text) <= MAX_LABEL:  # a list within a cell: Label Studio writes JSON, pandas Python
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            return labels_in(ast.literal_eval(text))
+            found = ast.literal_eval(ADJACENT.sub(r"\1, \1", text))
+            if isinstance(found, list | tuple | set | dict):
+                return labels_in(found)
     whole = WHOLE.fullmatch(text)
     label = whole[1] if whole else without_zero_width(text)
     return ((label,) if label else ()), False
@@ -355,4 +357,4 @@ def labels_in(value: Any) -> tuple[tuple[str, ...], bool]:
 
 def several_labels(labels: Sequence[str]) -> str:
     """The reason why a row of several labels cannot be used."""
-    return f"several labels ({listed(labels, 10)}); write one label per text"
+    return f"{SEVERAL_LABELS} ({listed(labels, 10)}); write one label per text"
