@@ -22,10 +22,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
-from run_mode import SPLIT_SEED, command, parse  # noqa: E402
+from run_mode import SPLIT_SEED, command, parse, write_data  # noqa: E402
 
 from distill.config import DataSettings  # noqa: E402
-from distill.data import Dataset, Example, load  # noqa: E402
+from distill.data import Example, load  # noqa: E402
 from distill.evaluation.timing import processor  # noqa: E402
 
 SINGLE_SHARE = 1 / 3  # of the texts
@@ -45,16 +45,6 @@ def label_sets(examples: Sequence[Example], count: int, labels: Sequence[str], s
         names = [labels[index] for part in parts for index in part.classes]
         rows.append({"text": "，".join(part.text for part in parts), "label": names})
     return rows
-
-
-def write_data(folder: Path, data: Dataset, sizes: dict[str, int]) -> Path:
-    """Write the splits as JSON lines."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, count in sizes.items():
-        rows = label_sets(getattr(data, split), count, data.labels, SPLIT_SEED)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
-    return folder
 
 
 def table_of(rows: Sequence[dict[str, Any]], linear: dict[str, Any]) -> list[list[str]]:
@@ -80,7 +70,10 @@ def main() -> None:
     options = parse(parser)
     sizes = dict(zip(("train", "dev", "test"), options.sizes, strict=True))
     source = load(DataSettings(data=str(options.data)), SPLIT_SEED)
-    options.data, name = write_data(options.out / "data", source, sizes), options.data.name
+    splits = {
+        split: label_sets(getattr(source, split), count, source.labels, SPLIT_SEED) for split, count in sizes.items()
+    }
+    options.data, name = write_data(options.out / "data", splits), options.data.name
     command(options.out / "run", "all", options)
     report = json.loads((options.out / "run" / "report" / "report.json").read_text("utf-8"))
     counts = report["data"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 SPLIT_SEED = 42  # the default of --seed, so that dev is that of the runs
@@ -24,6 +27,15 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     options.flags = arguments[separator + 1 :]
     options.line = f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(arguments)}".rstrip()
     return options
+
+
+def write_data(folder: Path, splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Path:
+    """Write a data folder: the rows of each split as JSON lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in splits.items():
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
 
 
 def command(run: Path, mode: str, options: argparse.Namespace, *flags: object) -> float:

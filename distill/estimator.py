@@ -69,7 +69,7 @@ GIVEN_OTHERWISE = {  # settings that have a parameter of their own
     "unlabeled": "fit(…, unlabeled=…)",
 }
 SECTIONS = ("teacher.", "transfer.", "student.", "objective.")  # of the settings that may be given, besides OTHERS
-OTHERS = ("data.user_dict", "run.teachers", "export.max_mb", "export.examples")
+OTHERS = ("data.user_dict", "data.hierarchy", "data.level_weight", "run.teachers", "export.max_mb", "export.examples")
 _training = threading.Lock()  # messages, seeds and the number of threads are those of the process
 
 
@@ -153,7 +153,7 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         teachers = _as_list(teacher)
         with _training, _messages(self.verbose), _folder_of_run(self.run_folder) as folder:
             settings = self._settings(folder, bool(teachers))
-            data = _dataset(strings, classes_of_texts, class_names(classes), settings.run.seed, bool(form))
+            data = _dataset(strings, classes_of_texts, class_names(classes), settings, bool(form))
             with naming_extra("fit", "train"):
                 from distill.commands.fit import RunInMemory, train_bundle
 
@@ -405,7 +405,7 @@ def _check(settings: Settings, is_alone: bool, has_teacher: bool) -> None:
 
 
 def _dataset(
-    texts: Sequence[str], labels: Sequence[Label], names: tuple[str, ...], seed: int, is_multi_label: bool
+    texts: Sequence[str], labels: Sequence[Label], names: tuple[str, ...], settings: Settings, is_multi_label: bool
 ) -> Dataset:
     """Train and dev.
 
@@ -416,7 +416,8 @@ def _dataset(
     if empty := [position for position, text in enumerate(texts) if not text]:
         remind(f"{len(empty)} of the texts are empty and are left out; the first: texts[{empty[0]}]", of_model=False)
     try:
-        return from_memory(examples, names, seed, is_multi_label=is_multi_label)
+        seed, hierarchy = settings.run.seed, settings.data.hierarchy
+        return from_memory(examples, names, seed, is_multi_label=is_multi_label, hierarchy=hierarchy)
     except UserError as error:
         hint = "every class needs texts of its own, and at least one class needs two"
         raise InputError(error.what, "fit", hint) from error

@@ -212,7 +212,9 @@ def _linear_result(run: Run, context: EvaluationContext, folders: dict[Key, Path
     test, distances = run.data.test, None
     if context.is_multi_label:  # the figure for the ranking of the labels needs them
         distances = run.linear.scores(context.texts, run.segmented(test), len(context.labels))
-    return LinearResult(context.scores(run.linear.predict(context.texts), distances), max(weights, default=0.0))
+    predicted = run.linear.predict(context.texts)
+    scores, level_scores = context.scores(predicted, distances), context.level_scores(predicted)
+    return LinearResult(scores, max(weights, default=0.0), level_scores)
 
 
 def _comparison(run: Run) -> ComparisonRecord | None:
@@ -309,6 +311,7 @@ def evaluation_context(run: Run, teacher_texts: int = timing.TEXTS) -> Evaluatio
         settings=dataclasses.asdict(run.settings),
         timing=timing_sentence(texts, min(texts, teacher_texts)),
         measured=run.data.measured,
+        hierarchy=run.data.hierarchy,
     )
 
 

@@ -195,6 +195,24 @@ class Run:
         """What thresholds are chosen for, in multi-label data."""
         return self.settings.data.target_metric if self.data.is_multi_label else None
 
+    @functools.cached_property
+    def ancestors(self) -> Tensor | None:
+        """The ancestors (levels, classes) that models learn too; None: labels are no paths, or --level_weight is 0.
+
+        Where a text may have several labels, each is learnt for itself.
+        """
+        hierarchy = self.data.hierarchy
+        if hierarchy is None or self.data.is_multi_label or not self.settings.data.level_weight:
+            return None
+        return torch.tensor([level.ancestors for level in hierarchy.levels])
+
+    @property
+    def levels(self) -> dict[str, Any] | None:
+        """The record of ``ancestors`` in that of what a model is made from; the data's record has the labels."""
+        if self.ancestors is None or self.data.hierarchy is None:
+            return None
+        return {"separator": self.data.hierarchy.separator, "weight": self.settings.data.level_weight}
+
     def labels_of(self, examples: Sequence[Example]) -> Tensor:
         """Class numbers (texts,) or, in multi-label data, which classes every text has (texts, classes)."""
         return label_sets_of(examples, len(self.data.labels)) if self.data.is_multi_label else labels_of(examples)

@@ -220,6 +220,8 @@ class _StudentTrainer:
             student_width,
             layers_and_width,
             is_multi_label=self.run.data.is_multi_label,
+            ancestors=self.run.ancestors,
+            level_weight=self.run.settings.data.level_weight,
         )
 
     def _schedule(self) -> Schedule:

@@ -134,6 +134,7 @@ class _TeacherTrainer:
             "teacher": [teacher.fingerprints() for teacher in self.taught_by] or None,
             "extra texts": fingerprint_examples(self.run.unlabelled_and_augmented) if uses_unlabelled else None,
             "target metric": self.run.target_metric,
+            "levels": self.run.levels,
             "seed": self.seed,
         }
 
@@ -165,11 +166,18 @@ class _TeacherTrainer:
         dev: Split,
         texts: Sequence[Example],
     ) -> list[Evaluation]:
-        objective: Objective = labels_only(settings.label_smoothing)
+        ancestors, level_weight = self.run.ancestors, self.run.settings.data.level_weight
+        objective: Objective = labels_only(settings.label_smoothing, ancestors, level_weight)
         if self.taught_by:
             train = dataclasses.replace(train, teacher_logits=teacher_answers(self.run, self.taught_by, texts).logits)
-            is_multi_label = self.run.data.is_multi_label
-            objective = Distillation(LABELS_AND_LOGITS, 1.0, model.head.in_features, is_multi_label=is_multi_label)
+            objective = Distillation(
+                LABELS_AND_LOGITS,
+                1.0,
+                model.head.in_features,
+                is_multi_label=self.run.data.is_multi_label,
+                ancestors=ancestors,
+                level_weight=level_weight,
+            )
         schedule = Schedule(
             settings.epochs,
             settings.batch_size,

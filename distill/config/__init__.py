@@ -75,6 +75,18 @@ class DataSettings(Checked):
         "with several labels per text: what the probabilities above which labels are given are chosen for, on dev",
         choices=TARGET_METRICS,
     )
+    hierarchy: str = option(
+        "auto",
+        "what separates the levels of labels that are paths; auto: ##, as in 财经##股票, if nearly all labels have it; "
+        "none: labels are no paths, and ## separates several labels of a text",
+    )
+    level_weight: float = option(
+        0.5,
+        "with labels that are paths: weight of the cross-entropy on each level above them, where that on the labels "
+        "has 1",
+        low=0,
+        high=1e6,
+    )
     user_dict: str = option(
         "",
         "file of additional words for the segmenter jieba, one per line: WORD, WORD FREQUENCY or WORD FREQUENCY TAG",

@@ -14,6 +14,7 @@ from distill.data.files import find_files
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
 from distill.data.formats.records import Columns, Row
+from distill.data.hierarchy import AUTO, Hierarchy, find_hierarchy
 from distill.data.labels import Labels, find_labels
 from distill.data.readers import PlacedRow, Reader, SetAside
 from distill.data.splits import stratified_split, without_leaks, without_repeats
@@ -68,9 +69,18 @@ def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Datas
     reader, is_multi_label = Reader(columns, is_strict), True if settings.multi_label else None
     first = files["train"][0]
     folders = [first if first.is_dir() else first.parent, *([Path(settings.data)] if settings.data else [])]
-    splits, labels = _read_files(files, folders, reader, False if settings.single_label else is_multi_label)
+    is_multi_label = False if settings.single_label else is_multi_label
+    splits, labels = _read_files(files, folders, reader, settings.hierarchy, is_multi_label)
     notes = [*reader.notes, *([f"not read: {', '.join(unused)}"] if unused else [])]
-    return _checked(splits, labels.names, seed, notes, reader.set_aside, is_multi_label=labels.is_multi_label)
+    return _checked(
+        splits,
+        labels.names,
+        seed,
+        notes,
+        reader.set_aside,
+        is_multi_label=labels.is_multi_label,
+        hierarchy=labels.hierarchy,
+    )
 
 
 def is_labelled(settings: DataSettings) -> bool:
@@ -124,15 +134,23 @@ def with_answers(examples: list[Example], labels: tuple[str, ...], seed: int, re
 
 
 def from_memory(
-    examples: list[Example], labels: tuple[str, ...], seed: int, *, is_multi_label: bool = False
+    examples: list[Example],
+    labels: tuple[str, ...],
+    seed: int,
+    *,
+    is_multi_label: bool = False,
+    hierarchy: str = AUTO,
 ) -> Dataset:
     """A data set of examples that no file holds: train and dev, without a test set.
+
+    ``hierarchy`` is what separates the levels of labels that are paths, "auto" or "none".
 
     Raises:
         UserError: train has fewer than two classes, or no text is left for dev.
     """
     splits: dict[str, list[Example]] = {"train": examples, "test": []}
-    return _checked(splits, labels, seed, needs_test=False, is_multi_label=is_multi_label)
+    levels = find_hierarchy(labels, hierarchy)
+    return _checked(splits, labels, seed, needs_test=False, is_multi_label=is_multi_label, hierarchy=levels)
 
 
 def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
@@ -154,10 +172,15 @@ def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
 
 
 def _read_files(
-    files: Mapping[str, Sequence[Path]], folders: Sequence[Path], reader: Reader, is_multi_label: bool | None
+    files: Mapping[str, Sequence[Path]],
+    folders: Sequence[Path],
+    reader: Reader,
+    hierarchy: str,
+    is_multi_label: bool | None,
 ) -> tuple[dict[str, list[Example]], Labels]:
     rows = {split: reader.read(paths) for split, paths in files.items()}
-    labels = find_labels(folders, [placed.row for placed in rows["train"]], is_multi_label=is_multi_label)
+    of_train = [placed.row for placed in rows["train"]]
+    labels = find_labels(folders, of_train, hierarchy, is_multi_label=is_multi_label)
     if labels.file:
         reader.notes.append(f"{labels.file}: names of {len(labels.names)} classes")
     splits = {split: _labelled(rows[split], labels, reader) for split in files}
@@ -169,6 +192,8 @@ def _read_files(
         count = f"{several:,} of the {rows_of_train:,} train rows have more than one of the {names} labels"
         hint = "" if is_multi_label else "; --single_label sets such rows aside"
         reader.notes.append(f"several labels per text: {count}, {none:,} have none{hint}")
+    if labels.hierarchy:
+        reader.notes.append(labels.hierarchy.note)
     return splits, labels
 
 
@@ -193,6 +218,7 @@ def _checked(
     *,
     needs_test: bool = True,
     is_multi_label: bool = False,
+    hierarchy: Hierarchy | None = None,
 ) -> Dataset:
     """Drop leaks and repeats, hold out what is missing, and count everything."""
     rows_read = len(splits["train"])
@@ -231,6 +257,7 @@ def _checked(
         tuple(notes),
         tuple(set_aside),
         is_multi_label=is_multi_label,
+        hierarchy=hierarchy,
     )
 
 

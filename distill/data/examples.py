@@ -9,6 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from distill.data.hierarchy import Hierarchy
 from distill.runtime.packing import without_zero_width
 from distill.storage.fingerprints import fingerprint_texts
 
@@ -50,6 +51,7 @@ class Dataset:
     ``notes`` are one line per decision that the readers made for the user: formats, columns, labels. ``set_aside`` are
     the rows that cannot be used. ``has_labels`` is False if the data has no labels and every label is what the teachers
     answer: then accuracy is agreement with them. With ``is_multi_label``, a text may have any number of labels.
+    ``hierarchy`` are the levels above labels that are paths.
     """
 
     train: tuple[Example, ...]
@@ -61,6 +63,7 @@ class Dataset:
     set_aside: tuple[SetAside, ...] = ()
     has_labels: bool = True
     is_multi_label: bool = False
+    hierarchy: Hierarchy | None = None
 
     @property
     def measured(self) -> str:

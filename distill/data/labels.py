@@ -1,12 +1,13 @@
 """Classes in a fixed order, and the class number of a label as files write it: a number, a code or a name.
 
 A text has one label, or in multi-label data any number of them: a list, or names in one cell that are separated as in
-``体育|热门``.
+``体育|热门``. A label may be a path, as in ``财经##股票``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections import Counter
@@ -25,39 +26,47 @@ from distill.data.formats.records import (
     label_text,
     several_labels,
 )
+from distill.data.hierarchy import AUTO, NONE, SEPARATOR, Hierarchy, find_hierarchy
 from distill.errors import UserError
 
 CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")
 SHOWN = 20  # names of classes in a message
 MAX_SEVERAL, MAX_SEVERAL_SHARE = 10, 0.01  # rows with several labels, and their share, that may be mistakes
-SEPARATORS = re.compile("[,\uff0c;\uff1b|\u3001#]")  # between the labels of a text that has several
+SEPARATORS = ",\uff0c;\uff1b|\u3001#"  # between the labels of a text that has several
 
 
 @dataclass(frozen=True)
 class Labels:
     """The classes in order, and the class number of every form of a label: a name, CLUE's "102", a number "3".
 
-    With ``is_multi_label``, a text may have any number of labels.
+    With ``is_multi_label``, a text may have any number of labels. ``separator`` is what separates the levels of names
+    that are paths; empty: they are not.
     """
 
     names: tuple[str, ...]
     class_by_label: dict[str, int]
     file: str = ""  # that names the classes; empty: there is none
     is_multi_label: bool = False
+    separator: str = ""
+
+    @property
+    def hierarchy(self) -> Hierarchy | None:
+        """The levels above the classes; None if their names are no paths."""
+        return find_hierarchy(self.names, self.separator)
 
     def of(self, row: Row) -> Label | None:
         """The class of a row, or its classes; None if it cannot be used."""
         if not self.is_multi_label:
             is_single = row.labels is None or len(row.labels) == 1
             return self.class_by_label.get(row.label_name, self.class_by_label.get(row.label)) if is_single else None
-        classes = [self.class_by_label.get(label) for label in _labels_of(row, self.class_by_label)]
+        classes = [self.class_by_label.get(label) for label in _labels_of(row, self.class_by_label, self.separator)]
         known = [index for index in classes if index is not None]
         return frozenset(known) if len(known) == len(classes) else None
 
     def why_not(self, row: Row) -> str:
         """Why a row cannot be used."""
-        labels = _labels_of(row, self.class_by_label)
+        labels = _labels_of(row, self.class_by_label, self.separator)
         unknown = [label for label in labels if label not in self.class_by_label]
         if not labels:
             return NO_LABEL
@@ -68,34 +77,43 @@ class Labels:
         return f"unknown label {label!r}; the labels of train are {known}{', …' * (len(self.names) > SHOWN)}"
 
 
-def find_labels(folders: Sequence[Path], rows: Sequence[Row], *, is_multi_label: bool | None = False) -> Labels:
+def find_labels(
+    folders: Sequence[Path], rows: Sequence[Row], hierarchy: str = AUTO, *, is_multi_label: bool | None = False
+) -> Labels:
     """Classes from class.txt, labels.txt or CLUE's labels.json in one of the folders; otherwise from the train rows.
 
     Args:
         folders: where the file may be.
         rows: of train.
+        hierarchy: what separates the levels of labels that are paths, "auto" or "none".
         is_multi_label: whether a text may have several labels; None: if it is so in more than
             ``MAX_SEVERAL`` rows and ``MAX_SEVERAL_SHARE`` of them, which are too many for mistakes.
+
+    Raises:
+        UserError: the file of classes is damaged, or the labels have no levels where ``hierarchy`` separates them.
     """
-    single = _find_labels(folders, rows)
+    labels = _find_labels(folders, rows, hierarchy)
     if is_multi_label is None:
-        several = sum(len(_labels_of(row, single.class_by_label)) > 1 for row in rows)
+        several = sum(len(_labels_of(row, labels.class_by_label, labels.separator)) > 1 for row in rows)
         is_multi_label = several > max(MAX_SEVERAL, MAX_SEVERAL_SHARE * len(rows))
-    if not is_multi_label:
-        return single
-    whole = single.class_by_label if single.file else {}
-    parts = [label for row in rows for label in _labels_of(row, whole)]
-    labels = _find_labels(folders, [Row(label, label, "", 0) for label in parts], are_whole=True)
-    return dataclasses.replace(labels, is_multi_label=True)
+    if is_multi_label:
+        whole = labels.class_by_label if labels.file else {}
+        parts = [label for row in rows for label in _labels_of(row, whole, labels.separator)]
+        labels = _find_labels(folders, [Row(label, label, "", 0) for label in parts], hierarchy, are_whole=True)
+        labels = dataclasses.replace(labels, is_multi_label=True)
+    if hierarchy not in (AUTO, NONE) and labels.hierarchy is None:
+        what = f"separated at {hierarchy!r}, the labels have no level with fewer classes than labels and more than one"
+        raise UserError(what, f"--hierarchy {hierarchy}", "--hierarchy none, or what separates the names on a path")
+    return labels
 
 
-def _find_labels(folders: Sequence[Path], rows: Sequence[Row], *, are_whole: bool = False) -> Labels:
+def _find_labels(folders: Sequence[Path], rows: Sequence[Row], hierarchy: str, *, are_whole: bool = False) -> Labels:
     """Classes of rows with one label each; with ``are_whole``, none of the labels is several in one cell."""
     for path in (folder / name for folder in folders for name in (*CLASS_FILES, *CODE_FILES)):
         if path.is_file():
             labels = _from_class_file(path, rows) if path.name in CLASS_FILES else _from_code_file(path)
-            return dataclasses.replace(labels, file=path.name)
-    return _from_rows(rows, are_whole=are_whole)
+            return dataclasses.replace(labels, file=path.name, separator=_path_separator(labels.names, hierarchy))
+    return _from_rows(rows, hierarchy, are_whole=are_whole)
 
 
 def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
@@ -149,7 +167,7 @@ def _from_codes(names: tuple[str, ...], codes: dict[str, str]) -> Labels:
     return Labels(names, {**{code: by_name[name] for code, name in codes.items()}, **by_name})
 
 
-def _from_rows(rows: Sequence[Row], *, are_whole: bool) -> Labels:
+def _from_rows(rows: Sequence[Row], hierarchy: str, *, are_whole: bool) -> Labels:
     """Classes from the labels of rows: numbers in numerical order, names in alphabetical order.
 
     Several labels in one cell are no class. A number that has several names stands for none of them.
@@ -159,26 +177,46 @@ def _from_rows(rows: Sequence[Row], *, are_whole: bool) -> Labels:
     uses = Counter(label for label, _ in pairs)
     name_of = {label: name for label, name in pairs if uses[label] == 1}
     names = {row.label_name or name_of.get(row.label, row.label) for row in rows}
-    names -= set() if are_whole else _combined(names)
+    separator = _path_separator(names, hierarchy)
+    names -= set() if are_whole else _combined(names, separator)
     numeric = all(NUMBER.fullmatch(name) for name in names)
     ordered = tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
-    return _from_codes(ordered, {label: name for label, name in name_of.items() if name in names})
+    labels = _from_codes(ordered, {label: name for label, name in name_of.items() if name in names})
+    return dataclasses.replace(labels, separator=separator)
 
 
-def _combined(names: Collection[str]) -> set[str]:
+def _path_separator(names: Collection[str], hierarchy: str) -> str:
+    """What separates the levels of names that are paths, of which a cell may hold several; empty: they are no paths."""
+    separator = SEPARATOR if hierarchy == AUTO else hierarchy
+    if not any(separator in name for name in names):
+        return ""
+    paths = dict.fromkeys(part for name in sorted(names) for part in _parts(name, separator))
+    return separator if find_hierarchy(list(paths), hierarchy) else ""
+
+
+def _combined(names: Collection[str], separator: str) -> set[str]:
     """The names that are several labels in one cell ("体育,热门"): a part of them occurs alone, or in another name."""
-    parts_of = {name: _parts(name) for name in names}
+    parts_of = {name: _parts(name, separator) for name in names}
     uses = Counter(part for parts in parts_of.values() for part in set(parts))
     return {name for name, parts in parts_of.items() if len(parts) > 1 and any(uses[part] > 1 for part in parts)}
 
 
-def _labels_of(row: Row, whole: Collection[str]) -> list[str]:
+def _labels_of(row: Row, whole: Collection[str], separator: str) -> list[str]:
     """The labels of a row: those of its list, or the parts of its cell; a label in ``whole`` has no parts."""
     if row.labels is not None:
         return list(row.labels)
     label = row.label_name or row.label
-    return [label] if label in whole or row.label in whole else _parts(label)
+    return [label] if label in whole or row.label in whole else _parts(label, separator)
 
 
-def _parts(name: str) -> list[str]:
-    return [part.strip() for part in SEPARATORS.split(name) if part.strip()]
+def _parts(name: str, separator: str) -> list[str]:
+    """The labels in one cell. Where labels are paths, each of several is one: 财经、金融##股票 is a single label."""
+    parts = [part.strip() for part in _between_labels(separator).split(name) if part.strip()]
+    is_whole = bool(separator) and len({separator in part for part in parts}) > 1
+    return [name] if is_whole else parts
+
+
+@functools.cache
+def _between_labels(separator: str) -> re.Pattern[str]:
+    """The separators of labels that do not separate the levels of one."""
+    return re.compile(f"[{''.join(mark for mark in SEPARATORS if mark not in separator)}]")

@@ -86,9 +86,7 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
         "passed": summarised.passed,
         "decisions": summarised.decisions,
         "highlights": _highlights(summarised.rows, context, report.shipped),
-        "table": tables.transposed(
-            summary.lines(summarised.rows, context.measured)
-        ),  # one model per column, to fit a phone
+        "table": tables.transposed(summarised.table),  # one model per column, to fit a phone
         "meanings": summarised.meanings,
         "details": summarised.details,
         "speed": _speed(summarised.rows, context.measured, report.shipped),

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.hierarchy import Hierarchy
 from distill.evaluation import metrics, multi_label
+from distill.evaluation.levels import level_scores
 from distill.evaluation.metrics import Scores
 from distill.evaluation.multi_label import MultiLabelScores
 from distill.reporting.translation import Listed, Text
@@ -39,6 +41,7 @@ class EvaluationContext:
         timing: a sentence that says how and on what the times were measured.
         measured: "accuracy"; "agreement" where ``gold`` are not labels but what the teachers answer; "micro-F1" in
             multi-label data.
+        hierarchy: the levels above labels that are paths; None: they are not.
     """
 
     texts: Sequence[str]
@@ -49,6 +52,7 @@ class EvaluationContext:
     settings: Mapping[str, Any]
     timing: str
     measured: str = ACCURACY
+    hierarchy: Hierarchy | None = None
 
     @property
     def has_labels(self) -> bool:
@@ -68,6 +72,12 @@ class EvaluationContext:
         if self.is_multi_label:
             return multi_label.scores(self.gold, predicted, logits)
         return metrics.scores(self.gold, predicted, self.first_of_text, len(self.labels))
+
+    def level_scores(self, predicted: NDArray[Any]) -> dict[str, float | None]:
+        """Scores on the levels above the labels, by name; none if the labels are no paths."""
+        if self.hierarchy is None:
+            return {}
+        return level_scores(self.gold, predicted, self.first_of_text, self.hierarchy)
 
 
 @dataclass(frozen=True)

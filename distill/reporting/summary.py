@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from distill.data.checks import Check
+from distill.data.hierarchy import Hierarchy
 from distill.evaluation import metrics, multi_label
+from distill.evaluation.levels import WITHIN_PARENT
 from distill.evaluation.metrics import Scores, mean_and_sd
 from distill.evaluation.multi_label import MultiLabelScores
 from distill.reporting.comparison import ComparisonRecord
@@ -43,14 +45,18 @@ from distill.reporting.translation import Listed, Text
 
 @dataclass(frozen=True)
 class LinearResult:
-    """The linear baseline on the test set, and the weight of its scores in the logits that the student imitates."""
+    """The linear baseline on the test set, and the weight of its scores in the logits that the student imitates.
+
+    ``level_scores`` are those on the levels above labels that are paths.
+    """
 
     scores: Scores | MultiLabelScores
     weight: float
+    level_scores: Mapping[str, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, float | None]:
         """As it stands in report.json."""
-        return {**asdict(self.scores), "weight": self.weight}
+        return {**asdict(self.scores), **self.level_scores, "weight": self.weight}
 
 
 @dataclass(frozen=True)
@@ -118,9 +124,10 @@ class Estimate:
 class ModelScores:
     """A row of the report: one kind of model, mean over its seeds.
 
-    ``scores`` has the fields of ``Scores`` or ``MultiLabelScores`` by name. ``retained`` is the share of the teacher's
-    mean accuracy or micro-F1, ``speedup`` how many times faster than the teacher's mean it is; both are None without a
-    teacher. The GPU's figures are None where there is no GPU; sizes and times are None for a teacher that is no model.
+    ``scores`` has the fields of ``Scores`` or ``MultiLabelScores`` by name, and those of the levels above labels that
+    are paths. ``retained`` is the share of the teacher's mean accuracy or micro-F1, ``speedup`` how many times faster
+    than the teacher's mean it is; both are None without a teacher. The GPU's figures are None where there is no GPU;
+    sizes and times are None for a teacher that is no model.
     """
 
     name: str
@@ -171,6 +178,9 @@ def model_scores(context: EvaluationContext, outcomes: Sequence[Outcome]) -> lis
 def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers: Sequence[Outcome]) -> ModelScores:
     """The row of one kind of model, compared with the mean over the teachers."""
     scores = [context.scores(outcome.predicted, outcome.logits) for outcome in seeds]
+    by_name = [
+        {**asdict(score), **context.level_scores(one.predicted)} for score, one in zip(scores, seeds, strict=True)
+    ]
 
     def ms_per_text(device: str) -> Estimate | None:
         times = [outcome.ms_per_text[device] for outcome in seeds if device in outcome.ms_per_text]
@@ -185,7 +195,7 @@ def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers
     return ModelScores(
         name=seeds[0].name,
         main=Estimate.of([score.main for score in scores]),
-        scores={name: _estimate_of([getattr(score, name) for score in scores]) for name in asdict(scores[0])},
+        scores={name: _estimate_of([score[name] for score in by_name]) for name in by_name[0]},
         parameters=_mean([outcome.parameters for outcome in seeds]),
         bytes=_mean([outcome.bytes for outcome in seeds]),
         ms_per_text=ms_per_text("cpu"),
@@ -236,7 +246,7 @@ def _estimate(
 
 
 def _score(title: str, name: str, meaning: str = "") -> Column[ModelScores]:
-    """The column of a score, the field ``name`` of ``Scores`` or ``MultiLabelScores``."""
+    """The column of a score by its name."""
     return _estimate(title, lambda row: row.scores[name], decimals(4), spread=True, meaning=meaning)
 
 
@@ -278,18 +288,36 @@ GPU_COLUMNS: tuple[Column[ModelScores], ...] = (
 SEEDS: Column[ModelScores] = Column("seeds", lambda row: row.seeds)
 
 
-def score_columns(measured: str) -> tuple[Column[ModelScores], ...]:
+def score_columns(measured: str, hierarchy: Hierarchy | None = None) -> tuple[Column[ModelScores], ...]:
     """The columns of the scores; ``measured`` is the figure that models are compared by."""
-    return MULTI_LABEL_SCORES if measured == MICRO_F1 else SCORES
+    of_labels = MULTI_LABEL_SCORES if measured == MICRO_F1 else SCORES
+    return of_labels if hierarchy is None else (*of_labels, *_level_columns(measured, hierarchy))
 
 
-def lines(rows: Sequence[ModelScores], measured: str = ACCURACY) -> list[list[str]]:
+def _level_columns(measured: str, hierarchy: Hierarchy) -> list[Column[ModelScores]]:
+    """The columns of the scores on the levels above the labels, and the share of mistakes with the right parent."""
+    columns, is_multi_label = [], measured == MICRO_F1
+    for number in (level.number for level in hierarchy.levels):
+        title = Text("micro-F1, level {number}" if is_multi_label else "accuracy, level {number}", number=number)
+        columns.append(_score(title, f"{'micro_f1' if is_multi_label else 'accuracy'}_level_{number}"))
+        columns.append(_score(Text("macro-F1, level {number}", number=number), f"macro_f1_level_{number}"))
+    if not is_multi_label:
+        meaning = Text(
+            "share of the mistakes whose label has the right class on level {number}.",
+            number=hierarchy.levels[-1].number,
+        )
+        columns.append(_score(Text("mistakes with the right parent"), WITHIN_PARENT, meaning))
+    return columns
+
+
+def lines(rows: Sequence[ModelScores], measured: str = ACCURACY, hierarchy: Hierarchy | None = None) -> list[list[str]]:
     """Header and rows of the report's table; the GPU's columns only where there was one.
 
-    ``measured`` is the figure that models are compared by, or what the share of correct texts is called.
+    ``measured`` is the figure that models are compared by, or what the share of correct texts is called; ``hierarchy``
+    are the levels above labels that are paths.
     """
     has_gpu = any(row.ms_per_text_gpu is not None for row in rows)
-    columns = (NAME, *score_columns(measured), *OTHERS, *(GPU_COLUMNS if has_gpu else ()), SEEDS)
+    columns = (NAME, *score_columns(measured, hierarchy), *OTHERS, *(GPU_COLUMNS if has_gpu else ()), SEEDS)
     header, *body = lines_of(rows, columns)
     return [[measured if title == ACCURACY else title for title in header], *body]
 
@@ -368,6 +396,7 @@ class Summary:
     shipped: Shipped | None
     usage: Sequence[Usage]
     measured: str = ACCURACY
+    hierarchy: Hierarchy | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -375,9 +404,14 @@ class Summary:
         return [*self.remarks, self.data, self.timing]
 
     @property
+    def table(self) -> list[list[str]]:
+        """Header and rows of the table."""
+        return lines(self.rows, self.measured, self.hierarchy)
+
+    @property
     def meanings(self) -> dict[str, str]:
         """The explanation of every score that has one, by its title."""
-        return meanings(score_columns(self.measured))
+        return meanings(score_columns(self.measured, self.hierarchy))
 
 
 def summarise(report: Report) -> Summary:
@@ -400,6 +434,7 @@ def summarise(report: Report) -> Summary:
         shipped=report.shipped,
         usage=report.usage,
         measured=report.context.measured,
+        hierarchy=report.context.hierarchy,
     )
 
 
@@ -409,7 +444,7 @@ def markdown(summary: Summary) -> str:
         "# Report",
         *([f"**{summary.warning}**"] if summary.warning else []),
         *_headline(summary.shipped, "**{}.**"),
-        markdown_table(lines(summary.rows, summary.measured)),
+        markdown_table(summary.table),
         *filter(None, [markdown_list(summary.meanings)]),
         *summary.notes,
         "![training curves](curves.png)",
@@ -452,7 +487,7 @@ def terminal(summary: Summary) -> str:
     """The whole report for a terminal: a figure per line, a model per column, 80 columns wide."""
     warning = [f"warning: {summary.warning}", ""] if summary.warning else []
     details = [f"{title}\n{table.rstrip()}\n" for title, table in summary.details.items()]
-    table = text_table(transposed(lines(summary.rows, summary.measured)))
+    table = text_table(transposed(summary.table))
     parts = [*warning, *details, *table, "", *summary.notes]
     if summary.shipped:
         shipped = text_table(shipped_lines(summary.shipped))

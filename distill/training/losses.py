@@ -5,6 +5,8 @@ Every loss is a scalar, in nats where it is a cross-entropy or a divergence.
 
 In multi-label data every class is a question of its own, with the probability sigmoid(z) = softmax((z, 0))₁: the terms
 are those of C problems with two classes each, and their sum over C.
+
+Where labels are paths, ``ancestors`` (L, C) hold the number of every class's ancestor on each of L levels above.
 """
 
 from __future__ import annotations
@@ -45,14 +47,21 @@ class Loss:
 
 
 Objective = Callable[[ModelOutput, Targets], Loss]
+LEVELS = "levels"  # the term of the labels' ancestors
 
 
-def labels_only(label_smoothing: float = 0.0) -> Objective:
-    """Return an objective that is cross-entropy with the labels; it trains the teacher."""
+def labels_only(label_smoothing: float = 0.0, ancestors: Tensor | None = None, level_weight: float = 0.0) -> Objective:
+    """Return an objective that is cross-entropy with the labels; it trains the teacher.
+
+    With ``ancestors`` (L, C), ``level_weight`` times the cross-entropy with the labels' ancestors is added.
+    """
 
     def objective(output: ModelOutput, targets: Targets) -> Loss:
         hard = cross_entropy(output.logits, targets.labels, label_smoothing)
-        return Loss(hard, {"labels": hard})
+        if ancestors is None:
+            return Loss(hard, {"labels": hard})
+        levels = ancestor_cross_entropy(output.logits, targets.labels, ancestors, label_smoothing)
+        return Loss(hard + level_weight * levels, {"labels": hard, LEVELS: levels})
 
     return objective
 
@@ -76,6 +85,33 @@ def _binary_cross_entropy(student_logits: Tensor, labels: Tensor, label_smoothin
     targets = labels * (1 - label_smoothing) + label_smoothing / 2
     losses = F.binary_cross_entropy_with_logits(student_logits, targets, reduction="none").sum(1)
     return losses[labelled].sum() / labelled.sum().clamp(min=1)
+
+
+def ancestor_cross_entropy(
+    student_logits: Tensor, labels: Tensor, ancestors: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy with the ancestors of the hard targets: mean over the labelled texts, sum over L.
+
+    Shapes: ``student_logits`` (B, C), ``labels`` (B,), ``ancestors`` (L, C).
+    """
+    ancestors, total = ancestors.to(student_logits.device), student_logits.new_zeros(())
+    for level in ancestors:
+        of_labels = torch.where(labels == UNLABELLED, labels, level[labels.clamp(min=0)])
+        total = total + cross_entropy(ancestor_logits(student_logits, level), of_labels, label_smoothing)
+    return total
+
+
+def ancestor_logits(logits: Tensor, ancestors: Tensor) -> Tensor:
+    """Logits of the A ancestors on one level, ``z_a = log Σ exp(z_c)`` over the classes c below a.
+
+    So ``softmax(z)_a`` is the sum of the probabilities of these classes. Shapes: ``logits`` (B, C), ``ancestors`` (C,),
+    each of 0 to A − 1; returns (B, A).
+    """
+    index, count = ancestors.expand_as(logits), int(ancestors.max()) + 1
+    lowest = logits.detach().new_full((len(logits), count), -torch.inf)
+    highest = lowest.scatter_reduce(1, index, logits.detach(), "amax")  # of the classes below each; keeps exp(·) ≤ 1
+    sums = torch.zeros_like(highest).index_add(1, ancestors, (logits - highest.gather(1, index)).exp())
+    return highest + sums.log()
 
 
 def logits_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -232,6 +268,8 @@ class Distillation(nn.Module):
         width: width of the student's vector, for hints.
         teacher_layers: number and width of the teacher's layers, for hints.
         is_multi_label: whether a text may have any number of labels.
+        ancestors: (L, C) of labels that are paths; None: they are not.
+        level_weight: weight of the cross-entropy with the labels' ancestors, where that with the labels has 1.
     """
 
     def __init__(
@@ -242,9 +280,13 @@ class Distillation(nn.Module):
         teacher_layers: tuple[int, int] = (0, 0),
         *,
         is_multi_label: bool = False,
+        ancestors: Tensor | None = None,
+        level_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.ancestors = ancestors
+        of_levels = 0.0 if ancestors is None else level_weight * weights.get("labels", 0.0)
+        self.weights = {name: weight for name, weight in {**weights, LEVELS: of_levels}.items() if weight}
         self.temperature = temperature
         self.logit_terms = MULTI_LABEL_TERMS if is_multi_label else LOGIT_TERMS
         self.mutual = mutual_learning_per_class if is_multi_label else mutual_learning
@@ -285,6 +327,9 @@ class Distillation(nn.Module):
         if name == "labels":
             hard = cross_entropy(output.logits, targets.labels)
             return hard, hard
+        if name == LEVELS and self.ancestors is not None:
+            levels = ancestor_cross_entropy(output.logits, targets.labels, self.ancestors)
+            return levels, levels
         if name in self.hints:
             if targets.teacher_layers is None:
                 raise ValueError(f"{name}: the teacher's vectors are needed")

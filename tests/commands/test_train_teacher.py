@@ -39,7 +39,7 @@ def test_a_teacher_learns_from_another_one_on_unlabelled_texts(
 
 def test_the_provenance_of_an_ordinary_teacher_has_not_changed(finished_run: Path) -> None:
     record = json.loads((finished_run / "teacher" / "made_from.json").read_text("utf-8"))
-    new = {"epochs of masked word pieces", "teacher", "extra texts"}
+    new = {"epochs of masked word pieces", "teacher", "extra texts", "target metric", "levels"}
     assert {key for key, value in record.items() if value is None} == new
     assert not record["settings"].keys() & {"model", "pretrain", "taught_by"}
 
@@ -119,7 +119,7 @@ def test_a_teacher_that_diverges_stops(
     tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        train_teacher, "labels_only", lambda _: lambda output, targets: Loss(output.logits.sum() / 0, {})
+        train_teacher, "labels_only", lambda *_: lambda output, targets: Loss(output.logits.sum() / 0, {})
     )
     text = output_of(capsys, [*tiny_flags, "--mode", "train_teacher", "--run", str(tmp_path)], code=2)
     assert "error: teacher: the loss is NaN or infinite at step 1 of" in text and "--teacher_lr" in text
