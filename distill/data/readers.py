@@ -73,13 +73,17 @@ class Reader:
             raise UserError("the file is empty", paths[0], "put at least one row with text and label into it")
         return rows
 
-    def check(self, paths: Sequence[Path], usable: int) -> None:
+    def check(self, paths: Sequence[Path], usable: int, *, may_have_several: bool = False) -> None:
         """Check that few rows of ``paths`` were set aside; ``usable`` is the number of the others.
+
+        With ``may_have_several``, rows with several labels do not count.
 
         Raises:
             UserError: more than ten rows and more than one in a hundred were, or all of them.
         """
         unusable = self.set_aside_of(paths)
+        if may_have_several and usable:
+            unusable = [row for row in unusable if not row.reason.startswith(SEVERAL_LABELS)]
         count = usable + len(unusable)
         is_too_much = len(unusable) > MAX_SET_ASIDE and len(unusable) > MAX_SET_ASIDE_SHARE * count
         if not is_too_much and (usable or not unusable):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import json
 import math
 import re
 import unicodedata
@@ -56,6 +57,7 @@ LABEL_NAME_COLUMNS = ("label_desc", "label_des", "label_name", "label_text", "ca
 NO_TEXT, NO_LABEL, SEVERAL_LABELS = "there is no text", "there is no label", "several labels"
 ADJACENT = re.compile(r"(['\"])\s+\1")  # NumPy writes the strings of an array without commas
 NUMBER = re.compile(r"-?[0-9]{1,18}")
+NUMBERS = re.compile(rf"{NUMBER.pattern}(\W+{NUMBER.pattern})*")  # of several classes in one cell
 LISTS = ("[", "{", "(")  # the beginning of a list within a cell
 MAX_LABEL = 10_000  # characters of a cell with a list of labels
 WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # a whole number that a table with gaps stores as a decimal
@@ -151,7 +153,7 @@ class Selection:
         if are_names and len(names) >= len(labels):
             labels, is_list, names = names, True, ()
         label, name = next(iter(labels), ""), next(iter(names), "")
-        if is_list or (label and name and not NUMBER.fullmatch(label)):
+        if is_list or (label and name and not NUMBERS.fullmatch(label)):
             name = ""
         try:
             text = self.text(cells)
@@ -346,10 +348,11 @@ def labels_in(value: Any) -> tuple[tuple[str, ...], bool]:
         return labels, bool(labels) or not value  # a list of blanks is no label
     text = cell_text(value)
     if text[:1] in LISTS and len(text) <= MAX_LABEL:  # a list within a cell: Label Studio writes JSON, pandas Python
-        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            found = ast.literal_eval(ADJACENT.sub(r"\1, \1", text))
-            if isinstance(found, list | tuple | set | dict):
-                return labels_in(found)
+        for parse in (ast.literal_eval, json.loads):
+            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                found = parse(ADJACENT.sub(r"\1, \1", text))
+                if isinstance(found, list | tuple | set | dict):
+                    return labels_in(found)
     whole = WHOLE.fullmatch(text)
     label = whole[1] if whole else without_zero_width(text)
     return ((label,) if label else ()), False
