@@ -97,6 +97,7 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         multilabel_: whether a text has any number of labels.
     """
 
+    multilabel_, _form = False, ""  # of classifiers that an older version pickled
     __metadata_request__fit = {"labels": UNUSED}  # noqa: RUF012 (scikit-learn reads it: labels are y, not metadata)
 
     def __init__(
@@ -199,6 +200,9 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         check_is_fitted(self, "classes_")
         if not self.multilabel_ or self._form == MATRIX:
             return float(super().score(X, y, sample_weight))
+        if hasattr(y, "shape") and len(y.shape) == 2:
+            what = "an indicator matrix, but this classifier was fitted with lists of labels"
+            raise InputError(what, "score", "give a list of labels for each text")
         right = [set(given) == set(gold) for given, gold in zip(self.predict(X), y, strict=True)]
         return float(np.average(right, weights=sample_weight))
 

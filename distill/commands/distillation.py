@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from distill.commands.experiment import Run
-from distill.commands.label_sets import right_texts
+from distill.commands.label_sets import choose_thresholds, right_texts
 from distill.commands.teachers import teacher_answers
 from distill.config import FROM_DATA, ObjectiveSettings
 from distill.config.objectives import LOGITS
@@ -61,7 +61,8 @@ def teacher_warning(run: Run, teachers: Sequence[Teacher]) -> str:
         return ""
     answers = teacher_answers(run, teachers, run.data.dev)
     answered = answers.answered.numpy()
-    correct = right_texts(answers.logits, run.labels_of(run.data.dev)).numpy()[answered]
+    thresholds = choose_thresholds(run, "teacher", answers.logits)
+    correct = right_texts(answers.logits, run.labels_of(run.data.dev), thresholds).numpy()[answered]
     linear = run.linear.dev_correct[answered]
     if not is_below(correct, linear):
         return ""

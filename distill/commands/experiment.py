@@ -146,6 +146,10 @@ class Run:
             what = "the data has no labels, so a student needs a teacher"
             raise UserError(what, self.settings.data.name or "--unlabeled", "--teacher, see docs/teachers.md")
         texts, teachers = self.texts_without_labels, self.named_teachers
+        for teacher in teachers:
+            if isinstance(teacher, SavedTeacher) and teacher.is_multi_label:
+                what = "this teacher gives a text any number of labels, which needs some texts with labels for dev"
+                raise UserError(what, teacher.source, "label a few hundred texts with it, and correct them")
         known = answered_texts(teachers, texts)
         log.info(
             "the data has no labels: students learn from the teachers' answers to %d of %d texts, and every figure "

@@ -17,10 +17,14 @@ from distill.runtime.label_sets import exceeding, sigmoid
 MAX_LISTED = 5  # classes in a message
 
 
-def right_texts(logits: Tensor, labels: Tensor) -> Tensor:
-    """Which texts (texts,) have the right label or, in multi-label data, the right set with every threshold at 1/2."""
-    if labels.dim() == 2:
-        return ((logits > 0) == labels.bool()).all(1)
+def right_texts(logits: Tensor, labels: Tensor, thresholds: Sequence[float] = ()) -> Tensor:
+    """Which texts (texts,) get the right label or, with thresholds, exactly the right labels.
+
+    ``labels`` are class numbers (texts,) or, with thresholds, (texts, classes).
+    """
+    if thresholds:
+        given = torch.from_numpy(exceeding(sigmoid(logits.numpy()), thresholds))
+        return (given == labels.bool()).all(1)
     return logits.argmax(1) == labels
 
 

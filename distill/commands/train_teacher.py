@@ -154,8 +154,8 @@ class _TeacherTrainer:
             train, dev = (Split(ids, run.labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
             evaluations = self._fit(model, settings, train, dev, splits[0])
             logits = predict_logits(model, dev.inputs, f"{self.folder.name}, dev")
-        correct, thresholds = right_texts(logits, dev.labels).numpy(), choose_thresholds(run, self.folder.name, logits)
-        score = dev_score(run, logits, thresholds)
+        thresholds = choose_thresholds(run, self.folder.name, logits)
+        correct, score = right_texts(logits, dev.labels, thresholds).numpy(), dev_score(run, logits, thresholds)
         return _Trained(model, tokenizer, evaluations, len(splits[0]), logits, correct, thresholds, score)
 
     def _fit(
@@ -197,9 +197,9 @@ class _TeacherTrainer:
         log.info(
             "%s: dev %s %.4f is below LinearSVC's %.4f; trained again, up to %d epochs",
             self.folder.name,
-            self.run.data.measured,
-            trained.score,
-            self.run.linear.dev_accuracy,
+            "subset accuracy" if trained.thresholds else "accuracy",
+            trained.correct.mean(),
+            self.run.linear.dev_correct.mean(),
             settings.epochs,
         )
         return self.train(settings)

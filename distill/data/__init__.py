@@ -13,7 +13,7 @@ from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text
 from distill.data.files import find_files
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
-from distill.data.formats.records import Columns, Row
+from distill.data.formats.records import SEVERAL_LABELS, Columns, Row
 from distill.data.hierarchy import AUTO, Hierarchy, find_hierarchy
 from distill.data.labels import Labels, find_labels
 from distill.data.readers import PlacedRow, Reader, SetAside
@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 FIRST_ROWS = 200  # that show whether a file has labels
+SINGLE_LABEL = "; --single_label sets rows with several aside"
 TEST_SEED = 0  # a held-out test set does not depend on the run's seed
 
 
@@ -89,16 +90,17 @@ def is_labelled(settings: DataSettings) -> bool:
     if not files or files["train"][0].is_dir():
         return True
     path = files["train"][0]
-    return _has_rows(path, Columns(settings.text_column, settings.label_column)) or not _has_rows(
-        path, Columns(settings.text_column, is_labelled=False)
-    )
+    columns = Columns(settings.text_column, settings.label_column, is_multi_label=settings.multi_label)
+    return _has_rows(path, columns) or not _has_rows(path, Columns(settings.text_column, is_labelled=False))
 
 
 def _has_rows(path: Path, columns: Columns) -> bool:
     """Whether one of the first rows of a file has what the columns ask for."""
     try:
         with open_file(path, columns) as file:
-            return any(isinstance(row, Row) for row in islice(file.rows(), FIRST_ROWS))
+            rows = islice(file.rows(), FIRST_ROWS)
+            is_enough = not columns.is_labelled or columns.is_multi_label
+            return any(isinstance(row, Row) and (is_enough or row.label) for row in rows)
     except UserError:
         return False
 
@@ -185,16 +187,25 @@ def _read_files(
         reader.notes.append(f"{labels.file}: names of {len(labels.names)} classes")
     splits = {split: _labelled(rows[split], labels, reader) for split in files}
     for split, paths in files.items():
-        reader.check(paths, len(splits[split]))
+        reader.check(paths, len(splits[split]), may_have_several=is_multi_label is False)
     if labels.is_multi_label:
-        several, names = sum(len(example.classes) > 1 for example in splits["train"]), len(labels.names)
-        none, rows_of_train = sum(not example.classes for example in splits["train"]), len(splits["train"])
-        count = f"{several:,} of the {rows_of_train:,} train rows have more than one of the {names} labels"
-        hint = "" if is_multi_label else "; --single_label sets such rows aside"
-        reader.notes.append(f"several labels per text: {count}, {none:,} have none{hint}")
+        reader.notes.append(_note_on_label_sets(splits["train"], labels, "" if is_multi_label else SINGLE_LABEL))
+    if (
+        aside := sum(row.reason.startswith(SEVERAL_LABELS) for row in reader.set_aside)
+        if is_multi_label is False
+        else 0
+    ):
+        reader.notes.append(f"{aside:,} rows have several labels and are set aside (--single_label)")
     if labels.hierarchy:
         reader.notes.append(labels.hierarchy.note)
     return splits, labels
+
+
+def _note_on_label_sets(train: Sequence[Example], labels: Labels, hint: str) -> str:
+    several, none = sum(len(example.classes) > 1 for example in train), sum(not example.classes for example in train)
+    separated = f", separated by {labels.cells.separator!r}" if labels.cells.separator else ""
+    count = f"{several:,} of the {len(train):,} train rows have more than one of the {len(labels.names)} labels"
+    return f"several labels per text: {count}{separated}; {none:,} have none{hint}"
 
 
 def _labelled(rows: Sequence[PlacedRow], labels: Labels, reader: Reader) -> list[Example]:

@@ -88,7 +88,8 @@ class LabelSets:
 def as_label_sets(labels: Any, name: str = "labels") -> LabelSets | None:
     """Labels given as a list of labels per text, or as an indicator matrix (texts, classes); None for anything else.
 
-    The columns of a DataFrame name the classes; those of another matrix are numbered.
+    Lists that all hold exactly one label are one label per text. The columns of a DataFrame name the classes; those of
+    another matrix are numbered. Lists of the same length, two or more, that hold 0 and 1 alone are a matrix too.
 
     Raises:
         InputTypeError: a label has no usable type.
@@ -106,6 +107,11 @@ def as_label_sets(labels: Any, name: str = "labels") -> LabelSets | None:
     items = list(labels) if is_list else []
     if not items or not all(isinstance(item, list | tuple | Set | np.ndarray) for item in items):
         return None
+    sizes = {len(item) for item in items}
+    if sizes == {1}:
+        return None
+    if len(sizes) == 1 and all(not isinstance(label, str) and label in (0, 1) for item in items for label in item):
+        return as_label_sets(np.array([list(item) for item in items]), name)
     flat = [label for item in items for label in item]
     if not flat:
         raise InputError("no text has a label", name, "give some of the texts labels")

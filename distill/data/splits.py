@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -62,23 +62,25 @@ def _held_out(examples: Sequence[Example], rng: random.Random, share: float) -> 
 
 def _held_out_sets(examples: Sequence[Example], rng: random.Random, share: float) -> set[int]:
     """The ids of a share of each class, where a text has any number of them: from the rarest class that is left on."""
-    wanted = {index: _count(n, share) for index, n in _class_sizes(examples).items()}
-    left, held_out = list(examples), set[int]()
+    left: dict[int | None, dict[int, Example]] = defaultdict(dict)  # by class, and None: without any
+    for example in examples:
+        for index in example.classes or (None,):
+            left[index][example.id] = example
+    without = list(left.pop(None, {}).values())
+    held_out = {example.id for example in rng.sample(without, _count(len(without), share))}
+    wanted = {index: _count(len(group), share) for index, group in left.items()}
     while left:
-        sizes = _class_sizes(left)
-        rarest = min(sizes, key=lambda index: (sizes[index], index)) if sizes else None
-        group = [example for example in left if rarest is None or rarest in example.classes]
-        count = _count(len(group), share) if rarest is None else min(max(wanted[rarest], 0), len(group))
-        chosen = rng.sample(group, count)
-        for index, n in _class_sizes(chosen).items():
-            wanted[index] -= n
+        rarest = min(left, key=lambda index: (len(left[index]), index))
+        group = list(left[rarest].values())
+        chosen = rng.sample(group, min(max(wanted[rarest], 0), len(group)))
         held_out.update(example.id for example in chosen)
-        left = [example for example in left if rarest is not None and rarest not in example.classes]
+        for index in (index for example in chosen for index in example.classes):
+            wanted[index] -= 1
+        for example in group:
+            for index in example.classes:
+                del left[index][example.id]
+        del left[rarest]
     return held_out
-
-
-def _class_sizes(examples: Sequence[Example]) -> Counter[int]:
-    return Counter(index for example in examples for index in example.classes)
 
 
 def _count(size: int, share: float) -> int:

@@ -201,10 +201,11 @@ def draw_reliability(axes: Axes, outcome: Outcome, gold: NDArray[Any]) -> list[f
     In multi-label data it is that of all texts and labels. Returns the expected calibration error before and, if the
     model has a temperature, after.
     """
-    is_calibrated = outcome.temperature != 1
+    has_temperature = outcome.temperature != 1
+    only = "calibrated" if outcome.is_calibrated else "uncalibrated"
     axes.plot((0, 1), (0, 1), color="#444444", linestyle=":", linewidth=0.9)
-    errors = [_draw_bins(axes, outcome, 1.0, gold, "before" if is_calibrated else "uncalibrated")]
-    if is_calibrated:
+    errors = [_draw_bins(axes, outcome, 1.0, gold, "before" if has_temperature else only)]
+    if has_temperature:
         errors.append(_draw_bins(axes, outcome, outcome.temperature, gold, "after"))
     axes.set_xlabel("probability of a label" if gold.ndim == 2 else "probability of the predicted label")
     axes.set_ylabel("share of the texts that have it" if gold.ndim == 2 else "accuracy")

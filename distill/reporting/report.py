@@ -184,7 +184,9 @@ def _diagram(model: Outcome, context: EvaluationContext) -> Drawing:
     with plots.new_figure(1, 3.6, 3.4) as (figure, (axes,)):
         errors = " → ".join(f"{error:.3f}" for error in plots.draw_reliability(axes, model, context.gold))
         calibrated = Text("temperature {value:.3f}", value=model.temperature)
-        temperature = calibrated if model.temperature != 1 else Text("not calibrated")
+        if model.thresholds and model.is_calibrated:
+            calibrated = Text("calibrated for each label")
+        temperature = calibrated if model.is_calibrated else Text("not calibrated")
         caption = Text(
             "{model}: ECE {errors}, {temperature}. The larger a point, the more texts.",
             model=model.title,

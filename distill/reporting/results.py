@@ -107,6 +107,11 @@ class Outcome:
     thresholds: tuple[float, ...] = ()
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether dev chose a temperature; a student of multi-label data has one per label in its classifier."""
+        return self.temperature != 1 or (bool(self.thresholds) and self.name != TEACHER)
+
+    @property
     def title(self) -> Text:
         """Name of the kind of model in tables and plots."""
         return TITLES[self.name]

@@ -152,12 +152,16 @@ class ParquetRows:
                         yield BadRow(number, str(error), json.dumps(cells, ensure_ascii=False, default=str))
 
     def _with_name(self, cells: dict[str, Any]) -> dict[str, Any]:
-        """The cells, with the name of the class instead of its number; -1 (the Hub's unlabelled rows) is no label."""
-        number = cells.get(self._selection.label)
-        if not self._class_names or not isinstance(number, int):
+        """The cells, with the name of the class instead of its number; -1 (the Hub's unlabelled rows) is no label.
+
+        A cell may hold a list of numbers.
+        """
+        value = cells.get(self._selection.label)
+        numbers: list[Any] = value if isinstance(value, list) else [value]
+        if not self._class_names or not all(isinstance(number, int) for number in numbers):
             return cells
-        name = self._class_names[number] if 0 <= number < len(self._class_names) else None
-        return {**cells, self._selection.label: name}
+        names = [self._class_names[one] if 0 <= one < len(self._class_names) else None for one in numbers]
+        return {**cells, self._selection.label: names if isinstance(value, list) else names[0]}
 
     def chunks(self, start: Position | None) -> Iterator[Chunk]:
         """See RowFile; row groups before ``start`` are not read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import json
 import math
 import re
 import unicodedata
@@ -53,8 +54,11 @@ LABEL_COLUMNS = (
     *("情感", "主题", "意图", "类型", "分类标签", "情感标签", "类别标签"),
 )
 LABEL_NAME_COLUMNS = ("label_desc", "label_des", "label_name", "label_text", "category_name", "class_name", "类别名称")
-NO_TEXT, NO_LABEL = "there is no text", "there is no label"
+NO_TEXT, NO_LABEL, SEVERAL_LABELS = "there is no text", "there is no label", "several labels"
+ADJACENT = re.compile(r"(['\"])\s+\1")  # NumPy writes the strings of an array without commas
 NUMBER = re.compile(r"-?[0-9]{1,18}")
+NUMBERS = re.compile(rf"{NUMBER.pattern}(\W+{NUMBER.pattern})*")  # of several classes in one cell
+LISTS = ("[", "{", "(")  # the beginning of a list within a cell
 MAX_LABEL = 10_000  # characters of a cell with a list of labels
 WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # a whole number that a table with gaps stores as a decimal
 
@@ -149,7 +153,7 @@ class Selection:
         if are_names and len(names) >= len(labels):
             labels, is_list, names = names, True, ()
         label, name = next(iter(labels), ""), next(iter(names), "")
-        if is_list or (label and name and not NUMBER.fullmatch(label)):
+        if is_list or (label and name and not NUMBERS.fullmatch(label)):
             name = ""
         try:
             text = self.text(cells)
@@ -339,14 +343,16 @@ def labels_in(value: Any) -> tuple[tuple[str, ...], bool]:
     """
     if isinstance(value, dict):
         value = value.get("choices", value.get("label"))
-    if isinstance(value, list):
-        return tuple(dict.fromkeys(label for item in value for label in labels_in(item)[0])), True
+    if isinstance(value, list | tuple | set):
+        labels = tuple(dict.fromkeys(label for item in value for label in labels_in(item)[0]))
+        return labels, bool(labels) or not value  # a list of blanks is no label
     text = cell_text(value)
-    if (
-        text[:1] in ("[", "{") and len(text) <= MAX_LABEL
-    ):  # a list within a cell: Label Studio writes JSON, pandas Python
-        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            return labels_in(ast.literal_eval(text))
+    if text[:1] in LISTS and len(text) <= MAX_LABEL:  # a list within a cell: Label Studio writes JSON, pandas Python
+        for parse in (ast.literal_eval, json.loads):
+            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                found = parse(ADJACENT.sub(r"\1, \1", text))
+                if isinstance(found, list | tuple | set | dict):
+                    return labels_in(found)
     whole = WHOLE.fullmatch(text)
     label = whole[1] if whole else without_zero_width(text)
     return ((label,) if label else ()), False
@@ -354,4 +360,4 @@ def labels_in(value: Any) -> tuple[tuple[str, ...], bool]:
 
 def several_labels(labels: Sequence[str]) -> str:
     """The reason why a row of several labels cannot be used."""
-    return f"several labels ({listed(labels, 10)}); write one label per text"
+    return f"{SEVERAL_LABELS} ({listed(labels, 10)}); write one label per text"
