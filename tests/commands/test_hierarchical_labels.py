@@ -54,7 +54,7 @@ def test_the_report_measures_every_level(run: Path) -> None:
 def test_every_model_learns_the_levels(run: Path, name: str) -> None:
     lines = (run / name / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert all("levels" in json.loads(line)["train_loss"] for line in lines)
-    assert (read_provenance(run / name) or {})["levels"] == {"separator": "##", "weight": 0.5}
+    assert (read_provenance(run / name) or {})["levels"] == {"separator": "##", "weight": 0.2}
 
 
 def test_labels_are_whole_paths_everywhere(run: Path) -> None:
