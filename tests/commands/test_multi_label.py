@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import SUBJECTS, output_of, titles
 
 from distill import load_student
 from distill.cli import main
 from distill.commands import for_labelling
 from distill.commands.experiment import Run
+from distill.commands.label_sets import right_texts
 from distill.commands.teachers import teachers_of
 from distill.config.argparse import parser, settings_from
 from distill.errors import UserError
@@ -148,3 +150,14 @@ def test_the_texts_of_the_least_sure_labels_are_worth_labelling(run: Path, flags
 
 def test_label_sets_that_the_teacher_contradicts(run: Path) -> None:
     assert (run / "report" / "label_noise.csv").read_text(encoding="utf-8-sig").startswith("split,text,label")
+
+
+def test_the_report_calls_students_calibrated(run: Path) -> None:
+    page = (run / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("calibrated for each label") == 2 and page.count("not calibrated") == 1
+
+
+def test_right_texts_are_those_with_exactly_the_right_labels() -> None:
+    logits, labels = torch.tensor([[-1.0, -3.0], [-3.0, -1.0], [-1.0, -1.0]]), torch.tensor([[1.0, 0], [0, 1], [1, 0]])
+    assert right_texts(logits, labels, (0.2, 0.2)).tolist() == [True, True, False]
+    assert right_texts(logits, torch.tensor([0, 1, 0])).tolist() == [True, True, True]

@@ -225,3 +225,17 @@ def test_large_data_are_split_quickly() -> None:
     started = time.process_time()
     stratified_split(examples, 0)
     assert time.process_time() - started < 2
+
+
+def test_lists_of_class_numbers_in_parquet_have_names(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    labels = [[0, 1], [0], [1], [1, 2]] * 20
+    feature = {"feature": {"names": ["体育", "财经", "科技"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    info = {"info": {"features": {"text": {"dtype": "string", "_type": "Value"}, "label": feature}}}
+    table = pa.table({"text": [f"第{n}条" for n in range(80)], "label": labels})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    data = load(DataSettings(data=str(tmp_path)), seed=1)
+    assert data.is_multi_label and sets_of(data)["第3条"] == ["科技", "财经"]
