@@ -18,6 +18,7 @@ from distill.commands.teachers import teachers_of
 from distill.config.argparse import parser, settings_from
 from distill.errors import UserError
 from distill.models.text_classifier import load_teacher
+from distill.reporting.comparison import read_record
 
 
 def rows_of(start: int, stop: int) -> list[dict[str, object]]:
@@ -89,7 +90,8 @@ def test_a_finished_run_is_kept_until_the_target_changes(
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["--mode", "compare"], "--mode compare: this is for data with one label per text"),
+        (["--mode", "compare", "--leave_out", "体育"], "--leave_out 体育: this is for data with one label per text"),
+        (["--mode", "compare", "--students", "average,textgcn"], "--students textgcn: this is for data with one label"),
         (["--mode", "benchmark"], "--mode benchmark: this is for data with one label per text"),
         (["--mode", "train_student", "--student", "textgcn"], "--student textgcn: this is for data with one label"),
         (["--mode", "train_student", "--sampling", "stratified"], "--sampling stratified: this is for data with one"),
@@ -148,3 +150,25 @@ def test_the_texts_of_the_least_sure_labels_are_worth_labelling(run: Path, flags
 
 def test_label_sets_that_the_teacher_contradicts(run: Path) -> None:
     assert (run / "report" / "label_noise.csv").read_text(encoding="utf-8-sig").startswith("split,text,label")
+
+
+def test_objectives_are_compared_by_micro_f1(run: Path, flags: list[str], tmp_path: Path) -> None:
+    quick = ["--student_epochs", "8", "--seeds", "2", "--teacher", f"{run / 'teacher'}", f"{run / 'student'}"]
+    arguments = ["--mode", "compare", *flags, *quick, "--objectives", "logits,soft", "--run", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    path = tmp_path / "run" / "compare" / "compare.json"
+    rows = {row.name: row for row in read_record(path).rows}
+    alone, logits, soft, together = (f"bilstm, {name}" for name in ("alone", "logits", "soft", "logits, 2 teachers"))
+    teachers = ["teacher", "teachers, each", "teachers together"]
+    assert list(rows) == [*teachers, "LinearSVC, one-vs-rest", alone, logits, soft, together]  # and no cascade
+    report = {row["name"]: row for row in json.loads((run / "report" / "report.json").read_text("utf-8"))["rows"]}
+    assert rows["teacher"].main == pytest.approx(report["teacher"]["micro_f1"], abs=1e-6)
+    assert rows["teacher"].accuracy == pytest.approx(report["teacher"]["subset_accuracy"], abs=1e-6)
+    each = (report["teacher"]["micro_f1"] + report["student"]["micro_f1"]) / 2
+    assert rows["teachers, each"].main == pytest.approx(each, abs=1e-6)
+    assert rows["teachers together"].main > 0.6 and rows["LinearSVC, one-vs-rest"].ece is None
+    for name in (logits, soft, together):
+        row = rows[name]
+        assert row.main > 0.5 and row.seeds == 2 and row.against == alone and 0 < row.p_value <= 1
+        assert row.gain == pytest.approx(row.main - rows[alone].main) and row.gain_low <= row.gain <= row.gain_high
+        assert 0 <= row.ece < 0.5 and row.ece_calibrated is None
