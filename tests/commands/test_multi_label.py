@@ -153,14 +153,15 @@ def test_label_sets_that_the_teacher_contradicts(run: Path) -> None:
 
 
 def test_objectives_are_compared_by_micro_f1(run: Path, flags: list[str], tmp_path: Path) -> None:
-    quick = ["--student_epochs", "8", "--seeds", "2", "--teacher", f"{run / 'teacher'}", f"{run / 'student'}"]
+    teachers = [part for name in ("teacher", "student") for part in ("--teacher", str(run / name))]
+    quick = ["--student_epochs", "8", "--seeds", "2", *teachers]
     arguments = ["--mode", "compare", *flags, *quick, "--objectives", "logits,soft", "--run", str(tmp_path / "run")]
     assert main(arguments) == 0
     path = tmp_path / "run" / "compare" / "compare.json"
     rows = {row.name: row for row in read_record(path).rows}
     alone, logits, soft, together = (f"bilstm, {name}" for name in ("alone", "logits", "soft", "logits, 2 teachers"))
-    teachers = ["teacher", "teachers, each", "teachers together"]
-    assert list(rows) == [*teachers, "LinearSVC, one-vs-rest", alone, logits, soft, together]  # and no cascade
+    references = ["teacher", "teachers, each", "teachers together", "LinearSVC, one-vs-rest"]
+    assert list(rows) == [*references, alone, logits, soft, together]  # and no cascade
     report = {row["name"]: row for row in json.loads((run / "report" / "report.json").read_text("utf-8"))["rows"]}
     assert rows["teacher"].main == pytest.approx(report["teacher"]["micro_f1"], abs=1e-6)
     assert rows["teacher"].accuracy == pytest.approx(report["teacher"]["subset_accuracy"], abs=1e-6)
