@@ -619,7 +619,7 @@ def test_an_indicator_matrix(tmp_path: Path) -> None:
     ("labels", "kind", "message"),
     [
         ([[], *[["体育"]] * 2], InputError, "3 labels"),
-        ([["体育"]] * 60, InputError, "all texts have the same labels"),
+        ([["体育", "财经"]] * 60, InputError, "all texts have the same labels"),
         ([[]] * 60, InputError, "no text has a label"),
         ([["体育", 3], *[["体育"]] * 59], InputTypeError, "labels of different types: numbers and strings"),
         ([["体育", " "], *[["体育"]] * 59], InputError, "the label is missing"),
@@ -631,3 +631,24 @@ def test_an_indicator_matrix(tmp_path: Path) -> None:
 def test_label_sets_that_cannot_be_fitted(labels: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         fit_quietly(tiny(), TEXTS, labels)
+
+
+@pytest.mark.parametrize("form", [lambda y: np.array(y)[:, None], lambda y: [(label,) for label in y]])
+def test_a_column_of_labels_is_one_label_per_text(form: Any) -> None:
+    fitted = fit_quietly(tiny(), TEXTS, form(LABELS))
+    assert not fitted.multilabel_ and fitted.score(TEXTS, LABELS) > 0.9
+
+
+def test_nested_lists_of_0_and_1_are_a_matrix() -> None:
+    classes = sorted(SUBJECTS)
+    matrix = [[int(label in labels) for label in classes] for labels in LABEL_SETS]
+    fitted = fit_quietly(tiny(), SET_TEXTS, matrix)
+    assert fitted.classes_.tolist() == [0, 1, 2] and fitted.predict(SET_TEXTS[:2]).shape == (2, 3)
+    with pytest.raises(InputError, match="an indicator matrix, but this classifier was fitted with lists"):
+        fit_quietly(tiny(), SET_TEXTS, LABEL_SETS).score(SET_TEXTS, np.array(matrix))
+
+
+def test_classifiers_that_an_older_version_pickled(fitted: DistilledTextClassifier) -> None:
+    old = copy.deepcopy(fitted)
+    del old.multilabel_, old._form
+    assert (old.predict(TEXTS) == fitted.predict(TEXTS)).all()

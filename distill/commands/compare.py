@@ -30,7 +30,6 @@ def compare(run: Run) -> list[Path]:
 
     All settings and texts are read first, so that an error in them shows before hours of training.
     """
-    require_single_label(run, "--mode compare", "--mode train_student with another --objective, then --mode test")
     students, objectives, left_out = _students(run), _objectives(run), class_left_out(run)
     files = train_own_teachers(run) + label(run)
     entries = _entries(run, students, objectives)
@@ -67,6 +66,8 @@ def _students(run: Run) -> list[str]:
         what = f"unknown network {', '.join(unknown)}" if unknown else "no network is named"
         what += f"; the networks are {', '.join(STUDENTS)}"
         raise UserError(what, "--students", "--students bilstm,average")
+    if graphs := [name for name in names if STUDENTS[name].transductive]:
+        require_single_label(run, f"--students {graphs[0]}", "--students bilstm,average")
     return names
 
 

@@ -65,7 +65,11 @@ class DataSettings(Checked):
         "",
         "name of the column with the texts, or its number; several, separated by commas, are joined; default: detected",
     )
-    label_column: str = option("", "name of the column with the labels, or its number; default: detected")
+    label_column: str = option(
+        "",
+        "name of the column with the labels, or its number; or the names of several columns of 0 and 1, separated by "
+        "commas, each of which is a label; default: detected",
+    )
     multi_label: bool = option(
         False, "a text has any number of labels, in a list or separated in one cell; default: detected"
     )

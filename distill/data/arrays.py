@@ -110,7 +110,11 @@ def as_label_sets(labels: Any, name: str = "labels") -> LabelSets | None:
     sizes = {len(item) for item in items}
     if sizes == {1}:
         return None
-    if len(sizes) == 1 and all(not isinstance(label, str) and label in (0, 1) for item in items for label in item):
+    if (
+        len(sizes) == 1
+        and sizes != {0}
+        and all(not isinstance(label, str) and label in (0, 1) for item in items for label in item)
+    ):
         return as_label_sets(np.array([list(item) for item in items]), name)
     flat = [label for item in items for label in item]
     if not flat:

@@ -112,7 +112,12 @@ def bootstrap_interval(
     # Texts with equal gains are interchangeable, so drawing how often each gain occurs gives the same distribution.
     values, counts = np.unique(gains.round(12), return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(gains.size, counts / gains.size, size=draws)
-    low, high = np.quantile(drawn @ values / gains.size, [(1 - level) / 2, (1 + level) / 2])
+    return percentile_interval(drawn @ values / gains.size, level)
+
+
+def percentile_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """The limits between which the share ``level`` of the values (draws,) lies, with as many below as above."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

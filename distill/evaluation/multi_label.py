@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, classification_report
 
-from distill.evaluation.metrics import best_temperature
+from distill.evaluation.metrics import best_temperature, percentile_interval
 from distill.runtime.label_sets import exceeding
 
 LabelSets: TypeAlias = NDArray[np.bool_]  # (texts, classes)
@@ -86,8 +86,27 @@ def _f1(gold: LabelSets, predicted: LabelSets, axis: int | None, if_empty: float
     return _ratio(2 * (gold & predicted).sum(axis), gold.sum(axis) + predicted.sum(axis), if_empty)
 
 
-def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64], if_empty: float) -> NDArray[np.float64]:
+def _ratio(numerator: NDArray[Any], denominator: NDArray[Any], if_empty: float) -> NDArray[np.float64]:
     return np.where(denominator > 0, numerator / np.maximum(denominator, 1), if_empty)
+
+
+def bootstrap_interval(
+    gold: LabelSets, predicted: LabelSets, other: LabelSets, *, seed: int = 0, draws: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the difference in mean micro-F1 over the seeds, ``predicted`` minus ``other``.
+
+    ``predicted`` and ``other`` are (seeds, texts, classes); their numbers of seeds may differ. As in
+    :func:`metrics.bootstrap_interval`, texts are resampled, each with all its labels and seeds.
+    """
+    models, texts = np.concatenate([predicted, other]), len(gold)
+    hits, decided = 2 * (models & gold).sum(axis=2), models.sum(axis=2) + gold.sum(axis=1)  # (models, texts)
+    of_texts = np.concatenate([hits, decided]).T.astype(np.float64)
+    generator = np.random.default_rng(seed)
+    drawn = (np.bincount(generator.integers(texts, size=texts), minlength=texts) for _ in range(draws))
+    sums = np.stack([times_drawn @ of_texts for times_drawn in drawn])
+    f1 = _ratio(sums[:, : len(models)], sums[:, len(models) :], if_empty=1.0)
+    gains = f1[:, : len(predicted)].mean(axis=1) - f1[:, len(predicted) :].mean(axis=1)
+    return percentile_interval(gains, level)
 
 
 def _mean_average_precision(gold: LabelSets, probabilities: NDArray[np.floating]) -> float | None:

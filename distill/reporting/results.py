@@ -20,6 +20,8 @@ from distill.runtime.label_sets import exceeding, sigmoid
 Record = TypeVar("Record")
 TEACHER = "teacher"
 ACCURACY, AGREEMENT, MICRO_F1 = "accuracy", "agreement", "micro-F1"
+MACRO_F1_MEANING = "mean of the labels' F1, so that rare labels count as much as frequent ones."
+SUBSET_ACCURACY_MEANING = "share of the texts whose labels are all right, none missing."
 TITLES = {  # in the order shown
     TEACHER: Text("teacher"),
     "student_alone": Text("student alone"),

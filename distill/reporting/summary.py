@@ -17,7 +17,9 @@ from distill.evaluation.multi_label import MultiLabelScores
 from distill.reporting.comparison import ComparisonRecord
 from distill.reporting.results import (
     ACCURACY,
+    MACRO_F1_MEANING,
     MICRO_F1,
+    SUBSET_ACCURACY_MEANING,
     TEACHER,
     TITLES,
     EvaluationContext,
@@ -263,9 +265,9 @@ MULTI_LABEL_SCORES: tuple[Column[ModelScores], ...] = (
         "harmonic mean of precision (share of the labels given that are right) and recall (share of the labels in the "
         "data that are given), over all texts and labels together.",
     ),
-    _score("macro-F1", "macro_f1", "mean of the labels' F1, so that rare labels count as much as frequent ones."),
+    _score("macro-F1", "macro_f1", MACRO_F1_MEANING),
     _score("sample F1", "sample_f1", "mean of the texts' F1; that of a text without labels that gets none is 1."),
-    _score("subset accuracy", "subset_accuracy", "share of the texts whose labels are all right, none missing."),
+    _score("subset accuracy", "subset_accuracy", SUBSET_ACCURACY_MEANING),
     _score("Hamming loss", "hamming_loss", "share of the decisions on a text and a label that are wrong; 0 is best."),
     _score(
         "mAP",

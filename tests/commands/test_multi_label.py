@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import SUBJECTS, output_of, titles
 
 from distill import load_student
 from distill.cli import main
 from distill.commands import for_labelling
 from distill.commands.experiment import Run
+from distill.commands.label_sets import right_texts
 from distill.commands.teachers import teachers_of
 from distill.config.argparse import parser, settings_from
 from distill.errors import UserError
 from distill.models.text_classifier import load_teacher
+from distill.reporting.comparison import read_record
 
 
 def rows_of(start: int, stop: int) -> list[dict[str, object]]:
@@ -89,7 +92,8 @@ def test_a_finished_run_is_kept_until_the_target_changes(
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["--mode", "compare"], "--mode compare: this is for data with one label per text"),
+        (["--mode", "compare", "--leave_out", "体育"], "--leave_out 体育: this is for data with one label per text"),
+        (["--mode", "compare", "--students", "average,textgcn"], "--students textgcn: this is for data with one label"),
         (["--mode", "benchmark"], "--mode benchmark: this is for data with one label per text"),
         (["--mode", "train_student", "--student", "textgcn"], "--student textgcn: this is for data with one label"),
         (["--mode", "train_student", "--sampling", "stratified"], "--sampling stratified: this is for data with one"),
@@ -148,3 +152,37 @@ def test_the_texts_of_the_least_sure_labels_are_worth_labelling(run: Path, flags
 
 def test_label_sets_that_the_teacher_contradicts(run: Path) -> None:
     assert (run / "report" / "label_noise.csv").read_text(encoding="utf-8-sig").startswith("split,text,label")
+
+
+def test_the_report_calls_students_calibrated(run: Path) -> None:
+    page = (run / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("calibrated for each label") == 2 and page.count("not calibrated") == 1
+
+
+def test_right_texts_are_those_with_exactly_the_right_labels() -> None:
+    logits, labels = torch.tensor([[-1.0, -3.0], [-3.0, -1.0], [-1.0, -1.0]]), torch.tensor([[1.0, 0], [0, 1], [1, 0]])
+    assert right_texts(logits, labels, (0.2, 0.2)).tolist() == [True, True, False]
+    assert right_texts(logits, torch.tensor([0, 1, 0])).tolist() == [True, True, True]
+
+
+def test_objectives_are_compared_by_micro_f1(run: Path, flags: list[str], tmp_path: Path) -> None:
+    teachers = [part for name in ("teacher", "student") for part in ("--teacher", str(run / name))]
+    quick = ["--student_epochs", "8", "--seeds", "2", *teachers]
+    arguments = ["--mode", "compare", *flags, *quick, "--objectives", "logits,soft", "--run", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    path = tmp_path / "run" / "compare" / "compare.json"
+    rows = {row.name: row for row in read_record(path).rows}
+    alone, logits, soft, together = (f"bilstm, {name}" for name in ("alone", "logits", "soft", "logits, 2 teachers"))
+    references = ["teacher", "teachers, each", "teachers together", "LinearSVC, one-vs-rest"]
+    assert list(rows) == [*references, alone, logits, soft, together]  # and no cascade
+    report = {row["name"]: row for row in json.loads((run / "report" / "report.json").read_text("utf-8"))["rows"]}
+    assert rows["teacher"].main == pytest.approx(report["teacher"]["micro_f1"], abs=1e-6)
+    assert rows["teacher"].accuracy == pytest.approx(report["teacher"]["subset_accuracy"], abs=1e-6)
+    each = (report["teacher"]["micro_f1"] + report["student"]["micro_f1"]) / 2
+    assert rows["teachers, each"].main == pytest.approx(each, abs=1e-6)
+    assert rows["teachers together"].main > 0.6 and rows["LinearSVC, one-vs-rest"].ece is None
+    for name in (logits, soft, together):
+        row = rows[name]
+        assert row.main > 0.5 and row.seeds == 2 and row.against == alone and 0 < row.p_value <= 1
+        assert row.gain == pytest.approx(row.main - rows[alone].main) and row.gain_low <= row.gain <= row.gain_high
+        assert 0 <= row.ece < 0.5 and row.ece_calibrated is None

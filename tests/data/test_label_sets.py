@@ -24,7 +24,7 @@ def rows_of(count: int = 60) -> list[tuple[str, list[str]]]:
     return [(f"第{n}条标题", SETS[n % 4]) for n in range(count)]
 
 
-def read(folder: Path, name: str, content: str, **settings: bool) -> Dataset:
+def read(folder: Path, name: str, content: str, **settings: bool | str) -> Dataset:
     (folder / name).write_text(content, encoding="utf-8")
     return load(DataSettings(data=str(folder), **settings), seed=1)  # type: ignore[arg-type]
 
@@ -54,6 +54,68 @@ def test_lists_and_separated_names_in_a_cell_are_several_labels(tmp_path: Path, 
     assert data.is_multi_label and data.measured == "micro-F1" and data.labels == ("体育", "科技", "财经")
     assert sets_of(data) == {text: sorted(labels, key=data.labels.index) for text, labels in rows_of()}
     assert "30 of the 60 train rows have more than one of the 3 labels" in str(data.notes)
+
+
+NAMES = ("体育", "科技", "财经")
+SINGLE = [(f"第{n}条", [NAMES[n % 3]]) for n in range(60)]
+
+
+def as_table(rows: list[tuple[str, list[str]]], one: str = "1", zero: str = "0") -> str:
+    """A column per label."""
+    cells = (",".join((text, *(one if name in labels else zero for name in NAMES))) for text, labels in rows)
+    return "\n".join([",".join(("text", *NAMES)), *cells, ""])
+
+
+@pytest.mark.parametrize(("one", "zero"), [("1", "0"), ("1.0", "0.0"), ("True", "False"), ("true", "FALSE")])
+def test_columns_of_zeros_and_ones_are_labels(tmp_path: Path, one: str, zero: str) -> None:
+    rows = [*rows_of(), ("没有标签", [])]
+    data = read(tmp_path, "train.csv", as_table(rows, one, zero), label_column="财经, 体育,科技")
+    assert data.is_multi_label and data.labels == NAMES and not data.set_aside
+    assert sets_of(data) == {text: sorted(labels, key=NAMES.index) for text, labels in rows}
+    assert "text in column text, a label in each of the columns 财经, 体育, 科技" in str(data.notes)
+    assert "30 of the 61 train rows have more than one of the 3 labels, 1 have none" in str(data.notes)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet", "xlsx"])
+def test_columns_of_labels_in_every_format(tmp_path: Path, suffix: str) -> None:
+    records = [{"text": text, **{name: name in labels for name in NAMES}} for text, labels in rows_of()]
+    path = tmp_path / f"train.{suffix}"
+    if suffix == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist(records), path)
+    elif suffix == "xlsx":
+        book = pytest.importorskip("openpyxl").Workbook()
+        for row in (records[0], *(record.values() for record in records)):
+            book.active.append(list(row))
+        book.save(path)
+    else:
+        lines = [json.dumps(record, ensure_ascii=False) for record in records]
+        path.write_text(f"[{','.join(lines)}]" if suffix == "json" else "\n".join(lines), encoding="utf-8")
+    data = load(DataSettings(data=str(tmp_path), label_column="体育,科技,财经"), seed=1)
+    assert sets_of(data) == {text: sorted(labels, key=NAMES.index) for text, labels in rows_of()}
+
+
+def test_columns_of_labels_with_one_label_per_text(tmp_path: Path) -> None:
+    data = read(tmp_path, "train.csv", as_table([*SINGLE, ("没有", [])]), label_column="体育,科技,财经")
+    assert not data.is_multi_label and sets_of(data) == dict(SINGLE) and data.set_aside[0].reason == "there is no label"
+    data = read(tmp_path, "train.csv", as_table(SINGLE), label_column="体育,科技,财经", multi_label=True)
+    assert data.is_multi_label and sets_of(data) == dict(SINGLE)
+
+
+def test_cells_that_are_neither_zero_nor_one_are_set_aside(tmp_path: Path) -> None:
+    table = as_table(rows_of())
+    data = read(tmp_path, "train.csv", f"{table}坏的,1,,0\n也坏,1,2,0\n", label_column="体育,科技,财经")
+    assert [row.reason for row in data.set_aside] == [
+        "'' in the column of the label 科技 is neither 0 nor 1",
+        "'2' in the column of the label 科技 is neither 0 nor 1",
+    ]
+    with pytest.raises(UserError, match="no column 汽车; there are: text, 体育, 科技, 财经 -> --label"):
+        read(tmp_path, "train.csv", table, label_column="体育,汽车")
+
+
+def test_a_column_whose_name_has_a_comma_is_one_column(tmp_path: Path) -> None:
+    content = 'text,"一,二"\n' + "".join(f"第{n}条,{NAMES[n % 3]}\n" for n in range(60))
+    assert sets_of(read(tmp_path, "train.csv", content, label_column="一,二")) == dict(SINGLE)
 
 
 def test_a_text_may_have_none_of_the_labels(tmp_path: Path) -> None:
@@ -225,3 +287,17 @@ def test_large_data_are_split_quickly() -> None:
     started = time.process_time()
     stratified_split(examples, 0)
     assert time.process_time() - started < 2
+
+
+def test_lists_of_class_numbers_in_parquet_have_names(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    labels = [[0, 1], [0], [1], [1, 2]] * 20
+    feature = {"feature": {"names": ["体育", "财经", "科技"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    info = {"info": {"features": {"text": {"dtype": "string", "_type": "Value"}, "label": feature}}}
+    table = pa.table({"text": [f"第{n}条" for n in range(80)], "label": labels})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    data = load(DataSettings(data=str(tmp_path)), seed=1)
+    assert data.is_multi_label and sets_of(data)["第3条"] == ["科技", "财经"]

@@ -18,6 +18,7 @@ from distill.evaluation.metrics import expected_calibration_error, reliability
 from distill.evaluation.multi_label import (
     METRICS,
     Metric,
+    bootstrap_interval,
     choose_thresholds,
     class_temperatures,
     classification_table,
@@ -184,3 +185,55 @@ def test_the_calibration_error_is_that_of_all_texts_and_classes() -> None:
     assert points.texts.tolist() == [3, 3] and points.accuracy == pytest.approx([0, 2 / 3])
     expected = (3 * 0.07 / 3 + 3 * abs(2 / 3 - 2.72 / 3)) / 6
     assert expected_calibration_error(probabilities, gold) == pytest.approx(expected)
+
+
+def seeds_of(gold: np.ndarray, *shares: float, seed: int = 0) -> np.ndarray:
+    """Predictions (seeds, texts, classes), each with a share of wrong decisions."""
+    rng = np.random.default_rng(seed)
+    return np.stack([gold ^ (rng.random(gold.shape) < share) for share in shares])
+
+
+def test_the_interval_equals_that_of_a_loop_over_resampled_texts() -> None:
+    gold = np.random.default_rng(1).random((150, 4)) < 0.3
+    one, other = seeds_of(gold, 0.05, 0.1, 0.15, seed=2), seeds_of(gold, 0.2, 0.25, seed=3)
+    rng, gains = np.random.default_rng(4), []
+    for _ in range(3000):
+        rows = rng.integers(0, 150, 150)
+        reached = [np.mean([micro_f1(gold[rows], seed[rows]) for seed in model]) for model in (one, other)]
+        gains.append(reached[0] - reached[1])
+    for level in (0.95, 0.5):
+        limits = np.quantile(gains, [(1 - level) / 2, (1 + level) / 2])
+        assert bootstrap_interval(gold, one, other, draws=6000, level=level) == pytest.approx(limits, abs=6e-3)
+
+
+def test_the_interval_of_a_model_with_itself_is_zero() -> None:
+    gold = np.random.default_rng(1).random((60, 4)) < 0.3
+    model = seeds_of(gold, 0.1, 0.2, 0.3)
+    assert bootstrap_interval(gold, model, model) == (0.0, 0.0)
+    assert bootstrap_interval(np.zeros_like(gold), ~gold[None] & False, gold[None] & False) == (0.0, 0.0)
+
+
+def test_the_interval_covers_a_true_difference_and_is_reproducible() -> None:
+    gold = np.random.default_rng(1).random((2000, 5)) < 0.4
+    one, other = seeds_of(gold, 0.05, 0.05, seed=2), seeds_of(gold, 0.1, 0.1, seed=3)
+    # of 100 decisions, 40 are positive: F1 is 2 * 38 / (40 + 38 + 3), and 2 * 36 / (40 + 36 + 6)
+    low, high = bootstrap_interval(gold, one, other)
+    assert 0.04 < low < 76 / 81 - 72 / 82 < high < 0.08
+    assert bootstrap_interval(gold, one, other) == (low, high)
+    assert bootstrap_interval(gold, other, one) == pytest.approx((-high, -low))
+    assert bootstrap_interval(gold, gold[None], gold[None] & False) == (1.0, 1.0)
+
+
+def test_repeated_seeds_do_not_narrow_the_interval() -> None:
+    gold = np.random.default_rng(1).random((300, 4)) < 0.3
+    one, other = seeds_of(gold, 0.1, seed=2), seeds_of(gold, 0.2, seed=3)
+    repeated = bootstrap_interval(gold, one.repeat(9, axis=0), other.repeat(9, axis=0))
+    assert bootstrap_interval(gold, one, other) == pytest.approx(repeated)
+
+
+def test_the_interval_of_thousands_of_texts_takes_no_seconds() -> None:
+    gold = np.random.default_rng(1).random((4000, 15)) < 0.15
+    one, other = seeds_of(gold, 0.03, 0.03, 0.03, seed=2), seeds_of(gold, 0.04, 0.04, 0.04, seed=3)
+    started = time.process_time()
+    bootstrap_interval(gold, one, other)
+    assert time.process_time() - started < 2

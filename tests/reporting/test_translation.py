@@ -48,6 +48,7 @@ def texts_of_columns() -> set[str]:
         (summary.SEEDS,),
         speed.SHIPPED_COLUMNS,
         comparison.COLUMNS,
+        comparison.MULTI_LABEL_COLUMNS,
         comparison.LEFT_OUT_CLASS_COLUMNS,
         selective.TARGET_COLUMNS,
         selective.CASCADE_COLUMNS,

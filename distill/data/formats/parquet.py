@@ -139,7 +139,8 @@ class ParquetRows:
     def rows(self) -> Iterator[Row | BadRow]:
         """See RowFile; only the columns that are needed are read."""
         selection = self._selection
-        names = (*selection.texts, selection.label, selection.label_name, *selection.others)
+        indicators = selection.indicators.values()
+        names = (*selection.texts, selection.label, selection.label_name, *selection.others, *indicators)
         wanted = {name for name in names if name is not None}
         groups = range(self._file.num_row_groups)
         number = 0
