@@ -85,7 +85,7 @@ class DataSettings(Checked):
         "none: labels are no paths, and ## separates several labels of a text",
     )
     level_weight: float = option(
-        0.2,
+        0.0,
         "with labels that are paths: weight of the cross-entropy on each level above them, where that on the labels "
         "has 1",
         low=0,

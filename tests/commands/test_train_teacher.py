@@ -8,12 +8,13 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+import torch
 from conftest import output_of
 
 from distill.cli import main
 from distill.commands import train_teacher
+from distill.commands.experiment import labels_of
 from distill.commands.saved_models import remind_of_single_class
 from distill.data import Example
 from distill.training.losses import Loss
@@ -87,7 +88,8 @@ def test_a_single_class_is_reported(
     data = SimpleNamespace(
         dev=[Example(index, "", label) for index, label in enumerate(gold)], labels=("甲", "乙", "丙")
     )
-    remind_of_single_class(SimpleNamespace(data=data), "teacher", "teacher", np.array(predicted))  # type: ignore[arg-type]
+    run, logits = SimpleNamespace(data=data, labels_of=labels_of), torch.eye(3)[predicted]
+    remind_of_single_class(run, "teacher", "teacher", logits)  # type: ignore[arg-type]
     assert list(reminders) == ([warning] if warning else [])
 
 
