@@ -2,8 +2,8 @@
 
 python benchmarks/hierarchy.py --data ../shared/data/headlines15
 
-Every label NAME becomes PARENT##NAME, with the parents below. One run learns the levels (--level_weight 0.2), another one
-the labels alone (default flags); both have their own teacher and students with the same seeds. Finished stages are
+Every label NAME becomes PARENT##NAME, with the parents below. One run learns the levels (--level_weight 0.2), another
+one the labels alone (default flags); both have their own teacher and students with the same seeds. Finished stages are
 kept in --out. Flags after ``--`` are passed to every command. Writes benchmarks/hierarchy/NAME.json and .md, NAME being
 that of the data.
 """
