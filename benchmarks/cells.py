@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
-from run_mode import SPLIT_SEED, command  # noqa: E402
+from run_mode import SPLIT_SEED, command, parse  # noqa: E402
 
 from distill.commands.saved_models import history  # noqa: E402
 from distill.config import DataSettings  # noqa: E402
@@ -72,8 +72,6 @@ def table_of(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 def main() -> None:
     """Train the students, time their bundles and write the table."""
-    arguments = sys.argv[1:]
-    separator = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/tnews5"), help="data folder")
     parser.add_argument("--unlabeled", type=Path, nargs="*", default=[], help="files of unlabelled texts")
@@ -81,11 +79,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/cells"), help="folder of the runs")
     parser.add_argument("--students", nargs="+", default=STUDENTS, help="cells and units, as in sru-128")
     parser.add_argument("--seeds", type=int, default=3, help="students of each cell and width")
-    options = parser.parse_args(arguments[:separator])
-    options.flags = arguments[separator + 1 :]
-    for name in ("data", "out", "run"):
-        setattr(options, name, getattr(options, name) and getattr(options, name).resolve())
-    options.unlabeled = [path.resolve() for path in options.unlabeled]
+    options = parse(parser)
     if options.run is None:
         options.run = options.out / "teacher"
         command(options.run, "train_teacher", options)
@@ -95,9 +89,8 @@ def main() -> None:
     tasks = {name: Task(in_batches(options.out / name / "bundle"), texts, ROUNDS) for name in options.students}
     for row, seconds in zip(rows, interleaved_rounds(tasks).values(), strict=True):
         row["us"] = 1e6 * statistics.median(seconds)
-    line = f"python benchmarks/cells.py {' '.join(arguments)}".rstrip()
-    note = f"{data.counts['train']:,} train and {len(texts):,} dev texts, {processor()}, one thread. {line}"
-    figures = {"command": line, "data": options.data.name, "processor": processor(), "rows": rows}
+    note = f"{data.counts['train']:,} train and {len(texts):,} dev texts, {processor()}, one thread. {options.line}"
+    figures = {"command": options.line, "data": options.data.name, "processor": processor(), "rows": rows}
     publish(
         HERE / "cells" / (options.data.name + "-unlabelled" * bool(options.unlabeled)), table_of(rows), note, figures
     )

@@ -30,6 +30,7 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
 from published import publish  # noqa: E402
+from run_mode import parse  # noqa: E402
 
 from distill.config import DataSettings  # noqa: E402
 from distill.data import Dataset, Example, load  # noqa: E402
@@ -149,8 +150,6 @@ def _cells(row: dict[str, Any]) -> Iterator[str]:
 
 def main() -> None:
     """Run the selected cases and print the table after each."""
-    arguments = sys.argv[1:]
-    separator = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/suite"))
@@ -159,15 +158,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="students of each kind")
     parser.add_argument("--draws", type=int, default=1, help="draws of each small case")
     parser.add_argument("--keep", action="store_true", help="also write the table to benchmarks/suite/")
-    options = parser.parse_args(arguments[:separator])
-    options.flags = arguments[separator + 1 :]
+    options = parse(parser)
     rows: list[dict[str, Any]] = []
     for case in (case for case in CASES if case.name in options.only):
         draws = range(1, 1 + (options.draws if case.size else 1))
         rows.append(summarise(case, [run_case(case, draw, options) for draw in draws]))
-        command = f"python benchmarks/suite.py {' '.join(arguments)}"
         for target in [options.out / options.on, *([HERE / "suite" / options.on] if options.keep else [])]:
-            publish(target, format_table(rows), command, {"command": command, "rows": rows})
+            publish(target, format_table(rows), options.line, {"command": options.line, "rows": rows})
 
 
 if __name__ == "__main__":

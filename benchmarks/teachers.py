@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
-from run_mode import SPLIT_SEED, command  # noqa: E402
+from run_mode import SPLIT_SEED, command, parse  # noqa: E402
 
 from distill.config import DataSettings  # noqa: E402
 from distill.data import Dataset, load  # noqa: E402
@@ -127,8 +127,6 @@ def table_of(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 def main() -> None:
     """Measure the students of each teacher and write the table."""
-    arguments = sys.argv[1:]
-    separator = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/tnews5"), help="data folder")
     parser.add_argument("--unlabeled", type=Path, nargs="*", default=[Path("../shared/data/unlabeled_headlines.txt")])
@@ -138,11 +136,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=4, help="epochs of transformers.Trainer")
     parser.add_argument("--learning_rate", type=float, default=1e-4, help="peak learning rate of transformers.Trainer")
     parser.add_argument("--teacher_model", default="bundled", help="encoder that transformers.Trainer fine-tunes")
-    options = parser.parse_args(arguments[:separator])
-    options.flags = arguments[separator + 1 :]
-    for name in ("data", "out", "run"):
-        setattr(options, name, getattr(options, name) and getattr(options, name).resolve())
-    options.unlabeled = [path.resolve() for path in options.unlabeled]
+    options = parse(parser)
     options.out.mkdir(parents=True, exist_ok=True)
     data = load(DataSettings(data=str(options.data)), SPLIT_SEED)
     if options.run is None:
@@ -156,9 +150,8 @@ def main() -> None:
         measure("trainer", classifier, options),
         measure("recorded", answers, options),
     ]
-    line = f"python benchmarks/teachers.py {' '.join(arguments)}".rstrip()
-    note = f"{data.counts['train']:,} train texts, {processor()}. {line}"
-    figures = {"command": line, "data": options.data.name, "processor": processor(), "rows": rows}
+    note = f"{data.counts['train']:,} train texts, {processor()}. {options.line}"
+    figures = {"command": options.line, "data": options.data.name, "processor": processor(), "rows": rows}
     publish(HERE / "teachers" / "teachers", table_of(rows), note, figures)
 
 

@@ -24,7 +24,8 @@ from distill.config import STUDENTS, Settings
 from distill.config.argparse import settings_from
 from distill.config.toml import NAMES_HINT, typed
 from distill.data import Dataset, Example, from_memory
-from distill.data.arrays import as_classes, as_texts, class_names
+from distill.data.arrays import as_classes, as_label_sets, as_texts, class_names
+from distill.data.examples import Label
 from distill.errors import (
     DistillWarning,
     InputError,
@@ -38,6 +39,7 @@ from distill.export import hub
 from distill.progress import MessageHandler, log, remind, reminders
 from distill.runtime import Runtime
 from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, MAX_CARD_BYTES, json_object, read_bundle, read_content
+from distill.runtime.label_sets import exceeding
 from distill.storage.atomic import write_file, write_folder
 from distill.storage.run_folder import MODEL_CARD
 
@@ -56,6 +58,7 @@ __all__ = ["DistilledTextClassifier"]
 TeacherArgument = str | Path | Callable[[list[str]], Any]
 ESTIMATOR_CARD = "estimator.json"  # the classes with their type, next to a saved bundle
 BUNDLE_FILES = (BUNDLE_CARD, BUNDLE_ARRAYS, MODEL_CARD)
+LISTS, MATRIX = "lists", "matrix"  # forms of labels where a text has any number of them
 WITHOUT_TEACHER = {"a": 1.0, "T": 0.0}
 OBJECTIVE = ("a", "T", "objective")  # settings that decide whether a student has a teacher
 GIVEN_OTHERWISE = {  # settings that have a parameter of their own
@@ -66,14 +69,15 @@ GIVEN_OTHERWISE = {  # settings that have a parameter of their own
     "unlabeled": "fit(…, unlabeled=…)",
 }
 SECTIONS = ("teacher.", "transfer.", "student.", "objective.")  # of the settings that may be given, besides OTHERS
-OTHERS = ("data.user_dict", "run.teachers", "export.max_mb", "export.examples")
+OTHERS = ("data.user_dict", "data.hierarchy", "data.level_weight", "run.teachers", "export.max_mb", "export.examples")
 _training = threading.Lock()  # messages, seeds and the number of threads are those of the process
 
 
 class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classifies short Chinese texts with a small student that is distilled from a BERT teacher.
 
-    It follows scikit-learn's protocol, with texts in place of a matrix: ``X`` is a list of strings.
+    It follows scikit-learn's protocol, with texts in place of a matrix: ``X`` is a list of strings. A text has one
+    label or, if the labels in ``fit`` are lists or an indicator matrix, any number of labels.
 
     Args:
         teacher_model: the encoder that is fine-tuned as the teacher: a folder, a Hub id, "bundled", or "auto" (the
@@ -88,9 +92,12 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
 
     Attributes:
         classes_: the distinct labels in ascending order, with their own type.
-        dev_score_: the student's accuracy on the tenth of the texts that is held out to select its weights.
+        dev_score_: the student's accuracy on the tenth of the texts that is held out to select its weights; its
+            micro-F1, if a text has any number of labels.
+        multilabel_: whether a text has any number of labels.
     """
 
+    multilabel_, _form = False, ""  # of classifiers that an older version pickled
     __metadata_request__fit = {"labels": UNUSED}  # noqa: RUF012 (scikit-learn reads it: labels are y, not metadata)
 
     def __init__(
@@ -126,7 +133,8 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
 
         Args:
             texts: strings, shape (texts,) or (texts, 1): a list, a tuple, an array or a Series.
-            labels: strings, whole numbers or booleans, shape (texts,).
+            labels: strings, whole numbers or booleans, shape (texts,). For any number of labels per text a list of
+                labels for each, or a matrix of 0 and 1, shape (texts, classes); a DataFrame's columns name the classes.
             unlabeled: further texts, which the teacher labels.
             teacher: what labels the texts instead of a fine-tuned ``teacher_model``; several are averaged. A folder of
                 this program, a fine-tuned Hugging Face classifier (folder or Hub id), a file of recorded answers, or a
@@ -137,15 +145,15 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             InputTypeError: texts are not strings, or labels have no usable type; a TypeError.
             UserError: anything else that the user can correct, such as a folder that is missing.
         """
-        strings, (classes, numbers) = as_texts(texts), as_classes(labels)
-        if len(strings) != len(numbers):
-            what = f"{len(strings)} texts and {len(numbers)} labels: there must be one label per text"
+        strings, (classes, classes_of_texts, form) = as_texts(texts), _labels_in(labels)
+        if len(strings) != len(classes_of_texts):
+            what = f"{len(strings)} texts and {len(classes_of_texts)} labels: there must be one label per text"
             raise InputError(what, "fit", "take both from the same table")
         further = [] if unlabeled is None else as_texts(unlabeled, "unlabeled")
         teachers = _as_list(teacher)
         with _training, _messages(self.verbose), _folder_of_run(self.run_folder) as folder:
             settings = self._settings(folder, bool(teachers))
-            data = _dataset(strings, numbers, class_names(classes), settings.run.seed)
+            data = _dataset(strings, classes_of_texts, class_names(classes), settings, bool(form))
             with naming_extra("fit", "train"):
                 from distill.commands.fit import RunInMemory, train_bundle
 
@@ -153,18 +161,27 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             self._bundle = _BundleInMemory.read(bundle)
             warned = list(reminders)
         self.classes_, self.dev_score_ = classes, score
+        self.multilabel_, self._form = bool(form), form
         for message in warned:
             warnings.warn(message, DistillWarning, stacklevel=2)
         return self
 
-    def predict(self, texts: Any) -> NDArray[Any]:
+    def predict(self, texts: Any) -> Any:
         """The label of every text, shape (texts,), with the type of the labels in ``fit``.
+
+        If a text has any number of labels: a list of labels for each, or a matrix of 0 and 1, shape (texts, classes),
+        as in ``fit``.
 
         Raises:
             NotFittedError: ``fit`` was not called.
             InputTypeError: texts are not strings.
         """
         strings, runtime = self._ready(texts)
+        if self.multilabel_:
+            has_class = exceeding(self.predict_proba(strings), runtime.thresholds)
+            if self._form == MATRIX:
+                return has_class.astype(np.int64)
+            return [self.classes_[row].tolist() for row in has_class]
         labels: NDArray[Any] = self.classes_[runtime.logits(strings).argmax(axis=1)] if strings else self.classes_[:0]
         return labels
 
@@ -177,6 +194,17 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         """
         strings, runtime = self._ready(texts)
         return runtime.predict_proba(strings) if strings else np.empty((0, len(self.classes_)), np.float32)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803 (scikit-learn's names)
+        """Accuracy; if a text has any number of labels, the share of the texts whose labels are all right."""
+        check_is_fitted(self, "classes_")
+        if not self.multilabel_ or self._form == MATRIX:
+            return float(super().score(X, y, sample_weight))
+        if hasattr(y, "shape") and len(y.shape) == 2:
+            what = "an indicator matrix, but this classifier was fitted with lists of labels"
+            raise InputError(what, "score", "give a list of labels for each text")
+        right = [set(given) == set(gold) for given, gold in zip(self.predict(X), y, strict=True)]
+        return float(np.average(right, weights=sample_weight))
 
     def export(self, folder: str | Path) -> Path:
         """Write the student as a bundle, which ``distill.runtime.load`` and the command line use; returns its folder.
@@ -210,12 +238,14 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         folder = Path(source)
         if not folder.exists() and hub.NAME.fullmatch(str(source)) and not folder.parent.is_dir():
             folder = hub.download(str(source), (*BUNDLE_FILES, ESTIMATOR_CARD))
-        names, card = read_bundle(folder).card["labels"], _read_card(folder)
+        bundle, card = read_bundle(folder).card, _read_card(folder)
         known = cls._get_param_names()
         estimator = cls(**{name: value for name, value in card.get("params", {}).items() if name in known})
-        estimator.classes_ = _classes_in(card, names, folder)
+        estimator.classes_ = _classes_in(card, bundle["labels"], folder)
         estimator.dev_score_ = float(card.get("dev_score", math.nan))
         estimator._bundle = _BundleInMemory.read(folder)
+        estimator.multilabel_ = "thresholds" in bundle
+        estimator._form = MATRIX if card.get("form") == MATRIX else LISTS
         return estimator
 
     def push_to_hub(self, name: str) -> str:
@@ -280,6 +310,7 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             "classes": self.classes_.tolist(),
             "dtype": self.classes_.dtype.str,
             "dev_score": self.dev_score_,
+            **({"form": self._form} if self.multilabel_ else {}),
             "params": {name: value for name, value in params.items() if _is_json(value)},
         }
         return json.dumps(card, ensure_ascii=False, indent=2).encode()
@@ -321,6 +352,14 @@ class _BundleInMemory:
             for name, content in {**self._files, **(more or {})}.items():
                 write_file(temporary / name, content)
         return folder
+
+
+def _labels_in(labels: Any) -> tuple[NDArray[Any], Sequence[Label], str]:
+    """The classes, those of every text, and the form of labels of which a text has any number; empty: it has one."""
+    if sets := as_label_sets(labels):
+        return sets.classes, sets.sets, LISTS if sets.are_lists else MATRIX
+    classes, numbers = as_classes(labels)
+    return classes, numbers.tolist(), ""
 
 
 def _as_list(teacher: Any) -> list[TeacherArgument]:
@@ -365,17 +404,20 @@ def _check(settings: Settings, is_alone: bool, has_teacher: bool) -> None:
         raise InputError("the objective uses no teacher, but one is given", "teacher", "leave out a and T in settings")
 
 
-def _dataset(texts: Sequence[str], numbers: NDArray[np.int64], names: tuple[str, ...], seed: int) -> Dataset:
+def _dataset(
+    texts: Sequence[str], labels: Sequence[Label], names: tuple[str, ...], settings: Settings, is_multi_label: bool
+) -> Dataset:
     """Train and dev.
 
     Raises:
         InputError: too few texts are left.
     """
-    rows = list(zip(texts, numbers.tolist(), strict=True))
+    examples = [Example.of(text, label) for text, label in zip(texts, labels, strict=True) if text]
     if empty := [position for position, text in enumerate(texts) if not text]:
         remind(f"{len(empty)} of the texts are empty and are left out; the first: texts[{empty[0]}]", of_model=False)
     try:
-        return from_memory([Example.of(text, number) for text, number in rows if text], names, seed)
+        seed, hierarchy = settings.run.seed, settings.data.hierarchy
+        return from_memory(examples, names, seed, is_multi_label=is_multi_label, hierarchy=hierarchy)
     except UserError as error:
         hint = "every class needs texts of its own, and at least one class needs two"
         raise InputError(error.what, "fit", hint) from error

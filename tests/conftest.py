@@ -22,10 +22,15 @@ from benchmarking import tiny_bert_base
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from distill.cli import main
-from distill.config import STUDENTS
+from distill.config import STUDENTS, StudentSettings
 from distill.evaluation.timing import interleaved_rounds
 from distill.export.bundle import export_bundle
+from distill.models.build import build_student
+from distill.models.checkpoint import save_student
+from distill.models.text_classifier import load_student
+from distill.models.tokenizer import WordTokenizer
 from distill.runtime.constants import ELEMENTWISE_CELLS
+from distill.text.vocabulary import Vocabulary
 
 SUBJECTS = {
     "体育": ("球队", "教练", "比赛", "冠军", "进球"),
@@ -178,6 +183,35 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]
 def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of the finished run's student; tests only read it."""
     return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")
+
+
+def multi_label_student(folder: Path, labels: tuple[str, ...] = tuple(SUBJECTS)) -> Path:
+    """A student with random weights; each label is given to about half of the titles,."""
+    words = [word for group in SUBJECTS.values() for word in group]
+    torch.manual_seed(0)
+    vectors = np.random.default_rng(0).standard_normal((len(words) + 2, 10)).astype(np.float32)
+    vocabulary = Vocabulary(("<pad>", "<unk>", *words))
+    settings = StudentSettings(architecture="average", hidden=16, ngrams=0, word_dropout=0.0)
+    model = build_student(settings, vectors, vocabulary.words, len(labels)).for_inference()
+    torch.nn.init.normal_(model.classifier.weight)
+    folder.mkdir(parents=True)
+    tokenizer = WordTokenizer(vocabulary, 20, 0)
+    save_student(folder, model, tokenizer, labels, 1.5, thresholds=[0.5] * len(labels))
+    means = load_student(folder).predict_proba([text for text, _ in titles(0, 120)]).mean(axis=0)
+    save_student(folder, model, tokenizer, labels, 1.5, thresholds=means.tolist())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a student that gives a text any number of labels; tests only read it."""
+    return multi_label_student(tmp_path_factory.mktemp("several") / "student")
+
+
+@pytest.fixture(scope="session")
+def several_bundle(several: Path) -> Path:
+    """The bundle of that student; tests only read it."""
+    return export_bundle(several, several.with_name("bundle"))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ Segmentation uses a dictionary of a few words: the bundle of a student holds the
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import logging
 import pickle
@@ -26,6 +27,7 @@ import pytest
 import torch
 from cleanlab.classification import CleanLearning
 from conftest import SUBJECTS, titles
+from scipy.sparse import csr_matrix
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_predict
@@ -576,3 +578,77 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match=r'fit needs the package torch -> pip install "distill-zh\[train\]"'):
         tiny().fit(TEXTS, LABELS)
+
+
+JOINED = [first + second for first, second in itertools.pairwise(TEXTS)]
+SETS = [sorted({first, second}) for first, second in itertools.pairwise(LABELS)]
+SET_TEXTS, LABEL_SETS = [*JOINED, *TEXTS, "今天天气"], [*SETS, *([label] for label in LABELS), []]
+
+
+def test_lists_of_labels(tmp_path: Path) -> None:
+    fitted = fit_quietly(tiny(), SET_TEXTS, LABEL_SETS)
+    assert fitted.multilabel_ and fitted.classes_.tolist() == sorted(SUBJECTS)
+    predicted, probabilities = fitted.predict(SET_TEXTS), fitted.predict_proba(SET_TEXTS)
+    assert probabilities.shape == (len(SET_TEXTS), 3) and probabilities.sum(1).max() > 1.5
+    right = np.mean([labels == gold for labels, gold in zip(predicted, LABEL_SETS, strict=True)])
+    assert fitted.score(SET_TEXTS, LABEL_SETS) == right > 0.8 < fitted.dev_score_ <= 1
+    assert fitted.predict([]) == []
+    saved = DistilledTextClassifier.load(fitted.save(tmp_path / "saved"))
+    assert saved.multilabel_ and saved.predict(SET_TEXTS) == predicted
+    exported = fitted.export(tmp_path / "exported")
+    assert DistilledTextClassifier.load(exported).predict(SET_TEXTS) == predicted == load(exported).predict(SET_TEXTS)
+
+
+def test_an_indicator_matrix(tmp_path: Path) -> None:
+    classes = sorted(SUBJECTS)
+    matrix = np.array([[label in labels for label in classes] for labels in LABEL_SETS])
+    fitted = fit_quietly(tiny(), SET_TEXTS, matrix.astype(int))
+    assert fitted.classes_.tolist() == [0, 1, 2]
+    predicted = fitted.predict(SET_TEXTS)
+    assert predicted.shape == matrix.shape and predicted.dtype.kind == "i"
+    assert fitted.score(SET_TEXTS, matrix) == (predicted == matrix).all(1).mean() > 0.8
+    saved = DistilledTextClassifier.load(fitted.save(tmp_path / "saved"))
+    assert (saved.predict(SET_TEXTS) == predicted).all()
+    named = fit_quietly(tiny(), SET_TEXTS, pd.DataFrame(matrix, columns=classes))
+    assert named.classes_.tolist() == classes and (named.predict(SET_TEXTS) == predicted).all()
+    sparse = fit_quietly(tiny(), SET_TEXTS, csr_matrix(matrix.astype(int)))
+    assert (sparse.predict(SET_TEXTS) == predicted).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "message"),
+    [
+        ([[], *[["体育"]] * 2], InputError, "3 labels"),
+        ([["体育", "财经"]] * 60, InputError, "all texts have the same labels"),
+        ([[]] * 60, InputError, "no text has a label"),
+        ([["体育", 3], *[["体育"]] * 59], InputTypeError, "labels of different types: numbers and strings"),
+        ([["体育", " "], *[["体育"]] * 59], InputError, "the label is missing"),
+        (np.full((60, 2), 0.5), InputError, "an indicator matrix must hold 0 and 1"),
+        (np.ones((60, 2)), InputError, "all texts have the same labels"),
+        ([["体育"], "财经", *[["体育"]] * 58], InputTypeError, "is no label"),
+    ],
+)
+def test_label_sets_that_cannot_be_fitted(labels: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        fit_quietly(tiny(), TEXTS, labels)
+
+
+@pytest.mark.parametrize("form", [lambda y: np.array(y)[:, None], lambda y: [(label,) for label in y]])
+def test_a_column_of_labels_is_one_label_per_text(form: Any) -> None:
+    fitted = fit_quietly(tiny(), TEXTS, form(LABELS))
+    assert not fitted.multilabel_ and fitted.score(TEXTS, LABELS) > 0.9
+
+
+def test_nested_lists_of_0_and_1_are_a_matrix() -> None:
+    classes = sorted(SUBJECTS)
+    matrix = [[int(label in labels) for label in classes] for labels in LABEL_SETS]
+    fitted = fit_quietly(tiny(), SET_TEXTS, matrix)
+    assert fitted.classes_.tolist() == [0, 1, 2] and fitted.predict(SET_TEXTS[:2]).shape == (2, 3)
+    with pytest.raises(InputError, match="an indicator matrix, but this classifier was fitted with lists"):
+        fit_quietly(tiny(), SET_TEXTS, LABEL_SETS).score(SET_TEXTS, np.array(matrix))
+
+
+def test_classifiers_that_an_older_version_pickled(fitted: DistilledTextClassifier) -> None:
+    old = copy.deepcopy(fitted)
+    del old.multilabel_, old._form
+    assert (old.predict(TEXTS) == fitted.predict(TEXTS)).all()

@@ -46,7 +46,8 @@ ONLY_IN = {  # third-party package -> the only modules or packages that may impo
 WITHOUT_TORCH = {  # these must start quickly: --help, the data checks, the runtime
     *("cli", "estimator", "errors", "progress", "config", "storage", "runtime", "data", "reporting", "predict"),
     *("text.segmentation", "text.ngrams", "text.word_vectors", "models.pretrained"),
-    *("evaluation.metrics", "evaluation.baselines.linear_svm", "evaluation.baselines.fasttext"),
+    *("evaluation.metrics", "evaluation.multi_label", "evaluation.baselines.linear_svm"),
+    "evaluation.baselines.fasttext",
     *("export.model_card", "export.hub", "training.defaults"),
 }
 RUNTIME_IMPORTS = {"numpy", "distill.errors", "distill.runtime", *sys.stdlib_module_names}

@@ -12,6 +12,7 @@ from distill.commands.distillation import choose_linear_weight
 from distill.commands.evaluate_comparison import Entry, evaluate_comparison, transfer_name
 from distill.commands.experiment import Run, row_folders
 from distill.commands.label import label
+from distill.commands.label_sets import require_single_label
 from distill.commands.left_out_class import class_left_out, train_without_class
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import cache_outputs, teachers_of
@@ -65,6 +66,8 @@ def _students(run: Run) -> list[str]:
         what = f"unknown network {', '.join(unknown)}" if unknown else "no network is named"
         what += f"; the networks are {', '.join(STUDENTS)}"
         raise UserError(what, "--students", "--students bilstm,average")
+    if graphs := [name for name in names if STUDENTS[name].transductive]:
+        require_single_label(run, f"--students {graphs[0]}", "--students bilstm,average")
     return names
 
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distill.commands.experiment import Run, labels_of
+from distill.commands.experiment import Run
+from distill.commands.label_sets import choose_thresholds, right_texts
 from distill.commands.teachers import teacher_answers
 from distill.config import FROM_DATA, ObjectiveSettings
 from distill.config.objectives import LOGITS
@@ -59,8 +60,10 @@ def teacher_warning(run: Run, teachers: Sequence[Teacher]) -> str:
     if not run.data.has_labels:
         return ""
     answers = teacher_answers(run, teachers, run.data.dev)
-    answered, gold = answers.answered.numpy(), labels_of(run.data.dev).numpy()
-    correct, linear = (answers.logits.argmax(1).numpy() == gold)[answered], run.linear.dev_correct[answered]
+    answered = answers.answered.numpy()
+    thresholds = choose_thresholds(run, "teacher", answers.logits)
+    correct = right_texts(answers.logits, run.labels_of(run.data.dev), thresholds).numpy()[answered]
+    linear = run.linear.dev_correct[answered]
     if not is_below(correct, linear):
         return ""
     remedy = Text(
@@ -69,7 +72,10 @@ def teacher_warning(run: Run, teachers: Sequence[Teacher]) -> str:
         else "Train it longer (--teacher_epochs 10), use another one (--teacher_model), or use LinearSVC."
     )
     warning = Text(
-        "The teacher is worse than a linear model: dev accuracy {teacher:.4f}, LinearSVC {linear:.4f}. {remedy}",
+        "The teacher is worse than a linear model: share of the dev texts whose labels are all right {teacher:.4f}, "
+        "LinearSVC {linear:.4f}. {remedy}"
+        if run.data.is_multi_label
+        else "The teacher is worse than a linear model: dev accuracy {teacher:.4f}, LinearSVC {linear:.4f}. {remedy}",
         teacher=correct.mean(),
         linear=linear.mean(),
         remedy=remedy,
@@ -81,18 +87,21 @@ def teacher_warning(run: Run, teachers: Sequence[Teacher]) -> str:
 def choose_linear_weight(run: Run, teachers: Sequence[Teacher]) -> float:
     """Weight of the linear baseline's scores: ``--linear_weight``, or the one with the lowest loss on dev.
 
-    The loss is the negative log-likelihood, each weight calibrated with its own temperature.
+    The loss is the negative log-likelihood, each weight calibrated with its own temperature. In multi-label data
+    the default is 0.
     """
     if not teachers or not run.data.has_labels:
         return 0.0
     if run.settings.transfer.linear_weight != FROM_DATA:
         return run.settings.transfer.linear_weight
+    if run.data.is_multi_label:
+        return 0.0
     answers = teacher_answers(run, teachers, run.data.dev)
     if answers.answered.sum() < defaults.MIN_DEV_FOR_SELECTION:
         log.info("students imitate the teacher's logits + %g x LinearSVC's scores", DEFAULT_LINEAR_WEIGHT)
         return DEFAULT_LINEAR_WEIGHT
     dev = [example for example, answered in zip(run.data.dev, answers.answered.tolist(), strict=True) if answered]
-    logits, gold = answers.logits[answers.answered], labels_of(dev).numpy()
+    logits, gold = answers.logits[answers.answered], run.labels_of(dev).numpy()
     scores = torch.from_numpy(run.linear_scores(dev))
     losses, accuracies = {}, {}
     for weight in LINEAR_WEIGHTS:

@@ -18,8 +18,9 @@ from distill.commands.benchmark.shipped import TEACHER as TEACHER_EFFORT
 from distill.commands.benchmark.shipped import Key, Shipping, time_models
 from distill.commands.data_checks import checks_of, warn_of
 from distill.commands.distillation import teacher_warning
-from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
+from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run
 from distill.commands.export import bundle_of
+from distill.commands.label_sets import right_texts
 from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, training_warnings
 from distill.commands.teachers import teacher_answers, teachers_of
@@ -123,7 +124,7 @@ def _recorded_outcomes(run: Run, teachers: dict[Key, Teacher]) -> tuple[list[Out
         if count == len(test):
             outcomes.append(Outcome(kind, index, answers.logits.numpy(), None, None, {}))
         elif count:
-            right = (answers.logits.argmax(1) == labels_of(test))[answers.answered].double().mean()
+            right = right_texts(answers.logits, run.labels_of(test))[answers.answered].double().mean()
             sentences.append(
                 f"{teacher.name} has answers for {count:,} of the {len(test):,} test texts: accuracy "
                 f"{right:.4f} on these."
@@ -195,6 +196,7 @@ def _outcomes(
             ms_per_text=times[key],
             history=_history(sources[key]),
             temperature=model.temperature,
+            thresholds=model.thresholds,
         )
         for key, model in models.items()
     ]
@@ -207,7 +209,12 @@ def _linear_result(run: Run, context: EvaluationContext, folders: dict[Key, Path
         for (kind, _), path in folders.items()
         if kind == DISTILLED
     ]
-    return LinearResult(context.scores(run.linear.predict(context.texts)), max(weights, default=0.0))
+    test, distances = run.data.test, None
+    if context.is_multi_label:  # the figure for the ranking of the labels needs them
+        distances = run.linear.scores(context.texts, run.segmented(test), len(context.labels))
+    predicted = run.linear.predict(context.texts)
+    scores, level_scores = context.scores(predicted, distances), context.level_scores(predicted)
+    return LinearResult(scores, max(weights, default=0.0), level_scores)
 
 
 def _comparison(run: Run) -> ComparisonRecord | None:
@@ -226,7 +233,7 @@ def _update_cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Pa
     """Add the test results to the cards of the models that the run trained."""
     by_key = {(outcome.name, outcome.seed): outcome for outcome in report.outcomes}
     return [
-        add_results(run, folder, dataclasses.asdict(report.context.scores(by_key[key].predicted)))
+        add_results(run, folder, dataclasses.asdict(report.context.scores(by_key[key].predicted, by_key[key].logits)))
         for key, folder in folders.items()
     ]
 
@@ -297,14 +304,21 @@ def evaluation_context(run: Run, teacher_texts: int = timing.TEXTS) -> Evaluatio
     texts = min(len(run.data.test), timing.TEXTS)
     return EvaluationContext(
         texts=[example.text for example in run.data.test],
-        gold=labels_of(run.data.test).numpy(),
+        gold=_gold(run),
         first_of_text=first_of_text(run.data.test),
         labels=run.data.labels,
         data=run.data.counts,
         settings=dataclasses.asdict(run.settings),
         timing=timing_sentence(texts, min(texts, teacher_texts)),
         measured=run.data.measured,
+        hierarchy=run.data.hierarchy,
     )
+
+
+def _gold(run: Run) -> NDArray[Any]:
+    """Class numbers (texts,) of test or, in multi-label data, which classes each text has (texts, classes)."""
+    labels = run.labels_of(run.data.test)
+    return labels.bool().numpy() if run.data.is_multi_label else labels.numpy()
 
 
 def timing_sentence(texts: int, teacher_texts: int) -> str:

@@ -14,21 +14,23 @@ from numpy.typing import NDArray
 
 from distill.commands.evaluate import evaluation_context
 from distill.commands.experiment import Run
+from distill.commands.label_sets import choose_thresholds
 from distill.commands.saved_models import history, saved_accuracy, train_seconds
 from distill.commands.student_spec import StudentSpec
-from distill.commands.teachers import teachers_of
+from distill.commands.teachers import teacher_answers, teachers_of
 from distill.commands.unsure import cascades
 from distill.config import STUDENTS
 from distill.evaluation import timing
-from distill.evaluation.metrics import expected_calibration_error, softmax
+from distill.evaluation.metrics import expected_calibration_error
 from distill.evaluation.timing import Predict
 from distill.models.text_classifier import TextClassifier, load_student
 from distill.reporting.comparison import CASCADE, LINEAR, TEACHER, Comparison, LeftOutClassRow, ModelResult, write
+from distill.reporting.results import Outcome
 from distill.teachers import ModelTeacher
 from distill.teachers.saved import SavedTeacher
 
 CPU = torch.device("cpu")  # everything is timed on it
-LINEAR_NAME = "LinearSVC"
+LINEAR_NAME, ONE_VS_REST = "LinearSVC", "LinearSVC, one-vs-rest"
 FIRST_TEACHER, EACH_TEACHER, ALL_TEACHERS = "teacher", "teachers, each", "teachers together"  # names of rows
 TRAIN = "train"
 
@@ -73,6 +75,11 @@ def _train_seconds(teacher: ModelTeacher) -> float:
     return train_seconds(teacher.folder) if isinstance(teacher, SavedTeacher) else math.nan
 
 
+def _outcome(logits: NDArray[np.float32], temperature: float = 1.0, thresholds: tuple[float, ...] = ()) -> Outcome:
+    """The predictions of a model from its logits (texts, classes); its costs are recorded elsewhere."""
+    return Outcome("", 0, logits, None, None, {}, temperature=temperature, thresholds=thresholds)
+
+
 class _Models:
     """The test set and all models of a comparison, timed."""
 
@@ -94,33 +101,39 @@ class _Models:
 
     def teacher_rows(self) -> list[ModelResult]:
         """The first teacher; with several, also their mean scores and the scores of their mean logits."""
-        logits = self._logits(list(self.teachers.values()))
+        outcomes = self._outcomes(list(self.teachers.values()))
         costs = np.array(
             [
                 (_train_seconds(teacher), self.ms_per_text[str(teacher.source)], classifier.parameters)
                 for teacher, classifier in self.teachers.items()
             ]
         )
-        rows = [self._teacher_row(FIRST_TEACHER, logits[:1], 1, costs[0])]
-        if len(logits) > 1:
-            rows.append(self._teacher_row(EACH_TEACHER, logits, 1, costs.mean(0)))
-            rows.append(self._teacher_row(ALL_TEACHERS, logits.mean(0, keepdims=True), len(logits), costs.sum(0)))
+        rows = [self._teacher_row(FIRST_TEACHER, outcomes[:1], 1, costs[0])]
+        if len(outcomes) > 1:
+            rows.append(self._teacher_row(EACH_TEACHER, outcomes, 1, costs.mean(0)))
+            rows.append(self._teacher_row(ALL_TEACHERS, [self._together(outcomes)], len(outcomes), costs.sum(0)))
         return rows
 
+    def _together(self, teachers: Sequence[Outcome]) -> Outcome:
+        """The mean logits of the teachers; in multi-label data with thresholds of their own."""
+        thresholds: tuple[float, ...] = ()
+        if self.context.is_multi_label:
+            on_dev = teacher_answers(self.run, list(self.teachers), self.run.data.dev).logits
+            thresholds = choose_thresholds(self.run, ALL_TEACHERS, on_dev)
+        return _outcome(np.mean([teacher.logits for teacher in teachers], axis=0), thresholds=thresholds)
+
     def _teacher_row(
-        self, name: str, logits: NDArray[np.float32], teachers: int, costs: NDArray[np.float64]
+        self, name: str, outcomes: Sequence[Outcome], teachers: int, costs: NDArray[np.float64]
     ) -> ModelResult:
-        """``logits`` (seeds, texts, classes); ``costs`` are seconds of training, ms per text, parameters."""
-        error = float(
-            np.mean([expected_calibration_error(softmax(of_teacher), self.context.gold) for of_teacher in logits])
-        )
+        """``costs`` are seconds of training, ms per text, parameters."""
+        error = float(np.mean([self._calibration_error(outcome, 1.0) for outcome in outcomes]))
         return ModelResult(
             name=name,
             objective=TEACHER,
             student=TEACHER,
             transfer=TRAIN,
             teachers=teachers,
-            predicted=logits.argmax(2),
+            predicted=np.stack([outcome.predicted for outcome in outcomes]),
             calibration_error=(error, None),
             train_seconds=None if np.isnan(costs[0]) else float(costs[0]),
             train_texts=len(self.run.data.train),
@@ -133,7 +146,7 @@ class _Models:
         """The linear baseline."""
         linear = self.run.linear
         return ModelResult(
-            name=LINEAR_NAME,
+            name=ONE_VS_REST if self.context.is_multi_label else LINEAR_NAME,
             objective=LINEAR,
             student=LINEAR_NAME,
             transfer=TRAIN,
@@ -148,17 +161,14 @@ class _Models:
         )
 
     def student_row(self, entry: Entry) -> ModelResult:
-        """The row of one specification over its seeds; with several teachers their mean accuracy is the reference."""
+        """The row of one specification over its seeds; with several teachers their mean score is the reference."""
         models = self.students[entry.name]
-        logits = self._logits(models)
+        outcomes = self._outcomes(models)
         errors = [
-            [
-                expected_calibration_error(softmax(of_seed, temperature), self.context.gold)
-                for temperature in (1, model.temperature)
-            ]
-            for of_seed, model in zip(logits, models, strict=True)
+            [self._calibration_error(outcome, temperature) for temperature in (1.0, outcome.temperature)]
+            for outcome in outcomes
         ]
-        before, after = np.mean(errors, axis=0)
+        before, after = map(float, np.mean(errors, axis=0))
         teachers = len(entry.spec.teachers)
         return ModelResult(
             name=entry.name,
@@ -166,8 +176,9 @@ class _Models:
             student=entry.spec.student.architecture,
             transfer=transfer_name(self.run) if entry.spec.unlabelled_and_augmented else TRAIN,
             teachers=teachers,
-            predicted=logits.argmax(2),
-            calibration_error=(float(before), float(after)),
+            predicted=np.stack([outcome.predicted for outcome in outcomes]),
+            # the temperatures of multi-label data are part of the classifier
+            calibration_error=(after, None) if self.context.is_multi_label else (before, after),
             train_seconds=float(np.mean([train_seconds(folder) for folder in entry.folders])),
             train_texts=len(entry.spec.texts(self.run)),
             ms_per_text=self.ms_per_text[entry.name],
@@ -181,7 +192,8 @@ class _Models:
     ) -> tuple[list[ModelResult], list[str]]:
         """The row of a cascade and a sentence on it: the student that is best on dev, then the teacher that taught it.
 
-        Nothing without a teacher that is a model, labels and a student that can be exported. ``rows`` are the others.
+        Nothing without a teacher that is a model, one label per text and a student that can be exported. ``rows`` are
+        the others.
         """
         teacher = next(iter(self.teachers), None)
         candidates = [
@@ -190,7 +202,7 @@ class _Models:
             if teacher and [taught_by.source for taught_by in entry.spec.teachers] == [teacher.source]
             if not STUDENTS[entry.spec.student.architecture].transductive
         ]
-        if teacher is None or not candidates or not self.run.data.has_labels:
+        if teacher is None or not candidates or not self.run.data.has_labels or self.run.data.is_multi_label:
             return [], []
         entry = max(candidates, key=self._dev_accuracy)
         row, teacher_row, models = rows[entry.name], rows[FIRST_TEACHER], self.students[entry.name]
@@ -217,6 +229,16 @@ class _Models:
         """Mean over the seeds of the accuracy on dev of the weights that were saved."""
         logs = map(history, entry.folders)
         return float(np.mean([saved_accuracy(self.run, [line["dev_accuracy"] for line in log]) for log in logs]))
+
+    def _outcomes(self, models: Sequence[TextClassifier]) -> list[Outcome]:
+        """Every model on the test texts."""
+        return [
+            _outcome(logits, model.temperature, model.thresholds)
+            for model, logits in zip(models, self._logits(models), strict=True)
+        ]
+
+    def _calibration_error(self, outcome: Outcome, temperature: float) -> float:
+        return expected_calibration_error(outcome.probabilities(temperature), self.context.gold)
 
     def _logits(self, models: Sequence[TextClassifier]) -> NDArray[np.float32]:
         """Logits of the test texts, shape (models, texts, classes)."""

@@ -102,7 +102,7 @@ class Run:
             dataset = self._labelled_by_teachers()
         for note in dataset.notes:
             log.info("%s", note)
-        log.info("data: %s", data_sentence(dataset.counts))
+        log.info("data: %s", data_sentence(dataset.counts, is_multi_label=dataset.is_multi_label))
         self._list_set_aside(dataset.set_aside)
         return dataset
 
@@ -146,6 +146,10 @@ class Run:
             what = "the data has no labels, so a student needs a teacher"
             raise UserError(what, self.settings.data.name or "--unlabeled", "--teacher, see docs/teachers.md")
         texts, teachers = self.texts_without_labels, self.named_teachers
+        for teacher in teachers:
+            if isinstance(teacher, SavedTeacher) and teacher.is_multi_label:
+                what = "this teacher gives a text any number of labels, which needs some texts with labels for dev"
+                raise UserError(what, teacher.source, "label a few hundred texts with it, and correct them")
         known = answered_texts(teachers, texts)
         log.info(
             "the data has no labels: students learn from the teachers' answers to %d of %d texts, and every figure "
@@ -185,6 +189,33 @@ class Run:
             self._list_set_aside([*self.data.set_aside, *reader.set_aside])
         self.count_unlabelled(counts)
         return tuple(examples)
+
+    @property
+    def target_metric(self) -> str | None:
+        """What thresholds are chosen for, in multi-label data."""
+        return self.settings.data.target_metric if self.data.is_multi_label else None
+
+    @functools.cached_property
+    def ancestors(self) -> Tensor | None:
+        """The ancestors (levels, classes) that models learn too; None: labels are no paths, or --level_weight is 0.
+
+        Where a text may have several labels, each is learnt for itself.
+        """
+        hierarchy = self.data.hierarchy
+        if hierarchy is None or self.data.is_multi_label or not self.settings.data.level_weight:
+            return None
+        return torch.tensor([level.ancestors for level in hierarchy.levels])
+
+    @property
+    def levels(self) -> dict[str, Any] | None:
+        """The record of ``ancestors`` in that of what a model is made from; the data's record has the labels."""
+        if self.ancestors is None or self.data.hierarchy is None:
+            return None
+        return {"separator": self.data.hierarchy.separator, "weight": self.settings.data.level_weight}
+
+    def labels_of(self, examples: Sequence[Example]) -> Tensor:
+        """Class numbers (texts,) or, in multi-label data, which classes every text has (texts, classes)."""
+        return label_sets_of(examples, len(self.data.labels)) if self.data.is_multi_label else labels_of(examples)
 
     def count_unlabelled(self, counts: Mapping[str, int]) -> None:
         """Add the numbers of unlabelled texts, used and dropped, to the counts of the data, and log them."""
@@ -333,10 +364,10 @@ class Run:
         return LinearBaseline(self.segmenter, self.data.measured).fit(
             [example.text for example in train],
             self.segmented(train),
-            [example.label for example in train],
+            self.labels_of(train).numpy(),
             dev_texts=[example.text for example in dev],
             dev_segmented=self.segmented(dev),
-            dev_labels=[example.label for example in dev],
+            dev_labels=self.labels_of(dev).numpy(),
         )
 
     def linear_scores(self, examples: Sequence[Example]) -> NDArray[np.float32]:
@@ -353,7 +384,7 @@ class Run:
     @functools.cached_property
     def _held_out_scores(self) -> dict[int, NDArray[np.float32]]:
         train = self.data.train
-        texts, labels = [example.text for example in train], [example.label for example in train]
+        texts, labels = [example.text for example in train], self.labels_of(train).numpy()
         scores = self.linear.held_out_scores(texts, self.segmented(train), labels, len(self.data.labels))
         return {example.id: row for example, row in zip(train, scores, strict=True)}
 
@@ -427,8 +458,19 @@ def fingerprint_examples(examples: Sequence[Example]) -> str | None:
 
 
 def labels_of(split: Sequence[Example]) -> Tensor:
-    """Class numbers, shape (texts,)."""
+    """Class numbers, shape (texts,), of texts that have one label each."""
     return torch.tensor([example.label for example in split])
+
+
+def label_sets_of(split: Sequence[Example], classes: int) -> Tensor:
+    """Which classes every text has: 1 or 0, shape (texts, classes), float32; ``UNLABELLED`` where it is unknown."""
+    rows = torch.zeros(len(split), classes)
+    for row, example in zip(rows, split, strict=True):
+        if isinstance(example.label, int):
+            row.fill_(UNLABELLED)
+        else:
+            row[sorted(example.label)] = 1
+    return rows
 
 
 def row_folders(run: Run, name: str) -> tuple[Path, ...]:

@@ -8,9 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run, labels_of
+from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run
+from distill.commands.label_sets import dev_score
 from distill.commands.model_cards import bundle_card, card_of
 from distill.config import FROM_DATA, STUDENTS
+from distill.data.examples import Label
 from distill.errors import UserError
 from distill.export import hub
 from distill.export.bundle import export_bundle, is_bundle_of, is_current
@@ -109,11 +111,11 @@ def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
     pruned = dataclasses.replace(
         model, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[:count]))
     )
-    texts, gold = [example.text for example in run.data.dev], labels_of(run.data.dev)
-    accuracies = [float((one.logits(texts).argmax(1) == gold).double().mean()) for one in (pruned, model)]
+    texts = [example.text for example in run.data.dev]
+    scores = [dev_score(run, one.logits(texts), one.thresholds) for one in (pruned, model)]
     size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
     log.info("%s: %d of %d words fit into %s", bundle, count, len(vocabulary), size)
-    log.info("%s: dev accuracy %.4f, with all words %.4f", bundle, *accuracies)
+    log.info("%s: dev %s %.4f, with all words %.4f", bundle, run.data.measured, *scores)
 
 
 def trained_students(run: Run) -> list[Path]:
@@ -136,7 +138,7 @@ def _examples(run: Run) -> tuple[str, ...]:
     count = run.settings.export.examples
     if count == FROM_DATA:
         count = DEMO_EXAMPLES if run.has_embedded_data else 0
-    by_label: dict[int, list[str]] = {}
+    by_label: dict[Label, list[str]] = {}
     for example in (run.data.test or run.data.dev) if count else ():
         if schema.is_example(example.text):
             by_label.setdefault(example.label, []).append(example.text)

@@ -2,7 +2,8 @@
 
 Without a model they are drawn at random, equally many from each tenth of the lengths, so that short and long texts are
 all there. With a model, half of them are those that it is least sure of (the margin between its two most probable
-labels; Scheffer et al. 2001), the other half are drawn at random: unsure texts alone would give a biased sample.
+labels; Scheffer et al. 2001; where a text may have several labels, the distance of its least sure one from 1/2), the
+other half are drawn at random: unsure texts alone would give a biased sample.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.commands.experiment import ALONE, DISTILLED, TEACHER, Run
 from distill.commands.teachers import teacher_answers
@@ -101,17 +103,20 @@ def _margins(run: Run, texts: Sequence[Example]) -> tuple[NDArray[np.float64] | 
     for folder in (run.folder.model(DISTILLED), run.folder.model(ALONE)):
         if (folder / STUDENT_CARD).is_file():
             logits = load_student(folder, run.segmenter).logits([text.text for text in texts], "student")
-            return _margin(logits.softmax(1).numpy()), str(folder)
+            return _margin(run, logits), str(folder)
     own = run.folder.model(TEACHER)
     models = [teacher for teacher in run.named_teachers if isinstance(teacher, ModelTeacher)]
     models += [SavedTeacher(own)] if not models and (own / LOG).is_file() else []
     if not models:
         return None, ""
-    return _margin(teacher_answers(run, models[:1], texts).logits.softmax(1).numpy()), models[0].name
+    return _margin(run, teacher_answers(run, models[:1], texts).logits), models[0].name
 
 
-def _margin(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    highest = np.sort(probabilities.astype(np.float64), axis=1)[:, -2:]
+def _margin(run: Run, logits: Tensor) -> NDArray[np.float64]:
+    """From 0, unsure, to 1, shape (texts,)."""
+    if run.has_labels and run.data.is_multi_label:
+        return np.asarray((2 * logits.double().sigmoid() - 1).abs().amin(1).numpy())
+    highest = np.sort(logits.softmax(1).double().numpy(), axis=1)[:, -2:]
     return np.asarray(highest[:, 1] - highest[:, 0])
 
 

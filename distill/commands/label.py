@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.commands.experiment import Run, labels_of
+from distill.commands.experiment import Run
 from distill.commands.for_labelling import write_for_labelling
 from distill.commands.teachers import (
     check_coverage,
@@ -16,7 +16,12 @@ from distill.commands.teachers import (
 )
 from distill.data import Example
 from distill.progress import log
-from distill.reporting.label_noise import ContradictedLabel, contradicted_labels, write_label_noise
+from distill.reporting.label_noise import (
+    ContradictedLabel,
+    contradicted_labels,
+    contradicted_sets,
+    write_label_noise,
+)
 from distill.teachers.answering import Answers
 from distill.training import defaults
 
@@ -48,10 +53,8 @@ def _contradicted(split: str, examples: Sequence[Example], answers: Answers, run
     """The labels that the teachers contradict; the first of the ``answers`` belong to ``examples``."""
     answered = answers.answered[: len(examples)].tolist()
     examples = [example for example, has_answer in zip(examples, answered, strict=True) if has_answer]
-    return contradicted_labels(
-        split,
-        [example.text for example in examples],
-        labels_of(examples).numpy(),
-        answers.logits[: len(answered)][answered].softmax(1).numpy(),
-        run.data.labels,
-    )
+    texts, logits = [example.text for example in examples], answers.logits[: len(answered)][answered]
+    gold, labels = run.labels_of(examples), run.data.labels
+    if run.data.is_multi_label:
+        return contradicted_sets(split, texts, gold.bool().numpy(), logits.sigmoid().numpy(), labels)
+    return contradicted_labels(split, texts, gold.numpy(), logits.softmax(1).numpy(), labels)

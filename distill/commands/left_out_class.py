@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.commands.experiment import Run, labels_of, row_folders
+from distill.commands.label_sets import require_single_label
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import teachers_of
 from distill.commands.train_student import train_seeds
@@ -47,6 +48,7 @@ def class_left_out(run: Run) -> int | None:
     name, labels = run.settings.compare.leave_out, run.data.labels
     if not name:
         return None
+    require_single_label(run, f"--leave_out {name}", "leave this flag out")
     if name not in labels:
         raise UserError(f"{name!r} is not a label of the data", "--leave_out", f"choose one of {', '.join(labels)}")
     return labels.index(name)

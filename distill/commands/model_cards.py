@@ -27,6 +27,7 @@ def teacher_card(run: Run, train_texts: int) -> Card:
         data=run.data_name,
         texts={"train": train_texts, "without labels": 0, "dev": len(run.data.dev)},
         objective="labels",
+        measured=run.data.measured,
     )
 
 
@@ -64,7 +65,8 @@ def _minimal_card(folder: Path) -> Card:
     for kind, name in ((TEACHER, TEACHER_CARD), (DISTILLED, STUDENT_CARD)):
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
-            return Card(kind, content.get("architecture", "encoder"), tuple(content["labels"]))
+            measured = model_card.MICRO_F1 if "thresholds" in content else "accuracy"
+            return Card(kind, content.get("architecture", "encoder"), tuple(content["labels"]), measured=measured)
     raise UserError("there is no trained model", folder, "python distill.py")
 
 

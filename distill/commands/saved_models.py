@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.commands.experiment import Run
+from distill.errors import listed
 from distill.export import model_card
 from distill.export.model_card import Card
 from distill.progress import log, model_reminders, remind
+from distill.runtime.label_sets import exceeding, sigmoid
 from distill.storage.atomic import write_folder, write_json
 from distill.storage.fingerprints import FILES, PROVENANCE_FILE, fingerprint_file
 from distill.storage.run_folder import LOG, MODEL_CARD, WARNINGS, size_of
@@ -51,8 +53,8 @@ def save_model(
     log.info("%s: dev %s %.4f", name, card.measured, dev_accuracy)
 
 
-def remind_of_single_class(run: Run, name: str, kind: str, predicted: NDArray[np.int64]) -> None:
-    """Warn about a model that gives all dev texts the same class although their labels differ.
+def remind_of_single_class(run: Run, name: str, kind: str, logits: Tensor, thresholds: Sequence[float] = ()) -> None:
+    """Warn about a model that gives all dev texts the same label, or label set, although their labels differ.
 
     The warning is repeated when the command ends.
 
@@ -60,15 +62,21 @@ def remind_of_single_class(run: Run, name: str, kind: str, predicted: NDArray[np
         run: the run.
         name: of the model, for the warning.
         kind: "teacher" or "student".
-        predicted: class numbers of the dev texts, shape (texts,).
+        logits: of the dev texts, shape (texts, classes).
+        thresholds: in multi-label data, of the model's classes.
     """
-    gold = np.array([example.label for example in run.data.dev])
-    if len(np.unique(predicted)) > 1 or len(np.unique(gold)) < 2:
+    gold, predicted = run.labels_of(run.data.dev).numpy(), logits.argmax(1).numpy()
+    if thresholds:
+        predicted = exceeding(sigmoid(logits.numpy()), thresholds)
+    if len(np.unique(predicted, axis=0)) > 1 or len(np.unique(gold, axis=0)) < 2:
         return
-    only, start = int(predicted[0]), {"teacher": "weights (--teacher_model)"}.get(kind, "word vectors (--vectors)")
+    share = 100 * (gold == predicted).reshape(len(gold), -1).all(1).mean()
+    classes = np.flatnonzero(predicted[0]).tolist() if thresholds else [int(predicted[0])]
+    only = f"{'labels' if thresholds else 'class'} {listed([run.data.labels[index] for index in classes], 5) or 'none'}"
+    start = {"teacher": "weights (--teacher_model)"}.get(kind, "word vectors (--vectors)")
     remind(
-        f"{name} predicts the class {run.data.labels[only]} for 100 % of the {len(predicted)} dev texts, but "
-        f"{100 * (gold == only).mean():.0f} % of them have this label: it does not tell the classes apart. Train it "
+        f"{name} predicts the {only} for 100 % of the {len(predicted)} dev texts, but "
+        f"{share:.0f} % of them have this label: it does not tell the classes apart. Train it "
         f"longer (--{kind}_epochs), change the learning rate (--{kind}_lr), or start from other {start}."
     )
 

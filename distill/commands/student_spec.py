@@ -9,6 +9,7 @@ from typing import Any
 
 from distill.commands.experiment import Run, fingerprint_examples
 from distill.config import STUDENTS, ObjectiveSettings, StudentSettings
+from distill.config.objectives import LABELS
 from distill.data import Example
 from distill.storage.fingerprints import fingerprint_texts
 from distill.teachers import Teacher
@@ -77,5 +78,7 @@ class StudentSpec:
             "general texts": fingerprint_examples(self.general),
             "general share": run.transfer_settings.general_share if self.general else None,
             "epochs": self.epochs(len(self.texts(run))),
+            "target metric": run.target_metric,
+            "levels": run.levels if self.objective.weights[LABELS] else None,
             "left out": None if self.left_out is None else run.data.labels[self.left_out],
         }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.commands.experiment import COMMAND, DISTILLED, TEACHER, Run
+from distill.commands.label_sets import require_single_label
 from distill.data import UNLABELLED, Example, example_id
 from distill.errors import UserError
 from distill.progress import remind
@@ -29,6 +30,9 @@ def teachers_of(run: Run) -> tuple[Teacher, ...]:
     if not run.named_teachers:
         own = [run.folder.model(TEACHER, index) for index in range(run.settings.run.teachers)]
         return saved_teachers(run, own)
+    if others := [teacher.name for teacher in run.named_teachers if not isinstance(teacher, SavedTeacher)]:
+        hint = "a teacher that this program trained: --mode train_teacher"
+        require_single_label(run, f"--teacher {others[0]}", hint)
     _check_distinct([teacher.source for teacher in run.named_teachers], "--teacher")
     for teacher in run.named_teachers:
         if isinstance(teacher, SavedTeacher):
@@ -62,6 +66,11 @@ def _check_saved(run: Run, folder: Path, flag: str, several: str) -> None:
     if not (folder / LOG).is_file():
         hint = f"{COMMAND} train_teacher{several}; or --a 1 --T 0 to train the student without a teacher"
         raise UserError("there is no trained teacher", folder, f"{flag} FOLDER" if flag else hint)
+    is_multi_label = SavedTeacher(folder).is_multi_label
+    if is_multi_label != run.data.is_multi_label:
+        gives, has = ("any number of labels", "one") if is_multi_label else ("one label", "any number")
+        what = f"this teacher gives a text {gives}, and in this data a text has {has}"
+        raise UserError(what, folder, "train it again, or check --multi_label and --single_label")
     if not flag:
         run.check_same_data(folder, "train_teacher")
     elif provenance_differences(folder, {"data": run.data.fingerprint}):

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from distill.commands.data_checks import student_checks, warn_of
 from distill.commands.distillation import choose_linear_weight, choose_objective, target_answers
-from distill.commands.experiment import ALONE, DISTILLED, Run, labels_of
+from distill.commands.experiment import ALONE, DISTILLED, Run
+from distill.commands.label_sets import calibrate, choose_thresholds, dev_score, require_single_label
 from distill.commands.model_cards import student_card
 from distill.commands.saved_models import remind_of_single_class, save_model, saved_accuracy
 from distill.commands.student_spec import StudentSpec
@@ -118,16 +119,18 @@ class _StudentTrainer:
     def __init__(self, run: Run, spec: StudentSpec) -> None:
         self.run, self.spec = run, spec
         self.texts = spec.texts(run)
+        if STUDENTS[spec.student.architecture].transductive:
+            require_single_label(run, f"--student {spec.student.architecture}", "--student bilstm")
         prepare_input = _graph_input if STUDENTS[spec.student.architecture].transductive else _word_input
         self.build: Build
         self.tokenizer: WordTokenizer | DocumentIndex
         self.build, encode, self.tokenizer = prepare_input(run, spec, self.texts)
-        inputs, labels = encode(self.texts), labels_of(self.texts)
+        inputs, labels = encode(self.texts), run.labels_of(self.texts)
         hints = self._hints()  # first: their pass over the texts also caches the logits
         self.train = Split(inputs, labels, teacher_layers=hints, **self._targets())
         self.train = dataclasses.replace(self.train, sampling_weights=self._sampling_weights())
         dev = [example for example in run.data.dev if example.label != spec.left_out]
-        self.dev = Split(encode(dev), labels_of(dev))
+        self.dev = Split(encode(dev), run.labels_of(dev))
 
     def _hints(self) -> Tensor | None:
         """For hints, a teacher's hidden vectors."""
@@ -161,6 +164,7 @@ class _StudentTrainer:
         """
         if self.spec.student.sampling == "uniform":
             return None
+        require_single_label(self.run, f"--sampling {self.spec.student.sampling}", "--sampling uniform")
         classes = self.train.labels.clone()
         without_label = classes == UNLABELLED
         if self.train.teacher_logits is not None:
@@ -184,18 +188,25 @@ class _StudentTrainer:
         )
         evaluations = fit(model, groups, job)
         student = model.for_inference()
-        dev_logits = predict_logits(student, self.dev.inputs).numpy()
-        temperature = calibration_temperature(dev_logits, self.dev.labels.numpy())
-        labels = self.run.data.labels
+        dev_logits, temperature = predict_logits(student, self.dev.inputs), 1.0
+        if self.run.data.is_multi_label:
+            dev_logits = calibrate(student, dev_logits, self.dev.labels)
+        else:
+            temperature = calibration_temperature(dev_logits.numpy(), self.dev.labels.numpy())
+        thresholds, labels = choose_thresholds(self.run, name, dev_logits), self.run.data.labels
         if self.spec.left_out is None:
-            remind_of_single_class(self.run, name, "student", dev_logits.argmax(1))
+            remind_of_single_class(self.run, name, "student", dev_logits, thresholds)
         save_model(
             f"{name}, seed {seed}",
             folder,
-            lambda temporary: save_student(temporary, student, self.tokenizer, labels, temperature),
+            lambda temporary: save_student(
+                temporary, student, self.tokenizer, labels, temperature, thresholds=thresholds
+            ),
             evaluations,
             provenance,
-            dev_accuracy=saved_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
+            dev_accuracy=dev_score(self.run, dev_logits, thresholds)
+            if thresholds
+            else saved_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
             card=student_card(self.run, self.spec),
         )
 
@@ -203,7 +214,15 @@ class _StudentTrainer:
         hints = self.train.teacher_layers
         layers_and_width = (0, 0) if hints is None else (hints.shape[1], hints.shape[2])
         objective = self.spec.objective
-        return Distillation(objective.weights, objective.temperature, student_width, layers_and_width)
+        return Distillation(
+            objective.weights,
+            objective.temperature,
+            student_width,
+            layers_and_width,
+            is_multi_label=self.run.data.is_multi_label,
+            ancestors=self.run.ancestors,
+            level_weight=self.run.settings.data.level_weight,
+        )
 
     def _schedule(self) -> Schedule:
         settings, epochs = self.spec.student, self.spec.epochs(len(self.texts))

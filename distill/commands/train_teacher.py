@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.commands.data_checks import teacher_checks, warn_of
-from distill.commands.experiment import TEACHER, Run, fingerprint_examples, labels_of
+from distill.commands.experiment import TEACHER, Run, fingerprint_examples
+from distill.commands.label_sets import choose_thresholds, dev_score, right_texts
 from distill.commands.model_cards import teacher_card
 from distill.commands.saved_models import remind_of_single_class, save_model
 from distill.commands.teachers import saved_teachers, teacher_answers
@@ -58,15 +60,17 @@ def _train_one(run: Run, index: int) -> list[Path]:
     if not run.is_current(trainer.folder, provenance):
         trained = trainer.train(run.teacher_settings)
         if run.settings.teacher.epochs == FROM_DATA and _is_worse_than_linear(run, trained):
-            trained = max(trained, trainer.train_longer(trained), key=lambda candidate: candidate.correct.mean())
-        remind_of_single_class(run, trainer.folder.name, "teacher", trained.predicted)
+            trained = max(trained, trainer.train_longer(trained), key=lambda candidate: candidate.score)
+        remind_of_single_class(run, trainer.folder.name, "teacher", trained.logits, trained.thresholds)
         save_model(
             trainer.folder.name,
             trainer.folder,
-            lambda temporary: teacher.save_teacher(temporary, trained.model, trained.tokenizer, run.data.labels),
+            lambda temporary: teacher.save_teacher(
+                temporary, trained.model, trained.tokenizer, run.data.labels, trained.thresholds
+            ),
             trained.evaluations,
             provenance,
-            dev_accuracy=float(trained.correct.mean()),
+            dev_accuracy=trained.score,
             card=teacher_card(run, trained.texts),
         )
     return [*run.pretrained.written, trainer.folder]
@@ -90,14 +94,20 @@ def _is_worse_than_linear(run: Run, trained: _Trained) -> bool:
 
 @dataclass(frozen=True)
 class _Trained:
-    """A trained teacher, the number of texts it was trained on, its classes of the dev texts, and which are right."""
+    """A trained teacher, the number of texts it was trained on, and what it makes of dev.
+
+    Shapes: ``logits`` (texts, classes) and ``correct`` (texts,) of the dev texts. ``score`` is accuracy or, in
+    multi-label data, micro-F1 with the ``thresholds``.
+    """
 
     model: teacher.TeacherNetwork
     tokenizer: teacher.WordpieceTokenizer
     evaluations: Sequence[Evaluation]
     texts: int
-    predicted: NDArray[np.int64]
+    logits: Tensor
     correct: NDArray[np.bool_]
+    thresholds: tuple[float, ...]
+    score: float
 
 
 class _TeacherTrainer:
@@ -123,6 +133,8 @@ class _TeacherTrainer:
             "epochs of masked word pieces": settings.pretrain or None,
             "teacher": [teacher.fingerprints() for teacher in self.taught_by] or None,
             "extra texts": fingerprint_examples(self.run.unlabelled_and_augmented) if uses_unlabelled else None,
+            "target metric": self.run.target_metric,
+            "levels": self.run.levels,
             "seed": self.seed,
         }
 
@@ -139,11 +151,12 @@ class _TeacherTrainer:
         encoded = [tokenizer.encode([example.text for example in split]) for split in splits]
         _remind_of_unknown_pieces(tokenizer, encoded[0])
         with teacher.used_rows(model, *encoded) as inputs:
-            train, dev = (Split(ids, labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
+            train, dev = (Split(ids, run.labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
             evaluations = self._fit(model, settings, train, dev, splits[0])
-            predicted = predict_logits(model, dev.inputs, f"{self.folder.name}, dev").argmax(1)
-        correct = (predicted == dev.labels).numpy()
-        return _Trained(model, tokenizer, evaluations, len(splits[0]), predicted.numpy(), correct)
+            logits = predict_logits(model, dev.inputs, f"{self.folder.name}, dev")
+        thresholds = choose_thresholds(run, self.folder.name, logits)
+        correct, score = right_texts(logits, dev.labels, thresholds).numpy(), dev_score(run, logits, thresholds)
+        return _Trained(model, tokenizer, evaluations, len(splits[0]), logits, correct, thresholds, score)
 
     def _fit(
         self,
@@ -153,10 +166,18 @@ class _TeacherTrainer:
         dev: Split,
         texts: Sequence[Example],
     ) -> list[Evaluation]:
-        objective: Objective = labels_only(settings.label_smoothing)
+        ancestors, level_weight = self.run.ancestors, self.run.settings.data.level_weight
+        objective: Objective = labels_only(settings.label_smoothing, ancestors, level_weight)
         if self.taught_by:
             train = dataclasses.replace(train, teacher_logits=teacher_answers(self.run, self.taught_by, texts).logits)
-            objective = Distillation(LABELS_AND_LOGITS, 1.0, model.head.in_features)
+            objective = Distillation(
+                LABELS_AND_LOGITS,
+                1.0,
+                model.head.in_features,
+                is_multi_label=self.run.data.is_multi_label,
+                ancestors=ancestors,
+                level_weight=level_weight,
+            )
         schedule = Schedule(
             settings.epochs,
             settings.batch_size,
@@ -174,10 +195,11 @@ class _TeacherTrainer:
         settings = self.run.teacher_settings
         settings = dataclasses.replace(settings, epochs=EPOCH_FACTOR * settings.epochs)
         log.info(
-            "%s: dev accuracy %.4f is below LinearSVC's %.4f; trained again, up to %d epochs",
+            "%s: dev %s %.4f is below LinearSVC's %.4f; trained again, up to %d epochs",
             self.folder.name,
+            "subset accuracy" if trained.thresholds else "accuracy",
             trained.correct.mean(),
-            self.run.linear.dev_accuracy,
+            self.run.linear.dev_correct.mean(),
             settings.epochs,
         )
         return self.train(settings)

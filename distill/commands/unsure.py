@@ -23,10 +23,10 @@ def on_dev(
 ) -> OnDev | None:
     """What the report chooses thresholds from: the last kind of student, and the first teacher that is a model, on dev.
 
-    None: there is no student, or the data has no labels or no dev texts.
+    None: there is no student, the data has no labels or no dev texts, or a text may have several labels.
     """
     students = [outcome for outcome in first_seeds(outcomes) if outcome.name != TEACHER]
-    if not students or not run.data.dev or not run.data.has_labels:
+    if not students or not run.data.dev or not run.data.has_labels or run.data.is_multi_label:
         return None
     gold = labels_of(run.data.dev).numpy()
     student = models[students[-1].name, students[-1].seed]

@@ -40,6 +40,9 @@ __all__ = [
 ]
 
 
+TARGET_METRICS = ("micro_f1", "macro_f1", "subset_accuracy")
+
+
 @dataclass(frozen=True)
 class DataSettings(Checked):
     """The data files and the names of their columns."""
@@ -62,7 +65,32 @@ class DataSettings(Checked):
         "",
         "name of the column with the texts, or its number; several, separated by commas, are joined; default: detected",
     )
-    label_column: str = option("", "name of the column with the labels, or its number; default: detected")
+    label_column: str = option(
+        "",
+        "name of the column with the labels, or its number; or the names of several columns of 0 and 1, separated by "
+        "commas, each of which is a label; default: detected",
+    )
+    multi_label: bool = option(
+        False, "a text has any number of labels, in a list or separated in one cell; default: detected"
+    )
+    single_label: bool = option(False, "a text has one label; rows with several are set aside; default: detected")
+    target_metric: str = option(
+        "micro_f1",
+        "with several labels per text: what the probabilities above which labels are given are chosen for, on dev",
+        choices=TARGET_METRICS,
+    )
+    hierarchy: str = option(
+        "auto",
+        "what separates the levels of labels that are paths; auto: ##, as in 财经##股票, if nearly all labels have it; "
+        "none: labels are no paths, and ## separates several labels of a text",
+    )
+    level_weight: float = option(
+        0.0,
+        "with labels that are paths: weight of the cross-entropy on each level above them, where that on the labels "
+        "has 1",
+        low=0,
+        high=1e6,
+    )
     user_dict: str = option(
         "",
         "file of additional words for the segmenter jieba, one per line: WORD, WORD FREQUENCY or WORD FREQUENCY TAG",

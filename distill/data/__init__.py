@@ -13,7 +13,8 @@ from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text
 from distill.data.files import find_files
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
-from distill.data.formats.records import Columns, Row
+from distill.data.formats.records import SEVERAL_LABELS, Columns, Row
+from distill.data.hierarchy import AUTO, Hierarchy, find_hierarchy
 from distill.data.labels import Labels, find_labels
 from distill.data.readers import PlacedRow, Reader, SetAside
 from distill.data.splits import stratified_split, without_leaks, without_repeats
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 FIRST_ROWS = 200  # that show whether a file has labels
+SINGLE_LABEL = "; --single_label sets rows with several aside"
 TEST_SEED = 0  # a held-out test set does not depend on the run's seed
 
 
@@ -59,15 +61,27 @@ def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Datas
         UserError: a file is missing or damaged, too many of its rows cannot be used, train has fewer than two classes,
             or no text is left for a split.
     """
+    if settings.multi_label and settings.single_label:
+        raise UserError("--multi_label and --single_label exclude each other", "settings", "give one of them, or none")
     files, unused = _files(settings)
     if not files:
         return _checked({"train": read_reviews()}, LABELS, seed)
-    reader = Reader(Columns(settings.text_column, settings.label_column), is_strict)
+    columns = Columns(settings.text_column, settings.label_column, is_multi_label=settings.multi_label)
+    reader, is_multi_label = Reader(columns, is_strict), True if settings.multi_label else None
     first = files["train"][0]
     folders = [first if first.is_dir() else first.parent, *([Path(settings.data)] if settings.data else [])]
-    splits, labels = _read_files(files, folders, reader)
+    is_multi_label = False if settings.single_label else is_multi_label
+    splits, labels = _read_files(files, folders, reader, settings.hierarchy, is_multi_label)
     notes = [*reader.notes, *([f"not read: {', '.join(unused)}"] if unused else [])]
-    return _checked(splits, labels, seed, notes, reader.set_aside)
+    return _checked(
+        splits,
+        labels.names,
+        seed,
+        notes,
+        reader.set_aside,
+        is_multi_label=labels.is_multi_label,
+        hierarchy=labels.hierarchy,
+    )
 
 
 def is_labelled(settings: DataSettings) -> bool:
@@ -76,16 +90,17 @@ def is_labelled(settings: DataSettings) -> bool:
     if not files or files["train"][0].is_dir():
         return True
     path = files["train"][0]
-    return _has_rows(path, Columns(settings.text_column, settings.label_column)) or not _has_rows(
-        path, Columns(settings.text_column, is_labelled=False)
-    )
+    columns = Columns(settings.text_column, settings.label_column, is_multi_label=settings.multi_label)
+    return _has_rows(path, columns) or not _has_rows(path, Columns(settings.text_column, is_labelled=False))
 
 
 def _has_rows(path: Path, columns: Columns) -> bool:
     """Whether one of the first rows of a file has what the columns ask for."""
     try:
         with open_file(path, columns) as file:
-            return any(isinstance(row, Row) for row in islice(file.rows(), FIRST_ROWS))
+            rows = islice(file.rows(), FIRST_ROWS)
+            is_enough = not columns.is_labelled or columns.is_multi_label
+            return any(isinstance(row, Row) and (is_enough or row.label) for row in rows)
     except UserError:
         return False
 
@@ -120,13 +135,24 @@ def with_answers(examples: list[Example], labels: tuple[str, ...], seed: int, re
     return dataclasses.replace(dataset, has_labels=False)
 
 
-def from_memory(examples: list[Example], labels: tuple[str, ...], seed: int) -> Dataset:
+def from_memory(
+    examples: list[Example],
+    labels: tuple[str, ...],
+    seed: int,
+    *,
+    is_multi_label: bool = False,
+    hierarchy: str = AUTO,
+) -> Dataset:
     """A data set of examples that no file holds: train and dev, without a test set.
+
+    ``hierarchy`` is what separates the levels of labels that are paths, "auto" or "none".
 
     Raises:
         UserError: train has fewer than two classes, or no text is left for dev.
     """
-    return _checked({"train": examples, "test": []}, labels, seed, needs_test=False)
+    splits: dict[str, list[Example]] = {"train": examples, "test": []}
+    levels = find_hierarchy(labels, hierarchy)
+    return _checked(splits, labels, seed, needs_test=False, is_multi_label=is_multi_label, hierarchy=levels)
 
 
 def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
@@ -148,27 +174,49 @@ def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
 
 
 def _read_files(
-    files: Mapping[str, Sequence[Path]], folders: Sequence[Path], reader: Reader
-) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
+    files: Mapping[str, Sequence[Path]],
+    folders: Sequence[Path],
+    reader: Reader,
+    hierarchy: str,
+    is_multi_label: bool | None,
+) -> tuple[dict[str, list[Example]], Labels]:
     rows = {split: reader.read(paths) for split, paths in files.items()}
-    labels = find_labels(folders, [placed.row for placed in rows["train"]])
+    of_train = [placed.row for placed in rows["train"]]
+    labels = find_labels(folders, of_train, hierarchy, is_multi_label=is_multi_label)
     if labels.file:
         reader.notes.append(f"{labels.file}: names of {len(labels.names)} classes")
     splits = {split: _labelled(rows[split], labels, reader) for split in files}
     for split, paths in files.items():
-        reader.check(paths, len(splits[split]))
-    return splits, labels.names
+        reader.check(paths, len(splits[split]), may_have_several=is_multi_label is False)
+    if labels.is_multi_label:
+        reader.notes.append(_note_on_label_sets(splits["train"], labels, "" if is_multi_label else SINGLE_LABEL))
+    if (
+        aside := sum(row.reason.startswith(SEVERAL_LABELS) for row in reader.set_aside)
+        if is_multi_label is False
+        else 0
+    ):
+        reader.notes.append(f"{aside:,} rows have several labels and are set aside (--single_label)")
+    if labels.hierarchy:
+        reader.notes.append(labels.hierarchy.note)
+    return splits, labels
+
+
+def _note_on_label_sets(train: Sequence[Example], labels: Labels, hint: str) -> str:
+    several, none = sum(len(example.classes) > 1 for example in train), sum(not example.classes for example in train)
+    separated = f", separated by {labels.cells.separator!r}" if labels.cells.separator else ""
+    count = f"{several:,} of the {len(train):,} train rows have more than one of the {len(labels.names)} labels"
+    return f"several labels per text: {count}{separated}; {none:,} have none{hint}"
 
 
 def _labelled(rows: Sequence[PlacedRow], labels: Labels, reader: Reader) -> list[Example]:
     """Examples of the rows whose labels are known; the others are set aside."""
     examples = []
     for row, file, unit in rows:
-        index = labels.index(row)
-        if index is None:
-            reader.put_aside(file, unit, BadRow(row.number, labels.unknown(row), row.text))
+        label = labels.of(row)
+        if label is None:
+            reader.put_aside(file, unit, BadRow(row.number, labels.why_not(row), row.text))
         else:
-            examples.append(Example.of(row.text, index))
+            examples.append(Example.of(row.text, label))
     return examples
 
 
@@ -180,6 +228,8 @@ def _checked(
     set_aside: Sequence[SetAside] = (),
     *,
     needs_test: bool = True,
+    is_multi_label: bool = False,
+    hierarchy: Hierarchy | None = None,
 ) -> Dataset:
     """Drop leaks and repeats, hold out what is missing, and count everything."""
     rows_read = len(splits["train"])
@@ -209,11 +259,20 @@ def _checked(
     for split, held_out in (("dev", dev), ("test", test)):
         if not held_out and (needs_test or split != "test"):
             raise UserError(f"no text is left for {split}", None, f"add texts, or --{split}_file FILE")
-    return Dataset(tuple(train), tuple(dev), tuple(test), labels, counts, tuple(notes), tuple(set_aside))
+    return Dataset(
+        tuple(train),
+        tuple(dev),
+        tuple(test),
+        labels,
+        counts,
+        tuple(notes),
+        tuple(set_aside),
+        is_multi_label=is_multi_label,
+        hierarchy=hierarchy,
+    )
 
 
 def _check_classes(train: list[Example], labels: tuple[str, ...]) -> None:
-    present = {example.label for example in train}
-    if len(present) < 2:
-        only = ", ".join(labels[label] for label in present) or "none"
+    if len({example.label for example in train}) < 2:
+        only = ", ".join(labels[label] for label in sorted({c for example in train for c in example.classes})) or "none"
         raise UserError(f"train has fewer than two classes ({only})", None, "add texts of at least one more class")

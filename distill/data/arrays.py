@@ -1,9 +1,10 @@
-"""Texts and labels of Python objects: lists, NumPy arrays, pandas Series, a column of a table."""
+"""Texts and labels of Python objects: lists, NumPy arrays, pandas Series, a column of a table, label sets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,81 @@ def as_classes(labels: Any, name: str = "labels") -> tuple[NDArray[Any], NDArray
         what = f"all labels are of one class ({classes[0]}): at least two classes are needed"
         raise InputError(what, name, "add texts of another class")
     return classes, numbers.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """Labels of texts that may have several.
+
+    Attributes:
+        classes: the distinct labels in ascending order, or in that of a matrix's columns.
+        sets: the class numbers of every text.
+        are_lists: whether the labels were given as lists; otherwise as an indicator matrix.
+    """
+
+    classes: NDArray[Any]
+    sets: tuple[frozenset[int], ...]
+    are_lists: bool
+
+
+def as_label_sets(labels: Any, name: str = "labels") -> LabelSets | None:
+    """Labels given as a list of labels per text, or as an indicator matrix (texts, classes); None for anything else.
+
+    Lists that all hold exactly one label are one label per text. The columns of a DataFrame name the classes; those of
+    another matrix are numbered. Lists of the same length, two or more, that hold 0 and 1 alone are a matrix too.
+
+    Raises:
+        InputTypeError: a label has no usable type.
+        InputError: the matrix holds something else than 0 and 1, a label is missing, or all texts have the same labels.
+    """
+    if hasattr(labels, "toarray"):  # sparse
+        labels = labels.toarray()
+    shape: tuple[int, ...] = getattr(labels, "shape", ())
+    if len(shape) == 2 and shape[1] > 1:
+        sets = _sets_of_matrix(np.asarray(labels), name)
+        columns = getattr(labels, "columns", None)
+        classes = np.arange(shape[1]) if columns is None else np.array(list(columns))
+        return _varied(LabelSets(classes, sets, are_lists=False), name)
+    is_list = hasattr(labels, "__len__") and not isinstance(labels, NOT_LISTS)
+    items = list(labels) if is_list else []
+    if not items or not all(isinstance(item, list | tuple | Set | np.ndarray) for item in items):
+        return None
+    sizes = {len(item) for item in items}
+    if sizes == {1}:
+        return None
+    if (
+        len(sizes) == 1
+        and sizes != {0}
+        and all(not isinstance(label, str) and label in (0, 1) for item in items for label in item)
+    ):
+        return as_label_sets(np.array([list(item) for item in items]), name)
+    flat = [label for item in items for label in item]
+    if not flat:
+        raise InputError("no text has a label", name, "give some of the texts labels")
+    kinds = {_kind(label, position) for position, item in enumerate(items) for label in item}
+    if len(kinds) > 1:
+        raise InputTypeError(f"labels of different types: {' and '.join(sorted(kinds))}", name, "give all one type")
+    classes, numbers = np.unique(np.array(flat), return_inverse=True)
+    rest = iter(numbers.tolist())
+    return _varied(LabelSets(classes, tuple(frozenset(next(rest) for _ in item) for item in items), True), name)
+
+
+def _sets_of_matrix(matrix: NDArray[Any], name: str) -> tuple[frozenset[int], ...]:
+    if matrix.dtype.kind not in "biuf" or not np.isin(matrix, (0, 1)).all():
+        what = "an indicator matrix must hold 0 and 1, a column per class"
+        raise InputError(what, name, "or give every text a list of its labels")
+    return tuple(frozenset(np.flatnonzero(row).tolist()) for row in matrix)
+
+
+def _varied(labels: LabelSets, name: str) -> LabelSets:
+    """The labels, unless all texts have the same.
+
+    Raises:
+        InputError: they have.
+    """
+    if len(set(labels.sets)) < 2:
+        raise InputError("all texts have the same labels", name, "add texts with other labels")
+    return labels
 
 
 def class_names(classes: NDArray[Any]) -> tuple[str, ...]:

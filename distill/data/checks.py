@@ -51,7 +51,7 @@ class Check:
 def data_checks(data: Dataset) -> list[Check]:
     """The checks that need only the data set."""
     checks = [_class_sizes(data), _missing_classes(data)]
-    return [*checks, _label_proportions(data)] if data.test else checks
+    return [*checks, _label_proportions(data)] if data.test and not data.is_multi_label else checks
 
 
 def _class_sizes(data: Dataset) -> Check:
@@ -116,7 +116,8 @@ def _label_proportions(data: Dataset) -> Check:
 
 def _counts(data: Dataset, examples: Sequence[Example]) -> NDArray[np.int64]:
     """The number of texts of every class, shape (classes,)."""
-    return np.bincount([example.label for example in examples], minlength=len(data.labels))
+    classes = [index for example in examples for index in example.classes]
+    return np.bincount(np.array(classes, np.int64), minlength=len(data.labels))
 
 
 def unseen_words(train: Sequence[Sequence[str]], dev: Sequence[Sequence[str]], test: Sequence[Sequence[str]]) -> Check:

@@ -1,4 +1,8 @@
-"""Classes in a fixed order, and the class number of a label as files write it: a number, a code or a name."""
+"""Classes in a fixed order, and the class number of a label as files write it: a number, a code or a name.
+
+A text has one label, or in multi-label data any number of them: a list, or names in one cell that are separated as in
+``体育|热门``. A label may be a path, as in ``财经##股票``.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +10,172 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.data.examples import Label
 from distill.data.formats.encodings import read_text
-from distill.data.formats.records import LABEL_NAME_COLUMNS, NUMBER, Row, RowError, label_text, several_labels
+from distill.data.formats.records import (
+    LABEL_NAME_COLUMNS,
+    NO_LABEL,
+    NUMBER,
+    Row,
+    RowError,
+    label_text,
+    several_labels,
+)
+from distill.data.hierarchy import AUTO, NONE, SEPARATOR, Hierarchy, find_hierarchy
 from distill.errors import UserError
 
 CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")
 SHOWN = 20  # names of classes in a message
-SEPARATORS = re.compile("[,\uff0c;\uff1b|\u3001#]")  # between the labels of a text that has several
+MAX_SEVERAL, MAX_SEVERAL_SHARE = 10, 0.01  # rows with several labels, and their share, that may be mistakes
+# Between the labels in a cell, with the patterns that find them, also in full width.
+SEPARATORS = {"|": "[|\uff5c]", ",": "[,\uff0c]", ";": "[;\uff1b]", "\u3001": "\u3001", "\n": "\n", "##": "##"}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """How a cell with several labels is split.
+
+    Args:
+        separator: between labels, one of ``SEPARATORS``; empty: a cell holds one label.
+        path: what separates the levels of names that are paths; empty: they are not.
+    """
+
+    separator: str = ""
+    path: str = ""
+
+    def split(self, cell: str) -> list[str]:
+        """The labels in a cell. Where labels are paths, each of several is one: 财经、金融##股票 is a single label."""
+        pattern = SEPARATORS.get(self.separator)
+        if pattern is None or not re.search(pattern, cell):
+            return [cell]
+        inner = cell[1:-1] if cell[0] == "[" and cell[-1] == "]" else cell  # a list whose labels are not quoted
+        parts = re.split(pattern, inner)
+        labels = list(dict.fromkeys(label for part in parts if (label := label_text(part))))
+        is_one_path = bool(self.path) and len({self.path in label for label in labels}) > 1
+        return [cell] if is_one_path else labels
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes in order, and the class number of every form of a label: a name, CLUE's "102", a number "3"."""
+    """The classes in order, and the class number of every form of a label: a name, CLUE's "102", a number "3".
+
+    With ``is_multi_label``, a text may have any number of labels.
+    """
 
     names: tuple[str, ...]
     class_by_label: dict[str, int]
     file: str = ""  # that names the classes; empty: there is none
+    is_multi_label: bool = False
+    cells: Cells = Cells()
 
-    def index(self, row: Row) -> int | None:
-        """The class number of a row; None if its label is unknown."""
-        return self.class_by_label.get(row.label_name, self.class_by_label.get(row.label))
+    @property
+    def hierarchy(self) -> Hierarchy | None:
+        """The levels above the classes; None if their names are no paths."""
+        return find_hierarchy(self.names, self.cells.path)
 
-    def unknown(self, row: Row) -> str:
-        """Why a row whose label is unknown cannot be used."""
-        label, known = row.label_name or row.label, ", ".join(self.names[:SHOWN])
-        parts = _parts(label)
-        if len(parts) > 1 and any(part in self.class_by_label for part in parts):
-            return several_labels(parts)
+    def of(self, row: Row) -> Label | None:
+        """The class of a row, or its classes; None if it cannot be used."""
+        if not self.is_multi_label:
+            is_single = row.labels is None or len(row.labels) == 1
+            return self.class_by_label.get(row.label_name, self.class_by_label.get(row.label)) if is_single else None
+        labels = self.labels_of(row)
+        known = [self.class_by_label[label] for label in labels if label in self.class_by_label]
+        is_usable = len(known) == len(labels) and bool(labels or row.labels is not None)
+        return frozenset(known) if is_usable else None
+
+    def labels_of(self, row: Row) -> list[str]:
+        """The labels of a row: those of its list, or the parts of its cell; a class is not split."""
+        if row.labels is not None:
+            return list(row.labels)
+        label = row.label_name or row.label
+        is_class = label in self.class_by_label or (not row.label_name and row.label in self.class_by_label)
+        return [label] if is_class else self.cells.split(label)
+
+    def why_not(self, row: Row) -> str:
+        """Why a row cannot be used."""
+        labels = self.labels_of(row)
+        unknown = [label for label in labels if label not in self.class_by_label]
+        if not labels:
+            return NO_LABEL
+        if len(labels) > 1 and not self.is_multi_label and (row.labels is not None or len(unknown) < len(labels)):
+            return several_labels(labels)
+        known = ", ".join(self.names[:SHOWN])
+        label = (unknown if self.is_multi_label else [row.label_name or row.label])[0]
         return f"unknown label {label!r}; the labels of train are {known}{', …' * (len(self.names) > SHOWN)}"
 
 
-def find_labels(folders: Sequence[Path], rows: Sequence[Row]) -> Labels:
-    """Classes from class.txt, labels.txt or CLUE's labels.json in one of the folders; otherwise from the train rows."""
+def find_labels(
+    folders: Sequence[Path], rows: Sequence[Row], hierarchy: str = AUTO, *, is_multi_label: bool | None = False
+) -> Labels:
+    """Classes from class.txt, labels.txt or CLUE's labels.json in one of the folders; otherwise from the train rows.
+
+    Args:
+        folders: where the file may be.
+        rows: of train.
+        hierarchy: what separates the levels of labels that are paths, "auto" or "none".
+        is_multi_label: whether a text may have several labels; None: if it is so in more than
+            ``MAX_SEVERAL`` rows and ``MAX_SEVERAL_SHARE`` of them, which are too many for mistakes.
+
+    Raises:
+        UserError: the file of classes is damaged, or the labels have no levels where ``hierarchy`` separates them.
+    """
+    single = _find_labels(folders, rows, hierarchy, _cells_of(rows, hierarchy, is_certain=bool(is_multi_label)))
+    labels = single
+    if is_multi_label is None:
+        several = sum(len(single.labels_of(row)) > 1 for row in rows)
+        is_multi_label = several > max(MAX_SEVERAL, MAX_SEVERAL_SHARE * len(rows))
+    if is_multi_label:
+        whole = single if single.file else dataclasses.replace(single, class_by_label={})
+        parts = [part for row in rows for part in _single_rows(row, whole)]
+        labels = _find_labels(folders, parts, hierarchy, single.cells, are_whole=True)
+        labels = dataclasses.replace(labels, is_multi_label=True)
+    if hierarchy not in (AUTO, NONE) and labels.hierarchy is None:
+        what = f"separated at {hierarchy!r}, the labels have no level with fewer classes than labels and more than one"
+        raise UserError(what, f"--hierarchy {hierarchy}", "--hierarchy none, or what separates the names on a path")
+    return labels
+
+
+def _find_labels(
+    folders: Sequence[Path], rows: Sequence[Row], hierarchy: str, cells: Cells, *, are_whole: bool = False
+) -> Labels:
+    """Classes of rows with one label each; with ``are_whole``, none of the labels is several in one cell."""
     for path in (folder / name for folder in folders for name in (*CLASS_FILES, *CODE_FILES)):
         if path.is_file():
             labels = _from_class_file(path, rows) if path.name in CLASS_FILES else _from_code_file(path)
-            return dataclasses.replace(labels, file=path.name)
-    return _from_rows(rows)
+            of_names = dataclasses.replace(cells, path=_path_separator(labels.names, hierarchy))
+            return dataclasses.replace(labels, file=path.name, cells=of_names)
+    return dataclasses.replace(_from_rows(rows, cells, are_whole), cells=cells)
+
+
+def _single_rows(row: Row, labels: Labels) -> Iterator[Row]:
+    """A row for every label of a row, with its name if both cells hold equally many."""
+    found = labels.labels_of(row)
+    numbers = labels.cells.split(row.label) if row.label_name else found
+    for number, name in zip(numbers if len(numbers) == len(found) else found, found, strict=True):
+        yield Row(name, number, name if row.label_name else "", row.number)
+
+
+def _cells_of(rows: Sequence[Row], hierarchy: str, *, is_certain: bool) -> Cells:
+    """How the cells of train are split: at the separator that makes most of them several labels.
+
+    A cell is several labels if a part of it occurs alone or with others, or if that ``is_certain``.
+    """
+    cells = Counter(row.label_name or row.label for row in rows if row.labels is None)
+    path = _path_separator([*cells, *(label for row in rows for label in row.labels or ())], hierarchy)
+
+    def count(separator: str) -> int:
+        split = Cells(separator, path)
+        several = [cell for cell in cells if len(split.split(cell)) > 1] if is_certain else _combined(cells, split)
+        return sum(cells[cell] for cell in several)
+
+    counts = {separator: count(separator) for separator in SEPARATORS if separator not in path}
+    best = max(counts, key=counts.__getitem__)
+    return Cells(best if counts[best] else "", path)
 
 
 def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
@@ -101,27 +229,36 @@ def _from_codes(names: tuple[str, ...], codes: dict[str, str]) -> Labels:
     return Labels(names, {**{code: by_name[name] for code, name in codes.items()}, **by_name})
 
 
-def _from_rows(rows: Sequence[Row]) -> Labels:
+def _from_rows(rows: Sequence[Row], cells: Cells, are_whole: bool) -> Labels:
     """Classes from the labels of rows: numbers in numerical order, names in alphabetical order.
 
     Several labels in one cell are no class. A number that has several names stands for none of them.
     """
+    rows = [row for row in rows if row.labels is None or len(row.labels) == 1]
     pairs = {(row.label, row.label_name) for row in rows if row.label_name}
     uses = Counter(label for label, _ in pairs)
     name_of = {label: name for label, name in pairs if uses[label] == 1}
     names = {row.label_name or name_of.get(row.label, row.label) for row in rows}
-    names -= _combined(names)
+    names -= set() if are_whole else _combined(names, cells)
     numeric = all(NUMBER.fullmatch(name) for name in names)
     ordered = tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
     return _from_codes(ordered, {label: name for label, name in name_of.items() if name in names})
 
 
-def _combined(names: Collection[str]) -> set[str]:
+def _path_separator(names: Collection[str], hierarchy: str) -> str:
+    """What separates the levels of names that are paths, of which a cell may hold several; empty: they are no paths."""
+    separator = SEPARATOR if hierarchy == AUTO else hierarchy
+    if not any(separator in name for name in names):
+        return ""
+    paths = dict.fromkeys(names)
+    for mark in SEPARATORS:
+        if mark not in separator:
+            paths = dict.fromkeys(part for name in sorted(paths) for part in Cells(mark, separator).split(name))
+    return separator if find_hierarchy(list(paths), hierarchy) else ""
+
+
+def _combined(names: Collection[str], cells: Cells) -> set[str]:
     """The names that are several labels in one cell ("体育,热门"): a part of them occurs alone, or in another name."""
-    parts_of = {name: _parts(name) for name in names}
+    parts_of = {name: cells.split(name) for name in names}
     uses = Counter(part for parts in parts_of.values() for part in set(parts))
     return {name for name, parts in parts_of.items() if len(parts) > 1 and any(uses[part] > 1 for part in parts)}
-
-
-def _parts(name: str) -> list[str]:
-    return [part.strip() for part in SEPARATORS.split(name) if part.strip()]

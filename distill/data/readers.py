@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from distill.data.files import texts_of_classes
 from distill.data.formats import open_file
 from distill.data.formats.encodings import MAX_LINE, read_text
 from distill.data.formats.labelling import BadRow
-from distill.data.formats.records import Columns, Row, cell_text
+from distill.data.formats.records import NO_LABEL, SEVERAL_LABELS, Columns, Row, cell_text
 from distill.errors import UserError
 
 MAX_SET_ASIDE, MAX_SET_ASIDE_SHARE = 10, 0.01  # rows of a data set file, and share of them, that may be unusable
@@ -73,13 +73,17 @@ class Reader:
             raise UserError("the file is empty", paths[0], "put at least one row with text and label into it")
         return rows
 
-    def check(self, paths: Sequence[Path], usable: int) -> None:
+    def check(self, paths: Sequence[Path], usable: int, *, may_have_several: bool = False) -> None:
         """Check that few rows of ``paths`` were set aside; ``usable`` is the number of the others.
+
+        With ``may_have_several``, rows with several labels do not count.
 
         Raises:
             UserError: more than ten rows and more than one in a hundred were, or all of them.
         """
         unusable = self.set_aside_of(paths)
+        if may_have_several and usable:
+            unusable = [row for row in unusable if not row.reason.startswith(SEVERAL_LABELS)]
         count = usable + len(unusable)
         is_too_much = len(unusable) > MAX_SET_ASIDE and len(unusable) > MAX_SET_ASIDE_SHARE * count
         if not is_too_much and (usable or not unusable):
@@ -88,6 +92,8 @@ class Reader:
         dots = "; …" if len(unusable) > REASONS_SHOWN else ""
         what = f"{len(unusable):,} of {count:,} rows cannot be used ({shown}{dots})"
         hint = "repair or delete these rows, or choose the columns: --text_column, --label_column"
+        if any(row.reason == NO_LABEL or row.reason.startswith(SEVERAL_LABELS) for row in unusable):
+            hint += "; if a text may have several labels or none: --multi_label"
         raise UserError(what, paths[0], hint)
 
     def set_aside_of(self, paths: Sequence[Path]) -> list[SetAside]:
@@ -105,8 +111,10 @@ class Reader:
             return
         with open_file(path, self._columns_by_suffix.get(path.suffix, self.columns)) as file:
             self.notes.append(f"{path.name}: {file.note}")
-            if file.columns != Columns() and self.columns == Columns():
-                self._columns_by_suffix.setdefault(path.suffix, file.columns)
+            is_multi_label = self.columns.is_multi_label
+            if file.columns != Columns() and self.columns == Columns(is_multi_label=is_multi_label):
+                found = replace(file.columns, is_multi_label=is_multi_label)
+                self._columns_by_suffix.setdefault(path.suffix, found)
             for row in file.rows():
                 if isinstance(row, Row):
                     yield PlacedRow(row, path, file.row_unit)

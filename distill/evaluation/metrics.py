@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score
 
-Labels = Sequence[int] | NDArray[np.int64]
+Labels = Sequence[int] | NDArray[np.int64]  # (texts,)
 Correct = NDArray[np.bool_]  # (seeds, texts): whether a model predicts the right label
 TEMPERATURES = (0.05, 20.0)  # lowest and highest
 BINS = 15  # of confidence
@@ -28,6 +28,11 @@ class Scores:
     accuracy: float
     accuracy_distinct: float
     macro_f1: float
+
+    @property
+    def main(self) -> float:
+        """The figure that models are compared by."""
+        return self.accuracy
 
 
 def scores(gold: Labels, predicted: Labels, first_of_text: NDArray[np.bool_], classes: int) -> Scores:
@@ -107,7 +112,12 @@ def bootstrap_interval(
     # Texts with equal gains are interchangeable, so drawing how often each gain occurs gives the same distribution.
     values, counts = np.unique(gains.round(12), return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(gains.size, counts / gains.size, size=draws)
-    low, high = np.quantile(drawn @ values / gains.size, [(1 - level) / 2, (1 + level) / 2])
+    return percentile_interval(drawn @ values / gains.size, level)
+
+
+def percentile_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """The limits between which the share ``level`` of the values (draws,) lies, with as many below as above."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -137,10 +147,15 @@ def reliability(probabilities: NDArray[np.floating], gold: Labels, bins: int = B
     """The points of a reliability diagram (Niculescu-Mizil and Caruana 2005).
 
     ``probabilities`` are (texts, classes). A text's confidence is its highest probability; the bins (low, high] have
-    equal width.
+    equal width. If ``gold`` are label sets (texts, classes), every text and class counts for itself: its confidence is
+    the probability of the class, and it is correct if the text has the class.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == np.asarray(gold)
+    gold = np.asarray(gold)
+    if gold.ndim == 2:
+        confidence, correct = probabilities.ravel().astype(np.float64), gold.ravel()
+    else:
+        confidence = probabilities.max(axis=1).astype(np.float64)
+        correct = probabilities.argmax(axis=1) == gold
     bin_of_text = np.digitize(confidence, np.linspace(0.0, 1.0, bins + 1)[1:-1], right=True)
     texts = np.bincount(bin_of_text, minlength=bins)
     filled = texts > 0
@@ -155,6 +170,7 @@ def expected_calibration_error(probabilities: NDArray[np.floating], gold: Labels
     """Expected calibration error, Guo et al. 2017 (arXiv 1706.04599), formula 3.
 
     ``probabilities`` are (texts, classes). ECE = sum over bins of (texts in it / texts) * |accuracy - mean confidence|.
+    With label sets as ``gold``, it is that of all texts and classes (:func:`reliability`).
     """
     confidence, accuracy, texts = reliability(probabilities, gold, bins)
     return float((texts * np.abs(accuracy - confidence)).sum() / texts.sum())
@@ -183,7 +199,15 @@ def calibration_temperature(logits: NDArray[np.floating], gold: Labels) -> float
         gold_mean = log_probabilities[np.arange(len(classes)), classes].mean()
         return -float((1 - uniform) * gold_mean + uniform * log_probabilities.mean())
 
+    return best_temperature(loss)
+
+
+def best_temperature(loss: Callable[[float], float]) -> float:
+    """The temperature from 0.05 to 20 with the lowest loss, a function of its logarithm; 1 if all are equally good.
+
+    The loss must be convex in 1 / temperature.
+    """
     low, high = np.log(TEMPERATURES)
-    # The loss is convex in 1 / temperature, so it has one minimum. The search never reaches the bounds: try them too.
+    # A convex loss has one minimum. The search never reaches the bounds: try them too.
     best = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}).x)
     return float(np.exp(min((0.0, best, low, high), key=loss)))

@@ -18,7 +18,7 @@ from distill.models.checkpoint import load_word_student, recorded_segmenter
 from distill.models.student import Arrays, Student
 from distill.models.tokenizer import WordTokenizer
 from distill.runtime import schema
-from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, FORMAT, checksum, read_bundle
+from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, checksum, read_bundle
 from distill.storage.atomic import write_file, write_folder, write_json
 from distill.storage.fingerprints import fingerprint_file
 from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY
@@ -47,15 +47,16 @@ def export_bundle(
     Raises:
         UserError: there is no student, it cannot be exported, or it is too large without any words.
     """
-    model, tokenizer, labels, temperature = load_word_student(student, segmenter)
+    model, tokenizer, labels, temperature, thresholds = load_word_student(student, segmenter)
     _check_segmenter(student, tokenizer.segmenter)
     network, arrays = network_arrays(model)
     arrays = _with_lexicon(arrays, tokenizer, max_bytes)
     card = {
-        "format": FORMAT,
+        "format": schema.ANY_LABELS if thresholds else schema.ONE_LABEL,
         "network": network,
         "labels": list(labels),
         "temperature": temperature,
+        **({"thresholds": list(thresholds)} if thresholds else {}),
         "max_length": tokenizer.max_length,
         "ngram_characters": tokenizer.ngram_characters,
         "segmenter": tokenizer.segmenter.identity,

@@ -16,6 +16,7 @@ from distill.storage.run_folder import MODEL_CARD
 TEMPLATE = "model_card.md.jinja"
 FACTS_KEY = "distill"  # of the front matter; holds the card's fields
 RULE = "---\n"
+MICRO_F1 = "micro-F1"  # what is measured where a text may have any number of labels
 RESULTS = re.compile(r"^## Results$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # the section that is updated
 
 
@@ -32,8 +33,10 @@ class Card:
         objective: the training objective, as in ``--objective``.
         taught_by: the teachers' pretrained weights.
         dev_accuracy: accuracy of the saved weights on dev.
-        measured: "accuracy", or "agreement" with the teachers' answers where the data has no labels.
-        test: "accuracy", "accuracy_distinct" and "macro_f1", after the evaluation on test.
+        measured: "accuracy"; "agreement" with the teachers' answers where the data has no labels; "micro-F1" where a
+            text may have any number of labels.
+        test: "accuracy", "accuracy_distinct" and "macro_f1", after the evaluation on test; where a text may have any
+            number of labels, "micro_f1", "macro_f1" and "subset_accuracy".
         head: metadata that a person has added to the front matter, such as "license".
     """
 
@@ -48,6 +51,11 @@ class Card:
     measured: str = "accuracy"
     test: Mapping[str, float] = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether the model gives a text any number of labels."""
+        return self.measured == MICRO_F1
 
     @property
     def name(self) -> str:
@@ -103,13 +111,13 @@ def _head(card: Card) -> dict[str, Any]:
     """The front matter: the Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts for :func:`read`."""
     facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
     del facts["head"]
-    is_published = bool(card.test) and card.measured == "accuracy"
+    is_published = bool(card.test) and card.measured != "agreement"
     return {
         "language": "zh",
         "library_name": "distill-zh",
         "pipeline_tag": "text-classification",
         "tags": ["knowledge-distillation", "chinese", card.network.lower()],
-        "metrics": ["accuracy", "f1"],
+        "metrics": ["f1"] if card.is_multi_label else ["accuracy", "f1"],
         **({"model-index": [{"name": card.name, "results": [_result(card)]}]} if is_published else {}),
         **card.head,
         FACTS_KEY: facts,
@@ -117,11 +125,15 @@ def _head(card: Card) -> dict[str, Any]:
 
 
 def _result(card: Card) -> dict[str, Any]:
+    if card.is_multi_label:
+        first: dict[str, Any] = {"type": "f1", "name": MICRO_F1, "value": card.test["micro_f1"]}
+    else:
+        first = {"type": "accuracy", "value": card.test["accuracy"]}
     return {
         "task": {"type": "text-classification"},
         "dataset": {"name": card.data, "type": card.data, "split": "test"},
         "metrics": [
-            {"type": "accuracy", "value": card.test["accuracy"]},
+            first,
             {"type": "f1", "name": "macro-F1", "value": card.test["macro_f1"]},
         ],
     }

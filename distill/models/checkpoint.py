@@ -32,14 +32,24 @@ class SavableTokenizer(TextTokenizer, Protocol):
 
 
 def save_student(
-    folder: Path, model: SavedStudent, tokenizer: SavableTokenizer, labels: Sequence[str], temperature: float = 1.0
+    folder: Path,
+    model: SavedStudent,
+    tokenizer: SavableTokenizer,
+    labels: Sequence[str],
+    temperature: float = 1.0,
+    *,
+    thresholds: Sequence[float] = (),
 ) -> None:
-    """Write a student as :meth:`Student.for_inference` returns it; ``temperature`` calibrates its probabilities."""
+    """Write a student as :meth:`Student.for_inference` returns it.
+
+    ``temperature`` calibrates its probabilities. ``thresholds``, one per label, make a text have any number of labels.
+    """
     card = {
         "architecture": architecture_of(model),
         "config": asdict(model.config),
         "labels": list(labels),
         "temperature": temperature,
+        **({"thresholds": list(thresholds)} if thresholds else {}),
         **tokenizer.save(folder),
     }
     write_json(folder / STUDENT_CARD, card)
@@ -49,8 +59,8 @@ def save_student(
 
 def load_student_parts(
     folder: Path, segmenter: Segmenter | None = None
-) -> tuple[SavedStudent, TextTokenizer, tuple[str, ...], float]:
-    """Model, tokenizer, labels and calibration temperature as :func:`save_student` wrote them.
+) -> tuple[SavedStudent, TextTokenizer, tuple[str, ...], float, tuple[float, ...]]:
+    """Model, tokenizer, labels, calibration temperature and thresholds as :func:`save_student` wrote them.
 
     Args:
         folder: the student's folder.
@@ -66,24 +76,25 @@ def load_student_parts(
         model.load_state_dict(weights := load_file(folder / STUDENT_WEIGHTS))
         check_finite(weights.items(), folder)
         tokenizer = model.load_tokenizer(folder, card, segmenter or Segmenter())
-        return model.eval(), tokenizer, tuple(card["labels"]), float(card.get("temperature", 1.0))
+        thresholds = tuple(map(float, card.get("thresholds", ())))
+        return model.eval(), tokenizer, tuple(card["labels"]), float(card.get("temperature", 1.0)), thresholds
     except LOAD_ERRORS as error:
         raise UserError(f"this student is broken: {error}", folder, TRAIN_STUDENT) from error
 
 
 def load_word_student(
     folder: Path, segmenter: Segmenter | None = None
-) -> tuple[Student, WordTokenizer, tuple[str, ...], float]:
+) -> tuple[Student, WordTokenizer, tuple[str, ...], float, tuple[float, ...]]:
     """Like :func:`load_student_parts`, for a student that labels any text.
 
     Raises:
         UserError: the folder holds no student, a broken one, or one that labels only the texts of its graph.
     """
-    model, tokenizer, labels, temperature = load_student_parts(folder, segmenter)
+    model, tokenizer, labels, temperature, thresholds = load_student_parts(folder, segmenter)
     if not isinstance(model, Student) or not isinstance(tokenizer, WordTokenizer):
         what = f"a {architecture_of(model)} labels only the texts of its graph, so it cannot be exported"
         raise UserError(what, folder, "another student, such as --student bilstm, distilled from it: --teacher FOLDER")
-    return model, tokenizer, labels, temperature
+    return model, tokenizer, labels, temperature, thresholds
 
 
 def recorded_segmenter(folder: Path) -> dict[str, str]:

@@ -215,8 +215,17 @@ def used_rows(teacher: TeacherNetwork, *inputs: PackedIds) -> Iterator[list[Pack
         encoder.set_input_embeddings(full)
 
 
-def save_teacher(folder: Path, teacher: TeacherNetwork, tokenizer: WordpieceTokenizer, labels: Sequence[str]) -> None:
-    """Write a checkpoint that transformers can load, with our classifier and card next to it."""
+def save_teacher(
+    folder: Path,
+    teacher: TeacherNetwork,
+    tokenizer: WordpieceTokenizer,
+    labels: Sequence[str],
+    thresholds: Sequence[float] = (),
+) -> None:
+    """Write a checkpoint that transformers can load, with our classifier and card next to it.
+
+    ``thresholds``, one per label, are those of a teacher that gives a text any number of labels.
+    """
     encoder: Any = teacher.encoder
     encoder.save_pretrained(folder)
     tokenizer.tokenizer.save_pretrained(folder)
@@ -226,12 +235,15 @@ def save_teacher(folder: Path, teacher: TeacherNetwork, tokenizer: WordpieceToke
         "pooling": teacher.pooling,
         "prefix": tokenizer.prefix,
         "max_length": tokenizer.max_length,
+        **({"thresholds": list(thresholds)} if thresholds else {}),
     }
     write_json(folder / TEACHER_CARD, card)
 
 
-def load_teacher_parts(folder: Path) -> tuple[TeacherNetwork, WordpieceTokenizer, tuple[str, ...]]:
-    """Model, tokenizer and labels as :func:`save_teacher` wrote them.
+def load_teacher_parts(
+    folder: Path,
+) -> tuple[TeacherNetwork, WordpieceTokenizer, tuple[str, ...], tuple[float, ...]]:
+    """Model, tokenizer, labels and thresholds as :func:`save_teacher` wrote them.
 
     Raises:
         UserError: the folder holds no teacher, or a broken one.
@@ -247,6 +259,7 @@ def load_teacher_parts(folder: Path) -> tuple[TeacherNetwork, WordpieceTokenizer
         teacher = TeacherNetwork(encoder, encoder.config.hidden_size, len(card["labels"]), card["pooling"])
         teacher.head.load_state_dict(load_file(folder / TEACHER_HEAD))
         check_finite(teacher.head.named_parameters(), folder)
-        return teacher, WordpieceTokenizer(tokenizer, card["prefix"], card["max_length"]), tuple(card["labels"])
+        wordpieces = WordpieceTokenizer(tokenizer, card["prefix"], card["max_length"])
+        return teacher, wordpieces, tuple(card["labels"]), tuple(map(float, card.get("thresholds", ())))
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"this teacher is broken: {error}", folder, TRAIN_TEACHER) from error

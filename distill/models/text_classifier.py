@@ -18,6 +18,7 @@ from distill.models.checkpoint import load_student_parts
 from distill.models.inference import best_device, predict, predict_logits
 from distill.models.teacher import load_teacher_parts
 from distill.models.tokenizer import TextTokenizer
+from distill.runtime.label_sets import exceeding, names_of, sigmoid
 from distill.storage.run_folder import STUDENT_CARD
 from distill.text.batching import Batch, ModelOutput
 from distill.text.segmentation import Segmenter
@@ -31,7 +32,10 @@ class TextClassifier:
         model: gives logits, and by ``output(batch)`` the vectors that they are computed from.
         tokenizer: raw texts to token ids.
         labels: the classes, in the order of the logits that :meth:`logits` returns.
-        temperature: logits are divided by it before the softmax; calibrated on dev.
+        temperature: logits are divided by it before the softmax or, with ``thresholds``, the sigmoid; calibrated on
+            dev.
+        thresholds: of a model that gives a text any number of labels, the probability above which it gives each label;
+            empty: every text gets one label.
         groups: for each label the model's outputs that belong to it; empty: one each, in the same order. The
             probability of a label with several outputs is their sum.
     """
@@ -40,6 +44,7 @@ class TextClassifier:
     tokenizer: TextTokenizer
     labels: tuple[str, ...]
     temperature: float = 1.0
+    thresholds: tuple[float, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()
 
     def logits(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
@@ -58,8 +63,18 @@ class TextClassifier:
         return self._grouped(logits)
 
     def grouped(self, groups: Sequence[Sequence[int]], labels: Sequence[str]) -> TextClassifier:
-        """The same model for other ``labels``: ``groups`` holds the model's outputs that belong to each."""
-        return dataclasses.replace(self, labels=tuple(labels), groups=tuple(map(tuple, groups)))
+        """The same model for other ``labels``: ``groups`` holds the model's outputs that belong to each.
+
+        Raises:
+            UserError: a label has several outputs, of a model that gives a text any number of labels.
+        """
+        thresholds: tuple[float, ...] = ()
+        if self.thresholds:
+            if merged := [label for label, group in zip(labels, groups, strict=True) if len(group) > 1]:
+                what = f"several labels of this model are to become {merged[0]}, but it gives each by itself"
+                raise UserError(what, None, "give each of its labels a name of its own")
+            thresholds = tuple(self.thresholds[group[0]] for group in groups)
+        return dataclasses.replace(self, labels=tuple(labels), thresholds=thresholds, groups=tuple(map(tuple, groups)))
 
     def _grouped(self, logits: Tensor) -> Tensor:
         """The labels' logits (texts, labels) from the model's outputs (texts, outputs)."""
@@ -83,12 +98,16 @@ class TextClassifier:
 
         return predict(model, concatenated, self.tokenizer.encode(texts), progress_label)
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The label of every text."""
+    def predict(self, texts: Sequence[str]) -> list[str] | list[list[str]]:
+        """The label of every text; with ``thresholds``, the list of its labels."""
+        if self.thresholds:
+            return names_of(exceeding(self.predict_proba(texts), self.thresholds), self.labels)
         return [self.labels[index] for index in self.logits(texts).argmax(1).tolist()]
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
+        if self.thresholds:
+            return sigmoid(self.logits(texts).numpy(), self.temperature)
         return np.asarray((self.logits(texts) / self.temperature).softmax(1).numpy())
 
     def to(self, device: torch.device) -> TextClassifier:
@@ -119,4 +138,5 @@ def load_student(folder: str | Path, segmenter: Segmenter | None = None) -> Text
 
 def load_teacher(folder: str | Path) -> TextClassifier:
     """Load a teacher from its folder, for example ``runs/demo/teacher``, on the GPU if there is one."""
-    return TextClassifier(*load_teacher_parts(Path(folder))).to(best_device())
+    model, tokenizer, labels, thresholds = load_teacher_parts(Path(folder))
+    return TextClassifier(model, tokenizer, labels, thresholds=thresholds).to(best_device())

@@ -23,8 +23,10 @@ from distill.predict.plan import FileJob
 from distill.predict.sources import InputState, load_student
 from distill.predict.teacher import find_teacher
 from distill.progress import log, progress_bar
+from distill.runtime import Runtime
+from distill.runtime.label_sets import SEPARATOR
 from distill.runtime.packing import text_size
-from distill.runtime.unsure import Classifier
+from distill.runtime.unsure import Classifier, thresholds_of
 
 
 class Labeller:
@@ -38,10 +40,10 @@ class Labeller:
         self.counts = Counts()
         student, fingerprint = load_student(bundle)
         self._classifier: Classifier = student
-        self._spec = output_spec(student.labels, settings)
+        self._spec = output_spec(student, settings)
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
         self._made_from: dict[str, object] = {"bundle": fingerprint, "cascade": None}
-        if settings.unsure.cascade and (teacher := find_teacher(settings, student.labels)):
+        if settings.unsure.cascade and (teacher := find_teacher(settings, student.labels, thresholds_of(student))):
             self._classifier = teacher.cascade(student, settings.unsure.cascade_below)
             self._made_from["cascade"] = {"below": settings.unsure.cascade_below, "teacher": teacher.fingerprints}
 
@@ -117,15 +119,16 @@ class Labeller:
         return LabelledChunk(labelled, size, Counts.of(chunk, predictions), chunk.bad, chunk.end)
 
 
-def output_spec(labels: tuple[str, ...], settings: Settings) -> OutputSpec:
-    """What is added to each row.
+def output_spec(student: Runtime, settings: Settings) -> OutputSpec:
+    """What is added to each row. One line says how several labels of a text are written.
 
     Raises:
-        UserError: --top_k is larger than the number of labels, or --reject_label is one of them.
+        UserError: --top_k is larger than the number of labels, --reject_label is one of them, or --reject_below does
+            not apply to the student.
     """
     predict, unsure = settings.predict, settings.unsure
-    return OutputSpec(
-        labels,
+    spec = OutputSpec(
+        student.labels,
         predict.probabilities,
         settings.data.text_column,
         predict.escape_formulas,
@@ -133,7 +136,12 @@ def output_spec(labels: tuple[str, ...], settings: Settings) -> OutputSpec:
         reject_below=unsure.reject_below,
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
+        thresholds=thresholds_of(student),
     )
+    if spec.thresholds:
+        cells = f"a JSON list, since a label contains {SEPARATOR}" if spec.has_json_cells else f"joined by {SEPARATOR}"
+        log.info("a text may have any number of labels; in tables and plain text they are %s", cells)
+    return spec
 
 
 def _bad_row_error(chunk: Chunk, name: str) -> UserError:

@@ -58,7 +58,8 @@ class Models:
         files, below = _contents(bundle), settings.unsure.cascade_below
         if not settings.unsure.cascade:
             return cls(files, {}, below)
-        teacher = find_teacher(settings, _runtime(files).labels)
+        student = _runtime(files)
+        teacher = find_teacher(settings, student.labels, student.thresholds)
         return cls(files, _contents(teacher.folder) if teacher else {}, below)
 
     def classifier(self) -> Classifier:
@@ -108,7 +109,7 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     check_named(predict)
     sources, output = [source for name in predict.input for source in _sources(name)], predict.output
     models = Models.of(bundle, settings)
-    spec = output_spec(_runtime(models.bundle).labels, settings)
+    spec = output_spec(_runtime(models.bundle), settings)
     states = [InputState.of(Path(source)) for source in sources if not _is_address(source)]
     record = {
         "inputs": [state.identity for state in states] or sources,

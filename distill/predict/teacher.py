@@ -8,14 +8,14 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Settings
 from distill.errors import UserError, install_hint
-from distill.runtime.unsure import Cascade, Classifier
+from distill.runtime.unsure import Cascade, Classifier, check_one_label
 from distill.storage.fingerprints import fingerprint_file
 from distill.storage.run_folder import TEACHER_CARD, TRAIN_TEACHER, RunFolder
 
@@ -47,12 +47,21 @@ class LazyTeacher:
 
     def load(self) -> None:
         """Load it now; afterwards its folder is not needed any more."""
-        _ = self._classifier, self.labels
+        _ = self._classifier, self._card
 
     @functools.cached_property
+    def _card(self) -> dict[str, Any]:
+        return _read_card(self.folder)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes."""
-        return tuple(json.loads((self.folder / TEACHER_CARD).read_text(encoding="utf-8"))["labels"])
+        return tuple(self._card["labels"])
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The probability above which each label is given; empty: every text gets one label."""
+        return tuple(self._card.get("thresholds", ()))
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -70,40 +79,52 @@ class LazyTeacher:
         return Cascade(student, self.predict_proba, below, self.labels)
 
 
-def find_teacher(settings: Settings, labels: Sequence[str]) -> LazyTeacher | None:
+def find_teacher(settings: Settings, labels: Sequence[str], thresholds: Sequence[float] = ()) -> LazyTeacher | None:
     """The run's teacher, if ``--with_teacher`` allows it and it can be used.
 
     Args:
         settings: of the command.
         labels: the student's labels, which the teacher must share; the teacher of another run may have others.
+        thresholds: the student's.
 
     Raises:
-        UserError: with ``--with_teacher yes`` or ``--cascade``, the teacher cannot be used.
+        UserError: with ``--with_teacher yes`` or ``--cascade``, the teacher cannot be used; ``--cascade`` does not
+            apply to a student with ``thresholds``.
     """
     folder, wanted = RunFolder.from_settings(settings).model("teacher"), settings.serve.with_teacher
     is_cascade = settings.unsure.cascade
+    if is_cascade:
+        check_one_label(thresholds, "--cascade")
     if wanted == "no" and is_cascade:
         raise UserError("--cascade needs the teacher", "--with_teacher no", "leave out one of them")
     if wanted == "no":
         return None
-    problem = _problem(folder, labels, "leave out --cascade" if is_cascade else "--with_teacher no")
+    problem = _problem(folder, labels, bool(thresholds), "leave out --cascade" if is_cascade else "--with_teacher no")
     if problem and (is_cascade or wanted == "yes"):
         raise UserError(problem[0], folder, problem[1])
     return None if problem else LazyTeacher(folder, settings.run.threads)
 
 
-def _problem(folder: Path, labels: Sequence[str], without: str) -> tuple[str, str] | None:
+def _read_card(folder: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((folder / TEACHER_CARD).read_text(encoding="utf-8"))
+    return card
+
+
+def _problem(folder: Path, labels: Sequence[str], has_thresholds: bool, without: str) -> tuple[str, str] | None:
     """Why the teacher cannot be used, and what to do about it; None if it can.
 
     ``without`` says how to do without it.
     """
+    own_run = "--run FOLDER of the student's own run"
     try:
-        card = json.loads((folder / TEACHER_CARD).read_text(encoding="utf-8"))
+        card = _read_card(folder)
         teacher_labels = set(card["labels"])
     except (OSError, ValueError, KeyError, TypeError):
         return "there is no trained teacher", f"{TRAIN_TEACHER}, or --run FOLDER"
     if teacher_labels != set(labels):
-        return "this teacher has other labels than the student", "--run FOLDER of the student's own run"
+        return "this teacher has other labels than the student", own_run
+    if ("thresholds" in card) != has_thresholds:
+        return "one of student and teacher gives a text one label, the other any number", own_run
     if importlib.util.find_spec("torch") is None:
         return "the teacher needs PyTorch", f"{install_hint('train')}, or {without}"
     return None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.reporting.plots import new_figure, save
+from distill.reporting.results import ACCURACY, MICRO_F1
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 PALETTE = ("#2a6fb0", "#d1803a", "#3a8f4d", "#8a56a8", "#b5423c", "#1f8a8a", "#a0753a", "#c2529a")
 MARKERS = ("o", "s", "^", "D", "v", "P", "h", "<", ">", "p")
 GREY, STAR, CROSS = "#444444", "*", "X"
+Y_LABELS = {
+    ACCURACY: "accuracy on test, mean ± SD over seeds",
+    MICRO_F1: "micro-F1 on test, mean ± SD over seeds",
+}
 SAME_SPEED = 0.05  # decades: points closer than this are drawn side by side
 SPREAD = 0.028  # decades between points that are drawn side by side
 
@@ -34,7 +39,7 @@ class ComparedPoint:
     Args:
         name: in the legend.
         texts_per_s: texts per second from raw text to label.
-        accuracy: mean over the seeds.
+        accuracy: mean over the seeds; in multi-label data, of micro-F1.
         accuracy_sd: standard deviation over the seeds.
         colour: of the point.
         marker: shape of the point.
@@ -70,19 +75,19 @@ def cycled(values: Sequence[str], index: int) -> str:
     return values[index % len(values)]
 
 
-def draw_comparison(points: Sequence[ComparedPoint], path: Path) -> Path:
+def draw_comparison(points: Sequence[ComparedPoint], path: Path, measured: str = ACCURACY) -> Path:
     """The numbered points of a comparison with a legend of the numbers."""
     with new_figure(1, 11.0, max(4.8, 0.25 * len(points) + 1.0)) as (figure, (axes,)):
         handles = [
             _handle(f"{number}  {point.name}", point.colour, point.marker) for number, point in enumerate(points, 1)
         ]
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
-        draw_numbered(axes, points)
+        draw_numbered(axes, points, measured)
         return save(figure, path)
 
 
-def draw_numbered(axes: Axes, points: Sequence[ComparedPoint]) -> None:
-    """Accuracy with its standard deviation against texts per second, a number at every point."""
+def draw_numbered(axes: Axes, points: Sequence[ComparedPoint], measured: str = ACCURACY) -> None:
+    """Accuracy or micro-F1 with its standard deviation against texts per second, a number at every point."""
     xs = side_by_side(np.array([point.texts_per_s for point in points], dtype=np.float64))
     for point, x in zip(points, xs, strict=True):
         axes.errorbar(
@@ -98,7 +103,7 @@ def draw_numbered(axes: Axes, points: Sequence[ComparedPoint]) -> None:
     for point in points:
         if point.line:
             axes.axhline(point.accuracy, color=point.colour, linestyle=point.line, linewidth=0.8, zorder=0)
-    label_axes(axes, "texts per second (log scale)", "accuracy on test, mean ± SD over seeds", (1.0, 2.0, 5.0))
+    label_axes(axes, "texts per second (log scale)", Y_LABELS[measured], (1.0, 2.0, 5.0))
     _draw_numbers(axes, points, xs)
 
 

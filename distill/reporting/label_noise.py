@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.runtime.label_sets import SEPARATOR, names_of
 from distill.storage.atomic import write_file
 
 # A spreadsheet takes a cell for a formula if it starts with one of these, also in full width (OWASP, "CSV Injection").
@@ -56,6 +57,33 @@ def contradicted_labels(
         )
         for i in chosen[np.argsort(-confidence[chosen], kind="stable")]
     ]
+
+
+def contradicted_sets(
+    split: str,
+    texts: Sequence[str],
+    gold: NDArray[np.bool_],
+    probabilities: NDArray[np.floating],
+    labels: Sequence[str],
+    *,
+    min_probability: float = 0.8,
+) -> list[ContradictedLabel]:
+    """:func:`contradicted_labels` where a text may have several labels: a label that the text has or lacks is doubted.
+
+    ``gold`` and ``probabilities`` are (texts, classes). Of a text's labels, the one that the teacher is surest to be
+    wrong decides; ``teacher_label`` is the whole set that the teacher would give.
+    """
+    predicted = probabilities > 0.5
+    confidence = np.where(predicted != gold, np.maximum(probabilities, 1 - probabilities), 0).max(axis=1)
+    chosen = np.flatnonzero(confidence >= min_probability)
+    given, expected = names_of(gold[chosen], labels), names_of(predicted[chosen], labels)
+    rows = [
+        ContradictedLabel(
+            split, texts[i], SEPARATOR.join(own), SEPARATOR.join(theirs), float(confidence[i]), 1 - float(confidence[i])
+        )
+        for i, own, theirs in zip(chosen.tolist(), given, expected, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row.teacher_probability)
 
 
 def write_label_noise(path: Path, rows: Iterable[ContradictedLabel]) -> Path:

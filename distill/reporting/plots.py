@@ -1,22 +1,23 @@
-"""Figures as PNG files and as SVG within a page: confusion matrices, training curves, reliability diagrams."""
+"""Figures as PNG files and as SVG within a page: confusions, training curves, reliability diagrams, thresholds."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape, unescape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluation.metrics import confusion, expected_calibration_error, reliability, softmax
+from distill.evaluation.metrics import confusion, expected_calibration_error, reliability
+from distill.evaluation.multi_label import NEVER, class_f1, micro_f1
 from distill.progress import log
 from distill.reporting.mistakes import shown_labels
-from distill.reporting.results import ACCURACY, Outcome, first_seeds
+from distill.reporting.results import ACCURACY, TITLES, Outcome, first_seeds
 from distill.reporting.translation import Text
 from distill.storage.atomic import write_file
 
@@ -37,6 +38,7 @@ CJK_FONTS = (
     "Arial Unicode MS",
 )
 CURVES = {"dev_accuracy": "dev accuracy", "dev_loss": "dev cross-entropy"}  # keys of a training log
+TRIED_THRESHOLDS = np.linspace(0.02, 0.98, 49)
 COLOURS = {"teacher": "#444444", "student_alone": "#d1803a", "student": "#2a6fb0"}
 
 
@@ -111,17 +113,23 @@ def _has_cjk_font() -> bool:
     return bool({font.name for font in font_manager.fontManager.ttflist}.intersection(CJK_FONTS))
 
 
-def draw_confusions(outcomes: Sequence[Outcome], gold: NDArray[np.int64], labels: Sequence[str], path: Path) -> Path:
+def draw_confusions(outcomes: Sequence[Outcome], gold: NDArray[Any], labels: Sequence[str], path: Path) -> Path:
     """One confusion matrix per kind of model (its first seed): rows are labels, columns predictions.
 
-    If there are very many labels, only those with the most mistakes are drawn, as on the page: every cell is a text,
-    and drawing texts is slow.
+    In multi-label data it is the F1 of every label: there, a label is missing or extra, and takes no other's place. If
+    there are very many labels, only those with the most mistakes are drawn, as on the page: every cell is a text, and
+    drawing texts is slow.
     """
     models = first_seeds(outcomes)
     indices = shown_labels(models, gold, len(labels))
     all_names = drawable(labels)
     names = [all_names[index] for index in indices]
     subset = f", {len(indices)} of {len(labels)} labels" if len(indices) < len(labels) else ""
+    if gold.ndim == 2:
+        with new_figure(1, 6.4, 0.26 * len(names) + 1.4) as (figure, (axes,)):
+            _draw_label_f1(axes, {one.name: class_f1(gold, one.predicted)[indices] for one in models}, names)
+            axes.set_title("F1 by label" + subset)
+            return save(figure, path)
     side = max(3.2, 0.45 * len(names) + 1.6)
     with new_figure(len(models), side, side) as (figure, panels):
         for axes, outcome in zip(panels, models, strict=True):
@@ -144,8 +152,19 @@ def _draw_confusion(axes: Axes, counts: NDArray[np.int64], names: Sequence[str])
         text.set_in_layout(False)  # it lies within the axes, and the layout of hundreds of texts takes seconds
 
 
+def _draw_label_f1(axes: Axes, f1: Mapping[str, NDArray[np.float64]], names: Sequence[str]) -> None:
+    rows = range(len(names))
+    for name, values in f1.items():
+        axes.plot(values, rows, "o", color=COLOURS[name], label=TITLES[name], alpha=0.8)
+    axes.set_yticks(rows, names)
+    axes.invert_yaxis()
+    axes.set_xlim(-0.03, 1.03)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+
+
 def curve_title(key: str, measured: str) -> str:
-    """The title of one of ``CURVES``; ``measured`` is "accuracy" or "agreement"."""
+    """The title of one of ``CURVES``; ``measured`` is "accuracy", "agreement" or "micro-F1"."""
     return CURVES[key].replace(ACCURACY, measured)
 
 
@@ -176,27 +195,29 @@ def draw_curve(axes: Axes, outcomes: Sequence[Outcome], key: str, measured: str 
     axes.legend(frameon=False)
 
 
-def draw_reliability(axes: Axes, outcome: Outcome, gold: NDArray[np.int64]) -> list[float]:
+def draw_reliability(axes: Axes, outcome: Outcome, gold: NDArray[Any]) -> list[float]:
     """The reliability diagram of a model (Niculescu-Mizil and Caruana 2005), before and after calibration.
 
-    Returns the expected calibration error before and, if the model has a temperature, after.
+    In multi-label data it is that of all texts and labels. Returns the expected calibration error before and, if the
+    model has a temperature, after.
     """
-    is_calibrated = outcome.temperature != 1
+    has_temperature = outcome.temperature != 1
+    only = "calibrated" if outcome.is_calibrated else "uncalibrated"
     axes.plot((0, 1), (0, 1), color="#444444", linestyle=":", linewidth=0.9)
-    errors = [_draw_bins(axes, outcome, 1.0, gold, "before" if is_calibrated else "uncalibrated")]
-    if is_calibrated:
+    errors = [_draw_bins(axes, outcome, 1.0, gold, "before" if has_temperature else only)]
+    if has_temperature:
         errors.append(_draw_bins(axes, outcome, outcome.temperature, gold, "after"))
-    axes.set_xlabel("probability of the predicted label")
-    axes.set_ylabel("accuracy")
+    axes.set_xlabel("probability of a label" if gold.ndim == 2 else "probability of the predicted label")
+    axes.set_ylabel("share of the texts that have it" if gold.ndim == 2 else "accuracy")
     axes.set_title(outcome.title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="upper left")
     return errors
 
 
-def _draw_bins(axes: Axes, outcome: Outcome, temperature: float, gold: NDArray[np.int64], label: str) -> float:
+def _draw_bins(axes: Axes, outcome: Outcome, temperature: float, gold: NDArray[Any], label: str) -> float:
     """Draw the bins of confidence at a temperature; returns the expected calibration error."""
-    probabilities = softmax(outcome.logits, temperature)
+    probabilities = outcome.probabilities(temperature)
     bins = reliability(probabilities, gold)
     colour, is_before = COLOURS[outcome.name], label == "before"
     axes.plot(bins.confidence, bins.accuracy, color=colour, linewidth=1.0, linestyle="--" if is_before else "-")
@@ -210,3 +231,20 @@ def _draw_bins(axes: Axes, outcome: Outcome, temperature: float, gold: NDArray[n
         zorder=3,
     )
     return expected_calibration_error(probabilities, gold)
+
+
+def draw_thresholds(axes: Axes, outcomes: Sequence[Outcome], gold: NDArray[np.bool_]) -> None:
+    """Micro-F1 over a threshold that all labels share; on a line at what the model reaches, its own thresholds."""
+    for model in first_seeds(outcomes):
+        probabilities, colour = model.probabilities(), COLOURS[model.name]
+        values = [micro_f1(gold, probabilities > threshold) for threshold in TRIED_THRESHOLDS]
+        axes.plot(TRIED_THRESHOLDS, values, color=colour, linewidth=1.2, label=model.title)
+        reached = micro_f1(gold, model.predicted)
+        own = [threshold for threshold in model.thresholds if threshold < NEVER]
+        axes.axhline(reached, color=colour, linestyle=":", linewidth=0.9)
+        axes.plot(own, [reached] * len(own), "|", color=colour, markersize=9)
+    axes.set_xlabel("threshold of all labels")
+    axes.set_ylabel("micro-F1 on test")
+    axes.set_xlim(0, 1)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)

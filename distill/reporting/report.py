@@ -9,8 +9,14 @@ from typing import Any
 
 from distill.reporting import accuracy_speed_plot, comparison, plots, selective, summary, tables
 from distill.reporting.html import Drawing, settings_sections, write_page
-from distill.reporting.mistakes import confident_mistakes, confusion_matrices, shown_labels
-from distill.reporting.results import ACCURACY, TEACHER, EvaluationContext, Outcome, first_seeds
+from distill.reporting.mistakes import (
+    confident_label_set_mistakes,
+    confident_mistakes,
+    confusion_matrices,
+    f1_by_label,
+    shown_labels,
+)
+from distill.reporting.results import ACCURACY, MICRO_F1, TEACHER, EvaluationContext, Outcome, first_seeds
 from distill.reporting.speed import Shipped, factor, shipped_lines
 from distill.reporting.summary import ModelScores, Report, Summary, summarise
 from distill.reporting.translation import Listed, Text
@@ -47,7 +53,9 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
 
 
 def _unsure(report: Report) -> selective.Section | None:
-    """The figures on unsure texts."""
+    """The figures on unsure texts; in multi-label data a text has no single confidence."""
+    if report.context.is_multi_label:
+        return None
     return selective.section_of(report.outcomes, report.context.gold, report.on_dev, report.shipped)
 
 
@@ -65,6 +73,7 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
     content = {
         "title": Text("Report: {name}", name=report.name),
         "has_labels": context.has_labels,
+        "is_multi_label": context.is_multi_label,
         "shipped": report.shipped,
         "shipped_table": shipped_lines(report.shipped) if report.shipped else [],
         "usage": report.usage,
@@ -77,14 +86,14 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
         "passed": summarised.passed,
         "decisions": summarised.decisions,
         "highlights": _highlights(summarised.rows, context, report.shipped),
-        "table": tables.transposed(
-            summary.lines(summarised.rows, context.measured)
-        ),  # one model per column, to fit a phone
+        "table": tables.transposed(summarised.table),  # one model per column, to fit a phone
+        "meanings": summarised.meanings,
         "details": summarised.details,
         "speed": _speed(summarised.rows, context.measured, report.shipped),
         "comparison": comparison.page_part(report.comparison) if report.comparison else None,
         "curves": [_curve(report.outcomes, key, context.measured) for key in plots.CURVES],
         "diagrams": [_diagram(model, context) for model in models],
+        "thresholds": _thresholds(report.outcomes, context) if context.is_multi_label else None,
         "label_noise_file": report.label_noise_file,
         "settings": settings_sections(context.settings, versions=report.versions, data_counts=context.data),
         "unsure": selective.page_part(_unsure(report), report.outcomes, context.gold),
@@ -108,14 +117,18 @@ def _highlights(rows: Sequence[ModelScores], context: EvaluationContext, shipped
     """
     row = rows[-1]
     meaning = Text(
-        "of the test texts classified correctly by the {model}"
+        "micro-F1 of the {model} on the test texts"
+        if context.is_multi_label
+        else "of the test texts classified correctly by the {model}"
         if context.has_labels
         else "of the test texts get the teacher's label from the {model}",
         model=row.title,
     )
-    highlights, is_student = [Highlight(tables.percent(1)(row.accuracy.mean), meaning)], row.name != TEACHER
+    show = tables.decimals(4) if context.is_multi_label else tables.percent(1)
+    highlights, is_student = [Highlight(show(row.main.mean), meaning)], row.name != TEACHER
     if is_student and row.retained is not None and context.has_labels:
-        highlights.append(Highlight(tables.percent(1)(row.retained.mean), Text("of its teacher's accuracy")))
+        of_teacher = Text("of its teacher's micro-F1" if context.is_multi_label else "of its teacher's accuracy")
+        highlights.append(Highlight(tables.percent(1)(row.retained.mean), of_teacher))
     if is_student and row.speedup is not None and shipped is None:
         highlights.append(Highlight(f"{factor(row.speedup.mean)} ×", Text("as fast as its teacher on the CPU")))
     bundle = shipped.bundle_bytes if shipped else None
@@ -132,6 +145,8 @@ def _speed(rows: Sequence[ModelScores], measured: str, shipped: Shipped | None) 
     caption = Text(
         "Accuracy against speed on the CPU, from raw text to label."
         if measured == ACCURACY
+        else "Micro-F1 against speed on the CPU, from raw text to labels."
+        if measured == MICRO_F1
         else "Agreement against speed on the CPU, from raw text to label."
     )
     with plots.new_figure(1, 4.8, 3.6) as (figure, (axes,)):
@@ -140,8 +155,8 @@ def _speed(rows: Sequence[ModelScores], measured: str, shipped: Shipped | None) 
                 continue
             axes.errorbar(
                 1000 / row.ms_per_text.mean,
-                row.accuracy.mean,
-                yerr=row.accuracy.sd,
+                row.main.mean,
+                yerr=row.main.sd,
                 color=plots.COLOURS[row.name],
                 label=row.title,
                 linestyle="",
@@ -151,7 +166,7 @@ def _speed(rows: Sequence[ModelScores], measured: str, shipped: Shipped | None) 
         if shipped and shipped.is_bundle:
             caption = Listed([caption, Text("The star is the bundle on one thread.")], " ", "")
             colour, x = plots.COLOURS[rows[-1].name], shipped.row(shipped.student).texts_per_s
-            axes.plot(x, rows[-1].accuracy.mean, "*", color=colour, markersize=13, label="bundle")
+            axes.plot(x, rows[-1].main.mean, "*", color=colour, markersize=13, label="bundle")
         accuracy_speed_plot.label_axes(axes, "texts per second (log scale)", f"{measured} on test", (1.0,))
         axes.legend(frameon=False)
         return Drawing.of(figure, caption)
@@ -160,7 +175,8 @@ def _speed(rows: Sequence[ModelScores], measured: str, shipped: Shipped | None) 
 def _curve(outcomes: Sequence[Outcome], key: str, measured: str) -> Drawing:
     with plots.new_figure(1, 4.8, 3.4) as (figure, (axes,)):
         plots.draw_curve(axes, outcomes, key, measured)
-        title = Text(plots.curve_title(key, measured).capitalize())
+        title = plots.curve_title(key, measured)
+        title = Text(title[0].upper() + title[1:])
         return Drawing.of(figure, Text("{title} over the epochs, one line per trained model.", title=title))
 
 
@@ -168,7 +184,9 @@ def _diagram(model: Outcome, context: EvaluationContext) -> Drawing:
     with plots.new_figure(1, 3.6, 3.4) as (figure, (axes,)):
         errors = " → ".join(f"{error:.3f}" for error in plots.draw_reliability(axes, model, context.gold))
         calibrated = Text("temperature {value:.3f}", value=model.temperature)
-        temperature = calibrated if model.temperature != 1 else Text("not calibrated")
+        if model.thresholds and model.is_calibrated:
+            calibrated = Text("calibrated for each label")
+        temperature = calibrated if model.is_calibrated else Text("not calibrated")
         caption = Text(
             "{model}: ECE {errors}, {temperature}. The larger a point, the more texts.",
             model=model.title,
@@ -178,13 +196,27 @@ def _diagram(model: Outcome, context: EvaluationContext) -> Drawing:
         return Drawing.of(figure, caption)
 
 
+def _thresholds(outcomes: Sequence[Outcome], context: EvaluationContext) -> Drawing:
+    with plots.new_figure(1, 4.8, 3.6) as (figure, (axes,)):
+        plots.draw_thresholds(axes, outcomes, context.gold)
+        caption = Text(
+            "Curves: micro-F1 on the test set if all labels had the same threshold. Dotted lines: micro-F1 with the "
+            "model's own thresholds, which the ticks on the line show."
+        )
+        return Drawing.of(figure, caption)
+
+
 def _confusions(models: Sequence[Outcome], context: EvaluationContext) -> dict[str, Any]:
     classes = len(context.labels)
     indices = shown_labels(models, context.gold, classes)
+    if context.is_multi_label:
+        matrices = [f1_by_label(models, context.gold, indices)]
+    else:
+        matrices = confusion_matrices(models, context.gold, classes)
     subset = Text("The {count} of {classes} labels with the most mistakes.", count=len(indices), classes=classes)
     return {
         "names": [context.labels[index] for index in indices],
-        "matrices": confusion_matrices(models, context.gold, classes),
+        "matrices": matrices,
         "label_subset": subset if len(indices) < classes else "",
     }
 
@@ -193,8 +225,9 @@ def _mistakes(models: Sequence[Outcome], context: EvaluationContext) -> dict[str
     """The mistakes of the last of the models, next to the teacher's predictions."""
     model = models[-1]
     reference = models[0] if models[0].name == TEACHER != model.name else None
+    mistakes = confident_label_set_mistakes if context.is_multi_label else confident_mistakes
     return {
         "mistaken": model.title,
         "reference": reference.title if reference else None,
-        "mistakes": confident_mistakes(model, reference, context),
+        "mistakes": mistakes(model, reference, context),
     }

@@ -9,13 +9,19 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.evaluation import metrics
+from distill.data.hierarchy import Hierarchy
+from distill.evaluation import metrics, multi_label
+from distill.evaluation.levels import level_scores
 from distill.evaluation.metrics import Scores
+from distill.evaluation.multi_label import MultiLabelScores
 from distill.reporting.translation import Listed, Text
+from distill.runtime.label_sets import exceeding, sigmoid
 
 Record = TypeVar("Record")
 TEACHER = "teacher"
-ACCURACY = "accuracy"
+ACCURACY, AGREEMENT, MICRO_F1 = "accuracy", "agreement", "micro-F1"
+MACRO_F1_MEANING = "mean of the labels' F1, so that rare labels count as much as frequent ones."
+SUBSET_ACCURACY_MEANING = "share of the texts whose labels are all right, none missing."
 TITLES = {  # in the order shown
     TEACHER: Text("teacher"),
     "student_alone": Text("student alone"),
@@ -29,32 +35,51 @@ class EvaluationContext:
 
     Args:
         texts: the test texts.
-        gold: class numbers (texts,).
+        gold: class numbers (texts,); in multi-label data, which classes each text has (texts, classes).
         first_of_text: (texts,) marks one row of every distinct text.
         labels: names of the classes.
         data: counts of the data set.
         settings: of the run, as nested dictionaries.
         timing: a sentence that says how and on what the times were measured.
-        measured: "accuracy", or "agreement" where ``gold`` are not labels but what the teachers answer.
+        measured: "accuracy"; "agreement" where ``gold`` are not labels but what the teachers answer; "micro-F1" in
+            multi-label data.
+        hierarchy: the levels above labels that are paths; None: they are not.
     """
 
     texts: Sequence[str]
-    gold: NDArray[np.int64]
+    gold: NDArray[Any]
     first_of_text: NDArray[np.bool_]
     labels: tuple[str, ...]
     data: Mapping[str, int]
     settings: Mapping[str, Any]
     timing: str
     measured: str = ACCURACY
+    hierarchy: Hierarchy | None = None
 
     @property
     def has_labels(self) -> bool:
         """Whether ``gold`` are labels."""
-        return self.measured == ACCURACY
+        return self.measured != AGREEMENT
 
-    def scores(self, predicted: NDArray[np.int64]) -> Scores:
-        """Accuracy and macro-F1 of predicted class numbers (texts,)."""
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a text may have any number of labels."""
+        return self.gold.ndim == 2
+
+    def scores(self, predicted: NDArray[Any], logits: NDArray[np.floating] | None = None) -> Scores | MultiLabelScores:
+        """Scores of predicted class numbers (texts,); in multi-label data, of label sets (texts, classes).
+
+        There, ``logits`` or other scores (texts, classes) are needed for the mean average precision.
+        """
+        if self.is_multi_label:
+            return multi_label.scores(self.gold, predicted, logits)
         return metrics.scores(self.gold, predicted, self.first_of_text, len(self.labels))
+
+    def level_scores(self, predicted: NDArray[Any]) -> dict[str, float | None]:
+        """Scores on the levels above the labels, by name; none if the labels are no paths."""
+        if self.hierarchy is None:
+            return {}
+        return level_scores(self.gold, predicted, self.first_of_text, self.hierarchy)
 
 
 @dataclass(frozen=True)
@@ -70,6 +95,7 @@ class Outcome:
         ms_per_text: milliseconds from raw text to label by device, "cpu" or "gpu"; empty: it is no model.
         history: lines of its training log; empty if another program trained it.
         temperature: for calibrated probabilities, chosen on dev; 1 if the model is not calibrated.
+        thresholds: in multi-label data, the probability above which the model gives each label; empty otherwise.
     """
 
     name: str
@@ -80,6 +106,12 @@ class Outcome:
     ms_per_text: Mapping[str, float]
     history: Sequence[dict[str, Any]] = field(default=())
     temperature: float = 1.0
+    thresholds: tuple[float, ...] = ()
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether dev chose a temperature; a student of multi-label data has one per label in its classifier."""
+        return self.temperature != 1 or (bool(self.thresholds) and self.name != TEACHER)
 
     @property
     def title(self) -> Text:
@@ -87,9 +119,19 @@ class Outcome:
         return TITLES[self.name]
 
     @property
-    def predicted(self) -> NDArray[np.int64]:
-        """Class numbers, shape (texts,)."""
+    def predicted(self) -> NDArray[Any]:
+        """Class numbers, shape (texts,); in multi-label data, which classes each text gets (texts, classes)."""
+        if self.thresholds:
+            return exceeding(self.probabilities(), self.thresholds)
         return np.asarray(self.logits.argmax(axis=1))
+
+    def probabilities(self, temperature: float | None = None) -> NDArray[np.floating]:
+        """Calibrated probabilities (texts, classes), or those at another temperature.
+
+        Those of a text sum to 1, but not in multi-label data.
+        """
+        to_probabilities = sigmoid if self.thresholds else metrics.softmax
+        return to_probabilities(self.logits, self.temperature if temperature is None else temperature)
 
 
 def first_seeds(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -98,14 +140,18 @@ def first_seeds(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [first[name] for name in TITLES if name in first]
 
 
-def data_sentence(data: Mapping[str, int]) -> Text:
+def data_sentence(data: Mapping[str, int], *, is_multi_label: bool = False) -> Text:
     """The counts of a data set in one sentence."""
+    conflicts = Text(
+        "{count:,} texts with two label sets" if is_multi_label else "{count:,} texts with two labels",
+        count=data["conflicts"],
+    )
     counts = Text(
         "{train:,} train, {dev:,} dev and {test:,} test texts ({test_distinct:,} distinct). "
         "Dropped from the {train_rows_read:,} train rows: {leaks:,} whose text is in test, {leaks_into_dev:,} whose "
-        "text is in dev, {duplicates:,} repeats, and {conflicts:,} texts with two labels. "
+        "text is in dev, {duplicates:,} repeats, and {conflicts}. "
         "Dropped from the dev rows: {dev_leaks:,} whose text is in test.",
-        **data,
+        **{**data, "conflicts": conflicts},
     )
     if not data.get("set_aside"):
         return counts

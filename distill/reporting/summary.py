@@ -9,9 +9,24 @@ from typing import Any
 import numpy as np
 
 from distill.data.checks import Check
-from distill.evaluation.metrics import Scores, classification_table, mean_and_sd
+from distill.data.hierarchy import Hierarchy
+from distill.evaluation import metrics, multi_label
+from distill.evaluation.levels import WITHIN_PARENT
+from distill.evaluation.metrics import Scores, mean_and_sd
+from distill.evaluation.multi_label import MultiLabelScores
 from distill.reporting.comparison import ComparisonRecord
-from distill.reporting.results import ACCURACY, TEACHER, TITLES, EvaluationContext, Outcome, data_sentence, first_seeds
+from distill.reporting.results import (
+    ACCURACY,
+    MACRO_F1_MEANING,
+    MICRO_F1,
+    SUBSET_ACCURACY_MEANING,
+    TEACHER,
+    TITLES,
+    EvaluationContext,
+    Outcome,
+    data_sentence,
+    first_seeds,
+)
 from distill.reporting.selective import OnDev
 from distill.reporting.speed import Shipped, shipped_lines
 from distill.reporting.tables import (
@@ -19,7 +34,9 @@ from distill.reporting.tables import (
     decimals,
     file_size,
     lines_of,
+    markdown_list,
     markdown_table,
+    meanings,
     percent,
     text_table,
     thousands,
@@ -30,14 +47,18 @@ from distill.reporting.translation import Listed, Text
 
 @dataclass(frozen=True)
 class LinearResult:
-    """The linear baseline on the test set, and the weight of its scores in the logits that the student imitates."""
+    """The linear baseline on the test set, and the weight of its scores in the logits that the student imitates.
 
-    scores: Scores
+    ``level_scores`` are those on the levels above labels that are paths.
+    """
+
+    scores: Scores | MultiLabelScores
     weight: float
+    level_scores: Mapping[str, float | None] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, float | None]:
         """As it stands in report.json."""
-        return {**asdict(self.scores), "weight": self.weight}
+        return {**asdict(self.scores), **self.level_scores, "weight": self.weight}
 
 
 @dataclass(frozen=True)
@@ -105,15 +126,15 @@ class Estimate:
 class ModelScores:
     """A row of the report: one kind of model, mean over its seeds.
 
-    ``retained`` is the share of the teacher's mean accuracy, ``speedup`` how many times faster than the teacher's mean
-    it is; both are None without a teacher. The GPU's figures are None where there is no GPU; sizes and times are None
-    for a teacher that is no model.
+    ``scores`` has the fields of ``Scores`` or ``MultiLabelScores`` by name, and those of the levels above labels that
+    are paths. ``retained`` is the share of the teacher's mean accuracy or micro-F1, ``speedup`` how many times faster
+    than the teacher's mean it is; both are None without a teacher. The GPU's figures are None where there is no GPU;
+    sizes and times are None for a teacher that is no model.
     """
 
     name: str
-    accuracy: Estimate
-    accuracy_distinct: Estimate
-    macro_f1: Estimate
+    main: Estimate
+    scores: Mapping[str, Estimate | None]
     parameters: int | None
     bytes: int | None
     ms_per_text: Estimate | None
@@ -132,9 +153,7 @@ class ModelScores:
         """As it stands in report.json: a figure's standard deviation follows it under its key with ``_sd``."""
         row: dict[str, Any] = {"name": self.name}
         figures: dict[str, Estimate | int | None] = {
-            "accuracy": self.accuracy,
-            "accuracy_distinct": self.accuracy_distinct,
-            "macro_f1": self.macro_f1,
+            **self.scores,
             "parameters": self.parameters,
             "bytes": self.bytes,
             "ms_per_text": self.ms_per_text,
@@ -160,7 +179,10 @@ def model_scores(context: EvaluationContext, outcomes: Sequence[Outcome]) -> lis
 
 def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers: Sequence[Outcome]) -> ModelScores:
     """The row of one kind of model, compared with the mean over the teachers."""
-    scores = [context.scores(outcome.predicted) for outcome in seeds]
+    scores = [context.scores(outcome.predicted, outcome.logits) for outcome in seeds]
+    by_name = [
+        {**asdict(score), **context.level_scores(one.predicted)} for score, one in zip(scores, seeds, strict=True)
+    ]
 
     def ms_per_text(device: str) -> Estimate | None:
         times = [outcome.ms_per_text[device] for outcome in seeds if device in outcome.ms_per_text]
@@ -174,9 +196,8 @@ def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers
 
     return ModelScores(
         name=seeds[0].name,
-        accuracy=Estimate.of([score.accuracy for score in scores]),
-        accuracy_distinct=Estimate.of([score.accuracy_distinct for score in scores]),
-        macro_f1=Estimate.of([score.macro_f1 for score in scores]),
+        main=Estimate.of([score.main for score in scores]),
+        scores={name: _estimate_of([score[name] for score in by_name]) for name in by_name[0]},
         parameters=_mean([outcome.parameters for outcome in seeds]),
         bytes=_mean([outcome.bytes for outcome in seeds]),
         ms_per_text=ms_per_text("cpu"),
@@ -188,19 +209,32 @@ def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers
     )
 
 
+def _estimate_of(values: Sequence[float | None]) -> Estimate | None:
+    """None if a value is missing."""
+    known = [value for value in values if value is not None]
+    return Estimate.of(known) if len(known) == len(values) else None
+
+
 def _mean(values: Sequence[int | None]) -> int | None:
     """The rounded mean of the values that there are; None: there are none."""
     known = [value for value in values if value is not None]
     return round(float(np.mean(known))) if known else None
 
 
-def _retained(context: EvaluationContext, scores: Sequence[Scores], teachers: Sequence[Outcome]) -> Estimate | None:
-    reached = float(np.mean([context.scores(teacher.predicted).accuracy for teacher in teachers])) if teachers else 0.0
-    return Estimate.of([score.accuracy / reached for score in scores]) if reached else None
+def _retained(
+    context: EvaluationContext, scores: Sequence[Scores | MultiLabelScores], teachers: Sequence[Outcome]
+) -> Estimate | None:
+    reached = float(np.mean([context.scores(teacher.predicted).main for teacher in teachers])) if teachers else 0.0
+    return Estimate.of([score.main / reached for score in scores]) if reached else None
 
 
 def _estimate(
-    title: str, get: Callable[[ModelScores], Estimate | None], show: Callable[[float], str], *, spread: bool = False
+    title: str,
+    get: Callable[[ModelScores], Estimate | None],
+    show: Callable[[float], str],
+    *,
+    spread: bool = False,
+    meaning: str = "",
 ) -> Column[ModelScores]:
     def mean(row: ModelScores) -> float | None:
         estimate = get(row)
@@ -210,14 +244,39 @@ def _estimate(
         estimate = get(row)
         return None if estimate is None else estimate.sd
 
-    return Column(title, mean, show, sd) if spread else Column(title, mean, show)
+    return Column(title, mean, show, sd if spread else lambda _: None, meaning)
 
 
-COLUMNS: tuple[Column[ModelScores], ...] = (
-    Column("", lambda row: row.title),
-    _estimate("accuracy", lambda row: row.accuracy, decimals(4), spread=True),
-    _estimate("on distinct texts", lambda row: row.accuracy_distinct, decimals(4), spread=True),
-    _estimate("macro-F1", lambda row: row.macro_f1, decimals(4), spread=True),
+def _score(title: str, name: str, meaning: str = "") -> Column[ModelScores]:
+    """The column of a score by its name."""
+    return _estimate(title, lambda row: row.scores[name], decimals(4), spread=True, meaning=meaning)
+
+
+NAME: Column[ModelScores] = Column("", lambda row: row.title)
+SCORES: tuple[Column[ModelScores], ...] = (
+    _score("accuracy", "accuracy"),
+    _score("on distinct texts", "accuracy_distinct"),
+    _score("macro-F1", "macro_f1"),
+)
+MULTI_LABEL_SCORES: tuple[Column[ModelScores], ...] = (
+    _score(
+        "micro-F1",
+        "micro_f1",
+        "harmonic mean of precision (share of the labels given that are right) and recall (share of the labels in the "
+        "data that are given), over all texts and labels together.",
+    ),
+    _score("macro-F1", "macro_f1", MACRO_F1_MEANING),
+    _score("sample F1", "sample_f1", "mean of the texts' F1; that of a text without labels that gets none is 1."),
+    _score("subset accuracy", "subset_accuracy", SUBSET_ACCURACY_MEANING),
+    _score("Hamming loss", "hamming_loss", "share of the decisions on a text and a label that are wrong; 0 is best."),
+    _score(
+        "mAP",
+        "mean_average_precision",
+        "mean average precision: how well each label's probability ranks the texts, without a threshold; mean over "
+        "the labels.",
+    ),
+)
+OTHERS: tuple[Column[ModelScores], ...] = (
     _estimate("of the teacher", lambda row: row.retained, percent(1)),
     Column("parameters", lambda row: row.parameters, thousands()),
     Column("on disk", lambda row: row.bytes, file_size),
@@ -231,13 +290,37 @@ GPU_COLUMNS: tuple[Column[ModelScores], ...] = (
 SEEDS: Column[ModelScores] = Column("seeds", lambda row: row.seeds)
 
 
-def lines(rows: Sequence[ModelScores], measured: str = ACCURACY) -> list[list[str]]:
+def score_columns(measured: str, hierarchy: Hierarchy | None = None) -> tuple[Column[ModelScores], ...]:
+    """The columns of the scores; ``measured`` is the figure that models are compared by."""
+    of_labels = MULTI_LABEL_SCORES if measured == MICRO_F1 else SCORES
+    return of_labels if hierarchy is None else (*of_labels, *_level_columns(measured, hierarchy))
+
+
+def _level_columns(measured: str, hierarchy: Hierarchy) -> list[Column[ModelScores]]:
+    """The columns of the scores on the levels above the labels, and the share of mistakes with the right parent."""
+    columns, is_multi_label = [], measured == MICRO_F1
+    for number in (level.number for level in hierarchy.levels):
+        title = Text("micro-F1, level {number}" if is_multi_label else "accuracy, level {number}", number=number)
+        columns.append(_score(title, f"{'micro_f1' if is_multi_label else 'accuracy'}_level_{number}"))
+        columns.append(_score(Text("macro-F1, level {number}", number=number), f"macro_f1_level_{number}"))
+    if not is_multi_label:
+        meaning = Text(
+            "share of the mistakes whose label has the right class on level {number}.",
+            number=hierarchy.levels[-1].number,
+        )
+        columns.append(_score(Text("mistakes with the right parent"), WITHIN_PARENT, meaning))
+    return columns
+
+
+def lines(rows: Sequence[ModelScores], measured: str = ACCURACY, hierarchy: Hierarchy | None = None) -> list[list[str]]:
     """Header and rows of the report's table; the GPU's columns only where there was one.
 
-    ``measured`` is what the share of correct texts is called.
+    ``measured`` is the figure that models are compared by, or what the share of correct texts is called; ``hierarchy``
+    are the levels above labels that are paths.
     """
     has_gpu = any(row.ms_per_text_gpu is not None for row in rows)
-    header, *body = lines_of(rows, (*COLUMNS, *(GPU_COLUMNS if has_gpu else ()), SEEDS))
+    columns = (NAME, *score_columns(measured, hierarchy), *OTHERS, *(GPU_COLUMNS if has_gpu else ()), SEEDS)
+    header, *body = lines_of(rows, columns)
     return [[measured if title == ACCURACY else title for title in header], *body]
 
 
@@ -246,15 +329,18 @@ def classification_reports(report: Report) -> dict[str, str]:
     return {
         outcome.title
         if outcome.name == TEACHER
-        else Text("{model}, seed {seed}", model=outcome.title, seed=outcome.seed): _named(
-            classification_table(report.context.gold, outcome.predicted, report.context.labels), report.context
+        else Text("{model}, seed {seed}", model=outcome.title, seed=outcome.seed): _classification_report(
+            outcome, report.context
         )
         for outcome in first_seeds(report.outcomes)
     }
 
 
-def _named(table: str, context: EvaluationContext) -> str:
-    """A classification report in which the share of correct texts has the name of what is measured."""
+def _classification_report(outcome: Outcome, context: EvaluationContext) -> str:
+    """The share of correct texts has the name of what is measured."""
+    if context.is_multi_label:
+        return multi_label.classification_table(context.gold, outcome.predicted, context.labels)
+    table = metrics.classification_table(context.gold, outcome.predicted, context.labels)
     return table if context.has_labels else table.replace(f" {ACCURACY}", context.measured)
 
 
@@ -275,11 +361,13 @@ def linear_sentence(linear: LinearResult | None, rows: Sequence[ModelScores], me
     """Sentences about the linear baseline and the models that are worse; none if it was not measured."""
     if linear is None:
         return []
-    score = linear.scores.accuracy
-    worse = [row.title for row in rows if row.accuracy.mean < score]
+    score = linear.scores.main
+    worse = [row.title for row in rows if row.main.mean < score]
     sentences = [
         Text(
-            "Linear baseline (LinearSVC on words and characters): {measured} {score:.4f}.",
+            "Linear baseline (one LinearSVC per label, one-vs-rest, on words and characters): {measured} {score:.4f}."
+            if measured == MICRO_F1
+            else "Linear baseline (LinearSVC on words and characters): {measured} {score:.4f}.",
             measured=Text(measured),
             score=score,
         )
@@ -310,11 +398,22 @@ class Summary:
     shipped: Shipped | None
     usage: Sequence[Usage]
     measured: str = ACCURACY
+    hierarchy: Hierarchy | None = None
 
     @property
     def notes(self) -> list[str]:
         """The sentences below the table."""
         return [*self.remarks, self.data, self.timing]
+
+    @property
+    def table(self) -> list[list[str]]:
+        """Header and rows of the table."""
+        return lines(self.rows, self.measured, self.hierarchy)
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """The explanation of every score that has one, by its title."""
+        return meanings(score_columns(self.measured, self.hierarchy))
 
 
 def summarise(report: Report) -> Summary:
@@ -329,7 +428,7 @@ def summarise(report: Report) -> Summary:
             *linear_sentence(report.linear, rows, report.context.measured),
             *report.missing,
         ],
-        data=data_sentence(report.context.data),
+        data=data_sentence(report.context.data, is_multi_label=report.context.is_multi_label),
         timing=report.context.timing,
         warnings=report.warnings,
         passed=[check.message for check in report.checks if not check.is_warning],
@@ -337,6 +436,7 @@ def summarise(report: Report) -> Summary:
         shipped=report.shipped,
         usage=report.usage,
         measured=report.context.measured,
+        hierarchy=report.context.hierarchy,
     )
 
 
@@ -346,10 +446,11 @@ def markdown(summary: Summary) -> str:
         "# Report",
         *([f"**{summary.warning}**"] if summary.warning else []),
         *_headline(summary.shipped, "**{}.**"),
-        markdown_table(lines(summary.rows, summary.measured)),
+        markdown_table(summary.table),
+        *filter(None, [markdown_list(summary.meanings)]),
         *summary.notes,
         "![training curves](curves.png)",
-        "![confusions](confusion.png)",
+        f"![{'F1 by label' if summary.measured == MICRO_F1 else 'confusions'}](confusion.png)",
         *_shipped_section(summary.shipped),
         *([USAGE_TITLE, f"```bash\n{_usage_lines(summary.usage)}\n```"] if summary.usage else []),
         "## Checks",
@@ -388,7 +489,7 @@ def terminal(summary: Summary) -> str:
     """The whole report for a terminal: a figure per line, a model per column, 80 columns wide."""
     warning = [f"warning: {summary.warning}", ""] if summary.warning else []
     details = [f"{title}\n{table.rstrip()}\n" for title, table in summary.details.items()]
-    table = text_table(transposed(lines(summary.rows, summary.measured)))
+    table = text_table(transposed(summary.table))
     parts = [*warning, *details, *table, "", *summary.notes]
     if summary.shipped:
         shipped = text_table(shipped_lines(summary.shipped))

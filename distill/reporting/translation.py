@@ -27,7 +27,9 @@ class Text(str):
     values: dict[str, object]
 
     def __new__(cls, template: str, **values: object) -> Self:
-        """A text with its placeholders filled in."""
+        """A text with its placeholders filled in; a text that is one already stays as it is."""
+        if isinstance(template, cls):
+            return template
         text = super().__new__(cls, template.format(**values) if values else template)
         text.template, text.values = template, values
         return text

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from distill.errors import UserError
 from distill.runtime.bundle import EXPORT, read_bundle
 from distill.runtime.encoder import NativeEncoder
+from distill.runtime.label_sets import exceeding, names_of, sigmoid
 from distill.runtime.native import check_status, library, out_of_memory
 from distill.runtime.networks import StudentNetwork
 from distill.runtime.packing import Utf8Texts, as_list, check_spans, encode, pack
 from distill.runtime.structs import Texts, address
-from distill.runtime.unsure import Cascade, check_top_k, chosen_labels, most_probable
+from distill.runtime.unsure import Cascade, check_one_label, check_top_k, chosen_labels, most_probable
 
 __all__ = ["Cascade", "Runtime", "load"]
 
@@ -34,6 +35,13 @@ class Runtime:
     Args:
         folder: the bundle, as ``--mode export`` wrote it.
         threads: number of threads that share the texts of a call; 0: one per core.
+
+    Attributes:
+        labels: the names of the classes.
+        thresholds: of a student that gives a text any number of labels: the probability above which it gives each
+            label; empty: every text gets one label.
+        examples: texts that a web page may offer.
+        temperature: logits are divided by it before the softmax or, with ``thresholds``, the sigmoid.
 
     Raises:
         UserError: the folder is not a bundle, or the bundle is damaged or of a newer format; ``threads`` is not a whole
@@ -56,6 +64,7 @@ class Runtime:
     def _load(self, folder: Path) -> None:
         bundle = read_bundle(folder)
         self.labels: tuple[str, ...] = tuple(bundle.card["labels"])
+        self.thresholds: tuple[float, ...] = tuple(map(float, bundle.card.get("thresholds", ())))
         self.examples: tuple[str, ...] = tuple(bundle.card.get("examples", ()))
         self.temperature = float(bundle.card["temperature"])
         self._encoder = NativeEncoder(bundle.arrays, int(bundle.card["ngram_characters"]))
@@ -99,12 +108,21 @@ class Runtime:
         check_spans(spans, len(array))
         return self._logits(address(array), spans)
 
-    def predict(self, texts: Sequence[str], *, reject_below: float = 0.0, reject_label: str = "") -> list[str]:
+    def predict(
+        self, texts: Sequence[str], *, reject_below: float = 0.0, reject_label: str = ""
+    ) -> list[str] | list[list[str]]:
         """The label of every text; ``reject_label`` where its probability is below ``reject_below``.
 
+        With ``thresholds``, the list of the labels of every text, which may be empty.
+
         Raises:
-            UserError: as :meth:`logits`; the threshold is not from 0 to 1, or ``reject_label`` is one of the labels.
+            UserError: as :meth:`logits`; ``reject_below`` is not from 0 to 1, or the student has ``thresholds``;
+                ``reject_label`` is one of the labels.
         """
+        if self.thresholds:
+            if reject_below:
+                check_one_label(self.thresholds, "reject_below")
+            return names_of(exceeding(self.predict_proba(texts), self.thresholds), self.labels)
         if reject_below:
             return chosen_labels(self.predict_proba(texts), self.labels, reject_below, reject_label)
         if not isinstance(texts, Utf8Texts):
@@ -114,7 +132,12 @@ class Runtime:
         return [self.labels[index] for index in self.logits(texts).argmax(axis=1).tolist()]
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
+        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``.
+
+        With ``thresholds``, each label's is independent of the others, and those of a text do not sum to 1.
+        """
+        if self.thresholds:
+            return sigmoid(self.logits(texts), self.temperature)
         scaled = self.logits(texts) / np.float32(self.temperature)
         scaled -= scaled.max(axis=1, keepdims=True)
         powers: NDArray[np.float32] = np.exp(scaled, out=scaled)

@@ -21,7 +21,7 @@ from distill.errors import UserError
 from distill.runtime import schema
 
 BUNDLE_CARD, BUNDLE_ARRAYS = "bundle.json", "bundle.safetensors"
-FORMAT = 1
+NEWEST_FORMAT = schema.ANY_LABELS
 REQUIRED = ("files", "network", "labels", "temperature", "max_length", "ngram_characters")  # of the card
 EXPORT = "python distill.py --mode export"
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
@@ -80,8 +80,8 @@ def _read_card(folder: Path) -> dict[str, Any]:
             raise ValueError(f"format is {bundle_format!r:.40}, a whole number from 1 is needed")
     except (ValueError, KeyError, RecursionError) as error:
         raise UserError(f"{BUNDLE_CARD} cannot be read: {error}", path, EXPORT) from error
-    if bundle_format > FORMAT:
-        what = f"a bundle of format {bundle_format}; this program reads formats up to {FORMAT}"
+    if bundle_format > NEWEST_FORMAT:
+        what = f"a bundle of format {bundle_format}; this program reads formats up to {NEWEST_FORMAT}"
         raise UserError(what, path, "install a newer version of this program")
     if missing := [key for key in REQUIRED if key not in card]:
         raise UserError(f"{BUNDLE_CARD} is incomplete: {', '.join(missing)} missing", path, EXPORT)

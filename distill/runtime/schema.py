@@ -24,6 +24,7 @@ from distill.runtime.constants import FORCE_SPLIT, HAN, SCORE_MASK
 FLOAT_LIMITS = {"float32": 1e6, "float64": 1e200}
 MAX_EXAMPLES, MAX_EXAMPLE_CHARACTERS = 20, 200  # texts that the web page offers
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e6
+ONE_LABEL, ANY_LABELS = 1, 2  # formats: how many labels a text gets
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,7 @@ def check_card(card: Mapping[str, Any]) -> None:
     for name in ("max_length", "ngram_characters"):
         _whole_number(card[name], name, SIZES[name])
     _check_examples(card.get("examples", []))
+    _check_thresholds(card)
 
 
 def _check_labels(labels: Any) -> None:
@@ -252,6 +254,20 @@ def _check_examples(examples: Any) -> None:
     if not isinstance(examples, list) or len(examples) > MAX_EXAMPLES or not all(map(is_example, examples)):
         needed = f"a list of at most {MAX_EXAMPLES} texts of 1 to {MAX_EXAMPLE_CHARACTERS} characters is needed"
         raise ValueError(f"examples is {_shown(examples)}, {needed}")
+
+
+def _check_thresholds(card: Mapping[str, Any]) -> None:
+    thresholds, count = card.get("thresholds"), len(card["labels"])
+    if card.get("format") != ANY_LABELS:
+        if "thresholds" in card:
+            raise ValueError(f"thresholds is {_shown(thresholds)}, which only format {ANY_LABELS} has")
+    elif not isinstance(thresholds, list) or len(thresholds) != count or not all(map(_is_probability, thresholds)):
+        needed = f"a list of {count} numbers from 0 to 1 is needed, one per label"
+        raise ValueError(f"thresholds is {_shown(thresholds)}, {needed}")
+
+
+def _is_probability(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
 
 
 def is_example(text: object) -> bool:

@@ -40,12 +40,14 @@ class Cascade:
         labels: the order of the teacher's columns; empty: that of the student's labels.
 
     Raises:
-        UserError: ``below`` is not a number from 0 to 1, or ``labels`` are not the student's.
+        UserError: ``below`` is not a number from 0 to 1, ``labels`` are not the student's, or the student gives a text
+            any number of labels.
     """
 
     def __init__(
         self, student: Classifier, teacher: Callable[[list[str]], Any], below: float, labels: Sequence[str] = ()
     ) -> None:
+        check_one_label(thresholds_of(student), "cascade")
         check_threshold(below, "below")
         self._student, self._teacher, self.below = student, teacher, below
         self.labels = student.labels
@@ -142,6 +144,22 @@ def check_top_k(k: int, labels: Sequence[str]) -> None:
     if type(k) is not int or not 1 <= k <= len(labels):
         what = f"the number of labels must be from 1 to {len(labels)}, not {k!r:.40}; the labels are {_listed(labels)}"
         raise UserError(what, "top_k", f"a whole number up to {len(labels)}")
+
+
+def thresholds_of(classifier: Classifier) -> tuple[float, ...]:
+    """For each label the probability above which a text gets it; empty if the classifier gives every text one label."""
+    return tuple(getattr(classifier, "thresholds", ()))
+
+
+def check_one_label(thresholds: Sequence[float], setting: str) -> None:
+    """Check that a model gives every text one label, as a setting for unsure texts needs.
+
+    Raises:
+        UserError: it has ``thresholds``, so it gives a text any number of labels.
+    """
+    if thresholds:
+        what = f"this model decides each label of a text by a threshold of its own, so {setting} does not apply"
+        raise UserError(what, setting, "leave it out, and ask for the probabilities of all labels instead")
 
 
 def check_rejection(below: float, name: str, labels: Sequence[str]) -> None:

@@ -114,7 +114,7 @@ def create_app(
 
 
 def _add_routes(app: FastAPI, endpoints: Endpoints) -> None:
-    predictions = schemas.Prediction | schemas.PredictionList
+    predictions = schemas.Prediction | schemas.MultiLabelPrediction | schemas.PredictionList
     app.post("/predict", responses=_responses(predictions), openapi_extra=_json_body(schemas.PredictRequest))(
         endpoints.predict
     )

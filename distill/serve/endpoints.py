@@ -23,13 +23,14 @@ from starlette.responses import Response
 
 import distill
 from distill.config import ServeSettings, UnsureSettings
-from distill.data.formats.labelling import OutputSpec, Predictions
+from distill.data.formats.labelling import OutputSpec
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts
 from distill.predict.in_memory import label_stream
 from distill.progress import log
 from distill.runtime import Runtime
-from distill.runtime.unsure import Classifier
+from distill.runtime.label_sets import certainty, exceeding, names_of
+from distill.runtime.unsure import Classifier, thresholds_of
 from distill.serve.batching import Batcher, Rows, WorkerThread
 from distill.serve.explain import word_weights
 from distill.serve.limits import (
@@ -155,7 +156,7 @@ class Endpoints:
         self.reload_s = FILE_FACTOR * limits.wait_s
 
     def _served(self, runtime: Runtime, model: str, teacher: Classifier | None) -> ServedStudent:
-        check_unsure(self.unsure, runtime.labels)
+        check_unsure(self.unsure, runtime)
         cascade = None
         if self.unsure.cascade:
             if teacher is None:
@@ -232,10 +233,13 @@ class Endpoints:
 
     def _predictions(self, asked: _Asked, rows: Rows, by_teacher: NDArray[np.bool_] | None) -> bytes:
         """The body of the response of /predict."""
-        labels, with_probabilities = asked.student.runtime.labels, asked.body.probabilities
-        answers = [_prediction(labels, row, with_probabilities) for row in rows.tolist()]
+        runtime, with_probabilities = asked.student.runtime, asked.body.probabilities
+        if thresholds := thresholds_of(runtime):
+            answers = _predictions_of_any_labels(runtime.labels, thresholds, rows, with_probabilities)
+        else:
+            answers = [_prediction(runtime.labels, row, with_probabilities) for row in rows.tolist()]
         if asked.spec is not None:
-            predictions = Predictions.of(rows, asked.spec.reject_below, by_teacher)
+            predictions = asked.spec.decided(rows, by_teacher)
             add_unsure(answers, predictions, asked.spec)
             self.metrics.count_unsure(predictions.rejected, predictions.from_teacher)
         return json_bytes(answers[0] if asked.body.is_single else {"predictions": answers})
@@ -244,13 +248,13 @@ class Endpoints:
         """What is added to label and probability; None: nothing.
 
         Raises:
-            RefusedError: 422, there are fewer labels than ``top_k``.
+            RefusedError: 422, there are fewer labels than ``top_k``, or ``reject_below`` does not apply to the student.
         """
         if self._has_plain_answers and body.top_k is None and body.reject_below is None:
             return None
         wanted = Wanted(body.probabilities, top_k=body.top_k, reject_below=body.reject_below)
         try:
-            return output_spec(student.runtime.labels, wanted, self.unsure)
+            return output_spec(student.runtime, wanted, self.unsure)
         except UserError as error:
             raise RefusedError(422, f"{error.where}: {error.what}", error.hint) from None
 
@@ -292,7 +296,7 @@ class Endpoints:
         per line. The headers X-Rows, X-Bad-Rows and X-Rejected-Rows of the response count the rows.
         """
         student, wanted = self.student, Wanted(probabilities, text_column, top_k, reject_below)
-        spec = output_spec(student.runtime.labels, wanted, self.unsure)
+        spec = output_spec(student.runtime, wanted, self.unsure)
         max_bytes, seconds = FILE_FACTOR * self.limits.most_bytes, FILE_FACTOR * self.limits.wait_s
         with Body(self._bodies) as content, io.BytesIO() as labelled:
             source = io.BytesIO(await content.read(request, max_bytes, seconds))
@@ -395,7 +399,7 @@ class Endpoints:
         if rows.shape != (1, len(runtime.labels)) or not np.isfinite(rows).all():
             raise UserError("the student of this bundle does not return probabilities", model, "export it again")
         teacher = self._teacher
-        if teacher is not None and set(teacher.labels) != set(runtime.labels):
+        if teacher is not None and not _have_same_labels(teacher, runtime):
             if self.unsure.cascade:
                 hint = "start the service again, with --run of that bundle's run"
                 raise UserError("the bundle has other labels than the teacher of --cascade", model, hint)
@@ -413,18 +417,25 @@ class Endpoints:
 
     async def ready(self) -> Response:
         """Whether the service answers requests, and with which model; 503 while it starts or stops."""
-        content = {
+        content: dict[str, Any] = {
             "status": self.status,
             "model": self.student.model,
             "version": distill.__version__,
             "labels": self.student.runtime.labels,
             "teacher": self.student.teacher is not None,
         }
+        if thresholds := thresholds_of(self.student.runtime):
+            content["thresholds"] = thresholds
         return json_response(content, 200 if self.status == "ready" else 503)
 
     async def prometheus(self) -> Response:
         """Metrics in Prometheus's text format."""
         return Response(self.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _have_same_labels(teacher: Classifier, student: Classifier) -> bool:
+    """Whether both have the same labels, and both give a text one of them or both any number."""
+    return set(teacher.labels) == set(student.labels) and bool(thresholds_of(teacher)) == bool(thresholds_of(student))
 
 
 def _prediction(labels: Sequence[str], row: list[float], with_probabilities: bool) -> dict[str, Any]:
@@ -433,16 +444,33 @@ def _prediction(labels: Sequence[str], row: list[float], with_probabilities: boo
     return prediction | {"probabilities": _by_label(labels, row)} if with_probabilities else prediction
 
 
+def _predictions_of_any_labels(
+    labels: Sequence[str], thresholds: Sequence[float], rows: Rows, with_probabilities: bool
+) -> list[dict[str, Any]]:
+    has_class = exceeding(rows, thresholds)
+    pairs = zip(names_of(has_class, labels), certainty(rows, has_class).tolist(), strict=True)
+    answers: list[dict[str, Any]] = [{"labels": names, "probability": round(value, DIGITS)} for names, value in pairs]
+    if with_probabilities:
+        for answer, row in zip(answers, rows.tolist(), strict=True):
+            answer["probabilities"] = _by_label(labels, row)
+    return answers
+
+
 def _by_label(labels: Sequence[str], row: list[float]) -> dict[str, float]:
     return {label: round(value, DIGITS) for label, value in zip(labels, row, strict=True)}
 
 
 def _timed_prediction(classifier: Classifier, text: str) -> dict[str, Any]:
-    """Probabilities by label, and milliseconds; a teacher that is loaded on first use is loaded before timing."""
-    labels = classifier.labels
+    """Probabilities by label, and milliseconds; a teacher that is loaded on first use is loaded before timing.
+
+    With thresholds also the labels that it gives the text.
+    """
+    labels, thresholds = classifier.labels, thresholds_of(classifier)
     started = time.perf_counter()
-    row = classifier.predict_proba([text])[0].tolist()
-    return {"probabilities": _by_label(labels, row), "ms": round(1000 * (time.perf_counter() - started), 3)}
+    rows = classifier.predict_proba([text])
+    ms = round(1000 * (time.perf_counter() - started), 3)
+    given = {"labels": names_of(exceeding(rows, thresholds), labels)[0]} if thresholds else {}
+    return {"probabilities": _by_label(labels, rows[0].tolist()), "ms": ms, **given}
 
 
 def _explain(runtime: Runtime, text: str, deadline: Deadline) -> dict[str, Any]:

@@ -17,10 +17,10 @@ TEXTS_PER_CHECK = 32  # texts that are classified between two checks of the dead
 def word_weights(runtime: Runtime, text: str, check: Callable[[], object] = lambda: None) -> list[tuple[str, float]]:
     """The words of ``text`` with their weights; joined, the words are the text.
 
-    A word's weight is by how much the calibrated probability of the predicted label falls when this one occurrence is
-    left out: positive if the word supports the label, negative if it speaks against it. White space is a piece of its
-    own with weight 0; words after the first :data:`MAX_WORDS` get weight 0 too. ``check`` is called between parts of
-    the work and may raise an exception to end it.
+    A word's weight is by how much the calibrated probability of the most probable label falls when this one occurrence
+    is left out: positive if the word supports the label, negative if it speaks against it. White space is a piece of
+    its own with weight 0; words after the first :data:`MAX_WORDS` get weight 0 too. ``check`` is called between parts
+    of the work and may raise an exception to end it.
 
     Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901, section 4.2.
     """

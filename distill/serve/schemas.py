@@ -93,10 +93,22 @@ class Prediction(BaseModel):
     answered_by: str = Field("", description="student or teacher, if the service was started with --cascade")
 
 
+class MultiLabelPrediction(BaseModel):
+    """The labels of a text, if the model gives a text any number of them."""
+
+    labels: list[str] = Field(description="in the order of /ready; none if no probability exceeds its threshold")
+    probability: float = Field(
+        description="of the least certain decision: the smallest probability of a label that is given, or of the "
+        "absence of one that is not"
+    )
+    probabilities: dict[str, float] = Field({}, description="of every label, if the request asks for them")
+    top_k: list[LabelProbability] = Field([], description="the most probable labels, the first one first, with top_k")
+
+
 class PredictionList(BaseModel):
     """The labels of several texts, in order."""
 
-    predictions: list[Prediction]
+    predictions: list[Prediction] | list[MultiLabelPrediction]
 
 
 class ModelPrediction(BaseModel):
@@ -104,6 +116,9 @@ class ModelPrediction(BaseModel):
 
     probabilities: dict[str, float]
     ms: float = Field(description="milliseconds that it took")
+    labels: list[str] = Field(
+        [], description="those that it gives the text, if the model gives a text any number of labels"
+    )
 
 
 class WordWeight(BaseModel):
@@ -116,8 +131,8 @@ class WordWeight(BaseModel):
 class Explanation(BaseModel):
     """The predictions of student and teacher, and the influence of each word on the student's."""
 
-    label: str
-    labels: list[str]
+    label: str = Field(description="the most probable one, whose probability the words influence")
+    labels: list[str] = Field(description="all labels of the model")
     student: ModelPrediction
     teacher: ModelPrediction | None = Field(description="null if there is no teacher, or it did not respond in time")
     words: list[WordWeight]
@@ -131,6 +146,9 @@ class Readiness(BaseModel):
     labels: list[str]
     teacher: bool
     version: str
+    thresholds: list[float] = Field(
+        [], description="the probability above which a text gets each label, if it may have any number of labels"
+    )
 
 
 class Examples(BaseModel):

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from distill.config import UnsureSettings
 from distill.data.formats.labelling import ANSWERED_BY, STUDENT_OR_TEACHER, TOP_K, OutputSpec, Predictions
-from distill.runtime.unsure import Cascade, Classifier, check_rejection, check_top_k, most_probable
+from distill.runtime.unsure import (
+    Cascade,
+    Classifier,
+    check_one_label,
+    check_rejection,
+    check_top_k,
+    most_probable,
+    thresholds_of,
+)
 from distill.serve.batching import BATCH_SIZE, Batcher, Rows, WorkerThread
 from distill.serve.limits import Deadline
 
@@ -29,31 +37,37 @@ class Wanted:
     reject_below: float | None = None
 
 
-def check_unsure(unsure: UnsureSettings, labels: Sequence[str]) -> None:
-    """Check the service's settings against the labels of a student.
+def check_unsure(unsure: UnsureSettings, student: Classifier) -> None:
+    """Check the service's settings against a student.
 
     Raises:
-        UserError: there are fewer labels than --top_k, or --reject_label is one of them.
+        UserError: there are fewer labels than --top_k, --reject_label is one of them, or the student gives a text any
+            number of labels and --reject_below or --cascade does not apply to it.
     """
     if unsure.top_k:
-        check_top_k(unsure.top_k, labels)
-    check_rejection(unsure.reject_below, unsure.reject_label, labels)
+        check_top_k(unsure.top_k, student.labels)
+    check_rejection(unsure.reject_below, unsure.reject_label, student.labels)
+    for setting in ("reject_below", "cascade"):
+        if getattr(unsure, setting):
+            check_one_label(thresholds_of(student), f"--{setting}")
 
 
-def output_spec(labels: tuple[str, ...], wanted: Wanted, unsure: UnsureSettings) -> OutputSpec:
+def output_spec(student: Classifier, wanted: Wanted, unsure: UnsureSettings) -> OutputSpec:
     """What is added to each text.
 
     Raises:
-        UserError: there are fewer labels than the request asks for.
+        UserError: there are fewer labels than the request asks for, or it rejects texts of a student that gives a text
+            any number of labels.
     """
     return OutputSpec(
-        labels,
+        student.labels,
         wanted.probabilities,
         wanted.text_column,
         top_k=unsure.top_k if wanted.top_k is None else wanted.top_k,
         reject_below=unsure.reject_below if wanted.reject_below is None else wanted.reject_below,
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
+        thresholds=thresholds_of(student),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from distill.errors import UserError
 from distill.models.text_classifier import TextClassifier, load
@@ -40,9 +41,18 @@ class SavedTeacher(ModelTeacher):
 
     def labels(self) -> tuple[str, ...]:
         """See Teacher."""
+        return self.classes(self._card()["labels"])
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether it gives a text any number of labels."""
+        return bool(self._card().get("thresholds"))
+
+    def _card(self) -> dict[str, Any]:
         try:
-            card = next(path for name in CARDS if (path := self.folder / name).is_file())
-            return self.classes(json.loads(card.read_text(encoding="utf-8"))["labels"])
+            path = next(path for name in CARDS if (path := self.folder / name).is_file())
+            card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return {**card, "labels": list(card["labels"])}
         except (StopIteration, ValueError, KeyError, TypeError) as error:
             raise UserError("there is no trained teacher", self.folder, TRAIN_TEACHER) from error
 

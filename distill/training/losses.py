@@ -2,6 +2,11 @@
 
 Notation: batch size B, number of classes C, student logits z_S and teacher logits z_T of shape (B, C), temperature τ.
 Every loss is a scalar, in nats where it is a cross-entropy or a divergence.
+
+In multi-label data every class is a question of its own, with the probability sigmoid(z) = softmax((z, 0))₁: the terms
+are those of C problems with two classes each, and their sum over C.
+
+Where labels are paths, ``ancestors`` (L, C) hold the number of every class's ancestor on each of L levels above.
 """
 
 from __future__ import annotations
@@ -21,7 +26,8 @@ from distill.text.batching import ModelOutput
 class Targets:
     """What a batch is trained towards.
 
-    Shapes: ``labels`` (B,), ``UNLABELLED`` where a text has no label; ``teacher_logits`` (B, C); ``teacher_layers``
+    Shapes: ``labels`` (B,) class numbers or, in multi-label data, (B, C) with 1 for every class that a text has;
+    ``UNLABELLED`` where the label is unknown; ``teacher_logits`` (B, C); ``teacher_layers``
     (B, layers, width), the teacher's standardised text vectors per layer, the last layer last; ``answered`` (B,), which
     texts the teachers have labelled, None: all.
     """
@@ -41,14 +47,21 @@ class Loss:
 
 
 Objective = Callable[[ModelOutput, Targets], Loss]
+LEVELS = "levels"  # the term of the labels' ancestors
 
 
-def labels_only(label_smoothing: float = 0.0) -> Objective:
-    """Return an objective that is cross-entropy with the labels; it trains the teacher."""
+def labels_only(label_smoothing: float = 0.0, ancestors: Tensor | None = None, level_weight: float = 0.0) -> Objective:
+    """Return an objective that is cross-entropy with the labels; it trains the teacher.
+
+    With ``ancestors`` (L, C), ``level_weight`` times the cross-entropy with the labels' ancestors is added.
+    """
 
     def objective(output: ModelOutput, targets: Targets) -> Loss:
         hard = cross_entropy(output.logits, targets.labels, label_smoothing)
-        return Loss(hard, {"labels": hard})
+        if ancestors is None:
+            return Loss(hard, {"labels": hard})
+        levels = ancestor_cross_entropy(output.logits, targets.labels, ancestors, label_smoothing)
+        return Loss(hard + level_weight * levels, {"labels": hard, LEVELS: levels})
 
     return objective
 
@@ -56,12 +69,49 @@ def labels_only(label_smoothing: float = 0.0) -> Objective:
 def cross_entropy(student_logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy with the hard targets, averaged over the labelled texts; 0 if the batch has none.
 
-    Shapes: ``student_logits`` (B, C), ``labels`` (B,), where ``UNLABELLED`` marks texts that are left out.
+    Shapes: ``student_logits`` (B, C), ``labels`` (B,) or (B, C), where ``UNLABELLED`` marks texts that are left out.
     """
+    if labels.dim() == 2:
+        return _binary_cross_entropy(student_logits, labels, label_smoothing)
     total = F.cross_entropy(
         student_logits, labels, ignore_index=UNLABELLED, reduction="sum", label_smoothing=label_smoothing
     )
     return total / (labels != UNLABELLED).sum().clamp(min=1)
+
+
+def _binary_cross_entropy(student_logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Sum over C, mean over the labelled texts; smoothing moves targets towards 1/2."""
+    labelled = labels[:, 0] != UNLABELLED
+    targets = labels * (1 - label_smoothing) + label_smoothing / 2
+    losses = F.binary_cross_entropy_with_logits(student_logits, targets, reduction="none").sum(1)
+    return losses[labelled].sum() / labelled.sum().clamp(min=1)
+
+
+def ancestor_cross_entropy(
+    student_logits: Tensor, labels: Tensor, ancestors: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy with the ancestors of the hard targets: mean over the labelled texts, sum over L.
+
+    Shapes: ``student_logits`` (B, C), ``labels`` (B,), ``ancestors`` (L, C).
+    """
+    ancestors, total = ancestors.to(student_logits.device), student_logits.new_zeros(())
+    for level in ancestors:
+        of_labels = torch.where(labels == UNLABELLED, labels, level[labels.clamp(min=0)])
+        total = total + cross_entropy(ancestor_logits(student_logits, level), of_labels, label_smoothing)
+    return total
+
+
+def ancestor_logits(logits: Tensor, ancestors: Tensor) -> Tensor:
+    """Logits of the A ancestors on one level, ``z_a = log Σ exp(z_c)`` over the classes c below a.
+
+    So ``softmax(z)_a`` is the sum of the probabilities of these classes. Shapes: ``logits`` (B, C), ``ancestors`` (C,),
+    each of 0 to A − 1; returns (B, A).
+    """
+    index, count = ancestors.expand_as(logits), int(ancestors.max()) + 1
+    lowest = logits.detach().new_full((len(logits), count), -torch.inf)
+    highest = lowest.scatter_reduce(1, index, logits.detach(), "amax")  # of the classes below each; keeps exp(·) ≤ 1
+    sums = torch.zeros_like(highest).index_add(1, ancestors, (logits - highest.gather(1, index)).exp())
+    return highest + sums.log()
 
 
 def logits_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -107,10 +157,19 @@ def dist(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> 
     second one the texts of each class (intra-class).
     """
     student, teacher = (logits / temperature for logits in (student_logits, teacher_logits))
-    student, teacher = student.softmax(1), teacher.softmax(1)
+    return temperature**2 * _correlation_loss(student.softmax(1), teacher.softmax(1))
+
+
+def _multi_label_dist(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """:func:`dist` of the probabilities sigmoid(z / τ)."""
+    student, teacher = (logits / temperature for logits in (student_logits, teacher_logits))
+    return temperature**2 * _correlation_loss(student.sigmoid(), teacher.sigmoid())
+
+
+def _correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     inter_class = 1 - _correlation(student, teacher).mean()
     intra_class = 1 - _correlation(student.T, teacher.T).mean()
-    return temperature**2 * (inter_class + intra_class)
+    return inter_class + intra_class
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -131,14 +190,39 @@ def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
     return F.log_softmax(logits / temperature, dim=1)
 
 
-# The terms of --objective that compare logits: (student_logits, teacher_logits, temperature) -> scalar.
-LOGIT_TERMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+LogitTerm = Callable[[Tensor, Tensor, float], Tensor]  # (student_logits, teacher_logits, temperature) -> scalar
+
+
+def per_class(term: LogitTerm) -> LogitTerm:
+    """A divergence for multi-label data: that of C problems with the logits (z, 0), summed over C."""
+
+    def summed(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        student, teacher = (F.pad(logits.reshape(-1, 1), (0, 1)) for logits in (student_logits, teacher_logits))
+        return student_logits.shape[1] * term(student, teacher, temperature)
+
+    return summed
+
+
+# The terms of --objective that compare logits.
+LOGIT_TERMS: dict[str, LogitTerm] = {
     "logits": lambda student_logits, teacher_logits, _: logits_mse(student_logits, teacher_logits),
     "soft": soft_target_kl,
     "soft_reverse": soft_target_reverse_kl,
     "soft_symmetric": soft_target_symmetric_kl,
     "dist": dist,
 }
+MULTI_LABEL_TERMS: dict[str, LogitTerm] = {
+    "logits": LOGIT_TERMS["logits"],
+    "soft": per_class(soft_target_kl),
+    "soft_reverse": per_class(soft_target_reverse_kl),
+    "soft_symmetric": per_class(soft_target_symmetric_kl),
+    "dist": _multi_label_dist,
+}
+
+
+def mutual_learning_per_class(student_logits: Tensor, peer_logits: Tensor) -> Tensor:
+    """:func:`mutual_learning` for multi-label data, summed over C."""
+    return MULTI_LABEL_TERMS["soft"](student_logits, peer_logits.detach(), 1.0)
 
 
 class Hint(nn.Module):
@@ -183,14 +267,29 @@ class Distillation(nn.Module):
         temperature: τ of the soft targets and of ``dist``.
         width: width of the student's vector, for hints.
         teacher_layers: number and width of the teacher's layers, for hints.
+        is_multi_label: whether a text may have any number of labels.
+        ancestors: (L, C) of labels that are paths; None: they are not.
+        level_weight: weight of the cross-entropy with the labels' ancestors, where that with the labels has 1.
     """
 
     def __init__(
-        self, weights: Mapping[str, float], temperature: float, width: int, teacher_layers: tuple[int, int] = (0, 0)
+        self,
+        weights: Mapping[str, float],
+        temperature: float,
+        width: int,
+        teacher_layers: tuple[int, int] = (0, 0),
+        *,
+        is_multi_label: bool = False,
+        ancestors: Tensor | None = None,
+        level_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.ancestors = ancestors
+        of_levels = 0.0 if ancestors is None else level_weight * weights.get("labels", 0.0)
+        self.weights = {name: weight for name, weight in {**weights, LEVELS: of_levels}.items() if weight}
         self.temperature = temperature
+        self.logit_terms = MULTI_LABEL_TERMS if is_multi_label else LOGIT_TERMS
+        self.mutual = mutual_learning_per_class if is_multi_label else mutual_learning
         layers, teacher_width = teacher_layers
         imitated = {"hint": 1, "hint_layers": layers}  # number of layers, by term
         self.hints = nn.ModuleDict(
@@ -209,7 +308,7 @@ class Distillation(nn.Module):
         if output.peer is None:
             return student
         first, second = output.logits, output.peer.logits
-        divergences = mutual_learning(first, second) + mutual_learning(second, first)
+        divergences = self.mutual(first, second) + self.mutual(second, first)
         peer = self._single_student(output.peer, targets)
         total = student.total + peer.total + self.weights["mutual"] * divergences
         return Loss(total, {**student.parts, "mutual": divergences})
@@ -228,6 +327,9 @@ class Distillation(nn.Module):
         if name == "labels":
             hard = cross_entropy(output.logits, targets.labels)
             return hard, hard
+        if name == LEVELS and self.ancestors is not None:
+            levels = ancestor_cross_entropy(output.logits, targets.labels, self.ancestors)
+            return levels, levels
         if name in self.hints:
             if targets.teacher_layers is None:
                 raise ValueError(f"{name}: the teacher's vectors are needed")
@@ -241,7 +343,7 @@ class Distillation(nn.Module):
     def _logit_term(self, name: str, logits: Tensor, teacher_logits: Tensor, answered: Tensor | None) -> Tensor:
         """A term over the texts that the teachers have labelled; 0 if the batch has none."""
         if answered is None:
-            return LOGIT_TERMS[name](logits, teacher_logits, self.temperature)
+            return self.logit_terms[name](logits, teacher_logits, self.temperature)
         if not answered.any():
             return logits.sum() * 0
-        return LOGIT_TERMS[name](logits[answered], teacher_logits[answered], self.temperature)
+        return self.logit_terms[name](logits[answered], teacher_logits[answered], self.temperature)

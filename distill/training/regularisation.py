@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.text.batching import ModelOutput
-from distill.training.losses import Loss, soft_target_symmetric_kl
+from distill.training.losses import LOGIT_TERMS, MULTI_LABEL_TERMS, Loss
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,27 @@ class Regularisation:
 NO_REGULARISATION = Regularisation()
 
 
-def r_drop_divergence(first_logits: Tensor, second_logits: Tensor) -> Tensor:
+def r_drop_divergence(first_logits: Tensor, second_logits: Tensor, *, is_multi_label: bool = False) -> Tensor:
     """``(KL(p ‖ q) + KL(q ‖ p)) / 2`` of two forward passes with different dropout: sum over C, mean over B.
 
     Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", arXiv 2106.14448, eq. 2. Both logits have
     shape (B, C).
     """
-    return soft_target_symmetric_kl(first_logits, second_logits, 1.0)
+    terms = MULTI_LABEL_TERMS if is_multi_label else LOGIT_TERMS
+    return terms["soft_symmetric"](first_logits, second_logits, 1.0)
 
 
-def r_drop_loss(forward: Callable[[], ModelOutput], objective: Callable[[ModelOutput], Loss], weight: float) -> Loss:
+def r_drop_loss(
+    forward: Callable[[], ModelOutput],
+    objective: Callable[[ModelOutput], Loss],
+    weight: float,
+    *,
+    is_multi_label: bool = False,
+) -> Loss:
     """Call ``forward`` twice; return the mean of both losses plus ``weight`` times their divergence."""
     outputs = forward(), forward()
     first, second = (objective(output) for output in outputs)
-    divergence = r_drop_divergence(outputs[0].logits, outputs[1].logits)
+    divergence = r_drop_divergence(outputs[0].logits, outputs[1].logits, is_multi_label=is_multi_label)
     parts = {name: (part + second.parts[name]) / 2 for name, part in first.parts.items()}
     return Loss((first.total + second.total) / 2 + weight * divergence, {**parts, "r_drop": divergence})
 

@@ -21,7 +21,7 @@ from distill.progress import duration, log, progress_bar
 from distill.storage.atomic import write_file
 from distill.text.batching import Batch, PackedIds, sample_rows, shuffled_batches
 from distill.training import distributed
-from distill.training.losses import Loss, Objective, Targets
+from distill.training.losses import Loss, Objective, Targets, cross_entropy
 from distill.training.optimizer import ScheduledOptimizers, weight_ema
 from distill.training.regularisation import (
     NO_REGULARISATION,
@@ -37,7 +37,8 @@ STEPS_BEFORE_ESTIMATE = 20  # the total time is estimated, and logged, after thi
 class Split:
     """The encoded texts of train or dev, with their targets.
 
-    Shapes: ``labels`` (texts,), ``UNLABELLED`` where a text has none; ``teacher_logits`` (texts, classes);
+    Shapes: ``labels`` (texts,) or, in multi-label data, (texts, classes) with 1 for every class of a text,
+    ``UNLABELLED`` where they are unknown; ``teacher_logits`` (texts, classes);
     ``teacher_layers`` (texts, layers, width); ``answered`` (texts,), which texts the teachers have labelled, None: all.
     With ``sampling_weights`` (texts,) an epoch draws as many texts as there
     are, with replacement and in proportion to their weights; without, it uses every text once.
@@ -49,6 +50,11 @@ class Split:
     teacher_layers: Tensor | None = None
     sampling_weights: Tensor | None = None
     answered: Tensor | None = None
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a text may have any number of labels."""
+        return self.labels.dim() == 2
 
     def targets(self, rows: Tensor, device: torch.device) -> Targets:
         """The targets of the texts at ``rows`` (batch,)."""
@@ -90,7 +96,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation on dev, a line of log.jsonl; ``train_loss`` holds means since the previous evaluation."""
+    """One evaluation on dev, a line of log.jsonl; ``train_loss`` holds means since the previous evaluation.
+
+    In multi-label data, ``dev_accuracy`` is the micro-averaged F1 where a label needs a probability above 1/2.
+    """
 
     step: int
     epoch: float
@@ -213,7 +222,12 @@ class _Training:
     def loss(self, batch: Batch, targets: Targets) -> Loss:
         """The loss of one batch, with R-Drop where it is on."""
         if weight := self.job.regularisation.r_drop:
-            return r_drop_loss(lambda: self.model.output(batch), lambda output: self.objective(output, targets), weight)
+            return r_drop_loss(
+                lambda: self.model.output(batch),
+                lambda output: self.objective(output, targets),
+                weight,
+                is_multi_label=self.job.train.is_multi_label,
+            )
         return self.objective(self.model.output(batch), targets)
 
     def log_estimated_time(self, step: int) -> None:
@@ -303,10 +317,19 @@ def _accuracy_and_loss(model: nn.Module, dev: Split, progress_label: str) -> lis
     logits = own_logits.new_zeros(len(dev.inputs), own_logits.shape[1])
     logits[rows[:counted]] = own_logits[:counted]
     distributed.all_reduce_sum(logits)
-    accuracy = (logits.argmax(1) == dev.labels).double().mean()
-    loss = nn.functional.cross_entropy(logits, dev.labels) if logits.isfinite().all() else torch.tensor(math.nan)
-    metrics = torch.stack([accuracy, loss.double()])
+    if dev.is_multi_label:
+        accuracy, loss = _micro_f1(logits > 0, dev.labels.bool()), cross_entropy(logits, dev.labels)
+    else:
+        accuracy = (logits.argmax(1) == dev.labels).double().mean()
+        loss = nn.functional.cross_entropy(logits, dev.labels)
+    metrics = torch.stack([accuracy, loss.double() if logits.isfinite().all() else torch.tensor(math.nan)])
     return distributed.broadcast_from_main(metrics).tolist()  # CPUs may round the loss differently; all decide by it
+
+
+def _micro_f1(predicted: Tensor, gold: Tensor) -> Tensor:
+    """Micro-averaged F1 of label sets (texts, classes)."""
+    both, either = (predicted & gold).sum().double(), (predicted.sum() + gold.sum()).double()
+    return 2 * both / either if either else torch.ones((), dtype=torch.float64)
 
 
 def write_log(path: Path, evaluations: Sequence[Evaluation]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from distill.cli import main
 from distill.commands import distillation
 from distill.commands.distillation import DEFAULT_LINEAR_WEIGHT, LINEAR_WEIGHTS, choose_linear_weight, target_answers
-from distill.commands.experiment import Run
+from distill.commands.experiment import Run, labels_of
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import teacher_answers
 from distill.commands.train_student import _StudentTrainer
@@ -35,7 +35,8 @@ def run_of(scores: Tensor, gold: Tensor, weight: float = FROM_DATA) -> Any:
     examples = tuple(Example(index, str(index), int(label)) for index, label in enumerate(gold))
     return SimpleNamespace(
         settings=Settings(transfer=TransferSettings(linear_weight=weight)),
-        data=SimpleNamespace(dev=examples, has_labels=True),
+        data=SimpleNamespace(dev=examples, has_labels=True, is_multi_label=False),
+        labels_of=labels_of,
         linear_scores=lambda texts: scores[[text.id for text in texts]].numpy(),
     )
 

@@ -185,8 +185,8 @@ def test_ctrl_c_keeps_finished_stages(
 ) -> None:
     from distill.models.checkpoint import save_student
 
-    def interrupted(folder: Path, *arguments: object) -> None:
-        save_student(folder, *arguments)  # type: ignore[arg-type]
+    def interrupted(folder: Path, *arguments: object, **options: object) -> None:
+        save_student(folder, *arguments, **options)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
     monkeypatch.setattr("distill.commands.train_student.save_student", interrupted)

@@ -8,12 +8,13 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+import torch
 from conftest import output_of
 
 from distill.cli import main
 from distill.commands import train_teacher
+from distill.commands.experiment import labels_of
 from distill.commands.saved_models import remind_of_single_class
 from distill.data import Example
 from distill.training.losses import Loss
@@ -39,7 +40,7 @@ def test_a_teacher_learns_from_another_one_on_unlabelled_texts(
 
 def test_the_provenance_of_an_ordinary_teacher_has_not_changed(finished_run: Path) -> None:
     record = json.loads((finished_run / "teacher" / "made_from.json").read_text("utf-8"))
-    new = {"epochs of masked word pieces", "teacher", "extra texts"}
+    new = {"epochs of masked word pieces", "teacher", "extra texts", "target metric", "levels"}
     assert {key for key, value in record.items() if value is None} == new
     assert not record["settings"].keys() & {"model", "pretrain", "taught_by"}
 
@@ -87,7 +88,8 @@ def test_a_single_class_is_reported(
     data = SimpleNamespace(
         dev=[Example(index, "", label) for index, label in enumerate(gold)], labels=("甲", "乙", "丙")
     )
-    remind_of_single_class(SimpleNamespace(data=data), "teacher", "teacher", np.array(predicted))  # type: ignore[arg-type]
+    run, logits = SimpleNamespace(data=data, labels_of=labels_of), torch.eye(3)[predicted]
+    remind_of_single_class(run, "teacher", "teacher", logits)  # type: ignore[arg-type]
     assert list(reminders) == ([warning] if warning else [])
 
 
@@ -119,7 +121,7 @@ def test_a_teacher_that_diverges_stops(
     tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        train_teacher, "labels_only", lambda _: lambda output, targets: Loss(output.logits.sum() / 0, {})
+        train_teacher, "labels_only", lambda *_: lambda output, targets: Loss(output.logits.sum() / 0, {})
     )
     text = output_of(capsys, [*tiny_flags, "--mode", "train_teacher", "--run", str(tmp_path)], code=2)
     assert "error: teacher: the loss is NaN or infinite at step 1 of" in text and "--teacher_lr" in text

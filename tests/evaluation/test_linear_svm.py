@@ -122,3 +122,71 @@ def test_held_out_scores_are_good_where_texts_are_alike() -> None:
     assert (
         baseline.held_out_scores(TEXTS[:2], WORDS[:2], [0, 1], 3).tolist() == [[0, 0, 0]] * 2
     )  # every fold has a single class
+
+
+# Label sets: a text has the subjects of its words and, if it asks, the class of questions; no text has the last class.
+ASKS = [text.endswith(("这么火", "怎么样")) for text in TEXTS]
+SETS = np.array([[*np.eye(3)[label], asks, 0] for label, asks in zip(LABELS, ASKS, strict=True)], np.int64)
+
+
+def fitted_to_sets(sets: np.ndarray = SETS) -> LinearBaseline:
+    dev = {"dev_texts": TEXTS[:18], "dev_segmented": WORDS[:18], "dev_labels": sets[:18]}
+    return LinearBaseline(SEGMENTER, "micro-F1").fit(TEXTS, WORDS, sets, **dev)
+
+
+def test_it_learns_label_sets() -> None:
+    baseline = fitted_to_sets()
+    predicted = baseline.predict(TEXTS)
+    assert predicted.dtype == np.bool_ and predicted.tolist() == SETS.astype(bool).tolist()
+    assert baseline.dev_accuracy == 1.0 and baseline.dev_correct.shape == (18,) and baseline.dev_correct.all()
+    scores = baseline.scores(TEXTS, WORDS, 5)
+    assert scores.dtype == np.float32 and ((scores > 0) == predicted).all() and (scores[:, 4] == -1).all()
+    assert baseline.scores([], [], 5).shape == (0, 5) and baseline.predict(["无关"]).shape == (1, 5)
+    features = len(baseline._words.vocabulary_) + len(baseline._characters.vocabulary_)
+    assert baseline.parameters == 5 * (features + 1)
+
+
+def test_every_class_is_a_linear_svc_of_its_own() -> None:
+    baseline = fitted_to_sets()
+    features = baseline._features(TEXTS, WORDS)
+    alone = LinearSVC(C=baseline.c, random_state=0).fit(features, SETS[:, 3]).decision_function(features)
+    assert np.allclose(baseline.scores(TEXTS, WORDS, 5)[:, 3], alone, atol=1e-6)
+
+
+def test_label_sets_are_measured_by_micro_f1(monkeypatch: pytest.MonkeyPatch) -> None:
+    hits = {0.05: 9, 0.1: 15, 0.2: 24, 0.5: 24, 1.0: 12}  # of the 27 gold labels of the 18 dev texts
+
+    class Scripted(linear_svm._OneVsRest):
+        def __init__(self, c: float, features: object, gold: np.ndarray) -> None:
+            self.c = c
+
+        def predict(self, features: object) -> np.ndarray:
+            gold = SETS[:18].astype(bool)
+            return gold & (gold.cumsum().reshape(gold.shape) <= hits[self.c])
+
+    monkeypatch.setattr(linear_svm, "_OneVsRest", Scripted)
+    baseline = fitted_to_sets()
+    assert baseline.c == 0.2 and baseline.dev_accuracy == pytest.approx(2 * 24 / (24 + 27))
+    assert baseline.dev_correct.tolist() == [True] * 16 + [False] * 2
+
+
+def test_classes_that_all_texts_have_or_none() -> None:
+    sets = SETS.copy()
+    sets[:, 0] = 1
+    predicted = fitted_to_sets(sets).predict(TEXTS)
+    assert predicted[:, 0].all() and not predicted[:, 4].any() and predicted[:, 1:4].any(0).all()
+    with pytest.raises(UserError, match="the linear baseline needs training texts of different label sets"):
+        fitted_to_sets(np.ones_like(SETS))
+
+
+def test_held_out_scores_of_label_sets() -> None:
+    baseline = fitted_to_sets()
+    baseline.c = 1.0
+    scores = baseline.held_out_scores(TEXTS, WORDS, SETS, 5)
+    assert scores.dtype == np.float32 and scores[:, :3].argmax(1).tolist() == LABELS and (scores[:, 4] == -1).all()
+    texts = [chr(0x4E00 + number) * 3 for number in range(40)]  # no text shares a character with another
+    words, sets = [[text] for text in texts], np.array([[number % 2, number % 4 == 0] for number in range(40)])
+    dev = {"dev_texts": texts[:4], "dev_segmented": words[:4], "dev_labels": sets[:4]}
+    baseline = LinearBaseline(SEGMENTER).fit(texts, words, sets, **dev)
+    held_out = baseline.held_out_scores(texts, words, sets, 2)
+    assert np.ptp(held_out, axis=0).max() < 0.2 < np.ptp(baseline.scores(texts, words, 2), axis=0).min()

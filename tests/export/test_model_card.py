@@ -171,3 +171,20 @@ def test_the_card_of_a_bundle_is_that_of_its_student(finished_run: Path, tiny_fl
     assert set(card_of(run / "bundle").labels) == {"体育", "财经", "科技"}
     assert card_of(run / "bundle").dev_accuracy is None and "## Data" not in body(run / "bundle")
     assert "labels alone" not in body(run / "bundle")
+
+
+def test_the_card_of_a_model_that_gives_any_number_of_labels(several: Path, tmp_path: Path) -> None:
+    card = replace(CARD, measured="micro-F1", test={"micro_f1": 0.71231, "macro_f1": 0.6, "subset_accuracy": 0.5})
+    model_card.write(tmp_path, card, 1)
+    for part in (
+        "any number of 3 labels",
+        "micro-F1 on test | 0.7123",
+        "all right | 0.5000",
+        "above that label's threshold",
+    ):
+        assert part in body(tmp_path), part
+    assert "Every text gets one" not in body(tmp_path) and "accuracy" not in body(tmp_path)
+    (index,) = head(tmp_path)["model-index"]  # type: ignore[misc]
+    assert [metric["name"] for metric in index["results"][0]["metrics"]] == ["micro-F1", "macro-F1"]
+    assert model_card.read(tmp_path) == card
+    assert card_of(several).is_multi_label

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import NETWORKS
+from conftest import NETWORKS, titles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -239,9 +239,9 @@ def test_a_slow_tokenizer_is_refused(teacher: Path, tmp_path: Path, monkeypatch:
     load = files.load_teacher_parts
 
     def with_slow_tokenizer(folder: Path) -> Any:
-        model, tokenizer, labels = load(folder)
+        model, tokenizer, labels, thresholds = load(folder)
         slow = type("Slow", (), {"unk_token": "[UNK]", "pad_token_id": 0})()
-        return model, type(tokenizer)(slow, tokenizer.prefix, tokenizer.max_length), labels
+        return model, type(tokenizer)(slow, tokenizer.prefix, tokenizer.max_length), labels, thresholds
 
     monkeypatch.setattr(files, "load_teacher_parts", with_slow_tokenizer)
     with pytest.raises(UserError, match=r"its tokenizer has no tokenizer\.json"):
@@ -292,3 +292,26 @@ def test_the_exporter_is_quiet(
         export_student(saved_student(tmp_path / "student"), tmp_path / "onnx")
     assert capfd.readouterr() == ("", "") and not shown
     assert logging.getLogger().handlers == []
+
+
+def test_a_student_that_gives_any_number_of_labels(several: Path, tmp_path: Path) -> None:
+    exported = OnnxClassifier(onnx_file(export_student(several, tmp_path / "onnx")))
+    student, texts = load_student(several), [text for text, _ in titles(0, 60)]
+    assert exported.thresholds == student.thresholds
+    np.testing.assert_allclose(exported.predict_proba(texts), student.predict_proba(texts), atol=1e-5)
+    assert exported.predict(texts) == student.predict(texts)
+    assert {len(labels) for labels in exported.predict(texts)} >= {0, 1, 2}
+
+
+def test_a_teacher_that_gives_any_number_of_labels(tiny_bert: Path, tmp_path: Path) -> None:
+    model, tokenizer = build(str(tiny_bert), TeacherSettings(max_length=30), len(LABELS))
+    (tmp_path / "teacher").mkdir()
+    save_teacher(tmp_path / "teacher", model, tokenizer, LABELS, (1, 0, 1))
+    exported = OnnxClassifier(onnx_file(export_teacher(tmp_path / "teacher", tmp_path / "onnx")))
+    assert exported.predict(TEXTS[:2]) == [["财经"], ["财经"]]
+
+
+def test_probabilities_of_one_label_are_those_of_pytorch(student: Path, student_file: Path) -> None:
+    exported = OnnxClassifier(student_file)
+    assert exported.thresholds == () and "thresholds" not in exported.card
+    np.testing.assert_allclose(exported.predict_proba(TEXTS), load_student(student).predict_proba(TEXTS), atol=1e-5)

@@ -40,7 +40,7 @@ def test_a_saved_teacher_gives_the_same_logits(pooling: str, tiny_bert: Path, tm
     model, tokenizer = build(str(tiny_bert), TeacherSettings(pooling=pooling, max_length=9), 3)
     expected = predict_logits(model, tokenizer.encode(TEXTS))
     save_teacher(tmp_path, model, tokenizer, ["甲", "乙", "丙"])
-    loaded, loaded_tokenizer, labels = load_teacher_parts(tmp_path)
+    loaded, loaded_tokenizer, labels, _ = load_teacher_parts(tmp_path)
     assert labels == ("甲", "乙", "丙") and loaded_tokenizer.max_length == 9
     assert predict_logits(loaded, loaded_tokenizer.encode(TEXTS)).equal(expected)
 

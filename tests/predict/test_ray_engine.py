@@ -205,3 +205,12 @@ def test_only_parquet_is_read(bundle: Path, tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "a.csv").write_text("text\na\n")
     assert predict(bundle, "--input", tmp_path / "a.csv", "--output", tmp_path / "out", "--engine", "ray") == 2
     assert "--engine ray reads only Parquet -> --engine local, or convert it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("cluster")
+def test_both_engines_give_the_same_lists_of_labels(several_bundle: Path, texts: Path, tmp_path: Path) -> None:
+    assert predict(several_bundle, "--input", texts, "--output", tmp_path / "ray", "--engine", "ray") == 0
+    assert predict(several_bundle, "--input", texts, "--output", tmp_path / "local") == 0
+    rows = read(tmp_path / "ray")
+    assert rows.equals(read(tmp_path / "local"))
+    assert {None if labels is None else len(labels) for labels in rows["predicted"].to_pylist()} >= {None, 0, 1, 2}

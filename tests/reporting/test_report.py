@@ -68,11 +68,11 @@ def test_the_callers_matplotlib_settings_stay_as_they_were(tmp_path: Path) -> No
 
 def test_rows_by_hand() -> None:
     teacher, student = model_scores(CONTEXT, [TEACHER, *STUDENTS])
-    assert teacher.accuracy.mean == 0.8 and teacher.accuracy_distinct.mean == 1.0
+    assert teacher.main.mean == 0.8 and teacher.scores["accuracy_distinct"] == Estimate(1.0, None)
     assert teacher.retained == Estimate(1.0, None)
-    assert teacher.macro_f1.mean == pytest.approx((0.8 + 0.8) / 2)
-    assert student.accuracy.mean == pytest.approx((0.8 + 0.6) / 2)
-    assert student.accuracy.sd == pytest.approx(np.std([0.8, 0.6], ddof=1))
+    assert teacher.scores["macro_f1"].mean == pytest.approx((0.8 + 0.8) / 2)
+    assert student.scores["accuracy"] == student.main and student.main.mean == pytest.approx((0.8 + 0.6) / 2)
+    assert student.main.sd == pytest.approx(np.std([0.8, 0.6], ddof=1))
     assert student.retained is not None and student.retained.mean == pytest.approx(0.7 / 0.8)
     assert student.ms_per_text.mean == 0.375
     assert student.speedup is not None and student.speedup.mean == pytest.approx((16 + 32) / 2)

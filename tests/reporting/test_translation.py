@@ -41,11 +41,14 @@ def texts_in_code() -> set[str]:
 
 def texts_of_columns() -> set[str]:
     shown: list[tuple[Column, ...]] = [  # type: ignore[type-arg]
-        summary.COLUMNS,
+        summary.SCORES,
+        summary.MULTI_LABEL_SCORES,
+        summary.OTHERS,
         summary.GPU_COLUMNS,
         (summary.SEEDS,),
         speed.SHIPPED_COLUMNS,
         comparison.COLUMNS,
+        comparison.MULTI_LABEL_COLUMNS,
         comparison.LEFT_OUT_CLASS_COLUMNS,
         selective.TARGET_COLUMNS,
         selective.CASCADE_COLUMNS,
@@ -56,7 +59,9 @@ def texts_of_columns() -> set[str]:
 DRAWING = ("plots.py", "report.py", "accuracy_speed_plot.py", "selective.py")
 IN_TABLES = {f"teacher, {form}" for form in ("fp32", "bf16", "PyTorch")} | {"student, bundle", "student, PyTorch"}
 MEASURED = {
-    text for name in ("accuracy", "agreement") for text in (name, f"Dev {name}", f"dev {name}", f"{name} on test")
+    text
+    for name in ("accuracy", "agreement", "micro-F1")
+    for text in (name, f"Dev {name}", f"dev {name}", f"{name} on test")
 }
 MEASURED |= {"Dev cross-entropy"}
 SAME = {"p", "ECE", "BERT-base in {precision}", "{model} {area:.4f}"}  # as in English, or nearly

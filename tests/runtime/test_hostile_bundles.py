@@ -158,6 +158,12 @@ FAULTS: dict[str, Fault] = {
     "sentence in words": ("lstm", in_network(sentence="no"), "network.sentence is 'no', true or false"),
     "a deeply nested label": ("lstm", in_card(labels=deep_list()), "labels is .*a list of strings|recursion"),
     "a format of true": ("lstm", in_card(format=True), "format is True"),
+    "thresholds of one label": ("lstm", in_card(thresholds=[0.5] * 3), r"thresholds is \[.*which only format 2 has"),
+    "no thresholds": ("lstm", in_card(format=2), "thresholds is None, a list of 3 numbers from 0 to 1 is needed"),
+    "too few thresholds": ("lstm", in_card(format=2, thresholds=[0.5]), r"thresholds is \[0.5\], a list of 3 numbers"),
+    "a threshold of 1.5": ("lstm", in_card(format=2, thresholds=[0.5, 1.5, 0]), "a list of 3 numbers from 0 to 1"),
+    "a threshold of true": ("lstm", in_card(format=2, thresholds=[0.5, True, 0]), "a list of 3 numbers from 0 to 1"),
+    "an infinite threshold": ("lstm", in_card(format=2, thresholds=[1e999] * 3), "Infinity is not a JSON number"),
     "a format of 0": ("lstm", in_card(format=0), "format is 0"),
     "a file outside the folder": (
         "lstm",

@@ -191,7 +191,7 @@ def linear(run: Run) -> Candidate:
 
 def fast_text(run: Run) -> Candidate:
     """fastText, trained here."""
-    model = FastText(run.segmented(run.data.train), [example.label for example in run.data.train], run.segmenter)
+    model = FastText(run.segmented(run.data.train), run.labels_of(run.data.train).tolist(), run.segmenter)
     return _of_classes("fastText", run, model.predict, model.bytes)
 
 

@@ -14,6 +14,7 @@ from distill.commands.benchmark.candidates import REFERENCE_MODEL, Bench, candid
 from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, THREADS, Candidate, measure, threads_restored
 from distill.commands.experiment import Run
 from distill.commands.export import trained_students
+from distill.commands.label_sets import require_single_label
 from distill.errors import UserError
 from distill.evaluation import timing
 from distill.models.text_classifier import load_student
@@ -30,12 +31,13 @@ def benchmark(run: Run) -> list[Path]:
     Raises:
         UserError: no student is trained, or a folder of --student_folder holds none.
     """
+    require_single_label(run, "--mode benchmark", "--mode test, whose report times what ships")
     warnings = [warning for folder in trained_students(run) for warning in _check(run, folder)]
     with tempfile.TemporaryDirectory() as exported, threads_restored() as available:
         bench = Bench(run, Path(exported), tuple(threads for threads in THREADS if threads <= available))
         candidates, unavailable = _candidates(bench)
         texts = [example.text for example in run.data.test]
-        gold = [run.data.labels[example.label] for example in run.data.test]
+        gold = [run.data.labels[index] for index in run.labels_of(run.data.test).tolist()]
         measured, failed = measure(candidates, texts, gold)
     speed = Speed(
         measured=measured,

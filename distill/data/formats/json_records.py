@@ -371,15 +371,20 @@ def _continuation(spec: OutputSpec, header: str) -> Continuation:
     top = ", ".join([f'{{"{LABEL}": %s, "{PROBABILITY}": {DECIMALS}}}'] * spec.top_k)
     return Continuation(
         header,
-        before=tuple(f', "{PREDICTED}": {name}, "{PROBABILITY}": ' for name in names),
+        before=tuple(map(_predicted, spec.predicted)),
         probabilities=f', "{PROBABILITIES}": {{{pattern}}}' if spec.probabilities else "",
         after="}",
         answered_by=f', "{ANSWERED_BY}": "%s"' if spec.has_cascade else "",
         top=f', "{TOP_K}": [{top}]' if top else "",
         top_k=spec.top_k,
         names=names,
+        before_labels=_predicted,
     )
 
 
-def _json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _predicted(labels: str | list[str]) -> str:
+    return f', "{PREDICTED}": {_json(labels)}, "{PROBABILITY}": '
+
+
+def _json(value: str | list[str]) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from distill.data.formats.records import Columns, Row
 from distill.errors import UserError
-from distill.runtime.unsure import Cascade, Classifier, check_rejection, check_top_k, classes_of
+from distill.runtime.label_sets import SEPARATOR, certainty, distinct, exceeding, names_of
+from distill.runtime.unsure import Cascade, Classifier, check_one_label, check_rejection, check_top_k, classes_of
 
 CHUNK_ROWS = 2048  # maximum: enough for the kernels, few enough for the memory
 CHUNK_BYTES = 2**20  # approximate maximum
@@ -52,12 +54,17 @@ class Predictions:
     """Predicted classes (texts,), their probabilities (texts,), and all probabilities (texts, classes).
 
     The class of a rejected text is the number of classes. ``by_teacher`` (texts,) is there in a cascade.
+
+    If a text may have any number of labels, ``classes`` are indices of ``label_sets``, which are those that occur, and
+    ``probability`` is that of the least certain decision: the smallest probability of a label that is given, or of the
+    absence of one that is not.
     """
 
     classes: NDArray[np.int64]
     probability: NDArray[np.float32]
     probabilities: NDArray[np.float32]
     by_teacher: NDArray[np.bool_] | None = None
+    label_sets: Sequence[list[str]] | None = None
 
     @classmethod
     def of(
@@ -70,14 +77,25 @@ class Predictions:
         classes = classes_of(probabilities, reject_below) if reject_below else probabilities.argmax(axis=1)
         return cls(classes, probabilities.max(axis=1), probabilities, by_teacher)
 
+    @classmethod
+    def of_any_labels(
+        cls, probabilities: NDArray[np.float32], labels: Sequence[str], thresholds: Sequence[float]
+    ) -> Self:
+        """From the probabilities of all classes; a text gets every label whose probability exceeds its threshold."""
+        has_class = exceeding(probabilities, thresholds)
+        sets, classes = distinct(has_class)
+        return cls(classes, certainty(probabilities, has_class), probabilities, label_sets=names_of(sets, labels))
+
     @property
     def is_rejected(self) -> NDArray[np.bool_]:
-        """Which texts have no label (texts,)."""
+        """Which texts were rejected (texts,)."""
+        if self.label_sets is not None:
+            return np.zeros(len(self.classes), np.bool_)
         return np.asarray(self.classes == self.probabilities.shape[1])
 
     @property
     def rejected(self) -> int:
-        """How many texts have no label."""
+        """How many texts were rejected."""
         return int(self.is_rejected.sum())
 
     @property
@@ -90,12 +108,14 @@ class Predictions:
 class OutputSpec:
     """What is added to each row: one of ``labels`` and its probability, or all ``probabilities``.
 
+    With ``thresholds``, the model gives a text any number of labels: those whose probability exceeds their threshold.
     ``text_column`` names the input's columns of texts; empty: the first of the usual names. With ``escape_formulas``,
     no cell of a table for spreadsheets is a formula. The ``top_k`` most probable labels are added; texts whose
     probability is below ``reject_below`` get ``reject_label``; ``has_cascade`` adds who answered.
 
     Raises:
-        UserError: ``top_k`` or ``reject_below`` is out of range, or ``reject_label`` is one of ``labels``.
+        UserError: ``top_k`` or ``reject_below`` is out of range, ``reject_label`` is one of ``labels``, or texts are
+            rejected although there are ``thresholds``.
     """
 
     labels: tuple[str, ...]
@@ -106,11 +126,13 @@ class OutputSpec:
     reject_below: float = 0.0
     reject_label: str = ""
     has_cascade: bool = False
+    thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.top_k:
             check_top_k(self.top_k, self.labels)
         if self.reject_below:
+            check_one_label(self.thresholds, "reject_below")
             check_rejection(self.reject_below, self.reject_label, self.labels)
 
     @property
@@ -138,9 +160,23 @@ class OutputSpec:
     def predictions(self, classifier: Classifier, texts: Sequence[str]) -> Predictions:
         """What a student, or a cascade with its teacher, predicts for the texts."""
         if isinstance(classifier, Cascade):
-            probabilities, by_teacher = classifier.answer(texts)
-            return Predictions.of(probabilities, self.reject_below, by_teacher)
-        return Predictions.of(classifier.predict_proba(texts), self.reject_below)
+            return self.decided(*classifier.answer(texts))
+        return self.decided(classifier.predict_proba(texts))
+
+    def decided(self, probabilities: NDArray[np.float32], by_teacher: NDArray[np.bool_] | None = None) -> Predictions:
+        """The predictions that follow from the probabilities of all classes (texts, classes)."""
+        if self.thresholds:
+            return Predictions.of_any_labels(probabilities, self.labels, self.thresholds)
+        return Predictions.of(probabilities, self.reject_below, by_teacher)
+
+    @property
+    def has_json_cells(self) -> bool:
+        """Whether the labels of a text are a JSON list in a cell, since one contains the usual separator."""
+        return bool(self.thresholds) and any(SEPARATOR in label for label in self.labels)
+
+    def joined(self, labels: Sequence[str]) -> str:
+        """The labels of a text in one string, for a cell of a table."""
+        return json.dumps(labels, ensure_ascii=False) if self.has_json_cells else SEPARATOR.join(labels)
 
     @property
     def record(self) -> dict[str, object]:

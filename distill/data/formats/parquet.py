@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from distill.data.formats.labelling import (
     CHUNK_BYTES,
     CHUNK_ROWS,
+    PREDICTED,
     STUDENT_OR_TEACHER,
     BadRow,
     Chunk,
@@ -138,7 +139,8 @@ class ParquetRows:
     def rows(self) -> Iterator[Row | BadRow]:
         """See RowFile; only the columns that are needed are read."""
         selection = self._selection
-        names = (*selection.texts, selection.label, selection.label_name, *selection.others)
+        indicators = selection.indicators.values()
+        names = (*selection.texts, selection.label, selection.label_name, *selection.others, *indicators)
         wanted = {name for name in names if name is not None}
         groups = range(self._file.num_row_groups)
         number = 0
@@ -151,12 +153,16 @@ class ParquetRows:
                         yield BadRow(number, str(error), json.dumps(cells, ensure_ascii=False, default=str))
 
     def _with_name(self, cells: dict[str, Any]) -> dict[str, Any]:
-        """The cells, with the name of the class instead of its number; -1 (the Hub's unlabelled rows) is no label."""
-        number = cells.get(self._selection.label)
-        if not self._class_names or not isinstance(number, int):
+        """The cells, with the name of the class instead of its number; -1 (the Hub's unlabelled rows) is no label.
+
+        A cell may hold a list of numbers.
+        """
+        value = cells.get(self._selection.label)
+        numbers: list[Any] = value if isinstance(value, list) else [value]
+        if not self._class_names or not all(isinstance(number, int) for number in numbers):
             return cells
-        name = self._class_names[number] if 0 <= number < len(self._class_names) else None
-        return {**cells, self._selection.label: name}
+        names = [self._class_names[one] if 0 <= one < len(self._class_names) else None for one in numbers]
+        return {**cells, self._selection.label: names if isinstance(value, list) else names[0]}
 
     def chunks(self, start: Position | None) -> Iterator[Chunk]:
         """See RowFile; row groups before ``start`` are not read."""
@@ -198,11 +204,13 @@ class ParquetRows:
 
     @property
     def _output_schema(self) -> Any:
-        from pyarrow import field, float32, string
+        from pyarrow import field, float32, list_, string
 
         schema, spec = self._file.schema_arrow, self._spec_of_output()
+        types = dict.fromkeys(spec.columns, float32()) | dict.fromkeys(spec.text_columns, string())
+        types[PREDICTED] = list_(string()) if spec.thresholds else string()
         for name in spec.columns:
-            schema = schema.append(field(name, string() if name in spec.text_columns else float32()))
+            schema = schema.append(field(name, types[name]))
         return schema
 
     @contextlib.contextmanager
@@ -337,7 +345,7 @@ def _class_names(schema: Any, column: str | None) -> list[str]:
 
 
 def with_labels(table: Any, texts: Sequence[str], predictions: Predictions, spec: OutputSpec) -> Any:
-    """A table with the new columns: label and float32 probabilities, null where there is no text.
+    """A table with the new columns: label (or list of labels) and float32 probabilities, null where there is no text.
 
     The columns are built from buffers: ``pyarrow.array`` would import pandas, which takes 50 MB and half a second.
     """
@@ -351,7 +359,11 @@ def with_labels(table: Any, texts: Sequence[str], predictions: Predictions, spec
     def strings(names: Sequence[str], indices: NDArray[np.int64]) -> Any:
         return _strings(names).take(column(pa.int64(), indices))
 
-    columns = [strings(spec.predicted, predictions.classes), column(pa.float32(), predictions.probability)]
+    if predictions.label_sets is None:
+        predicted = strings(spec.predicted, predictions.classes)
+    else:
+        predicted = _lists(predictions.label_sets).take(column(pa.int64(), predictions.classes))
+    columns = [predicted, column(pa.float32(), predictions.probability)]
     if spec.has_cascade and predictions.by_teacher is not None:
         columns.append(strings(STUDENT_OR_TEACHER, predictions.by_teacher.astype(np.int64)))
     if spec.top_k:
@@ -370,3 +382,11 @@ def _strings(texts: Sequence[str]) -> Any:
     encoded = [text.encode() for text in texts]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
+
+
+def _lists(lists: Sequence[Sequence[str]]) -> Any:
+    import pyarrow as pa
+
+    ends = np.cumsum([0, *map(len, lists)], dtype=np.int32)
+    offsets = pa.Array.from_buffers(pa.int32(), len(ends), [None, pa.py_buffer(ends)])
+    return pa.ListArray.from_arrays(offsets, _strings([text for texts in lists for text in texts]))

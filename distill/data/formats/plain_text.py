@@ -108,7 +108,7 @@ def _label_and_text(line: str) -> Cells:
 def _fasttext_cells(line: str) -> Cells:
     words = line.split(" ") if "\t" not in line else line.replace("\t", " ").split(" ")
     labels = [word.removeprefix(FASTTEXT_LABEL) for word in words if word.startswith(FASTTEXT_LABEL)]
-    return " ".join(word for word in words if not word.startswith(FASTTEXT_LABEL)), labels, ""
+    return " ".join(word for word in words if not word.startswith(FASTTEXT_LABEL)), labels or "", ""
 
 
 def _toutiao_cells(line: str) -> Cells:
@@ -135,7 +135,8 @@ class PlainText:
     ) -> None:
         self.note = f"{note}; --text_column does not apply" if columns.text else note
         label, name = (1, 2) if columns.is_labelled else (None, None)
-        self.selection = Selection((0,), label, name, tuple.__getitem__, note)
+        allows_no_label = columns.is_multi_label
+        self.selection = Selection((0,), label, name, tuple.__getitem__, note, allows_no_label=allows_no_label)
         self.columns = order
         self._split, self._has_bom = split, lines.has_bom
 
@@ -145,8 +146,7 @@ class PlainText:
 
     def continuation(self, spec: OutputSpec) -> Continuation:
         """See TextFormat."""
-        names = [" ".join(label.split()) for label in spec.predicted]
-        return table_continuation(BOM * self._has_bom, "\t", names, spec)
+        return table_continuation(BOM * self._has_bom, "\t", lambda label: " ".join(label.split()), spec)
 
     def row_format(self) -> RowFormat | None:
         """See TextFormat."""

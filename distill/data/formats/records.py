@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import json
 import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distill.data.formats.encodings import ENCODINGS
@@ -53,9 +54,13 @@ LABEL_COLUMNS = (
     *("情感", "主题", "意图", "类型", "分类标签", "情感标签", "类别标签"),
 )
 LABEL_NAME_COLUMNS = ("label_desc", "label_des", "label_name", "label_text", "category_name", "class_name", "类别名称")
-NO_TEXT, NO_LABEL = "there is no text", "there is no label"
+NO_TEXT, NO_LABEL, SEVERAL_LABELS = "there is no text", "there is no label", "several labels"
+ADJACENT = re.compile(r"(['\"])\s+\1")  # NumPy writes the strings of an array without commas
 NUMBER = re.compile(r"-?[0-9]{1,18}")
+NUMBERS = re.compile(rf"{NUMBER.pattern}(\W+{NUMBER.pattern})*")  # of several classes in one cell
+LISTS = ("[", "{", "(")  # the beginning of a list within a cell
 MAX_LABEL = 10_000  # characters of a cell with a list of labels
+INDICATORS = {"0": False, "1": True, "false": False, "true": True}  # cells of a column that is a label
 WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # a whole number that a table with gaps stores as a decimal
 
 
@@ -71,6 +76,7 @@ class Row:
         text: not empty.
         label: a name or a number; empty in unlabelled data.
         label_name: CLUE's ``label_desc``, the name of a label that is a number; may be empty.
+        labels: all of them if the cell holds a list, whose first one is ``label``; otherwise None.
         number: of the line, row or item in the file, from 1.
         cells: all of them by the names of their columns, if they are wanted.
     """
@@ -80,20 +86,24 @@ class Row:
     label_name: str
     number: int
     cells: Mapping[str, Any] | None = None
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Columns:
     """Names of the columns, or their numbers from 1; empty: the first of the usual names that the file has.
 
-    ``text`` may name several columns, separated by commas, which are joined. ``is_labelled`` is False if labels are
-    neither needed nor read; with ``keeps_cells``, the rows of unlabelled data keep the cells of all columns.
+    ``text`` may name several columns, separated by commas, which are joined. So may ``label``: each of them is then a
+    label, and holds 1 where a text has it and 0 where it has not. ``is_labelled`` is False if labels are neither needed
+    nor read; with ``keeps_cells``, the rows of unlabelled data keep the cells of all columns. With ``is_multi_label``,
+    an empty cell means that the text has none of the labels.
     """
 
     text: str = ""
     label: str = ""
     is_labelled: bool = True
     keeps_cells: bool = False
+    is_multi_label: bool = False
 
     @property
     def are_numbers(self) -> bool:
@@ -106,7 +116,8 @@ class Selection:
     """The columns that are read: ``get(cells, key)`` returns a row's cell.
 
     ``note`` says in words which columns were taken and which usual ones were not. ``others`` are the keys of the other
-    columns whose cells a row keeps, by name.
+    columns whose cells a row keeps, by name. With ``allows_no_label``, a text may have none of the labels.
+    ``indicators`` are the keys of columns of 0 and 1 by their labels; with them, ``label`` is None.
     """
 
     texts: tuple[Any, ...]
@@ -115,6 +126,8 @@ class Selection:
     get: Callable[[Any, Any], Any]
     note: str
     others: Mapping[str, Any] = field(default_factory=dict)
+    allows_no_label: bool = False
+    indicators: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, cells: Any) -> str:
         """The text of a row.
@@ -134,22 +147,31 @@ class Selection:
         """The text and the label of a row; both are empty strings where they are not read.
 
         Raises:
-            RowError: there is no text, no label, or more than one label.
+            RowError: there is no text or no label.
         """
-        if self.label is None and self.label_name is None:
+        if self.label is None and self.label_name is None and not self.indicators:
             kept = {name: self.get(cells, key) for name, key in self.others.items()} if self.others else None
             return Row(self.text(cells), "", "", number, kept)
-        label = "" if self.label is None else label_text(self.get(cells, self.label))
-        name = "" if self.label_name is None else label_text(self.get(cells, self.label_name))
-        if label and name and not NUMBER.fullmatch(label):
+        labels, is_list = self._labels(cells)
+        names, are_names = ((), False) if self.label_name is None else labels_in(self.get(cells, self.label_name))
+        if are_names and len(names) >= len(labels):
+            labels, is_list, names = names, True, ()
+        label, name = next(iter(labels), ""), next(iter(names), "")
+        if is_list or (label and name and not NUMBERS.fullmatch(label)):
             name = ""
         try:
             text = self.text(cells)
         except RowError as error:
             raise RowError(NO_TEXT if label or name else "there is no text and no label") from error
-        if not label and not name:
+        if not (label or name or is_list or self.allows_no_label):
             raise RowError(NO_LABEL)
-        return Row(text, label or name, name, number)
+        return Row(text, label or name, name, number, labels=labels if is_list or not (label or name) else None)
+
+    def _labels(self, cells: Any) -> tuple[tuple[str, ...], bool]:
+        """The labels of a row as in :func:`labels_in`."""
+        if self.indicators:
+            return tuple(name for name, key in self.indicators.items() if _is_one(name, self.get(cells, key))), True
+        return ((), False) if self.label is None else labels_in(self.get(cells, self.label))
 
 
 def select(names: Sequence[Any], columns: Columns, where: object, get: Callable[[Any, Any], Any]) -> Selection:
@@ -162,11 +184,14 @@ def select(names: Sequence[Any], columns: Columns, where: object, get: Callable[
     texts, text_note = _text_columns(columns, keys, names, where)
     label = name = None
     notes = [text_note]
-    if columns.is_labelled:
+    indicators = _indicator_columns(columns, keys, names, where) if columns.is_labelled else {}
+    if indicators:
+        notes.append(f"a label in each of the columns {listed(list(indicators), 10)}")
+    elif columns.is_labelled:
         label, name, label_note = _label_columns(columns, keys, names, where)
         notes.append(label_note)
     others = {str(other): other for other in names if other not in texts} if columns.keeps_cells else {}
-    return Selection(texts, label, name, get, ", ".join(notes), others)
+    return Selection(texts, label, name, get, ", ".join(notes), others, columns.is_multi_label, indicators)
 
 
 def positions(selection: Selection, names: Sequence[str]) -> Selection:
@@ -177,19 +202,29 @@ def positions(selection: Selection, names: Sequence[str]) -> Selection:
 
     texts = tuple(index(key) for key in selection.texts)
     others = {name: index(key) for name, key in selection.others.items()}
-    label, label_name = index(selection.label), index(selection.label_name)
-    return Selection(texts, label, label_name, list.__getitem__, selection.note, others)
+    return replace(
+        selection,
+        texts=texts,
+        label=index(selection.label),
+        label_name=index(selection.label_name),
+        get=list.__getitem__,
+        others=others,
+        indicators={name: index(key) for name, key in selection.indicators.items()},
+    )
 
 
 def known_columns(names: Sequence[Any], columns: Columns) -> int:
     """How many of the columns that are needed (text, label) have a name among ``names``."""
     keys = _normalised(names)
-    wanted: list[Sequence[str]] = [
-        [normalised(part) for part in [columns.text, *columns.text.split(",")]] if columns.text else TEXT_COLUMNS
-    ]
+    wanted = [_named(columns.text) or TEXT_COLUMNS]
     if columns.is_labelled:
-        wanted.append([normalised(columns.label)] if columns.label else (*LABEL_COLUMNS, *LABEL_NAME_COLUMNS))
+        wanted.append(_named(columns.label) or (*LABEL_COLUMNS, *LABEL_NAME_COLUMNS))
     return sum(any(name in keys for name in group) for group in wanted)
+
+
+def _named(value: str) -> tuple[str, ...]:
+    """The normalised names that a flag may mean: its whole value, and its parts between commas."""
+    return tuple(map(normalised, (value, *value.split(",")))) if value else ()
 
 
 def normalised(name: Any) -> str:
@@ -220,6 +255,16 @@ def _text_columns(
     if others:
         note += f" (and not in {', '.join(others)}: --text_column {','.join([str(first), *others])} joins them)"
     return (first,), note
+
+
+def _indicator_columns(
+    columns: Columns, keys: Mapping[str, list[Any]], names: Sequence[Any], where: object
+) -> dict[str, Any]:
+    """The columns that are a label each, by their labels; none unless several columns are asked for."""
+    if "," not in columns.label or normalised(columns.label) in keys:
+        return {}
+    found = [_column(name, keys, names, "label", where) for name in columns.label.split(",")]
+    return {label_text(column): column for column in found}
 
 
 def _label_columns(
@@ -313,28 +358,50 @@ def _as_string(value: Any) -> str:
 def label_text(value: Any) -> str:
     """A label's name or number: 1, 1.0, "1" and "1.0" are one label, and a list may hold one label.
 
-    Annotation tools write lists: doccano ["体育"], Label Studio {"choices": ["体育"]}.
-
     Raises:
         RowError: there are several labels.
     """
+    labels, _ = labels_in(value)
+    if len(labels) > 1:
+        raise RowError(several_labels(labels))
+    return labels[0] if labels else ""
+
+
+def labels_in(value: Any) -> tuple[tuple[str, ...], bool]:
+    """The distinct labels in a cell, as in :func:`label_text`, and whether the cell holds a list.
+
+    Annotation tools write lists: doccano ["体育"], Label Studio {"choices": ["体育"]}.
+    """
     if isinstance(value, dict):
         value = value.get("choices", value.get("label"))
-    if isinstance(value, list):
-        labels = list(dict.fromkeys(label for item in value if (label := label_text(item))))
-        if len(labels) > 1:
-            raise RowError(several_labels(labels))
-        return labels[0] if labels else ""
+    if isinstance(value, list | tuple | set):
+        labels = tuple(dict.fromkeys(label for item in value for label in labels_in(item)[0]))
+        return labels, bool(labels) or not value  # a list of blanks is no label
     text = cell_text(value)
-    if (
-        text[:1] in ("[", "{") and len(text) <= MAX_LABEL
-    ):  # a list within a cell: Label Studio writes JSON, pandas Python
-        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            return label_text(ast.literal_eval(text))
+    if text[:1] in LISTS and len(text) <= MAX_LABEL:  # a list within a cell: Label Studio writes JSON, pandas Python
+        for parse in (ast.literal_eval, json.loads):
+            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                found = parse(ADJACENT.sub(r"\1, \1", text))
+                if isinstance(found, list | tuple | set | dict):
+                    return labels_in(found)
     whole = WHOLE.fullmatch(text)
-    return whole[1] if whole else without_zero_width(text)
+    label = whole[1] if whole else without_zero_width(text)
+    return ((label,) if label else ()), False
+
+
+def _is_one(name: str, value: Any) -> bool:
+    """Whether a text has the label ``name``, from the cell in its column.
+
+    Raises:
+        RowError: the cell is neither 0 or 1 nor false or true.
+    """
+    text = label_text(value)
+    found = INDICATORS.get(text.casefold())
+    if found is None:
+        raise RowError(f"{text[:20]!r} in the column of the label {name} is neither 0 nor 1")
+    return found
 
 
 def several_labels(labels: Sequence[str]) -> str:
     """The reason why a row of several labels cannot be used."""
-    return f"several labels ({listed(labels, 10)}); write one label per text"
+    return f"{SEVERAL_LABELS} ({listed(labels, 10)}); write one label per text"

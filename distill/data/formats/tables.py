@@ -16,7 +16,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distill.data.formats.labelling import OutputSpec
 from distill.data.formats.records import Columns, RowError, Selection, cell_text, known_columns, positions, select
@@ -205,7 +205,8 @@ def _layout_without_header(rows: Sequence[Sequence[str]], columns: Columns, wher
     labels.sort(key=lambda index: (len(common[index]) < 2, len(common[index])))  # one value alone separates nothing
     if not labels or rows[0][labels[0]] not in {row[labels[0]] for row in rows[1:] if len(row) == width}:
         return None  # what occurs in the first row alone is the name of a column
-    selection = select(names, Columns(names[text], names[labels[0]]), where, list.__getitem__)
+    chosen = replace(columns, text=names[text], label=names[labels[0]])
+    selection = select(names, chosen, where, list.__getitem__)
     note = f"{selection.note} (--text_column NUMBER --label_column NUMBER choose others)"
     return Layout(names, False, dataclasses.replace(positions(selection, names), note=note))
 
@@ -300,9 +301,11 @@ class Table:
         if self._header:
             spec.check_names(self._names, "the header")
             header = f"{self._header}{delimiter}{self.serialised(spec.columns)}\n"
-        # a second cell, since csv would write "" for a row of one empty cell
-        names = [self.serialised([label, ""]).removesuffix(delimiter) for label in spec.predicted]
-        return table_continuation(BOM * self._has_bom + header, delimiter, names, spec)
+
+        def as_cell(label: str) -> str:  # with a second cell, since csv would write "" for a row of one empty cell
+            return self.serialised([label, ""]).removesuffix(delimiter)
+
+        return table_continuation(BOM * self._has_bom + header, delimiter, as_cell, spec)
 
     def row_format(self) -> RowFormat | None:
         """See TextFormat."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -187,7 +187,8 @@ class Continuation:
 
     A row is continued by ``before[class]``, its probability, who answered (``answered_by`` as a pattern), the
     ``top_k`` most probable classes (``top`` as a pattern of their ``names`` and probabilities), all probabilities as a
-    pattern, and ``after``. An empty pattern adds nothing.
+    pattern, and ``after``. An empty pattern adds nothing. Where a row has any number of labels, ``before_labels`` of
+    their list takes the place of ``before[class]``.
     """
 
     header: str
@@ -198,6 +199,13 @@ class Continuation:
     top: str = ""
     top_k: int = 0
     names: tuple[str, ...] = ()
+    before_labels: Callable[[list[str]], str] = "".join
+
+    def of(self, predictions: Predictions) -> Continuation:
+        """The continuation of a chunk, in which ``before`` has an entry for each value of ``predictions.classes``."""
+        if predictions.label_sets is None:
+            return self
+        return replace(self, before=tuple(map(self.before_labels, predictions.label_sets)))
 
     @functools.cached_property
     def ending(self) -> Ending:
@@ -226,8 +234,9 @@ class Continuation:
         return self.top % tuple(chain(*zip(map(self.names.__getitem__, classes), probabilities, strict=True)))
 
 
-def table_continuation(header: str, delimiter: str, names: Sequence[str], spec: OutputSpec) -> Continuation:
-    """The continuation of rows of cells; ``names`` are the values of ``spec.predicted`` as cells."""
+def table_continuation(header: str, delimiter: str, as_cell: Callable[[str], str], spec: OutputSpec) -> Continuation:
+    """The continuation of rows of cells; ``as_cell`` writes a label, or several that are joined, as a cell."""
+    names = tuple(map(as_cell, spec.predicted))
     return Continuation(
         header,
         before=tuple(f"{delimiter}{name}{delimiter}" for name in names),
@@ -235,7 +244,8 @@ def table_continuation(header: str, delimiter: str, names: Sequence[str], spec: 
         answered_by=f"{delimiter}%s" if spec.has_cascade else "",
         top=f"{delimiter}%s{delimiter}{DECIMALS}" * spec.top_k,
         top_k=spec.top_k,
-        names=tuple(names),
+        names=names,
+        before_labels=lambda labels: f"{delimiter}{as_cell(spec.joined(labels))}{delimiter}",
     )
 
 
@@ -273,11 +283,12 @@ class StringRows:
 
     def add_labels(self, chunk: Chunk, predictions: Predictions) -> bytes:
         """See RowFile."""
-        if isinstance(chunk.rows, ScannedRows) and not self.continuation.has_middles:
-            labelled = chunk.rows.with_labels(self.continuation.ending, predictions.classes, predictions.probability)
+        continuation = self.continuation.of(predictions)
+        if isinstance(chunk.rows, ScannedRows) and not continuation.has_middles:
+            labelled = chunk.rows.with_labels(continuation.ending, predictions.classes, predictions.probability)
             if labelled is not None:
                 return labelled
-        before, after, middles = self.continuation.before, self.continuation.after, self.continuation.middles
+        before, after, middles = continuation.before, continuation.after, continuation.middles
         classes, probability = predictions.classes.tolist(), predictions.probability.tolist()
         rows = zip(chunk.rows, classes, probability, middles(predictions), strict=False)
         return _encoded("".join([f"{row}{before[label]}{p:.5f}{middle}{after}\n" for row, label, p, middle in rows]))

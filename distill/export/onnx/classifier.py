@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -18,6 +19,7 @@ from distill.export.onnx.tensors import SIGNATURES
 from distill.models.inference import PREDICTION_BATCH
 from distill.models.teacher import WordpieceTokenizer
 from distill.models.tokenizer import TextTokenizer, WordTokenizer
+from distill.runtime.label_sets import exceeding, names_of, sigmoid
 from distill.text.batching import batches_by_length
 from distill.text.segmentation import Segmenter
 
@@ -91,6 +93,7 @@ class OnnxClassifier:
         self.card, self._tokenizer = _read(Path(path), segmenter or Segmenter())
         self.labels = tuple(self.card["labels"])
         self.temperature = float(self.card["temperature"])
+        self.thresholds = tuple(map(float, self.card.get("thresholds", ())))
         self._signature = SIGNATURES[self.card["kind"]]
         self._batch_size = batch_size
         self._session = _session(Path(path), threads)
@@ -110,9 +113,18 @@ class OnnxClassifier:
             logits[rows.numpy()] = self._session.run(None, feed)[0]
         return logits
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The label of every text."""
+    def predict(self, texts: Sequence[str]) -> list[str] | list[list[str]]:
+        """The label of every text; of a model with ``thresholds``, the list of its labels."""
+        if self.thresholds:
+            return names_of(exceeding(self.predict_proba(texts), self.thresholds), self.labels)
         return [self.labels[index] for index in self.logits(texts).argmax(1)]
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
+        logits = self.logits(texts)
+        if self.thresholds:
+            return sigmoid(logits, self.temperature)
+        return np.asarray((torch.from_numpy(logits) / self.temperature).softmax(1).numpy())
 
 
 def _read(path: Path, segmenter: Segmenter) -> tuple[dict[str, Any], TextTokenizer]:

@@ -46,7 +46,7 @@ def export_student(folder: Path, target: Path, segmenter: Segmenter | None = Non
         UserError: a package is missing; there is no student, or one that labels only the texts of its graph; the file's
             logits differ from PyTorch's.
     """
-    model, tokenizer, labels, temperature = load_word_student(folder, segmenter)
+    model, tokenizer, labels, temperature, thresholds = load_word_student(folder, segmenter)
     card = {
         "max_length": tokenizer.max_length,
         "ngrams": tokenizer.ngram_buckets,
@@ -54,7 +54,8 @@ def export_student(folder: Path, target: Path, segmenter: Segmenter | None = Non
     }
     with write_folder(target) as temporary:
         tokenizer.vocabulary.save(temporary / VOCABULARY)
-        _write(temporary / "student.onnx", TextClassifier(model, tokenizer, labels, temperature), "student", card)
+        classifier = TextClassifier(model, tokenizer, labels, temperature, thresholds)
+        _write(temporary / "student.onnx", classifier, "student", card)
     return sorted(target.iterdir())
 
 
@@ -68,7 +69,7 @@ def export_teacher(folder: Path, target: Path, int8: bool = False) -> list[Path]
         UserError: a package is missing; there is no teacher, or one that cannot be traced or whose tokenizer has no
             tokenizer.json; the file's logits differ from PyTorch's.
     """
-    model, tokenizer, labels = load_teacher_parts(folder)
+    model, tokenizer, labels, thresholds = load_teacher_parts(folder)
     model.bf16 = False
     card = {
         "max_length": tokenizer.max_length,
@@ -80,7 +81,7 @@ def export_teacher(folder: Path, target: Path, int8: bool = False) -> list[Path]
     name = "teacher-int8.onnx" if int8 else "teacher.onnx"
     with write_folder(target) as temporary:
         write_file(temporary / TOKENIZER_FILE, _tokenizer_json(tokenizer, folder))
-        _write(temporary / name, TextClassifier(model, tokenizer, labels), "teacher", card, int8)
+        _write(temporary / name, TextClassifier(model, tokenizer, labels, thresholds=thresholds), "teacher", card, int8)
     return sorted(target.iterdir())
 
 
@@ -103,7 +104,8 @@ def _write(path: Path, classifier: TextClassifier, kind: str, card: dict[str, An
         _quantise(path)
     onnx.checker.check_model(str(path), full_check=True)
     common = {"kind": kind, "labels": list(classifier.labels), "temperature": classifier.temperature, "inputs": inputs}
-    write_json(metadata_path(path), common | {"output": "logits: float32 (batch, classes)"} | card)
+    thresholds = {"thresholds": list(classifier.thresholds)} if classifier.thresholds else {}
+    write_json(metadata_path(path), common | thresholds | {"output": "logits: float32 (batch, classes)"} | card)
     _compare(path, classifier, math.inf if int8 else TOLERANCE)
 
 

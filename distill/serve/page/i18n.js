@@ -19,6 +19,10 @@ export const TEXTS = {
     verdict: "学生模型：「{label}」，概率 {share}。",
     agrees: "{student}教师模型结果相同，耗时为学生模型的 {times} 倍。",
     differs: "{student}教师模型：「{label}」，概率 {share}，耗时为学生模型的 {times} 倍。",
+    verdict_any: "学生模型：{labels}。",
+    differs_any: "{student}教师模型：{labels}，耗时为学生模型的 {times} 倍。",
+    quoted: "「{label}」",
+    no_label: "无类别",
     student: "学生模型",
     teacher: "教师模型",
     no_teacher:
@@ -69,6 +73,10 @@ export const TEXTS = {
     verdict: "Student: “{label}”, probability {share}.",
     agrees: "{student} The teacher agrees and takes {times} times as long.",
     differs: "{student} Teacher: “{label}”, probability {share}; it takes {times} times as long.",
+    verdict_any: "Student: {labels}.",
+    differs_any: "{student} Teacher: {labels}; it takes {times} times as long.",
+    quoted: "“{label}”",
+    no_label: "no label",
     student: "Student",
     teacher: "Teacher",
     no_teacher:

@@ -39,6 +39,7 @@ export function explanation(response, whyNoTeacher) {
 
 /** The response of /explain in one or two sentences: the labels, and how much slower the teacher is. */
 export function verdict({ label, student, teacher }) {
+  if (student.labels) return verdictOfAnyLabels(student, teacher);
   const sentence = translate("verdict", { label, share: formatPercent(student.probabilities[label]) });
   if (!teacher) return sentence;
   const teacherLabel = mostLikely(teacher.probabilities);
@@ -46,6 +47,18 @@ export function verdict({ label, student, teacher }) {
     student: sentence,
     label: teacherLabel,
     share: formatPercent(teacher.probabilities[teacherLabel]),
+    times: formatNumber(teacher.ms / student.ms),
+  });
+}
+
+/** The same of models that give a text any number of labels. */
+function verdictOfAnyLabels(student, teacher) {
+  const names = ({ labels }) => labels.map((label) => translate("quoted", { label })).join(" ") || translate("no_label");
+  const sentence = translate("verdict_any", { labels: names(student) });
+  if (!teacher) return sentence;
+  return translate(names(teacher) === names(student) ? "agrees" : "differs_any", {
+    student: sentence,
+    labels: names(teacher),
     times: formatNumber(teacher.ms / student.ms),
   });
 }
@@ -61,11 +74,13 @@ function rankedLabels({ student, teacher }) {
   return shown.sort((a, b) => student.probabilities[b] - student.probabilities[a]);
 }
 
-function modelCard(title, { probabilities, ms }, names) {
+function modelCard(title, { probabilities, ms, labels: given }, names) {
+  const areIndependent = Boolean(given); // probabilities of any number of labels do not add up
+  const labels = given ?? [mostLikely(probabilities)];
   const otherLabels = Object.keys(probabilities).filter((name) => !names.includes(name));
   const otherShare = otherLabels.reduce((sum, name) => sum + probabilities[name], 0);
-  const bars = names.map((name) => probabilityBar(name, probabilities[name], name === mostLikely(probabilities)));
-  if (otherLabels.length) {
+  const bars = names.map((name) => probabilityBar(name, probabilities[name], labels.includes(name)));
+  if (otherLabels.length && !areIndependent) {
     const summary = translate("other_labels", { count: otherLabels.length });
     bars.push(probabilityBar(summary, otherShare, false));
   }
@@ -82,10 +97,10 @@ function noTeacherCard(reason) {
   );
 }
 
-function probabilityBar(name, share, isFirst) {
+function probabilityBar(name, share, isGiven) {
   return createElement(
     "li",
-    { className: isFirst ? "first" : "" },
+    { className: isGiven ? "first" : "" },
     createElement("span", { className: "name", title: name }, name),
     track(share),
     createElement("span", { className: "share" }, formatPercent(share)),
@@ -136,7 +151,7 @@ export function predictionTable(texts, predictions, explain) {
   return createElement("table", {}, createElement("thead", {}, createElement("tr", {}, ...heads)), body);
 }
 
-function tableRow(number, text, { label, probability }, explain) {
+function tableRow(number, text, { label, labels = [label], probability }, explain) {
   const properties = { type: "button", className: "open", lang: "zh", ariaExpanded: "false" };
   const button = createElement("button", properties, text);
   const row = createElement("tr");
@@ -144,7 +159,7 @@ function tableRow(number, text, { label, probability }, explain) {
   row.append(
     createElement("td", { className: "place" }, String(number)),
     createElement("td", {}, button),
-    createElement("td", {}, label || "—"), // a service may leave unsure texts without a label
+    createElement("td", {}, labels.join(" · ") || "—"), // a text may have no label
     createElement("td", { className: "likely" }, track(probability), formatPercent(probability)),
   );
   return row;

@@ -1,0 +1,74 @@
+"""Multi-label data in the commands: right texts, thresholds and calibration on dev, and what does not apply to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.commands.experiment import Run
+from distill.errors import UserError, listed
+from distill.evaluation import multi_label
+from distill.progress import log
+from distill.runtime.label_sets import exceeding, sigmoid
+
+MAX_LISTED = 5  # classes in a message
+
+
+def right_texts(logits: Tensor, labels: Tensor, thresholds: Sequence[float] = ()) -> Tensor:
+    """Which texts (texts,) get the right label or, with thresholds, exactly the right labels.
+
+    ``labels`` are class numbers (texts,) or, with thresholds, (texts, classes).
+    """
+    if thresholds:
+        given = torch.from_numpy(exceeding(sigmoid(logits.numpy()), thresholds))
+        return (given == labels.bool()).all(1)
+    return logits.argmax(1) == labels
+
+
+def choose_thresholds(run: Run, name: str, logits: Tensor) -> tuple[float, ...]:
+    """The thresholds of a model from its logits (texts, classes) of dev, for --target_metric.
+
+    Empty where every text has one label.
+    """
+    data, metric = run.data, cast(multi_label.Metric, run.settings.data.target_metric)
+    if not data.is_multi_label:
+        return ()
+    gold = run.labels_of(data.dev).bool().numpy()
+    thresholds = multi_label.choose_thresholds(sigmoid(logits.numpy()), gold, metric)
+    if missing := [data.labels[index] for index in multi_label.without_positives(gold)]:
+        log.info("%s: no dev text has the labels %s, so they are never given", name, listed(missing, MAX_LISTED))
+    return thresholds
+
+
+def dev_score(run: Run, logits: Tensor, thresholds: Sequence[float]) -> float:
+    """Accuracy on dev or, in multi-label data, micro-F1 with the thresholds."""
+    labels = run.labels_of(run.data.dev)
+    if thresholds:
+        return multi_label.micro_f1(labels.bool().numpy(), exceeding(sigmoid(logits.numpy()), thresholds))
+    return float(right_texts(logits, labels).double().mean())
+
+
+def calibrate(student: Any, logits: Tensor, labels: Tensor) -> Tensor:
+    """Divide the outputs of every class by a temperature that is chosen on dev, in the classifier itself.
+
+    ``logits`` (texts, classes) are the student's of dev, ``labels`` (texts, classes); returns the new logits.
+    """
+    classifier: nn.Linear = student.classifier
+    temperatures = torch.from_numpy(multi_label.class_temperatures(logits.numpy(), labels.bool().numpy())).float()
+    with torch.no_grad():
+        classifier.weight.div_(temperatures[:, None].to(classifier.weight.device))
+        classifier.bias.div_(temperatures.to(classifier.bias.device))
+    return logits / temperatures
+
+
+def require_single_label(run: Run, flag: str, hint: str) -> None:
+    """Refuse what does not apply to multi-label data.
+
+    Raises:
+        UserError: a text may have several labels.
+    """
+    if run.data.is_multi_label:
+        raise UserError("this is for data with one label per text, and here a text may have several", flag, hint)

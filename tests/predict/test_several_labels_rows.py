@@ -1,0 +1,128 @@
+"""Rows of a student that gives a text any number of labels, in every format."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pytest
+from conftest import multi_label_student, titles
+
+from distill.cli import main
+from distill.export.bundle import export_bundle
+from distill.runtime import Runtime
+
+TEXTS = [text for text, _ in titles(0, 60)]
+SUFFIXES = ("txt", "csv", "tsv", "jsonl", "parquet", "xlsx")
+Row = dict[str, Any]
+
+
+def run(bundle: Path, source: Path, output: Path, *flags: object) -> int:
+    paths = ["--bundle", bundle, "--input", source, "--output", output]
+    return main(["--mode", "predict", "--threads", "2", *map(str, [*paths, *flags])])
+
+
+def write(path: Path, texts: Sequence[str] = TEXTS) -> Path:
+    """One text per row, in the format of the suffix."""
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"text": list(texts)}), path, row_group_size=25)
+    elif path.suffix == ".xlsx":
+        book = openpyxl.Workbook()
+        for text in ["text", *texts]:
+            book.active.append([text, "x"])
+        book.save(path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    else:
+        header = [] if path.suffix == ".txt" else ["text"]
+        path.write_text("".join(f"{text}\n" for text in [*header, *texts]), encoding="utf-8")
+    return path
+
+
+def read(path: Path, columns: Sequence[str] = ()) -> list[Row]:
+    """The rows of an output; ``columns`` are the new ones of a file without a header."""
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        return list(parquet.read_table(path).to_pylist())
+    content = path.read_text("utf-8-sig").splitlines()
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in content]
+    mark = "," if path.suffix == ".csv" else "\t"
+    return list(csv.DictReader(content, ["text", *columns] if path.suffix == ".txt" else None, delimiter=mark))
+
+
+def certainty(runtime: Runtime, texts: Sequence[str]) -> list[float]:
+    """Of the least certain decision about each text."""
+    rows = zip(runtime.predict_proba(texts).tolist(), runtime.predict(texts), strict=True)
+    return [
+        min(p if label in given else 1 - p for label, p in zip(runtime.labels, row, strict=True)) for row, given in rows
+    ]
+
+
+@pytest.mark.parametrize("flags", [[], ["--top_k", "1"]], ids=["kernels", "python"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_row_gets_its_labels(
+    suffix: str, flags: list[str], several_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = Runtime(several_bundle)
+    output = tmp_path / f"out.{suffix}".replace("xlsx", "csv")
+    assert run(several_bundle, write(tmp_path / f"in.{suffix}"), output, *flags) == 0
+    assert "a text may have any number of labels; in tables and plain text they are joined by |" in (
+        capsys.readouterr().err
+    )
+    rows = read(output, ["predicted", "probability", "top_1", "top_1_probability"])
+    expected = runtime.predict(TEXTS)
+    assert {len(labels) for labels in expected} >= {0, 1, 2}
+    is_list = suffix in ("jsonl", "parquet")
+    assert [row["text"] for row in rows] == TEXTS
+    assert [row["predicted"] for row in rows] == [labels if is_list else "|".join(labels) for labels in expected]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], certainty(runtime, TEXTS), atol=1e-4)
+    if flags:
+        tops = [row["top_k"][0]["label"] if suffix == "jsonl" else row["top_1"] for row in rows]
+        assert tops == [top[0][0] for top in runtime.top_k(TEXTS, 1)]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv", "jsonl"])
+def test_labels_with_the_separator_are_json_lists(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = export_bundle(multi_label_student(tmp_path / "student", ("a|b", 'c"', "=d")), tmp_path / "bundle")
+    output = tmp_path / f"out.{suffix}"
+    assert run(bundle, write(tmp_path / f"in.{suffix}"), output, "--probabilities") == 0
+    assert "they are a JSON list, since a label contains |" in capsys.readouterr().err
+    expected = Runtime(bundle).predict(TEXTS)
+    if suffix == "jsonl":
+        assert [row["predicted"] for row in read(output)] == expected
+    elif suffix == "csv":
+        assert [json.loads(row["predicted"]) for row in read(output)] == expected
+    else:
+        lines = output.read_text("utf-8").splitlines()
+        assert [json.loads(line.split("\t")[1]) for line in lines] == expected
+
+
+def test_a_row_without_text_has_no_list(several_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    assert run(several_bundle, write(tmp_path / "in.parquet", ["", *TEXTS[:3]]), tmp_path / "out.parquet") == 0
+    rows = read(tmp_path / "out.parquet")
+    assert rows[0]["predicted"] is None and rows[0]["probability"] is None
+    assert [row["predicted"] for row in rows[1:]] == Runtime(several_bundle).predict(TEXTS[:3])
+
+
+@pytest.mark.parametrize("flags", [["--reject_below", "0.6"], ["--cascade"]])
+def test_what_needs_one_label_per_text_is_refused(
+    flags: list[str], several_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(several_bundle, write(tmp_path / "in.csv"), tmp_path / "out.csv", *flags) == 2
+    message = capsys.readouterr().err
+    assert "this model decides each label of a text by a threshold of its own" in message
+    assert f"so {flags[0].removeprefix('--')}" in message.replace("so --", "so ")
+    assert not (tmp_path / "out.csv").exists()
