@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.commands.experiment import Run
+from distill.data import UNLABELLED
 from distill.errors import UserError, listed
 from distill.evaluation import multi_label
 from distill.progress import log
@@ -26,6 +27,19 @@ def right_texts(logits: Tensor, labels: Tensor, thresholds: Sequence[float] = ()
         given = torch.from_numpy(exceeding(sigmoid(logits.numpy()), thresholds))
         return (given == labels.bool()).all(1)
     return logits.argmax(1) == labels
+
+
+def start_at_shares(classifier: nn.Linear, labels: Tensor) -> None:
+    """In multi-label data, set the biases of a new classifier so that it begins with each label's share of the texts.
+
+    Otherwise it begins with 1/2, and most of the first epochs go into learning that labels are rare: Lin et al. 2017,
+    "Focal Loss for Dense Object Detection", arXiv 1708.02002, section 3.3. ``labels`` are (texts,) or (texts, classes).
+    """
+    if labels.dim() == 1:
+        return
+    known = labels[labels[:, 0] != UNLABELLED]
+    with torch.no_grad():
+        classifier.bias.copy_(((known.sum(0) + 1) / (len(known) + 2)).logit())
 
 
 def choose_thresholds(run: Run, name: str, logits: Tensor) -> tuple[float, ...]:

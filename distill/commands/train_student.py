@@ -16,7 +16,13 @@ from torch import Tensor
 from distill.commands.data_checks import student_checks, warn_of
 from distill.commands.distillation import choose_linear_weight, choose_objective, target_answers
 from distill.commands.experiment import ALONE, DISTILLED, Run
-from distill.commands.label_sets import calibrate, choose_thresholds, dev_score, require_single_label
+from distill.commands.label_sets import (
+    calibrate,
+    choose_thresholds,
+    dev_score,
+    require_single_label,
+    start_at_shares,
+)
 from distill.commands.model_cards import student_card
 from distill.commands.saved_models import remind_of_single_class, save_model, saved_accuracy
 from distill.commands.student_spec import StudentSpec
@@ -175,9 +181,9 @@ class _StudentTrainer:
     def train_student(self, seed: int, folder: Path, provenance: dict[str, Any]) -> None:
         """Train one student, calibrate it on dev and write its folder."""
         name = str(folder.relative_to(self.run.folder.root))
-        model: Any = self.build(seed, self.train.inputs)
+        model: Any = self._new_student(seed)
         if self.spec.objective.weights.get("mutual"):
-            model = MutualStudents(model, self.build(seed + PEER_SEED_OFFSET, self.train.inputs))
+            model = MutualStudents(model, self._new_student(seed + PEER_SEED_OFFSET))
         distillation = self._distillation(model.classifier.in_features)
         schedule = self._schedule()
         groups = parameter_groups(model, self.spec.student)
@@ -209,6 +215,11 @@ class _StudentTrainer:
             else saved_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
             card=student_card(self.run, self.spec),
         )
+
+    def _new_student(self, seed: int) -> Any:
+        model: Any = self.build(seed, self.train.inputs)
+        start_at_shares(model.classifier, self.train.labels)
+        return model
 
     def _distillation(self, student_width: int) -> Distillation:
         hints = self.train.teacher_layers

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distill.commands.data_checks import teacher_checks, warn_of
 from distill.commands.experiment import TEACHER, Run, fingerprint_examples
-from distill.commands.label_sets import choose_thresholds, dev_score, right_texts
+from distill.commands.label_sets import choose_thresholds, dev_score, right_texts, start_at_shares
 from distill.commands.model_cards import teacher_card
 from distill.commands.saved_models import remind_of_single_class, save_model
 from distill.commands.teachers import saved_teachers, teacher_answers
@@ -152,6 +152,7 @@ class _TeacherTrainer:
         _remind_of_unknown_pieces(tokenizer, encoded[0])
         with teacher.used_rows(model, *encoded) as inputs:
             train, dev = (Split(ids, run.labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
+            start_at_shares(model.head, train.labels)
             evaluations = self._fit(model, settings, train, dev, splits[0])
             logits = predict_logits(model, dev.inputs, f"{self.folder.name}, dev")
         thresholds = choose_thresholds(run, self.folder.name, logits)

@@ -15,7 +15,7 @@ from distill import load_student
 from distill.cli import main
 from distill.commands import for_labelling
 from distill.commands.experiment import Run
-from distill.commands.label_sets import right_texts
+from distill.commands.label_sets import right_texts, start_at_shares
 from distill.commands.teachers import teachers_of
 from distill.config.argparse import parser, settings_from
 from distill.errors import UserError
@@ -186,3 +186,13 @@ def test_objectives_are_compared_by_micro_f1(run: Path, flags: list[str], tmp_pa
         assert row.main > 0.5 and row.seeds == 2 and row.against == alone and 0 < row.p_value <= 1
         assert row.gain == pytest.approx(row.main - rows[alone].main) and row.gain_low <= row.gain <= row.gain_high
         assert 0 <= row.ece < 0.5 and row.ece_calibrated is None
+
+
+def test_a_new_classifier_begins_with_the_shares_of_the_labels() -> None:
+    classifier = torch.nn.Linear(4, 2)
+    labels = torch.tensor([[1.0, 0.0]] * 6 + [[0.0, 0.0]] * 2 + [[-100.0, -100.0]] * 5)
+    start_at_shares(classifier, labels)
+    assert classifier(torch.zeros(1, 4)).sigmoid()[0].tolist() == pytest.approx([7 / 10, 1 / 10])
+    before = classifier.bias.clone()
+    start_at_shares(classifier, torch.tensor([0, 1]))
+    assert torch.equal(classifier.bias, before)
