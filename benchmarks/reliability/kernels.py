@@ -28,10 +28,9 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import numpy as np  # noqa: E402
 from random_bundles import (  # noqa: E402
-    NETWORKS,
+    all_bundles,
     damaged_bundle,
     random_buffer,
-    random_bundle,
     random_texts,
     to_bytes,
     write_bundle,
@@ -88,7 +87,7 @@ def worker(texts: int, bundles: int, threads: int) -> Counter[str]:
     """Label texts with every network, and load damaged bundles, in this process."""
     native.FLAGS += ("-O1",)  # the last one counts: compiling takes a fifth of the time
     counts: Counter[str] = Counter()
-    bases = [random_bundle(name, ngrams) for name in NETWORKS for ngrams in (False, True)]
+    bases = list(all_bundles().values())
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         folders = [
@@ -158,7 +157,7 @@ def main() -> None:
             results[build] = check(build, arguments.texts, arguments.bundles, Path(folder))
             print(build, json.dumps(results[build], indent=2), flush=True)
     machine = "2 cores, AMD EPYC, AVX2"
-    counts = {"texts": arguments.texts, "bundles": arguments.bundles, "networks": 2 * len(NETWORKS)}
+    counts = {"texts": arguments.texts, "bundles": arguments.bundles, "networks": len(all_bundles())}
     result = {"command": "python benchmarks/reliability/kernels.py", "machine": machine, **counts, "builds": results}
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     sys.exit(any(one["findings"] for one in results.values()))

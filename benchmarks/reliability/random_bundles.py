@@ -42,6 +42,13 @@ MASS = 1_000  # of all frequencies
 SIZES = {"width": 10, "hidden": 20, "buckets": 97, "rows": 31}
 
 
+def all_bundles() -> dict[tuple[str, bool], tuple[Card, Arrays]]:
+    """Bundles of every network, without and with n-grams, and one that gives a text any number of labels."""
+    bundles = {(name, ngrams): random_bundle(name, ngrams) for name in NETWORKS for ngrams in (False, True)}
+    card, arrays = random_bundle("average", True)
+    return bundles | {("several labels", True): ({**card, "format": 2, "thresholds": [0.5, 0.0, 1.0]}, arrays)}
+
+
 def random_bundle(name: str, ngrams: bool, seed: int = 0) -> tuple[Card, Arrays]:
     """Card and arrays of a bundle with one of ``NETWORKS`` and a dictionary of a few words."""
     random = np.random.default_rng(seed)
