@@ -82,7 +82,7 @@ class DataSettings(Checked):
     hierarchy: str = option(
         "auto",
         "what separates the levels of labels that are paths; auto: ##, as in 财经##股票, if nearly all labels have it; "
-        "none: labels are no paths, and ## separates several labels of a text",
+        "none: labels are no paths",
     )
     level_weight: float = option(
         0.0,

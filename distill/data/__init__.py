@@ -98,9 +98,9 @@ def _has_rows(path: Path, columns: Columns) -> bool:
     """Whether one of the first rows of a file has what the columns ask for."""
     try:
         with open_file(path, columns) as file:
-            rows = islice(file.rows(), FIRST_ROWS)
-            is_enough = not columns.is_labelled or columns.is_multi_label
-            return any(isinstance(row, Row) and (is_enough or row.label) for row in rows)
+            if columns.is_labelled and not columns.is_multi_label:
+                return any(isinstance(row, Row) and row.label for row in file.rows())
+            return any(isinstance(row, Row) for row in islice(file.rows(), FIRST_ROWS))
     except UserError:
         return False
 

@@ -30,12 +30,14 @@ class Level:
 class Hierarchy:
     """The levels above the labels, the root's first, without those that have a single class or as many as labels.
 
-    ``separator`` is what separates the names on a path, ``depth`` the number of names on the longest one.
+    ``separator`` is what separates the names on a path, ``depth`` the number of names on the longest one, and
+    ``parents`` numbers the path above each label (labels,).
     """
 
     separator: str
     depth: int
     levels: tuple[Level, ...]
+    parents: tuple[int, ...]
 
     @property
     def note(self) -> str:
@@ -63,7 +65,8 @@ def find_hierarchy(labels: Sequence[str], separator: str = AUTO) -> Hierarchy | 
     depth = max(map(len, paths))
     levels = (_level(number, paths, separator) for number in range(1, depth))
     kept = tuple(level for level in levels if 1 < len(level.names) < len(labels))
-    return Hierarchy(separator, depth, kept) if kept else None
+    above = {path: number for number, path in enumerate(dict.fromkeys(path[:-1] for path in paths))}
+    return Hierarchy(separator, depth, kept, tuple(above[path[:-1]] for path in paths)) if kept else None
 
 
 def _path(label: str, separator: str) -> tuple[str, ...]:

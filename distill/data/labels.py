@@ -20,6 +20,7 @@ from distill.data.formats.records import (
     LABEL_NAME_COLUMNS,
     NO_LABEL,
     NUMBER,
+    WHOLE,
     Row,
     RowError,
     label_text,
@@ -43,20 +44,22 @@ class Cells:
     Args:
         separator: between labels, one of ``SEPARATORS``; empty: a cell holds one label.
         path: what separates the levels of names that are paths; empty: they are not.
+        alone: the cells and the class names, in which a short path may occur by itself.
     """
 
     separator: str = ""
     path: str = ""
+    alone: frozenset[str] = frozenset()
 
     def split(self, cell: str) -> list[str]:
         """The labels in a cell. Where labels are paths, each of several is one: 财经、金融##股票 is a single label."""
-        pattern = SEPARATORS.get(self.separator)
-        if pattern is None or not re.search(pattern, cell):
+        if not self.separator:
             return [cell]
-        inner = cell[1:-1] if cell[0] == "[" and cell[-1] == "]" else cell  # a list whose labels are not quoted
-        parts = re.split(pattern, inner)
-        labels = list(dict.fromkeys(label for part in parts if (label := label_text(part))))
-        is_one_path = bool(self.path) and len({self.path in label for label in labels}) > 1
+        is_list = cell[0] == "[" and cell[-1] == "]" and "[" not in cell[1:]  # whose labels are not quoted
+        parts = (part.strip() for part in re.split(SEPARATORS[self.separator], cell[1:-1] if is_list else cell))
+        labels = list(dict.fromkeys(number[1] if (number := WHOLE.fullmatch(part)) else part for part in parts if part))
+        short = [label for label in labels if self.path not in label] if self.path else []
+        is_one_path = 0 < len(short) < len(labels) and not self.alone.issuperset(short)
         return [cell] if is_one_path else labels
 
 
@@ -94,7 +97,11 @@ class Labels:
             return list(row.labels)
         label = row.label_name or row.label
         is_class = label in self.class_by_label or (not row.label_name and row.label in self.class_by_label)
-        return [label] if is_class else self.cells.split(label)
+        labels = [label] if is_class else self.cells.split(label)
+        if self.class_by_label.keys() >= set(labels) or not self.class_by_label:
+            return labels
+        others = (dataclasses.replace(self.cells, separator=separator).split(label) for separator in SEPARATORS)
+        return next((found for found in others if found and self.class_by_label.keys() >= set(found)), labels)
 
     def why_not(self, row: Row) -> str:
         """Why a row cannot be used."""
@@ -102,7 +109,7 @@ class Labels:
         unknown = [label for label in labels if label not in self.class_by_label]
         if not labels:
             return NO_LABEL
-        if len(labels) > 1 and not self.is_multi_label and (row.labels is not None or len(unknown) < len(labels)):
+        if len(labels) > 1 and not self.is_multi_label:
             return several_labels(labels)
         known = ", ".join(self.names[:SHOWN])
         label = (unknown if self.is_multi_label else [row.label_name or row.label])[0]
@@ -124,7 +131,10 @@ def find_labels(
     Raises:
         UserError: the file of classes is damaged, or the labels have no levels where ``hierarchy`` separates them.
     """
-    single = _find_labels(folders, rows, hierarchy, _cells_of(rows, hierarchy, is_certain=bool(is_multi_label)))
+    single = _find_labels(folders, rows, hierarchy, Cells())
+    names = single.class_by_label if single.file else None
+    cells = _cells_of(rows, names, single.cells.path, is_certain=bool(is_multi_label))
+    single = dataclasses.replace(single, cells=cells) if single.file else _from_rows(rows, cells, are_whole=False)
     labels = single
     if is_multi_label is None:
         several = sum(len(single.labels_of(row)) > 1 for row in rows)
@@ -149,7 +159,10 @@ def _find_labels(
             labels = _from_class_file(path, rows) if path.name in CLASS_FILES else _from_code_file(path)
             of_names = dataclasses.replace(cells, path=_path_separator(labels.names, hierarchy))
             return dataclasses.replace(labels, file=path.name, cells=of_names)
-    return dataclasses.replace(_from_rows(rows, cells, are_whole), cells=cells)
+    if not cells.path:
+        names = [row.label_name or row.label for row in rows] + [label for row in rows for label in row.labels or ()]
+        cells = dataclasses.replace(cells, path=_path_separator(names, hierarchy))
+    return _from_rows(rows, cells, are_whole=are_whole)
 
 
 def _single_rows(row: Row, labels: Labels) -> Iterator[Row]:
@@ -160,22 +173,29 @@ def _single_rows(row: Row, labels: Labels) -> Iterator[Row]:
         yield Row(name, number, name if row.label_name else "", row.number)
 
 
-def _cells_of(rows: Sequence[Row], hierarchy: str, *, is_certain: bool) -> Cells:
-    """How the cells of train are split: at the separator that makes most of them several labels.
+def _cells_of(rows: Sequence[Row], names: Collection[str] | None, path: str, *, is_certain: bool) -> Cells:
+    """How the cells of train are split: at the separator that leaves the fewest labels.
 
-    A cell is several labels if a part of it occurs alone or with others, or if that ``is_certain``.
+    Without a class file, whose ``names`` must be the labels then, there must be fewer labels than cells, or as many of
+    which half occur alone: names like 美食、餐饮 have parts that are no labels. Labels that are all paths may be more.
+    None of this is needed if it ``is_certain`` that cells have several labels.
     """
-    cells = Counter(row.label_name or row.label for row in rows if row.labels is None)
-    path = _path_separator([*cells, *(label for row in rows for label in row.labels or ())], hierarchy)
-
-    def count(separator: str) -> int:
-        split = Cells(separator, path)
-        several = [cell for cell in cells if len(split.split(cell)) > 1] if is_certain else _combined(cells, split)
-        return sum(cells[cell] for cell in several)
-
-    counts = {separator: count(separator) for separator in SEPARATORS if separator not in path}
-    best = max(counts, key=counts.__getitem__)
-    return Cells(best if counts[best] else "", path)
+    cells = Counter(row.label_name or row.label for row in rows if row.labels is None and row.label)
+    alone = frozenset(cells) | frozenset(names or ())
+    found: dict[str, tuple[bool, int]] = {}
+    for separator in (mark for mark in SEPARATORS if mark not in path):
+        split = Cells(separator, path, alone)
+        parts = [[cell] if cell in (names or ()) else split.split(cell) for cell in cells]
+        labels = {label for of_cell in parts for label in of_cell}
+        joined = {label for of_cell in parts if len(of_cell) > 1 for label in of_cell}
+        is_half_alone = 2 * sum(label in cells for label in joined) >= len(joined)
+        are_paths = bool(path) and all(path in label for label in joined)
+        is_sensible = are_paths or len(labels) < len(cells) or (len(labels) == len(cells) and is_half_alone)
+        if names is not None:
+            is_sensible = labels <= set(names)
+        if joined and (is_sensible or is_certain):
+            found[separator] = not is_sensible, len(labels)
+    return Cells(min(found, key=found.__getitem__) if found else "", path, alone)
 
 
 def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
@@ -194,7 +214,9 @@ def _from_class_file(path: Path, rows: Sequence[Row]) -> Labels:
     if len(set(names)) < len(names) or not names:
         raise UserError("class names must exist and differ from one another", path, "write one name per line")
     by_name, by_number = _numbered(names), {str(number): number for number in range(len(names))}
-    used = {row.label for row in rows}
+    marks = "|".join(SEPARATORS.values())
+    used = {row.label for row in rows if row.label in {*by_name, *by_number}}
+    used |= {part.strip() for row in rows if row.label not in used for part in re.split(marks, row.label)}
     if not used & by_name.keys() & by_number.keys() or used <= by_name.keys():
         return Labels(names, {**by_number, **by_name})
     if used <= by_number.keys():
@@ -229,7 +251,7 @@ def _from_codes(names: tuple[str, ...], codes: dict[str, str]) -> Labels:
     return Labels(names, {**{code: by_name[name] for code, name in codes.items()}, **by_name})
 
 
-def _from_rows(rows: Sequence[Row], cells: Cells, are_whole: bool) -> Labels:
+def _from_rows(rows: Sequence[Row], cells: Cells, *, are_whole: bool) -> Labels:
     """Classes from the labels of rows: numbers in numerical order, names in alphabetical order.
 
     Several labels in one cell are no class. A number that has several names stands for none of them.
@@ -242,7 +264,8 @@ def _from_rows(rows: Sequence[Row], cells: Cells, are_whole: bool) -> Labels:
     names -= set() if are_whole else _combined(names, cells)
     numeric = all(NUMBER.fullmatch(name) for name in names)
     ordered = tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
-    return _from_codes(ordered, {label: name for label, name in name_of.items() if name in names})
+    labels = _from_codes(ordered, {label: name for label, name in name_of.items() if name in names})
+    return dataclasses.replace(labels, cells=cells)
 
 
 def _path_separator(names: Collection[str], hierarchy: str) -> str:

@@ -19,8 +19,8 @@ def level_scores(
     """Scores of the predictions' ancestors, the names with the number of the level: "accuracy_level_1".
 
     ``gold`` and ``predicted`` are class numbers (texts,), or label sets (texts, classes), whose score is the micro-F1.
-    ``WITHIN_PARENT`` is the share of the mistakes whose label has the right parent, that is, the right ancestor on the
-    lowest level above the labels; None without a mistake. It is left out of the scores of label sets.
+    ``WITHIN_PARENT`` is the share of the mistakes whose label has the right parent; None without a mistake. It is left
+    out of the scores of label sets.
     """
     found: dict[str, float | None] = {}
     for level in hierarchy.levels:
@@ -32,8 +32,8 @@ def level_scores(
             scores, name = metrics.scores(of_gold, of_predicted, first_of_text, len(level.names)), "accuracy"
         found |= {f"{name}_level_{level.number}": scores.main, f"macro_f1_level_{level.number}": scores.macro_f1}
     if gold.ndim == 1:
-        within = ancestors(gold, hierarchy.levels[-1]) == ancestors(predicted, hierarchy.levels[-1])
-        mistakes = gold != predicted
+        parents = np.array(hierarchy.parents)
+        within, mistakes = parents[gold] == parents[predicted], gold != predicted
         found[WITHIN_PARENT] = float(within[mistakes].mean()) if mistakes.any() else None
     return found
 

@@ -111,13 +111,13 @@ def test_each_of_several_labels_is_a_path(tmp_path: Path, form: object) -> None:
 
 
 def test_label_sets_that_look_like_paths_are_label_sets(tmp_path: Path) -> None:
-    data = read(tmp_path, ["体育##财经", "财经##科技", "科技##汽车", "体育##汽车"])
+    data = read(tmp_path, ["体育##财经", "财经##科技", "科技##汽车", "体育##汽车", "体育##科技"])
     assert data.is_multi_label and data.labels == ("体育", "汽车", "科技", "财经") and data.hierarchy is None
 
 
-def test_without_a_hierarchy_the_names_on_a_path_are_several_labels(tmp_path: Path) -> None:
+def test_without_a_hierarchy_paths_are_names(tmp_path: Path) -> None:
     data = read(tmp_path, list(PATHS), hierarchy="none")
-    assert data.is_multi_label and data.hierarchy is None and len(data.labels) == 8
+    assert not data.is_multi_label and data.hierarchy is None and data.labels == tuple(sorted(PATHS))
 
 
 def test_labels_without_levels_are_refused_where_a_separator_is_given(tmp_path: Path) -> None:
@@ -131,3 +131,9 @@ def test_levels_of_labels_in_memory() -> None:
     examples = [Example.of(f"第{n}条", n % 5) for n in range(60)]
     assert from_memory(examples, PATHS, 1).hierarchy == find_hierarchy(PATHS)
     assert from_memory(examples, PATHS, 1, hierarchy="none").hierarchy is None
+
+
+def test_a_short_path_beside_longer_ones_is_a_label(tmp_path: Path) -> None:
+    cells = ["体育/足球,其他", "其他", "体育/足球", "财经/股票", "体育/篮球,财经/股票"]
+    data = read(tmp_path, cells, hierarchy="/")
+    assert data.is_multi_label and set(data.labels) == {"其他", "体育/足球", "财经/股票", "体育/篮球"}

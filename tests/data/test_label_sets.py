@@ -104,9 +104,9 @@ def test_columns_of_labels_with_one_label_per_text(tmp_path: Path) -> None:
 
 def test_cells_that_are_neither_zero_nor_one_are_set_aside(tmp_path: Path) -> None:
     table = as_table(rows_of())
-    data = read(tmp_path, "train.csv", f"{table}坏的,1,,0\n也坏,1,2,0\n", label_column="体育,科技,财经")
+    data = read(tmp_path, "train.csv", f"{table}坏的,0,,0\n也坏,1,2,0\n", label_column="体育,科技,财经")
     assert [row.reason for row in data.set_aside] == [
-        "'' in the column of the label 科技 is neither 0 nor 1",
+        "an empty cell in the column of a label, and no 1 in the others",
         "'2' in the column of the label 科技 is neither 0 nor 1",
     ]
     with pytest.raises(UserError, match="no column 汽车; there are: text, 体育, 科技, 财经 -> --label"):
@@ -301,3 +301,69 @@ def test_lists_of_class_numbers_in_parquet_have_names(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "train.parquet")
     data = load(DataSettings(data=str(tmp_path)), seed=1)
     assert data.is_multi_label and sets_of(data)["第3条"] == ["科技", "财经"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels", "is_multi_label"),
+    [
+        (
+            ["美食、餐饮"] * 30 + ["旅游、酒店"] * 30 + ["体育"] * 30 + ["美食、餐饮|体育"],
+            {"美食、餐饮", "旅游、酒店", "体育"},
+            False,
+        ),
+        (["房产、家居", "时尚、家居", "体育"] * 20, {"房产、家居", "时尚、家居", "体育"}, False),
+        (
+            ["体育|足球", "体育|篮球", "财经|股票", "财经|基金"] * 15,
+            {"体育|足球", "体育|篮球", "财经|股票", "财经|基金"},
+            False,
+        ),
+        (
+            ["美食、餐饮", "旅游、酒店", "体育"] * 10 + ["美食、餐饮|旅游、酒店", "体育|旅游、酒店"] * 15,
+            {"美食、餐饮", "旅游、酒店", "体育"},
+            True,
+        ),
+        (["(1,2)|(3,4)"] * 20 + ["5", "6"] * 20, {"(1,2)|(3,4)", "5", "6"}, False),
+        (["[体育, 财经]", "[体育]", "[财经]"] * 20, {"体育", "财经"}, True),
+    ],
+)
+def test_names_that_contain_a_separator_are_not_split(
+    tmp_path: Path, cells: list[str], labels: set[str], is_multi_label: bool
+) -> None:
+    data = read(tmp_path, "train.txt", "".join(f"第{n}条\t{cell}\n" for n, cell in enumerate(cells)))
+    assert (set(data.labels), data.is_multi_label) == (labels, is_multi_label)
+
+
+def test_a_class_file_chooses_the_separator(tmp_path: Path) -> None:
+    (tmp_path / "class.txt").write_text("美食、餐饮\n旅游、酒店\n体育\n", encoding="utf-8")
+    cells = ["美食、餐饮", "旅游、酒店", "体育"] * 10 + ["美食、餐饮|旅游、酒店", "体育|旅游、酒店"] * 15
+    data = read(tmp_path, "train.txt", "".join(f"第{n}条\t{cell}\n" for n, cell in enumerate(cells)))
+    assert data.is_multi_label and len(data.labels) == 3 and not data.set_aside
+    (tmp_path / "class.txt").write_text("1\n2\n3\n", encoding="utf-8")
+    data = read(tmp_path, "train.txt", "".join(f"第{n}条\t{['1', '2|3', '3'][n % 3]}\n" for n in range(60)))
+    assert data.is_multi_label and sets_of(data)["第1条"] == ["2", "3"]
+
+
+def test_other_splits_may_use_another_separator(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text('text,label\n甲,"体育,科技"\n乙,财经、科技\n丙,体育\n', encoding="utf-8")
+    data = read(tmp_path, "train.jsonl", as_json(rows_of()))
+    assert not data.set_aside and sets_of(data)["甲"] == ["体育", "科技"] and sets_of(data)["乙"] == ["科技", "财经"]
+
+
+def test_single_label_leaves_out_sets_of_labels_that_never_occur_alone(tmp_path: Path) -> None:
+    cells = ["X"] * 100 + ["Y"] * 50 + ["A|B"] * 50 + ["B|C"] * 50 + ["A|C"] * 50 + ["A|B|C"] * 10
+    content = "".join(f"第{n}条\t{cell}\n" for n, cell in enumerate(cells))
+    data = read(tmp_path, "train.txt", content, single_label=True)
+    assert data.labels == ("X", "Y") and data.counts["set_aside"] == 160
+
+
+def test_many_texts_without_labels_may_come_first(tmp_path: Path) -> None:
+    rows = [(f"第{n}条", []) for n in range(250)] + [(f"另{n}条", ["体育"]) for n in range(50)]
+    (tmp_path / "train.jsonl").write_text(as_json(rows), encoding="utf-8")
+    assert is_labelled(DataSettings(data=str(tmp_path)))
+
+
+def test_an_empty_cell_beside_a_one_is_a_zero(tmp_path: Path) -> None:
+    rows = "".join(f"第{n}条,{['1,', '0,1', '1,1', ',1'][n % 4]}\n" for n in range(80)) + "空,,\n"
+    (tmp_path / "train.csv").write_text("text,体育,财经\n" + rows, encoding="utf-8")
+    data = load(DataSettings(data=str(tmp_path), label_column="体育,财经,"), seed=1)
+    assert data.is_multi_label and sets_of(data)["第0条"] == ["体育"] and len(data.set_aside) == 1

@@ -170,7 +170,10 @@ class Selection:
     def _labels(self, cells: Any) -> tuple[tuple[str, ...], bool]:
         """The labels of a row as in :func:`labels_in`."""
         if self.indicators:
-            return tuple(name for name, key in self.indicators.items() if _is_one(name, self.get(cells, key))), True
+            found = {name: _is_one(name, self.get(cells, key)) for name, key in self.indicators.items()}
+            if None in found.values() and not any(found.values()):  # an empty cell beside a 1 is a 0
+                raise RowError("an empty cell in the column of a label, and no 1 in the others")
+            return tuple(name for name, is_one in found.items() if is_one), True
         return ((), False) if self.label is None else labels_in(self.get(cells, self.label))
 
 
@@ -263,7 +266,7 @@ def _indicator_columns(
     """The columns that are a label each, by their labels; none unless several columns are asked for."""
     if "," not in columns.label or normalised(columns.label) in keys:
         return {}
-    found = [_column(name, keys, names, "label", where) for name in columns.label.split(",")]
+    found = [_column(name, keys, names, "label", where) for name in columns.label.split(",") if name.strip()]
     return {label_text(column): column for column in found}
 
 
@@ -389,13 +392,15 @@ def labels_in(value: Any) -> tuple[tuple[str, ...], bool]:
     return ((label,) if label else ()), False
 
 
-def _is_one(name: str, value: Any) -> bool:
-    """Whether a text has the label ``name``, from the cell in its column.
+def _is_one(name: str, value: Any) -> bool | None:
+    """Whether a text has the label ``name``, from the cell in its column; None: the cell is empty.
 
     Raises:
         RowError: the cell is neither 0 or 1 nor false or true.
     """
     text = label_text(value)
+    if not text:
+        return None
     found = INDICATORS.get(text.casefold())
     if found is None:
         raise RowError(f"{text[:20]!r} in the column of the label {name} is neither 0 nor 1")
