@@ -202,7 +202,10 @@ class Run:
         Where a text may have several labels, each is learnt for itself.
         """
         hierarchy = self.data.hierarchy
-        if hierarchy is None or self.data.is_multi_label or not self.settings.data.level_weight:
+        if not self.settings.data.level_weight:
+            return None
+        if hierarchy is None or self.data.is_multi_label:
+            log.info("--level_weight is not used: it is for one label per text, and labels that are paths")
             return None
         return torch.tensor([level.ancestors for level in hierarchy.levels])
 

@@ -71,7 +71,7 @@ def contradicted_sets(
     """:func:`contradicted_labels` where a text may have several labels: a label that the text has or lacks is doubted.
 
     ``gold`` and ``probabilities`` are (texts, classes). Of a text's labels, the one that the teacher is surest to be
-    wrong decides; ``teacher_label`` is the whole set that the teacher would give.
+    wrong decides; ``teacher_label`` is the whole set that the teacher finds likelier than not.
     """
     predicted = probabilities > 0.5
     confidence = np.where(predicted != gold, np.maximum(probabilities, 1 - probabilities), 0).max(axis=1)

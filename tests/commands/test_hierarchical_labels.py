@@ -86,3 +86,11 @@ def test_a_separator_that_no_label_has_is_refused(
 ) -> None:
     arguments = [*flags, "--mode", "train_teacher", "--run", str(tmp_path / "run"), "--hierarchy", "/"]
     assert "--hierarchy /: separated at '/', the labels have no level" in output_of(capsys, arguments, code=2)
+
+
+def test_a_weight_without_levels_is_said_to_be_unused(
+    tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*tiny_flags, "--mode", "train_student", "--a", "1", "--T", "0", "--student_epochs", "1"]
+    said = output_of(capsys, [*arguments, "--run", str(tmp_path / "run"), "--level_weight", "0.2"])
+    assert "--level_weight is not used" in said
