@@ -351,6 +351,11 @@ def test_damaged_parquet(tmp_path: Path) -> None:
         check_damaged_parquet(tmp_path / "a.parquet", seed)
 
 
+@pytest.mark.parametrize("seed", [1524, 1808])
+def test_damaged_size_statistics_do_not_end_the_process(tmp_path: Path, seed: int) -> None:
+    check_damaged_parquet(tmp_path / "a.parquet", seed)
+
+
 @pytest.mark.slow
 def test_fifteen_hundred_damaged_parquet_files(tmp_path: Path) -> None:
     for seed in range(1500):

@@ -3,6 +3,9 @@
 A page of a few bytes may unpack to gigabytes, and one long string in a dictionary may be the cell of a million rows.
 Neither shows in the footer, so the headers themselves are read: structs of Thrift's compact protocol, of which the
 fields are numbered. See https://parquet.apache.org/docs/file-format/data-pages/ and parquet.thrift.
+
+Where the pages are is read from the footer in the same way: pyarrow 26 ends the process when it is asked about a column
+whose size statistics are damaged.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -22,7 +26,10 @@ HEADERS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}  # the field with the header of t
 HEADER_SIZES = 2**10, 2**16, 2**24  # bytes that are read for a header: it may repeat two long strings of its page
 LENGTH = struct.Struct("<I")  # precedes a string in a dictionary
 DELTA_BYTE_ARRAY = 7  # an encoding in which a string repeats the beginning of the one before
-TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 12
+END = b"PAR1"
+BYTE_ARRAY = 6  # a type of values
+CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd"}  # that unpack dictionaries
 
 
 class PageError(Exception):
@@ -41,6 +48,20 @@ class Page:
     end: int
 
 
+@dataclass(frozen=True)
+class ColumnChunk:
+    """The pages of a column in a row group: its path, where they begin and end, and their type and codec."""
+
+    path: str
+    begin: int
+    end: int
+    kind: int
+    codec: int
+
+
+_chunks: weakref.WeakKeyDictionary[Any, list[list[ColumnChunk]]] = weakref.WeakKeyDictionary()  # of open files
+
+
 def rows_per_batch(content: BinaryIO, file: Any, group: int, names: set[str] | None, max_rows: int) -> int:
     """How many rows of a row group may be read at a time, at most ``max_rows``.
 
@@ -55,17 +76,40 @@ def rows_per_batch(content: BinaryIO, file: Any, group: int, names: set[str] | N
         PageError: a page is too large.
         ValueError: the pages are damaged.
     """
-    about, row_bytes = file.metadata.row_group(group), 0.0
-    for index in range(about.num_columns):
-        column = about.column(index)
-        path = column.path_in_schema
-        if names is None or any(path == name or path.startswith(f"{name}.") for name in names):
+    rows, row_bytes = file.metadata.row_group(group).num_rows, 0.0
+    if file not in _chunks:
+        _chunks[file] = column_chunks(content)
+    for index, column in enumerate(_chunks[file][group]):
+        if names is None or any(column.path == name or column.path.startswith(f"{name}.") for name in names):
             is_nested = file.schema.column(index).max_repetition_level > 0
-            row_bytes += _row_bytes(content, column, about.num_rows if is_nested else 0, max_rows)
+            row_bytes += _row_bytes(content, column, rows if is_nested else 0, max_rows)
     return max(1, min(max_rows, int(MAX_BATCH / max(row_bytes, 1))))
 
 
-def _row_bytes(content: BinaryIO, column: Any, nested_rows: int, max_rows: int) -> float:
+def column_chunks(content: BinaryIO) -> list[list[ColumnChunk]]:
+    """The columns of every row group, from the footer.
+
+    Raises:
+        ValueError: the footer is damaged.
+    """
+    size = os.fstat(content.fileno()).st_size
+    (length,), end = LENGTH.unpack(_read(content, size - 8, 4)), _read(content, size - 4, 4)
+    if end != END or not 0 < length <= size - 8:
+        raise ValueError("there is no footer")
+    try:
+        footer, _ = _struct(_read(content, size - 8 - length, length), 0)
+        return [[_column_chunk(column[3]) for column in group[1]] for group in footer[4]]
+    except (IndexError, KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError("the footer is damaged") from error
+
+
+def _column_chunk(about: dict[int, Any]) -> ColumnChunk:
+    begin = min(start for start in (about.get(11), about[9]) if start)  # of the dictionary, and of the first page
+    path = b".".join(about[3]).decode()
+    return ColumnChunk(path, begin, begin + about[7], about[1], about[4])
+
+
+def _row_bytes(content: BinaryIO, column: ColumnChunk, nested_rows: int, max_rows: int) -> float:
     """How long the cells of a column are at most, in bytes: in a batch they are as long as on average in a page."""
     value_bytes, dictionary_bytes, values = 0.0, 0, 0
     for page in pages(content, column):
@@ -85,15 +129,13 @@ def _row_bytes(content: BinaryIO, column: Any, nested_rows: int, max_rows: int) 
     return (value_bytes + dictionary_bytes) * per_row
 
 
-def pages(content: BinaryIO, column: Any) -> Iterator[Page]:
+def pages(content: BinaryIO, column: ColumnChunk) -> Iterator[Page]:
     """The pages of a column in a row group.
 
     Raises:
         ValueError: one is not where it should be.
     """
-    starts = (column.dictionary_page_offset, column.data_page_offset)
-    position = min(start for start in starts if start)
-    end = position + column.total_compressed_size
+    position, end = column.begin, column.end
     if not 0 < position <= end <= os.fstat(content.fileno()).st_size:
         raise ValueError("a column is not within the file")
     while position < end:
@@ -112,17 +154,17 @@ def pages(content: BinaryIO, column: Any) -> Iterator[Page]:
         position = page.end
 
 
-def _longest(content: BinaryIO, column: Any, page: Page) -> int:
+def _longest(content: BinaryIO, column: ColumnChunk, page: Page) -> int:
     """The length of the longest string in a dictionary; as long as the dictionary if it cannot be unpacked."""
     import pyarrow
 
-    if column.physical_type != "BYTE_ARRAY":
+    if column.kind != BYTE_ARRAY:
         return 16
     raw: Any = _read(content, page.begin, page.end - page.begin)
     try:
-        if column.compression != "UNCOMPRESSED":
-            raw = memoryview(pyarrow.decompress(raw, page.size, column.compression.lower()))
-    except (pyarrow.ArrowException, ValueError, OSError):
+        if column.codec:
+            raw = memoryview(pyarrow.decompress(raw, page.size, CODECS[column.codec]))
+    except (pyarrow.ArrowException, KeyError, ValueError, OSError):
         return page.size
     longest = position = 0
     while position + 4 <= len(raw):
@@ -168,12 +210,25 @@ def _value(content: bytes, position: int, kind: int) -> tuple[Any, int]:
         return _integer(content, position)
     if kind == DOUBLE:
         return None, position + 8
-    if kind == BINARY:  # a string is not needed
+    if kind == BINARY:
         length, position = _unsigned(content, position)
-        return None, position + length
-    if kind == STRUCT:
-        return _struct(content, position)
-    raise KeyError(kind)  # a header has no lists
+        return content[position : position + length], position + length
+    if kind in (STRUCT, LIST):
+        return (_struct if kind == STRUCT else _list)(content, position)
+    raise KeyError(kind)  # headers and footers have no sets and maps
+
+
+def _list(content: bytes, position: int) -> tuple[list[Any], int]:
+    count, kind, position = content[position] >> 4, content[position] & 15, position + 1
+    if count == 15:
+        count, position = _unsigned(content, position)
+    if count > len(content):
+        raise IndexError(position)
+    items = []
+    for _ in range(count):
+        item, position = (content[position] == TRUE, position + 1) if kind <= FALSE else _value(content, position, kind)
+        items.append(item)
+    return items, position
 
 
 def _integer(content: bytes, position: int) -> tuple[int, int]:
