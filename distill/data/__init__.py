@@ -67,10 +67,10 @@ def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Datas
     if not files:
         return _checked({"train": read_reviews()}, LABELS, seed)
     columns = Columns(settings.text_column, settings.label_column, is_multi_label=settings.multi_label)
-    reader, is_multi_label = Reader(columns, is_strict), True if settings.multi_label else None
+    reader = Reader(columns, is_strict)
     first = files["train"][0]
     folders = [first if first.is_dir() else first.parent, *([Path(settings.data)] if settings.data else [])]
-    is_multi_label = False if settings.single_label else is_multi_label
+    is_multi_label = settings.multi_label if settings.multi_label or settings.single_label else None
     splits, labels = _read_files(files, folders, reader, settings.hierarchy, is_multi_label)
     notes = [*reader.notes, *([f"not read: {', '.join(unused)}"] if unused else [])]
     return _checked(
@@ -190,11 +190,8 @@ def _read_files(
         reader.check(paths, len(splits[split]), may_have_several=is_multi_label is False)
     if labels.is_multi_label:
         reader.notes.append(_note_on_label_sets(splits["train"], labels, "" if is_multi_label else SINGLE_LABEL))
-    if (
-        aside := sum(row.reason.startswith(SEVERAL_LABELS) for row in reader.set_aside)
-        if is_multi_label is False
-        else 0
-    ):
+    aside = sum(row.reason.startswith(SEVERAL_LABELS) for row in reader.set_aside)
+    if aside and is_multi_label is False:
         reader.notes.append(f"{aside:,} rows have several labels and are set aside (--single_label)")
     if labels.hierarchy:
         reader.notes.append(labels.hierarchy.note)

@@ -96,8 +96,9 @@ class Labels:
         if row.labels is not None:
             return list(row.labels)
         label = row.label_name or row.label
-        is_class = label in self.class_by_label or (not row.label_name and row.label in self.class_by_label)
-        labels = [label] if is_class else self.cells.split(label)
+        if label in self.class_by_label:
+            return [label]
+        labels = self.cells.split(label)
         if self.class_by_label.keys() >= set(labels) or not self.class_by_label:
             return labels
         others = (dataclasses.replace(self.cells, separator=separator).split(label) for separator in SEPARATORS)
@@ -131,38 +132,38 @@ def find_labels(
     Raises:
         UserError: the file of classes is damaged, or the labels have no levels where ``hierarchy`` separates them.
     """
-    single = _find_labels(folders, rows, hierarchy, Cells())
-    names = single.class_by_label if single.file else None
-    cells = _cells_of(rows, names, single.cells.path, is_certain=bool(is_multi_label))
-    single = dataclasses.replace(single, cells=cells) if single.file else _from_rows(rows, cells, are_whole=False)
-    labels = single
+    listed = _from_file(folders, rows)
+    path = _path_separator(listed.names if listed else _names_in(rows), hierarchy)
+    cells = _cells_of(rows, listed.class_by_label if listed else None, path, is_certain=bool(is_multi_label))
+    labels = dataclasses.replace(listed, cells=cells) if listed else _from_rows(rows, cells)
     if is_multi_label is None:
-        several = sum(len(single.labels_of(row)) > 1 for row in rows)
+        several = sum(len(labels.labels_of(row)) > 1 for row in rows)
         is_multi_label = several > max(MAX_SEVERAL, MAX_SEVERAL_SHARE * len(rows))
     if is_multi_label:
-        whole = single if single.file else dataclasses.replace(single, class_by_label={})
+        whole = labels if listed else dataclasses.replace(labels, class_by_label={})
         parts = [part for row in rows for part in _single_rows(row, whole)]
-        labels = _find_labels(folders, parts, hierarchy, single.cells, are_whole=True)
-        labels = dataclasses.replace(labels, is_multi_label=True)
+        if not listed and not path:
+            cells = dataclasses.replace(cells, path=_path_separator(_names_in(parts), hierarchy))
+        labels = _from_file(folders, parts) or _from_rows(parts, cells, are_whole=True)
+        labels = dataclasses.replace(labels, cells=cells, is_multi_label=True)
     if hierarchy not in (AUTO, NONE) and labels.hierarchy is None:
         what = f"separated at {hierarchy!r}, the labels have no level with fewer classes than labels and more than one"
         raise UserError(what, f"--hierarchy {hierarchy}", "--hierarchy none, or what separates the names on a path")
     return labels
 
 
-def _find_labels(
-    folders: Sequence[Path], rows: Sequence[Row], hierarchy: str, cells: Cells, *, are_whole: bool = False
-) -> Labels:
-    """Classes of rows with one label each; with ``are_whole``, none of the labels is several in one cell."""
+def _from_file(folders: Sequence[Path], rows: Sequence[Row]) -> Labels | None:
+    """The classes that a file in one of the folders lists, for rows with one label each; None: there is no file."""
     for path in (folder / name for folder in folders for name in (*CLASS_FILES, *CODE_FILES)):
         if path.is_file():
             labels = _from_class_file(path, rows) if path.name in CLASS_FILES else _from_code_file(path)
-            of_names = dataclasses.replace(cells, path=_path_separator(labels.names, hierarchy))
-            return dataclasses.replace(labels, file=path.name, cells=of_names)
-    if not cells.path:
-        names = [row.label_name or row.label for row in rows] + [label for row in rows for label in row.labels or ()]
-        cells = dataclasses.replace(cells, path=_path_separator(names, hierarchy))
-    return _from_rows(rows, cells, are_whole=are_whole)
+            return dataclasses.replace(labels, file=path.name)
+    return None
+
+
+def _names_in(rows: Sequence[Row]) -> set[str]:
+    """The labels of the rows as their cells write them."""
+    return {row.label_name or row.label for row in rows} | {label for row in rows for label in row.labels or ()}
 
 
 def _single_rows(row: Row, labels: Labels) -> Iterator[Row]:
@@ -180,7 +181,7 @@ def _cells_of(rows: Sequence[Row], names: Collection[str] | None, path: str, *, 
     which half occur alone: names like 美食、餐饮 have parts that are no labels. Labels that are all paths may be more.
     None of this is needed if it ``is_certain`` that cells have several labels.
     """
-    cells = Counter(row.label_name or row.label for row in rows if row.labels is None and row.label)
+    cells = {row.label_name or row.label for row in rows if row.labels is None and row.label}
     alone = frozenset(cells) | frozenset(names or ())
     found: dict[str, tuple[bool, int]] = {}
     for separator in (mark for mark in SEPARATORS if mark not in path):
@@ -251,10 +252,11 @@ def _from_codes(names: tuple[str, ...], codes: dict[str, str]) -> Labels:
     return Labels(names, {**{code: by_name[name] for code, name in codes.items()}, **by_name})
 
 
-def _from_rows(rows: Sequence[Row], cells: Cells, *, are_whole: bool) -> Labels:
+def _from_rows(rows: Sequence[Row], cells: Cells, *, are_whole: bool = False) -> Labels:
     """Classes from the labels of rows: numbers in numerical order, names in alphabetical order.
 
-    Several labels in one cell are no class. A number that has several names stands for none of them.
+    Several labels in one cell are no class; with ``are_whole``, every cell holds one. A number that has several names
+    stands for none of them.
     """
     rows = [row for row in rows if row.labels is None or len(row.labels) == 1]
     pairs = {(row.label, row.label_name) for row in rows if row.label_name}
