@@ -10,8 +10,6 @@ that of the data.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import sys
 from collections.abc import Sequence
@@ -21,13 +19,11 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from published import publish  # noqa: E402
-from run_mode import SPLIT_SEED, command, parse, write_data  # noqa: E402
+from published import publish, shown  # noqa: E402
+from run_mode import SPLIT_SEED, command, derive_data, derived_parser, note_on, parse, report_of  # noqa: E402
 
-from distill.config import DataSettings  # noqa: E402
-from distill.data import Example, load  # noqa: E402
+from distill.data import Example  # noqa: E402
 from distill.data.hierarchy import SEPARATOR  # noqa: E402
-from distill.evaluation.timing import processor  # noqa: E402
 from distill.reporting.results import TITLES  # noqa: E402
 
 PARENTS = {
@@ -61,37 +57,26 @@ def table_of(reports: dict[str, Any]) -> list[list[str]]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    return [_cell(row[figure], row.get(f"{figure}_sd")) for figure in FIGURES]
-
-
-def _cell(value: float | None, sd: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if sd is None else f"{value:.4f} ± {sd:.4f}"
+    return [shown(row[figure], row.get(f"{figure}_sd")) for figure in FIGURES]
 
 
 def main() -> None:
     """Write the data, train and evaluate the models of both runs, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/headlines15"), help="data folder")
-    parser.add_argument("--out", type=Path, default=Path("runs/hierarchy"), help="folder of the data and the runs")
-    parser.add_argument("--sizes", type=int, nargs=3, default=(0, 0, 0), help="texts of train, dev and test; 0: all")
-    parser.add_argument("--seeds", type=int, default=3, help="students of each kind")
-    options = parse(parser)
-    sizes = dict(zip(("train", "dev", "test"), options.sizes, strict=True))
-    source = load(DataSettings(data=str(options.data)), SPLIT_SEED)
-    splits = {split: with_parents(getattr(source, split), source.labels, limit) for split, limit in sizes.items()}
-    options.data, name = write_data(options.out / "data", splits), options.data.name
+    options = parse(derived_parser(__doc__, "runs/hierarchy", (0, 0, 0)))
+    name = derive_data(options, with_parents)
     reports = {}
     for run, flags in RUNS.items():
         folder = options.out / run.replace(" ", "_")
         command(folder, "all", options, *flags)
-        reports[run] = json.loads((folder / "report" / "report.json").read_text("utf-8"))
+        reports[run] = report_of(folder)
     counts = reports["levels"]["data"]
-    texts = ", ".join(f"{counts[split]:,} {split}" for split in sizes)
-    note = f"{texts} texts. {processor()}. {options.line}"
     rows = {run: {"rows": report["rows"], "linear_svc": report["linear_svc"]} for run, report in reports.items()}
-    publish(HERE / "hierarchy" / name, table_of(reports), note, {"command": options.line, "runs": rows, "data": counts})
+    publish(
+        HERE / "hierarchy" / name,
+        table_of(reports),
+        note_on(counts, options),
+        {"command": options.line, "runs": rows, "data": counts},
+    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ to every command. Writes benchmarks/multi_label/NAME.json and .md, NAME being th
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import sys
 from collections.abc import Sequence
@@ -21,21 +19,19 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from published import publish  # noqa: E402
-from run_mode import SPLIT_SEED, command, parse, write_data  # noqa: E402
+from published import publish, shown  # noqa: E402
+from run_mode import SPLIT_SEED, command, derive_data, derived_parser, note_on, parse, report_of  # noqa: E402
 
-from distill.config import DataSettings  # noqa: E402
-from distill.data import Example, load  # noqa: E402
-from distill.evaluation.timing import processor  # noqa: E402
+from distill.data import Example  # noqa: E402
+from distill.reporting.results import TITLES  # noqa: E402
 
 SINGLE_SHARE = 1 / 3  # of the texts
 FIGURES = ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision")
-TITLES = {"teacher": "teacher", "student_alone": "student alone", "student": "distilled student"}
 
 
-def label_sets(examples: Sequence[Example], count: int, labels: Sequence[str], seed: int) -> list[dict[str, Any]]:
+def label_sets(examples: Sequence[Example], labels: Sequence[str], count: int) -> list[dict[str, Any]]:
     """``count`` texts, each of one headline or of two with different labels; no headline is used twice."""
-    drawn = random.Random(seed)
+    drawn = random.Random(SPLIT_SEED)
     left = drawn.sample(list(examples), len(examples))
     rows = []
     while left and len(rows) < count:
@@ -52,35 +48,22 @@ def table_of(rows: Sequence[dict[str, Any]], linear: dict[str, Any]) -> list[lis
     table = [["model", "micro-F1", "of the teacher's", "macro-F1", "all labels right", "mAP", "seeds"]]
     teacher = next(row for row in rows if row["name"] == "teacher")["micro_f1"]
     for row in ({"name": "one LinearSVC per class", "seeds": 1, **linear}, *rows):
-        sd = f" ± {row['micro_f1_sd']:.4f}" if "micro_f1_sd" in row else ""
-        others = [f"{row[figure]:.4f}" if row.get(figure) is not None else "-" for figure in FIGURES[1:]]
+        others = [shown(row.get(figure)) for figure in FIGURES[1:]]
         kept = f"{100 * row['micro_f1'] / teacher:.1f} %"
-        name = TITLES.get(row["name"], row["name"])
-        table.append([name, f"{row['micro_f1']:.4f}{sd}", kept, *others, str(row["seeds"])])
+        name = str(TITLES.get(row["name"], row["name"]))
+        table.append([name, shown(row["micro_f1"], row.get("micro_f1_sd")), kept, *others, str(row["seeds"])])
     return table
 
 
 def main() -> None:
     """Make the data, train and evaluate the models, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/headlines15"), help="data folder")
-    parser.add_argument("--out", type=Path, default=Path("runs/multi_label"), help="folder of the data and the run")
-    parser.add_argument("--sizes", type=int, nargs=3, default=(6000, 1000, 1500), help="texts of train, dev and test")
-    parser.add_argument("--seeds", type=int, default=3, help="students of each kind")
-    options = parse(parser)
-    sizes = dict(zip(("train", "dev", "test"), options.sizes, strict=True))
-    source = load(DataSettings(data=str(options.data)), SPLIT_SEED)
-    splits = {
-        split: label_sets(getattr(source, split), count, source.labels, SPLIT_SEED) for split, count in sizes.items()
-    }
-    options.data, name = write_data(options.out / "data", splits), options.data.name
+    options = parse(derived_parser(__doc__, "runs/multi_label", (6000, 1000, 1500)))
+    name = derive_data(options, label_sets)
     command(options.out / "run", "all", options)
-    report = json.loads((options.out / "run" / "report" / "report.json").read_text("utf-8"))
-    counts = report["data"]
-    texts = ", ".join(f"{counts[split]:,} {split}" for split in sizes)
-    note = f"{texts} texts. {processor()}. {options.line}"
-    figures = {"command": options.line, "rows": report["rows"], "linear_svc": report["linear_svc"], "data": counts}
-    publish(HERE / "multi_label" / name, table_of(report["rows"], report["linear_svc"]), note, figures)
+    report = report_of(options.out / "run")
+    rows, linear, counts = report["rows"], report["linear_svc"], report["data"]
+    figures = {"command": options.line, "rows": rows, "linear_svc": linear, "data": counts}
+    publish(HERE / "multi_label" / name, table_of(rows, linear), note_on(counts, options), figures)
 
 
 if __name__ == "__main__":
