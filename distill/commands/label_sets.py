@@ -9,13 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from distill.commands.experiment import Run
+from distill.config import TargetMetric
 from distill.data import UNLABELLED
 from distill.errors import UserError, listed
 from distill.evaluation import multi_label
+from distill.evaluation.multi_label import LabelSets
 from distill.progress import log
 from distill.runtime.label_sets import exceeding, sigmoid
 
 MAX_LISTED = 5  # classes in a message
+
+
+def given_labels(logits: Tensor, thresholds: Sequence[float]) -> LabelSets:
+    """Which labels a model gives every text, from its logits; both (texts, classes)."""
+    return exceeding(sigmoid(logits.numpy()), thresholds)
 
 
 def right_texts(logits: Tensor, labels: Tensor, thresholds: Sequence[float] = ()) -> Tensor:
@@ -24,8 +31,7 @@ def right_texts(logits: Tensor, labels: Tensor, thresholds: Sequence[float] = ()
     ``labels`` are class numbers (texts,) or, with thresholds, (texts, classes).
     """
     if thresholds:
-        given = torch.from_numpy(exceeding(sigmoid(logits.numpy()), thresholds))
-        return (given == labels.bool()).all(1)
+        return (torch.from_numpy(given_labels(logits, thresholds)) == labels.bool()).all(1)
     return logits.argmax(1) == labels
 
 
@@ -47,7 +53,7 @@ def choose_thresholds(run: Run, name: str, logits: Tensor) -> tuple[float, ...]:
 
     Empty where every text has one label.
     """
-    data, metric = run.data, cast(multi_label.Metric, run.settings.data.target_metric)
+    data, metric = run.data, cast(TargetMetric, run.settings.data.target_metric)
     if not data.is_multi_label:
         return ()
     gold = run.labels_of(data.dev).bool().numpy()
@@ -61,7 +67,7 @@ def dev_score(run: Run, logits: Tensor, thresholds: Sequence[float]) -> float:
     """Accuracy on dev or, in multi-label data, micro-F1 with the thresholds."""
     labels = run.labels_of(run.data.dev)
     if thresholds:
-        return multi_label.micro_f1(labels.bool().numpy(), exceeding(sigmoid(logits.numpy()), thresholds))
+        return multi_label.micro_f1(labels.bool().numpy(), given_labels(logits, thresholds))
     return float(right_texts(logits, labels).double().mean())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distill.commands.experiment import DISTILLED, TEACHER, Run
 from distill.commands.student_spec import StudentSpec
+from distill.data.examples import ACCURACY, MICRO_F1
 from distill.errors import UserError
 from distill.export import model_card
 from distill.export.model_card import Card
@@ -65,7 +66,7 @@ def _minimal_card(folder: Path) -> Card:
     for kind, name in ((TEACHER, TEACHER_CARD), (DISTILLED, STUDENT_CARD)):
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
-            measured = model_card.MICRO_F1 if "thresholds" in content else "accuracy"
+            measured = MICRO_F1 if "thresholds" in content else ACCURACY
             return Card(kind, content.get("architecture", "encoder"), tuple(content["labels"]), measured=measured)
     raise UserError("there is no trained model", folder, "python distill.py")
 

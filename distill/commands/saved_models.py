@@ -12,11 +12,11 @@ import numpy as np
 from torch import Tensor
 
 from distill.commands.experiment import Run
+from distill.commands.label_sets import given_labels
 from distill.errors import listed
 from distill.export import model_card
 from distill.export.model_card import Card
 from distill.progress import log, model_reminders, remind
-from distill.runtime.label_sets import exceeding, sigmoid
 from distill.storage.atomic import write_folder, write_json
 from distill.storage.fingerprints import FILES, PROVENANCE_FILE, fingerprint_file
 from distill.storage.run_folder import LOG, MODEL_CARD, WARNINGS, size_of
@@ -67,7 +67,7 @@ def remind_of_single_class(run: Run, name: str, kind: str, logits: Tensor, thres
     """
     gold, predicted = run.labels_of(run.data.dev).numpy(), logits.argmax(1).numpy()
     if thresholds:
-        predicted = exceeding(sigmoid(logits.numpy()), thresholds)
+        predicted = given_labels(logits, thresholds)
     if len(np.unique(predicted, axis=0)) > 1 or len(np.unique(gold, axis=0)) < 2:
         return
     share = 100 * (gold == predicted).reshape(len(gold), -1).all(1).mean()

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from distill.config.fields import FROM_DATA, Checked, flag_of, option
 from distill.config.inference import ExportSettings, PredictSettings, ServeSettings, UnsureSettings
@@ -40,7 +41,8 @@ __all__ = [
 ]
 
 
-TARGET_METRICS = ("micro_f1", "macro_f1", "subset_accuracy")
+TargetMetric = Literal["micro_f1", "macro_f1", "subset_accuracy"]
+TARGET_METRICS: tuple[TargetMetric, ...] = get_args(TargetMetric)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distill.data.readers import SetAside
 
 CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # characters that are not white space
+ACCURACY, AGREEMENT, MICRO_F1 = "accuracy", "agreement", "micro-F1"  # what models are compared by
 UNLABELLED = -100  # the label of a text without one: PyTorch's ignore_index, which cross-entropy skips
 
 
@@ -69,8 +70,8 @@ class Dataset:
     def measured(self) -> str:
         """What the figure is called that models are compared by."""
         if self.is_multi_label:
-            return "micro-F1"
-        return "accuracy" if self.has_labels else "agreement"
+            return MICRO_F1
+        return ACCURACY if self.has_labels else AGREEMENT
 
     @property
     def fingerprint(self) -> str:

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, classification_report
 
+from distill.config import TargetMetric
 from distill.evaluation.metrics import best_temperature, percentile_interval
 from distill.runtime.label_sets import exceeding
 
 LabelSets: TypeAlias = NDArray[np.bool_]  # (texts, classes)
-Metric = Literal["micro_f1", "macro_f1", "subset_accuracy"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
 DEFAULT_THRESHOLD, NEVER = 0.5, 1.0
 MIN_TEXTS = 200  # of dev; thresholds chosen on fewer are worse than 0.5
 
@@ -60,7 +59,7 @@ def scores(
     wrong = gold != predicted
     return MultiLabelScores(
         micro_f1=micro_f1(gold, predicted),
-        macro_f1=float(_f1(gold, predicted, axis=0, if_empty=0.0).mean()),
+        macro_f1=float(class_f1(gold, predicted).mean()),
         sample_f1=float(_f1(gold, predicted, axis=1, if_empty=1.0).mean()),
         subset_accuracy=float(1 - wrong.any(axis=1).mean()),
         hamming_loss=float(wrong.mean()),
@@ -133,7 +132,7 @@ def without_positives(gold: LabelSets) -> list[int]:
 
 
 def choose_thresholds(
-    probabilities: NDArray[np.floating], gold: LabelSets, metric: Metric = "micro_f1"
+    probabilities: NDArray[np.floating], gold: LabelSets, metric: TargetMetric = "micro_f1"
 ) -> tuple[float, ...]:
     """The threshold of every class that is best for a metric on dev, for :func:`exceeding`.
 
@@ -208,7 +207,9 @@ class _Candidates:
         return np.asarray(counts[-1] - counts[self.below])
 
 
-def _values(metric: Metric, gold: LabelSets, predicted: LabelSets, index: int, tried: _Candidates) -> NDArray[Any]:
+def _values(
+    metric: TargetMetric, gold: LabelSets, predicted: LabelSets, index: int, tried: _Candidates
+) -> NDArray[Any]:
     """What a class adds to the metric with each of its thresholds, shape (candidates,); the other classes keep theirs.
 
     Micro-F1 is the whole metric, macro-F1 the F1 of the class, and subset accuracy a number of texts.

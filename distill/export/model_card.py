@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from distill.data.examples import ACCURACY, AGREEMENT, MICRO_F1
 from distill.storage.atomic import write_file
 from distill.storage.run_folder import MODEL_CARD
 
 TEMPLATE = "model_card.md.jinja"
 FACTS_KEY = "distill"  # of the front matter; holds the card's fields
 RULE = "---\n"
-MICRO_F1 = "micro-F1"  # what is measured where a text may have any number of labels
 RESULTS = re.compile(r"^## Results$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # the section that is updated
 
 
@@ -48,7 +48,7 @@ class Card:
     objective: str = ""
     taught_by: tuple[str, ...] = ()
     dev_accuracy: float | None = None
-    measured: str = "accuracy"
+    measured: str = ACCURACY
     test: Mapping[str, float] = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
 
@@ -111,7 +111,7 @@ def _head(card: Card) -> dict[str, Any]:
     """The front matter: the Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts for :func:`read`."""
     facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
     del facts["head"]
-    is_published = bool(card.test) and card.measured != "agreement"
+    is_published = bool(card.test) and card.measured != AGREEMENT
     return {
         "language": "zh",
         "library_name": "distill-zh",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.examples import ACCURACY, MICRO_F1
 from distill.reporting.plots import new_figure, save
-from distill.reporting.results import ACCURACY, MICRO_F1
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,20 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.examples import ACCURACY, MICRO_F1
 from distill.evaluation import metrics, multi_label
 from distill.reporting import accuracy_speed_plot
 from distill.reporting.accuracy_speed_plot import MARKERS, PALETTE, ComparedPoint, cycled
 from distill.reporting.html import Drawing, settings_sections, write_page
 from distill.reporting.plots import new_figure
 from distill.reporting.results import (
-    ACCURACY,
     MACRO_F1_MEANING,
-    MICRO_F1,
     SUBSET_ACCURACY_MEANING,
     EvaluationContext,
     data_sentence,
@@ -128,8 +127,10 @@ class ComparisonRow:
     """A row of the comparison, as in compare.json; None where a figure does not apply.
 
     Accuracies, ``retained`` (of the teacher's accuracy) and the gains are shares, not per cent. ``accuracy_sd`` is the
-    sample standard deviation over the seeds, 0 for one seed.
+    sample standard deviation over the seeds, 0 for one seed. ``main_figure`` names the one that models are compared by.
     """
+
+    main_figure: ClassVar[str] = "accuracy"
 
     name: str
     objective: str
@@ -156,33 +157,25 @@ class ComparisonRow:
 
     @property
     def main(self) -> float:
-        """The figure that models are compared by, mean over the seeds."""
-        return self.accuracy
+        """The main figure, mean over the seeds."""
+        return float(getattr(self, self.main_figure))
 
     @property
     def main_sd(self) -> float:
         """Its sample standard deviation over the seeds."""
-        return self.accuracy_sd
+        return float(getattr(self, f"{self.main_figure}_sd"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiLabelRow(ComparisonRow):
     """A row in multi-label data: ``retained`` and the gains are of micro-F1; accuracy is that of whole label sets."""
 
+    main_figure: ClassVar[str] = "micro_f1"
+
     accuracy: float = field(metadata={"key": "subset_accuracy"})
     accuracy_sd: float = field(metadata={"key": "subset_accuracy_sd"})
     micro_f1: float
     micro_f1_sd: float
-
-    @property
-    def main(self) -> float:
-        """See ComparisonRow."""
-        return self.micro_f1
-
-    @property
-    def main_sd(self) -> float:
-        """See ComparisonRow."""
-        return self.micro_f1_sd
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.examples import ACCURACY
 from distill.evaluation.metrics import confusion, expected_calibration_error, reliability
 from distill.evaluation.multi_label import NEVER, class_f1, micro_f1
 from distill.progress import log
 from distill.reporting.mistakes import shown_labels
-from distill.reporting.results import ACCURACY, TITLES, Outcome, first_seeds
+from distill.reporting.results import TITLES, Outcome, first_seeds
 from distill.reporting.translation import Text
 from distill.storage.atomic import write_file
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.data.examples import ACCURACY, MICRO_F1
 from distill.reporting import accuracy_speed_plot, comparison, plots, selective, summary, tables
 from distill.reporting.html import Drawing, settings_sections, write_page
 from distill.reporting.mistakes import (
@@ -16,7 +17,7 @@ from distill.reporting.mistakes import (
     f1_by_label,
     shown_labels,
 )
-from distill.reporting.results import ACCURACY, MICRO_F1, TEACHER, EvaluationContext, Outcome, first_seeds
+from distill.reporting.results import TEACHER, EvaluationContext, Outcome, first_seeds
 from distill.reporting.speed import Shipped, factor, shipped_lines
 from distill.reporting.summary import ModelScores, Report, Summary, summarise
 from distill.reporting.translation import Listed, Text

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.examples import ACCURACY, AGREEMENT
 from distill.data.hierarchy import Hierarchy
 from distill.evaluation import metrics, multi_label
 from distill.evaluation.levels import level_scores
@@ -19,7 +20,6 @@ from distill.runtime.label_sets import exceeding, sigmoid
 
 Record = TypeVar("Record")
 TEACHER = "teacher"
-ACCURACY, AGREEMENT, MICRO_F1 = "accuracy", "agreement", "micro-F1"
 MACRO_F1_MEANING = "mean of the labels' F1, so that rare labels count as much as frequent ones."
 SUBSET_ACCURACY_MEANING = "share of the texts whose labels are all right, none missing."
 TITLES = {  # in the order shown

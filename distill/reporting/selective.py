@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.examples import ACCURACY
 from distill.evaluation.selective import (
     MIN_ANSWERED,
     Answered,
@@ -24,7 +25,7 @@ from distill.evaluation.selective import (
 )
 from distill.reporting import plots
 from distill.reporting.html import Drawing
-from distill.reporting.results import ACCURACY, TEACHER, TITLES, Outcome, first_seeds
+from distill.reporting.results import TEACHER, TITLES, Outcome, first_seeds
 from distill.reporting.speed import Shipped
 from distill.reporting.tables import (
     Column,

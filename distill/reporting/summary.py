@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distill.data.checks import Check
+from distill.data.examples import ACCURACY, MICRO_F1
 from distill.data.hierarchy import Hierarchy
 from distill.evaluation import metrics, multi_label
 from distill.evaluation.levels import WITHIN_PARENT
@@ -16,9 +17,7 @@ from distill.evaluation.metrics import Scores, mean_and_sd
 from distill.evaluation.multi_label import MultiLabelScores
 from distill.reporting.comparison import ComparisonRecord
 from distill.reporting.results import (
-    ACCURACY,
     MACRO_F1_MEANING,
-    MICRO_F1,
     SUBSET_ACCURACY_MEANING,
     TEACHER,
     TITLES,

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 from sklearn.metrics import log_loss
 
+from distill.config import TARGET_METRICS as METRICS
+from distill.config import TargetMetric as Metric
 from distill.evaluation import multi_label
 from distill.evaluation.metrics import expected_calibration_error, reliability
 from distill.evaluation.multi_label import (
-    METRICS,
-    Metric,
     bootstrap_interval,
     choose_thresholds,
     class_temperatures,

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from conftest import COUNTS
 
+from distill.data.examples import ACCURACY, MICRO_F1
 from distill.data.hierarchy import find_hierarchy
 from distill.reporting.report import write
-from distill.reporting.results import ACCURACY, MICRO_F1, EvaluationContext, Outcome
+from distill.reporting.results import EvaluationContext, Outcome
 from distill.reporting.summary import Report, model_scores, summarise
 
 LABELS = ("体育##篮球", "体育##足球", "财经##股票")

@@ -13,6 +13,7 @@ from test_comparison import ALL, result
 from test_multi_label_report import CONTEXT, GOLD, report
 from test_report_html import Reader, page_of
 
+from distill.data.examples import MICRO_F1
 from distill.evaluation import multi_label
 from distill.reporting import accuracy_speed_plot
 from distill.reporting.comparison import (
@@ -26,7 +27,7 @@ from distill.reporting.comparison import (
     terminal,
     write,
 )
-from distill.reporting.results import MICRO_F1, to_json
+from distill.reporting.results import to_json
 from distill.reporting.tables import display_width
 from distill.reporting.translation import Text
 

@@ -13,11 +13,12 @@ import pytest
 from conftest import COUNTS
 from test_report_html import Reader, page_of
 
+from distill.data.examples import MICRO_F1
 from distill.evaluation import multi_label
 from distill.reporting import plots, summary
 from distill.reporting.mistakes import confident_label_set_mistakes, f1_by_label, shown_labels
 from distill.reporting.report import write
-from distill.reporting.results import MICRO_F1, EvaluationContext, Outcome, data_sentence
+from distill.reporting.results import EvaluationContext, Outcome, data_sentence
 from distill.reporting.summary import Estimate, LinearResult, Report, lines, model_scores, summarise
 
 GOLD = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]], bool)  # no text has the last label
