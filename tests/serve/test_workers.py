@@ -37,12 +37,22 @@ def workers(service: Served) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def is_running(pid: int) -> bool:
+def state(pid: int) -> str:
+    """The letter that /proc has for the state of a process: Z if it has ended, T if it is stopped."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return False
-    return state != "Z"
+        return "Z"
+
+
+def is_running(pid: int) -> bool:
+    return state(pid) != "Z"
+
+
+def pause(pid: int) -> None:
+    """Stop a process until SIGCONT; of two signals that are both pending, it would get SIGTERM first."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: state(pid) == "T")
 
 
 def sockets(pid: int) -> int:
@@ -65,6 +75,12 @@ def predicted(service: Served) -> str:
 def labels(service: Served) -> set[tuple[str, ...]]:
     """What 24 new connections get for /ready: probably from every worker."""
     return {tuple(json.loads(get(service, "/ready"))["labels"]) for _ in range(24)}
+
+
+def ready(service: Served) -> list[int]:
+    """The process ids of both workers, once they have answered: one that ends before that ends the service."""
+    labels(service)
+    return workers(service)
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +203,7 @@ def _listens(port: int) -> bool:
 
 def test_no_worker_outlives_its_parent(bundle: Path) -> None:
     service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1")
-    predicted(service)
-    until(lambda: len(workers(service)) == 2)
-    pids = workers(service)
+    pids = ready(service)
     service.process.kill()
     until(lambda: not any(map(is_running, pids)))
     assert not _listens(service.port)
@@ -197,10 +211,8 @@ def test_no_worker_outlives_its_parent(bundle: Path) -> None:
 
 def test_a_worker_that_does_not_stop_is_killed(bundle: Path) -> None:
     service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "0.1", before=QUICK)
-    predicted(service)
-    until(lambda: len(workers(service)) == 2)
-    pids = workers(service)
-    os.kill(pids[0], signal.SIGSTOP)
+    pids = ready(service)
+    pause(pids[0])
     started = time.monotonic()
     assert service.stop() == 0
     assert time.monotonic() - started < 5 and not any(map(is_running, pids))
@@ -209,7 +221,7 @@ def test_a_worker_that_does_not_stop_is_killed(bundle: Path) -> None:
 
 def test_a_worker_that_keeps_dying_ends_the_service(bundle: Path) -> None:
     service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", before=QUICK)
-    labels(service)  # both are ready: a worker that ends before that ends the service
+    ready(service)
     for _ in range(5):
         predicted(service)
         until(lambda: len(workers(service)) == 2)
@@ -299,9 +311,7 @@ def test_the_first_request_may_be_a_reload(bundle: Path) -> None:
 
 def test_a_worker_that_dies_during_a_reload_ends_it(bundle: Path) -> None:
     service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", before=QUICK + SLOW_LOADS)
-    predicted(service)
-    until(lambda: len(workers(service)) == 2)
-    time.sleep(0.3)
+    ready(service)
     service.process.send_signal(signal.SIGHUP)
     time.sleep(0.3)
     os.kill(workers(service)[0], signal.SIGKILL)
@@ -363,9 +373,7 @@ os.fork = failing
 
 def test_a_fork_that_fails_is_tried_again(bundle: Path) -> None:
     service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", before=QUICK + FAILING_FORK)
-    predicted(service)
-    until(lambda: len(workers(service)) == 2)
-    time.sleep(0.3)
+    ready(service)
     os.kill(workers(service)[1], signal.SIGKILL)
     service.read_until("worker 2 could not be started, which is tried again: [Errno 11]")
     until(lambda: len(workers(service)) == 2)
@@ -397,11 +405,8 @@ def test_a_card_that_cannot_be_read_ends_only_the_reload(bundle: Path, tmp_path:
 def test_a_reload_that_never_ends_is_given_up(bundle: Path) -> None:
     late = "import distill.serve.endpoints as e, distill.serve.workers as w; w.SWITCH_S = 0.5; e.FILE_FACTOR = 0.1\n"
     service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "1", "--wait", "10", before=QUICK + late)
-    predicted(service)
-    until(lambda: len(workers(service)) == 2)
-    time.sleep(0.3)
-    pids = workers(service)
-    os.kill(pids[0], signal.SIGSTOP)
+    pids = ready(service)
+    pause(pids[0])
     service.process.send_signal(signal.SIGHUP)
     service.read_until("stays in use: the workers did not load the bundle within 1 s")
     os.kill(pids[1], signal.SIGKILL)
@@ -460,8 +465,7 @@ def test_the_processor_time_of_ended_workers_is_kept(service: Served) -> None:
 
 def test_a_worker_that_is_told_to_stop_has_a_successor_at_once(bundle: Path) -> None:
     service = Served(bundle, NOT_NEEDED, "--workers", "2", "--stop", "8", before=QUICK)
-    predicted(service)
-    until(lambda: len(workers(service)) == 2)
+    ready(service)
     body = json.dumps({"text": "银行"}).encode()
     accepted = [service.connection() for _ in range(16)]  # some for each worker
     for connection in accepted:
