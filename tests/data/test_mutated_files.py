@@ -288,7 +288,11 @@ def check_lines(rng: random.Random, kind: str) -> None:
 
     def check(changed: dict[int, bytes], what: str) -> None:
         damaged = joined({index + has_header: line + end for index, line in changed.items()})
-        rows, aside = read(damaged, suffix)
+        try:
+            rows, aside = read(damaged, suffix)
+        except UserError as error:
+            assert 0 in changed and not has_header and "looks like the names" in error.what, (what, changed)
+            return
         lost = [row for index, row in enumerate(pairs) if index not in changed and row not in rows]
         assert not lost, (what, changed, lost)
         assert len(pairs) - len(changed) <= len(rows) + aside <= len(pairs), (what, changed)
