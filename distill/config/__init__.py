@@ -50,7 +50,11 @@ class DataSettings(Checked):
     """The data files and the names of their columns."""
 
     data: str = option(
-        "", "folder with train, dev and test files (see data/README.md); default: the embedded reviews", path=True
+        "",
+        "folder with train, dev and test files (see data/README.md); several, separated by commas or each with its "
+        "own --data, are a task each; default: the embedded reviews",
+        path=True,
+        is_joined=True,
     )
     train_file: str = option("", "train file, used instead of the one in the folder", path=True)
     dev_file: str = option(
@@ -69,8 +73,8 @@ class DataSettings(Checked):
     )
     label_column: str = option(
         "",
-        "name of the column with the labels, or its number; or the names of several columns of 0 and 1, separated by "
-        "commas, each of which is a label; default: detected",
+        "name of the column with the labels, or its number; or the names of several columns, separated by commas: each "
+        "is a task, or a label if all cells are 0 or 1; default: detected",
     )
     multi_label: bool = option(
         False, "a text has any number of labels, in a list or separated in one cell; default: detected"
@@ -101,10 +105,17 @@ class DataSettings(Checked):
 
     @property
     def name(self) -> str:
-        """The name of the data folder; empty for the embedded reviews."""
+        """The name of the data folder, or of several; empty for the embedded reviews."""
         if not self.data and not self.train_file:
             return ""
-        return (Path(self.data) if self.data else Path(self.train_file).parent).resolve().name
+        folders = self.folders or [Path(self.train_file).parent]
+        return "+".join(folder.resolve().name for folder in folders)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The data folders, of which each is a task if there are several."""
+        names = [self.data] if Path(self.data).is_dir() else self.data.split(",")
+        return [Path(name) for name in map(str.strip, names) if name]
 
 
 @dataclass(frozen=True)

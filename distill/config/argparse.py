@@ -38,6 +38,21 @@ class Parser(argparse.ArgumentParser):
         (file or sys.stdout).write(self.format_help())
 
 
+class Join(argparse.Action):
+    """Join the values of a repeated flag by commas."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add a value."""
+        before = getattr(namespace, self.dest, "")
+        setattr(namespace, self.dest, f"{before},{values}" if before else values)
+
+
 def parser() -> Parser:
     """The parser of all flags, in one group per section; flags that are not typed are absent from the namespace."""
     arguments = Parser(
@@ -70,6 +85,7 @@ def _arguments(field: dataclasses.Field[Any]) -> dict[str, Any]:
     """Keyword arguments of ``add_argument``: a bool becomes a switch, a tuple a flag that can be repeated."""
     default, choices = field.default, tuple(field.metadata["choices"]) or None
     is_repeatable = isinstance(default, tuple)
+    is_joined = field.metadata["is_joined"]
     suffix = "; can be repeated" if is_repeatable else ""
     suffix += "" if default is False or default in ("", ()) else f" (default: {default})"
     help_text = (field.metadata["help"] + suffix).replace("%", "%%")
@@ -79,7 +95,7 @@ def _arguments(field: dataclasses.Field[Any]) -> dict[str, Any]:
     metavar = PATH if field.metadata["path"] else value_type.__name__.upper()
     return {
         "type": value_type,
-        "action": "append" if is_repeatable else "store",
+        "action": "append" if is_repeatable else Join if is_joined else "store",
         "choices": choices,
         "metavar": None if choices else metavar,
         "help": help_text,

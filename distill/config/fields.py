@@ -22,6 +22,7 @@ def option(
     high: float = math.inf,
     choices: Collection[str] = (),
     path: bool = False,
+    is_joined: bool = False,
 ) -> Any:
     """Define a settings field.
 
@@ -34,10 +35,11 @@ def option(
         high: largest allowed number.
         choices: allowed strings.
         path: whether the value is a file or folder, which a shell can complete.
+        is_joined: whether the flag can be repeated; its values are then joined by commas.
     """
     if default == FROM_DATA:
         help_text += f"; {FROM_DATA}: chosen automatically"
-    allowed = {"low": low, "high": high, "choices": choices, "path": path}
+    allowed = {"low": low, "high": high, "choices": choices, "path": path, "is_joined": is_joined}
     return dataclasses.field(default=default, metadata={"help": help_text, "flag": flag, **allowed})
 
 

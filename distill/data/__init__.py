@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -42,6 +43,7 @@ __all__ = [
 FIRST_ROWS = 200  # that show whether a file has labels
 SINGLE_LABEL = "; --single_label sets rows with several aside"
 TEST_SEED = 0  # a held-out test set does not depend on the run's seed
+HoldOut = Callable[[str, list[Example], int], tuple[list[Example], list[Example]]]  # (split, train, seed)
 
 
 def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Dataset:
@@ -61,32 +63,15 @@ def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Datas
         UserError: a file is missing or damaged, too many of its rows cannot be used, train has fewer than two classes,
             or no text is left for a split.
     """
-    if settings.multi_label and settings.single_label:
-        raise UserError("--multi_label and --single_label exclude each other", "settings", "give one of them, or none")
-    files, unused = _files(settings)
+    files, unused = files_of(settings)
     if not files:
-        return _checked({"train": read_reviews()}, LABELS, seed)
-    columns = Columns(settings.text_column, settings.label_column, is_multi_label=settings.multi_label)
-    reader = Reader(columns, is_strict)
-    first = files["train"][0]
-    folders = [first if first.is_dir() else first.parent, *([Path(settings.data)] if settings.data else [])]
-    is_multi_label = settings.multi_label if settings.multi_label or settings.single_label else None
-    splits, labels = _read_files(files, folders, reader, settings.hierarchy, is_multi_label)
-    notes = [*reader.notes, *([f"not read: {', '.join(unused)}"] if unused else [])]
-    return _checked(
-        splits,
-        labels.names,
-        seed,
-        notes,
-        reader.set_aside,
-        is_multi_label=labels.is_multi_label,
-        hierarchy=labels.hierarchy,
-    )
+        return checked(Splits({"train": read_reviews()}, LABELS), seed)
+    return checked(read_splits(settings, files, unused, is_strict=is_strict), seed)
 
 
 def is_labelled(settings: DataSettings) -> bool:
     """Whether the train file has labels; True also if it cannot be read, which :func:`load` reports."""
-    files, _ = _files(settings)
+    files, _ = files_of(settings)
     if not files or files["train"][0].is_dir():
         return True
     path = files["train"][0]
@@ -111,7 +96,7 @@ def load_texts(settings: DataSettings, unlabelled: Sequence[Path], reader: Reade
     Raises:
         UserError: a file is missing or damaged, too many of its rows cannot be used, or a dev or test file is named.
     """
-    files, unused = _files(settings)
+    files, unused = files_of(settings)
     if held_out := [split for split in ("dev", "test") if split in files]:
         what = f"there is a {held_out[0]} file, but train has no labels"
         hint = "use the labelled texts as train, dev and test, and give those without labels to --unlabeled"
@@ -131,7 +116,8 @@ def with_answers(examples: list[Example], labels: tuple[str, ...], seed: int, re
     Raises:
         UserError: the answers are of fewer than two classes, or no text is left for a split.
     """
-    dataset = _checked({"train": examples}, labels, seed, reader.notes, reader.set_aside)
+    splits = Splits({"train": examples}, labels, reader.notes, reader.set_aside)
+    dataset = checked(splits, seed)
     return dataclasses.replace(dataset, has_labels=False)
 
 
@@ -150,13 +136,17 @@ def from_memory(
     Raises:
         UserError: train has fewer than two classes, or no text is left for dev.
     """
-    splits: dict[str, list[Example]] = {"train": examples, "test": []}
     levels = find_hierarchy(labels, hierarchy)
-    return _checked(splits, labels, seed, needs_test=False, is_multi_label=is_multi_label, hierarchy=levels)
+    splits = Splits({"train": examples, "test": []}, labels, is_multi_label=is_multi_label, hierarchy=levels)
+    return checked(splits, seed, needs_test=False)
 
 
-def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
-    """The files of each split, those of the flags before those in the folder; and data files that are not read."""
+def files_of(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
+    """The files of each split, those of the flags before those in the folder; and data files that are not read.
+
+    Raises:
+        UserError: there is no such folder, or no train file.
+    """
     flags = {"train": settings.train_file, "dev": settings.dev_file, "test": settings.test_file}
     files = {split: [Path(path)] for split, path in flags.items() if path}
     unused: list[str] = []
@@ -173,29 +163,65 @@ def _files(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
     return files, unused
 
 
-def _read_files(
+@dataclass
+class Splits:
+    """The examples that files hold, before the checks for leaks and repeats, and what the reader decided.
+
+    Attributes:
+        examples: by the name of the split; "test" and "dev" are missing if they must be held out.
+        labels, notes, set_aside, is_multi_label, hierarchy: see Dataset.
+    """
+
+    examples: dict[str, list[Example]]
+    labels: tuple[str, ...]
+    notes: Sequence[str] = ()
+    set_aside: Sequence[SetAside] = ()
+    is_multi_label: bool = False
+    hierarchy: Hierarchy | None = None
+
+
+def read_splits(
+    settings: DataSettings,
     files: Mapping[str, Sequence[Path]],
-    folders: Sequence[Path],
-    reader: Reader,
-    hierarchy: str,
-    is_multi_label: bool | None,
-) -> tuple[dict[str, list[Example]], Labels]:
+    unused: Sequence[str] = (),
+    *,
+    is_strict: bool = False,
+    task: str = "",
+) -> Splits:
+    """Read the files of the splits.
+
+    With ``task``, the files hold several tasks and this one is in a column of its own: rows without a label are left
+    out, and the file with the names of its classes is ``class.TASK.txt``.
+
+    Raises:
+        UserError: see :func:`load`.
+    """
+    if settings.multi_label and settings.single_label:
+        raise UserError("--multi_label and --single_label exclude each other", "settings", "give one of them, or none")
+    columns = Columns(settings.text_column, settings.label_column, is_multi_label=settings.multi_label)
+    reader = Reader(columns, is_strict, skips_unlabelled=bool(task))
+    first = files["train"][0]
+    folders = [first if first.is_dir() else first.parent, *([Path(settings.data)] if settings.data else [])]
+    is_multi_label = settings.multi_label if settings.multi_label or settings.single_label else None
     rows = {split: reader.read(paths) for split, paths in files.items()}
     of_train = [placed.row for placed in rows["train"]]
-    labels = find_labels(folders, of_train, hierarchy, is_multi_label=is_multi_label)
+    labels = find_labels(folders, of_train, settings.hierarchy, is_multi_label=is_multi_label, task=task)
     if labels.file:
         reader.notes.append(f"{labels.file}: names of {len(labels.names)} classes")
-    splits = {split: _labelled(rows[split], labels, reader) for split in files}
+    examples = {split: _labelled(rows[split], labels, reader) for split in files}
     for split, paths in files.items():
-        reader.check(paths, len(splits[split]), may_have_several=is_multi_label is False)
+        reader.check(paths, len(examples[split]), may_have_several=is_multi_label is False)
+    if reader.skipped:
+        reader.notes.append(f"{reader.skipped:,} rows have no label for this task")
     if labels.is_multi_label:
-        reader.notes.append(_note_on_label_sets(splits["train"], labels, "" if is_multi_label else SINGLE_LABEL))
+        reader.notes.append(_note_on_label_sets(examples["train"], labels, "" if is_multi_label else SINGLE_LABEL))
     aside = sum(row.reason.startswith(SEVERAL_LABELS) for row in reader.set_aside)
     if aside and is_multi_label is False:
         reader.notes.append(f"{aside:,} rows have several labels and are set aside (--single_label)")
     if labels.hierarchy:
         reader.notes.append(labels.hierarchy.note)
-    return splits, labels
+    notes = [*reader.notes, *([f"not read: {', '.join(unused)}"] if unused else [])]
+    return Splits(examples, labels.names, notes, reader.set_aside, labels.is_multi_label, labels.hierarchy)
 
 
 def _note_on_label_sets(train: Sequence[Example], labels: Labels, hint: str) -> str:
@@ -217,28 +243,26 @@ def _labelled(rows: Sequence[PlacedRow], labels: Labels, reader: Reader) -> list
     return examples
 
 
-def _checked(
-    splits: dict[str, list[Example]],
-    labels: tuple[str, ...],
-    seed: int,
-    notes: Sequence[str] = (),
-    set_aside: Sequence[SetAside] = (),
-    *,
-    needs_test: bool = True,
-    is_multi_label: bool = False,
-    hierarchy: Hierarchy | None = None,
-) -> Dataset:
-    """Drop leaks and repeats, hold out what is missing, and count everything."""
-    rows_read = len(splits["train"])
-    train, leaks = without_leaks(splits["train"], splits.get("test", []))
-    train, dev_leaks = without_leaks(train, splits.get("dev", []))
+def checked(splits: Splits, seed: int, *, needs_test: bool = True, hold_out: HoldOut | None = None) -> Dataset:
+    """Drop leaks and repeats, hold out what is missing, and count everything.
+
+    ``hold_out`` splits train texts into the rest and those for "dev" or "test"; None: a stratified tenth.
+
+    Raises:
+        UserError: train has fewer than two classes, or no text is left for a split.
+    """
+    hold_out = hold_out or (lambda _, train, seed: stratified_split(train, seed))
+    examples = dict(splits.examples)
+    rows_read = len(examples["train"])
+    train, leaks = without_leaks(examples["train"], examples.get("test", []))
+    train, dev_leaks = without_leaks(train, examples.get("dev", []))
     train, duplicates, conflicts = without_repeats(train)
-    if "test" not in splits:
-        train, splits["test"] = stratified_split(train, TEST_SEED)
-    if "dev" not in splits:
-        train, splits["dev"] = stratified_split(train, seed)
-    dev, dev_in_test = without_leaks(splits["dev"], splits["test"])
-    test = splits["test"]
+    if "test" not in examples:
+        train, examples["test"] = hold_out("test", train, TEST_SEED)
+    if "dev" not in examples:
+        train, examples["dev"] = hold_out("dev", train, seed)
+    dev, dev_in_test = without_leaks(examples["dev"], examples["test"])
+    test = examples["test"]
     counts = {
         "train": len(train),
         "dev": len(dev),
@@ -250,9 +274,9 @@ def _checked(
         "duplicates": duplicates,
         "conflicts": conflicts,
         "test_distinct": len({example.id for example in test}),
-        "set_aside": len(set_aside),
+        "set_aside": len(splits.set_aside),
     }
-    _check_classes(train, labels)
+    _check_classes(train, splits.labels)
     for split, held_out in (("dev", dev), ("test", test)):
         if not held_out and (needs_test or split != "test"):
             raise UserError(f"no text is left for {split}", None, f"add texts, or --{split}_file FILE")
@@ -260,12 +284,12 @@ def _checked(
         tuple(train),
         tuple(dev),
         tuple(test),
-        labels,
+        splits.labels,
         counts,
-        tuple(notes),
-        tuple(set_aside),
-        is_multi_label=is_multi_label,
-        hierarchy=hierarchy,
+        tuple(splits.notes),
+        tuple(splits.set_aside),
+        is_multi_label=splits.is_multi_label,
+        hierarchy=splits.hierarchy,
     )
 
 

@@ -15,6 +15,7 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 NOT_DATA = ("class.txt", "labels.txt", "labels.json", "labels.jsonl", "readme.txt", "dataset_infos.json", "state.json")
+CLASSES_OF_TASK = "class."  # class.TASK.txt
 SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 SUBFOLDERS = ("data", "default")  # of data sets of the Hugging Face Hub
 
@@ -62,7 +63,8 @@ def _data_entries(folder: Path) -> list[Path]:
 
 
 def _is_data(path: Path) -> bool:
-    return suffix_of(path) in SUFFIXES and path.name.lower() not in NOT_DATA
+    name = path.name.lower()
+    return suffix_of(path) in SUFFIXES and name not in NOT_DATA and not name.startswith(CLASSES_OF_TASK)
 
 
 def _of_split(split: str, entries: Sequence[Path], folder: Path) -> list[Path]:

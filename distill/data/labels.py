@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.examples import Label
+from distill.data.files import CLASSES_OF_TASK
 from distill.data.formats.encodings import read_text
 from distill.data.formats.records import (
     LABEL_NAME_COLUMNS,
@@ -118,7 +119,12 @@ class Labels:
 
 
 def find_labels(
-    folders: Sequence[Path], rows: Sequence[Row], hierarchy: str = AUTO, *, is_multi_label: bool | None = False
+    folders: Sequence[Path],
+    rows: Sequence[Row],
+    hierarchy: str = AUTO,
+    *,
+    is_multi_label: bool | None = False,
+    task: str = "",
 ) -> Labels:
     """Classes from class.txt, labels.txt or CLUE's labels.json in one of the folders; otherwise from the train rows.
 
@@ -128,11 +134,12 @@ def find_labels(
         hierarchy: what separates the levels of labels that are paths, "auto" or "none".
         is_multi_label: whether a text may have several labels; None: if it is so in more than
             ``MAX_SEVERAL`` rows and ``MAX_SEVERAL_SHARE`` of them, which are too many for mistakes.
+        task: of several in the same files; the file is ``class.TASK.txt`` then.
 
     Raises:
         UserError: the file of classes is damaged, or the labels have no levels where ``hierarchy`` separates them.
     """
-    listed = _from_file(folders, rows)
+    listed = _from_file(folders, rows, task)
     path = _path_separator(listed.names if listed else _names_in(rows), hierarchy)
     cells = _cells_of(rows, listed.class_by_label if listed else None, path, is_certain=bool(is_multi_label))
     labels = dataclasses.replace(listed, cells=cells) if listed else _from_rows(rows, cells)
@@ -144,7 +151,7 @@ def find_labels(
         parts = [part for row in rows for part in _single_rows(row, whole)]
         if not listed and not path:
             cells = dataclasses.replace(cells, path=_path_separator(_names_in(parts), hierarchy))
-        labels = _from_file(folders, parts) or _from_rows(parts, cells, are_whole=True)
+        labels = _from_file(folders, parts, task) or _from_rows(parts, cells, are_whole=True)
         labels = dataclasses.replace(labels, cells=cells, is_multi_label=True)
     if hierarchy not in (AUTO, NONE) and labels.hierarchy is None:
         what = f"separated at {hierarchy!r}, the labels have no level with fewer classes than labels and more than one"
@@ -152,11 +159,12 @@ def find_labels(
     return labels
 
 
-def _from_file(folders: Sequence[Path], rows: Sequence[Row]) -> Labels | None:
+def _from_file(folders: Sequence[Path], rows: Sequence[Row], task: str) -> Labels | None:
     """The classes that a file in one of the folders lists, for rows with one label each; None: there is no file."""
-    for path in (folder / name for folder in folders for name in (*CLASS_FILES, *CODE_FILES)):
+    names = (f"{CLASSES_OF_TASK}{task}.txt",) if task else (*CLASS_FILES, *CODE_FILES)
+    for path in (folder / name for folder in folders for name in names):
         if path.is_file():
-            labels = _from_class_file(path, rows) if path.name in CLASS_FILES else _from_code_file(path)
+            labels = _from_code_file(path) if path.name in CODE_FILES else _from_class_file(path, rows)
             return dataclasses.replace(labels, file=path.name)
     return None
 

@@ -54,10 +54,13 @@ class Reader:
     Args:
         columns: that are read.
         is_strict: whether the first row that cannot be used is an error.
+        skips_unlabelled: whether rows without a label are left out and counted as ``skipped``, instead of set aside.
     """
 
     columns: Columns
     is_strict: bool = False
+    skips_unlabelled: bool = False
+    skipped: int = 0
     set_aside: list[SetAside] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _columns_by_suffix: dict[str, Columns] = field(default_factory=dict)  # without a header, the first file decides
@@ -127,6 +130,9 @@ class Reader:
         Raises:
             UserError: ``is_strict``.
         """
+        if self.skips_unlabelled and row.why == NO_LABEL:
+            self.skipped += 1
+            return
         if self.is_strict:
             raise UserError(row.why, f"{path}:{row.line}", "repair or delete that row, or leave out --strict")
         self.set_aside.append(SetAside(path, unit, row.line, row.why[:SHOWN], row.raw[:SHOWN]))

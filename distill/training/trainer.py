@@ -21,6 +21,7 @@ from distill.progress import duration, log, progress_bar
 from distill.storage.atomic import write_file
 from distill.text.batching import Batch, PackedIds, sample_rows, shuffled_batches
 from distill.training import distributed
+from distill.training.heads import Head, is_labelled
 from distill.training.losses import Loss, Objective, Targets, cross_entropy
 from distill.training.optimizer import ScheduledOptimizers, weight_ema
 from distill.training.regularisation import (
@@ -40,8 +41,9 @@ class Split:
     Shapes: ``labels`` (texts,) or, in multi-label data, (texts, classes) with 1 for every class of a text,
     ``UNLABELLED`` where they are unknown; ``teacher_logits`` (texts, classes);
     ``teacher_layers`` (texts, layers, width); ``answered`` (texts,), which texts the teachers have labelled, None: all.
-    With ``sampling_weights`` (texts,) an epoch draws as many texts as there
-    are, with replacement and in proportion to their weights; without, it uses every text once.
+    With ``heads`` there are several tasks: ``labels`` are those of all side by side, and ``answered`` is (texts, tasks).
+    With ``sampling_weights`` (texts,) an epoch draws as many texts as there are, with replacement and in proportion to
+    their weights; without, it uses every text once.
     """
 
     inputs: PackedIds
@@ -50,11 +52,12 @@ class Split:
     teacher_layers: Tensor | None = None
     sampling_weights: Tensor | None = None
     answered: Tensor | None = None
+    heads: tuple[Head, ...] = ()
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether a text may have any number of labels."""
-        return self.labels.dim() == 2
+        """Whether a text may have any number of labels of a single task."""
+        return self.labels.dim() == 2 and not self.heads
 
     def targets(self, rows: Tensor, device: torch.device) -> Targets:
         """The targets of the texts at ``rows`` (batch,)."""
@@ -310,6 +313,8 @@ def _own_share(rows: Tensor) -> tuple[Tensor, int]:
 def _accuracy_and_loss(model: nn.Module, dev: Split, progress_label: str) -> list[float]:
     """Accuracy and mean cross-entropy on dev; NaN for the latter if a logit is not finite.
 
+    In multi-label data micro-F1 takes the place of accuracy; of several tasks, both are means over the tasks.
+
     Each process predicts its share, and all return the same bits.
     """
     rows, counted = _own_share(torch.arange(len(dev.inputs)))
@@ -317,13 +322,23 @@ def _accuracy_and_loss(model: nn.Module, dev: Split, progress_label: str) -> lis
     logits = own_logits.new_zeros(len(dev.inputs), own_logits.shape[1])
     logits[rows[:counted]] = own_logits[:counted]
     distributed.all_reduce_sum(logits)
-    if dev.is_multi_label:
-        accuracy, loss = _micro_f1(logits > 0, dev.labels.bool()), cross_entropy(logits, dev.labels)
-    else:
-        accuracy = (logits.argmax(1) == dev.labels).double().mean()
-        loss = nn.functional.cross_entropy(logits, dev.labels)
-    metrics = torch.stack([accuracy, loss.double() if logits.isfinite().all() else torch.tensor(math.nan)])
+    tasks = [_score_and_loss(logits, dev.labels)]
+    if dev.heads:
+        tasks = [_score_and_loss(logits[:, head.logits], head.labels_of(dev.labels)) for head in dev.heads]
+    metrics = torch.tensor(tasks, dtype=torch.float64).mean(0)
+    if not logits.isfinite().all():
+        metrics[1] = math.nan
     return distributed.broadcast_from_main(metrics).tolist()  # CPUs may round the loss differently; all decide by it
+
+
+def _score_and_loss(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Accuracy or micro-F1, and cross-entropy, of the labelled texts of one task."""
+    if labels.dim() == 2:
+        labelled = is_labelled(labels)
+        return _micro_f1(logits[labelled] > 0, labels[labelled].bool()).item(), cross_entropy(logits, labels).item()
+    logits, labels = logits[is_labelled(labels)], labels[is_labelled(labels)]
+    score = (logits.argmax(1) == labels).double().mean()
+    return score.item(), nn.functional.cross_entropy(logits, labels).item()
 
 
 def _micro_f1(predicted: Tensor, gold: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ LABEL_COLUMNS = (
 )
 LABEL_NAME_COLUMNS = ("label_desc", "label_des", "label_name", "label_text", "category_name", "class_name", "类别名称")
 NO_TEXT, NO_LABEL, SEVERAL_LABELS = "there is no text", "there is no label", "several labels"
+NEITHER = "is neither 0 nor 1"
 ADJACENT = re.compile(r"(['\"])\s+\1")  # NumPy writes the strings of an array without commas
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 NUMBERS = re.compile(rf"{NUMBER.pattern}(\W+{NUMBER.pattern})*")  # of several classes in one cell
@@ -403,7 +404,7 @@ def _is_one(name: str, value: Any) -> bool | None:
         return None
     found = INDICATORS.get(text.casefold())
     if found is None:
-        raise RowError(f"{text[:20]!r} in the column of the label {name} is neither 0 nor 1")
+        raise RowError(f"{text[:20]!r} in the column of the label {name} {NEITHER}")
     return found
 
 

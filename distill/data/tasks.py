@@ -1,0 +1,170 @@
+"""Several tasks: questions about a text with labels of their own, such as its topic and its sentiment.
+
+The tasks are columns of the same files, or folders. A text may have a label for some of the tasks; one that is in dev
+or test for one task is in train for none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from distill.config import DataSettings
+from distill.data import Dataset, checked, files_of, read_splits
+from distill.data.examples import UNLABELLED, Example, Label
+from distill.data.formats import open_file
+from distill.data.formats.labelling import BadRow
+from distill.data.formats.records import NEITHER, Columns
+from distill.data.splits import HELD_OUT_SHARE, stratified_split, without_leaks
+from distill.errors import UserError
+from distill.progress import log
+from distill.runtime.tasks import Task, flat_labels
+
+FIRST_ROWS = 200  # that show whether columns hold 0 and 1
+MAX_OTHER_SHARE = 0.1  # share of these rows with other cells, if columns are labels; more: they are tasks
+MIN_SHARED = 0.5  # part of a held-out tenth that texts held out for other tasks may be, before others are held out
+
+
+def find_tasks(settings: DataSettings) -> dict[str, DataSettings]:
+    """The settings of every task by its name; empty: the data is one task.
+
+    Several columns of ``--label_column`` are a task each, unless their cells are 0 and 1: then they are labels. Several
+    folders are a task each; with one column for each of them, the tasks have the columns' names.
+
+    Raises:
+        UserError: a folder or a train file is missing, or two tasks have one name.
+    """
+    folders, columns = settings.folders, [name.strip() for name in settings.label_column.split(",") if name.strip()]
+    if len(folders) > 1:
+        return _of_folders(settings, folders, columns)
+    if len(columns) < 2 or not _are_tasks(settings):
+        return {}
+    return _by_name(columns, [dataclasses.replace(settings, label_column=column) for column in columns])
+
+
+def _of_folders(settings: DataSettings, folders: Sequence[Path], columns: Sequence[str]) -> dict[str, DataSettings]:
+    """A task per folder."""
+    if files := [name for name in ("train_file", "dev_file", "test_file") if getattr(settings, name)]:
+        what = "one file cannot replace those of several folders"
+        raise UserError(what, f"--{files[0]}", "leave it out, or put the files into the folders")
+    if len(columns) > 1 and len(columns) != len(folders):
+        what = f"{len(columns)} columns for {len(folders)} folders"
+        raise UserError(what, f"--label_column {settings.label_column}", "name one column for all, or one for each")
+    of_folder = columns if len(columns) > 1 else columns * len(folders) or [""] * len(folders)
+    names = columns if len(columns) > 1 else [folder.resolve().name for folder in folders]
+    values = [
+        dataclasses.replace(settings, data=str(folder), label_column=column)
+        for folder, column in zip(folders, of_folder, strict=True)
+    ]
+    return _by_name(names, values)
+
+
+def _by_name(names: Sequence[str], settings: Sequence[DataSettings]) -> dict[str, DataSettings]:
+    if len(set(names)) < len(names):
+        what = f"two tasks have one name: {', '.join(names)}"
+        raise UserError(what, "--label_column or --data", "name every task once; a folder's name is that of its task")
+    for name in names:
+        if re.search(r"[/\\=|]", name):
+            raise UserError(f"a task cannot be called {name!r}", "--label_column", r"rename it: without / \ = and |")
+    return dict(zip(names, settings, strict=True))
+
+
+def _are_tasks(settings: DataSettings) -> bool:
+    """Whether the cells of the named columns of train are something else than 0 and 1."""
+    path = files_of(settings)[0].get("train", [Path()])[0]
+    if not path.is_file():
+        return False
+    with open_file(path, Columns(settings.text_column, settings.label_column)) as file:
+        rows = list(islice(file.rows(), FIRST_ROWS))
+    others = sum(isinstance(row, BadRow) and row.why.endswith(NEITHER) for row in rows)
+    return others > MAX_OTHER_SHARE * len(rows)
+
+
+def load_tasks(tasks: Mapping[str, DataSettings], seed: int, *, is_strict: bool = False) -> dict[str, Dataset]:
+    """Read, check and split the data of every task, like :func:`distill.data.load`.
+
+    A text that one task has in dev or test is dropped from the train texts of all, and where texts are held out, those
+    that an earlier task has held out come first.
+
+    Raises:
+        UserError: as for :func:`distill.data.load`; the message names the task.
+    """
+    files = {name: files_of(settings) for name, settings in tasks.items()}
+    is_shared = len({settings.data for settings in tasks.values()}) == 1
+    splits = {}
+    for name, settings in tasks.items():
+        try:
+            task = name if is_shared else ""
+            splits[name] = read_splits(settings, *files[name], is_strict=is_strict, task=task)
+        except UserError as error:
+            raise _of_task(error, name) from error
+    held_out: dict[str, set[int]] = {
+        split: {example.id for one in splits.values() for example in one.examples.get(split, ())}
+        for split in ("test", "dev")
+    }
+
+    def hold_out(split: str, train: list[Example], seed: int) -> tuple[list[Example], list[Example]]:
+        """Hold out a tenth: first what is held out already, then a stratified sample of the rest."""
+        known, rest = _divided(train, held_out[split])
+        rest, others = _divided(rest, held_out["dev" if split == "test" else "test"])[::-1]
+        wanted = HELD_OUT_SHARE * len(train)
+        if len(known) < MIN_SHARED * wanted:
+            rest, more = stratified_split(rest, seed, (wanted - len(known)) / max(len(rest), 1))
+            known += more
+        held_out[split].update(example.id for example in known)
+        return [*rest, *others], known
+
+    datasets = {}
+    for name, one in splits.items():
+        try:
+            datasets[name] = checked(one, seed, hold_out=hold_out)
+        except UserError as error:
+            raise _of_task(error, name) from error
+    return {name: _without_leaks(name, dataset, datasets.values()) for name, dataset in datasets.items()}
+
+
+def _of_task(error: UserError, name: str) -> UserError:
+    return UserError(f"task {name}: {error.what}", error.where, error.hint)
+
+
+def _divided(examples: Sequence[Example], ids: Collection[int]) -> tuple[list[Example], list[Example]]:
+    """The examples with these ids, and the others."""
+    return [one for one in examples if one.id in ids], [one for one in examples if one.id not in ids]
+
+
+def _without_leaks(name: str, dataset: Dataset, datasets: Collection[Dataset]) -> Dataset:
+    """A task without the train texts that are in dev or test of another one, and the dev texts that are in its test."""
+    test = [example for other in datasets for example in other.test]
+    dev, in_test = without_leaks(dataset.dev, test)
+    train, leaks = without_leaks(dataset.train, [*test, *(example for other in datasets for example in other.dev)])
+    if leaks or in_test:
+        log.info("%s: dropped %d train and %d dev texts that another task has in dev or test", name, leaks, in_test)
+    if not train or not dev:
+        what = (
+            f"task {name}: no text is left for {'dev' if train else 'train'}, as other tasks have them in dev or test"
+        )
+        raise UserError(what, None, "put the same texts into dev and test of all tasks")
+    counts = {**dataset.counts, "train": len(train), "dev": len(dev), "leaks": dataset.counts["leaks"] + leaks}
+    return dataclasses.replace(dataset, train=tuple(train), dev=tuple(dev), counts=counts)
+
+
+def joined(datasets: Mapping[str, Dataset]) -> Dataset:
+    """The texts of all tasks as one data set, each text once and without a label; the labels are those of every task."""
+    splits: dict[str, dict[int, Example]] = defaultdict(dict)
+    for dataset in datasets.values():
+        for split in ("train", "dev", "test"):
+            for example in getattr(dataset, split):
+                splits[split].setdefault(example.id, dataclasses.replace(example, label=UNLABELLED))
+    texts = {split: tuple(splits[split].values()) for split in ("train", "dev", "test")}
+    labels = flat_labels([Task(name, dataset.labels) for name, dataset in datasets.items()])
+    return Dataset(**texts, labels=labels, counts={split: len(examples) for split, examples in texts.items()})
+
+
+def labelled(examples: Sequence[Example], dataset: Dataset) -> list[Example]:
+    """The examples with the labels that they have in a task's train or dev, ``UNLABELLED`` if they have none."""
+    labels: dict[int, Label] = {example.id: example.label for example in (*dataset.train, *dataset.dev)}
+    return [dataclasses.replace(example, label=labels.get(example.id, UNLABELLED)) for example in examples]

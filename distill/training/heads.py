@@ -1,0 +1,104 @@
+"""A network for several tasks: its outputs are the tasks' heads one after another, and each has an objective of its own.
+
+Caruana 1997, "Multitask Learning", Machine Learning 28: the tasks share everything below the heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from distill.data import UNLABELLED
+from distill.text.batching import ModelOutput
+from distill.training.losses import Distillation, Loss, Targets
+
+
+@dataclass(frozen=True)
+class Head:
+    """The part of a network's outputs, and of the labels, that belongs to one task.
+
+    Args:
+        name: of the task.
+        logits: its columns of the logits (B, classes of all tasks).
+        labels: its columns of the labels: one with class numbers or, if ``is_multi_label``, one per class.
+        is_multi_label: whether a text has any number of the task's labels.
+    """
+
+    name: str
+    logits: slice
+    labels: slice
+    is_multi_label: bool
+
+    def labels_of(self, labels: Tensor) -> Tensor:
+        """The task's labels, shape (B,) or (B, classes), as :class:`Targets` has them for a single task."""
+        own = labels[:, self.labels]
+        return own if self.is_multi_label else own[:, 0].long()
+
+    def output_of(self, output: ModelOutput) -> ModelOutput:
+        """The task's part of an output."""
+        peer = output.peer and self.output_of(output.peer)
+        return replace(output, logits=output.logits[:, self.logits], peer=peer)
+
+
+def make_heads(names: Sequence[str], classes: Sequence[int], are_multi_label: Sequence[bool]) -> tuple[Head, ...]:
+    """The heads of tasks with these numbers of classes, one after another."""
+    heads, first, column = [], 0, 0
+    for name, count, is_multi_label in zip(names, classes, are_multi_label, strict=True):
+        width = count if is_multi_label else 1
+        heads.append(Head(name, slice(first, first + count), slice(column, column + width), is_multi_label))
+        first, column = first + count, column + width
+    return tuple(heads)
+
+
+def wide_labels(labels: Sequence[Tensor]) -> Tensor:
+    """The labels of all tasks side by side, from those of each: (texts,) class numbers or (texts, classes)."""
+    return torch.cat([one.float().reshape(len(one), -1) for one in labels], 1)
+
+
+def is_labelled(labels: Tensor) -> Tensor:
+    """Which texts have a label for a task, shape (texts,)."""
+    return (labels if labels.dim() == 1 else labels[:, 0]) != UNLABELLED
+
+
+class JointObjective(nn.Module):
+    """The weighted sum of the tasks' objectives, or with learnt weights ``Σ_k exp(−s_k) · L_k + s_k``.
+
+    The latter are the uncertainty weights of Kendall et al. 2018, arXiv 1705.07115, eq. 7, with one s_k per task.
+
+    Args:
+        heads: of the tasks.
+        objectives: of the tasks, in the same order.
+        weights: of the tasks; None: learnt.
+    """
+
+    def __init__(
+        self, heads: Sequence[Head], objectives: Sequence[Distillation], weights: Sequence[float] | None
+    ) -> None:
+        super().__init__()
+        self.heads, self.objectives, self.weights = tuple(heads), nn.ModuleList(objectives), weights
+        self.uncertainties = nn.Parameter(torch.zeros(len(heads)), requires_grad=weights is None)
+
+    def forward(self, output: ModelOutput, targets: Targets) -> Loss:
+        """The loss of a batch; ``parts`` names every term after its task."""
+        total, parts = output.logits.new_zeros(()), {}
+        for index, (head, objective) in enumerate(zip(self.heads, self.objectives, strict=True)):
+            loss: Loss = objective(head.output_of(output), self._targets(index, targets))
+            parts |= {f"{head.name}/{name}": part for name, part in loss.parts.items()}
+            if self.weights is None:
+                uncertainty = self.uncertainties[index]
+                total = total + torch.exp(-uncertainty) * loss.total + uncertainty
+            else:
+                total = total + self.weights[index] * loss.total
+        return Loss(total, parts)
+
+    def _targets(self, index: int, targets: Targets) -> Targets:
+        """A task's targets; ``answered`` of all tasks is (B, tasks)."""
+        head, logits, answered = self.heads[index], targets.teacher_logits, targets.answered
+        return Targets(
+            head.labels_of(targets.labels),
+            None if logits is None else logits[:, head.logits],
+            answered=None if answered is None else answered[:, index],
+        )
