@@ -171,6 +171,12 @@ def tiny_flags(tiny_bert: Path, toy_vectors: Path, title_folder: Path) -> list[s
     return [*paths, *flags.split(), *rates.split(), *general.split(), str(toy_vectors)]
 
 
+def on_data(flags: list[str], folder: Path) -> list[str]:
+    """The flags with another data folder; a second --data would be a second task."""
+    place = flags.index("--data") + 1
+    return [*flags[:place], str(folder), *flags[place + 1 :]]
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]) -> Path:
     """A run's folder after --mode all with two seeds; tests only read it or copy it."""

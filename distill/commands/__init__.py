@@ -9,8 +9,11 @@ from pkgutil import resolve_name
 
 from distill.commands.data_checks import warn_of
 from distill.commands.experiment import Run, prepared
+from distill.commands.task_runs import JointRun
+from distill.commands.tasks import run_tasks
 from distill.config import MODES, Settings
 from distill.data.checks import data_checks
+from distill.data.tasks import find_tasks
 from distill.teachers import TeacherValue
 from distill.training import defaults, distributed
 
@@ -23,6 +26,10 @@ def run_mode(settings: Settings, teachers: Sequence[TeacherValue] = ()) -> list[
     In a launch of several processes all of them do the mode's shared part. Then the first process alone runs the mode,
     and finds that part done.
     """
+    if tasks := find_tasks(settings.data):
+        joint = JointRun(settings, tasks)
+        with prepared(joint):
+            return run_tasks(joint)
     mode, run = MODES[settings.run.mode], Run(settings, teachers)
     with prepared(run):
         if mode.check:

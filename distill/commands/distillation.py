@@ -32,10 +32,11 @@ WITH_HINT = "logits+hint:0.2"  # the objective when labels are few, see benchmar
 LABELS_WEIGHT, LOGITS_WEIGHT = 1.0, 0.1  # when the teacher is worse than the linear baseline: learn mostly from labels
 
 
-def choose_objective(run: Run, teachers: Sequence[Teacher]) -> ObjectiveSettings:
+def choose_objective(run: Run, teachers: Sequence[Teacher], *, may_hint: bool = True) -> ObjectiveSettings:
     """The objective of the settings; if it is left at its default, one that suits the data and the teachers.
 
-    With few labels a hint is added. A teacher that is worse than the linear baseline on dev gets little weight.
+    With few labels a hint is added, if it ``may_hint``. A teacher that is worse than the linear baseline on dev gets
+    little weight.
     """
     settings = run.settings.objective
     if not run.data.has_labels and settings.hard_weight == FROM_DATA:
@@ -45,7 +46,8 @@ def choose_objective(run: Run, teachers: Sequence[Teacher]) -> ObjectiveSettings
         return settings
     if warning:
         return dataclasses.replace(settings, hard_weight=LABELS_WEIGHT, logits_weight=LOGITS_WEIGHT)
-    few = defaults.has_few_labels(run.data, run.settings.student.architecture) and run.has_model_teacher
+    has_vectors = may_hint and run.has_model_teacher
+    few = has_vectors and defaults.has_few_labels(run.data, run.settings.student.architecture)
     chosen = dataclasses.replace(settings, objective=WITH_HINT) if few else settings
     weights = "+".join(f"{term}:{weight:g}" for term, weight in chosen.weights.items())
     log.info("objective: %s%s", weights, ", because there are few labels" if few else "")

@@ -74,7 +74,7 @@ class Run:
 
     def write_config(self) -> Path:
         """Write config.json: the settings, the versions of the packages, and the data's fingerprint and counts."""
-        record = {
+        record: dict[str, Any] = {
             "settings": dataclasses.asdict(self.settings),
             "versions": package_versions(),
             "data": {"fingerprint": self.data.fingerprint, **self.data.counts},
@@ -103,7 +103,7 @@ class Run:
         for note in dataset.notes:
             log.info("%s", note)
         log.info("data: %s", data_sentence(dataset.counts, is_multi_label=dataset.is_multi_label))
-        self._list_set_aside(dataset.set_aside)
+        self.list_set_aside(dataset.set_aside)
         return dataset
 
     @functools.cached_property
@@ -164,7 +164,7 @@ class Run:
         examples = [dataclasses.replace(text, label=label) for text, label in zip(known, classes, strict=True)]
         return with_answers(examples, self.task.labels, self.settings.run.seed, self._reader)
 
-    def _list_set_aside(self, rows: Sequence[SetAside]) -> None:
+    def list_set_aside(self, rows: Sequence[SetAside]) -> None:
         """Write the list of the rows that cannot be used, and warn of them."""
         path = self.folder.set_aside
         if not distributed.is_main_process():
@@ -186,7 +186,7 @@ class Run:
         for note in reader.notes:
             log.info("%s", note)
         if reader.set_aside:
-            self._list_set_aside([*self.data.set_aside, *reader.set_aside])
+            self.list_set_aside([*self.data.set_aside, *reader.set_aside])
         self.count_unlabelled(counts)
         return tuple(examples)
 
@@ -392,6 +392,10 @@ class Run:
         return {example.id: row for example, row in zip(train, scores, strict=True)}
 
     # Folders of models
+
+    def shipped(self, student: Path) -> tuple[Path, Path]:
+        """The bundle in which a student ships, and the folder of the student that it is exported from."""
+        return self.folder.bundle, student
 
     def evaluation_callback(self, folder: Path) -> Callable[[Evaluation], None]:
         """The function to call with every evaluation of the model that is saved to ``folder``."""

@@ -65,8 +65,9 @@ def export_if_possible(run: Run) -> list[Path]:
 
 def bundle_of(run: Run, student: Path) -> tuple[Path | None, str]:
     """The run's bundle if it was exported from ``student``; otherwise a sentence that says why there is none."""
-    if is_bundle_of(run.folder.bundle, student):
-        return run.folder.bundle, ""
+    bundle, shipped = run.shipped(student)
+    if is_bundle_of(bundle, shipped):
+        return bundle, ""
     if STUDENTS[architecture := card_of(student).network].transductive:
         return None, Text(
             "A {network} cannot be exported as a bundle, so the student was timed in PyTorch.", network=architecture

@@ -35,17 +35,18 @@ def right_texts(logits: Tensor, labels: Tensor, thresholds: Sequence[float] = ()
     return logits.argmax(1) == labels
 
 
-def start_at_shares(classifier: nn.Linear, labels: Tensor) -> None:
+def start_at_shares(classifier: nn.Linear, labels: Tensor, columns: slice = slice(None)) -> None:
     """In multi-label data, set the biases of a new classifier so that it begins with each label's share of the texts.
 
     Otherwise it begins with 1/2, and most of the first epochs go into learning that labels are rare: Lin et al. 2017,
-    "Focal Loss for Dense Object Detection", arXiv 1708.02002, section 3.3. ``labels`` are (texts,) or (texts, classes).
+    "Focal Loss for Dense Object Detection", arXiv 1708.02002, section 3.3. ``labels`` are (texts,) or (texts, classes),
+    ``columns`` those of the classes among the outputs.
     """
     if labels.dim() == 1:
         return
     known = labels[labels[:, 0] != UNLABELLED]
     with torch.no_grad():
-        classifier.bias.copy_(((known.sum(0) + 1) / (len(known) + 2)).logit())
+        classifier.bias[columns] = ((known.sum(0) + 1) / (len(known) + 2)).logit()
 
 
 def choose_thresholds(run: Run, name: str, logits: Tensor) -> tuple[float, ...]:

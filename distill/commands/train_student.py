@@ -22,6 +22,7 @@ from distill.commands.label_sets import (
 )
 from distill.commands.model_cards import student_card
 from distill.commands.saved_models import remind_of_single_class, save_model, saved_accuracy
+from distill.commands.student_inputs import Build, graph_input, word_input
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import (
     check_coverage,
@@ -75,13 +76,13 @@ def spec_of(run: Run, alone: bool = False) -> StudentSpec:
         run.student_settings(has_teacher=bool(teachers)),
         objective,
         teachers,
-        unlabelled_and_augmented=() if objective.is_alone else _transfer_texts(run, teachers),
+        unlabelled_and_augmented=() if objective.is_alone else transfer_texts(run, teachers),
         general=answered_texts(teachers, run.general) if teachers else (),
         linear_weight=choose_linear_weight(run, teachers),
     )
 
 
-def _transfer_texts(run: Run, teachers: Sequence[Teacher]) -> tuple[Example, ...]:
+def transfer_texts(run: Run, teachers: Sequence[Teacher]) -> tuple[Example, ...]:
     """The texts without labels that a student reads: with teachers, those that one of them has labelled."""
     texts = run.unlabelled_and_augmented
     answered = answered_texts(teachers, texts) if teachers else texts
@@ -123,7 +124,8 @@ class _StudentTrainer:
         self.build, encode, self.tokenizer = prepare_input(run, spec, self.texts)
         inputs, labels = encode(self.texts), run.labels_of(self.texts)
         hints = self._hints()  # first: their pass over the texts also caches the logits
-        self.train = Split(inputs, labels, teacher_layers=hints, **self._targets())
+        logits, answered = self._targets()
+        self.train = Split(inputs, labels, teacher_logits=logits, teacher_layers=hints, answered=answered)
         self.train = dataclasses.replace(self.train, sampling_weights=self._sampling_weights())
         dev = [example for example in run.data.dev if example.label != spec.left_out]
         self.dev = Split(encode(dev), run.labels_of(dev))
@@ -136,22 +138,17 @@ class _StudentTrainer:
         teacher = model_teacher(self.spec.teachers, f"--objective {objective.objective}")
         return hint_targets(self.run, teacher, self.texts, last_only=not objective.weights.get("hint_layers"))
 
-    def _targets(self) -> dict[str, Tensor | None]:
+    def _targets(self) -> tuple[Tensor | None, Tensor | None]:
         """The logits to imitate, and which texts have some."""
         if not self.spec.objective.needs_teacher:
-            return {}
+            return None, None
         answers = target_answers(self.run, self.spec.teachers, self.texts, self.spec.linear_weight)
-        return {"teacher_logits": answers.logits, "answered": answers.mask}
+        return answers.logits, answers.mask
 
     def _sampling_weights(self) -> Tensor | None:
         """How often each text is drawn, shape (texts,); None: once per epoch. General texts get a fixed share."""
-        general = len(self.spec.general)
-        weights = self._class_weights()
-        if not general:
-            return weights
-        own = (torch.ones(len(self.texts), dtype=torch.float64) if weights is None else weights)[:-general]
-        share = self.run.transfer_settings.general_share
-        return torch.cat([own / own.sum() * (1 - share), torch.full((general,), share / general, dtype=torch.float64)])
+        share = self.run.transfer_settings.general_share if self.spec.general else 0.0
+        return with_general_share(self._class_weights(), len(self.texts), len(self.spec.general), share)
 
     def _class_weights(self) -> Tensor | None:
         """Weights that draw every class equally often (--sampling stratified); None for uniform sampling.
@@ -175,7 +172,7 @@ class _StudentTrainer:
         if self.spec.objective.weights.get("mutual"):
             model = MutualStudents(model, self._new_student(seed + PEER_SEED_OFFSET))
         distillation = self._distillation(model.classifier.in_features)
-        schedule = self._schedule()
+        schedule = schedule_of(self.run, self.spec, len(self.texts))
         groups = parameter_groups(model, self.spec.student)
         projections = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
         groups += [{"params": projections, "lr": self.spec.student.learning_rate}] if projections else []
@@ -225,12 +222,25 @@ class _StudentTrainer:
             level_weight=self.run.settings.data.level_weight,
         )
 
-    def _schedule(self) -> Schedule:
-        settings, epochs = self.spec.student, self.spec.epochs(len(self.texts))
-        return Schedule(
-            epochs,
-            settings.batch_size,
-            epochs_per_evaluation=max(1, epochs // MAX_EVALUATIONS),
-            ema_decay=settings.averaging,
-            keep_last=defaults.keeps_last_weights(self.run.data),
-        )
+
+def schedule_of(run: Run, spec: StudentSpec, texts: int) -> Schedule:
+    """How long a student of ``texts`` texts is trained."""
+    settings, epochs = spec.student, spec.epochs(texts)
+    return Schedule(
+        epochs,
+        settings.batch_size,
+        epochs_per_evaluation=max(1, epochs // MAX_EVALUATIONS),
+        ema_decay=settings.averaging,
+        keep_last=defaults.keeps_last_weights(run.data),
+    )
+
+
+def with_general_share(weights: Tensor | None, texts: int, general: int, share: float) -> Tensor | None:
+    """Sampling weights (texts,) with which a ``share`` of an epoch is drawn from the last ``general`` texts.
+
+    ``weights`` (texts,) are those of the others among each other, None: equal. None: every text once per epoch.
+    """
+    if not general:
+        return weights
+    own = (torch.ones(texts, dtype=torch.float64) if weights is None else weights)[:-general]
+    return torch.cat([own / own.sum() * (1 - share), torch.full((general,), share / general, dtype=torch.float64)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ HINTS = ("hint", "hint_layers")
 TERMS = (LABELS, LOGITS, *SOFT, *HINTS, MUTUAL, "dist")
 AUXILIARY = (*HINTS, MUTUAL)  # terms that do not train the classifier, or only imitate another student
 DEFAULT_LABELS_WEIGHT = 0.3  # with a teacher, see benchmarks/LOG.md
+LEARNED = "learned"  # a value of --task_weights
 EXAMPLE = "for example --objective soft, or --objective logits+hint:0.5"
 
 
@@ -40,6 +42,11 @@ class ObjectiveSettings(Checked):
         high=1e6,
     )
     temperature: float = option(2.0, "temperature of the softmax in soft targets and dist", low=1e-3, high=1e3)
+    task_weights: str = option(
+        "",
+        "with several tasks: the weights of their losses in the tasks' order, separated by commas, or learned; "
+        "default: 1 each",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,6 +78,21 @@ class ObjectiveSettings(Checked):
         if all(name in AUXILIARY for name in weights):
             weights[LOGITS] = self.logits_weight
         return {LABELS: self.labels_weight, **weights}
+
+    def weights_of_tasks(self, count: int) -> list[float] | None:
+        """The weights of the losses of ``count`` tasks; None: they are learned.
+
+        Raises:
+            UserError: --task_weights holds something else than so many positive numbers.
+        """
+        if self.task_weights in ("", LEARNED):
+            return None if self.task_weights else [1.0] * count
+        with contextlib.suppress(ValueError):
+            weights = [float(number) for number in self.task_weights.split(",")]
+            if len(weights) == count and all(0 < weight < math.inf for weight in weights):
+                return weights
+        what = f"{count} positive numbers are needed, one for each task"
+        raise UserError(what, f"--task_weights {self.task_weights}", f"--task_weights 1,1, or {LEARNED}")
 
     def _weight(self, name: str, number: str) -> float:
         if name not in TERMS:

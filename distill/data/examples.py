@@ -82,7 +82,7 @@ class Dataset:
     def _names(self, example: Example) -> str:
         """The label of an example; in multi-label data, the JSON list of its labels."""
         names = [self.labels[index] for index in sorted(example.classes)]
-        return json.dumps(names, ensure_ascii=False) if self.is_multi_label else names[0]
+        return json.dumps(names, ensure_ascii=False) if self.is_multi_label else "".join(names)
 
     def _train_and_dev(self) -> list[tuple[str, Example]]:
         return [("train", e) for e in self.train] + [("dev", e) for e in self.dev]

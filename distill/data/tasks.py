@@ -46,7 +46,7 @@ def find_tasks(settings: DataSettings) -> dict[str, DataSettings]:
     return _by_name(columns, [dataclasses.replace(settings, label_column=column) for column in columns])
 
 
-def _of_folders(settings: DataSettings, folders: Sequence[Path], columns: Sequence[str]) -> dict[str, DataSettings]:
+def _of_folders(settings: DataSettings, folders: Sequence[Path], columns: list[str]) -> dict[str, DataSettings]:
     """A task per folder."""
     if files := [name for name in ("train_file", "dev_file", "test_file") if getattr(settings, name)]:
         what = "one file cannot replace those of several folders"
@@ -144,24 +144,22 @@ def _without_leaks(name: str, dataset: Dataset, datasets: Collection[Dataset]) -
     if leaks or in_test:
         log.info("%s: dropped %d train and %d dev texts that another task has in dev or test", name, leaks, in_test)
     if not train or not dev:
-        what = (
-            f"task {name}: no text is left for {'dev' if train else 'train'}, as other tasks have them in dev or test"
-        )
-        raise UserError(what, None, "put the same texts into dev and test of all tasks")
+        what = f"no text is left for {'dev' if train else 'train'}: other tasks have them all in dev or test"
+        raise UserError(f"task {name}: {what}", None, "put the same texts into dev and test of all tasks")
     counts = {**dataset.counts, "train": len(train), "dev": len(dev), "leaks": dataset.counts["leaks"] + leaks}
     return dataclasses.replace(dataset, train=tuple(train), dev=tuple(dev), counts=counts)
 
 
 def joined(datasets: Mapping[str, Dataset]) -> Dataset:
-    """The texts of all tasks as one data set, each text once and without a label; the labels are those of every task."""
+    """The texts of all tasks as one data set, each once and without a label; the labels are those of every task."""
     splits: dict[str, dict[int, Example]] = defaultdict(dict)
     for dataset in datasets.values():
         for split in ("train", "dev", "test"):
             for example in getattr(dataset, split):
                 splits[split].setdefault(example.id, dataclasses.replace(example, label=UNLABELLED))
-    texts = {split: tuple(splits[split].values()) for split in ("train", "dev", "test")}
+    train, dev, test = (tuple(splits[split].values()) for split in ("train", "dev", "test"))
     labels = flat_labels([Task(name, dataset.labels) for name, dataset in datasets.items()])
-    return Dataset(**texts, labels=labels, counts={split: len(examples) for split, examples in texts.items()})
+    return Dataset(train, dev, test, labels, {"train": len(train), "dev": len(dev), "test": len(test)})
 
 
 def labelled(examples: Sequence[Example], dataset: Dataset) -> list[Example]:

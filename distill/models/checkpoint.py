@@ -16,6 +16,7 @@ from distill.models.build import architecture_of, student_class
 from distill.models.student import SavedStudent, Student
 from distill.models.tokenizer import TextTokenizer, WordTokenizer
 from distill.models.weights import check_finite
+from distill.runtime.tasks import Task
 from distill.storage.atomic import write_file, write_json
 from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, TRAIN_STUDENT
 from distill.text.segmentation import Segmenter
@@ -39,6 +40,7 @@ def save_student(
     temperature: float = 1.0,
     *,
     thresholds: Sequence[float] = (),
+    tasks: Sequence[Task] = (),
 ) -> None:
     """Write a student as :meth:`Student.for_inference` returns it.
 
@@ -50,6 +52,20 @@ def save_student(
         "labels": list(labels),
         "temperature": temperature,
         **({"thresholds": list(thresholds)} if thresholds else {}),
+        **(
+            {
+                "tasks": [
+                    {
+                        "name": t.name,
+                        "labels": list(t.labels),
+                        **({"thresholds": list(t.thresholds)} if t.thresholds else {}),
+                    }
+                    for t in tasks
+                ]
+            }
+            if tasks
+            else {}
+        ),
         **tokenizer.save(folder),
     }
     write_json(folder / STUDENT_CARD, card)

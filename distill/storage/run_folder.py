@@ -75,6 +75,10 @@ class RunFolder:
         """Folder of a model: ``KIND`` for the first seed (index 0), ``KIND.2`` for the second, and so on."""
         return self.root / (kind if index == 0 else f"{kind}.{index + 1}")
 
+    def task(self, name: str) -> Self:
+        """The folder of one of several tasks, which is that of a run."""
+        return type(self)(self.root / "tasks" / name)
+
     @property
     def label_noise(self) -> Path:
         """Table of labels that the teacher contradicts."""

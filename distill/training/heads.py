@@ -1,4 +1,4 @@
-"""A network for several tasks: its outputs are the tasks' heads one after another, and each has an objective of its own.
+"""A network for several tasks: its outputs are the tasks' heads one after another, each with its own objective.
 
 Caruana 1997, "Multitask Learning", Machine Learning 28: the tasks share everything below the heads.
 """
@@ -83,7 +83,7 @@ class JointObjective(nn.Module):
 
     def forward(self, output: ModelOutput, targets: Targets) -> Loss:
         """The loss of a batch; ``parts`` names every term after its task."""
-        total, parts = output.logits.new_zeros(()), {}
+        total, parts = output.logits.new_zeros(()), dict[str, Tensor]()
         for index, (head, objective) in enumerate(zip(self.heads, self.objectives, strict=True)):
             loss: Loss = objective(head.output_of(output), self._targets(index, targets))
             parts |= {f"{head.name}/{name}": part for name, part in loss.parts.items()}

@@ -41,7 +41,7 @@ class Split:
     Shapes: ``labels`` (texts,) or, in multi-label data, (texts, classes) with 1 for every class of a text,
     ``UNLABELLED`` where they are unknown; ``teacher_logits`` (texts, classes);
     ``teacher_layers`` (texts, layers, width); ``answered`` (texts,), which texts the teachers have labelled, None: all.
-    With ``heads`` there are several tasks: ``labels`` are those of all side by side, and ``answered`` is (texts, tasks).
+    With ``heads`` there are several tasks: ``labels`` are those of all side by side; ``answered`` is (texts, tasks).
     With ``sampling_weights`` (texts,) an epoch draws as many texts as there are, with replacement and in proportion to
     their weights; without, it uses every text once.
     """
@@ -322,10 +322,8 @@ def _accuracy_and_loss(model: nn.Module, dev: Split, progress_label: str) -> lis
     logits = own_logits.new_zeros(len(dev.inputs), own_logits.shape[1])
     logits[rows[:counted]] = own_logits[:counted]
     distributed.all_reduce_sum(logits)
-    tasks = [_score_and_loss(logits, dev.labels)]
-    if dev.heads:
-        tasks = [_score_and_loss(logits[:, head.logits], head.labels_of(dev.labels)) for head in dev.heads]
-    metrics = torch.tensor(tasks, dtype=torch.float64).mean(0)
+    of_tasks = [(logits[:, head.logits], head.labels_of(dev.labels)) for head in dev.heads] or [(logits, dev.labels)]
+    metrics = torch.tensor([_score_and_loss(*task) for task in of_tasks], dtype=torch.float64).mean(0)
     if not logits.isfinite().all():
         metrics[1] = math.nan
     return distributed.broadcast_from_main(metrics).tolist()  # CPUs may round the loss differently; all decide by it

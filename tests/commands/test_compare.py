@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import output_of, titles
+from conftest import on_data, output_of, titles
 
 from distill import load_student
 from distill.cli import main
@@ -203,7 +203,7 @@ def test_labels_that_the_teacher_contradicts_are_listed(
     (data / "train.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     teacher_flags = [*tiny_flags, "--run", str(tmp_path / "other"), "--teacher_epochs", "40", "--mode", "train_teacher"]
     output_of(capsys, teacher_flags)
-    flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "label"]
+    flags = [*on_data(tiny_flags, data), "--run", str(tmp_path / "run"), "--mode", "label"]
     text = output_of(capsys, [*flags, "--teacher", str(tmp_path / "other" / "teacher")])
     assert "trained on other data or another split; it may have seen texts of dev or test" in text
     with (tmp_path / "run" / "report" / "label_noise.csv").open(encoding="utf-8-sig", newline="") as file:
@@ -250,7 +250,7 @@ def test_a_teacher_with_other_labels_is_refused(
     for name in ("train.json", "test.json"):
         text = (title_folder / name).read_text(encoding="utf-8").replace("财经", "娱乐")
         (data / name).write_text(text, encoding="utf-8")
-    flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--mode", "train_student"]
+    flags = [*on_data(tiny_flags, data), "--run", str(tmp_path / "run"), "--mode", "train_student"]
     text = output_of(capsys, [*flags, "--teacher", str(finished_run / "teacher")], code=2)
     assert "this teacher has no label 娱乐, which the data has; its other labels: 财经 -> --teacher_labels" in text
     assert not (tmp_path / "run" / "student").exists()
@@ -275,7 +275,7 @@ def test_the_labels_of_a_teacher_may_be_in_another_order(
     assert logits["as trained"].equal(logits["reordered"])
     rows = []
     for folder in (title_folder, data):
-        flags = [*tiny_flags, *QUICK, "--data", str(folder), "--run", str(tmp_path / "run"), "--objectives", "logits"]
+        flags = [*on_data(tiny_flags, folder), *QUICK, "--run", str(tmp_path / "run"), "--objectives", "logits"]
         assert main([*flags, "--mode", "compare", "--teacher", str(finished_run / "teacher")]) == 0
         rows.append(rows_of(tmp_path / "run"))
     assert rows[0]["teacher"]["accuracy"] == rows[1]["teacher"]["accuracy"] > 0.5  # type: ignore[operator]
@@ -313,7 +313,7 @@ def test_a_graph_is_rebuilt_when_the_test_texts_change(
 ) -> None:
     data = tmp_path / "data"
     shutil.copytree(title_folder, data)
-    flags = [*tiny_flags, "--data", str(data), "--run", str(tmp_path / "run"), "--student_epochs", "2"]
+    flags = [*on_data(tiny_flags, data), "--run", str(tmp_path / "run"), "--student_epochs", "2"]
     flags += ["--student", "textgcn", "--a", "1", "--T", "0", "--mode"]
     output_of(capsys, [*flags, "train_student"])
     (data / "test.json").write_text('[{"text": "新的标题", "label": "体育"}]', encoding="utf-8")

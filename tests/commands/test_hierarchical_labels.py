@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import output_of, titles
+from conftest import on_data, output_of, titles
 
 from distill import load_student
 from distill.cli import main
@@ -25,7 +25,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]) -> li
     for name, start, stop in (("train", 0, 90), ("test", 90, 120)):
         rows = "".join(f"{text}\t{PATHS[label]}\n" for text, label in titles(start, stop))
         (folder / f"{name}.tsv").write_text(f"text\tlabel\n{rows}", encoding="utf-8")
-    return [*tiny_flags, "--data", str(folder), "--level_weight", "0.2"]
+    return [*on_data(tiny_flags, folder), "--level_weight", "0.2"]
 
 
 @pytest.fixture(scope="module")

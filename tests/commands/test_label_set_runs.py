@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SUBJECTS, output_of, titles
+from conftest import SUBJECTS, on_data, output_of, titles
 
 from distill import load_student
 from distill.cli import main
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def flags(folder: Path, tiny_flags: list[str]) -> list[str]:
-    return [*tiny_flags, "--data", str(folder)]
+    return on_data(tiny_flags, folder)
 
 
 @pytest.fixture(scope="module")

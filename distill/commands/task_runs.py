@@ -1,0 +1,141 @@
+"""Runs of several tasks: one per task, with teachers and reports of its own, and one for what they share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from distill.commands.experiment import Run
+from distill.config import DataSettings, Settings
+from distill.data import Dataset, Example
+from distill.data.tasks import joined, load_tasks
+from distill.errors import UserError, listed
+from distill.progress import log
+from distill.reporting.results import data_sentence
+from distill.storage.run_folder import RunFolder
+from distill.text.segmentation import Segmenter
+
+
+class JointRun(Run):
+    """What several tasks share: the texts of all of them, without labels, and the student.
+
+    Args:
+        settings: of the run. A value of --teacher names its task: TASK=TEACHER.
+        tasks: the settings of the tasks' data, by their names.
+
+    Attributes:
+        tasks: the runs of the tasks by their names.
+
+    Raises:
+        UserError: --teacher does not name a task.
+    """
+
+    def __init__(self, settings: Settings, tasks: Mapping[str, DataSettings]) -> None:
+        transfer = dataclasses.replace(settings.transfer, teacher=())
+        super().__init__(dataclasses.replace(settings, transfer=transfer))
+        teachers = _teachers_of(settings.transfer.teacher, list(tasks))
+        self.tasks = {
+            name: TaskRun(_task_settings(settings, self.folder.task(name), data, teachers[name]), self, name)
+            for name, data in tasks.items()
+        }
+        self._data_settings = tasks
+
+    @functools.cached_property
+    def datasets(self) -> dict[str, Dataset]:
+        """The data of every task; logs what the checks found."""
+        datasets = load_tasks(self._data_settings, self.settings.run.seed, is_strict=self.settings.predict.strict)
+        for name, dataset in datasets.items():
+            for note in dataset.notes:
+                log.info("%s: %s", name, note)
+            log.info("%s: %s", name, data_sentence(dataset.counts, is_multi_label=dataset.is_multi_label))
+            self.tasks[name].list_set_aside(dataset.set_aside)
+        return datasets
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """The texts of all tasks."""
+        return joined(self.datasets)
+
+    @functools.cached_property
+    def has_labels(self) -> bool:
+        """See Run."""
+        return True
+
+    @property
+    def has_embedded_data(self) -> bool:
+        """See Run."""
+        return False
+
+    @property
+    def has_model_teacher(self) -> bool:
+        """Whether every task has a teacher that is a model, so that any text can be labelled for all tasks."""
+        return all(run.has_model_teacher for run in self.tasks.values())
+
+
+class TaskRun(Run):
+    """The run of one of several tasks; the texts of the others are texts without labels.
+
+    Args:
+        settings: of the task.
+        joint: what the tasks share.
+        name: of the task.
+    """
+
+    def __init__(self, settings: Settings, joint: JointRun, name: str) -> None:
+        super().__init__(settings)
+        self._joint, self.name = joint, name
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """See Run."""
+        return self._joint.datasets[self.name]
+
+    @functools.cached_property
+    def has_labels(self) -> bool:
+        """See Run."""
+        return True
+
+    @property
+    def has_embedded_data(self) -> bool:
+        """See Run."""
+        return False
+
+    @functools.cached_property
+    def unlabelled(self) -> tuple[Example, ...]:
+        """The train texts of the other tasks, and the texts without labels of all."""
+        own = {example.id for example in self.data.train}
+        texts = (*self._joint.data.train, *self._joint.unlabelled_and_augmented)
+        return tuple(example for example in texts if example.id not in own)
+
+    @functools.cached_property
+    def segmenter(self) -> Segmenter:
+        """See Run."""
+        return self._joint.segmenter
+
+    def segmented(self, examples: Sequence[Example]) -> list[list[str]]:
+        """See Run."""
+        return self._joint.segmented(examples)
+
+    def shipped(self, student: Path) -> tuple[Path, Path]:
+        """The bundle of all tasks, and the student that it is exported from."""
+        return self._joint.folder.bundle, self._joint.folder.root / student.name
+
+
+def _task_settings(settings: Settings, folder: RunFolder, data: DataSettings, teachers: Sequence[str]) -> Settings:
+    transfer = dataclasses.replace(settings.transfer, teacher=tuple(teachers), unlabeled=(), augment=0)
+    run = dataclasses.replace(settings.run, run=str(folder.root))
+    return dataclasses.replace(settings, run=run, data=data, transfer=transfer)
+
+
+def _teachers_of(values: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """The teachers of every task from values TASK=TEACHER."""
+    teachers: dict[str, list[str]] = {name: [] for name in names}
+    for value in values:
+        name, is_named, teacher = value.partition("=")
+        if not is_named or name not in teachers:
+            what = f"with several tasks, a teacher needs the name of its task: {listed(names, 5)}"
+            raise UserError(what, f"--teacher {value}", f"--teacher {names[0]}={teacher or value}")
+        teachers[name].append(teacher)
+    return teachers

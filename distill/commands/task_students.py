@@ -1,0 +1,322 @@
+"""One student for several tasks: a head per task, on shared vectors and a shared network.
+
+The student is saved as a whole, for export, and once per task in the task's folder, with that head alone: there it is
+a student like any other, which is evaluated and compared like one.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.commands.data_checks import student_checks, warn_of
+from distill.commands.distillation import choose_linear_weight, choose_objective, target_answers
+from distill.commands.experiment import ALONE, DISTILLED
+from distill.commands.label_sets import calibrate, choose_thresholds, dev_score, start_at_shares
+from distill.commands.model_cards import student_card
+from distill.commands.saved_models import remind_of_single_class, save_model
+from distill.commands.student_inputs import word_input
+from distill.commands.student_spec import StudentSpec
+from distill.commands.task_runs import JointRun, TaskRun
+from distill.commands.teachers import check_coverage, model_teacher, teacher_word_vectors, teachers_of
+from distill.commands.train_student import PEER_SEED_OFFSET, schedule_of, with_general_share
+from distill.config import STUDENTS
+from distill.data import Example
+from distill.data.tasks import labelled
+from distill.errors import UserError
+from distill.evaluation.metrics import calibration_temperature
+from distill.models.build import parameter_groups
+from distill.models.checkpoint import save_student
+from distill.models.inference import predict_logits
+from distill.models.mutual_learning import MutualStudents
+from distill.models.tokenizer import WordTokenizer
+from distill.progress import log, model_reminders
+from distill.runtime.tasks import Task
+from distill.text.word_vectors import scale_to_std
+from distill.training.heads import Head, JointObjective, is_labelled, make_heads, wide_labels
+from distill.training.losses import Distillation
+from distill.training.trainer import Evaluation, Split, TrainingJob, fit
+
+OF_TASK = ("data", "objective", "teacher", "linear weight", "target metric", "levels")  # in a task's record
+SAMPLING_EXPONENT = 0.5  # tasks of n texts are drawn in proportion to n to this power: a small one is not drowned
+MEAN_SCORE = "mean score of the tasks"  # what the whole student's figure on dev is
+MAX_RATIO = 2.0  # between the tasks' numbers of texts, up to which every text is drawn once per epoch
+
+
+@dataclass(frozen=True)
+class JointSpec:
+    """Everything but the seed that determines a student of several tasks.
+
+    Args:
+        common: the network, its training and its texts.
+        tasks: objective, teachers and linear weight of every task.
+        weights: of the tasks' losses; None: learned.
+    """
+
+    common: StudentSpec
+    tasks: dict[str, StudentSpec]
+    weights: list[float] | None
+
+    def provenance(self, joint: JointRun) -> dict[str, Any]:
+        """The record that is saved with the student."""
+        records = {name: spec.provenance(joint.tasks[name]) for name, spec in self.tasks.items()}
+        of_tasks = {name: {key: record[key] for key in OF_TASK} for name, record in records.items()}
+        return {**self.common.provenance(joint), "tasks": of_tasks, "task weights": self.weights}
+
+
+def train_joint_students(joint: JointRun, alone: bool = False) -> list[Path]:
+    """Train one student of all tasks per seed; without teachers if the objective needs none, or if ``alone``.
+
+    Returns:
+        The folders of the students, and of their heads in the tasks' folders; those that are up to date are kept.
+    """
+    spec = _spec_of(joint, alone)
+    kind = ALONE if spec.common.objective.is_alone else DISTILLED
+    model_reminders.clear()
+    provenance, first = spec.provenance(joint), joint.settings.run.seed
+    trainer: _JointTrainer | None = None
+    written: list[Path] = []
+    for index in range(joint.settings.run.seeds):
+        record = {**provenance, "seed": first + index}
+        folders = {joint.folder.model(kind, index): record}
+        for run in joint.tasks.values():
+            folders[run.folder.model(kind, index)] = {**record, "data": run.data.fingerprint}
+        stale = [folder for folder, expected in folders.items() if not joint.is_current(folder, expected)]
+        if stale:
+            trainer = trainer or _JointTrainer(joint, spec)
+            trainer.train_student(first + index, folders)
+        written += folders
+    return written
+
+
+def _spec_of(joint: JointRun, alone: bool) -> JointSpec:
+    """The student that the settings describe, or the same student without teachers."""
+    settings = joint.settings.alone() if alone else joint.settings
+    if STUDENTS[settings.student.architecture].transductive:
+        what = "this student reads one graph, which cannot hold several tasks"
+        raise UserError(what, f"--student {settings.student.architecture}", "--student bilstm")
+    if settings.objective.hints:
+        what = "a hint imitates the vectors of one teacher, and here every task has its own"
+        raise UserError(what, f"--objective {settings.objective.objective}", "leave the hint out")
+    is_alone = settings.objective.is_alone
+    tasks = {name: _spec_of_task(run, is_alone=is_alone, alone=alone) for name, run in joint.tasks.items()}
+    common = StudentSpec(
+        joint.student_settings(has_teacher=not is_alone),
+        settings.objective,
+        unlabelled_and_augmented=() if is_alone else joint.unlabelled_and_augmented,
+        general=() if is_alone else joint.general,
+    )
+    return JointSpec(common, tasks, settings.objective.weights_of_tasks(len(tasks)))
+
+
+def _spec_of_task(run: TaskRun, *, is_alone: bool, alone: bool) -> StudentSpec:
+    """Objective and teachers of a task; its texts are those of all tasks."""
+    teachers = () if is_alone else teachers_of(run)
+    check_coverage(run, teachers)
+    objective = run.settings.alone().objective if alone else choose_objective(run, teachers, may_hint=False)
+    settings = run.student_settings(has_teacher=not is_alone)
+    return StudentSpec(settings, objective, teachers, linear_weight=choose_linear_weight(run, teachers))
+
+
+class _JointTrainer:
+    """Trains the students of one specification, which share the encoded texts, the targets and the word vectors."""
+
+    def __init__(self, joint: JointRun, spec: JointSpec) -> None:
+        self.joint, self.spec = joint, spec
+        self.runs = list(joint.tasks.values())
+        self.texts = spec.common.texts(joint)
+        warn_of(student_checks(joint, spec.common.student.max_length))
+        self.tokenizer: WordTokenizer
+        self.build, self.encode, self.tokenizer = word_input(joint, spec.common, self.texts, self._word_vectors)
+        datasets = [run.data for run in self.runs]
+        counts, are_multi_label = [len(data.labels) for data in datasets], [data.is_multi_label for data in datasets]
+        self.heads = make_heads(list(joint.tasks), counts, are_multi_label)
+        train, dev = self._labels(self.texts), self._labels(joint.data.dev)
+        logits, answered = self._targets()
+        self.train = Split(
+            self.encode(self.texts),
+            train,
+            logits,
+            sampling_weights=self._sampling_weights(train),
+            answered=answered,
+            heads=self.heads,
+        )
+        self.dev = Split(self.encode(joint.data.dev), dev, heads=self.heads)
+
+    def _labels(self, examples: Sequence[Example]) -> Tensor:
+        """The labels of all tasks, (texts, columns)."""
+        return wide_labels([run.labels_of(labelled(examples, run.data)) for run in self.runs])
+
+    def _targets(self) -> tuple[Tensor | None, Tensor | None]:
+        """The logits to imitate (texts, classes of all tasks), and which texts have some (texts, tasks)."""
+        if not self.spec.common.objective.needs_teacher:
+            return None, None
+        answers = [
+            target_answers(run, spec.teachers, self.texts, spec.linear_weight)
+            for run, spec in zip(self.runs, self.spec.tasks.values(), strict=True)
+        ]
+        answered = torch.stack([one.answered for one in answers], 1)
+        return torch.cat([one.logits for one in answers], 1), None if answered.all() else answered
+
+    def _word_vectors(self, words: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors that the tasks' teachers give to words, side by side, (words, sum of the widths)."""
+        flag = f"--vectors {self.spec.common.student.vectors}"
+        vectors = [
+            teacher_word_vectors(run, model_teacher(spec.teachers, flag), words)
+            for run, spec in zip(self.runs, self.spec.tasks.values(), strict=True)
+        ]
+        return np.concatenate([scale_to_std(one) for one in vectors], axis=1)
+
+    def _sampling_weights(self, labels: Tensor) -> Tensor | None:
+        """How often each text is drawn, (texts,); None: once per epoch. A text of several tasks counts to the smallest.
+
+        Texts without labels count as a task.
+        """
+        general = len(self.spec.common.general)
+        share = self.joint.transfer_settings.general_share if general else 0.0
+        groups = torch.stack([is_labelled(head.labels_of(labels)) for head in self.heads], 1)
+        groups = torch.cat([groups, ~groups.any(1, keepdim=True)], 1)[: len(self.texts) - general]
+        sizes = groups.sum(0)
+        sizes = sizes[sizes > 0]
+        weights: Tensor | None = None
+        if sizes.max() > MAX_RATIO * sizes.min():
+            per_text = groups.sum(0).clamp(min=1).double() ** (SAMPLING_EXPONENT - 1)
+            weights = (groups * per_text).amax(1)
+            log.info("texts of small tasks are drawn more often: %s", self._shares(weights, groups))
+            weights = torch.cat([weights, weights.new_zeros(general)])
+        return with_general_share(weights, len(self.texts), general, share)
+
+    def _shares(self, weights: Tensor, groups: Tensor) -> str:
+        """The share of an epoch's texts that each task gets, in words."""
+        shares = (100 * (groups * weights[:, None]).sum(0) / weights.sum()).tolist()
+        names = [*(head.name for head in self.heads), "texts without labels"]
+        return ", ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True) if share)
+
+    def train_student(self, seed: int, folders: dict[Path, dict[str, Any]]) -> None:
+        """Train one student, calibrate its heads on dev, and write ``folders`` with their records, the whole first."""
+        whole, *of_tasks = folders
+        name = whole.name
+        model = self._new_student(seed)
+        if self.spec.common.objective.weights.get("mutual"):
+            model = MutualStudents(model, self._new_student(seed + PEER_SEED_OFFSET))
+        objective, settings = self._objective(model.classifier.in_features), self.spec.common.student
+        groups = parameter_groups(model, settings)
+        learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        groups += [{"params": learned, "lr": settings.learning_rate}] if learned else []
+        schedule = schedule_of(self.joint, self.spec.common, len(self.texts))
+        callback = self.joint.evaluation_callback(whole)
+        evaluations = fit(model, groups, TrainingJob(self.train, self.dev, objective, schedule, seed, name, callback))
+        student = model.for_inference()
+        tasks, rows = [], []
+        for run, head, folder in zip(self.runs, self.heads, of_tasks, strict=True):
+            trained = self._calibrated(student, run, head)
+            self._save(f"{head.name}/{name}", folder, trained, evaluations, folders[folder])
+            tasks.append(Task(head.name, trained.labels, trained.thresholds, head.logits.start))
+            rows.append(trained)
+        _join_heads(student.classifier, rows)
+        score = float(np.mean([trained.score for trained in rows]))
+        self._save(
+            name,
+            whole,
+            _Trained(student, self.joint.data.labels, score, tasks=tuple(tasks)),
+            evaluations,
+            folders[whole],
+        )
+
+    def _new_student(self, seed: int) -> Any:
+        model: Any = self.build(seed, self.train.inputs)
+        for head in self.heads:
+            start_at_shares(model.classifier, head.labels_of(self.train.labels), head.logits)
+        return model
+
+    def _objective(self, student_width: int) -> JointObjective:
+        objectives = [
+            Distillation(
+                spec.objective.weights,
+                spec.objective.temperature,
+                student_width,
+                is_multi_label=run.data.is_multi_label,
+                ancestors=run.ancestors,
+                level_weight=run.settings.data.level_weight,
+            )
+            for run, spec in zip(self.runs, self.spec.tasks.values(), strict=True)
+        ]
+        return JointObjective(self.heads, objectives, self.spec.weights)
+
+    def _calibrated(self, student: Any, run: TaskRun, head: Head) -> _Trained:
+        """The student with the head of one task alone, calibrated on the task's dev texts."""
+        part = copy.deepcopy(student)
+        part.classifier = _part_of(student.classifier, head.logits)
+        part.config = dataclasses.replace(part.config, classes=len(run.data.labels))
+        labels, temperature = run.labels_of(run.data.dev), 1.0
+        logits = predict_logits(part, self.encode(run.data.dev))
+        if run.data.is_multi_label:
+            logits = calibrate(part, logits, labels)
+        else:
+            temperature = calibration_temperature(logits.numpy(), labels.numpy())
+        thresholds = choose_thresholds(run, f"{head.name}/{DISTILLED}", logits)
+        remind_of_single_class(run, head.name, "student", logits, thresholds)
+        score = dev_score(run, logits, thresholds)
+        return _Trained(part, run.data.labels, score, run.data.measured, temperature, thresholds)
+
+    def _save(
+        self, name: str, folder: Path, trained: _Trained, evaluations: Sequence[Evaluation], record: dict[str, Any]
+    ) -> None:
+        card = student_card(self.joint, self.spec.common)
+        save_model(
+            f"{name}, seed {record['seed']}",
+            folder,
+            lambda temporary: save_student(
+                temporary,
+                trained.model,
+                self.tokenizer,
+                trained.labels,
+                trained.temperature,
+                thresholds=trained.thresholds,
+                tasks=trained.tasks,
+            ),
+            evaluations,
+            record,
+            dev_accuracy=trained.score,
+            card=dataclasses.replace(card, labels=trained.labels, measured=trained.measured or MEAN_SCORE),
+        )
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A student as it is saved, with one head or with all, and its score on dev.
+
+    ``measured`` says what the score is; empty: the mean over the tasks.
+    """
+
+    model: Any
+    labels: tuple[str, ...]
+    score: float
+    measured: str = ""
+    temperature: float = 1.0
+    thresholds: tuple[float, ...] = ()
+    tasks: tuple[Task, ...] = ()
+
+
+def _part_of(classifier: nn.Linear, columns: slice) -> nn.Linear:
+    """A classifier of some of the outputs, with copies of their weights."""
+    part = nn.Linear(classifier.in_features, columns.stop - columns.start)
+    part.load_state_dict({name: values[columns].clone() for name, values in classifier.state_dict().items()})
+    return part
+
+
+def _join_heads(classifier: nn.Linear, heads: Sequence[_Trained]) -> None:
+    """Replace the weights of a classifier by those of the calibrated heads, divided by their temperatures."""
+    states = [(one.model.classifier.state_dict(), one.temperature) for one in heads]
+    classifier.load_state_dict(
+        {name: torch.cat([state[name] / temperature for state, temperature in states]) for name in states[0][0]}
+    )

@@ -1,0 +1,81 @@
+"""The modes with several tasks: what each of them does with the run of every task and with what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from distill.commands.data_checks import warn_of
+from distill.commands.evaluate import test
+from distill.commands.experiment import Run
+from distill.commands.export import export, export_if_possible
+from distill.commands.label import label
+from distill.commands.task_runs import JointRun
+from distill.commands.task_students import train_joint_students
+from distill.commands.train_teacher import train_own_teachers
+from distill.config import MODES
+from distill.data.checks import data_checks
+from distill.errors import UserError
+from distill.progress import log
+
+
+def run_tasks(joint: JointRun) -> list[Path]:
+    """Run the mode of the settings; return what it wrote or what was up to date.
+
+    Raises:
+        UserError: the mode is not for several tasks.
+    """
+    mode = joint.settings.run.mode
+    if mode not in TASK_MODES:
+        name, run = next(iter(joint.tasks.items()))
+        what = f"--mode {mode} works on one task at a time, and here there are {len(joint.tasks)}"
+        data = run.settings.data
+        flag = f"--label_column {name}" if data.label_column == name else f"--data {data.data}"
+        raise UserError(what, "settings", f"name one of them: {flag} --run {run.folder.root}")
+    written = []
+    if MODES[mode].trains:
+        written.append(joint.write_config())
+        for run in joint.tasks.values():
+            warn_of(data_checks(run.data))
+    return [*written, *TASK_MODES[mode](joint)]
+
+
+def _train_teachers(joint: JointRun) -> list[Path]:
+    return _for_each(joint, train_own_teachers)
+
+
+def _label(joint: JointRun) -> list[Path]:
+    return _for_each(joint, label)
+
+
+def _test(joint: JointRun) -> list[Path]:
+    return _for_each(joint, test)
+
+
+def _for_each(joint: JointRun, function: Callable[[Run], list[Path]]) -> list[Path]:
+    written = []
+    for name, run in joint.tasks.items():
+        log.info("\ntask %s", name)
+        written += function(run)
+    return written
+
+
+def _run_all_stages(joint: JointRun) -> list[Path]:
+    """Like ``run_all_stages``: the teachers, the students alone and distilled, the bundle, and the reports."""
+    written = _train_teachers(joint)
+    if not joint.settings.objective.is_alone:
+        written += _label(joint)
+        written += train_joint_students(joint, alone=True)
+    written += train_joint_students(joint)
+    written += export_if_possible(joint)
+    return written + _test(joint)
+
+
+TASK_MODES: dict[str, Callable[[JointRun], list[Path]]] = {
+    "all": _run_all_stages,
+    "train_teacher": _train_teachers,
+    "label": _label,
+    "train_student": train_joint_students,
+    "test": _test,
+    "export": export,
+}
