@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -11,9 +11,11 @@ from distill.commands.data_checks import warn_of
 from distill.commands.experiment import Run, prepared
 from distill.commands.task_runs import JointRun
 from distill.commands.tasks import run_tasks
-from distill.config import MODES, Settings
+from distill.config import MODES, DataSettings, Settings
 from distill.data.checks import data_checks
 from distill.data.tasks import find_tasks
+from distill.errors import UserError
+from distill.progress import log
 from distill.teachers import TeacherValue
 from distill.training import defaults, distributed
 
@@ -27,9 +29,7 @@ def run_mode(settings: Settings, teachers: Sequence[TeacherValue] = ()) -> list[
     and finds that part done.
     """
     if tasks := find_tasks(settings.data):
-        joint = JointRun(settings, tasks)
-        with prepared(joint):
-            return run_tasks(joint)
+        return _run_tasks(settings, tasks)
     mode, run = MODES[settings.run.mode], Run(settings, teachers)
     with prepared(run):
         if mode.check:
@@ -46,11 +46,27 @@ def run_mode(settings: Settings, teachers: Sequence[TeacherValue] = ()) -> list[
         return [*written, *resolve_name(mode.function)(run)] if distributed.is_main_process() else []
 
 
+def _run_tasks(settings: Settings, tasks: Mapping[str, DataSettings]) -> list[Path]:
+    if distributed.is_multi_process():
+        name = next(iter(tasks))
+        what = "several processes train one task at a time, and here there are several"
+        raise UserError(
+            what, "accelerate launch", f"train each teacher by itself, then --teacher {name}=FOLDER/teacher"
+        )
+    joint = JointRun(settings, tasks)
+    with prepared(joint):
+        return run_tasks(joint)
+
+
 def with_chosen_settings(settings: Settings) -> Settings:
     """Replace every number that is left at -1 by the one chosen from the data.
 
-    The student's epochs are chosen too, unless texts are added, whose number is known only after reading them.
+    The student's epochs are chosen too, unless texts are added, whose number is known only after reading them. With
+    several tasks nothing is replaced, since each has numbers of its own.
     """
+    if tasks := find_tasks(settings.data):
+        log.info("the numbers at -1 stay: each of the %d tasks chooses its own", len(tasks))
+        return settings
     run = Run(settings)
     with prepared(run):
         return _with_chosen_settings(run)

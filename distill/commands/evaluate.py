@@ -38,7 +38,7 @@ from distill.reporting.speed import Shipped
 from distill.reporting.summary import LinearResult, Report, Usage
 from distill.reporting.translation import Text
 from distill.storage.fingerprints import package_versions, read_provenance
-from distill.storage.run_folder import size_of
+from distill.storage.run_folder import RunFolder, size_of
 from distill.teachers import ModelTeacher, Teacher
 from distill.teachers.saved import SavedTeacher
 
@@ -76,7 +76,7 @@ def test(run: Run) -> list[Path]:
         decisions=run.data.notes,
         warnings=_warnings(folders.values()),
         shipped=shipped,
-        usage=usage(run) if shipped and shipped.is_bundle else (),
+        usage=usage(run.shipping) if shipped and shipped.is_bundle else (),
         on_dev=on_dev(run, models, teachers, outcomes),
     )
     text, files = write(report, run.folder.report)
@@ -163,10 +163,10 @@ def _shipping(run: Run, models: Mapping[Key, TextClassifier], folders: Mapping[K
     return Shipping(student, teacher, bundle, remark)
 
 
-def usage(run: Run) -> list[Usage]:
-    """The commands that label a file, serve, and predict in Python with the run's bundle."""
-    folder = shlex.quote(str(run.folder.root))
-    bundle, text = (json.dumps(part, ensure_ascii=False) for part in (str(run.folder.bundle), EXAMPLE))
+def usage(run: RunFolder) -> list[Usage]:
+    """The commands that label a file, serve, and predict in Python with a run's bundle."""
+    folder = shlex.quote(str(run.root))
+    bundle, text = (json.dumps(part, ensure_ascii=False) for part in (str(run.bundle), EXAMPLE))
     code = f"from distill.runtime import load; print(load({bundle}).predict([{text}]))"
     return [
         Usage(

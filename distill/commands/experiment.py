@@ -393,9 +393,10 @@ class Run:
 
     # Folders of models
 
-    def shipped(self, student: Path) -> tuple[Path, Path]:
-        """The bundle in which a student ships, and the folder of the student that it is exported from."""
-        return self.folder.bundle, student
+    @property
+    def shipping(self) -> RunFolder:
+        """The folder with the bundle in which a student ships: this one or, for one of several tasks, that of all."""
+        return self.folder
 
     def evaluation_callback(self, folder: Path) -> Callable[[Evaluation], None]:
         """The function to call with every evaluation of the model that is saved to ``folder``."""

@@ -65,9 +65,10 @@ def export_if_possible(run: Run) -> list[Path]:
 
 def bundle_of(run: Run, student: Path) -> tuple[Path | None, str]:
     """The run's bundle if it was exported from ``student``; otherwise a sentence that says why there is none."""
-    bundle, shipped = run.shipped(student)
-    if is_bundle_of(bundle, shipped):
-        return bundle, ""
+    shipping = run.shipping
+    shipped = student if shipping == run.folder else shipping.root / student.name
+    if is_bundle_of(shipping.bundle, shipped):
+        return shipping.bundle, ""
     if STUDENTS[architecture := card_of(student).network].transductive:
         return None, Text(
             "A {network} cannot be exported as a bundle, so the student was timed in PyTorch.", network=architecture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from distill.commands.experiment import Run
 from distill.config import DataSettings, Settings
@@ -118,9 +117,10 @@ class TaskRun(Run):
         """See Run."""
         return self._joint.segmented(examples)
 
-    def shipped(self, student: Path) -> tuple[Path, Path]:
-        """The bundle of all tasks, and the student that it is exported from."""
-        return self._joint.folder.bundle, self._joint.folder.root / student.name
+    @property
+    def shipping(self) -> RunFolder:
+        """See Run."""
+        return self._joint.folder
 
 
 def _task_settings(settings: Settings, folder: RunFolder, data: DataSettings, teachers: Sequence[str]) -> Settings:

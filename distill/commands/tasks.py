@@ -17,6 +17,7 @@ from distill.config import MODES
 from distill.data.checks import data_checks
 from distill.errors import UserError
 from distill.progress import log
+from distill.reporting.tasks import write_overview
 
 
 def run_tasks(joint: JointRun) -> list[Path]:
@@ -49,7 +50,10 @@ def _label(joint: JointRun) -> list[Path]:
 
 
 def _test(joint: JointRun) -> list[Path]:
-    return _for_each(joint, test)
+    written = _for_each(joint, test)
+    table, files = write_overview(joint.folder.report, {name: run.folder.report for name, run in joint.tasks.items()})
+    log.info("\n%s", table)
+    return [*written, *files]
 
 
 def _for_each(joint: JointRun, function: Callable[[Run], list[Path]]) -> list[Path]:

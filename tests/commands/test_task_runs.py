@@ -6,10 +6,15 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from conftest import on_data, titles
 
+from distill import load_student
 from distill.cli import main
+from distill.config import DataSettings
+from distill.data.tasks import find_tasks, load_tasks
 
 MOODS = {"好评": "非常喜欢", "差评": "太糟糕了"}
 
@@ -52,6 +57,107 @@ def run(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> Path:
 
 
 def test_every_task_has_a_report(run: Path) -> None:
-    for task, labels in (("topic", 3), ("mood", 2)):
+    for task in ("topic", "mood"):
         report = json.loads((run / "tasks" / task / "report" / "report.json").read_text(encoding="utf-8"))
-        assert report["measured"] == "accuracy" and len(report["labels"]) == labels
+        assert [row["name"] for row in report["rows"]] == ["teacher", "student_alone", "student"]
+        [*_, student] = report["rows"]
+        assert student["accuracy"] > 0.9
+        assert f"--run {run} " in report["usage"][0]["command"]  # the bundle of both
+
+
+def test_the_heads_of_one_network_answer_as_the_whole_does(run: Path) -> None:
+    """A task's student is the whole student with one head; the whole has the temperatures in its classifier."""
+    texts = [text for text, _, _ in rows_of(90, 120)]
+    whole = load_student(run / "student").logits(texts)
+    first = 0
+    for task in ("topic", "mood"):
+        part = load_student(run / "tasks" / task / "student")
+        scaled = part.logits(texts) / part.temperature
+        torch.testing.assert_close(scaled, whole[:, first : first + len(part.labels)])
+        first += len(part.labels)
+    assert first == whole.shape[1]
+
+
+def test_no_text_of_dev_or_test_is_in_train_of_another_task(folder: Path) -> None:
+    settings = DataSettings(data=str(folder), label_column="topic,mood")
+    datasets = load_tasks(find_tasks(settings), 42)
+    train, dev, test = (
+        {example.id for dataset in datasets.values() for example in getattr(dataset, split)}
+        for split in ("train", "dev", "test")
+    )
+    assert not (train & dev or train & test or dev & test)
+
+
+def test_finished_stages_are_kept(run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+    assert main([*flags, "--run", str(run), "--mode", "train_student"]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+    assert "kept" in capsys.readouterr().out
+
+
+def test_the_overview_has_a_row_per_task_and_model(run: Path) -> None:
+    overview = json.loads((run / "report" / "report.json").read_text(encoding="utf-8"))
+    assert list(overview["tasks"]) == ["topic", "mood"]
+    table = (run / "report" / "report.md").read_text(encoding="utf-8")
+    assert table.count("\n| topic |") == table.count("\n| mood |") == 3
+    assert "(../tasks/mood/report/report.html)" in table
+
+
+@pytest.fixture(scope="module")
+def separate(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]) -> dict[str, Path]:
+    """Two folders without a common text, each with a teacher that was trained on it alone."""
+    root, rows = tmp_path_factory.mktemp("separate"), rows_of(0, 120)
+    folders = {"topics": root / "topics", "moods": root / "moods"}
+    for name, column, part in (("topics", 1, rows[:60]), ("moods", 2, rows[60:])):
+        folders[name].mkdir()
+        lines = [f"{row[0]}\t{row[column]}" for row in part if row[column]]
+        (folders[name] / "train.txt").write_text("\n".join(lines), encoding="utf-8")
+        flags = [*on_data(tiny_flags, folders[name]), "--run", str(root / f"run_{name}"), "--mode", "train_teacher"]
+        assert main(flags) == 0
+    return folders
+
+
+def test_two_teachers_that_share_no_text_teach_one_student(
+    separate: dict[str, Path], tiny_flags: list[str], tmp_path: Path
+) -> None:
+    teachers = [f"--teacher={name}={folder.parent}/run_{name}/teacher" for name, folder in separate.items()]
+    data = [part for folder in separate.values() for part in ("--data", str(folder))]
+    flags = [*tiny_flags[2:], *data, *teachers, "--run", str(tmp_path), "--mode", "train_student"]
+    assert tiny_flags[0] == "--data" and main(flags) == 0
+    assert not list(tmp_path.rglob("teacher.json"))  # none was trained here
+    for name in separate:
+        texts, labels = zip(*((row[0], row[1 if name == "topics" else 2]) for row in rows_of(0, 120)), strict=True)
+        answers = load_student(tmp_path / "tasks" / name / "student").predict(texts)
+        known = [answer == label for answer, label in zip(answers, labels, strict=True) if label]
+        assert np.mean(known) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--teacher", "somewhere"], "a teacher needs the name of its task: topic, mood -> --teacher topic=somewhere"),
+        (["--teacher", "color=somewhere"], "a teacher needs the name of its task: topic, mood"),
+        (["--mode", "compare"], "--mode compare works on one task at a time, and here there are 2"),
+        (["--objective", "logits+hint"], "a hint imitates the vectors of one teacher, and here every task has its own"),
+        (["--student", "textgcn"], "this student reads one graph, which cannot hold several tasks"),
+        (["--task_weights", "1,2,3"], "2 positive numbers are needed, one for each task"),
+        (["--label_column", "topic,color"], "no column color"),
+        (["--label_column", "topic,topic"], "two tasks have one name: topic, topic"),
+    ],
+)
+def test_what_does_not_apply_is_refused(
+    more: list[str], message: str, run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mode = [] if "--mode" in more else ["--mode", "train_student"]
+    assert main([*flags, "--run", str(run), *mode, *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_small_task_is_drawn_more_often(
+    tmp_path: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(text, topic, mood if number % 8 < 2 else "") for number, (text, topic, mood) in enumerate(rows_of(0, 120))]
+    write(tmp_path / "train.csv", rows)
+    flags = [*on_data(tiny_flags, tmp_path), "--label_column", "topic,mood", "--run", str(tmp_path / "run")]
+    assert main([*flags, "--a", "1", "--T", "0", "--mode", "train_student", "--student_epochs", "1"]) == 0
+    assert "texts of small tasks are drawn more often: topic" in capsys.readouterr().out
