@@ -6,15 +6,18 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
+from torch import Tensor
+
 from distill.commands.experiment import Run
 from distill.config import DataSettings, Settings
 from distill.data import Dataset, Example
-from distill.data.tasks import joined, load_tasks
+from distill.data.tasks import joined, labelled, load_tasks
 from distill.errors import UserError, listed
 from distill.progress import log
 from distill.reporting.results import data_sentence
 from distill.storage.run_folder import RunFolder
 from distill.text.segmentation import Segmenter
+from distill.training.heads import Head, make_heads, wide_labels
 
 
 class JointRun(Run):
@@ -56,6 +59,16 @@ class JointRun(Run):
     def data(self) -> Dataset:
         """The texts of all tasks."""
         return joined(self.datasets)
+
+    @functools.cached_property
+    def heads(self) -> tuple[Head, ...]:
+        """The heads of a network for all tasks."""
+        counts = [len(dataset.labels) for dataset in self.datasets.values()]
+        return make_heads(list(self.datasets), counts, [dataset.is_multi_label for dataset in self.datasets.values()])
+
+    def labels_of(self, examples: Sequence[Example]) -> Tensor:
+        """The labels that texts have in train and dev of every task, side by side: (texts, columns)."""
+        return wide_labels([run.labels_of(labelled(examples, run.data)) for run in self.tasks.values()])
 
     @functools.cached_property
     def has_labels(self) -> bool:

@@ -30,8 +30,6 @@ from distill.commands.task_runs import JointRun, TaskRun
 from distill.commands.teachers import check_coverage, model_teacher, teacher_word_vectors, teachers_of
 from distill.commands.train_student import PEER_SEED_OFFSET, schedule_of, with_general_share
 from distill.config import STUDENTS
-from distill.data import Example
-from distill.data.tasks import labelled
 from distill.errors import UserError
 from distill.evaluation.metrics import calibration_temperature
 from distill.models.build import parameter_groups
@@ -39,17 +37,15 @@ from distill.models.checkpoint import save_student
 from distill.models.inference import predict_logits
 from distill.models.mutual_learning import MutualStudents
 from distill.models.tokenizer import WordTokenizer
-from distill.progress import log, model_reminders
+from distill.progress import model_reminders
 from distill.runtime.tasks import Task
 from distill.text.word_vectors import scale_to_std
-from distill.training.heads import Head, JointObjective, is_labelled, make_heads, wide_labels
+from distill.training.heads import Head, JointObjective, part_of, sampling_weights
 from distill.training.losses import Distillation
 from distill.training.trainer import Evaluation, Split, TrainingJob, fit
 
 OF_TASK = ("data", "objective", "teacher", "linear weight", "target metric", "levels")  # in a task's record
-SAMPLING_EXPONENT = 0.5  # tasks of n texts are drawn in proportion to n to this power: a small one is not drowned
 MEAN_SCORE = "mean score of the tasks"  # what the whole student's figure on dev is
-MAX_RATIO = 2.0  # between the tasks' numbers of texts, up to which every text is drawn once per epoch
 
 
 @dataclass(frozen=True)
@@ -137,10 +133,8 @@ class _JointTrainer:
         warn_of(student_checks(joint, spec.common.student.max_length))
         self.tokenizer: WordTokenizer
         self.build, self.encode, self.tokenizer = word_input(joint, spec.common, self.texts, self._word_vectors)
-        datasets = [run.data for run in self.runs]
-        counts, are_multi_label = [len(data.labels) for data in datasets], [data.is_multi_label for data in datasets]
-        self.heads = make_heads(list(joint.tasks), counts, are_multi_label)
-        train, dev = self._labels(self.texts), self._labels(joint.data.dev)
+        self.heads = joint.heads
+        train, dev = joint.labels_of(self.texts), joint.labels_of(joint.data.dev)
         logits, answered = self._targets()
         self.train = Split(
             self.encode(self.texts),
@@ -151,10 +145,6 @@ class _JointTrainer:
             heads=self.heads,
         )
         self.dev = Split(self.encode(joint.data.dev), dev, heads=self.heads)
-
-    def _labels(self, examples: Sequence[Example]) -> Tensor:
-        """The labels of all tasks, (texts, columns)."""
-        return wide_labels([run.labels_of(labelled(examples, run.data)) for run in self.runs])
 
     def _targets(self) -> tuple[Tensor | None, Tensor | None]:
         """The logits to imitate (texts, classes of all tasks), and which texts have some (texts, tasks)."""
@@ -177,29 +167,13 @@ class _JointTrainer:
         return np.concatenate([scale_to_std(one) for one in vectors], axis=1)
 
     def _sampling_weights(self, labels: Tensor) -> Tensor | None:
-        """How often each text is drawn, (texts,); None: once per epoch. A text of several tasks counts to the smallest.
-
-        Texts without labels count as a task.
-        """
+        """How often each text is drawn, (texts,); None: once per epoch. General texts get a fixed share."""
         general = len(self.spec.common.general)
         share = self.joint.transfer_settings.general_share if general else 0.0
-        groups = torch.stack([is_labelled(head.labels_of(labels)) for head in self.heads], 1)
-        groups = torch.cat([groups, ~groups.any(1, keepdim=True)], 1)[: len(self.texts) - general]
-        sizes = groups.sum(0)
-        sizes = sizes[sizes > 0]
-        weights: Tensor | None = None
-        if sizes.max() > MAX_RATIO * sizes.min():
-            per_text = groups.sum(0).clamp(min=1).double() ** (SAMPLING_EXPONENT - 1)
-            weights = (groups * per_text).amax(1)
-            log.info("texts of small tasks are drawn more often: %s", self._shares(weights, groups))
+        weights = sampling_weights(labels[: len(labels) - general], self.heads)
+        if weights is not None:
             weights = torch.cat([weights, weights.new_zeros(general)])
         return with_general_share(weights, len(self.texts), general, share)
-
-    def _shares(self, weights: Tensor, groups: Tensor) -> str:
-        """The share of an epoch's texts that each task gets, in words."""
-        shares = (100 * (groups * weights[:, None]).sum(0) / weights.sum()).tolist()
-        names = [*(head.name for head in self.heads), "texts without labels"]
-        return ", ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True) if share)
 
     def train_student(self, seed: int, folders: dict[Path, dict[str, Any]]) -> None:
         """Train one student, calibrate its heads on dev, and write ``folders`` with their records, the whole first."""
@@ -255,7 +229,7 @@ class _JointTrainer:
     def _calibrated(self, student: Any, run: TaskRun, head: Head) -> _Trained:
         """The student with the head of one task alone, calibrated on the task's dev texts."""
         part = copy.deepcopy(student)
-        part.classifier = _part_of(student.classifier, head.logits)
+        part.classifier = part_of(student.classifier, head.logits)
         part.config = dataclasses.replace(part.config, classes=len(run.data.labels))
         labels, temperature = run.labels_of(run.data.dev), 1.0
         logits = predict_logits(part, self.encode(run.data.dev))
@@ -305,13 +279,6 @@ class _Trained:
     temperature: float = 1.0
     thresholds: tuple[float, ...] = ()
     tasks: tuple[Task, ...] = ()
-
-
-def _part_of(classifier: nn.Linear, columns: slice) -> nn.Linear:
-    """A classifier of some of the outputs, with copies of their weights."""
-    part = nn.Linear(classifier.in_features, columns.stop - columns.start)
-    part.load_state_dict({name: values[columns].clone() for name, values in classifier.state_dict().items()})
-    return part
 
 
 def _join_heads(classifier: nn.Linear, heads: Sequence[_Trained]) -> None:

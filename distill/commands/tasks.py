@@ -12,6 +12,7 @@ from distill.commands.export import export, export_if_possible
 from distill.commands.label import label
 from distill.commands.task_runs import JointRun
 from distill.commands.task_students import train_joint_students
+from distill.commands.task_teachers import train_shared_teachers
 from distill.commands.train_teacher import train_own_teachers
 from distill.config import MODES
 from distill.data.checks import data_checks
@@ -42,6 +43,8 @@ def run_tasks(joint: JointRun) -> list[Path]:
 
 
 def _train_teachers(joint: JointRun) -> list[Path]:
+    if joint.settings.teacher.shared:
+        return train_shared_teachers(joint)
     return _for_each(joint, train_own_teachers)
 
 

@@ -33,7 +33,8 @@ from distill.training.regularisation import Regularisation
 from distill.training.trainer import Evaluation, Schedule, Split, TrainingJob, fit
 
 EVALUATIONS_PER_EPOCH = 2
-RECORDED_SEPARATELY = ("model", "pretrain", "taught_by")  # the record holds fingerprints instead of these settings
+# The record holds fingerprints instead of these settings, or, of a teacher of several tasks, their data.
+RECORDED_SEPARATELY = ("model", "shared", "pretrain", "taught_by")
 LABELS_AND_LOGITS = {"labels": 1.0, "soft": 1.0}  # weights of the terms when other teachers teach this one
 MAX_UNKNOWN = 0.1  # share of unknown word pieces above which a warning says so
 EPOCH_FACTOR = 2  # factor for the epochs of a teacher that a linear model beats
@@ -76,7 +77,7 @@ def _train_one(run: Run, index: int) -> list[Path]:
     return [*run.pretrained.written, trainer.folder]
 
 
-def _remind_of_unknown_pieces(tokenizer: teacher.WordpieceTokenizer, train: PackedIds) -> None:
+def remind_of_unknown_pieces(tokenizer: teacher.WordpieceTokenizer, train: PackedIds) -> None:
     """Warn if the vocabulary does not cover the train texts; the warning is repeated when the command ends."""
     unknown = tokenizer.tokenizer.unk_token_id
     if unknown is not None and (share := (train.flat == unknown).double().mean().item()) > MAX_UNKNOWN:
@@ -149,7 +150,7 @@ class _TeacherTrainer:
             masked_language.pretrain(model, tokenizer, texts, settings, self.seed)
         splits = self._train_texts(), run.data.dev
         encoded = [tokenizer.encode([example.text for example in split]) for split in splits]
-        _remind_of_unknown_pieces(tokenizer, encoded[0])
+        remind_of_unknown_pieces(tokenizer, encoded[0])
         with teacher.used_rows(model, *encoded) as inputs:
             train, dev = (Split(ids, run.labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
             start_at_shares(model.head, train.labels)

@@ -25,6 +25,11 @@ class TeacherSettings(Checked):
         flag="teacher_model",
         path=True,
     )
+    shared: bool = option(
+        False,
+        "with several tasks: one encoder with a head per task, instead of a teacher for each",
+        flag="shared_teacher",
+    )
     layers: int = option(
         0, "number of encoder layers to keep, counted from the first; 0: all", flag="teacher_layers", low=0
     )

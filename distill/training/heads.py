@@ -12,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from distill.data import UNLABELLED
+from distill.progress import log
 from distill.text.batching import ModelOutput
-from distill.training.losses import Distillation, Loss, Targets
+from distill.training.losses import Loss, Objective, Targets
+
+SAMPLING_EXPONENT = 0.5  # tasks of n texts are drawn in proportion to n to this power: a small one is not drowned
+MAX_RATIO = 2.0  # between the tasks' numbers of texts, up to which every text is drawn once per epoch
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,24 @@ def is_labelled(labels: Tensor) -> Tensor:
     return (labels if labels.dim() == 1 else labels[:, 0]) != UNLABELLED
 
 
+def sampling_weights(labels: Tensor, heads: Sequence[Head]) -> Tensor | None:
+    """How often each text is drawn, (texts,), so that small tasks are not drowned; None: every text once per epoch.
+
+    A text of several tasks counts to the smallest; those without any label count as a task of their own.
+    """
+    groups = torch.stack([is_labelled(head.labels_of(labels)) for head in heads], 1)
+    groups = torch.cat([groups, ~groups.any(1, keepdim=True)], 1)
+    sizes = groups.sum(0)
+    if sizes.max() <= MAX_RATIO * sizes[sizes > 0].min():
+        return None
+    weights = (groups * sizes.clamp(min=1).double() ** (SAMPLING_EXPONENT - 1)).amax(1)
+    shares = (100 * (groups * weights[:, None]).sum(0) / weights.sum()).tolist()
+    names = [*(head.name for head in heads), "texts without labels"]
+    shown = ", ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True) if share)
+    log.info("texts of small tasks are drawn more often: %s of an epoch", shown)
+    return weights
+
+
 class JointObjective(nn.Module):
     """The weighted sum of the tasks' objectives, or with learnt weights ``Σ_k exp(−s_k) · L_k + s_k``.
 
@@ -74,18 +96,17 @@ class JointObjective(nn.Module):
         weights: of the tasks; None: learnt.
     """
 
-    def __init__(
-        self, heads: Sequence[Head], objectives: Sequence[Distillation], weights: Sequence[float] | None
-    ) -> None:
+    def __init__(self, heads: Sequence[Head], objectives: Sequence[Objective], weights: Sequence[float] | None) -> None:
         super().__init__()
-        self.heads, self.objectives, self.weights = tuple(heads), nn.ModuleList(objectives), weights
+        self.heads, self.objectives, self.weights = tuple(heads), tuple(objectives), weights
+        self.trained = nn.ModuleList(objective for objective in objectives if isinstance(objective, nn.Module))
         self.uncertainties = nn.Parameter(torch.zeros(len(heads)), requires_grad=weights is None)
 
     def forward(self, output: ModelOutput, targets: Targets) -> Loss:
         """The loss of a batch; ``parts`` names every term after its task."""
         total, parts = output.logits.new_zeros(()), dict[str, Tensor]()
         for index, (head, objective) in enumerate(zip(self.heads, self.objectives, strict=True)):
-            loss: Loss = objective(head.output_of(output), self._targets(index, targets))
+            loss = objective(head.output_of(output), self._targets(index, targets))
             parts |= {f"{head.name}/{name}": part for name, part in loss.parts.items()}
             if self.weights is None:
                 uncertainty = self.uncertainties[index]
@@ -102,3 +123,10 @@ class JointObjective(nn.Module):
             None if logits is None else logits[:, head.logits],
             answered=None if answered is None else answered[:, index],
         )
+
+
+def part_of(classifier: nn.Linear, columns: slice) -> nn.Linear:
+    """A classifier of some of the outputs, with copies of their weights."""
+    part = nn.Linear(classifier.in_features, columns.stop - columns.start)
+    part.load_state_dict({name: values[columns].clone() for name, values in classifier.state_dict().items()})
+    return part

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import on_data, titles
+from safetensors.torch import load_file
 
 from distill import load_student
 from distill.cli import main
 from distill.config import DataSettings
 from distill.data.tasks import find_tasks, load_tasks
+from distill.models.text_classifier import load_teacher
 
 MOODS = {"好评": "非常喜欢", "差评": "太糟糕了"}
 
@@ -161,3 +163,19 @@ def test_a_small_task_is_drawn_more_often(
     flags = [*on_data(tiny_flags, tmp_path), "--label_column", "topic,mood", "--run", str(tmp_path / "run")]
     assert main([*flags, "--a", "1", "--T", "0", "--mode", "train_student", "--student_epochs", "1"]) == 0
     assert "texts of small tasks are drawn more often: topic" in capsys.readouterr().out
+
+
+def test_one_encoder_may_teach_all_tasks(flags: list[str], tmp_path: Path) -> None:
+    assert (
+        main([*flags, "--run", str(tmp_path), "--mode", "train_teacher", "--shared_teacher", "--teacher_epochs", "40"])
+        == 0
+    )
+    encoders = [load_file(tmp_path / "tasks" / task / "teacher" / "model.safetensors") for task in ("topic", "mood")]
+    assert encoders[0].keys() == encoders[1].keys()
+    assert all(torch.equal(tensor, encoders[1][name]) for name, tensor in encoders[0].items())
+    rows = rows_of(0, 120)
+    for column, task in enumerate(("topic", "mood"), 1):
+        teacher = load_teacher(tmp_path / "tasks" / task / "teacher")
+        known = [row for row in rows if row[column]]
+        right = [a == row[column] for a, row in zip(teacher.predict([row[0] for row in known]), known, strict=True)]
+        assert np.mean(right) > 0.9

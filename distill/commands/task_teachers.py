@@ -1,0 +1,123 @@
+"""One teacher for several tasks: an encoder with a head per task. It is saved once per task, with that head alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.commands.data_checks import teacher_checks, warn_of
+from distill.commands.experiment import TEACHER
+from distill.commands.label_sets import choose_thresholds, dev_score, start_at_shares
+from distill.commands.model_cards import teacher_card
+from distill.commands.saved_models import remind_of_single_class, save_model
+from distill.commands.task_runs import JointRun
+from distill.commands.train_teacher import EVALUATIONS_PER_EPOCH, RECORDED_SEPARATELY, remind_of_unknown_pieces
+from distill.errors import UserError
+from distill.models import teacher
+from distill.models.inference import predict_logits
+from distill.progress import model_reminders
+from distill.training import defaults, masked_language
+from distill.training.heads import JointObjective, part_of, sampling_weights
+from distill.training.losses import labels_only
+from distill.training.regularisation import Regularisation
+from distill.training.trainer import Schedule, Split, TrainingJob, fit
+
+
+def train_shared_teachers(joint: JointRun) -> list[Path]:
+    """Fine-tune one encoder with a head per task for every seed; teachers that are up to date are kept.
+
+    Raises:
+        UserError: --teacher names a teacher, or a setting is for teachers of one task.
+    """
+    settings = joint.settings.teacher
+    for value, flag in ((settings.r_drop, "--r_drop"), (settings.taught_by, "--teacher_taught_by")):
+        if value:
+            raise UserError("this is for a teacher of one task", flag, "leave it out, or --no-shared_teacher")
+    if named := [name for name, run in joint.tasks.items() if run.named_teachers]:
+        what = f"the task {named[0]} has a teacher of its own"
+        raise UserError(what, "--shared_teacher", "leave out --teacher, or --no-shared_teacher")
+    return [path for index in range(joint.settings.run.teachers) for path in _train_one(joint, index)]
+
+
+def _train_one(joint: JointRun, index: int) -> list[Path]:
+    model_reminders.clear()
+    seed = joint.settings.run.seed + index
+    folders = [run.folder.model(TEACHER, index) for run in joint.tasks.values()]
+    records = [{**_provenance(joint, seed), "data": run.data.fingerprint} for run in joint.tasks.values()]
+    stale = [folder for folder, record in zip(folders, records, strict=True) if not joint.is_current(folder, record)]
+    if stale:
+        _train(joint, seed, dict(zip(folders, records, strict=True)))
+    return [*joint.pretrained.written, *folders]
+
+
+def _provenance(joint: JointRun, seed: int) -> dict[str, Any]:
+    """The record of what the teacher is made from."""
+    settings = joint.teacher_settings
+    recorded = dataclasses.asdict(settings).items()
+    return {
+        "pretrained weights": joint.pretrained.fingerprint,
+        "settings": {key: value for key, value in recorded if key not in RECORDED_SEPARATELY},
+        "tasks": {
+            name: {"data": run.data.fingerprint, "target metric": run.target_metric, "levels": run.levels}
+            for name, run in joint.tasks.items()
+        },
+        "task weights": joint.settings.objective.weights_of_tasks(len(joint.tasks)),
+        "epochs of masked word pieces": settings.pretrain or None,
+        "seed": seed,
+    }
+
+
+def _train(joint: JointRun, seed: int, folders: dict[Path, dict[str, Any]]) -> None:
+    """Train one encoder, and write the teacher of every task with its record."""
+    settings, data, name = joint.teacher_settings, joint.data, next(iter(folders)).name
+    torch.manual_seed(seed)
+    model, tokenizer = teacher.build(joint.pretrained.source, settings, len(data.labels))
+    warn_of(teacher_checks(tokenizer, data))
+    if settings.pretrain:
+        texts = [example.text for example in (*data.train, *joint.unlabelled)]
+        masked_language.pretrain(model, tokenizer, texts, settings, seed)
+    encoded = [tokenizer.encode([example.text for example in split]) for split in (data.train, data.dev)]
+    remind_of_unknown_pieces(tokenizer, encoded[0])
+    labels = joint.labels_of(data.train)
+    runs = list(joint.tasks.values())
+    objectives = [labels_only(settings.label_smoothing, run.ancestors, run.settings.data.level_weight) for run in runs]
+    weights = joint.settings.objective.weights_of_tasks(len(runs))
+    schedule = Schedule(
+        settings.epochs,
+        settings.batch_size,
+        EVALUATIONS_PER_EPOCH,
+        ema_decay=settings.averaging,
+        keep_last=defaults.keeps_last_weights(data),
+    )
+    for head in joint.heads:
+        start_at_shares(model.head, head.labels_of(labels), head.logits)
+    objective = JointObjective(joint.heads, objectives, weights)
+    groups = model.parameter_groups(settings)
+    if weights is None:
+        groups.append({"params": [objective.uncertainties], "lr": settings.head_learning_rate})
+    with teacher.used_rows(model, *encoded) as (train_ids, dev_ids):
+        train = Split(train_ids, labels, sampling_weights=sampling_weights(labels, joint.heads), heads=joint.heads)
+        dev = Split(dev_ids, joint.labels_of(data.dev), heads=joint.heads)
+        callback = joint.evaluation_callback(joint.folder.model(TEACHER))
+        regularisation = Regularisation(0.0, settings.adversarial)
+        job = TrainingJob(train, dev, objective, schedule, seed, name, callback, regularisation)
+        evaluations = fit(model, groups, job)
+    whole = model.head
+    for run, head, (folder, record) in zip(runs, joint.heads, folders.items(), strict=True):
+        model.head = part_of(whole, head.logits)
+        dev_ids = tokenizer.encode([example.text for example in run.data.dev])
+        logits = predict_logits(model, dev_ids, f"{head.name}/{name}, dev")
+        thresholds = choose_thresholds(run, f"{head.name}/{name}", logits)
+        remind_of_single_class(run, f"{head.name}/{name}", "teacher", logits, thresholds)
+        save_model(
+            f"{head.name}/{name}",
+            folder,
+            lambda temporary: teacher.save_teacher(temporary, model, tokenizer, run.data.labels, thresholds),  # noqa: B023
+            evaluations,
+            record,
+            dev_accuracy=dev_score(run, logits, thresholds),
+            card=teacher_card(run, len(data.train)),
+        )
