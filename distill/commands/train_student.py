@@ -86,7 +86,7 @@ def spec_of(run: Run, alone: bool = False) -> StudentSpec:
         objective,
         teachers,
         unlabelled_and_augmented=() if objective.is_alone else _transfer_texts(run, teachers),
-        general=answered_texts(teachers, run.general) if teachers else (),
+        general=answered_texts(teachers, run.general, is_multi_label=run.data.is_multi_label) if teachers else (),
         linear_weight=choose_linear_weight(run, teachers),
     )
 
@@ -94,7 +94,7 @@ def spec_of(run: Run, alone: bool = False) -> StudentSpec:
 def _transfer_texts(run: Run, teachers: Sequence[Teacher]) -> tuple[Example, ...]:
     """The texts without labels that a student reads: with teachers, those that one of them has labelled."""
     texts = run.unlabelled_and_augmented
-    answered = answered_texts(teachers, texts) if teachers else texts
+    answered = answered_texts(teachers, texts, is_multi_label=run.data.is_multi_label) if teachers else texts
     if len(answered) < len(texts):
         log.info(
             "left out: %d of %d texts without labels, for which no teacher has an answer",

@@ -97,7 +97,6 @@ def test_a_finished_run_is_kept_until_the_target_changes(
         (["--mode", "benchmark"], "--mode benchmark: this is for data with one label per text"),
         (["--mode", "train_student", "--student", "textgcn"], "--student textgcn: this is for data with one label"),
         (["--mode", "train_student", "--sampling", "stratified"], "--sampling stratified: this is for data with one"),
-        (["--mode", "train_student", "--teacher", "json:loads"], "--teacher json:loads: this is for data with one"),
     ],
 )
 def test_what_does_not_apply_says_so(
