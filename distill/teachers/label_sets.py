@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,9 @@ class WrittenLabels:
         return self._labels.labels_of(Row("", labels[0], "", 0, labels=labels if is_list else None))
 
 
-def indicators(labels: Sequence[Sequence[str]], task: LabellingTask) -> NDArray[np.bool_]:
-    """Which classes every text has, (texts, classes), from the names of its labels; others are left out."""
-    return np.array([[name in names for name in task.labels] for names in map(set, labels)], np.bool_)
+def indicators(names: Iterable[Iterable[str]], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Which of the ``labels`` every text has, (texts, labels), from their names; other names are left out."""
+    return np.array([[label in of_text for label in labels] for of_text in map(set, names)], np.bool_)
 
 
 def are_indicators(rows: NDArray[np.float64]) -> bool:

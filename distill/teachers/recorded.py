@@ -111,7 +111,7 @@ class RecordedTeacher(Teacher):
             if task.is_multi_label and not are_logits and are_indicators(rows):
                 rows = self._softened(answers, rows > 0, task)
         elif task.is_multi_label:
-            rows = self._softened(answers, indicators([self.renamed(own) for own in labels], task), task)
+            rows = self._softened(answers, indicators([self.renamed(own) for own in labels], task.labels), task)
         else:
             rows = self._spread(answers, labels, task)
         position = {text_id: index for index, text_id in enumerate(dict.fromkeys(a.text_id for a in answers))}
@@ -205,7 +205,7 @@ class RecordedTeacher(Teacher):
             given, not_given = default_confidences(DEFAULT_CONFIDENCE, len(task.labels))
             reason = "defaults: no labelled dev text has an answer"
         else:
-            own, right = has_class[on_dev], indicators([gold[answers[index].text_id] for index in on_dev], task)
+            own, right = has_class[on_dev], indicators([gold[answers[index].text_id] for index in on_dev], task.labels)
             counts = [((own == right)[part].sum(), part.sum()) for part in (own, ~own)]
             given, not_given = (float((agreeing + 1) / (decided + 2)) for agreeing, decided in counts)
             given, reason = min(given, MAX_CONFIDENCE), f"estimated on the {len(on_dev):,} dev texts with an answer"

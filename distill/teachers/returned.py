@@ -195,7 +195,7 @@ class Converter:
     ) -> NDArray[np.float64]:
         """Labels and lists of labels, where a text may have any number; a confidence is that of every decision."""
         sets = [self._names(self.written.of(answer), batch, may_be_left_out=True) for answer in answers]
-        return self._of_indicators(indicators(sets, self.task), confidence)
+        return self._of_indicators(indicators(sets, self.task.labels), confidence)
 
     def _of_indicators(self, has_class: NDArray[np.bool_], confidence: float | None = None) -> NDArray[np.float64]:
         given = default_confidences(self.confidence, len(self.task.labels))

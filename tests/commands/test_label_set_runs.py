@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarking import quick_benchmark
 from conftest import SUBJECTS, output_of, titles
 
 from distill import load_student
@@ -21,6 +22,8 @@ from distill.config.argparse import parser, settings_from
 from distill.errors import UserError
 from distill.models.text_classifier import load_teacher
 from distill.reporting.comparison import read_record
+
+__all__ = ["quick_benchmark"]  # a fixture
 
 
 def rows_of(start: int, stop: int) -> list[dict[str, object]]:
@@ -94,7 +97,6 @@ def test_a_finished_run_is_kept_until_the_target_changes(
     [
         (["--mode", "compare", "--leave_out", "体育"], "--leave_out 体育: this is for data with one label per text"),
         (["--mode", "compare", "--students", "average,textgcn"], "--students textgcn: this is for data with one label"),
-        (["--mode", "benchmark"], "--mode benchmark: this is for data with one label per text"),
         (["--mode", "train_student", "--student", "textgcn"], "--student textgcn: this is for data with one label"),
         (["--mode", "train_student", "--sampling", "stratified"], "--sampling stratified: this is for data with one"),
     ],
@@ -103,6 +105,21 @@ def test_what_does_not_apply_says_so(
     run: Path, flags: list[str], capsys: pytest.CaptureFixture[str], arguments: list[str], what: str
 ) -> None:
     assert what in output_of(capsys, [*arguments, *flags, "--run", str(run)], code=2)
+
+
+@pytest.mark.usefixtures("quick_benchmark")
+def test_a_benchmark_measures_micro_f1(run: Path, flags: list[str]) -> None:
+    assert main([*flags, "--mode", "benchmark", "--run", str(run)]) == 0
+    content = json.loads((run / "benchmark" / "benchmark.json").read_text("utf-8"))
+    rows = {row["name"]: row for row in content["rows"] if row["threads"] == 1}
+    report = {row["name"]: row for row in json.loads((run / "report" / "report.json").read_text("utf-8"))["rows"]}
+    assert content["measured"] == "micro-F1"
+    assert rows["teacher, fp32"]["accuracy"] == pytest.approx(report["teacher"]["micro_f1"])
+    assert rows["student, PyTorch"]["accuracy"] == pytest.approx(report["student"]["micro_f1"])
+    assert rows["student, bundle"]["labels_equal"] == 1 and 0 < rows["LinearSVC"]["accuracy"] <= 1
+    page = (run / "benchmark" / "benchmark.md").read_text("utf-8")
+    assert "| micro-F1 |" in page and "| accuracy |" not in page and "- **micro-F1**" in page
+    assert any(note.startswith("Left out: fastText. It is trained here for one label") for note in content["notes"])
 
 
 def test_a_teacher_of_the_other_kind_is_refused(
