@@ -83,6 +83,23 @@ def test_the_student_is_calibrated_in_its_classifier(run: Path) -> None:
     assert card["temperature"] == 1.0 and len(card["thresholds"]) == len(SUBJECTS)
 
 
+def test_a_label_that_no_train_text_has_is_never_given(
+    tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, start, stop in (("train", 0, 90), ("test", 90, 120)):
+        table = [
+            f"{row['text']},{','.join('01'[label in row['label']] for label in SUBJECTS)},0"
+            for row in rows_of(start, stop)
+        ]  # type: ignore[operator]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"text,{','.join(SUBJECTS)},汽车", *table]), encoding="utf-8")
+    arguments = [*tiny_flags, "--data", str(tmp_path), "--label_column", f"{','.join(SUBJECTS)},汽车"]
+    arguments += ["--run", str(tmp_path / "run"), "--mode", "train_student", "--a", "1", "--T", "0"]
+    output = output_of(capsys, arguments)
+    assert "no train row has the labels 汽车" in output and "no dev text has the labels 汽车" in output
+    model = load_student(tmp_path / "run" / "student")
+    assert model.thresholds[model.labels.index("汽车")] == 1.0
+
+
 def test_a_finished_run_is_kept_until_the_target_changes(
     run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
