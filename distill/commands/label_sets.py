@@ -48,6 +48,19 @@ def start_at_shares(classifier: nn.Linear, labels: Tensor) -> None:
         classifier.bias.copy_(((known.sum(0) + 1) / (len(known) + 2)).logit())
 
 
+def rarest_label_weights(labels: Tensor, teacher_logits: Tensor | None) -> Tensor:
+    """Weights (texts,) that draw a text as often as its rarest label asks for: 1 / the number of texts that have it.
+
+    The texts with no label are drawn as often as those of a label. ``labels`` and ``teacher_logits`` are (texts,
+    classes); a text whose labels are unknown has those that its teacher gives it.
+    """
+    has_class = labels == 1
+    if teacher_logits is not None:
+        has_class = torch.where(labels == UNLABELLED, teacher_logits > 0, has_class)
+    groups = torch.cat([has_class, ~has_class.any(1, keepdim=True)], dim=1)  # the last one has none of the labels
+    return (groups / groups.sum(0).clamp(min=1)).amax(1).double()
+
+
 def choose_thresholds(run: Run, name: str, logits: Tensor, answered: Tensor | None = None) -> tuple[float, ...]:
     """The thresholds of a model from its logits (texts, classes) of dev, for --target_metric.
 

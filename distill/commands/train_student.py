@@ -20,6 +20,7 @@ from distill.commands.label_sets import (
     calibrate,
     choose_thresholds,
     dev_score,
+    rarest_label_weights,
     require_single_label,
     start_at_shares,
 )
@@ -166,11 +167,12 @@ class _StudentTrainer:
     def _class_weights(self) -> Tensor | None:
         """Weights that draw every class equally often (--sampling stratified); None for uniform sampling.
 
-        A text without a label counts to its teacher's class.
+        A text without a label counts to its teacher's class. In multi-label data, see :func:`rarest_label_weights`.
         """
         if self.spec.student.sampling == "uniform":
             return None
-        require_single_label(self.run, f"--sampling {self.spec.student.sampling}", "--sampling uniform")
+        if self.run.data.is_multi_label:
+            return rarest_label_weights(self.train.labels, self.train.teacher_logits)
         classes = self.train.labels.clone()
         without_label = classes == UNLABELLED
         if self.train.teacher_logits is not None:

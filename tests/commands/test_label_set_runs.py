@@ -16,7 +16,7 @@ from distill import load_student
 from distill.cli import main
 from distill.commands import for_labelling
 from distill.commands.experiment import Run
-from distill.commands.label_sets import right_texts, start_at_shares
+from distill.commands.label_sets import rarest_label_weights, right_texts, start_at_shares
 from distill.commands.teachers import teachers_of
 from distill.config.argparse import parser, settings_from
 from distill.errors import UserError
@@ -88,15 +88,15 @@ def test_a_label_that_no_train_text_has_is_never_given(
 ) -> None:
     for name, start, stop in (("train", 0, 90), ("test", 90, 120)):
         table = [
-            f"{row['text']},{','.join('01'[label in row['label']] for label in SUBJECTS)},0"
+            f"{row['text']},{','.join('01'[label in str(row['label'])] for label in SUBJECTS)},0"
             for row in rows_of(start, stop)
-        ]  # type: ignore[operator]
+        ]
         (tmp_path / f"{name}.csv").write_text("\n".join([f"text,{','.join(SUBJECTS)},汽车", *table]), encoding="utf-8")
     arguments = [*tiny_flags, "--data", str(tmp_path), "--label_column", f"{','.join(SUBJECTS)},汽车"]
     arguments += ["--run", str(tmp_path / "run"), "--mode", "train_student", "--a", "1", "--T", "0"]
     output = output_of(capsys, arguments)
     assert "no train row has the labels 汽车" in output and "no dev text has the labels 汽车" in output
-    model = load_student(tmp_path / "run" / "student")
+    model = load_student(tmp_path / "run" / "student_alone")
     assert model.thresholds[model.labels.index("汽车")] == 1.0
 
 
@@ -115,7 +115,6 @@ def test_a_finished_run_is_kept_until_the_target_changes(
         (["--mode", "compare", "--leave_out", "体育"], "--leave_out 体育: this is for data with one label per text"),
         (["--mode", "compare", "--students", "average,textgcn"], "--students textgcn: this is for data with one label"),
         (["--mode", "train_student", "--student", "textgcn"], "--student textgcn: this is for data with one label"),
-        (["--mode", "train_student", "--sampling", "stratified"], "--sampling stratified: this is for data with one"),
     ],
 )
 def test_what_does_not_apply_says_so(
@@ -219,6 +218,20 @@ def test_objectives_are_compared_by_micro_f1(run: Path, flags: list[str], tmp_pa
         assert row.main > 0.5 and row.seeds == 2 and row.against == alone and 0 < row.p_value <= 1
         assert row.gain == pytest.approx(row.main - rows[alone].main) and row.gain_low <= row.gain <= row.gain_high
         assert 0 <= row.ece < 0.5 and row.ece_calibrated is None
+
+
+def test_a_text_is_drawn_as_often_as_its_rarest_label() -> None:
+    unknown = [-100.0] * 3
+    labels = torch.tensor([[1.0, 0, 0]] * 3 + [[1, 1, 0], [0, 0, 0], unknown, unknown])
+    logits = torch.zeros(7, 3) - 1
+    logits[5, 1] = 1
+    assert rarest_label_weights(labels, logits).tolist() == [1 / 4] * 3 + [1 / 2, 1 / 2, 1 / 2, 1 / 2]
+    assert rarest_label_weights(labels, None).tolist() == pytest.approx([1 / 4] * 3 + [1, 1 / 3, 1 / 3, 1 / 3])
+
+
+def test_stratified_sampling_trains(run: Path, flags: list[str], tmp_path: Path) -> None:
+    arguments = ["--mode", "train_student", *flags, "--teacher", str(run / "teacher"), "--run", str(tmp_path / "run")]
+    assert main([*arguments, "--sampling", "stratified", "--student_epochs", "2"]) == 0
 
 
 def test_a_new_classifier_begins_with_the_shares_of_the_labels() -> None:
