@@ -63,7 +63,7 @@ def teacher_warning(run: Run, teachers: Sequence[Teacher]) -> str:
         return ""
     answers = teacher_answers(run, teachers, run.data.dev)
     answered = answers.answered.numpy()
-    thresholds = choose_thresholds(run, "teacher", answers.logits)
+    thresholds = choose_thresholds(run, "teacher", answers.logits, answers.answered)
     correct = right_texts(answers.logits, run.labels_of(run.data.dev), thresholds).numpy()[answered]
     linear = run.linear.dev_correct[answered]
     if not is_below(correct, linear):

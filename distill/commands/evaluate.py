@@ -20,12 +20,13 @@ from distill.commands.data_checks import checks_of, warn_of
 from distill.commands.distillation import teacher_warning
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run
 from distill.commands.export import bundle_of
-from distill.commands.label_sets import right_texts
+from distill.commands.label_sets import choose_thresholds, score
 from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, training_warnings
 from distill.commands.teachers import teacher_answers, teachers_of
 from distill.commands.unsure import on_dev
 from distill.data import Example
+from distill.data.examples import ACCURACY, MICRO_F1
 from distill.errors import UserError
 from distill.evaluation import timing
 from distill.models.teacher import has_fast_bf16
@@ -121,17 +122,25 @@ def _recorded_outcomes(run: Run, teachers: dict[Key, Teacher]) -> tuple[list[Out
             continue
         answers = teacher_answers(run, [teacher], test)
         count = int(answers.answered.sum())
+        thresholds = _thresholds_of_answers(run, teacher) if count and run.data.is_multi_label else ()
         if count == len(test):
-            outcomes.append(Outcome(kind, index, answers.logits.numpy(), None, None, {}))
+            outcomes.append(Outcome(kind, index, answers.logits.numpy(), None, None, {}, thresholds=thresholds))
         elif count:
-            right = right_texts(answers.logits, run.labels_of(test))[answers.answered].double().mean()
+            own = answers.answered
+            right = score(answers.logits[own], run.labels_of(test)[own], thresholds)
+            measured = MICRO_F1 if thresholds else ACCURACY
             sentences.append(
-                f"{teacher.name} has answers for {count:,} of the {len(test):,} test texts: accuracy "
+                f"{teacher.name} has answers for {count:,} of the {len(test):,} test texts: {measured} "
                 f"{right:.4f} on these."
             )
         else:
             sentences.append(f"{teacher.name} has no answers for the test texts, so it is not evaluated.")
     return outcomes, sentences
+
+
+def _thresholds_of_answers(run: Run, teacher: Teacher) -> tuple[float, ...]:
+    """The thresholds of a teacher that is no model in multi-label data, from its answers to dev texts."""
+    return choose_thresholds(run, teacher.name, *teacher_answers(run, [teacher], run.data.dev))
 
 
 def _size(model: Teacher | Path) -> int | None:

@@ -147,7 +147,7 @@ class Run:
             raise UserError(what, self.settings.data.name or "--unlabeled", "--teacher, see docs/teachers.md")
         texts, teachers = self.texts_without_labels, self.named_teachers
         for teacher in teachers:
-            if isinstance(teacher, SavedTeacher) and teacher.is_multi_label:
+            if teacher.is_multi_label:
                 what = "this teacher gives a text any number of labels, which needs some texts with labels for dev"
                 raise UserError(what, teacher.source, "label a few hundred texts with it, and correct them")
         known = answered_texts(teachers, texts)
@@ -296,7 +296,8 @@ class Run:
         texts = self.data.train if self.has_labels else self.texts_without_labels
         max_length = defaults.teacher_max_length(self.settings.teacher, texts)
         if self.has_labels:
-            return LabellingTask(self.data.labels, self.segmenter, max_length, self.data.dev)
+            data = self.data
+            return LabellingTask(data.labels, self.segmenter, max_length, data.dev, data.is_multi_label)
         return LabellingTask(labels_of_teachers(self.named_teachers), self.segmenter, max_length)
 
     @functools.cached_property

@@ -91,7 +91,9 @@ def _candidates(run: Run) -> list[Example]:
     """The texts that have neither a label nor a recorded answer."""
     texts = run.unlabelled if run.has_labels else (*run.texts_without_labels, *run.unlabelled)
     others = [teacher for teacher in run.named_teachers if not teacher.is_cached]
-    answered = np.any([teacher.answers(texts) for teacher in others], axis=0) if others else np.zeros(len(texts), bool)
+    is_multi_label = run.has_labels and run.data.is_multi_label
+    own = [teacher.answers(texts, is_multi_label=is_multi_label) for teacher in others]
+    answered = np.any(own, axis=0) if own else np.zeros(len(texts), bool)
     return [text for text, has_answer in zip(texts, answered.tolist(), strict=True) if not has_answer]
 
 

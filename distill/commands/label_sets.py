@@ -49,15 +49,30 @@ def start_at_shares(classifier: nn.Linear, labels: Tensor, columns: slice = slic
         classifier.bias[columns] = ((known.sum(0) + 1) / (len(known) + 2)).logit()
 
 
-def choose_thresholds(run: Run, name: str, logits: Tensor) -> tuple[float, ...]:
+def rarest_label_weights(labels: Tensor, teacher_logits: Tensor | None) -> Tensor:
+    """Weights (texts,) that draw a text as often as its rarest label asks for: 1 / the number of texts that have it.
+
+    The texts with no label are drawn as often as those of a label. ``labels`` and ``teacher_logits`` are (texts,
+    classes); a text whose labels are unknown has those that its teacher gives it.
+    """
+    has_class = labels == 1
+    if teacher_logits is not None:
+        has_class = torch.where(labels == UNLABELLED, teacher_logits > 0, has_class)
+    groups = torch.cat([has_class, ~has_class.any(1, keepdim=True)], dim=1)  # the last one has none of the labels
+    return (groups / groups.sum(0).clamp(min=1)).amax(1).double()
+
+
+def choose_thresholds(run: Run, name: str, logits: Tensor, answered: Tensor | None = None) -> tuple[float, ...]:
     """The thresholds of a model from its logits (texts, classes) of dev, for --target_metric.
 
-    Empty where every text has one label.
+    ``answered`` (texts,) marks the dev texts that count; None: all do. Empty where every text has one label.
     """
     data, metric = run.data, cast(TargetMetric, run.settings.data.target_metric)
     if not data.is_multi_label:
         return ()
     gold = run.labels_of(data.dev).bool().numpy()
+    if answered is not None:
+        logits, gold = logits[answered], gold[answered.numpy()]
     thresholds = multi_label.choose_thresholds(sigmoid(logits.numpy()), gold, metric)
     if missing := [data.labels[index] for index in multi_label.without_positives(gold)]:
         log.info("%s: no dev text has the labels %s, so they are never given", name, listed(missing, MAX_LISTED))
@@ -66,7 +81,11 @@ def choose_thresholds(run: Run, name: str, logits: Tensor) -> tuple[float, ...]:
 
 def dev_score(run: Run, logits: Tensor, thresholds: Sequence[float]) -> float:
     """Accuracy on dev or, in multi-label data, micro-F1 with the thresholds."""
-    labels = run.labels_of(run.data.dev)
+    return score(logits, run.labels_of(run.data.dev), thresholds)
+
+
+def score(logits: Tensor, labels: Tensor, thresholds: Sequence[float] = ()) -> float:
+    """Accuracy or, with thresholds, micro-F1; ``labels`` as in :func:`right_texts`."""
     if thresholds:
         return multi_label.micro_f1(labels.bool().numpy(), given_labels(logits, thresholds))
     return float(right_texts(logits, labels).double().mean())

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.commands.experiment import COMMAND, DISTILLED, TEACHER, Run
-from distill.commands.label_sets import require_single_label
 from distill.data import UNLABELLED, Example, example_id
 from distill.errors import UserError
 from distill.progress import remind
@@ -18,6 +17,7 @@ from distill.storage.fingerprints import provenance_differences
 from distill.storage.run_folder import LOG
 from distill.teachers import ModelTeacher, Teacher
 from distill.teachers.answering import Answers
+from distill.teachers.huggingface import HuggingFaceTeacher
 from distill.teachers.saved import SavedTeacher
 
 
@@ -30,13 +30,12 @@ def teachers_of(run: Run) -> tuple[Teacher, ...]:
     if not run.named_teachers:
         own = [run.folder.model(TEACHER, index) for index in range(run.settings.run.teachers)]
         return saved_teachers(run, own)
-    if others := [teacher.name for teacher in run.named_teachers if not isinstance(teacher, SavedTeacher)]:
-        hint = "a teacher that this program trained: --mode train_teacher"
-        require_single_label(run, f"--teacher {others[0]}", hint)
     _check_distinct([teacher.source for teacher in run.named_teachers], "--teacher")
     for teacher in run.named_teachers:
         if isinstance(teacher, SavedTeacher):
             _check_saved(run, teacher.folder, "--teacher", "")
+        elif isinstance(teacher, HuggingFaceTeacher):
+            teacher.check_kind(is_multi_label=run.data.is_multi_label)
     return run.named_teachers
 
 
@@ -85,7 +84,12 @@ def check_coverage(run: Run, teachers: Sequence[Teacher]) -> None:
     """
     splits = {"train": run.data.train, "dev": run.data.dev, "the texts without labels": run.unlabelled_and_augmented}
     for teacher in teachers:
-        counts = {name: (int(teacher.answers(texts).sum()), len(texts)) for name, texts in splits.items() if texts}
+        answered = {
+            name: teacher.answers(texts, is_multi_label=run.data.is_multi_label)
+            for name, texts in splits.items()
+            if texts
+        }
+        counts = {name: (int(has_answer.sum()), len(has_answer)) for name, has_answer in answered.items()}
         if not any(answered for answered, _ in counts.values()):
             texts = sum(total for _, total in counts.values())
             what = f"it has no answer for any of the {texts:,} texts of train, dev and --unlabeled"

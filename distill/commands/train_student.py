@@ -17,6 +17,7 @@ from distill.commands.label_sets import (
     calibrate,
     choose_thresholds,
     dev_score,
+    rarest_label_weights,
     require_single_label,
     start_at_shares,
 )
@@ -76,16 +77,16 @@ def spec_of(run: Run, alone: bool = False) -> StudentSpec:
         run.student_settings(has_teacher=bool(teachers)),
         objective,
         teachers,
-        unlabelled_and_augmented=() if objective.is_alone else transfer_texts(run, teachers),
-        general=answered_texts(teachers, run.general) if teachers else (),
+        unlabelled_and_augmented=() if objective.is_alone else _transfer_texts(run, teachers),
+        general=answered_texts(teachers, run.general, is_multi_label=run.data.is_multi_label) if teachers else (),
         linear_weight=choose_linear_weight(run, teachers),
     )
 
 
-def transfer_texts(run: Run, teachers: Sequence[Teacher]) -> tuple[Example, ...]:
+def _transfer_texts(run: Run, teachers: Sequence[Teacher]) -> tuple[Example, ...]:
     """The texts without labels that a student reads: with teachers, those that one of them has labelled."""
     texts = run.unlabelled_and_augmented
-    answered = answered_texts(teachers, texts) if teachers else texts
+    answered = answered_texts(teachers, texts, is_multi_label=run.data.is_multi_label) if teachers else texts
     if len(answered) < len(texts):
         log.info(
             "left out: %d of %d texts without labels, for which no teacher has an answer",
@@ -153,11 +154,12 @@ class _StudentTrainer:
     def _class_weights(self) -> Tensor | None:
         """Weights that draw every class equally often (--sampling stratified); None for uniform sampling.
 
-        A text without a label counts to its teacher's class.
+        A text without a label counts to its teacher's class. In multi-label data, see :func:`rarest_label_weights`.
         """
         if self.spec.student.sampling == "uniform":
             return None
-        require_single_label(self.run, f"--sampling {self.spec.student.sampling}", "--sampling uniform")
+        if self.run.data.is_multi_label:
+            return rarest_label_weights(self.train.labels, self.train.teacher_logits)
         classes = self.train.labels.clone()
         without_label = classes == UNLABELLED
         if self.train.teacher_logits is not None:

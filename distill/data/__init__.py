@@ -20,7 +20,7 @@ from distill.data.labels import Labels, find_labels
 from distill.data.readers import PlacedRow, Reader, SetAside
 from distill.data.splits import stratified_split, without_leaks, without_repeats
 from distill.data.unlabelled import read_unlabelled
-from distill.errors import UserError
+from distill.errors import UserError, listed
 
 __all__ = [
     "UNLABELLED",
@@ -215,6 +215,9 @@ def read_splits(
         reader.notes.append(f"{reader.skipped:,} rows have no label for this task")
     if labels.is_multi_label:
         reader.notes.append(_note_on_label_sets(examples["train"], labels, "" if is_multi_label else SINGLE_LABEL))
+        if absent := _columns_of_zeros(of_train):
+            what = f"no train row has the labels {absent}, whose columns hold no 1"
+            reader.notes.append(f"{what}; they are classes nevertheless")
     aside = sum(row.reason.startswith(SEVERAL_LABELS) for row in reader.set_aside)
     if aside and is_multi_label is False:
         reader.notes.append(f"{aside:,} rows have several labels and are set aside (--single_label)")
@@ -229,6 +232,12 @@ def _note_on_label_sets(train: Sequence[Example], labels: Labels, hint: str) -> 
     separated = f", separated by {labels.cells.separator!r}" if labels.cells.separator else ""
     count = f"{several:,} of the {len(train):,} train rows have more than one of the {len(labels.names)} labels"
     return f"several labels per text: {count}{separated}; {none:,} have none{hint}"
+
+
+def _columns_of_zeros(rows: Sequence[Row]) -> str:
+    """The labels with a column each that no row has."""
+    columns = {name for row in rows for name in row.columns}
+    return listed(sorted(columns - {name for row in rows for name in row.labels or ()}), 10)
 
 
 def _labelled(rows: Sequence[PlacedRow], labels: Labels, reader: Reader) -> list[Example]:

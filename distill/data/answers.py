@@ -15,12 +15,14 @@ from distill.data.examples import UNLABELLED, Example, example_id
 from distill.data.formats.records import (
     LABEL_COLUMNS,
     LABEL_NAME_COLUMNS,
-    NUMBER,
+    NUMBERS,
     Columns,
     RowError,
     cell_text,
     label_text,
+    labels_in,
     normalised,
+    several_labels,
 )
 from distill.data.readers import PlacedRow, Reader
 from distill.errors import UserError, listed
@@ -33,6 +35,7 @@ ANSWER_COLUMNS = ("predicted", "prediction", "answer", *LABEL_COLUMNS, "答案",
 CONFIDENCE_COLUMNS = ("confidence", "置信度", "probability", "prob", "score")
 NOT_CLASSES = ("", "id", "index", "idx", "编号", "序号")  # columns of numbers that are no class's probability
 EXAMPLE = 'the columns text and label, or {"text": …, "probabilities": {"体育": 0.9, …}}'
+REPAIR = f"repair or delete that row; answers are {EXAMPLE}"
 Scores = Mapping[str, float] | Sequence[float]  # by label, or in the order of the data's labels
 
 
@@ -40,7 +43,8 @@ Scores = Mapping[str, float] | Sequence[float]  # by label, or in the order of t
 class Answer:
     """One answer: a label with its confidence (NaN: none is given), or a score of every label.
 
-    ``text_id`` is the id of the text's example; ``place`` is the file and line.
+    ``text_id`` is the id of the text's example; ``place`` is the file and line. If the cell holds a list, ``labels``
+    are all of them, and ``label`` is the first one.
     """
 
     text_id: int
@@ -48,6 +52,23 @@ class Answer:
     label: str = ""
     confidence: float = math.nan
     scores: Scores | None = None
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is an empty list: none of the labels, which is no answer where every text has one."""
+        return self.labels == ()
+
+    @property
+    def single_label(self) -> str:
+        """The label.
+
+        Raises:
+            UserError: there are several.
+        """
+        if len(self.labels or ()) > 1:
+            raise UserError(several_labels(self.labels or ()), self.place, REPAIR)
+        return self.label
 
 
 @dataclass(frozen=True)
@@ -62,8 +83,8 @@ class AnswerFile:
 def read_answers(path: Path) -> AnswerFile:
     """Read a file with a column of texts, and labels (with a confidence, if there is one) or scores of all labels.
 
-    Scores are a cell with a list or an object by label, or a column per class, named LABEL or ``probability_LABEL``. A
-    row without an answer is left out.
+    An answer may be a list of labels. Scores are a cell with a list or an object by label, or a column per class, named
+    LABEL or ``probability_LABEL``. A row without an answer is left out.
 
     Raises:
         UserError: the file is missing, damaged or empty, lacks such columns, or a cell is no answer.
@@ -92,15 +113,16 @@ def read_answers(path: Path) -> AnswerFile:
 def _refuse_other_answer(placed: PlacedRow, layout: _Layout, others: Iterable[_Layout]) -> None:
     """Refuse a row without an answer of the file's kind that has one of another kind."""
     for other in others:
-        if other.answer(placed) is not None:
+        if (answer := other.answer(placed)) is not None and not answer.is_empty:
             what = f"its answer is in the column {other.named}, those of other rows are in {layout.named}"
             raise UserError(what, _place(placed), "write answers of each kind into a file of their own")
 
 
 def texts_of(files: Iterable[AnswerFile]) -> list[Example]:
     """The texts of files of answers, each once, without labels."""
-    pairs = ((answer.text_id, text) for file in files for answer, text in zip(file.answers, file.texts, strict=True))
-    return list({text_id: Example.of(text, UNLABELLED) for text_id, text in pairs}.values())
+    pairs = (pair for file in files for pair in zip(file.answers, file.texts, strict=True))
+    texts = {answer.text_id: text for answer, text in pairs if not answer.is_empty}
+    return [Example.of(text, UNLABELLED) for text in texts.values()]
 
 
 def read_label_names(path: Path) -> dict[str, str]:
@@ -151,18 +173,26 @@ class _Layout:
         text_id = example_id(row.text)
         try:
             if self.kind == LABEL:
-                label = self._label(cells)
+                labels, is_list = self._labels(cells)
                 confidence = _confidence(cells.get(self.confidence)) if self.confidence else math.nan
-                return Answer(text_id, place, label, confidence) if label else None
+                label = next(iter(labels), "")
+                is_answer = bool(label) or is_list
+                return (
+                    Answer(text_id, place, label, confidence, None, labels if is_list else None) if is_answer else None
+                )
             scores = self._scores(cells)
             return None if scores is None else Answer(text_id, place, scores=scores)
         except RowError as error:
-            raise UserError(str(error), place, f"repair or delete that row; answers are {EXAMPLE}") from error
+            raise UserError(str(error), place, REPAIR) from error
 
-    def _label(self, cells: Mapping[str, Any]) -> str:
-        """The label in a row, or its name if it is a number and has one, as in labelled data."""
-        label, name = label_text(cells.get(self.column or "")), label_text(cells.get(self.name or ""))
-        return name if name and (not label or NUMBER.fullmatch(label)) else label
+    def _labels(self, cells: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
+        """The labels in a row, or their names if they are numbers and have some, as in labelled data.
+
+        Also whether they are a list.
+        """
+        labels, is_list = labels_in(cells.get(self.column or ""))
+        names, are_list = labels_in(cells.get(self.name or ""))
+        return (names, are_list) if names and all(map(NUMBERS.fullmatch, labels)) else (labels, is_list)
 
     def _scores(self, cells: Mapping[str, Any]) -> Scores | None:
         if self.column is not None:

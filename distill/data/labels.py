@@ -149,6 +149,7 @@ def find_labels(
     if is_multi_label:
         whole = labels if listed else dataclasses.replace(labels, class_by_label={})
         parts = [part for row in rows for part in _single_rows(row, whole)]
+        parts += [Row(name, name, "", 0) for name in dict.fromkeys(name for row in rows for name in row.columns)]
         if not listed and not path:
             cells = dataclasses.replace(cells, path=_path_separator(_names_in(parts), hierarchy))
         labels = _from_file(folders, parts, task) or _from_rows(parts, cells, are_whole=True)

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from distill.models.inference import best_device
 from distill.models.teacher import WordpieceTokenizer, autocast, hint_layers, longest_input
 from distill.models.text_classifier import TextClassifier
-from distill.models.transformers_checkpoint import labels_of_classifier, load_classifier, load_config
+from distill.models.transformers_checkpoint import is_multi_label, labels_of_classifier, load_classifier, load_config
 from distill.text.batching import Batch, ModelOutput, masked_mean
+
+THRESHOLD = 0.5  # of every label of a classifier that gives a text any number of them
 
 
 class SequenceClassifier(nn.Module):
@@ -49,13 +51,16 @@ class SequenceClassifier(nn.Module):
 def load_sequence_classifier(source: str, max_length: int) -> TextClassifier:
     """Load a classifier from a folder or the Hub; texts are truncated to ``max_length`` word pieces, or to its limit.
 
+    One that gives a text any number of labels has the threshold ``THRESHOLD`` for each of them.
+
     Raises:
         UserError: as for :func:`distill.models.transformers_checkpoint.load_classifier`.
     """
     model, tokenizer = load_classifier(source)
     wordpieces = WordpieceTokenizer(tokenizer, "", longest_input(model.config, tokenizer, max_length))
     labels = labels_of_classifier(model.config, source)
-    return TextClassifier(SequenceClassifier(model), wordpieces, labels).to(best_device())
+    thresholds = (THRESHOLD,) * len(labels) if is_multi_label(model.config) else ()
+    return TextClassifier(SequenceClassifier(model), wordpieces, labels, thresholds=thresholds).to(best_device())
 
 
 def classifier_labels(source: str) -> tuple[str, ...]:
@@ -65,6 +70,15 @@ def classifier_labels(source: str) -> tuple[str, ...]:
         UserError: the config cannot be read.
     """
     return labels_of_classifier(load_config(source), source)
+
+
+def gives_label_sets(source: str) -> bool:
+    """Whether a classifier gives a text any number of labels, from its config.
+
+    Raises:
+        UserError: the config cannot be read.
+    """
+    return is_multi_label(load_config(source))
 
 
 def hub_revision(source: str) -> str:

@@ -85,8 +85,7 @@ def load_classifier(source: str) -> tuple[Any, Any]:
     """A fine-tuned ``AutoModelForSequenceClassification`` and its tokenizer, from a folder or by Hub id.
 
     Raises:
-        UserError: as for :func:`load_encoder`, or the weights have no classifier, or it is no classifier of one label
-            per text.
+        UserError: as for :func:`load_encoder`, or the weights have no classifier, or it has a single output.
     """
     model, info = _load(source, CLASSIFIER)
     _check_head(source, model, info["missing_keys"])
@@ -122,16 +121,18 @@ def labels_of_classifier(config: Any, source: str) -> tuple[str, ...]:
     return tuple(str(config.id2label[number]) for number in numbers)
 
 
+def is_multi_label(config: Any) -> bool:
+    """Whether a classifier gives a text any number of labels, by its config."""
+    return bool(config.problem_type == "multi_label_classification")
+
+
 def _check_head(source: str, model: Any, missing: Any) -> None:
-    """Check that a model is a classifier of one label per text, and that its classifier is in the weights."""
+    """Check that a model is a classifier of several labels, and that its classifier is in the weights."""
     absent = sorted(name for name in missing if not name.startswith(f"{model.base_model_prefix}."))
     if absent:
         what = f"these weights have no classifier ({listed(absent, MAX_LISTED)} missing), so they cannot label texts"
         raise UserError(what, source, f"{CLASSIFIER.hint}; to fine-tune an encoder: --teacher_model {source}")
-    kind, outputs = model.config.problem_type or "", model.config.num_labels
-    if kind == "multi_label_classification":
-        raise UserError(f"this model gives several labels per text (problem_type {kind})", source, CLASSIFIER.hint)
-    if outputs < 2:
+    if model.config.num_labels < 2:
         raise UserError("this model has a single output: it is a regression or a reranker", source, CLASSIFIER.hint)
 
 

@@ -164,11 +164,11 @@ def _draw_numbers(axes: Axes, points: Sequence[ComparedPoint], xs: NDArray[np.fl
 
 
 X_LABEL_THREADS = "texts per second from raw text to label (log scale); filled: one thread, hollow: several"
-Y_LABEL_OR_LINE = "accuracy on test (vertical lines: timing only)"
+Y_LABEL_OR_LINE = "{measured} on test (vertical lines: timing only)"
 DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 
 
-def draw_speed(points: Sequence[TimedPoint], path: Path) -> Path:
+def draw_speed(points: Sequence[TimedPoint], path: Path, measured: str = ACCURACY) -> Path:
     """A colour and marker per model, filled for one thread and hollow for several, joined by a line."""
     with new_figure(1, 11.0, max(4.8, 0.28 * len(points) + 1.0)) as (figure, (axes,)):
         names = list(dict.fromkeys(point.name for point in points if point.accuracy is not None))
@@ -181,7 +181,7 @@ def draw_speed(points: Sequence[TimedPoint], path: Path) -> Path:
             style = DASHES[index % len(DASHES)]
             x, name = point.texts_per_s, point.name
             handles.append(axes.axvline(x, color="#666666", linestyle=style, linewidth=1.0, zorder=0, label=name))
-        label_axes(axes, X_LABEL_THREADS, Y_LABEL_OR_LINE, (1.0,))
+        label_axes(axes, X_LABEL_THREADS, Y_LABEL_OR_LINE.format(measured=measured), (1.0,))
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
         return save(figure, path)
 

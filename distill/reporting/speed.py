@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.data.examples import ACCURACY, MICRO_F1
 from distill.reporting import accuracy_speed_plot
 from distill.reporting.accuracy_speed_plot import TimedPoint
 from distill.reporting.results import to_json
@@ -42,7 +44,8 @@ class Measurement:
         memory_mb: peak memory of a fresh process that only loads the model and labels some texts, in MB (10^6 bytes).
         start_s: seconds from the start of that process to its first label.
         bytes: size of its files.
-        accuracy: share of the test texts that are right; None if the model gives no labels of these data.
+        accuracy: share of the test texts that are right or, in multi-label data, micro-F1; None if the model gives no
+            labels of these data.
         labels_equal: share of the test texts with the same label as from the same weights in PyTorch with fp32.
     """
 
@@ -72,6 +75,7 @@ class Speed:
         versions: of packages.
         settings: of the run.
         notes: sentences on how it was measured and what is missing.
+        score: what ``accuracy`` is: "accuracy" or "micro-F1".
     """
 
     measured: Sequence[Measurement]
@@ -82,6 +86,7 @@ class Speed:
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
     notes: Sequence[str] = field(default=())
+    score: str = ACCURACY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,14 +244,15 @@ def write(speed: Speed, folder: Path) -> tuple[str, list[Path]]:
         "versions": speed.versions,
         "settings": speed.settings,
         "notes": list(speed.notes),
+        **({"measured": speed.score} if speed.score != ACCURACY else {}),
     }
     points = [TimedPoint(row.name, row.texts_per_s, row.accuracy, row.threads) for row in rows]
     files = [
         write_json(folder / "benchmark.json", content),
-        write_file(folder / "benchmark.md", markdown(rows, speed.reference_model, speed.notes)),
-        accuracy_speed_plot.draw_speed(points, folder / "benchmark.png"),
+        write_file(folder / "benchmark.md", markdown(rows, speed.reference_model, speed.notes, speed.score)),
+        accuracy_speed_plot.draw_speed(points, folder / "benchmark.png", speed.score),
     ]
-    return terminal(rows, speed.notes), files
+    return terminal(rows, speed.notes, speed.score), files
 
 
 def median_and_range(row: SpeedRow) -> str:
@@ -262,8 +268,11 @@ P50: Column[SpeedRow] = Column(
 P99: Column[SpeedRow] = Column(
     "p99 µs", lambda row: row.p99_us, three_digits, meaning="99th percentile of the time of a call with a single text."
 )
-ACCURACY: Column[SpeedRow] = Column(
-    "accuracy", lambda row: row.accuracy, decimals(4), meaning="share of test texts classified correctly."
+SCORE: Column[SpeedRow] = Column(
+    ACCURACY, lambda row: row.accuracy, decimals(4), meaning="share of test texts classified correctly."
+)
+LABEL_SET_SCORE = dataclasses.replace(
+    SCORE, title=MICRO_F1, meaning="F1 of all decisions on a test text and a label taken together."
 )
 SPEEDUP: Column[SpeedRow] = Column(
     "times quicker",
@@ -295,7 +304,7 @@ COLUMNS: tuple[Column[SpeedRow], ...] = (
         meaning="seconds from the start of that process to its first label.",
     ),
     Column("size MB", lambda row: row.size_mb, three_digits, meaning="size of its files."),
-    ACCURACY,
+    SCORE,
     SPEEDUP,
     Column(
         "labels equal",
@@ -310,7 +319,7 @@ SHORT_COLUMNS: tuple[Column[SpeedRow], ...] = (  # these fit 100 characters
     Column("µs per text", lambda row: row.us_per_text, three_digits),
     P50,
     P99,
-    ACCURACY,
+    SCORE,
     SPEEDUP,
 )
 
@@ -330,12 +339,18 @@ def shipped_lines(shipped: Shipped) -> list[list[str]]:
     return lines_of(shipped.rows, SHIPPED_COLUMNS)
 
 
-def markdown(rows: Sequence[SpeedRow], reference_model: str, notes: Sequence[str]) -> str:
+def _scored_by(score: str, columns: Sequence[Column[SpeedRow]]) -> list[Column[SpeedRow]]:
+    """The columns with the one of ``score``."""
+    return [LABEL_SET_SCORE if column is SCORE and score == MICRO_F1 else column for column in columns]
+
+
+def markdown(rows: Sequence[SpeedRow], reference_model: str, notes: Sequence[str], score: str = ACCURACY) -> str:
     """The whole table as Markdown, each column explained."""
-    explained = {title: meaning.format(reference_model=reference_model) for title, meaning in meanings(COLUMNS).items()}
+    columns = _scored_by(score, COLUMNS)
+    explained = {title: meaning.format(reference_model=reference_model) for title, meaning in meanings(columns).items()}
     parts = [
         "# Speed",
-        markdown_table(lines_of(rows, (NAME, *COLUMNS))),
+        markdown_table(lines_of(rows, (NAME, *columns))),
         "\n".join(f"- {note}" for note in notes),
         "![accuracy and speed](benchmark.png)",
         markdown_list(explained),
@@ -343,11 +358,11 @@ def markdown(rows: Sequence[SpeedRow], reference_model: str, notes: Sequence[str
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def short_lines(rows: Sequence[SpeedRow]) -> list[list[str]]:
+def short_lines(rows: Sequence[SpeedRow], score: str = ACCURACY) -> list[list[str]]:
     """Header and rows with the most important columns."""
-    return lines_of(rows, SHORT_COLUMNS)
+    return lines_of(rows, _scored_by(score, SHORT_COLUMNS))
 
 
-def terminal(rows: Sequence[SpeedRow], notes: Sequence[str]) -> str:
+def terminal(rows: Sequence[SpeedRow], notes: Sequence[str], score: str = ACCURACY) -> str:
     """The table for a terminal, 100 columns wide."""
-    return "\n".join([*text_table(short_lines(rows)), "", *notes])
+    return "\n".join([*text_table(short_lines(rows, score)), "", *notes])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.data import Example
@@ -40,7 +41,7 @@ class Answering:
 
     def mean(self, teachers: Sequence[Teacher], examples: Sequence[Example]) -> Answers:
         """Mean logits of the teachers that have an answer to each text, computed where the cache lacks them."""
-        answered = torch.from_numpy(np.stack([teacher.answers(examples) for teacher in teachers]))
+        answered = torch.from_numpy(np.stack([self._answers(teacher, examples) for teacher in teachers]))
         if answered.all():
             logits = torch.stack([self.logits(teacher, examples) for teacher in teachers]).mean(0)
             return Answers(logits, answered.any(0))
@@ -50,6 +51,9 @@ class Answering:
             if own:
                 total[has_answer] += self.logits(teacher, own)
         return Answers(total / answered.sum(0).clamp(min=1)[:, None], answered.any(0))
+
+    def _answers(self, teacher: Teacher, examples: Sequence[Example]) -> NDArray[np.bool_]:
+        return teacher.answers(examples, is_multi_label=self.task.is_multi_label)
 
     def logits(self, teacher: Teacher, examples: Sequence[Example]) -> Tensor:
         """A teacher's logits of texts that it can label, shape (texts, classes)."""
@@ -85,9 +89,11 @@ class Answering:
         )
 
 
-def answered_texts(teachers: Sequence[Teacher], examples: Sequence[Example]) -> tuple[Example, ...]:
+def answered_texts(
+    teachers: Sequence[Teacher], examples: Sequence[Example], *, is_multi_label: bool = False
+) -> tuple[Example, ...]:
     """The texts for which at least one teacher has an answer."""
     if not examples or any(teacher.is_model for teacher in teachers):
         return tuple(examples)
-    answered = np.any([teacher.answers(examples) for teacher in teachers], axis=0)
+    answered = np.any([teacher.answers(examples, is_multi_label=is_multi_label) for teacher in teachers], axis=0)
     return tuple(example for example, has_answer in zip(examples, answered, strict=True) if has_answer)

@@ -34,12 +34,14 @@ class LabellingTask:
         segmenter: for students that teach.
         max_length: word pieces to which a Hugging Face classifier truncates a text.
         dev: labelled texts by which confidence is estimated; empty if the data has no labels.
+        is_multi_label: whether a text may have any number of the labels.
     """
 
     labels: tuple[str, ...]
     segmenter: Segmenter
     max_length: int
     dev: tuple[Example, ...] = ()
+    is_multi_label: bool = False
 
 
 class Teacher(ABC):
@@ -62,6 +64,11 @@ class Teacher(ABC):
         self.name = Path(source).name if isinstance(source, Path) else source
         self.source, self.label_names = source, dict(label_names)
         self._said: set[str] = set()
+
+    @property
+    def is_multi_label(self) -> bool | None:
+        """Whether it gives a text any number of labels; None: it can do both, and the data decide."""
+        return None
 
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
@@ -92,8 +99,8 @@ class Teacher(ABC):
             UserError: it cannot be opened, or lacks a label of the task.
         """
 
-    def answers(self, examples: Sequence[Example]) -> NDArray[np.bool_]:
-        """Which of the texts it can label, shape (texts,)."""
+    def answers(self, examples: Sequence[Example], *, is_multi_label: bool = False) -> NDArray[np.bool_]:
+        """Which of the texts it can label, shape (texts,); ``is_multi_label`` as in :class:`LabellingTask`."""
         return np.ones(len(examples), np.bool_)
 
     def say(self, message: str) -> None:

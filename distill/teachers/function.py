@@ -168,6 +168,10 @@ class FunctionTeacher(Teacher):
         """See Teacher: its name, the fingerprint of its source, and its attributes."""
         return {"function": self.name, "source": self._fingerprint, **self.attributes.given()}
 
+    def provenance(self, task: LabellingTask) -> dict[str, str]:
+        """See Teacher; what an answer means depends on how many labels a text may have."""
+        return {**super().provenance(task), **({"labels per text": "any number"} if task.is_multi_label else {})}
+
     def open(self, task: LabellingTask) -> TeacherFunction:
         """See Teacher; if the function fails, the answers up to there are handed on with the error."""
         if self._fingerprint.startswith(SESSION):

@@ -8,8 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from distill.data.formats import SUFFIXES, suffix_of
+from distill.errors import UserError
 from distill.models.pretrained.checkpoint_files import CONFIG_FILES, find_weights
-from distill.models.sequence_classifier import classifier_labels, hub_revision, load_sequence_classifier
+from distill.models.sequence_classifier import (
+    classifier_labels,
+    gives_label_sets,
+    hub_revision,
+    load_sequence_classifier,
+)
 from distill.models.text_classifier import TextClassifier
 from distill.storage.fingerprints import fingerprint_file
 from distill.teachers.base import LabellingTask, ModelTeacher, TeacherValue, classes_by_label
@@ -53,6 +59,26 @@ class HuggingFaceTeacher(ModelTeacher):
         return self.classes(classifier_labels(str(self.source)))
 
     @functools.cached_property
+    def is_multi_label(self) -> bool:
+        """See Teacher: the ``problem_type`` of its config."""
+        return gives_label_sets(str(self.source))
+
+    def check_kind(self, *, is_multi_label: bool) -> None:
+        """Check that it gives a text as many labels as a text has in the data.
+
+        Raises:
+            UserError: it does not.
+        """
+        if self.is_multi_label != is_multi_label:
+            kind = "multi_label_classification"
+            what = f"this model gives several labels per text (problem_type {kind}), and in this data a text has one"
+            if is_multi_label:
+                what = f"this model gives one label per text (problem_type is not {kind}), and in this data a text may "
+                what += "have any number"
+            hint = "name a classifier of the other kind, or check --multi_label and --single_label"
+            raise UserError(what, self.source, hint)
+
+    @functools.cached_property
     def _fingerprints(self) -> dict[str, str]:
         if self.folder is None:
             return {"hub": str(self.source), "revision": hub_revision(str(self.source))}
@@ -75,6 +101,7 @@ class HuggingFaceTeacher(ModelTeacher):
     def classifier(self, task: LabellingTask) -> TextClassifier:
         """See ModelTeacher; a class that the data lacks is left out, which renormalises the others."""
         classifier = load_sequence_classifier(str(self.source), task.max_length)
+        self.check_kind(is_multi_label=task.is_multi_label)
         return classifier.grouped(classes_by_label(classifier.labels, task, self), task.labels)
 
     def size(self) -> int | None:

@@ -15,17 +15,19 @@ from distill.data.answers import LOGITS, PROBABILITIES
 from distill.data.formats.records import RowError, label_text
 from distill.errors import UserError, listed
 from distill.teachers.base import MAX_LISTED, TEACHER_LABELS, LabellingTask, Teacher, classes_by_label
+from distill.teachers.label_sets import WrittenLabels, are_indicators, default_confidences, indicators, softened
 from distill.teachers.scores import (
     DEFAULT_CONFIDENCE,
     are_probabilities,
-    centred,
-    centred_logits,
+    as_logits,
+    by_class,
     checked_probabilities,
-    distribution,
+    merging,
     spread,
 )
 
 BATCH = 64  # texts per call, unless the function has an attribute batch_size
+LABEL_KEYS = ("label", "labels")  # of a dictionary
 SHOWN = 30  # characters of a text in a message
 
 
@@ -147,9 +149,10 @@ class Converter:
         self.groups = None if attributes.labels is None else classes_by_label(attributes.labels, task, teacher)
         self.kind = attributes.returns  # of arrays; if it is empty, the first array decides for all
         self.class_of = {label: number for number, label in enumerate(task.labels)}
+        self.written = WrittenLabels(teacher, task)
 
     def logits(self, returned: Any, batch: Call) -> NDArray[np.float64]:
-        """Logits (texts, classes), centred, of the answers to a batch.
+        """Logits (texts, classes) of the answers to a batch; with one label per text they are centred.
 
         Raises:
             ValueError: they are no answers to these texts.
@@ -158,36 +161,60 @@ class Converter:
         answers = _listed(returned, len(batch.texts))
         if isinstance(answers, list):
             for index, answer in enumerate(answers):
-                if _is_missing(answer):
+                if _is_missing(answer) and not (self.task.is_multi_label and _is_list_of_labels(answer)):
                     raise ValueError(f"there is no answer to {batch.text(index)}")
         if isinstance(answers[0], Mapping):
             return np.concatenate([self._row(answer, index, batch) for index, answer in enumerate(answers)])
+        if self.task.is_multi_label and all(map(_is_label_or_list, answers)):
+            return self._of_label_sets(list(answers), batch)
         if isinstance(answers[0], str | int | np.integer):
             return self._of_labels([label_text(answer) for answer in answers], batch)
         return self._array(np.asarray(answers, np.float64), batch)
 
     def _row(self, answer: Mapping[Any, Any], index: int, batch: Call) -> NDArray[np.float64]:
         """A dictionary: ``label`` and perhaps ``confidence``, or probabilities by label."""
-        if "label" in answer and "label" not in self.class_of:
-            if not (label := label_text(answer["label"])):
-                raise ValueError(f"there is no answer to {batch.text(index)}")
+        if key := next((key for key in LABEL_KEYS if key in answer and key not in self.class_of), ""):
             confidence = answer.get("confidence", answer.get("score"))
-            return self._of_labels(
-                [label], batch, None if confidence is None else _confidence(confidence, index, batch)
-            )
+            sure = None if confidence is None else _confidence(confidence, index, batch)
+            if self.task.is_multi_label and (answer[key] or _is_list_of_labels(answer[key])):
+                return self._of_label_sets([answer[key]], batch, sure)
+            if not (label := label_text(answer[key])):
+                raise ValueError(f"there is no answer to {batch.text(index)}")
+            return self._of_labels([label], batch, sure)
         scores = {label_text(label): float(score) for label, score in answer.items() if score is not None}
         where = f"{self.teacher.name}, {batch.text(index)}"
-        return centred_logits(distribution(scores, self.task.labels, where, self.teacher, are_logits=False)[None])
+        return as_logits(by_class(scores, self.task, where, self.teacher, are_logits=False)[None], self.task)
 
     def _of_labels(self, labels: list[str], batch: Call, confidence: float | None = None) -> NDArray[np.float64]:
+        classes = np.array([self.class_of[name] for name in self._names(labels, batch)])
+        sure = np.full(len(labels), self.confidence if confidence is None else confidence)
+        return as_logits(spread(classes, sure, len(self.task.labels)), self.task)
+
+    def _of_label_sets(
+        self, answers: Sequence[Any], batch: Call, confidence: float | None = None
+    ) -> NDArray[np.float64]:
+        """Labels and lists of labels, where a text may have any number; a confidence is that of every decision."""
+        sets = [self._names(self.written.of(answer), batch, may_be_left_out=True) for answer in answers]
+        return self._of_indicators(indicators(sets, self.task.labels), confidence)
+
+    def _of_indicators(self, has_class: NDArray[np.bool_], confidence: float | None = None) -> NDArray[np.float64]:
+        given = default_confidences(self.confidence, len(self.task.labels))
+        sure = given if confidence is None else (confidence, confidence)
+        return as_logits(softened(has_class, *sure), self.task)
+
+    def _names(self, labels: list[str], batch: Call, *, may_be_left_out: bool = False) -> tuple[str, ...]:
+        """The data's names of labels.
+
+        Raises:
+            UserError: the data has none; "" is one too where labels ``may_be_left_out``.
+        """
         names = self.teacher.renamed(labels)
-        if unknown := sorted({label for label, name in zip(labels, names, strict=True) if name not in self.class_of}):
+        known = {*self.class_of, *([""] if may_be_left_out else [])}
+        if unknown := sorted({label for label, name in zip(labels, names, strict=True) if name not in known}):
             what = f"labels that the data does not have, in the answers to {batch}: {listed(unknown, MAX_LISTED)}"
             found = f"the labels of the data: {listed(self.task.labels, MAX_LISTED)}"
             raise UserError(what, self.teacher.source, TEACHER_LABELS, found)
-        classes = np.array([self.class_of[name] for name in names])
-        sure = np.full(len(names), self.confidence if confidence is None else confidence)
-        return centred_logits(spread(classes, sure, len(self.task.labels)))
+        return names
 
     def _array(self, rows: NDArray[np.float64], batch: Call) -> NDArray[np.float64]:
         """Probabilities or logits, (texts, classes) in the order of the function's or the data's labels."""
@@ -197,17 +224,23 @@ class Converter:
             raise ValueError("a number is NaN or infinite")
         self.kind = self.kind or (PROBABILITIES if are_probabilities(rows) else LOGITS)
         if self.kind == LOGITS:
-            return centred(self._grouped(rows, np.logaddexp))
+            return as_logits(self._grouped(rows, are_logits=True), self.task, are_logits=True)
+        if self.task.is_multi_label and are_indicators(rows):
+            return self._of_indicators(self._grouped(rows, are_logits=False) > 0)
         places = (f"{self.teacher.name}, {batch.text(index)}" for index in range(len(rows)))
-        checked = [checked_probabilities(row, place, self.teacher) for row, place in zip(rows, places, strict=True)]
-        sums = self._grouped(np.stack(checked), np.add)
-        return centred_logits(sums / np.maximum(sums.sum(1, keepdims=True), 1e-12))
+        pairs = zip(rows, places, strict=True)
+        checked = np.stack([checked_probabilities(row, place, self.teacher, self.task) for row, place in pairs])
+        grouped = self._grouped(checked, are_logits=False)
+        if not self.task.is_multi_label:
+            grouped /= np.maximum(grouped.sum(1, keepdims=True), 1e-12)
+        return as_logits(grouped, self.task)
 
-    def _grouped(self, rows: NDArray[np.float64], add: np.ufunc) -> NDArray[np.float64]:
+    def _grouped(self, rows: NDArray[np.float64], *, are_logits: bool) -> NDArray[np.float64]:
         """The classes' values from the columns of the function's labels."""
         if self.groups is None:
             return rows
-        return np.stack([add.reduce(rows[:, group], axis=1) for group in self.groups], axis=1)
+        merge = merging(self.task, are_logits=are_logits)
+        return np.stack([merge.reduce(rows[:, group], axis=1) for group in self.groups], axis=1)
 
 
 def _listed(returned: Any, count: int) -> list[Any] | NDArray[Any]:
@@ -229,6 +262,15 @@ def _is_missing(answer: Any) -> bool:
     """Whether an answer is None, NaN or empty."""
     is_empty = isinstance(answer, str | Sequence | Mapping) and not len(answer)
     return answer is None or is_empty or (isinstance(answer, float) and math.isnan(answer))
+
+
+def _is_list_of_labels(answer: Any) -> bool:
+    """Whether an answer is a list or set of names, which may be empty."""
+    return isinstance(answer, list | tuple | set | frozenset) and all(isinstance(label, str) for label in answer)
+
+
+def _is_label_or_list(answer: Any) -> bool:
+    return isinstance(answer, str | int | np.integer) or _is_list_of_labels(answer)
 
 
 def _confidence(value: Any, index: int, batch: Call) -> float:

@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarking import quick_benchmark
 from conftest import SUBJECTS, on_data, output_of, titles
 
 from distill import load_student
 from distill.cli import main
 from distill.commands import for_labelling
 from distill.commands.experiment import Run
-from distill.commands.label_sets import right_texts, start_at_shares
+from distill.commands.label_sets import rarest_label_weights, right_texts, start_at_shares
 from distill.commands.teachers import teachers_of
 from distill.config.argparse import parser, settings_from
 from distill.errors import UserError
 from distill.models.text_classifier import load_teacher
 from distill.reporting.comparison import read_record
+
+__all__ = ["quick_benchmark"]  # a fixture
 
 
 def rows_of(start: int, stop: int) -> list[dict[str, object]]:
@@ -80,6 +83,23 @@ def test_the_student_is_calibrated_in_its_classifier(run: Path) -> None:
     assert card["temperature"] == 1.0 and len(card["thresholds"]) == len(SUBJECTS)
 
 
+def test_a_label_that_no_train_text_has_is_never_given(
+    tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, start, stop in (("train", 0, 90), ("test", 90, 120)):
+        table = [
+            f"{row['text']},{','.join('01'[label in str(row['label'])] for label in SUBJECTS)},0"
+            for row in rows_of(start, stop)
+        ]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"text,{','.join(SUBJECTS)},汽车", *table]), encoding="utf-8")
+    arguments = [*tiny_flags, "--data", str(tmp_path), "--label_column", f"{','.join(SUBJECTS)},汽车"]
+    arguments += ["--run", str(tmp_path / "run"), "--mode", "train_student", "--a", "1", "--T", "0"]
+    output = output_of(capsys, arguments)
+    assert "no train row has the labels 汽车" in output and "no dev text has the labels 汽车" in output
+    model = load_student(tmp_path / "run" / "student_alone")
+    assert model.thresholds[model.labels.index("汽车")] == 1.0
+
+
 def test_a_finished_run_is_kept_until_the_target_changes(
     run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,16 +114,28 @@ def test_a_finished_run_is_kept_until_the_target_changes(
     [
         (["--mode", "compare", "--leave_out", "体育"], "--leave_out 体育: this is for data with one label per text"),
         (["--mode", "compare", "--students", "average,textgcn"], "--students textgcn: this is for data with one label"),
-        (["--mode", "benchmark"], "--mode benchmark: this is for data with one label per text"),
         (["--mode", "train_student", "--student", "textgcn"], "--student textgcn: this is for data with one label"),
-        (["--mode", "train_student", "--sampling", "stratified"], "--sampling stratified: this is for data with one"),
-        (["--mode", "train_student", "--teacher", "json:loads"], "--teacher json:loads: this is for data with one"),
     ],
 )
 def test_what_does_not_apply_says_so(
     run: Path, flags: list[str], capsys: pytest.CaptureFixture[str], arguments: list[str], what: str
 ) -> None:
     assert what in output_of(capsys, [*arguments, *flags, "--run", str(run)], code=2)
+
+
+@pytest.mark.usefixtures("quick_benchmark")
+def test_a_benchmark_measures_micro_f1(run: Path, flags: list[str]) -> None:
+    assert main([*flags, "--mode", "benchmark", "--run", str(run)]) == 0
+    content = json.loads((run / "benchmark" / "benchmark.json").read_text("utf-8"))
+    rows = {row["name"]: row for row in content["rows"] if row["threads"] == 1}
+    report = {row["name"]: row for row in json.loads((run / "report" / "report.json").read_text("utf-8"))["rows"]}
+    assert content["measured"] == "micro-F1"
+    assert rows["teacher, fp32"]["accuracy"] == pytest.approx(report["teacher"]["micro_f1"])
+    assert rows["student, PyTorch"]["accuracy"] == pytest.approx(report["student"]["micro_f1"])
+    assert rows["student, bundle"]["labels_equal"] == 1 and 0 < rows["LinearSVC"]["accuracy"] <= 1
+    page = (run / "benchmark" / "benchmark.md").read_text("utf-8")
+    assert "| micro-F1 |" in page and "| accuracy |" not in page and "- **micro-F1**" in page
+    assert any(note.startswith("Left out: fastText. It is trained here for one label") for note in content["notes"])
 
 
 def test_a_teacher_of_the_other_kind_is_refused(
@@ -186,6 +218,20 @@ def test_objectives_are_compared_by_micro_f1(run: Path, flags: list[str], tmp_pa
         assert row.main > 0.5 and row.seeds == 2 and row.against == alone and 0 < row.p_value <= 1
         assert row.gain == pytest.approx(row.main - rows[alone].main) and row.gain_low <= row.gain <= row.gain_high
         assert 0 <= row.ece < 0.5 and row.ece_calibrated is None
+
+
+def test_a_text_is_drawn_as_often_as_its_rarest_label() -> None:
+    unknown = [-100.0] * 3
+    labels = torch.tensor([[1.0, 0, 0]] * 3 + [[1, 1, 0], [0, 0, 0], unknown, unknown])
+    logits = torch.zeros(7, 3) - 1
+    logits[5, 1] = 1
+    assert rarest_label_weights(labels, logits).tolist() == [1 / 4] * 3 + [1 / 2, 1 / 2, 1 / 2, 1 / 2]
+    assert rarest_label_weights(labels, None).tolist() == pytest.approx([1 / 4] * 3 + [1, 1 / 3, 1 / 3, 1 / 3])
+
+
+def test_stratified_sampling_trains(run: Path, flags: list[str], tmp_path: Path) -> None:
+    arguments = ["--mode", "train_student", *flags, "--teacher", str(run / "teacher"), "--run", str(tmp_path / "run")]
+    assert main([*arguments, "--sampling", "stratified", "--student_epochs", "2"]) == 0
 
 
 def test_a_new_classifier_begins_with_the_shares_of_the_labels() -> None:

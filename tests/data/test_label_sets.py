@@ -66,7 +66,10 @@ def as_table(rows: list[tuple[str, list[str]]], one: str = "1", zero: str = "0")
     return "\n".join([",".join(("text", *NAMES)), *cells, ""])
 
 
-@pytest.mark.parametrize(("one", "zero"), [("1", "0"), ("1.0", "0.0"), ("True", "False"), ("true", "FALSE")])
+WORDS = [("1", "0"), ("1.0", "0.0"), ("True", "False"), ("true", "FALSE"), ("是", "否"), ("Y", "n"), ("yes", "No")]
+
+
+@pytest.mark.parametrize(("one", "zero"), [*WORDS, ("１", "０"), ("ＹＥＳ", " no ")])
 def test_columns_of_zeros_and_ones_are_labels(tmp_path: Path, one: str, zero: str) -> None:
     rows = [*rows_of(), ("没有标签", [])]
     data = read(tmp_path, "train.csv", as_table(rows, one, zero), label_column="财经, 体育,科技")
@@ -100,6 +103,40 @@ def test_columns_of_labels_with_one_label_per_text(tmp_path: Path) -> None:
     assert not data.is_multi_label and sets_of(data) == dict(SINGLE) and data.set_aside[0].reason == "there is no label"
     data = read(tmp_path, "train.csv", as_table(SINGLE), label_column="体育,科技,财经", multi_label=True)
     assert data.is_multi_label and sets_of(data) == dict(SINGLE)
+
+
+@pytest.mark.parametrize("text_column", ["", "1"])
+def test_columns_of_labels_by_number_are_named_by_the_header(tmp_path: Path, text_column: str) -> None:
+    settings = {"label_column": "3,4", "text_column": text_column}
+    data = read(tmp_path, "train.csv", as_table(rows_of()), **settings)
+    assert data.labels == ("科技", "财经") and "a label in each of the columns 科技, 财经" in str(data.notes)
+    assert not data.set_aside
+    expected = {text: sorted({*labels} - {"体育"}) for text, labels in rows_of()}
+    assert sets_of(data) == expected
+
+
+def test_columns_of_labels_without_a_header_are_named_by_their_numbers(tmp_path: Path) -> None:
+    table = as_table(rows_of()).partition("\n")[2]
+    data = read(tmp_path, "train.csv", table, label_column="2,3,4", text_column="1")
+    assert data.labels == ("2", "3", "4") and not data.set_aside
+    note = "no header, text in column 1, a label in each of the columns 2, 3, 4 (named so: there is no header)"
+    assert any(note in line for line in data.notes), data.notes
+
+
+def test_a_column_of_zeros_is_a_class_that_no_train_text_has(tmp_path: Path) -> None:
+    rows = [(f"新{text}", [*labels, "汽车"]) for text, labels in rows_of(8)]
+    for name, of_file in (("train", rows_of()), ("dev", rows), ("test", [(f"再{text}", s) for text, s in rows])):
+        table = [",".join((text, *("01"[label in labels] for label in (*NAMES, "汽车")))) for text, labels in of_file]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,体育,科技,财经,汽车", *table]), encoding="utf-8")
+    data = load(DataSettings(data=str(tmp_path), label_column="体育,科技,财经,汽车"), seed=1)
+    assert data.labels == ("体育", "汽车", "科技", "财经") and not data.set_aside
+    assert "no train row has the labels 汽车, whose columns hold no 1; they are classes nevertheless" in data.notes
+    assert sets_of(data)["新第0条标题"] == ["体育", "汽车"]
+    for split in ("dev", "test"):
+        (tmp_path / f"{split}.csv").unlink()
+    table = "".join(f"{line},{'汽车' if not n else 0}\n" for n, line in enumerate(as_table(SINGLE).split()))
+    data = read(tmp_path, "train.csv", table, label_column="体育,科技,财经,汽车")
+    assert data.labels == NAMES and not data.is_multi_label  # where every text has one label, train has the classes
 
 
 def test_cells_that_are_neither_zero_nor_one_are_set_aside(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from distill.export.bundle import export_bundle
 from distill.models.inference import PREDICTION_BATCH
 from distill.models.teacher import has_fast_bf16
 from distill.models.text_classifier import load
+from distill.runtime.label_sets import names_of
 from distill.storage.fingerprints import fingerprint_texts
 from distill.storage.run_folder import size_of
 from distill.teachers.saved import SavedTeacher
@@ -190,18 +191,23 @@ def linear(run: Run) -> Candidate:
 
 
 def fast_text(run: Run) -> Candidate:
-    """fastText, trained here."""
+    """fastText, trained here.
+
+    Raises:
+        UserError: a text may have several labels.
+    """
+    if run.data.is_multi_label:
+        raise UserError("it is trained here for one label per text only")
     model = FastText(run.segmented(run.data.train), run.labels_of(run.data.train).tolist(), run.segmenter)
     return _of_classes("fastText", run, model.predict, model.bytes)
 
 
-def _of_classes(
-    name: str, run: Run, classes: Callable[[Sequence[str]], Iterable[int]], size: int | None = None
-) -> Candidate:
-    """A model that predicts class numbers."""
+def _of_classes(name: str, run: Run, classes: Callable[[Sequence[str]], Any], size: int | None = None) -> Candidate:
+    """A model that predicts class numbers or, in multi-label data, which classes every text has (texts, classes)."""
 
-    def predict(texts: Sequence[str]) -> list[str]:
-        return [run.data.labels[index] for index in classes(texts)]
+    def predict(texts: Sequence[str]) -> list[str] | list[list[str]]:
+        predicted, labels = classes(texts), run.data.labels
+        return names_of(predicted, labels) if run.data.is_multi_label else [labels[index] for index in predicted]
 
     return Candidate(name, lambda _: predict, batch=len(run.data.test), bytes=size)
 

@@ -11,16 +11,29 @@ from pathlib import Path
 import torch
 
 from distill.commands.benchmark.candidates import REFERENCE_MODEL, Bench, candidate_factories
-from distill.commands.benchmark.timing import QUICK, SLOW, SLOWEST, THREADS, Candidate, measure, threads_restored
+from distill.commands.benchmark.timing import (
+    QUICK,
+    SLOW,
+    SLOWEST,
+    THREADS,
+    Candidate,
+    Label,
+    Score,
+    measure,
+    share_equal,
+    threads_restored,
+)
 from distill.commands.experiment import Run
 from distill.commands.export import trained_students
-from distill.commands.label_sets import require_single_label
+from distill.data.examples import ACCURACY, MICRO_F1
 from distill.errors import UserError
 from distill.evaluation import timing
+from distill.evaluation.multi_label import micro_f1
 from distill.models.text_classifier import load_student
 from distill.progress import log
 from distill.reporting.speed import Speed, write
 from distill.storage.fingerprints import package_versions, provenance_differences
+from distill.teachers.label_sets import indicators
 
 OPTIONAL_PACKAGES = ("onnxruntime", "fasttext", "fasttext-wheel")
 
@@ -28,17 +41,17 @@ OPTIONAL_PACKAGES = ("onnxruntime", "fasttext", "fasttext-wheel")
 def benchmark(run: Run) -> list[Path]:
     """Time students, teacher, baselines and bert-base-chinese; the test labels are used for accuracies only.
 
+    In multi-label data, micro-F1 takes the place of the accuracy.
+
     Raises:
         UserError: no student is trained, or a folder of --student_folder holds none.
     """
-    require_single_label(run, "--mode benchmark", "--mode test, whose report times what ships")
     warnings = [warning for folder in trained_students(run) for warning in _check(run, folder)]
     with tempfile.TemporaryDirectory() as exported, threads_restored() as available:
         bench = Bench(run, Path(exported), tuple(threads for threads in THREADS if threads <= available))
         candidates, unavailable = _candidates(bench)
         texts = [example.text for example in run.data.test]
-        gold = [run.data.labels[index] for index in run.labels_of(run.data.test).tolist()]
-        measured, failed = measure(candidates, texts, gold)
+        measured, failed = measure(candidates, texts, _gold(run), _score(run))
     speed = Speed(
         measured=measured,
         reference_model=REFERENCE_MODEL,
@@ -47,6 +60,7 @@ def benchmark(run: Run) -> list[Path]:
         rounds=QUICK.rounds,
         versions=_versions(),
         settings=dataclasses.asdict(run.settings),
+        score=MICRO_F1 if run.data.is_multi_label else ACCURACY,
         notes=[
             _method(len(texts)),
             *filter(None, (candidate.note for candidate in candidates)),
@@ -58,6 +72,19 @@ def benchmark(run: Run) -> list[Path]:
     text, files = write(speed, run.folder.benchmark)
     log.info("\n%s", text)
     return files
+
+
+def _gold(run: Run) -> list[Label]:
+    """The label of every test text or, in multi-label data, its labels."""
+    names = ([run.data.labels[index] for index in example.classes] for example in run.data.test)
+    return [frozenset(of_text) if run.data.is_multi_label else of_text[0] for of_text in names]
+
+
+def _score(run: Run) -> Score:
+    """The figure that the models' labels are compared by."""
+    if not run.data.is_multi_label:
+        return share_equal
+    return lambda predicted, gold: micro_f1(*(indicators(names, run.data.labels) for names in (gold, predicted)))
 
 
 def _check(run: Run, folder: Path) -> list[str]:

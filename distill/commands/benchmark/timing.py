@@ -68,26 +68,36 @@ class Candidate:
     note: str = ""
 
 
+Label = str | frozenset[str]  # of a text; in multi-label data, all of them
+Score = Callable[[Sequence[Any], Sequence[Any]], float]  # of predicted labels, given the right ones
 Key = tuple[str, int]  # name of a candidate and number of threads
 Pair = tuple[Candidate, int]
 
 
+def share_equal(labels: Sequence[Label], others: Sequence[Label]) -> float:
+    """Share of positions with equal labels."""
+    return sum(label == other for label, other in zip(labels, others, strict=True)) / len(labels)
+
+
 def measure(
-    candidates: Sequence[Candidate], texts: Sequence[str], gold: Sequence[str]
+    candidates: Sequence[Candidate], texts: Sequence[str], gold: Sequence[Label], score: Score = share_equal
 ) -> tuple[list[Measurement], list[str]]:
     """Time all candidates, their rounds interleaved; ``gold`` are the label names of ``texts``.
+
+    ``score`` is the accuracy or, in multi-label data, micro-F1.
 
     Returns one measurement per candidate and number of threads, and a sentence for each fresh process that failed.
     """
     pairs, functions = opened(candidates)
     labels = {
-        candidate.name: [str(label) for label in functions[candidate.name, max(candidate.threads)](texts)]
+        candidate.name: [_label(label) for label in functions[candidate.name, max(candidate.threads)](texts)]
         for candidate in with_progress_bar(candidates, "labels", len(candidates), "models")
         if candidate.gives_labels
     }
     timed = measurements(pairs, functions, texts)
     processes, failed = _processes(candidates, texts[:PROCESS_TEXTS])
-    rows = [_with_labels(row, candidate, labels, gold) for row, (candidate, _) in zip(timed, pairs, strict=True)]
+    scored = {name: score(predicted, gold) for name, predicted in labels.items()}
+    rows = [_with_labels(row, candidate, labels, scored) for row, (candidate, _) in zip(timed, pairs, strict=True)]
     return [_with_process(row, processes.get(row.name)) for row in rows], failed
 
 
@@ -154,20 +164,17 @@ def measurements(
     return rows
 
 
+def _label(label: Any) -> Label:
+    """What a model predicts for a text, as what it is compared with."""
+    return frozenset(label) if isinstance(label, list) else str(label)
+
+
 def _with_labels(
-    row: Measurement, candidate: Candidate, labels: Mapping[str, Sequence[str]], gold: Sequence[str]
+    row: Measurement, candidate: Candidate, labels: Mapping[str, Sequence[Label]], scored: Mapping[str, float]
 ) -> Measurement:
     predicted, reference = labels.get(candidate.name), labels.get(candidate.reference)
-    return dataclasses.replace(
-        row, accuracy=_share_equal(predicted, gold), labels_equal=_share_equal(predicted, reference)
-    )
-
-
-def _share_equal(labels: Sequence[str] | None, others: Sequence[str] | None) -> float | None:
-    """Share of positions with equal labels."""
-    if labels is None or others is None:
-        return None
-    return sum(label == other for label, other in zip(labels, others, strict=True)) / len(labels)
+    equal = None if predicted is None or reference is None else share_equal(predicted, reference)
+    return dataclasses.replace(row, accuracy=scored.get(candidate.name), labels_equal=equal)
 
 
 def _processes(candidates: Sequence[Candidate], texts: Sequence[str]) -> tuple[dict[str, ProcessCost], list[str]]:

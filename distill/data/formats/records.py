@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import json
 import math
 import re
@@ -61,7 +62,8 @@ NUMBER = re.compile(r"-?[0-9]{1,18}")
 NUMBERS = re.compile(rf"{NUMBER.pattern}(\W+{NUMBER.pattern})*")  # of several classes in one cell
 LISTS = ("[", "{", "(")  # the beginning of a list within a cell
 MAX_LABEL = 10_000  # characters of a cell with a list of labels
-INDICATORS = {"0": False, "1": True, "false": False, "true": True}  # cells of a column that is a label
+NO, YES = ("0", "false", "no", "n", "否"), ("1", "true", "yes", "y", "是")
+INDICATORS = {**dict.fromkeys(NO, False), **dict.fromkeys(YES, True)}  # cells of a column that is a label
 WHOLE = re.compile(r"(-?[0-9]+)\.0+")  # a whole number that a table with gaps stores as a decimal
 
 
@@ -80,6 +82,7 @@ class Row:
         labels: all of them if the cell holds a list, whose first one is ``label``; otherwise None.
         number: of the line, row or item in the file, from 1.
         cells: all of them by the names of their columns, if they are wanted.
+        columns: the labels that have a column each, of which the row has ``labels``.
     """
 
     text: str
@@ -88,6 +91,7 @@ class Row:
     number: int
     cells: Mapping[str, Any] | None = None
     labels: tuple[str, ...] | None = None
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,10 @@ class Selection:
     allows_no_label: bool = False
     indicators: Mapping[str, Any] = field(default_factory=dict)
 
+    @functools.cached_property
+    def _columns(self) -> tuple[str, ...]:
+        return tuple(self.indicators)
+
     def text(self, cells: Any) -> str:
         """The text of a row.
 
@@ -166,7 +174,8 @@ class Selection:
             raise RowError(NO_TEXT if label or name else "there is no text and no label") from error
         if not (label or name or is_list or self.allows_no_label):
             raise RowError(NO_LABEL)
-        return Row(text, label or name, name, number, labels=labels if is_list or not (label or name) else None)
+        several = labels if is_list or not (label or name) else None
+        return Row(text, label or name, name, number, labels=several, columns=self._columns)
 
     def _labels(self, cells: Any) -> tuple[tuple[str, ...], bool]:
         """The labels of a row as in :func:`labels_in`."""
@@ -190,7 +199,8 @@ def select(names: Sequence[Any], columns: Columns, where: object, get: Callable[
     notes = [text_note]
     indicators = _indicator_columns(columns, keys, names, where) if columns.is_labelled else {}
     if indicators:
-        notes.append(f"a label in each of the columns {listed(list(indicators), 10)}")
+        unnamed = " (named so: there is no header)" if all(map(NUMBER.fullmatch, indicators)) else ""
+        notes.append(f"a label in each of the columns {listed(list(indicators), 10)}{unnamed}")
     elif columns.is_labelled:
         label, name, label_note = _label_columns(columns, keys, names, where)
         notes.append(label_note)
@@ -397,15 +407,20 @@ def _is_one(name: str, value: Any) -> bool | None:
     """Whether a text has the label ``name``, from the cell in its column; None: the cell is empty.
 
     Raises:
-        RowError: the cell is neither 0 or 1 nor false or true.
+        RowError: the cell is none of ``INDICATORS``.
     """
     text = label_text(value)
     if not text:
         return None
-    found = INDICATORS.get(text.casefold())
+    found = indicated(text)
     if found is None:
         raise RowError(f"{text[:20]!r} in the column of the label {name} {NEITHER}")
     return found
+
+
+def indicated(text: str) -> bool | None:
+    """What a cell in the column of a label says, in any case and width; None: nothing that is known."""
+    return INDICATORS[text] if text in INDICATORS else INDICATORS.get(normalised(text))
 
 
 def several_labels(labels: Sequence[str]) -> str:

@@ -19,7 +19,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from distill.data.formats.labelling import OutputSpec
-from distill.data.formats.records import Columns, RowError, Selection, cell_text, known_columns, positions, select
+from distill.data.formats.records import (
+    Columns,
+    RowError,
+    Selection,
+    cell_text,
+    indicated,
+    known_columns,
+    label_text,
+    positions,
+    select,
+)
 from distill.data.formats.text_lines import (
     BLANK,
     BOM,
@@ -179,6 +189,10 @@ def _is_header(rows: Sequence[Sequence[str]], columns: Columns) -> bool:
     """Whether the first row names the columns: it has usual names, or its label alone occurs in no other row."""
     if known_columns(rows[0], Columns(is_labelled=columns.is_labelled)) > columns.is_labelled:
         return True
+    parts = columns.label.split(",")
+    if len(parts) > 1 and all(part.strip().isdecimal() for part in parts):  # a column per label
+        cells = (rows[0][int(part) - 1] for part in parts if 0 < int(part) <= len(rows[0]))
+        return not all(not cell.strip() or indicated(label_text(cell)) is not None for cell in cells)
     index = int(columns.label) - 1 if columns.label.isdecimal() else -1
     labels = [row[index] for row in rows if 0 <= index < len(row)]
     return len(labels) == len(rows) and is_label_of_header(labels)
