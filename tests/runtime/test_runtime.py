@@ -110,7 +110,7 @@ FAULTS: dict[str, tuple[Callable[[Path, dict[str, object]], object], str]] = {
     ),
     "a newer format": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text(_edited(card, format=99)),
-        "format 99; .* reads formats up to 2",
+        "format 99; .* reads formats up to 3",
     ),
     "an incomplete card": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text('{"format": 1}'),
