@@ -28,6 +28,7 @@ from distill.runtime.tasks import (
     check_top_k_of,
     flat_proba,
     heads_of,
+    labels_by_task,
     softmax,
     tasks_of,
 )
@@ -136,7 +137,7 @@ class Runtime:
             check_rejection_of(self._heads, reject_below, reject_label)
         if self.tasks or self.thresholds or reject_below:
             probabilities = self.flat_proba(texts)
-            found = {task.name: task.predict(probabilities, reject_below, reject_label) for task in self._heads}
+            found = labels_by_task(self._heads, probabilities, reject_below, reject_label)
             return found if self.tasks else found[""]
         if not isinstance(texts, Utf8Texts):
             texts = as_list(texts)

@@ -6,7 +6,7 @@ softmax over its outputs, or any number of labels, each of them decided by a sig
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,10 +103,21 @@ def flat_labels(tasks: Sequence[Task]) -> tuple[str, ...]:
     return tuple(f"{task.name}{SEPARATOR}{label}" for task in tasks for label in task.labels)
 
 
+def tasks_in(classifier: Classifier) -> tuple[Task, ...]:
+    """The tasks of a classifier; empty if it has only one."""
+    return tuple(getattr(classifier, "tasks", ()))
+
+
 def heads_of(classifier: Classifier) -> tuple[Task, ...]:
     """The tasks of a classifier; of one without tasks, a single one without a name."""
-    tasks: tuple[Task, ...] = getattr(classifier, "tasks", ())
-    return tasks or (Task("", classifier.labels, thresholds_of(classifier)),)
+    return tasks_in(classifier) or (Task("", classifier.labels, thresholds_of(classifier)),)
+
+
+def outputs_of(classifier: Classifier) -> Callable[[Sequence[str]], Probabilities]:
+    """The method that gives the probabilities of all outputs (texts, outputs), also those of several tasks."""
+    method: Callable[[Sequence[str]], Probabilities]
+    method = getattr(classifier, "flat_proba" if tasks_in(classifier) else "predict_proba")
+    return method
 
 
 def check_top_k_of(tasks: Sequence[Task], k: int) -> None:
@@ -133,6 +144,13 @@ def check_rejection_of(tasks: Sequence[Task], below: float, name: str, setting: 
 def flat_proba(tasks: Sequence[Task], logits: NDArray[np.float32], temperature: float = 1.0) -> Probabilities:
     """Probability of every output, shape (texts, outputs), each task's by themselves."""
     return np.concatenate([task.probabilities(logits, temperature) for task in tasks], axis=1)
+
+
+def labels_by_task(
+    tasks: Sequence[Task], probabilities: Probabilities, reject_below: float = 0.0, reject_label: str = ""
+) -> dict[str, list[str] | list[list[str]]]:
+    """What :meth:`Task.predict` predicts for every task, by its name."""
+    return {task.name: task.predict(probabilities, reject_below, reject_label) for task in tasks}
 
 
 def by_task(tasks: Sequence[Task], probabilities: Probabilities) -> dict[str, Probabilities]:

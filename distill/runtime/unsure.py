@@ -47,7 +47,7 @@ class Cascade:
     def __init__(
         self, student: Classifier, teacher: Callable[[list[str]], Any], below: float, labels: Sequence[str] = ()
     ) -> None:
-        check_cascade(student, "cascade")
+        check_cascade(thresholds_of(student), getattr(student, "tasks", ()), "cascade")
         check_threshold(below, "below")
         self._student, self._teacher, self.below = student, teacher, below
         self.labels = student.labels
@@ -151,16 +151,16 @@ def thresholds_of(classifier: Classifier) -> tuple[float, ...]:
     return tuple(getattr(classifier, "thresholds", ()))
 
 
-def check_cascade(student: Classifier, setting: str) -> None:
+def check_cascade(thresholds: Sequence[float], tasks: Sequence[object], setting: str) -> None:
     """Check that a student can be the first of a cascade.
 
     Raises:
-        UserError: it has several tasks, or it gives a text any number of labels.
+        UserError: it has several ``tasks``, or ``thresholds``, so that it gives a text any number of labels.
     """
-    if getattr(student, "tasks", ()):
+    if tasks:
         what = f"this student has several tasks, each with a teacher of its own, so {setting} does not apply"
         raise UserError(what, setting, "leave it out")
-    check_one_label(thresholds_of(student), setting)
+    check_one_label(thresholds, setting)
 
 
 def check_one_label(thresholds: Sequence[float], setting: str) -> None:
