@@ -144,7 +144,8 @@ def test_the_page_shows_every_task(browser: Any, runtime: Runtime) -> None:
         page = visit.open()
         page.locator("#labels:has-text('共 2 个任务：topic：体育 · 财经 · 科技 / sign：新 · 热')").wait_for()
         ask(page, TEXTS[0])
-        page.locator(f"#status:has-text('topic：学生模型：「{found['topic'][0]}」')").wait_for()
+        first_signs = " ".join(f"「{label}」" for label in found["sign"][0]) or "无类别"
+        page.locator(f"#status:text('学生模型：topic：「{found['topic'][0]}」 / sign：{first_signs}。')").wait_for()
         assert page.locator("#results h2").all_inner_texts() == ["topic", "sign"]
         assert [len(bars(page, index)) for index in range(page.locator(".model").count())] == [3, 2]
         ask(page, *TEXTS[:9])

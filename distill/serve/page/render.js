@@ -51,7 +51,7 @@ function explanationOfTasks(tasks) {
     part.prepend(createElement("h2", {}, name));
     return part;
   });
-  return createElement("div", {}, ...parts);
+  return createElement("div", { className: "tasks" }, ...parts);
 }
 
 /** The response of /explain in one or two sentences: the labels, and how much slower the teacher is. */
@@ -69,17 +69,19 @@ export function verdict({ label, student, teacher, tasks }) {
   });
 }
 
-/** The labels of each task. */
+/** The same of a model of several tasks. */
 function verdictOfTasks(tasks) {
-  const sentences = Object.entries(tasks).map(([task, response]) =>
-    translate("of_task", { task, content: verdict(response) }),
+  const ofTasks = Object.entries(tasks).map(([task, { label, student }]) =>
+    translate("of_task", { task, content: quotedNames(student.labels ?? [label]) }),
   );
-  return sentences.join(" ");
+  return translate("verdict_any", { labels: ofTasks.join(" / ") });
 }
+
+const quotedNames = (labels) => labels.map((label) => translate("quoted", { label })).join(" ") || translate("no_label");
 
 /** The same of models that give a text any number of labels. */
 function verdictOfAnyLabels(student, teacher) {
-  const names = ({ labels }) => labels.map((label) => translate("quoted", { label })).join(" ") || translate("no_label");
+  const names = ({ labels }) => quotedNames(labels);
   const sentence = translate("verdict_any", { labels: names(student) });
   if (!teacher) return sentence;
   return translate(names(teacher) === names(student) ? "agrees" : "differs_any", {
