@@ -28,7 +28,7 @@ from run_mode import SPLIT_SEED, command, parse  # noqa: E402
 from distill.commands.saved_models import history  # noqa: E402
 from distill.config import DataSettings  # noqa: E402
 from distill.data import load  # noqa: E402
-from distill.evaluation.timing import Task, interleaved_rounds, processor  # noqa: E402
+from distill.evaluation.timing import Workload, interleaved_rounds, processor  # noqa: E402
 from distill.runtime import load as load_bundle  # noqa: E402
 
 STUDENTS = ("lstm-128", "mingru-128", "mingru-256", "sru-128", "sru-256", "qrnn-128", "qrnn-256")  # cell-units
@@ -86,7 +86,7 @@ def main() -> None:
     rows = [measure(name, options.run / "teacher", options) for name in options.students]
     data = load(DataSettings(data=str(options.data)), SPLIT_SEED)
     texts = [example.text for example in data.dev]
-    tasks = {name: Task(in_batches(options.out / name / "bundle"), texts, ROUNDS) for name in options.students}
+    tasks = {name: Workload(in_batches(options.out / name / "bundle"), texts, ROUNDS) for name in options.students}
     for row, seconds in zip(rows, interleaved_rounds(tasks).values(), strict=True):
         row["us"] = 1e6 * statistics.median(seconds)
     note = f"{data.counts['train']:,} train and {len(texts):,} dev texts, {processor()}, one thread. {options.line}"

@@ -35,7 +35,7 @@ from libraries import LONGEST, in_onnxruntime, in_torch, onnx_file, quantised_fi
 from published import publish  # noqa: E402
 
 from distill.evaluation.timing import (  # noqa: E402
-    Task,
+    Workload,
     interleaved_rounds,
     processor,
 )
@@ -138,7 +138,7 @@ def measured(rows: Sequence[Variant], batches: Sequence[Texts], rounds: int) -> 
     texts: Any = range(sum(len(batch.ids) for batch in batches))  # the timer only needs their number
     logits = [all_logits(row.run, batches) for row in rows]
     tasks = {
-        place: Task(lambda _, run=row.run: all_logits(run, batches), texts, rounds)  # type: ignore[arg-type,misc]
+        place: Workload(lambda _, run=row.run: all_logits(run, batches), texts, rounds)  # type: ignore[arg-type,misc]
         for place, row in enumerate(rows)
     }
     seconds = interleaved_rounds(tasks)

@@ -27,9 +27,11 @@ from distill.evaluation.timing import interleaved_rounds
 from distill.export.bundle import export_bundle
 from distill.models.build import build_student
 from distill.models.checkpoint import save_student
+from distill.models.student import SavedStudent
 from distill.models.text_classifier import load_student
 from distill.models.tokenizer import WordTokenizer
 from distill.runtime.constants import ELEMENTWISE_CELLS
+from distill.runtime.tasks import Task
 from distill.text.vocabulary import Vocabulary
 
 SUBJECTS = {
@@ -191,17 +193,22 @@ def bundle(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return export_bundle(finished_run / "student", tmp_path_factory.mktemp("shipped") / "bundle")
 
 
-def multi_label_student(folder: Path, labels: tuple[str, ...] = tuple(SUBJECTS)) -> Path:
-    """A student with random weights; each label is given to about half of the titles,."""
+def random_student(folder: Path, classes: int) -> tuple[SavedStudent, WordTokenizer]:
+    """The network of a student with random weights and its tokenizer, and the folder for it."""
     words = [word for group in SUBJECTS.values() for word in group]
     torch.manual_seed(0)
     vectors = np.random.default_rng(0).standard_normal((len(words) + 2, 10)).astype(np.float32)
     vocabulary = Vocabulary(("<pad>", "<unk>", *words))
     settings = StudentSettings(architecture="average", hidden=16, ngrams=0, word_dropout=0.0)
-    model = build_student(settings, vectors, vocabulary.words, len(labels)).for_inference()
+    model = build_student(settings, vectors, vocabulary.words, classes).for_inference()
     torch.nn.init.normal_(model.classifier.weight)
     folder.mkdir(parents=True)
-    tokenizer = WordTokenizer(vocabulary, 20, 0)
+    return model, WordTokenizer(vocabulary, 20, 0)
+
+
+def multi_label_student(folder: Path, labels: tuple[str, ...] = tuple(SUBJECTS)) -> Path:
+    """A student with random weights; each label is given to about half of the titles."""
+    model, tokenizer = random_student(folder, len(labels))
     save_student(folder, model, tokenizer, labels, 1.5, thresholds=[0.5] * len(labels))
     means = load_student(folder).predict_proba([text for text, _ in titles(0, 120)]).mean(axis=0)
     save_student(folder, model, tokenizer, labels, 1.5, thresholds=means.tolist())
@@ -218,6 +225,22 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def several_bundle(several: Path) -> Path:
     """The bundle of that student; tests only read it."""
     return export_bundle(several, several.with_name("bundle"))
+
+
+@pytest.fixture(scope="session")
+def of_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a student of two tasks: one of the titles' subjects, and any number of two signs."""
+    folder = tmp_path_factory.mktemp("tasks") / "student"
+    topic = Task("topic", tuple(SUBJECTS))
+    model, tokenizer = random_student(folder, len(topic.labels) + 2)
+    save_student(folder, model, tokenizer, (), tasks=[topic, Task("sign", ("新", "热"), (0.5, 0.6))])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_of_tasks(of_tasks: Path) -> Path:
+    """The bundle of that student; tests only read it."""
+    return export_bundle(of_tasks, of_tasks.with_name("bundle"))
 
 
 @pytest.fixture(scope="module")

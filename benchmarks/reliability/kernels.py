@@ -118,7 +118,7 @@ def worker(texts: int, bundles: int, threads: int) -> Counter[str]:
 
 def check_probabilities(runtime: Runtime, texts: list[str]) -> None:
     """Fail unless every text gets finite probabilities."""
-    probabilities = runtime.predict_proba(texts)
+    probabilities = runtime.flat_proba(texts)
     if probabilities.shape != (len(texts), len(runtime.labels)) or not np.isfinite(probabilities).all():
         raise SystemExit("a probability is missing or not finite")
 

@@ -34,6 +34,8 @@ NETWORKS: dict[str, Card] = {
     "average": {"architecture": "average"},
 }
 LABELS = ["体育", "财经", "科技"]
+TASKS = [{"name": "topic", "labels": ["体育", "财经"]}, {"name": "sign", "labels": ["科技"], "thresholds": [0.5]}]
+TASK_LABELS = ["topic/体育", "topic/财经", "sign/科技"]
 WORDS = ["球队", "球员", "银行", "手机", "银行股", "股票", "大涨", "a", "5g", "c++", "今天", "公布", "消息", "😀", "新"]
 CHARACTERS = [chr(point) for point in range(HAN.start, HAN.stop, 70)]  # words of the vocabulary, not of the dictionary
 VOCABULARY = [*WORDS, *(character for character in CHARACTERS if character not in WORDS)]
@@ -43,10 +45,14 @@ SIZES = {"width": 10, "hidden": 20, "buckets": 97, "rows": 31}
 
 
 def all_bundles() -> dict[tuple[str, bool], tuple[Card, Arrays]]:
-    """Bundles of every network, without and with n-grams, and one that gives a text any number of labels."""
+    """Bundles of every network, without and with n-grams; one that gives any number of labels, and one of two tasks."""
     bundles = {(name, ngrams): random_bundle(name, ngrams) for name in NETWORKS for ngrams in (False, True)}
     card, arrays = random_bundle("average", True)
-    return bundles | {("several labels", True): ({**card, "format": 2, "thresholds": [0.5, 0.0, 1.0]}, arrays)}
+    several_tasks = {**card, "format": 3, "labels": TASK_LABELS, "tasks": TASKS}
+    return bundles | {
+        ("several labels", True): ({**card, "format": 2, "thresholds": [0.5, 0.0, 1.0]}, arrays),
+        ("several tasks", True): (several_tasks, arrays),
+    }
 
 
 def random_bundle(name: str, ngrams: bool, seed: int = 0) -> tuple[Card, Arrays]:
@@ -139,6 +145,8 @@ ODD_VALUES += (
     ["a", 1, None],
     ["\ud800", "b", "c"],
     deep_list(),
+    [{"name": "topic", "labels": ["体育", "财经"]}, {"name": "sign", "labels": ["科技"]}],
+    [{}, {"name": None, "labels": {}}],
 )
 ODD_NUMBERS = (0, 1, -1, 2, 0x4000, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, -(2**31))
 ODD_FLOATS = (*ODD_NUMBERS, 1e-40, 1e5, -1e6, 1e7, 1e20, 3e38, np.inf, -np.inf, np.nan)

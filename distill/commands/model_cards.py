@@ -67,7 +67,8 @@ def _minimal_card(folder: Path) -> Card:
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
             measured = MICRO_F1 if "thresholds" in content else ACCURACY
-            return Card(kind, content.get("architecture", "encoder"), tuple(content["labels"]), measured=measured)
+            labels, tasks = tuple(content["labels"]), tuple(content.get("tasks", ()))
+            return Card(kind, content.get("architecture", "encoder"), labels, measured=measured, tasks=tasks)
     raise UserError("there is no trained model", folder, "python distill.py")
 
 

@@ -41,7 +41,7 @@ print(peak)
 
 
 @dataclass(frozen=True)
-class Task:
+class Workload:
     """Work to be timed: ``predict`` over all ``texts``, ``rounds`` times."""
 
     predict: Predict
@@ -58,7 +58,7 @@ class ProcessCost:
 
 
 def interleaved_rounds(
-    tasks: Mapping[Key, Task], clock: Callable[[], float] = time.perf_counter, min_seconds: float = MIN_SECONDS
+    tasks: Mapping[Key, Workload], clock: Callable[[], float] = time.perf_counter, min_seconds: float = MIN_SECONDS
 ) -> dict[Key, tuple[float, ...]]:
     """Seconds per text of every task, one figure per round, with the rounds of all tasks interleaved.
 
@@ -76,12 +76,12 @@ def interleaved_rounds(
     return {key: tuple(values) for key, values in seconds.items()}
 
 
-def _passes(task: Task, clock: Callable[[], float], min_seconds: float) -> int:
+def _passes(task: Workload, clock: Callable[[], float], min_seconds: float) -> int:
     warmup = _seconds_per_text(task, 1, clock) * len(task.texts)
     return max(1, math.ceil(min_seconds / warmup)) if warmup else 1
 
 
-def _seconds_per_text(task: Task, passes: int, clock: Callable[[], float]) -> float:
+def _seconds_per_text(task: Workload, passes: int, clock: Callable[[], float]) -> float:
     started = clock()
     for _ in range(passes):
         task.predict(task.texts)
@@ -144,7 +144,7 @@ RUNS = 3
 
 def ms_per_text(models: Mapping[Key, Predict], texts: Sequence[str]) -> dict[Key, float]:
     """Milliseconds per text of every model: the median of ``RUNS`` interleaved rounds."""
-    seconds = interleaved_rounds({key: Task(predict, texts, RUNS) for key, predict in models.items()})
+    seconds = interleaved_rounds({key: Workload(predict, texts, RUNS) for key, predict in models.items()})
     return {key: 1000 * statistics.median(rounds) for key, rounds in seconds.items()}
 
 

@@ -47,16 +47,17 @@ def export_bundle(
     Raises:
         UserError: there is no student, it cannot be exported, or it is too large without any words.
     """
-    model, tokenizer, labels, temperature, thresholds = load_word_student(student, segmenter)
+    model, tokenizer, labels, temperature, thresholds, tasks = load_word_student(student, segmenter)
     _check_segmenter(student, tokenizer.segmenter)
     network, arrays = network_arrays(model)
     arrays = _with_lexicon(arrays, tokenizer, max_bytes)
     card = {
-        "format": schema.ANY_LABELS if thresholds else schema.ONE_LABEL,
+        "format": schema.SEVERAL_TASKS if tasks else schema.ANY_LABELS if thresholds else schema.ONE_LABEL,
         "network": network,
         "labels": list(labels),
         "temperature": temperature,
         **({"thresholds": list(thresholds)} if thresholds else {}),
+        **({"tasks": [task.card for task in tasks]} if tasks else {}),
         "max_length": tokenizer.max_length,
         "ngram_characters": tokenizer.ngram_characters,
         "segmenter": tokenizer.segmenter.identity,

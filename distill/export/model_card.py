@@ -37,6 +37,7 @@ class Card:
             text may have any number of labels.
         test: "accuracy", "accuracy_distinct" and "macro_f1", after the evaluation on test; where a text may have any
             number of labels, "micro_f1", "macro_f1" and "subset_accuracy".
+        tasks: of a model of several tasks, each as in its card: its "name", "labels" and perhaps "thresholds".
         head: metadata that a person has added to the front matter, such as "license".
     """
 
@@ -50,6 +51,7 @@ class Card:
     dev_accuracy: float | None = None
     measured: str = ACCURACY
     test: Mapping[str, float] = field(default_factory=dict)
+    tasks: tuple[Mapping[str, Any], ...] = ()
     head: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -111,6 +113,8 @@ def _head(card: Card) -> dict[str, Any]:
     """The front matter: the Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts for :func:`read`."""
     facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
     del facts["head"]
+    if not card.tasks:
+        del facts["tasks"]
     is_published = bool(card.test) and card.measured != AGREEMENT
     return {
         "language": "zh",

@@ -16,7 +16,7 @@ from distill.models.build import architecture_of, student_class
 from distill.models.student import SavedStudent, Student
 from distill.models.tokenizer import TextTokenizer, WordTokenizer
 from distill.models.weights import check_finite
-from distill.runtime.tasks import Task
+from distill.runtime.tasks import Task, flat_labels, tasks_of
 from distill.storage.atomic import write_file, write_json
 from distill.storage.run_folder import STUDENT_CARD, STUDENT_WEIGHTS, TRAIN_STUDENT
 from distill.text.segmentation import Segmenter
@@ -45,27 +45,15 @@ def save_student(
     """Write a student as :meth:`Student.for_inference` returns it.
 
     ``temperature`` calibrates its probabilities. ``thresholds``, one per label, make a text have any number of labels.
+    A student of several ``tasks`` has their labels as outputs, one task after another, whatever ``labels`` are.
     """
     card = {
         "architecture": architecture_of(model),
         "config": asdict(model.config),
-        "labels": list(labels),
+        "labels": list(flat_labels(tasks) if tasks else labels),
         "temperature": temperature,
         **({"thresholds": list(thresholds)} if thresholds else {}),
-        **(
-            {
-                "tasks": [
-                    {
-                        "name": t.name,
-                        "labels": list(t.labels),
-                        **({"thresholds": list(t.thresholds)} if t.thresholds else {}),
-                    }
-                    for t in tasks
-                ]
-            }
-            if tasks
-            else {}
-        ),
+        **({"tasks": [task.card for task in tasks]} if tasks else {}),
         **tokenizer.save(folder),
     }
     write_json(folder / STUDENT_CARD, card)
@@ -75,8 +63,8 @@ def save_student(
 
 def load_student_parts(
     folder: Path, segmenter: Segmenter | None = None
-) -> tuple[SavedStudent, TextTokenizer, tuple[str, ...], float, tuple[float, ...]]:
-    """Model, tokenizer, labels, calibration temperature and thresholds as :func:`save_student` wrote them.
+) -> tuple[SavedStudent, TextTokenizer, tuple[str, ...], float, tuple[float, ...], tuple[Task, ...]]:
+    """Model, tokenizer, labels, calibration temperature, thresholds and tasks as :func:`save_student` wrote them.
 
     Args:
         folder: the student's folder.
@@ -92,25 +80,26 @@ def load_student_parts(
         model.load_state_dict(weights := load_file(folder / STUDENT_WEIGHTS))
         check_finite(weights.items(), folder)
         tokenizer = model.load_tokenizer(folder, card, segmenter or Segmenter())
-        thresholds = tuple(map(float, card.get("thresholds", ())))
-        return model.eval(), tokenizer, tuple(card["labels"]), float(card.get("temperature", 1.0)), thresholds
+        labels, temperature = tuple(card["labels"]), float(card.get("temperature", 1.0))
+        thresholds, tasks = tuple(map(float, card.get("thresholds", ()))), tasks_of(card.get("tasks", ()))
+        return model.eval(), tokenizer, labels, temperature, thresholds, tasks
     except LOAD_ERRORS as error:
         raise UserError(f"this student is broken: {error}", folder, TRAIN_STUDENT) from error
 
 
 def load_word_student(
     folder: Path, segmenter: Segmenter | None = None
-) -> tuple[Student, WordTokenizer, tuple[str, ...], float, tuple[float, ...]]:
+) -> tuple[Student, WordTokenizer, tuple[str, ...], float, tuple[float, ...], tuple[Task, ...]]:
     """Like :func:`load_student_parts`, for a student that labels any text.
 
     Raises:
         UserError: the folder holds no student, a broken one, or one that labels only the texts of its graph.
     """
-    model, tokenizer, labels, temperature, thresholds = load_student_parts(folder, segmenter)
+    model, tokenizer, labels, temperature, thresholds, tasks = load_student_parts(folder, segmenter)
     if not isinstance(model, Student) or not isinstance(tokenizer, WordTokenizer):
         what = f"a {architecture_of(model)} labels only the texts of its graph, so it cannot be exported"
         raise UserError(what, folder, "another student, such as --student bilstm, distilled from it: --teacher FOLDER")
-    return model, tokenizer, labels, temperature, thresholds
+    return model, tokenizer, labels, temperature, thresholds, tasks
 
 
 def recorded_segmenter(folder: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ from distill.models.inference import best_device, predict, predict_logits
 from distill.models.teacher import load_teacher_parts
 from distill.models.tokenizer import TextTokenizer
 from distill.runtime.label_sets import exceeding, names_of, sigmoid
+from distill.runtime.tasks import Task, by_task, flat_proba, labels_by_task
 from distill.storage.run_folder import STUDENT_CARD
 from distill.text.batching import Batch, ModelOutput
 from distill.text.segmentation import Segmenter
@@ -36,6 +37,7 @@ class TextClassifier:
             dev.
         thresholds: of a model that gives a text any number of labels, the probability above which it gives each label;
             empty: every text gets one label.
+        tasks: of a model of several tasks, each with its labels and thresholds; empty: there is only one.
         groups: for each label the model's outputs that belong to it; empty: one each, in the same order. The
             probability of a label with several outputs is their sum.
     """
@@ -45,6 +47,7 @@ class TextClassifier:
     labels: tuple[str, ...]
     temperature: float = 1.0
     thresholds: tuple[float, ...] = ()
+    tasks: tuple[Task, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()
 
     def logits(self, texts: Sequence[str], progress_label: str = "") -> Tensor:
@@ -66,8 +69,12 @@ class TextClassifier:
         """The same model for other ``labels``: ``groups`` holds the model's outputs that belong to each.
 
         Raises:
-            UserError: a label has several outputs, of a model that gives a text any number of labels.
+            UserError: a label has several outputs, of a model that gives a text any number of labels; or the model has
+                several tasks.
         """
+        if self.tasks:
+            what = f"a model of several tasks, {', '.join(task.name for task in self.tasks)}, cannot take other labels"
+            raise UserError(what, None, "give data of the same tasks and labels")
         thresholds: tuple[float, ...] = ()
         if self.thresholds:
             if merged := [label for label, group in zip(labels, groups, strict=True) if len(group) > 1]:
@@ -98,14 +105,23 @@ class TextClassifier:
 
         return predict(model, concatenated, self.tokenizer.encode(texts), progress_label)
 
-    def predict(self, texts: Sequence[str]) -> list[str] | list[list[str]]:
-        """The label of every text; with ``thresholds``, the list of its labels."""
+    def predict(self, texts: Sequence[str]) -> list[Any] | Any:
+        """The label of every text; with ``thresholds``, the list of its labels; with ``tasks``, by the task's name."""
+        if self.tasks:
+            return labels_by_task(self.tasks, self.flat_proba(texts))
         if self.thresholds:
             return names_of(exceeding(self.predict_proba(texts), self.thresholds), self.labels)
         return [self.labels[index] for index in self.logits(texts).argmax(1).tolist()]
 
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32] | Any:
+        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``; with ``tasks``, by task."""
+        probabilities = self.flat_proba(texts)
+        return by_task(self.tasks, probabilities) if self.tasks else probabilities
+
+    def flat_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As :meth:`predict_proba`, those of all tasks in one array, shape (texts, outputs)."""
+        if self.tasks:
+            return flat_proba(self.tasks, self.logits(texts).numpy(), self.temperature)
         if self.thresholds:
             return sigmoid(self.logits(texts).numpy(), self.temperature)
         return np.asarray((self.logits(texts) / self.temperature).softmax(1).numpy())

@@ -50,7 +50,7 @@ class Counts:
     @classmethod
     def of(cls, chunk: Chunk, predictions: Predictions) -> Self:
         """Of a labelled chunk."""
-        rejected = sum(bool(chunk.texts[index]) for index in np.flatnonzero(predictions.is_rejected).tolist())
+        rejected = sum(bool(chunk.texts[index]) for index in np.flatnonzero(predictions.is_rejected_somewhere).tolist())
         return cls(len(chunk.rows), len(chunk.bad), rejected, predictions.from_teacher)
 
     def __add__(self, other: Counts) -> Counts:

@@ -26,6 +26,7 @@ from distill.progress import log, progress_bar
 from distill.runtime import Runtime
 from distill.runtime.label_sets import SEPARATOR
 from distill.runtime.packing import text_size
+from distill.runtime.tasks import tasks_in
 from distill.runtime.unsure import Classifier, thresholds_of
 
 
@@ -43,7 +44,8 @@ class Labeller:
         self._spec = output_spec(student, settings)
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
         self._made_from: dict[str, object] = {"bundle": fingerprint, "cascade": None}
-        if settings.unsure.cascade and (teacher := find_teacher(settings, student.labels, thresholds_of(student))):
+        decisions = thresholds_of(student), tasks_in(student)
+        if settings.unsure.cascade and (teacher := find_teacher(settings, student.labels, *decisions)):
             self._classifier = teacher.cascade(student, settings.unsure.cascade_below)
             self._made_from["cascade"] = {"below": settings.unsure.cascade_below, "teacher": teacher.fingerprints}
 
@@ -137,10 +139,14 @@ def output_spec(student: Runtime, settings: Settings) -> OutputSpec:
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
         thresholds=thresholds_of(student),
+        tasks=tasks_in(student),
     )
-    if spec.thresholds:
-        cells = f"a JSON list, since a label contains {SEPARATOR}" if spec.has_json_cells else f"joined by {SEPARATOR}"
-        log.info("a text may have any number of labels; in tables and plain text they are %s", cells)
+    for task in spec.by_task:
+        if task.thresholds:
+            cells = "a JSON list, since a label contains" if task.has_json_cells else "joined by"
+            what = f"{task.task}: a text" if task.task else "a text"
+            line = "%s may have any number of labels; in tables and plain text they are %s %s"
+            log.info(line, what, cells, SEPARATOR)
     return spec
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
+import operator
 import os
 import stat
 import sys
@@ -59,7 +61,7 @@ class Models:
         if not settings.unsure.cascade:
             return cls(files, {}, below)
         student = _runtime(files)
-        teacher = find_teacher(settings, student.labels, student.thresholds)
+        teacher = find_teacher(settings, student.labels, student.thresholds, student.tasks)
         return cls(files, _contents(teacher.folder) if teacher else {}, below)
 
     def classifier(self) -> Classifier:
@@ -258,12 +260,15 @@ def _count(output: str, spec: OutputSpec) -> Counts:
     from pyarrow import dataset
 
     written = dataset.dataset(output, format="parquet")
-    if PREDICTED not in written.schema.names:
+    first, *_ = spec.columns
+    if first not in written.schema.names:
         return Counts()  # there were no rows
-    predicted, answered_by = dataset.field(PREDICTED), dataset.field(ANSWERED_BY)
+    predicted, answered_by = dataset.field(first), dataset.field(ANSWERED_BY)
+    of_tasks = [dataset.field(task.name(PREDICTED)) for task in spec.by_task if task.reject_below]
+    rejected = [names == spec.reject_label for names in of_tasks]
     return Counts(
         written.count_rows(),
         written.count_rows(filter=predicted.is_null()),
-        written.count_rows(filter=predicted == spec.reject_label) if spec.reject_below else 0,
+        written.count_rows(filter=functools.reduce(operator.or_, rejected)) if rejected else 0,
         written.count_rows(filter=answered_by == STUDENT_OR_TEACHER[True]) if spec.has_cascade else 0,
     )

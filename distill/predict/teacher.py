@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distill.config import Settings
 from distill.errors import UserError, install_hint
-from distill.runtime.unsure import Cascade, Classifier, check_one_label
+from distill.runtime.unsure import Cascade, Classifier, check_cascade
 from distill.storage.fingerprints import fingerprint_file
 from distill.storage.run_folder import TEACHER_CARD, TRAIN_TEACHER, RunFolder
 
@@ -79,22 +79,25 @@ class LazyTeacher:
         return Cascade(student, self.predict_proba, below, self.labels)
 
 
-def find_teacher(settings: Settings, labels: Sequence[str], thresholds: Sequence[float] = ()) -> LazyTeacher | None:
+def find_teacher(
+    settings: Settings, labels: Sequence[str], thresholds: Sequence[float] = (), tasks: Sequence[object] = ()
+) -> LazyTeacher | None:
     """The run's teacher, if ``--with_teacher`` allows it and it can be used.
 
     Args:
         settings: of the command.
         labels: the student's labels, which the teacher must share; the teacher of another run may have others.
         thresholds: the student's.
+        tasks: the student's.
 
     Raises:
         UserError: with ``--with_teacher yes`` or ``--cascade``, the teacher cannot be used; ``--cascade`` does not
-            apply to a student with ``thresholds``.
+            apply to a student with ``thresholds`` or ``tasks``.
     """
     folder, wanted = RunFolder.from_settings(settings).model("teacher"), settings.serve.with_teacher
     is_cascade = settings.unsure.cascade
     if is_cascade:
-        check_one_label(thresholds, "--cascade")
+        check_cascade(thresholds, tasks, "--cascade")
     if wanted == "no" and is_cascade:
         raise UserError("--cascade needs the teacher", "--with_teacher no", "leave out one of them")
     if wanted == "no":

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,25 @@ from numpy.typing import NDArray
 from distill.errors import UserError
 from distill.runtime.bundle import EXPORT, read_bundle
 from distill.runtime.encoder import NativeEncoder
-from distill.runtime.label_sets import exceeding, names_of, sigmoid
+from distill.runtime.label_sets import sigmoid
 from distill.runtime.native import check_status, library, out_of_memory
 from distill.runtime.networks import StudentNetwork
 from distill.runtime.packing import Utf8Texts, as_list, check_spans, encode, pack
 from distill.runtime.structs import Texts, address
-from distill.runtime.unsure import Cascade, check_one_label, check_top_k, chosen_labels, most_probable
+from distill.runtime.tasks import (
+    Task,
+    by_task,
+    check_rejection_of,
+    check_top_k_of,
+    flat_proba,
+    heads_of,
+    labels_by_task,
+    softmax,
+    tasks_of,
+)
+from distill.runtime.unsure import Cascade, Probabilities
 
-__all__ = ["Cascade", "Runtime", "load"]
+__all__ = ["Cascade", "Runtime", "Task", "load"]
 
 # Texts that a thread processes at a time: few enough for the cache, many enough to find texts of similar lengths.
 MAX_THREAD_BATCH, MIN_THREAD_BATCH = 256, 64
@@ -37,7 +49,8 @@ class Runtime:
         threads: number of threads that share the texts of a call; 0: one per core.
 
     Attributes:
-        labels: the names of the classes.
+        labels: the names of the classes; of several tasks, of each after another, as in "topic/体育".
+        tasks: of a student of several tasks, each with its ``labels`` and ``thresholds``; empty: there is only one.
         thresholds: of a student that gives a text any number of labels: the probability above which it gives each
             label; empty: every text gets one label.
         examples: texts that a web page may offer.
@@ -65,6 +78,8 @@ class Runtime:
         bundle = read_bundle(folder)
         self.labels: tuple[str, ...] = tuple(bundle.card["labels"])
         self.thresholds: tuple[float, ...] = tuple(map(float, bundle.card.get("thresholds", ())))
+        self.tasks: tuple[Task, ...] = tasks_of(bundle.card.get("tasks", ()))
+        self._heads = heads_of(self)
         self.examples: tuple[str, ...] = tuple(bundle.card.get("examples", ()))
         self.temperature = float(bundle.card["temperature"])
         self._encoder = NativeEncoder(bundle.arrays, int(bundle.card["ngram_characters"]))
@@ -108,50 +123,56 @@ class Runtime:
         check_spans(spans, len(array))
         return self._logits(address(array), spans)
 
-    def predict(
-        self, texts: Sequence[str], *, reject_below: float = 0.0, reject_label: str = ""
-    ) -> list[str] | list[list[str]]:
+    def predict(self, texts: Sequence[str], *, reject_below: float = 0.0, reject_label: str = "") -> list[Any] | Any:
         """The label of every text; ``reject_label`` where its probability is below ``reject_below``.
 
-        With ``thresholds``, the list of the labels of every text, which may be empty.
+        With ``thresholds``, the list of the labels of every text, which may be empty. With ``tasks``, a dictionary of
+        such lists by the task's name; texts are rejected in each task of one label per text.
 
         Raises:
-            UserError: as :meth:`logits`; ``reject_below`` is not from 0 to 1, or the student has ``thresholds``;
-                ``reject_label`` is one of the labels.
+            UserError: as :meth:`logits`; ``reject_below`` is not from 0 to 1, or there are only tasks with
+                ``thresholds``; ``reject_label`` is one of the labels.
         """
-        if self.thresholds:
-            if reject_below:
-                check_one_label(self.thresholds, "reject_below")
-            return names_of(exceeding(self.predict_proba(texts), self.thresholds), self.labels)
         if reject_below:
-            return chosen_labels(self.predict_proba(texts), self.labels, reject_below, reject_label)
+            check_rejection_of(self._heads, reject_below, reject_label)
+        if self.tasks or self.thresholds or reject_below:
+            probabilities = self.flat_proba(texts)
+            found = labels_by_task(self._heads, probabilities, reject_below, reject_label)
+            return found if self.tasks else found[""]
         if not isinstance(texts, Utf8Texts):
             texts = as_list(texts)
             if len(texts) == 1:
                 return [self.labels[self._class_and_logits(texts[0])[0]]]
         return [self.labels[index] for index in self.logits(texts).argmax(axis=1).tolist()]
 
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def predict_proba(self, texts: Sequence[str]) -> Probabilities | Any:
         """Calibrated probabilities, shape (texts, classes), in the order of ``labels``.
 
-        With ``thresholds``, each label's is independent of the others, and those of a text do not sum to 1.
+        With ``thresholds``, each label's is independent of the others, and those of a text do not sum to 1. With
+        ``tasks``, a dictionary of such arrays by the task's name, each in the order of the task's labels.
         """
-        if self.thresholds:
-            return sigmoid(self.logits(texts), self.temperature)
-        scaled = self.logits(texts) / np.float32(self.temperature)
-        scaled -= scaled.max(axis=1, keepdims=True)
-        powers: NDArray[np.float32] = np.exp(scaled, out=scaled)
-        powers /= powers.sum(axis=1, keepdims=True)
-        return powers
+        probabilities = self.flat_proba(texts)
+        return by_task(self.tasks, probabilities) if self.tasks else probabilities
 
-    def top_k(self, texts: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
+    def flat_proba(self, texts: Sequence[str]) -> Probabilities:
+        """As :meth:`predict_proba`, those of all tasks in one array, shape (texts, outputs)."""
+        logits = self.logits(texts)
+        if self.tasks:
+            return flat_proba(self.tasks, logits, self.temperature)
+        return sigmoid(logits, self.temperature) if self.thresholds else softmax(logits, self.temperature)
+
+    def top_k(self, texts: Sequence[str], k: int) -> list[list[tuple[str, float]]] | Any:
         """The ``k`` most probable labels of every text with their probabilities, the most probable first.
+
+        With ``tasks``, a dictionary of such lists by the task's name; a task of fewer labels gives all of them.
 
         Raises:
             UserError: as :meth:`logits`; ``k`` is not a whole number from 1 to the number of labels.
         """
-        check_top_k(k, self.labels)
-        return most_probable(self.predict_proba(texts), self.labels, k)
+        check_top_k_of(self._heads, k)
+        probabilities = self.flat_proba(texts)
+        found = {task.name: task.top_k(probabilities, k) for task in self._heads}
+        return found if self.tasks else found[""]
 
     def segment(self, texts: Sequence[str]) -> list[list[str]]:
         """The words of every text, before those outside the vocabulary are replaced by their characters."""

@@ -21,7 +21,7 @@ from distill.errors import UserError
 from distill.runtime import schema
 
 BUNDLE_CARD, BUNDLE_ARRAYS = "bundle.json", "bundle.safetensors"
-NEWEST_FORMAT = schema.ANY_LABELS
+NEWEST_FORMAT = schema.SEVERAL_TASKS
 REQUIRED = ("files", "network", "labels", "temperature", "max_length", "ngram_characters")  # of the card
 EXPORT = "python distill.py --mode export"
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}

@@ -13,18 +13,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.errors import UserError, join_problems
 from distill.runtime.constants import FORCE_SPLIT, HAN, SCORE_MASK
+from distill.runtime.tasks import flat_labels, tasks_of
 
 # The largest absolute values. Products and sums of numbers up to these, in arrays of the sizes below, stay finite.
 FLOAT_LIMITS = {"float32": 1e6, "float64": 1e200}
 MAX_EXAMPLES, MAX_EXAMPLE_CHARACTERS = 20, 200  # texts that the web page offers
+MIN_ALTERNATIVES, CONTROL = 2, "Cc"  # labels of a task without thresholds; Unicode's category of control characters
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e6
-ONE_LABEL, ANY_LABELS = 1, 2  # formats: how many labels a text gets
+ONE_LABEL, ANY_LABELS, SEVERAL_TASKS = 1, 2, 3  # formats: how many labels a text gets, or that there are tasks
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,7 @@ def check_card(card: Mapping[str, Any]) -> None:
     for name in ("max_length", "ngram_characters"):
         _whole_number(card[name], name, SIZES[name])
     _check_examples(card.get("examples", []))
-    _check_thresholds(card)
+    _check_decisions(card)
 
 
 def _check_labels(labels: Any) -> None:
@@ -256,14 +259,47 @@ def _check_examples(examples: Any) -> None:
         raise ValueError(f"examples is {_shown(examples)}, {needed}")
 
 
-def _check_thresholds(card: Mapping[str, Any]) -> None:
-    thresholds, count = card.get("thresholds"), len(card["labels"])
-    if card.get("format") != ANY_LABELS:
-        if "thresholds" in card:
-            raise ValueError(f"thresholds is {_shown(thresholds)}, which only format {ANY_LABELS} has")
-    elif not isinstance(thresholds, list) or len(thresholds) != count or not all(map(_is_probability, thresholds)):
+def _check_decisions(card: Mapping[str, Any]) -> None:
+    """Check what says which labels a text gets: nothing, ``thresholds`` or ``tasks``, which depends on the format."""
+    for name, needed in (("thresholds", ANY_LABELS), ("tasks", SEVERAL_TASKS)):
+        if name in card and card.get("format") != needed:
+            raise ValueError(f"{name} is {_shown(card[name])}, which only format {needed} has")
+    if card.get("format") == ANY_LABELS:
+        _check_thresholds(card.get("thresholds"), len(card["labels"]))
+    elif card.get("format") == SEVERAL_TASKS:
+        _check_tasks(card.get("tasks"), card["labels"])
+
+
+def _check_thresholds(thresholds: Any, count: int) -> None:
+    if not isinstance(thresholds, list) or len(thresholds) != count or not all(map(_is_probability, thresholds)):
         needed = f"a list of {count} numbers from 0 to 1 is needed, one per label"
         raise ValueError(f"thresholds is {_shown(thresholds)}, {needed}")
+
+
+def _check_tasks(tasks: Any, labels: list[str]) -> None:
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise ValueError(f"tasks is {_shown(tasks)}, a list of objects is needed")
+    _whole_number(len(tasks), "the number of tasks", SIZES["classes"])
+    for task in tasks:
+        try:
+            _check_task(task)
+        except ValueError as error:
+            raise ValueError(f"in the task {_shown(task.get('name'))}, {error}") from error
+    if twice := [name for name, count in Counter(task["name"] for task in tasks).items() if count > 1]:
+        raise ValueError(f"the task {_shown(twice[0])} occurs twice")
+    if list(flat_labels(tasks_of(tasks))) != labels:
+        raise ValueError("labels are not those of the tasks, each after its task's name and a slash")
+
+
+def _check_task(task: Mapping[str, Any]) -> None:
+    name, labels = task.get("name"), task.get("labels")
+    if not isinstance(name, str) or not name.strip() or any(category(char) == CONTROL for char in name):
+        raise ValueError(f"name is {_shown(name)}, a string without control characters is needed")
+    _check_labels(labels)
+    if "thresholds" in task:
+        _check_thresholds(task["thresholds"], len(task["labels"]))
+    elif len(task["labels"]) < MIN_ALTERNATIVES:
+        raise ValueError(f"labels is {_shown(labels)}, at least two are needed where there are no thresholds")
 
 
 def _is_probability(value: object) -> bool:

@@ -40,14 +40,14 @@ class Cascade:
         labels: the order of the teacher's columns; empty: that of the student's labels.
 
     Raises:
-        UserError: ``below`` is not a number from 0 to 1, ``labels`` are not the student's, or the student gives a text
-            any number of labels.
+        UserError: ``below`` is not a number from 0 to 1, ``labels`` are not the student's, or the student has several
+            tasks or gives a text any number of labels.
     """
 
     def __init__(
         self, student: Classifier, teacher: Callable[[list[str]], Any], below: float, labels: Sequence[str] = ()
     ) -> None:
-        check_one_label(thresholds_of(student), "cascade")
+        check_cascade(thresholds_of(student), getattr(student, "tasks", ()), "cascade")
         check_threshold(below, "below")
         self._student, self._teacher, self.below = student, teacher, below
         self.labels = student.labels
@@ -149,6 +149,18 @@ def check_top_k(k: int, labels: Sequence[str]) -> None:
 def thresholds_of(classifier: Classifier) -> tuple[float, ...]:
     """For each label the probability above which a text gets it; empty if the classifier gives every text one label."""
     return tuple(getattr(classifier, "thresholds", ()))
+
+
+def check_cascade(thresholds: Sequence[float], tasks: Sequence[object], setting: str) -> None:
+    """Check that a student can be the first of a cascade.
+
+    Raises:
+        UserError: it has several ``tasks``, or ``thresholds``, so that it gives a text any number of labels.
+    """
+    if tasks:
+        what = f"this student has several tasks, each with a teacher of its own, so {setting} does not apply"
+        raise UserError(what, setting, "leave it out")
+    check_one_label(thresholds, setting)
 
 
 def check_one_label(thresholds: Sequence[float], setting: str) -> None:

@@ -81,7 +81,7 @@ def _application(settings: Settings, folder: Path, totals: Totals) -> tuple[Fast
 
     settings.unsure.check()
     runtime, model = load()
-    teacher = find_teacher(settings, runtime.labels, runtime.thresholds)
+    teacher = find_teacher(settings, runtime.labels, runtime.thresholds, runtime.tasks)
     app = create_app(runtime, settings.serve, teacher, model=model, load=load, unsure=settings.unsure, totals=totals)
     return app, teacher
 

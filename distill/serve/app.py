@@ -114,11 +114,12 @@ def create_app(
 
 
 def _add_routes(app: FastAPI, endpoints: Endpoints) -> None:
-    predictions = schemas.Prediction | schemas.MultiLabelPrediction | schemas.PredictionList
+    predictions = schemas.Prediction | schemas.MultiLabelPrediction | schemas.TasksPrediction | schemas.PredictionList
+    explanations = schemas.Explanation | schemas.TasksExplanation
     app.post("/predict", responses=_responses(predictions), openapi_extra=_json_body(schemas.PredictRequest))(
         endpoints.predict
     )
-    app.post("/explain", responses=_responses(schemas.Explanation), openapi_extra=_json_body(schemas.ExplainRequest))(
+    app.post("/explain", responses=_responses(explanations), openapi_extra=_json_body(schemas.ExplainRequest))(
         endpoints.explain
     )
     app.post("/label_file", responses=_responses(None), openapi_extra=FILE_BODY)(endpoints.label_file)

@@ -30,6 +30,7 @@ from distill.predict.in_memory import label_stream
 from distill.progress import log
 from distill.runtime import Runtime
 from distill.runtime.label_sets import certainty, exceeding, names_of
+from distill.runtime.tasks import Task, heads_of, outputs_of
 from distill.runtime.unsure import Classifier, thresholds_of
 from distill.serve.batching import Batcher, Rows, WorkerThread
 from distill.serve.explain import word_weights
@@ -73,6 +74,16 @@ class ServedStudent:
     teacher: Classifier | None
     batcher: Batcher
     cascade: ServedCascade | None
+
+    @functools.cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """The student's tasks; of a student without tasks, a single one without a name."""
+        return heads_of(self.runtime)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether answers are given by the name of the task."""
+        return bool(self.tasks[0].name)
 
     async def answer(self, texts: Sequence[str]) -> tuple[Rows, NDArray[np.bool_] | None]:
         """Probabilities (texts, classes); in a cascade, which texts the teacher answered (texts,)."""
@@ -162,7 +173,7 @@ class Endpoints:
             if teacher is None:
                 raise UserError("--cascade needs a teacher", model, "--run FOLDER")
             cascade = ServedCascade(runtime, teacher, self.unsure.cascade_below, self._teacher_thread)
-        batcher = Batcher(runtime.predict_proba, self.metrics.count_batch, max_inline_s=MAX_INLINE_S)
+        batcher = Batcher(outputs_of(runtime), self.metrics.count_batch, max_inline_s=MAX_INLINE_S)
         return ServedStudent(runtime, model, teacher, batcher, cascade)
 
     @contextlib.asynccontextmanager
@@ -233,15 +244,19 @@ class Endpoints:
 
     def _predictions(self, asked: _Asked, rows: Rows, by_teacher: NDArray[np.bool_] | None) -> bytes:
         """The body of the response of /predict."""
-        runtime, with_probabilities = asked.student.runtime, asked.body.probabilities
-        if thresholds := thresholds_of(runtime):
-            answers = _predictions_of_any_labels(runtime.labels, thresholds, rows, with_probabilities)
-        else:
-            answers = [_prediction(runtime.labels, row, with_probabilities) for row in rows.tolist()]
+        tasks, has_tasks = asked.student.tasks, asked.student.has_tasks
+        by_task = [
+            _answers(task, rows[:, task.columns] if has_tasks else rows, asked.body.probabilities) for task in tasks
+        ]
         if asked.spec is not None:
             predictions = asked.spec.decided(rows, by_teacher)
-            add_unsure(answers, predictions, asked.spec)
+            for own, part, spec in zip(by_task, predictions.by_task, asked.spec.by_task, strict=True):
+                add_unsure(own, part, spec)
             self.metrics.count_unsure(predictions.rejected, predictions.from_teacher)
+        answers = by_task[0]
+        if has_tasks:
+            names = [task.name for task in tasks]
+            answers = [{"tasks": dict(zip(names, row, strict=True))} for row in zip(*by_task, strict=True)]
         return json_bytes(answers[0] if asked.body.is_single else {"predictions": answers})
 
     def _spec(self, student: ServedStudent, body: PredictRequest) -> OutputSpec | None:
@@ -265,9 +280,10 @@ class Endpoints:
             [text] = check_texts([parse_body(ExplainRequest, raw).text], self.limits)
             with self._explain_thread.limit:
                 student = self.student
-                explanation = await self._explain_thread.run(functools.partial(_explain, student.runtime, text))
+                found = await self._explain_thread.run(functools.partial(_explain, student, text))
                 teacher = await self._teacher_prediction(student.teacher, text)  # later, not to slow the student
-        return json_response({**explanation, "labels": student.runtime.labels, "teacher": teacher})
+        by_task = {task.name: {**own, "labels": task.labels, "teacher": teacher} for task, own in found}
+        return json_response({"tasks": by_task} if student.has_tasks else by_task[""])
 
     async def _teacher_prediction(self, teacher: Classifier | None, text: str) -> dict[str, Any] | None:
         """The teacher's prediction; None if it fails or is too slow, as the explanation is useful without it."""
@@ -391,7 +407,7 @@ class Endpoints:
         """Load the bundle, check it with a first prediction, and drop the teacher if it has other labels."""
         try:
             runtime, model = self._load()
-            rows = runtime.predict_proba([WARM_UP_TEXT])
+            rows = outputs_of(runtime)([WARM_UP_TEXT])
         except UserError:
             raise
         except Exception as error:
@@ -426,6 +442,8 @@ class Endpoints:
         }
         if thresholds := thresholds_of(self.student.runtime):
             content["thresholds"] = thresholds
+        if self.student.has_tasks:
+            content["tasks"] = [task.card for task in self.student.tasks]
         return json_response(content, 200 if self.status == "ready" else 503)
 
     async def prometheus(self) -> Response:
@@ -436,6 +454,13 @@ class Endpoints:
 def _have_same_labels(teacher: Classifier, student: Classifier) -> bool:
     """Whether both have the same labels, and both give a text one of them or both any number."""
     return set(teacher.labels) == set(student.labels) and bool(thresholds_of(teacher)) == bool(thresholds_of(student))
+
+
+def _answers(task: Task, rows: Rows, with_probabilities: bool) -> list[dict[str, Any]]:
+    """A task's predictions from the probabilities of its labels (texts, labels)."""
+    if task.thresholds:
+        return _predictions_of_any_labels(task.labels, task.thresholds, rows, with_probabilities)
+    return [_prediction(task.labels, row, with_probabilities) for row in rows.tolist()]
 
 
 def _prediction(labels: Sequence[str], row: list[float], with_probabilities: bool) -> dict[str, Any]:
@@ -460,21 +485,27 @@ def _by_label(labels: Sequence[str], row: list[float]) -> dict[str, float]:
     return {label: round(value, DIGITS) for label, value in zip(labels, row, strict=True)}
 
 
-def _timed_prediction(classifier: Classifier, text: str) -> dict[str, Any]:
+def _timed_prediction(classifier: Classifier, text: str, task: Task | None = None) -> dict[str, Any]:
     """Probabilities by label, and milliseconds; a teacher that is loaded on first use is loaded before timing.
 
-    With thresholds also the labels that it gives the text.
+    With thresholds also the labels that it gives the text. Of several tasks, only the predictions of one.
     """
-    labels, thresholds = classifier.labels, thresholds_of(classifier)
+    task, predict_proba = task or heads_of(classifier)[0], outputs_of(classifier)
     started = time.perf_counter()
-    rows = classifier.predict_proba([text])
+    rows = predict_proba([text])
     ms = round(1000 * (time.perf_counter() - started), 3)
-    given = {"labels": names_of(exceeding(rows, thresholds), labels)[0]} if thresholds else {}
-    return {"probabilities": _by_label(labels, rows[0].tolist()), "ms": ms, **given}
+    rows = rows[:, task.columns]
+    given = {"labels": names_of(exceeding(rows, task.thresholds), task.labels)[0]} if task.thresholds else {}
+    return {"probabilities": _by_label(task.labels, rows[0].tolist()), "ms": ms, **given}
 
 
-def _explain(runtime: Runtime, text: str, deadline: Deadline) -> dict[str, Any]:
-    student, weights = _timed_prediction(runtime, text), word_weights(runtime, text, deadline.check)
+def _explain(student: ServedStudent, text: str, deadline: Deadline) -> list[tuple[Task, dict[str, Any]]]:
+    return [(task, _explained(student.runtime, task, text, deadline)) for task in student.tasks]
+
+
+def _explained(runtime: Runtime, task: Task, text: str, deadline: Deadline) -> dict[str, Any]:
+    student = _timed_prediction(runtime, text, task)
+    weights = word_weights(runtime, text, deadline.check, task.columns)
     words = [{"word": word, "weight": round(weight, DIGITS)} for word, weight in weights]
     label = max(student["probabilities"], key=student["probabilities"].get)
     return {"label": label, "student": student, "words": words}

@@ -105,10 +105,16 @@ class MultiLabelPrediction(BaseModel):
     top_k: list[LabelProbability] = Field([], description="the most probable labels, the first one first, with top_k")
 
 
+class TasksPrediction(BaseModel):
+    """The answers to a text's tasks, if the model has several."""
+
+    tasks: dict[str, Prediction | MultiLabelPrediction] = Field(description="by the task's name, as /ready lists them")
+
+
 class PredictionList(BaseModel):
     """The labels of several texts, in order."""
 
-    predictions: list[Prediction] | list[MultiLabelPrediction]
+    predictions: list[Prediction] | list[MultiLabelPrediction] | list[TasksPrediction]
 
 
 class ModelPrediction(BaseModel):
@@ -138,6 +144,22 @@ class Explanation(BaseModel):
     words: list[WordWeight]
 
 
+class TasksExplanation(BaseModel):
+    """The explanations of the answers to a text's tasks, if the model has several."""
+
+    tasks: dict[str, Explanation] = Field(description="by the task's name")
+
+
+class TaskDescription(BaseModel):
+    """A task of a model of several."""
+
+    name: str
+    labels: list[str]
+    thresholds: list[float] = Field(
+        [], description="the probability above which a text gets each label, if it may have any number of labels"
+    )
+
+
 class Readiness(BaseModel):
     """Whether the service answers requests, and with which model."""
 
@@ -148,6 +170,9 @@ class Readiness(BaseModel):
     version: str
     thresholds: list[float] = Field(
         [], description="the probability above which a text gets each label, if it may have any number of labels"
+    )
+    tasks: list[TaskDescription] = Field(
+        [], description="of a model of several tasks, whose labels above are those of each task after its name"
     )
 
 

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from distill.config import UnsureSettings
 from distill.data.formats.labelling import ANSWERED_BY, STUDENT_OR_TEACHER, TOP_K, OutputSpec, Predictions
+from distill.runtime.tasks import check_rejection_of, check_top_k_of, heads_of, tasks_in
 from distill.runtime.unsure import (
     Cascade,
     Classifier,
-    check_one_label,
-    check_rejection,
-    check_top_k,
+    check_cascade,
     most_probable,
     thresholds_of,
 )
@@ -41,15 +40,15 @@ def check_unsure(unsure: UnsureSettings, student: Classifier) -> None:
     """Check the service's settings against a student.
 
     Raises:
-        UserError: there are fewer labels than --top_k, --reject_label is one of them, or the student gives a text any
-            number of labels and --reject_below or --cascade does not apply to it.
+        UserError: there are fewer labels than --top_k, --reject_label is one of them, or --reject_below or --cascade
+            does not apply to the student, since it gives a text any number of labels or has several tasks.
     """
+    tasks = heads_of(student)
     if unsure.top_k:
-        check_top_k(unsure.top_k, student.labels)
-    check_rejection(unsure.reject_below, unsure.reject_label, student.labels)
-    for setting in ("reject_below", "cascade"):
-        if getattr(unsure, setting):
-            check_one_label(thresholds_of(student), f"--{setting}")
+        check_top_k_of(tasks, unsure.top_k)
+    check_rejection_of(tasks, unsure.reject_below, unsure.reject_label, "--reject_below")
+    if unsure.cascade:
+        check_cascade(thresholds_of(student), tasks_in(student), "--cascade")
 
 
 def output_spec(student: Classifier, wanted: Wanted, unsure: UnsureSettings) -> OutputSpec:
@@ -68,11 +67,12 @@ def output_spec(student: Classifier, wanted: Wanted, unsure: UnsureSettings) -> 
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
         thresholds=thresholds_of(student),
+        tasks=tasks_in(student),
     )
 
 
 def add_unsure(answers: Sequence[dict[str, Any]], predictions: Predictions, spec: OutputSpec) -> None:
-    """Add to the answers of /predict what ``spec`` asks for."""
+    """Add to the answers of /predict, or to those of a task, what ``spec`` asks for."""
     for index in np.flatnonzero(predictions.is_rejected).tolist():
         answers[index]["label"] = spec.reject_label
     if spec.top_k:

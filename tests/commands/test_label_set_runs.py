@@ -92,7 +92,7 @@ def test_a_label_that_no_train_text_has_is_never_given(
             for row in rows_of(start, stop)
         ]
         (tmp_path / f"{name}.csv").write_text("\n".join([f"text,{','.join(SUBJECTS)},汽车", *table]), encoding="utf-8")
-    arguments = [*tiny_flags, "--data", str(tmp_path), "--label_column", f"{','.join(SUBJECTS)},汽车"]
+    arguments = [*on_data(tiny_flags, tmp_path), "--label_column", f"{','.join(SUBJECTS)},汽车"]
     arguments += ["--run", str(tmp_path / "run"), "--mode", "train_student", "--a", "1", "--T", "0"]
     output = output_of(capsys, arguments)
     assert "no train row has the labels 汽车" in output and "no dev text has the labels 汽车" in output

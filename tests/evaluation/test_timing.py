@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distill.errors import UserError
-from distill.evaluation.timing import Task, fresh_process, interleaved_rounds, single_calls
+from distill.evaluation.timing import Workload, fresh_process, interleaved_rounds, single_calls
 
 
 class Clock:
@@ -36,8 +36,8 @@ class Clock:
 def test_rounds_are_interleaved_after_a_warmup() -> None:
     clock = Clock()
     tasks = {
-        "a": Task(clock.model("a", 9, 1, 2, 4), ["t"] * 3, 3),
-        "b": Task(clock.model("b", 7, 0.5), ["t"] * 2, 3),
+        "a": Workload(clock.model("a", 9, 1, 2, 4), ["t"] * 3, 3),
+        "b": Workload(clock.model("b", 7, 0.5), ["t"] * 2, 3),
     }
     assert interleaved_rounds(tasks, clock) == {"a": (1, 2, 4), "b": (0.5, 0.5, 0.5)}
     assert "".join(clock.calls) == "ab" + "ababab"
@@ -45,14 +45,16 @@ def test_rounds_are_interleaved_after_a_warmup() -> None:
 
 def test_fewer_rounds_are_spread_evenly() -> None:
     clock = Clock()
-    tasks = {"q": Task(clock.model("q", 1), ["t"], 5), "s": Task(clock.model("s", 1), ["t"], 3)}
+    tasks = {"q": Workload(clock.model("q", 1), ["t"], 5), "s": Workload(clock.model("s", 1), ["t"], 3)}
     assert [len(seconds) for seconds in interleaved_rounds(tasks, clock).values()] == [5, 3]
     assert "".join(clock.calls[2:]) == "qsqqsqqs"
 
 
 def test_a_short_run_is_repeated() -> None:
     clock = Clock()
-    (seconds,) = interleaved_rounds({"a": Task(clock.model("a", 0.01), ["t"] * 2, 1)}, clock, min_seconds=0.1).values()
+    (seconds,) = interleaved_rounds(
+        {"a": Workload(clock.model("a", 0.01), ["t"] * 2, 1)}, clock, min_seconds=0.1
+    ).values()
     assert seconds == (pytest.approx(0.01),) and len(clock.calls) == 1 + 5
 
 

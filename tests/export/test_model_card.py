@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -188,3 +189,18 @@ def test_the_card_of_a_model_that_gives_any_number_of_labels(several: Path, tmp_
     assert [metric["name"] for metric in index["results"][0]["metrics"]] == ["micro-F1", "macro-F1"]
     assert model_card.read(tmp_path) == card
     assert card_of(several).is_multi_label
+
+
+def test_the_card_of_a_model_of_several_tasks(of_tasks: Path, bundle_of_tasks: Path, tmp_path: Path) -> None:
+    model_card.write(tmp_path, replace(card_of(of_tasks), kind="bundle"), 1)
+    for part in (
+        "Answers 2 questions about a short Chinese text:\n\n- `topic`: one of 3 labels, `",
+        "\n- `sign`: any number, also none, of 2 labels, `新`, `热`\n",
+        "one of the labels of `topic`, even if none",
+        "each label of `sign` whose probability is above",
+    ):
+        assert part in body(tmp_path), part
+    assert model_card.read(tmp_path) == replace(card_of(of_tasks), kind="bundle")
+    example = re.search("```python\n(.*?)```", body(tmp_path), re.DOTALL)
+    assert example
+    exec(example[1].replace("FOLDER", str(bundle_of_tasks)))  # noqa: S102 (the example must run)

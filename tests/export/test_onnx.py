@@ -315,3 +315,12 @@ def test_probabilities_of_one_label_are_those_of_pytorch(student: Path, student_
     exported = OnnxClassifier(student_file)
     assert exported.thresholds == () and "thresholds" not in exported.card
     np.testing.assert_allclose(exported.predict_proba(TEXTS), load_student(student).predict_proba(TEXTS), atol=1e-5)
+
+
+def test_a_student_of_several_tasks(of_tasks: Path, tmp_path: Path) -> None:
+    exported = OnnxClassifier(onnx_file(export_student(of_tasks, tmp_path / "onnx")))
+    student, texts = load_student(of_tasks), [text for text, _ in titles(0, 60)]
+    assert exported.tasks == student.tasks and exported.thresholds == ()
+    assert exported.predict(texts) == student.predict(texts)
+    for name, probabilities in exported.predict_proba(texts).items():
+        np.testing.assert_allclose(probabilities, student.predict_proba(texts)[name], atol=1e-5)

@@ -95,7 +95,7 @@ def test_save_and_load(config: dict[str, Any], tmp_path: Path) -> None:
     student, tokenizer = new_student(config, word_dropout=0.1)
     finished = student.for_inference()
     save_student(tmp_path, finished, tokenizer, ["a", "b", "c"], 1.5)
-    model, loaded, labels, temperature, _ = load_student_parts(tmp_path)
+    model, loaded, labels, temperature, *_ = load_student_parts(tmp_path)
     assert (loaded, labels, temperature) == (tokenizer, ("a", "b", "c"), 1.5)
     assert torch.equal(logits_of(model, loaded, TEXTS), logits_of(finished, tokenizer, TEXTS)) and not model.training
 
@@ -109,7 +109,7 @@ def test_a_folder_of_an_older_version_loads(tmp_path: Path) -> None:
     card = {**card, "config": {name: card["config"][name] for name in fields}}
     del card["temperature"]
     (tmp_path / "student.json").write_text(json.dumps(card), "utf-8")
-    model, loaded, _, temperature, _ = load_student_parts(tmp_path)
+    model, loaded, _, temperature, *_ = load_student_parts(tmp_path)
     assert temperature == 1.0 and torch.equal(logits_of(model, loaded, TEXTS), before)
 
 

@@ -142,7 +142,7 @@ def test_a_saved_student_is_a_table_of_logits(tmp_path: Path) -> None:
     before = predict_logits(network, documents.encode(texts))
     save_student(tmp_path, network.for_inference(), documents, ["a", "b", "c"], 2.0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student.json", "student.safetensors"]
-    model, read, labels, temperature, _ = load_student_parts(tmp_path)
+    model, read, labels, temperature, *_ = load_student_parts(tmp_path)
     assert (read, labels, temperature) == (documents, ("a", "b", "c"), 2.0)
     assert torch.allclose(predict_logits(model, read.encode(texts[::-1])), before.flip(0), atol=1e-6)
     assert predict_logits(model, read.encode([f" {texts[5]} "])).shape == (1, 3)  # outer white space is ignored

@@ -71,6 +71,26 @@ def test_both_engines_give_the_same_labels(
     assert "writes a new folder, and this one exists" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("cluster")
+def test_both_engines_write_the_columns_of_tasks(
+    bundle_of_tasks: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--input", texts / "0.parquet", "--reject_below", "0.5", "--reject_label", "?", "--output"]
+    (tmp_path / "local").mkdir()
+    assert predict(bundle_of_tasks, *flags, tmp_path / "ray", "--engine", "ray") == 0
+    rejected = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rejected: ")]
+    assert predict(bundle_of_tasks, *flags, tmp_path / "local") == 0
+    assert rejected and rejected[0] in capsys.readouterr().err
+    local, ray = read(tmp_path / "local"), read(tmp_path / "ray")
+    assert ray.schema == local.schema and ray.schema.names[2:] == [
+        "topic",
+        "topic_probability",
+        "sign",
+        "sign_probability",
+    ]
+    assert all(ray[name].equals(local[name]) for name in ("topic", "sign")) and "?" in ray["topic"].to_pylist()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_strict(bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,12 +60,10 @@ def read(path: Path, columns: Sequence[str] = ()) -> list[Row]:
     return list(csv.DictReader(content, ["text", *columns] if path.suffix == ".txt" else None, delimiter=mark))
 
 
-def certainty(runtime: Runtime, texts: Sequence[str]) -> list[float]:
+def certainty_of(probabilities: Any, labels: Sequence[str], given: Sequence[Sequence[str]]) -> list[float]:
     """Of the least certain decision about each text."""
-    rows = zip(runtime.predict_proba(texts).tolist(), runtime.predict(texts), strict=True)
-    return [
-        min(p if label in given else 1 - p for label, p in zip(runtime.labels, row, strict=True)) for row, given in rows
-    ]
+    rows = zip(probabilities.tolist(), given, strict=True)
+    return [min(p if label in own else 1 - p for label, p in zip(labels, row, strict=True)) for row, own in rows]
 
 
 @pytest.mark.parametrize("flags", [[], ["--top_k", "1"]], ids=["kernels", "python"])
@@ -85,7 +83,11 @@ def test_every_row_gets_its_labels(
     is_list = suffix in ("jsonl", "parquet")
     assert [row["text"] for row in rows] == TEXTS
     assert [row["predicted"] for row in rows] == [labels if is_list else "|".join(labels) for labels in expected]
-    np.testing.assert_allclose([float(row["probability"]) for row in rows], certainty(runtime, TEXTS), atol=1e-4)
+    np.testing.assert_allclose(
+        [float(row["probability"]) for row in rows],
+        certainty_of(runtime.predict_proba(TEXTS), runtime.labels, expected),
+        atol=1e-4,
+    )
     if flags:
         tops = [row["top_k"][0]["label"] if suffix == "jsonl" else row["top_1"] for row in rows]
         assert tops == [top[0][0] for top in runtime.top_k(TEXTS, 1)]

@@ -236,7 +236,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.setattr(module, "CHUNK_ROWS", 16)
     monkeypatch.setattr(checkpoint, "PART_ROWS", 48)
     monkeypatch.setattr(sources, "Runtime", Student)
-    monkeypatch.setattr(local, "find_teacher", lambda settings, labels, thresholds: Teacher())
+    monkeypatch.setattr(local, "find_teacher", lambda settings, labels, thresholds, tasks: Teacher())
     Student.remaining = 10**9
     folder = tmp_path / "bundle"
     folder.mkdir()

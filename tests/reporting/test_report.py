@@ -10,7 +10,7 @@ import pytest
 from conftest import COUNTS
 
 from distill.evaluation import metrics, timing
-from distill.evaluation.timing import Task
+from distill.evaluation.timing import Workload
 from distill.reporting import plots
 from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
@@ -149,15 +149,15 @@ def test_metrics_by_hand() -> None:
 
 
 def test_times_are_medians_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    timed: dict[str, Task] = {}
+    timed: dict[str, Workload] = {}
 
-    def rounds(tasks: dict[str, Task]) -> dict[str, tuple[float, ...]]:
+    def rounds(tasks: dict[str, Workload]) -> dict[str, tuple[float, ...]]:
         timed.update(tasks)
         return {"quick": (0.75, 0.0, 0.25), "slow": (6.0, 1.0, 2.0)}
 
     monkeypatch.setattr(timing, "interleaved_rounds", rounds)
     assert timing.ms_per_text({"quick": len, "slow": list}, ["文"]) == {"quick": 250, "slow": 2000}
-    assert timed == {"quick": Task(len, ["文"], 3), "slow": Task(list, ["文"], 3)}
+    assert timed == {"quick": Workload(len, ["文"], 3), "slow": Workload(list, ["文"], 3)}
 
 
 def test_processor_has_a_name() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,10 @@ BASES = all_bundles()
 @pytest.mark.parametrize(("name", "ngrams"), BASES)
 def test_a_sound_bundle_is_accepted(name: str, ngrams: bool, tmp_path: Path) -> None:
     card, arrays = BASES[name, ngrams]
-    probabilities = Runtime(write_bundle(tmp_path, card, to_bytes(arrays))).predict_proba(TEXTS)
+    runtime = Runtime(write_bundle(tmp_path, card, to_bytes(arrays)))
+    probabilities = runtime.flat_proba(TEXTS)
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
-    if "thresholds" not in card:
+    if card["format"] == 1:
         np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
 
 
@@ -87,6 +88,19 @@ def without(name: str) -> Callable[[Card, Arrays], None]:
 def as_type(name: str, dtype: str) -> Callable[[Card, Arrays], None]:
     return lambda card, arrays: arrays.update({name: arrays[name].astype(dtype)})
 
+
+def in_tasks(
+    *tasks: Any, labels: Sequence[str] = ("a/b", "a/c", "d/e"), **values: Any
+) -> Callable[[Card, Arrays], None]:
+    """A card of format 3 with these tasks and labels."""
+    return in_card(**{"format": 3, "tasks": list(tasks), "labels": list(labels), **values})
+
+
+def task(name: Any, *labels: Any, **values: Any) -> dict[str, Any]:
+    return {"name": name, "labels": list(labels), **values}
+
+
+A_TASK, D_TASK = task("a", "b", "c"), task("d", "e", thresholds=[0.5])
 
 # network -> what is wrong -> (change, message)
 Fault = tuple[str, Callable[[Card, Arrays], None], str]
@@ -166,6 +180,40 @@ FAULTS: dict[str, Fault] = {
     "a threshold of 1.5": ("lstm", in_card(format=2, thresholds=[0.5, 1.5, 0]), "a list of 3 numbers from 0 to 1"),
     "a threshold of true": ("lstm", in_card(format=2, thresholds=[0.5, True, 0]), "a list of 3 numbers from 0 to 1"),
     "an infinite threshold": ("lstm", in_card(format=2, thresholds=[1e999] * 3), "Infinity is not a JSON number"),
+    "tasks in format 1": ("lstm", in_card(tasks=[A_TASK, D_TASK]), r"tasks is \[.*which only format 3 has"),
+    "tasks in format 2": ("lstm", in_tasks(A_TASK, D_TASK, format=2, thresholds=[0.5] * 3), "which only format 3 has"),
+    "thresholds beside tasks": ("lstm", in_tasks(A_TASK, D_TASK, thresholds=[0.5] * 3), "which only format 2 has"),
+    "no list of tasks": ("lstm", in_card(format=3), "tasks is None, a list of objects is needed"),
+    "no tasks": ("lstm", in_tasks(), "the number of tasks is 0, a whole number from 1"),
+    "tasks in an object": (
+        "lstm",
+        in_card(format=3, tasks={"a": ["b", "c"]}),
+        "tasks is .*a list of objects is needed",
+    ),
+    "a task in words": ("lstm", in_tasks(A_TASK, "d"), "tasks is .*a list of objects is needed"),
+    "a task without a name": ("lstm", in_tasks(A_TASK, {"labels": ["e"]}), "in the task None, name is None, a string"),
+    "an empty name": ("lstm", in_tasks(A_TASK, task(" ", "e", thresholds=[0.5])), "name is ' ', a string without"),
+    "a line end in a name": ("lstm", in_tasks(A_TASK, task("d\n", "e")), r"name is 'd\\n', a string without control"),
+    "a name of half a character": ("lstm", in_tasks(labels=["\ud800/b", "a/c", "d/e"]), "half of a surrogate pair"),
+    "a repeated task": ("lstm", in_tasks(A_TASK, task("a", "d", thresholds=[0.5])), "the task 'a' occurs twice"),
+    "a task without labels": ("lstm", in_tasks(A_TASK, task("d")), "in the task 'd', the number of labels is 0"),
+    "labels of a task in words": ("lstm", in_tasks(A_TASK, {"name": "d", "labels": "e"}), "labels is 'e', a list of"),
+    "a repeated label of a task": ("lstm", in_tasks(task("a", "b", "b"), D_TASK), "in the task 'a', the label 'b' occ"),
+    "a task of one label": ("lstm", in_tasks(A_TASK, task("d", "e")), "in the task 'd', .*at least two are needed"),
+    "thresholds of no label": (
+        "lstm",
+        in_tasks(A_TASK, task("d", "e", thresholds=[])),
+        "a list of 1 numbers from 0 to",
+    ),
+    "a task's threshold of 2": ("lstm", in_tasks(A_TASK, task("d", "e", thresholds=[2])), "a list of 1 numbers from 0"),
+    "labels of other tasks": ("lstm", in_tasks(A_TASK, D_TASK, labels=[*"bce"]), "labels are not those of the tasks"),
+    "labels in another order": ("lstm", in_tasks(D_TASK, A_TASK), "labels are not those of the tasks"),
+    "fewer tasks than labels": ("lstm", in_tasks(A_TASK), "labels are not those of the tasks"),
+    "more tasks than outputs": (
+        "lstm",
+        in_tasks(A_TASK, D_TASK, task("f", "g", "h"), labels=["a/b", "a/c", "d/e", "f/g", "f/h"]),
+        r"classifier.bias is float32 \(3,\)",
+    ),
     "a format of 0": ("lstm", in_card(format=0), "format is 0"),
     "a file outside the folder": (
         "lstm",
@@ -266,7 +314,7 @@ def test_damaged_bundles_are_refused_or_give_finite_probabilities(tmp_path: Path
         except UserError:
             refused += 1
             continue
-        assert np.isfinite(runtime.predict_proba(TEXTS)).all(), number
+        assert np.isfinite(runtime.flat_proba(TEXTS)).all(), number
     assert 100 < refused < 200
 
 

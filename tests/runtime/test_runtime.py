@@ -110,7 +110,7 @@ FAULTS: dict[str, tuple[Callable[[Path, dict[str, object]], object], str]] = {
     ),
     "a newer format": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text(_edited(card, format=99)),
-        "format 99; .* reads formats up to 2",
+        "format 99; .* reads formats up to 3",
     ),
     "an incomplete card": (
         lambda folder, card: (folder / BUNDLE_CARD).write_text('{"format": 1}'),
@@ -149,8 +149,8 @@ def test_a_file_that_is_not_safetensors_is_refused(content: bytes, bundle: Path,
 
 
 def test_only_the_format_of_a_newer_bundle_is_read(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / BUNDLE_CARD).write_text('{"format": 3, "unknown": "fields"}')
-    with pytest.raises(UserError, match="format 3"):
+    (tmp_path / BUNDLE_CARD).write_text('{"format": 4, "unknown": "fields"}')
+    with pytest.raises(UserError, match="format 4"):
         load(tmp_path)
 
 

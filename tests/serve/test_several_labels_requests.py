@@ -138,7 +138,7 @@ def test_the_schema_has_both_kinds_of_answers(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert {"Prediction", "MultiLabelPrediction"} <= set(schema["components"]["schemas"])
     answer = schema["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
-    assert len(answer["anyOf"]) == 3
+    assert len(answer["anyOf"]) == 4
 
 
 def test_the_page_shows_the_labels(browser: Any, runtime: Runtime) -> None:

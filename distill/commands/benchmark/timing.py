@@ -12,7 +12,7 @@ import torch
 
 from distill.data.splits import evenly_spaced
 from distill.errors import UserError
-from distill.evaluation.timing import Predict, ProcessCost, Task, fresh_process, interleaved_rounds, single_calls
+from distill.evaluation.timing import Predict, ProcessCost, Workload, fresh_process, interleaved_rounds, single_calls
 from distill.progress import with_progress_bar
 from distill.reporting.speed import Measurement
 
@@ -137,7 +137,7 @@ def measurements(
     Single texts are timed on one thread or, with ``singles_on_all``, on every number of threads.
     """
     tasks = {
-        (candidate.name, threads): Task(
+        (candidate.name, threads): Workload(
             functions[candidate.name, threads],
             evenly_spaced(texts, candidate.effort.texts),
             candidate.effort.rounds,

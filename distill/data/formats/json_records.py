@@ -362,28 +362,40 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 def _new_keys(spec: OutputSpec) -> set[str]:
     further = {ANSWERED_BY: spec.has_cascade, TOP_K: spec.top_k, PROBABILITIES: spec.probabilities}
-    return {PREDICTED, PROBABILITY, *(key for key, is_added in further.items() if is_added)}
+    keys = (PREDICTED, PROBABILITY, *(key for key, is_added in further.items() if is_added))
+    return {task.name(key) for task in spec.by_task for key in keys}
 
 
 def _continuation(spec: OutputSpec, header: str) -> Continuation:
+    return Continuation.of_tasks(header, _of_task, spec)
+
+
+def _of_task(spec: OutputSpec) -> Continuation:
+    def key(what: str) -> str:
+        return f", {_json(spec.name(what))}: "
+
+    def predicted(labels: str | list[str]) -> str:
+        return f"{key(PREDICTED)}{_json(labels)}{key(PROBABILITY)}"
+
     names = tuple(map(_json, spec.predicted))
-    pattern = ", ".join(f"{name.replace('%', '%%')}: {DECIMALS}" for name in names[: len(spec.labels)])
+    pattern = ", ".join(f"{_literal(name)}: {DECIMALS}" for name in names[: len(spec.labels)])
     top = ", ".join([f'{{"{LABEL}": %s, "{PROBABILITY}": {DECIMALS}}}'] * spec.top_k)
     return Continuation(
-        header,
-        before=tuple(map(_predicted, spec.predicted)),
-        probabilities=f', "{PROBABILITIES}": {{{pattern}}}' if spec.probabilities else "",
+        "",
+        before=tuple(map(predicted, spec.predicted)),
+        probabilities=f"{_literal(key(PROBABILITIES))}{{{pattern}}}" if spec.probabilities else "",
         after="}",
-        answered_by=f', "{ANSWERED_BY}": "%s"' if spec.has_cascade else "",
-        top=f', "{TOP_K}": [{top}]' if top else "",
+        answered_by=f'{_literal(key(ANSWERED_BY))}"%s"' if spec.has_cascade else "",
+        top=f"{_literal(key(TOP_K))}[{top}]" if top else "",
         top_k=spec.top_k,
         names=names,
-        before_labels=_predicted,
+        before_labels=predicted,
     )
 
 
-def _predicted(labels: str | list[str]) -> str:
-    return f', "{PREDICTED}": {_json(labels)}, "{PROBABILITY}": '
+def _literal(text: str) -> str:
+    """A text as a part of a pattern."""
+    return text.replace("%", "%%")
 
 
 def _json(value: str | list[str]) -> str:

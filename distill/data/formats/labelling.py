@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 from distill.data.formats.records import Columns, Row
 from distill.errors import UserError
 from distill.runtime.label_sets import SEPARATOR, certainty, distinct, exceeding, names_of
-from distill.runtime.unsure import Cascade, Classifier, check_one_label, check_rejection, check_top_k, classes_of
+from distill.runtime.tasks import Task, check_rejection_of, check_top_k_of, outputs_of
+from distill.runtime.unsure import Cascade, Classifier, classes_of
 
 CHUNK_ROWS = 2048  # maximum: enough for the kernels, few enough for the memory
 CHUNK_BYTES = 2**20  # approximate maximum
@@ -58,6 +61,8 @@ class Predictions:
     If a text may have any number of labels, ``classes`` are indices of ``label_sets``, which are those that occur, and
     ``probability`` is that of the least certain decision: the smallest probability of a label that is given, or of the
     absence of one that is not.
+
+    Of several tasks, these are the predictions of the first, and ``further`` those of the others.
     """
 
     classes: NDArray[np.int64]
@@ -65,6 +70,7 @@ class Predictions:
     probabilities: NDArray[np.float32]
     by_teacher: NDArray[np.bool_] | None = None
     label_sets: Sequence[list[str]] | None = None
+    further: tuple[Predictions, ...] = ()
 
     @classmethod
     def of(
@@ -94,9 +100,19 @@ class Predictions:
         return np.asarray(self.classes == self.probabilities.shape[1])
 
     @property
+    def by_task(self) -> tuple[Predictions, ...]:
+        """Those of each task; without tasks, these."""
+        return (self, *self.further)
+
+    @property
+    def is_rejected_somewhere(self) -> NDArray[np.bool_]:
+        """Which texts were rejected in one task or several (texts,)."""
+        return np.asarray(np.any([task.is_rejected for task in self.by_task], axis=0))
+
+    @property
     def rejected(self) -> int:
-        """How many texts were rejected."""
-        return int(self.is_rejected.sum())
+        """How many texts were rejected, in one task or several."""
+        return int(self.is_rejected_somewhere.sum())
 
     @property
     def from_teacher(self) -> int:
@@ -113,9 +129,12 @@ class OutputSpec:
     no cell of a table for spreadsheets is a formula. The ``top_k`` most probable labels are added; texts whose
     probability is below ``reject_below`` get ``reject_label``; ``has_cascade`` adds who answered.
 
+    A model of several ``tasks`` adds all this for each task, by a specification of its own, whose ``task`` is the name
+    of the task; the names of what it adds begin with it.
+
     Raises:
-        UserError: ``top_k`` or ``reject_below`` is out of range, ``reject_label`` is one of ``labels``, or texts are
-            rejected although there are ``thresholds``.
+        UserError: ``top_k`` or ``reject_below`` is out of range, ``reject_label`` is one of ``labels``, texts are
+            rejected although there are ``thresholds``, or two new columns of different tasks have the same name.
     """
 
     labels: tuple[str, ...]
@@ -127,13 +146,40 @@ class OutputSpec:
     reject_label: str = ""
     has_cascade: bool = False
     thresholds: tuple[float, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    task: str = ""
 
     def __post_init__(self) -> None:
+        tasks = self.tasks or (Task(self.task, self.labels, self.thresholds),)
         if self.top_k:
-            check_top_k(self.top_k, self.labels)
+            check_top_k_of(tasks, self.top_k)
         if self.reject_below:
-            check_one_label(self.thresholds, "reject_below")
-            check_rejection(self.reject_below, self.reject_label, self.labels)
+            check_rejection_of(tasks, self.reject_below, self.reject_label)
+        if self.tasks and (twice := [name for name, count in Counter(self.columns).items() if count > 1]):
+            what = f"the output would have two columns {twice[0]}, one for each of two tasks"
+            raise UserError(what, "the tasks of this student", "train it with other names of tasks")
+
+    @functools.cached_property
+    def by_task(self) -> tuple[OutputSpec, ...]:
+        """What is added for each task; without tasks, this."""
+        return tuple(map(self._of_task, self.tasks)) or (self,)
+
+    def _of_task(self, task: Task) -> OutputSpec:
+        return replace(
+            self,
+            labels=task.labels,
+            top_k=min(self.top_k, len(task.labels)),
+            reject_below=0.0 if task.thresholds else self.reject_below,
+            thresholds=task.thresholds,
+            tasks=(),
+            task=task.name,
+        )
+
+    def name(self, what: str) -> str:
+        """The name of a new column or key: of a task, its name for what is predicted, and before all else."""
+        if not self.task:
+            return what
+        return self.task if what == PREDICTED else f"{self.task}_{what}"
 
     @property
     def input_columns(self) -> Columns:
@@ -148,23 +194,31 @@ class OutputSpec:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of a table's new columns."""
+        if self.tasks:
+            return tuple(name for spec in self.by_task for name in spec.columns)
         top = [f"{TOP}_{rank}{what}" for rank in range(1, self.top_k + 1) for what in ("", f"_{PROBABILITY}")]
         per_label = [f"{PROBABILITY}_{label}" for label in self.labels] if self.probabilities else []
-        return (PREDICTED, PROBABILITY, *([ANSWERED_BY] if self.has_cascade else []), *top, *per_label)
+        cascade = [ANSWERED_BY] if self.has_cascade else []
+        return tuple(map(self.name, (PREDICTED, PROBABILITY, *cascade, *top, *per_label)))
 
     @property
     def text_columns(self) -> set[str]:
         """Those of the new columns that are not probabilities."""
-        return {PREDICTED, ANSWERED_BY, *(f"{TOP}_{rank}" for rank in range(1, self.top_k + 1))}
+        names = (PREDICTED, ANSWERED_BY, *(f"{TOP}_{rank}" for rank in range(1, self.top_k + 1)))
+        return {spec.name(name) for spec in self.by_task for name in names}
 
     def predictions(self, classifier: Classifier, texts: Sequence[str]) -> Predictions:
         """What a student, or a cascade with its teacher, predicts for the texts."""
         if isinstance(classifier, Cascade):
             return self.decided(*classifier.answer(texts))
-        return self.decided(classifier.predict_proba(texts))
+        return self.decided(outputs_of(classifier)(texts))
 
     def decided(self, probabilities: NDArray[np.float32], by_teacher: NDArray[np.bool_] | None = None) -> Predictions:
-        """The predictions that follow from the probabilities of all classes (texts, classes)."""
+        """The predictions that follow from the probabilities of all classes (texts, classes), or of all outputs."""
+        if self.tasks:
+            pairs = zip(self.by_task, self.tasks, strict=True)
+            first, *further = (spec.decided(probabilities[:, task.columns]) for spec, task in pairs)
+            return replace(first, further=tuple(further))
         if self.thresholds:
             return Predictions.of_any_labels(probabilities, self.labels, self.thresholds)
         return Predictions.of(probabilities, self.reject_below, by_teacher)

@@ -208,7 +208,7 @@ class ParquetRows:
 
         schema, spec = self._file.schema_arrow, self._spec_of_output()
         types = dict.fromkeys(spec.columns, float32()) | dict.fromkeys(spec.text_columns, string())
-        types[PREDICTED] = list_(string()) if spec.thresholds else string()
+        types |= {task.name(PREDICTED): list_(string()) for task in spec.by_task if task.thresholds}
         for name in spec.columns:
             schema = schema.append(field(name, types[name]))
         return schema
@@ -345,9 +345,21 @@ def _class_names(schema: Any, column: str | None) -> list[str]:
 
 
 def with_labels(table: Any, texts: Sequence[str], predictions: Predictions, spec: OutputSpec) -> Any:
-    """A table with the new columns: label (or list of labels) and float32 probabilities, null where there is no text.
+    """A table with the new columns: label or list of labels, float32 probabilities; null where there is no text."""
+    columns = [
+        column
+        for task, of_task in zip(spec.by_task, predictions.by_task, strict=True)
+        for column in _new_columns(texts, of_task, task)
+    ]
+    for name, new in zip(spec.columns, columns, strict=True):
+        table = table.append_column(name, new)
+    return table
 
-    The columns are built from buffers: ``pyarrow.array`` would import pandas, which takes 50 MB and half a second.
+
+def _new_columns(texts: Sequence[str], predictions: Predictions, spec: OutputSpec) -> list[Any]:
+    """The new columns of a task.
+
+    They are built from buffers: ``pyarrow.array`` would import pandas, which takes 50 MB and half a second.
     """
     import pyarrow as pa
 
@@ -371,9 +383,7 @@ def with_labels(table: Any, texts: Sequence[str], predictions: Predictions, spec
             columns.append(strings(spec.labels, classes))
             columns.append(column(pa.float32(), predictions.probabilities[np.arange(len(texts)), classes]))
     columns += [column(pa.float32(), numbers) for numbers in predictions.probabilities.T if spec.probabilities]
-    for name, new in zip(spec.columns, columns, strict=True):
-        table = table.append_column(name, new)
-    return table
+    return columns
 
 
 def _strings(texts: Sequence[str]) -> Any:

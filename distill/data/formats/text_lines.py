@@ -188,7 +188,7 @@ class Continuation:
     A row is continued by ``before[class]``, its probability, who answered (``answered_by`` as a pattern), the
     ``top_k`` most probable classes (``top`` as a pattern of their ``names`` and probabilities), all probabilities as a
     pattern, and ``after``. An empty pattern adds nothing. Where a row has any number of labels, ``before_labels`` of
-    their list takes the place of ``before[class]``.
+    their list takes the place of ``before[class]``. Then comes what ``further`` tasks add, each in the same way.
     """
 
     header: str
@@ -200,12 +200,21 @@ class Continuation:
     top_k: int = 0
     names: tuple[str, ...] = ()
     before_labels: Callable[[list[str]], str] = "".join
+    further: tuple[Continuation, ...] = ()
+
+    @classmethod
+    def of_tasks(cls, header: str, of_task: Callable[[OutputSpec], Continuation], spec: OutputSpec) -> Continuation:
+        """The continuation of rows of all tasks, from that ``of_task``, which has no header."""
+        first, *further = map(of_task, spec.by_task)
+        return replace(first, header=header, further=tuple(further))
 
     def of(self, predictions: Predictions) -> Continuation:
         """The continuation of a chunk, in which ``before`` has an entry for each value of ``predictions.classes``."""
-        if predictions.label_sets is None:
+        sets, pairs = predictions.label_sets, zip(self.further, predictions.further, strict=True)
+        if sets is None and not self.further:
             return self
-        return replace(self, before=tuple(map(self.before_labels, predictions.label_sets)))
+        before = self.before if sets is None else tuple(map(self.before_labels, sets))
+        return replace(self, before=before, further=tuple(task.of(part) for task, part in pairs))
 
     @functools.cached_property
     def ending(self) -> Ending:
@@ -215,7 +224,7 @@ class Continuation:
     @property
     def has_middles(self) -> bool:
         """Whether something is appended between probability and ``after``."""
-        return bool(self.answered_by or self.top or self.probabilities)
+        return bool(self.answered_by or self.top or self.probabilities or self.further)
 
     def middles(self, predictions: Predictions) -> Iterable[str]:
         """What is appended to each row between its probability and ``after``."""
@@ -228,7 +237,14 @@ class Continuation:
             parts.append(map(self._top, classes.tolist(), values.tolist()))
         if self.probabilities:
             parts.append(map(self.probabilities.__mod__, map(tuple, predictions.probabilities.tolist())))
+        parts += [task.added(part) for task, part in zip(self.further, predictions.further, strict=True)]
         return map("".join, zip(*parts, strict=True)) if len(parts) > 1 else parts[0] if parts else repeat("")
+
+    def added(self, predictions: Predictions) -> Iterable[str]:
+        """All that is appended to each row before ``after``."""
+        before = map(self.before.__getitem__, predictions.classes.tolist())
+        rows = zip(before, predictions.probability.tolist(), self.middles(predictions), strict=False)
+        return (f"{before}{p:.5f}{middle}" for before, p, middle in rows)
 
     def _top(self, classes: list[int], probabilities: list[float]) -> str:
         return self.top % tuple(chain(*zip(map(self.names.__getitem__, classes), probabilities, strict=True)))
@@ -236,17 +252,21 @@ class Continuation:
 
 def table_continuation(header: str, delimiter: str, as_cell: Callable[[str], str], spec: OutputSpec) -> Continuation:
     """The continuation of rows of cells; ``as_cell`` writes a label, or several that are joined, as a cell."""
-    names = tuple(map(as_cell, spec.predicted))
-    return Continuation(
-        header,
-        before=tuple(f"{delimiter}{name}{delimiter}" for name in names),
-        probabilities=f"{delimiter}{DECIMALS}" * len(spec.labels) if spec.probabilities else "",
-        answered_by=f"{delimiter}%s" if spec.has_cascade else "",
-        top=f"{delimiter}%s{delimiter}{DECIMALS}" * spec.top_k,
-        top_k=spec.top_k,
-        names=names,
-        before_labels=lambda labels: f"{delimiter}{as_cell(spec.joined(labels))}{delimiter}",
-    )
+
+    def of_task(spec: OutputSpec) -> Continuation:
+        names = tuple(map(as_cell, spec.predicted))
+        return Continuation(
+            "",
+            before=tuple(f"{delimiter}{name}{delimiter}" for name in names),
+            probabilities=f"{delimiter}{DECIMALS}" * len(spec.labels) if spec.probabilities else "",
+            answered_by=f"{delimiter}%s" if spec.has_cascade else "",
+            top=f"{delimiter}%s{delimiter}{DECIMALS}" * spec.top_k,
+            top_k=spec.top_k,
+            names=names,
+            before_labels=lambda labels: f"{delimiter}{as_cell(spec.joined(labels))}{delimiter}",
+        )
+
+    return Continuation.of_tasks(header, of_task, spec)
 
 
 class TextFormat(Protocol):

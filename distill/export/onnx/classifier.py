@@ -20,6 +20,7 @@ from distill.models.inference import PREDICTION_BATCH
 from distill.models.teacher import WordpieceTokenizer
 from distill.models.tokenizer import TextTokenizer, WordTokenizer
 from distill.runtime.label_sets import exceeding, names_of, sigmoid
+from distill.runtime.tasks import by_task, flat_proba, labels_by_task, tasks_of
 from distill.text.batching import batches_by_length
 from distill.text.segmentation import Segmenter
 
@@ -94,6 +95,7 @@ class OnnxClassifier:
         self.labels = tuple(self.card["labels"])
         self.temperature = float(self.card["temperature"])
         self.thresholds = tuple(map(float, self.card.get("thresholds", ())))
+        self.tasks = tasks_of(self.card.get("tasks", ()))
         self._signature = SIGNATURES[self.card["kind"]]
         self._batch_size = batch_size
         self._session = _session(Path(path), threads)
@@ -113,15 +115,19 @@ class OnnxClassifier:
             logits[rows.numpy()] = self._session.run(None, feed)[0]
         return logits
 
-    def predict(self, texts: Sequence[str]) -> list[str] | list[list[str]]:
-        """The label of every text; of a model with ``thresholds``, the list of its labels."""
+    def predict(self, texts: Sequence[str]) -> list[Any] | Any:
+        """The label of every text; with ``thresholds``, the list of its labels; with ``tasks``, by the task's name."""
+        if self.tasks:
+            return labels_by_task(self.tasks, flat_proba(self.tasks, self.logits(texts), self.temperature))
         if self.thresholds:
             return names_of(exceeding(self.predict_proba(texts), self.thresholds), self.labels)
         return [self.labels[index] for index in self.logits(texts).argmax(1)]
 
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``."""
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32] | Any:
+        """Calibrated probabilities, shape (texts, classes), in the order of ``labels``; with ``tasks``, by task."""
         logits = self.logits(texts)
+        if self.tasks:
+            return by_task(self.tasks, flat_proba(self.tasks, logits, self.temperature))
         if self.thresholds:
             return sigmoid(logits, self.temperature)
         return np.asarray((torch.from_numpy(logits) / self.temperature).softmax(1).numpy())

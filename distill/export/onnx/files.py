@@ -46,7 +46,7 @@ def export_student(folder: Path, target: Path, segmenter: Segmenter | None = Non
         UserError: a package is missing; there is no student, or one that labels only the texts of its graph; the file's
             logits differ from PyTorch's.
     """
-    model, tokenizer, labels, temperature, thresholds = load_word_student(folder, segmenter)
+    model, tokenizer, labels, temperature, thresholds, tasks = load_word_student(folder, segmenter)
     card = {
         "max_length": tokenizer.max_length,
         "ngrams": tokenizer.ngram_buckets,
@@ -54,7 +54,7 @@ def export_student(folder: Path, target: Path, segmenter: Segmenter | None = Non
     }
     with write_folder(target) as temporary:
         tokenizer.vocabulary.save(temporary / VOCABULARY)
-        classifier = TextClassifier(model, tokenizer, labels, temperature, thresholds)
+        classifier = TextClassifier(model, tokenizer, labels, temperature, thresholds, tasks)
         _write(temporary / "student.onnx", classifier, "student", card)
     return sorted(target.iterdir())
 
@@ -104,8 +104,9 @@ def _write(path: Path, classifier: TextClassifier, kind: str, card: dict[str, An
         _quantise(path)
     onnx.checker.check_model(str(path), full_check=True)
     common = {"kind": kind, "labels": list(classifier.labels), "temperature": classifier.temperature, "inputs": inputs}
-    thresholds = {"thresholds": list(classifier.thresholds)} if classifier.thresholds else {}
-    write_json(metadata_path(path), common | thresholds | {"output": "logits: float32 (batch, classes)"} | card)
+    decisions = {"thresholds": list(classifier.thresholds), "tasks": [task.card for task in classifier.tasks]}
+    common |= {name: values for name, values in decisions.items() if values}
+    write_json(metadata_path(path), common | {"output": "logits: float32 (batch, classes)"} | card)
     _compare(path, classifier, math.inf if int8 else TOLERANCE)
 
 

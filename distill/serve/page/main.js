@@ -79,10 +79,16 @@ function fail(error) {
 function showService() {
   byId("language").textContent = translate("other_language");
   byId("language").lang = otherLanguage();
-  const { labels, model } = service;
-  const names = labels.join(" · ");
-  byId("labels").textContent = labels.length ? translate("labels", { count: labels.length, names }) : "";
+  const { labels, model, tasks = [] } = service;
+  byId("labels").textContent = tasks.length ? tasksLine(tasks) : labels.length ? labelsLine(labels) : "";
   byId("model").textContent = model;
+}
+
+const labelsLine = (labels) => translate("labels", { count: labels.length, names: labels.join(" · ") });
+
+function tasksLine(tasks) {
+  const ofTasks = tasks.map(({ name, labels }) => translate("of_task", { task: name, content: labels.join(" · ") }));
+  return translate("tasks", { count: tasks.length, names: ofTasks.join(" / ") });
 }
 
 /** Ask the service for its model and labels, and show them. */

@@ -19,10 +19,11 @@ export function showError(box, error = null) {
 }
 
 /**
- * The response of /explain: student and teacher side by side, and the influence of each word.
- * `whyNoTeacher` is shown in the teacher's place if the response has none.
+ * The response of /explain: student and teacher side by side, and the influence of each word; of several tasks, one
+ * below the other. `whyNoTeacher` is shown in the teacher's place if the response has none.
  */
 export function explanation(response, whyNoTeacher) {
+  if (response.tasks) return explanationOfTasks(response.tasks);
   const names = rankedLabels(response);
   return createElement(
     "article",
@@ -31,14 +32,31 @@ export function explanation(response, whyNoTeacher) {
       "div",
       { className: "models" },
       modelCard(translate("student"), response.student, names),
-      response.teacher ? modelCard(translate("teacher"), response.teacher, names) : noTeacherCard(whyNoTeacher),
+      ...teacherCards(response.teacher, names, whyNoTeacher),
     ),
     wordInfluence(response),
   );
 }
 
+/** The teacher's card, or why there is none; nothing, if there is no reason. */
+function teacherCards(teacher, names, whyNoTeacher) {
+  if (teacher) return [modelCard(translate("teacher"), teacher, names)];
+  return whyNoTeacher ? [noTeacherCard(whyNoTeacher)] : [];
+}
+
+/** A model of several tasks has no teacher of all of them. */
+function explanationOfTasks(tasks) {
+  const parts = Object.entries(tasks).map(([name, response]) => {
+    const part = explanation(response, "");
+    part.prepend(createElement("h2", {}, name));
+    return part;
+  });
+  return createElement("div", { className: "tasks" }, ...parts);
+}
+
 /** The response of /explain in one or two sentences: the labels, and how much slower the teacher is. */
-export function verdict({ label, student, teacher }) {
+export function verdict({ label, student, teacher, tasks }) {
+  if (tasks) return verdictOfTasks(tasks);
   if (student.labels) return verdictOfAnyLabels(student, teacher);
   const sentence = translate("verdict", { label, share: formatPercent(student.probabilities[label]) });
   if (!teacher) return sentence;
@@ -51,9 +69,19 @@ export function verdict({ label, student, teacher }) {
   });
 }
 
+/** The same of a model of several tasks. */
+function verdictOfTasks(tasks) {
+  const ofTasks = Object.entries(tasks).map(([task, { label, student }]) =>
+    translate("of_task", { task, content: quotedNames(student.labels ?? [label]) }),
+  );
+  return translate("verdict_any", { labels: ofTasks.join(" / ") });
+}
+
+const quotedNames = (labels) => labels.map((label) => translate("quoted", { label })).join(" ") || translate("no_label");
+
 /** The same of models that give a text any number of labels. */
 function verdictOfAnyLabels(student, teacher) {
-  const names = ({ labels }) => labels.map((label) => translate("quoted", { label })).join(" ") || translate("no_label");
+  const names = ({ labels }) => quotedNames(labels);
   const sentence = translate("verdict_any", { labels: names(student) });
   if (!teacher) return sentence;
   return translate(names(teacher) === names(student) ? "agrees" : "differs_any", {
@@ -144,14 +172,15 @@ function shadedWord({ word, weight }, label) {
 
 /** Several texts with their labels. A click on a text shows below it the element that `explain(text)` resolves to. */
 export function predictionTable(texts, predictions, explain) {
-  const titles = ["#", translate("text"), translate("label"), translate("probability")];
+  const tasks = Object.keys(predictions[0].tasks ?? { [translate("label")]: null });
+  const titles = ["#", translate("text"), ...tasks.flatMap((task) => [task, translate("probability")])];
   const heads = titles.map((title) => createElement("th", { scope: "col" }, title));
   const body = createElement("tbody");
   predictions.forEach((prediction, index) => body.append(tableRow(index + 1, texts[index], prediction, explain)));
   return createElement("table", {}, createElement("thead", {}, createElement("tr", {}, ...heads)), body);
 }
 
-function tableRow(number, text, { label, labels = [label], probability }, explain) {
+function tableRow(number, text, prediction, explain) {
   const properties = { type: "button", className: "open", lang: "zh", ariaExpanded: "false" };
   const button = createElement("button", properties, text);
   const row = createElement("tr");
@@ -159,10 +188,16 @@ function tableRow(number, text, { label, labels = [label], probability }, explai
   row.append(
     createElement("td", { className: "place" }, String(number)),
     createElement("td", {}, button),
-    createElement("td", {}, labels.join(" · ") || "—"), // a text may have no label
-    createElement("td", { className: "likely" }, track(probability), formatPercent(probability)),
+    ...Object.values(prediction.tasks ?? { prediction }).flatMap(predictionCells),
   );
   return row;
+}
+
+function predictionCells({ label, labels = [label], probability }) {
+  return [
+    createElement("td", {}, labels.join(" · ") || "—"), // a text may have no label
+    createElement("td", { className: "likely" }, track(probability), formatPercent(probability)),
+  ];
 }
 
 async function toggleDetails(button, row, explain) {
@@ -172,7 +207,7 @@ async function toggleDetails(button, row, explain) {
     return;
   }
   button.ariaExpanded = "true";
-  const cell = createElement("td", { colSpan: 4 }, translate("working"));
+  const cell = createElement("td", { colSpan: row.children.length }, translate("working"));
   row.after(createElement("tr", { className: "below" }, cell));
   cell.replaceChildren(await explain());
 }

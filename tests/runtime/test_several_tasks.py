@@ -1,0 +1,105 @@
+"""A student of several tasks: from its folder to its bundle, and what does not apply to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import titles
+
+import distill
+from distill.errors import UserError
+from distill.export.bundle import export_bundle
+from distill.models.checkpoint import load_student_parts, save_student
+from distill.models.student import Student
+from distill.models.tokenizer import WordTokenizer
+from distill.runtime import Cascade, Runtime, Task, load
+from distill.runtime.bundle import read_bundle
+from distill.runtime.tasks import flat_labels, tasks_of
+
+TEXTS = [text for text, _ in titles(0, 120)]
+
+
+@pytest.fixture(scope="module")
+def runtime(bundle_of_tasks: Path) -> Runtime:
+    return load(bundle_of_tasks)
+
+
+def test_outputs_follow_one_another() -> None:
+    tasks = tasks_of([{"name": "a", "labels": ["x", "y"]}, {"name": "b", "labels": ["x"], "thresholds": [1]}])
+    assert tasks == (Task("a", ("x", "y")), Task("b", ("x",), (1.0,), first=2))
+    assert [task.columns for task in tasks] == [slice(0, 2), slice(2, 3)]
+    assert flat_labels(tasks) == ("a/x", "a/y", "b/x") and tasks_of([task.card for task in tasks]) == tasks
+
+
+def test_only_such_a_bundle_has_format_3(bundle_of_tasks: Path, runtime: Runtime, bundle: Path) -> None:
+    card = read_bundle(bundle_of_tasks).card
+    assert card["format"] == 3 and card["temperature"] == 1 and "thresholds" not in card
+    assert [task.name for task in runtime.tasks] == ["topic", "sign"] and runtime.thresholds == ()
+    assert runtime.labels == flat_labels(runtime.tasks) and runtime.labels[-2:] == ("sign/新", "sign/热")
+    assert "tasks" not in read_bundle(bundle).card and load(bundle).tasks == ()
+
+
+def test_each_task_is_decided_as_by_a_student_of_its_own(of_tasks: Path, runtime: Runtime, tmp_path: Path) -> None:
+    """The parts of the classifier, saved as two students, one of one label per text and one of several."""
+    for task in runtime.tasks:
+        model, tokenizer, *_ = load_student_parts(of_tasks)
+        assert isinstance(model, Student) and isinstance(tokenizer, WordTokenizer)
+        classifier = model.classifier
+        classifier.weight.data, classifier.bias.data = (
+            values[task.columns].clone() for values in (classifier.weight.data, classifier.bias.data)
+        )
+        model.config = type(model.config)(**{**vars(model.config), "classes": len(task.labels)})
+        (folder := tmp_path / task.name).mkdir()
+        save_student(folder, model, tokenizer, task.labels, thresholds=task.thresholds)
+        alone = load(export_bundle(folder, tmp_path / f"{task.name}.bundle"))
+        np.testing.assert_allclose(runtime.predict_proba(TEXTS)[task.name], alone.predict_proba(TEXTS), atol=1e-6)
+        assert runtime.predict(TEXTS)[task.name] == alone.predict(TEXTS)
+        ours, theirs = runtime.top_k(TEXTS, 2)[task.name], alone.top_k(TEXTS, 2)
+        assert [[label for label, _ in row] for row in ours] == [[label for label, _ in row] for row in theirs]
+        assert len({str(found) for found in alone.predict(TEXTS)}) > 1
+
+
+def test_the_bundle_predicts_as_its_student(of_tasks: Path, runtime: Runtime) -> None:
+    student = distill.load_student(of_tasks)
+    assert student.tasks == runtime.tasks and student.labels == runtime.labels
+    expected, found = student.predict_proba(TEXTS), runtime.predict_proba(TEXTS)
+    assert list(expected) == list(found) == ["topic", "sign"]
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-3)
+    np.testing.assert_allclose(found["topic"].sum(axis=1), 1, rtol=1e-5)
+    assert student.predict(TEXTS[:5]) == runtime.predict(TEXTS[:5])
+    with pytest.raises(UserError, match="a model of several tasks, topic, sign, cannot take other labels"):
+        student.grouped([[0], [1]], ["a", "b"])
+
+
+def test_one_text_and_no_text(runtime: Runtime) -> None:
+    alone, among = runtime.predict(TEXTS[:1]), runtime.predict(TEXTS)
+    assert alone == {name: labels[:1] for name, labels in among.items()}
+    assert runtime.predict([]) == {"topic": [], "sign": []} and runtime.flat_proba([]).shape == (0, 5)
+
+
+def test_a_task_of_fewer_labels_gives_all(runtime: Runtime) -> None:
+    top = runtime.top_k(TEXTS[:1], 3)
+    assert [len(rows[0]) for rows in top.values()] == [3, 2]
+    assert [p for _, p in top["sign"][0]] == sorted(runtime.predict_proba(TEXTS[:1])["sign"][0].tolist(), reverse=True)
+    with pytest.raises(UserError, match="must be from 1 to 3, not 4"):
+        runtime.top_k(TEXTS, 4)
+
+
+def test_texts_are_rejected_in_tasks_of_one_label(runtime: Runtime) -> None:
+    highest = runtime.predict_proba(TEXTS)["topic"].max(axis=1)
+    below = float(np.median(highest))
+    rejected, plain = runtime.predict(TEXTS, reject_below=below, reject_label="?"), runtime.predict(TEXTS)
+    sure = highest >= below
+    assert rejected["sign"] == plain["sign"] and 0 < sure.sum() < len(TEXTS)
+    assert rejected["topic"] == [label if is_sure else "?" for label, is_sure in zip(plain["topic"], sure, strict=True)]
+    for label in ("体育", "热"):
+        with pytest.raises(UserError, match="is a label of the data"):
+            runtime.predict(TEXTS, reject_below=0.9, reject_label=label)
+
+
+def test_a_cascade_is_refused(runtime: Runtime) -> None:
+    with pytest.raises(UserError, match="has several tasks, each with a teacher of its own, so cascade does not apply"):
+        Cascade(runtime, runtime.predict_proba, 0.5)
