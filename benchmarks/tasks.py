@@ -25,7 +25,7 @@ from run_mode import command, parse, report_of, write_data  # noqa: E402
 
 from distill.config import DataSettings  # noqa: E402
 from distill.data import Example, load  # noqa: E402
-from distill.evaluation.timing import Task, interleaved_rounds, processor  # noqa: E402
+from distill.evaluation.timing import Workload, interleaved_rounds, processor  # noqa: E402
 from distill.reporting.results import TITLES  # noqa: E402
 from distill.runtime import load as load_bundle  # noqa: E402
 
@@ -45,7 +45,7 @@ def write_reviews(folder: Path) -> Path:
 
 def microseconds(bundles: dict[str, Path], texts: list[str]) -> dict[str, float]:
     """The median time per text of each bundle, on one thread, the bundles in turn."""
-    tasks = {name: Task(load_bundle(folder).predict, texts, ROUNDS) for name, folder in bundles.items()}
+    tasks = {name: Workload(load_bundle(folder).predict, texts, ROUNDS) for name, folder in bundles.items()}
     return {name: 1e6 * statistics.median(seconds) for name, seconds in interleaved_rounds(tasks).items()}
 
 
