@@ -179,3 +179,13 @@ def test_one_encoder_may_teach_all_tasks(flags: list[str], tmp_path: Path) -> No
         known = [row for row in rows if row[column]]
         right = [a == row[column] for a, row in zip(teacher.predict([row[0] for row in known]), known, strict=True)]
         assert np.mean(right) > 0.9
+
+
+def test_a_file_is_labelled_for_all_tasks(run: Path, folder: Path, tmp_path: Path) -> None:
+    """Also one that has the tasks' own columns."""
+    flags = ["--mode", "predict", "--run", str(run), "--input", str(folder / "test.csv"), "--output"]
+    assert main([*flags, str(tmp_path / "out.csv")]) == 0
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for task in ("topic", "mood"):
+        assert np.mean([row[f"{task}_predicted"] == row[task] for row in rows if row[task]]) > 0.9

@@ -89,7 +89,7 @@ def test_the_service_on_the_network(flags: tuple[str, ...], bundle_of_tasks: Pat
 def test_a_file_and_readiness(client: TestClient, runtime: Runtime) -> None:
     answer = client.post("/label_file?name=a.csv", content="\n".join(["text", *TEXTS[:4]]).encode())
     rows = [line.split(",") for line in answer.text.splitlines()]
-    assert rows[0] == ["text", "topic", "topic_probability", "sign", "sign_probability"]
+    assert rows[0] == ["text", "topic_predicted", "topic_probability", "sign_predicted", "sign_probability"]
     found = runtime.predict(TEXTS[:4])
     assert [row[1] for row in rows[1:]] == found["topic"]
     assert [row[3] for row in rows[1:]] == ["|".join(labels) for labels in found["sign"]]

@@ -176,10 +176,8 @@ class OutputSpec:
         )
 
     def name(self, what: str) -> str:
-        """The name of a new column or key: of a task, its name for what is predicted, and before all else."""
-        if not self.task:
-            return what
-        return self.task if what == PREDICTED else f"{self.task}_{what}"
+        """The name of a new column or key: of one of several tasks, after the task's name."""
+        return f"{self.task}_{what}" if self.task else what
 
     @property
     def input_columns(self) -> Columns:
