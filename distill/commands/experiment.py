@@ -395,6 +395,11 @@ class Run:
     # Folders of models
 
     @property
+    def parts(self) -> Sequence[Run]:
+        """The runs of the tasks; this one if there is a single task."""
+        return (self,)
+
+    @property
     def shipping(self) -> RunFolder:
         """The folder with the bundle in which a student ships: this one or, for one of several tasks, that of all."""
         return self.folder

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run
 from distill.commands.label_sets import dev_score
 from distill.commands.model_cards import bundle_card, card_of
@@ -16,11 +18,12 @@ from distill.data.examples import Label
 from distill.errors import UserError
 from distill.export import hub
 from distill.export.bundle import export_bundle, is_bundle_of, is_current
-from distill.models.text_classifier import load_student
+from distill.models.text_classifier import TextClassifier, load_student
 from distill.progress import log
 from distill.reporting.translation import Text
 from distill.runtime import schema
 from distill.runtime.bundle import read_bundle
+from distill.runtime.tasks import heads_of
 from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, VOCABULARY, size_of
 from distill.text.vocabulary import Vocabulary
 
@@ -113,11 +116,19 @@ def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
     pruned = dataclasses.replace(
         model, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[:count]))
     )
-    texts = [example.text for example in run.data.dev]
-    scores = [dev_score(run, one.logits(texts), one.thresholds) for one in (pruned, model)]
+    scores = [_dev_score(run, one) for one in (pruned, model)]
     size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
     log.info("%s: %d of %d words fit into %s", bundle, count, len(vocabulary), size)
-    log.info("%s: dev %s %.4f, with all words %.4f", bundle, run.data.measured, *scores)
+    log.info("%s: dev %s %.4f, with all words %.4f", bundle, card_of(student).measured, *scores)
+
+
+def _dev_score(run: Run, model: TextClassifier) -> float:
+    """The score on dev of the model; the mean of those of several tasks."""
+    scores = []
+    for part, task in zip(run.parts, heads_of(model), strict=True):
+        logits = model.logits([example.text for example in part.data.dev])
+        scores.append(dev_score(part, logits[:, task.columns], task.thresholds))
+    return float(np.mean(scores))
 
 
 def trained_students(run: Run) -> list[Path]:
@@ -151,11 +162,12 @@ def _examples(run: Run) -> tuple[str, ...]:
 def _onnx(run: Run, student: Path) -> list[Path]:
     from distill.export.onnx import export_student, export_teacher
 
-    target, teacher = run.folder.onnx, run.folder.model(TEACHER)
-    written = export_student(student, target / "student", run.segmenter)
-    if (teacher / TEACHER_CARD).is_file():
-        written += export_teacher(teacher, target / "teacher")
-        written += export_teacher(teacher, target / "teacher-int8", int8=True)
-    else:
-        log.info("no teacher in %s: only the student was exported", run.folder.root)
+    written = export_student(student, run.folder.onnx / "student", run.segmenter)
+    for folder in (part.folder for part in run.parts):
+        teacher = folder.model(TEACHER)
+        if (teacher / TEACHER_CARD).is_file():
+            written += export_teacher(teacher, folder.onnx / "teacher")
+            written += export_teacher(teacher, folder.onnx / "teacher-int8", int8=True)
+        else:
+            log.info("no teacher in %s: only the student was exported", folder.root)
     return written

@@ -60,6 +60,11 @@ class JointRun(Run):
         """The texts of all tasks."""
         return joined(self.datasets)
 
+    @property
+    def parts(self) -> Sequence[Run]:
+        """See Run."""
+        return tuple(self.tasks.values())
+
     @functools.cached_property
     def heads(self) -> tuple[Head, ...]:
         """The heads of a network for all tasks."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from distill.cli import main
 from distill.config import DataSettings
 from distill.data.tasks import find_tasks, load_tasks
 from distill.models.text_classifier import load_teacher
+from distill.runtime import load
+from distill.runtime.bundle import read_bundle
 
 MOODS = {"好评": "非常喜欢", "差评": "太糟糕了"}
 
@@ -189,3 +193,16 @@ def test_a_file_is_labelled_for_all_tasks(run: Path, folder: Path, tmp_path: Pat
         rows = list(csv.DictReader(file))
     for task in ("topic", "mood"):
         assert np.mean([row[f"{task}_predicted"] == row[task] for row in rows if row[task]]) > 0.9
+
+
+def test_the_whole_student_is_exported(
+    run: Path, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, copy := tmp_path / "run")
+    size = sum(array.nbytes for array in read_bundle(run / "bundle").arrays.values()) - 500
+    assert main([*flags, "--run", str(copy), "--mode", "export", "--max_mb", f"{size / 1e6:.6f}"]) == 0
+    pruned = re.search(r"dev mean score of the tasks [01]\.\d{4}, with all words 1\.0000", capsys.readouterr().out)
+    assert pruned and load(copy / "bundle").tasks == load(run / "bundle").tasks
+    assert main([*flags, "--run", str(copy), "--mode", "export", "--format", "onnx"]) == 0
+    assert {path.parent.name for path in copy.rglob("*.onnx")} == {"student", "teacher", "teacher-int8"}
+    assert [task.name for task in load(run / "bundle").tasks] == ["topic", "mood"]
