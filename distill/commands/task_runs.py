@@ -16,6 +16,7 @@ from distill.errors import UserError, listed
 from distill.progress import log
 from distill.reporting.results import data_sentence
 from distill.storage.run_folder import RunFolder
+from distill.teachers import Teacher
 from distill.text.segmentation import Segmenter
 from distill.training.heads import Head, make_heads, wide_labels
 
@@ -35,8 +36,7 @@ class JointRun(Run):
     """
 
     def __init__(self, settings: Settings, tasks: Mapping[str, DataSettings]) -> None:
-        transfer = dataclasses.replace(settings.transfer, teacher=())
-        super().__init__(dataclasses.replace(settings, transfer=transfer))
+        super().__init__(settings)
         teachers = _teachers_of(settings.transfer.teacher, list(tasks))
         self.tasks = {
             name: TaskRun(_task_settings(settings, self.folder.task(name), data, teachers[name]), self, name)
@@ -84,6 +84,11 @@ class JointRun(Run):
     def has_embedded_data(self) -> bool:
         """See Run."""
         return False
+
+    @functools.cached_property
+    def named_teachers(self) -> tuple[Teacher, ...]:
+        """None: each teacher is one of a task."""
+        return ()
 
     @property
     def has_model_teacher(self) -> bool:

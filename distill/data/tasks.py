@@ -68,8 +68,9 @@ def _by_name(names: Sequence[str], settings: Sequence[DataSettings]) -> dict[str
         what = f"two tasks have one name: {', '.join(names)}"
         raise UserError(what, "--label_column or --data", "name every task once; a folder's name is that of its task")
     for name in names:
-        if re.search(r"[/\\=|]", name):
-            raise UserError(f"a task cannot be called {name!r}", "--label_column", r"rename it: without / \ = and |")
+        if re.search(r"[/\\=|]|^\.+$", name):
+            hint = r"rename it: without / \ = and |, and not only dots"
+            raise UserError(f"a task cannot be called {name!r}", "--label_column or --data", hint)
     return dict(zip(names, settings, strict=True))
 
 
