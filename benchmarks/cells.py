@@ -5,9 +5,9 @@ python benchmarks/cells.py --data ../shared/data/tnews5 --unlabeled ../shared/da
 All students of a table have the same teacher (that of --run, or one that is trained first), texts, seeds and flags.
 Nothing reads the test set. Times are medians of interleaved rounds over the dev texts, from raw strings to labels, in
 batches of 256 on one thread; training is the sum of the students' own seconds, without the teacher's answers.
-Everything else is a command of the program. Finished students are kept in --out; the teacher's answers are computed once.
-Flags after ``--`` are passed to every command. Writes benchmarks/cells/NAME.md and .json, NAME being that of the data, with
-"-unlabelled" if there are unlabelled texts.
+Everything else is a command of the program. Finished students are kept in --out; the teacher's answers are computed
+once. Flags after ``--`` are passed to every command. Writes benchmarks/cells/NAME.md and .json, NAME being that of the
+data, with "-unlabelled" if there are unlabelled texts.
 """
 
 from __future__ import annotations
