@@ -115,7 +115,7 @@ class JsonLines:
 
     def row_format(self) -> RowFormat | None:
         """See TextFormat."""
-        if len(self.selection.texts) != 1 or not self._new_keys.isdisjoint(self.selection.texts):
+        if not self._new_keys.isdisjoint(self.selection.texts):
             return None
         return row_format(JSON_ROWS, [*self.selection.texts, *LABEL_STUDIO, *self._new_keys])
 
