@@ -55,6 +55,7 @@ ARGUMENTS = {  # of every exported function, as in its C definition
     "distill_lanes": (),
     "distill_build_trie": (Array, Int64, Int64, Array, Array, Array, Int64, Array),
     "distill_segment": (ENCODER, TEXTS, Array, Array, Array),
+    "distill_encode": (ENCODER, TEXTS, ENCODED_TEXTS),
     "distill_logits_of_ids": (STUDENT, ENCODED_TEXTS, Array),
     "distill_logits_of_texts": (ENCODER, STUDENT, Int32, TEXTS, Array),
     "distill_class_of_text": (ENCODER, STUDENT, Int32, ctypes.c_char_p, Int64, Array),
