@@ -17,6 +17,7 @@ from distill.teachers import Teacher
 from distill.teachers.saved import SavedTeacher
 
 LINEAR = "LinearSVC"
+CELL_NAMES = {"mingru": "minGRU"}  # the others are written in capitals
 
 
 def teacher_card(run: Run, train_texts: int) -> Card:
@@ -45,7 +46,13 @@ def student_card(run: Run, spec: StudentSpec) -> Card:
         objective="+".join(f"{term}:{weight:g}" for term, weight in spec.objective.weights.items() if weight),
         taught_by=(*map(_network, spec.teachers), *[LINEAR] * bool(spec.linear_weight)),
         measured=run.data.measured,
+        cell=_cell_of(spec.student.architecture, spec.student.cell),
     )
+
+
+def _cell_of(architecture: str, cell: str) -> str:
+    """The name of a recurrent student's cell; empty for an LSTM and for networks without cells."""
+    return CELL_NAMES.get(cell, cell.upper()) if architecture == "bilstm" and cell != "lstm" else ""
 
 
 def _network(teacher: Teacher) -> str:

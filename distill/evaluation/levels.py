@@ -19,8 +19,8 @@ def level_scores(
     """Scores of the predictions' ancestors, the names with the number of the level: "accuracy_level_1".
 
     ``gold`` and ``predicted`` are class numbers (texts,), or label sets (texts, classes), whose score is the micro-F1.
-    ``WITHIN_PARENT`` is the share of the mistakes whose label has the right parent; None without a mistake. It is left
-    out of the scores of label sets.
+    ``WITHIN_PARENT`` is the share of the mistakes whose label has the same parent as the right label; None without a
+    mistake. It is left out of the scores of label sets.
     """
     found: dict[str, float | None] = {}
     for level in hierarchy.levels:

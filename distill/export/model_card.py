@@ -38,6 +38,7 @@ class Card:
         test: "accuracy", "accuracy_distinct" and "macro_f1", after the evaluation on test; where a text may have any
             number of labels, "micro_f1", "macro_f1" and "subset_accuracy".
         tasks: of a model of several tasks, each as in its card: its "name", "labels" and perhaps "thresholds".
+        cell: name of a recurrent student's cell; empty: an LSTM, or a network without cells.
         head: metadata that a person has added to the front matter, such as "license".
     """
 
@@ -52,6 +53,7 @@ class Card:
     measured: str = ACCURACY
     test: Mapping[str, float] = field(default_factory=dict)
     tasks: tuple[Mapping[str, Any], ...] = ()
+    cell: str = ""
     head: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -62,7 +64,12 @@ class Card:
     @property
     def name(self) -> str:
         """The model's name."""
-        return " ".join(filter(None, (self.data, self.network, self.kind)))
+        return " ".join(filter(None, (self.data, self.network_and_cell, self.kind)))
+
+    @property
+    def network_and_cell(self) -> str:
+        """The network, and its cell unless that is what its name says."""
+        return f"{self.network} ({self.cell})" if self.cell else self.network
 
 
 def write(folder: Path, card: Card, size: int) -> Path:
@@ -113,8 +120,9 @@ def _head(card: Card) -> dict[str, Any]:
     """The front matter: the Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts for :func:`read`."""
     facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
     del facts["head"]
-    if not card.tasks:
-        del facts["tasks"]
+    for name in ("tasks", "cell"):
+        if not facts[name]:
+            del facts[name]
     is_published = bool(card.test) and card.measured != AGREEMENT
     return {
         "language": "zh",

@@ -303,10 +303,7 @@ def _level_columns(measured: str, hierarchy: Hierarchy) -> list[Column[ModelScor
         columns.append(_score(title, f"{'micro_f1' if is_multi_label else 'accuracy'}_level_{number}"))
         columns.append(_score(Text("macro-F1, level {number}", number=number), f"macro_f1_level_{number}"))
     if not is_multi_label:
-        meaning = Text(
-            "share of the mistakes whose label has the right class on level {number}.",
-            number=hierarchy.levels[-1].number,
-        )
+        meaning = Text("share of the mistakes whose label has the same parent as the right label.")
         columns.append(_score(Text("mistakes with the right parent"), WITHIN_PARENT, meaning))
     return columns
 

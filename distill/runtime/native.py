@@ -51,7 +51,7 @@ Array = ctypes.c_void_p  # the address of an array
 TEXTS, ENCODED_TEXTS = ctypes.POINTER(structs.Texts), ctypes.POINTER(structs.EncodedTexts)
 ENCODER, STUDENT = ctypes.POINTER(structs.TextEncoder), ctypes.POINTER(structs.StudentModel)
 ROW_FORMAT, ROW_BUFFER = ctypes.POINTER(structs.RowFormat), ctypes.POINTER(structs.RowBuffer)
-ARGUMENTS = {  # of every exported function, as in its C definition; most return a status
+ARGUMENTS = {  # of every exported function, as in its C definition
     "distill_lanes": (),
     "distill_build_trie": (Array, Int64, Int64, Array, Array, Array, Int64, Array),
     "distill_segment": (ENCODER, TEXTS, Array, Array, Array),
@@ -61,9 +61,10 @@ ARGUMENTS = {  # of every exported function, as in its C definition; most return
     "distill_class_of_text": (ENCODER, STUDENT, Int32, ctypes.c_char_p, Int64, Array),
     "distill_scan_rows": (ROW_FORMAT, ctypes.POINTER(structs.LineBlock), ROW_BUFFER),
     "distill_add_row": (ROW_BUFFER, ctypes.c_char_p, Int64, ctypes.c_char_p, Int64),
-    "distill_trim_texts": (Array, Array, Int64, ctypes.POINTER(Int32)),
+    "distill_trim_texts": (Array, Array, Int64),
     "distill_write_rows": (Array, Array, Int64, Array, Array, ctypes.POINTER(structs.RowEnding), Array),
 }
+RETURN_NOTHING = ("distill_add_row", "distill_write_rows")  # most of the others return a status
 FORWARD_PASS = (ctypes.c_void_p, ENCODED_TEXTS, Array)  # arguments of a network's function; see kernels/network.h
 
 
@@ -87,7 +88,7 @@ def library() -> ctypes.CDLL:
         _check_layout(loaded, name, mirror)
     for name, arguments in ARGUMENTS.items():
         function = getattr(loaded, name)
-        function.argtypes, function.restype = arguments, ctypes.c_int32
+        function.argtypes, function.restype = arguments, None if name in RETURN_NOTHING else ctypes.c_int32
     return loaded
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.runtime.constants import ROWS_DECLINED, ROWS_END
-from distill.runtime.native import check_status, library
+from distill.runtime.native import library
 from distill.runtime.packing import Utf8Texts
 from distill.runtime.structs import LineBlock, RowBuffer, RowEnding, RowFormat, address
 
@@ -63,10 +63,8 @@ class RowScanner:
         """
         start = ctypes.cast(ctypes.c_char_p(block), ctypes.c_void_p).value
         lines = LineBlock(start, begin, len(block), stop, 0, is_last)
-        check_status(self._scan(self._format, lines, self._buffer))
-        return ScanResult(
-            lines.outcome == ROWS_DECLINED, lines.outcome == ROWS_END and not is_last, lines.at - begin, lines.lines
-        )
+        outcome = self._scan(self._format, lines, self._buffer)
+        return ScanResult(outcome == ROWS_DECLINED, outcome == ROWS_END and not is_last, lines.at - begin, lines.lines)
 
     def add(self, row: str, text: str) -> None:
         """Collect a row that was read by Python."""
@@ -74,7 +72,7 @@ class RowScanner:
         size = self._buffer.size + len(content) + len(text_content)
         if size > len(self._content):
             self._reserve(size)
-        check_status(self._add(self._buffer, content, len(content), text_content, len(text_content)))
+        self._add(self._buffer, content, len(content), text_content, len(text_content))
 
     def take(self) -> ScannedRows:
         """The collected rows, which are removed here."""
@@ -116,16 +114,14 @@ class ScannedRows:
         out = np.empty(int(sizes), np.uint8)
         classes = np.ascontiguousarray(classes, np.int64)
         probabilities = np.ascontiguousarray(probabilities, np.float32)
-        check_status(
-            library().distill_write_rows(
-                address(self._content),
-                address(self._rows),
-                len(self),
-                address(classes),
-                address(probabilities),
-                ending.struct,
-                address(out),
-            )
+        library().distill_write_rows(
+            address(self._content),
+            address(self._rows),
+            len(self),
+            address(classes),
+            address(probabilities),
+            ending.struct,
+            address(out),
         )
         return out.tobytes()
 
@@ -136,11 +132,7 @@ def trim(texts: Utf8Texts) -> bool:
     Returns:
         Whether all are valid UTF-8. If not, the spans are of no use.
     """
-    is_valid = ctypes.c_int32()
-    check_status(
-        library().distill_trim_texts(address(texts.content), address(texts.spans), len(texts), ctypes.byref(is_valid))
-    )
-    return bool(is_valid.value)
+    return bool(library().distill_trim_texts(address(texts.content), address(texts.spans), len(texts)))
 
 
 class Ending:

@@ -154,7 +154,6 @@ class LineBlock(Struct):
         ("stop", Int64),
         ("lines", Int64),
         ("is_last", Int32),
-        ("outcome", Int32),
     )
 
 

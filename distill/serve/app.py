@@ -19,7 +19,7 @@ from distill.errors import UserError
 from distill.runtime import Runtime
 from distill.runtime.unsure import Classifier
 from distill.serve import schemas
-from distill.serve.direct import DirectPredict
+from distill.serve.direct import PREDICT_PATH, DirectPredict
 from distill.serve.endpoints import Endpoints
 from distill.serve.limits import RefusedError, refusal_of
 from distill.serve.metrics import MetricsMiddleware, Totals
@@ -101,7 +101,7 @@ def create_app(
         lifespan=endpoints.lifespan,
     )
     app.state.endpoints = endpoints
-    app.add_middleware(FastRoute, path="/predict", endpoint=endpoints.predict)
+    app.add_middleware(FastRoute, path=PREDICT_PATH, endpoint=endpoints.predict)
     app.state.direct = DirectPredict(endpoints, add_guard(app, limits))
     # added last, so it is the outer one
     app.add_middleware(MetricsMiddleware, metrics=endpoints.metrics, refusal_of=refusal_of)
@@ -116,7 +116,7 @@ def create_app(
 def _add_routes(app: FastAPI, endpoints: Endpoints) -> None:
     predictions = schemas.Prediction | schemas.MultiLabelPrediction | schemas.TasksPrediction | schemas.PredictionList
     explanations = schemas.Explanation | schemas.TasksExplanation
-    app.post("/predict", responses=_responses(predictions), openapi_extra=_json_body(schemas.PredictRequest))(
+    app.post(PREDICT_PATH, responses=_responses(predictions), openapi_extra=_json_body(schemas.PredictRequest))(
         endpoints.predict
     )
     app.post("/explain", responses=_responses(explanations), openapi_extra=_json_body(schemas.ExplainRequest))(

@@ -13,7 +13,7 @@ from distill.serve.endpoints import Endpoints
 from distill.serve.limits import UNCOUNTED_BYTES, RefusedError, refusal_of
 from distill.serve.security import AccessRules
 
-METHOD, PATH = "POST", "/predict"
+METHOD, PREDICT_PATH = "POST", "/predict"
 Headers = Iterable[tuple[bytes, bytes]]
 Respond = Callable[[int, list[tuple[bytes, bytes]], bytes], None]  # status, headers and body of the response
 JSON_TYPE = (b"content-type", b"application/json")
@@ -48,10 +48,10 @@ class DirectPredict:
                 status, content = 200, outcome
                 response_headers = [(b"content-length", b"%d" % len(outcome)), JSON_TYPE]
             respond(status, response_headers, content)
-            self._endpoints.metrics.count_request(METHOD, PATH, status, texts, time.perf_counter() - started)
+            self._endpoints.metrics.count_request(METHOD, PREDICT_PATH, status, texts, time.perf_counter() - started)
 
         try:
-            self._rules.check(METHOD, PATH, headers)
+            self._rules.check(METHOD, PREDICT_PATH, headers)
             self._endpoints.predict_soon(body, finish)
         except Exception as error:
             finish(error)

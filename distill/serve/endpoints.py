@@ -217,11 +217,11 @@ class Endpoints:
         """
         asked = self._asked(raw)
         self._waiting.enter()
-        self._bodies.count += 1
+        self._bodies.enter()
 
         def answer(outcome: Rows | Exception) -> None:
             self._waiting.leave()
-            self._bodies.remove(0)
+            self._bodies.leave()
             try:
                 if isinstance(outcome, Exception):
                     raise outcome
@@ -411,7 +411,7 @@ class Endpoints:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"the bundle cannot be used: {error!r}", self.student.model, "export it again") from error
+            raise unusable_bundle(error, self.student.model) from error
         if rows.shape != (1, len(runtime.labels)) or not np.isfinite(rows).all():
             raise UserError("the student of this bundle does not return probabilities", model, "export it again")
         teacher = self._teacher
@@ -449,6 +449,11 @@ class Endpoints:
     async def prometheus(self) -> Response:
         """Metrics in Prometheus's text format."""
         return Response(self.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def unusable_bundle(error: Exception, model: str = "") -> UserError:
+    """The error of a bundle that could not be loaded because of ``error``."""
+    return UserError(f"the bundle cannot be used: {error!r}", model, "export it again")
 
 
 def _have_same_labels(teacher: Classifier, student: Classifier) -> bool:

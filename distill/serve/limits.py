@@ -111,6 +111,10 @@ class Bodies:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes, self.count, self.bytes, self._peak = max_bytes, 0, 0, 0
 
+    def enter(self) -> None:
+        """Count a body, and none of its bytes yet."""
+        self.count += 1
+
     def add(self, size: int) -> None:
         """Count ``size`` bytes more.
 
@@ -123,7 +127,7 @@ class Bodies:
         self.bytes += size
         self._peak = max(self._peak, self.bytes)
 
-    def remove(self, size: int) -> None:
+    def leave(self, size: int = 0) -> None:
         """Forget a body of which ``size`` bytes were counted; after a large burst, return memory to the system."""
         self.count -= 1
         self.bytes -= size
@@ -141,11 +145,11 @@ class Body:
         self._bodies, self._counted = bodies, 0
 
     def __enter__(self) -> Self:
-        self._bodies.count += 1
+        self._bodies.enter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bodies.remove(self._counted)
+        self._bodies.leave(self._counted)
 
     async def read(self, request: Request, max_bytes: int, seconds: float) -> bytes:
         """Read a request's body; what exceeds ``max_bytes`` is neither read nor stored.

@@ -9,7 +9,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from distill.serve.direct import METHOD, PATH, DirectPredict
+from distill.serve.direct import METHOD, PREDICT_PATH, DirectPredict
 from distill.serve.limits import RefusedError
 
 MAX_HEAD_BYTES = 2**14  # of the request line and the headers of a request
@@ -18,7 +18,7 @@ MAX_PIPELINED = 64  # requests of a connection that wait for the answer to an ea
 NOT_DIRECT = frozenset((b"expect", b"origin", b"transfer-encoding", b"upgrade"))  # headers that need uvicorn or CORS
 MAX_DIRECT_DIGITS = 6  # of a Content-Length
 CLOSE = b"connection: close\r\n"
-DIRECT_METHOD, DIRECT_URL = METHOD.encode(), PATH.encode()
+DIRECT_METHOD, DIRECT_URL = METHOD.encode(), PREDICT_PATH.encode()
 LINGER_S = 0.5  # between a refusal and the end: a client that still sends would otherwise not receive the refusal
 
 

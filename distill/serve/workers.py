@@ -33,7 +33,7 @@ from typing import Any, TypeAlias
 from distill.errors import UserError
 from distill.progress import log
 from distill.serve import metrics
-from distill.serve.endpoints import Endpoints, ServedStudent
+from distill.serve.endpoints import Endpoints, ServedStudent, unusable_bundle
 from distill.serve.limits import RefusedError
 
 READY, STOPPING, RELOAD, BUSY, END = "ready", "stopping", "reload", "busy", "end"  # messages
@@ -432,11 +432,11 @@ def _line(message: Message) -> bytes:
 
 def _described(error: Exception) -> Message:
     """An error as JSON."""
-    if isinstance(error, UserError):
-        return {"status": 0, "what": error.what, "where": str(error.where), "hint": error.hint}
     if isinstance(error, RefusedError):
         return {"status": error.status, "what": error.what, "where": "", "hint": error.hint}
-    return {"status": 0, "what": f"the bundle cannot be used: {error!r}", "where": "", "hint": "export it again"}
+    if not isinstance(error, UserError):
+        error = unusable_bundle(error)
+    return {"status": 0, "what": error.what, "where": error.where, "hint": error.hint}
 
 
 def _error_of(described: Message) -> Exception:

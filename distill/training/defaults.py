@@ -62,8 +62,8 @@ def teacher_settings(settings: TeacherSettings, data: Dataset, extra_texts: int 
     filled = _fill(settings, defaults)
     longer = sum(len(example.text) + PREFIX_AND_SPECIAL_PIECES > filled.max_length for example in data.train)
     log.info(
-        "teacher: at most %d epochs of %d steps, batch size %d; texts are truncated to %d word pieces%s",
-        filled.epochs,
+        "teacher: at most %s of %d steps, batch size %d; texts are truncated to %d word pieces%s",
+        "1 epoch" if filled.epochs == 1 else f"{filled.epochs} epochs",
         steps_per_epoch,
         filled.batch_size,
         filled.max_length,

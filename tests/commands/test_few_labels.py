@@ -164,6 +164,13 @@ def test_texts_are_not_truncated_up_to_a_limit(length: int, read: int, caplog: p
     assert ("1000 of 1000 texts have more characters" in caplog.text) == (length > 256)
 
 
+@pytest.mark.parametrize(("epochs", "words"), [(1, "at most 1 epoch of 63"), (2, "at most 2 epochs of 63")])
+def test_one_epoch_is_singular(epochs: int, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "distill"):
+        defaults.teacher_settings(TeacherSettings(epochs=epochs, batch_size=16), dataset(1_000, 20))
+    assert words in caplog.text
+
+
 def test_given_settings_are_kept() -> None:
     given = TeacherSettings(epochs=3, batch_size=7, max_length=99)
     assert defaults.teacher_settings(given, dataset(100, 20)) == given

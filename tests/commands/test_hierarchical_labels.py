@@ -45,7 +45,7 @@ def test_the_report_measures_every_level(run: Path) -> None:
         assert "mistakes_within_parent" in row
     markdown = (run / "report" / "report.md").read_text(encoding="utf-8")
     assert "| accuracy, level 1 | macro-F1, level 1 | mistakes with the right parent |" in markdown
-    assert "share of the mistakes whose label has the right class on level 1" in markdown and note in markdown
+    assert "share of the mistakes whose label has the same parent as the right label" in markdown and note in markdown
     page = (run / "report" / "report.html").read_text(encoding="utf-8")
     assert ">accuracy, level 1<" in page and ">准确率（第 1 级）<" in page and ">宏平均 F1（第 1 级）<" in page
 

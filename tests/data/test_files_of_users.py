@@ -206,6 +206,27 @@ def test_every_shape_gives_the_same_rows(name: str, tmp_path: Path) -> None:
     assert note in "\n".join(data.notes)
 
 
+LISTS = {"version": 1, "data": json_rows(), "meta": [{"author": "无名"}], "errors": []}
+LARGE = {"data": json_rows(), "meta": [{"author": "无名" * 2**20}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "note"), [(LISTS, "only the list data of data, meta"), (LARGE, "only the list data")]
+)
+def test_a_list_that_is_not_read_is_named(document: dict[str, Any], note: str, tmp_path: Path) -> None:
+    data = load(write(tmp_path, {"train.json": json.dumps(document, ensure_ascii=False)}), seed=1)
+    assert pairs(data) == set(ROWS) and f", {note}, text in column text" in "\n".join(data.notes)
+
+
+def test_sheets_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    with pd.ExcelWriter(tmp_path / "train.xlsx") as book:
+        for sheet in ("一", "二", "三"):
+            TABLE.to_excel(book, sheet_name=sheet, index=False)
+    data = load(DataSettings(data=str(tmp_path)), seed=1)
+    assert pairs(data) == set(ROWS) and "first of 3 sheets of an Excel file, text in" in "\n".join(data.notes)
+
+
 def test_columns_are_chosen_by_number(tmp_path: Path) -> None:
     """Where there is no header, for tables and for lines of text."""
     for name, content in (("train.csv", csv_of("")), ("train.txt", csv_of("", "\t")), ("train.tsv", csv_of("", "\t"))):

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill.cli import main
-from distill.commands.model_cards import card_of
+from distill.commands.model_cards import _cell_of, card_of
 from distill.export import model_card
 from distill.export.model_card import Card
 from distill.storage.run_folder import MODEL_CARD, size_of
@@ -48,6 +48,17 @@ def test_the_content(tmp_path: Path) -> None:
     assert "bert-base-chinese" in body(tmp_path) and "`logits:1`" in body(tmp_path)
     assert "Not evaluated on test yet" in body(tmp_path) and "model-index" not in head(tmp_path)
     assert 'load_student("FOLDER")' in body(tmp_path) and "calibrated on dev" in body(tmp_path)
+
+
+def test_the_cell_of_a_student_is_named_unless_it_is_an_lstm(tmp_path: Path) -> None:
+    model_card.write(tmp_path / "lstm", CARD, 1)
+    model_card.write(tmp_path / "mingru", replace(CARD, cell="minGRU"), 1)
+    assert "A small student (bilstm (minGRU) over word vectors)" in body(tmp_path / "mingru")
+    assert card_of(tmp_path / "mingru") == replace(CARD, cell="minGRU") and card_of(tmp_path / "lstm") == CARD
+    assert card_of(tmp_path / "mingru").name == "titles bilstm (minGRU) student"
+    assert "cell" not in (tmp_path / "lstm" / MODEL_CARD).read_text(encoding="utf-8")
+    assert [_cell_of("bilstm", cell) for cell in ("lstm", "gru", "mingru")] == ["", "GRU", "minGRU"]
+    assert not _cell_of("textcnn", "gru")
 
 
 def test_the_front_matter_is_the_metadata_of_the_hub(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from encoding import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def check_segmentation_and_ids(
 ) -> None:
     segmented = [segment(text) for text in texts]
     assert native.segment(texts) == segmented
-    ids, lengths, *_ = native.encode(*pack(texts), max_length)
+    ids, lengths, *_ = encode(native, *pack(texts), max_length)
     assert ids.dtype == lengths.dtype == np.int32 and ids.shape == (len(texts), max_length)
     assert [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)] == [
         vocabulary.encode(words, max_length) for words in segmented
@@ -271,7 +272,7 @@ def test_all_real_texts() -> None:
     segmented = [segment(text) for text in texts]
     vocabulary = build_vocabulary(segmented, 2)
     native = NativeEncoder(lexicon_arrays(vocabulary, SEGMENTER.tables))
-    ids, lengths, *_ = native.encode(*pack(texts), 64)
+    ids, lengths, *_ = encode(native, *pack(texts), 64)
     native_words = native.segment(texts)
     wrong_words = [text for text, words, other in zip(texts, segmented, native_words, strict=True) if words != other]
     wrong_ids = [

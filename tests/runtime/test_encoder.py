@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks" / "reliability"))
 
+from encoding import encode  # noqa: E402
 from random_bundles import VOCABULARY, lexicon, random_bundle, to_bytes, write_bundle  # noqa: E402
 
 from distill.errors import UserError  # noqa: E402
@@ -108,7 +109,7 @@ def row_by_bucket(buckets: int) -> NDArray[np.uint16]:
 def test_rows_of_ngrams(arrays: dict[str, NDArray[Any]], texts: list[str], buckets: int, characters: int) -> None:
     """They are taken from the beginning of a text, counted before it is put into lower case."""
     table = row_by_bucket(buckets)
-    found = NativeEncoder(arrays | {"ngrams.row_of": table}, characters).encode(*pack(texts), 4)
+    found = encode(NativeEncoder(arrays | {"ngrams.row_of": table}, characters), *pack(texts), 4)
     expected = [table[ngram_ids(without_zero_width(text)[:characters], buckets)] for text in texts]
     counts = [(row > 0).sum() for row in expected]
     assert found.ngram_rows.dtype == np.int32 and found.ngram_starts.tolist() == [0, *np.cumsum(counts, dtype=int)]
@@ -117,8 +118,8 @@ def test_rows_of_ngrams(arrays: dict[str, NDArray[Any]], texts: list[str], bucke
 
 def test_rows_of_a_long_text_and_of_no_text(arrays: dict[str, NDArray[Any]]) -> None:
     encoder = NativeEncoder(arrays | {"ngrams.row_of": np.ones(2**10, np.uint16)}, 10**6)
-    assert len(encoder.encode(*pack(["北京人" * 100_000]), 1).ngram_rows) == 3 * 300_000 + 1
-    found = encoder.encode(*pack([]), 1)
+    assert len(encode(encoder, *pack(["北京人" * 100_000]), 1).ngram_rows) == 3 * 300_000 + 1
+    found = encode(encoder, *pack([]), 1)
     assert len(found.ngram_rows) == 0 and found.ngram_starts.tolist() == [0]
 
 
@@ -134,7 +135,7 @@ def test_characters_of_no_width_are_not_read(arrays: dict[str, NDArray[Any]]) ->
 
 def test_too_little_memory_is_an_error_not_a_crash(arrays: dict[str, NDArray[Any]]) -> None:
     with pytest.raises(UserError, match="not enough memory for these texts"):
-        NativeEncoder(arrays).encode(b"", np.array([[0, 2**60]]), 4)
+        encode(NativeEncoder(arrays), b"", np.array([[0, 2**60]]), 4)
 
 
 @pytest.fixture(scope="module", params=["average", "gru"])

@@ -366,7 +366,8 @@ def test_every_struct_and_function_of_c_has_its_mirror() -> None:
     exported = set(re.findall(r"^EXPORT_LAYOUT\((\w+),", source, re.MULTILINE))
     in_tests = {"RecurrentReference", "ElementwiseReference"}
     assert exported - in_tests == structs.MIRRORS.keys() - in_tests
-    functions = re.findall(r"^int(?:32_t)? (distill_\w+)\(([^)]*)\)", source, re.MULTILINE)
+    functions = re.findall(r"^(?:int(?:32_t)?|void) (distill_\w+)\(([^)]*)\)", source, re.MULTILINE)
+    assert set(re.findall(r"^void (distill_\w+)", source, re.MULTILINE)) == set(native.RETURN_NOTHING)
     networks = {name for name, arguments in functions if arguments.startswith("const void *network")}
     assert {name for name, _ in functions} - networks == native.ARGUMENTS.keys()
     for name, arguments in functions:

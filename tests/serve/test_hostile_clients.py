@@ -182,7 +182,7 @@ def test_memory_is_returned_after_a_large_burst_only(monkeypatch: pytest.MonkeyP
     for size in (100, 2**25, 100):
         bodies.count += 1
         bodies.add(size)
-        bodies.remove(size)
+        bodies.leave(size)
     assert trims == [1] and UNCOUNTED_BYTES < 2**16
 
 

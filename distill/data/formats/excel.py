@@ -41,8 +41,10 @@ def open_sheet(path: Path, columns: Columns, spec: OutputSpec | None) -> Iterato
     ) as process:
         try:
             lines = _lines(process, path)
-            height = int(next(lines))
-            yield _item_rows(_rows(lines), height, path, columns, spec)
+            height, sheets = json.loads(next(lines))
+            rows = _item_rows(_rows(lines), height, path, columns, spec)
+            rows.note = f"{'first sheet' if sheets == 1 else f'first of {sheets} sheets'} of an Excel file, {rows.note}"
+            yield rows
         finally:
             process.kill()
 
@@ -99,9 +101,7 @@ def _item_rows(
         first = [row for row in first if row[1] is not sample[0]]
     continuation = table.continuation(spec) if spec else None
     items = ((number, _item(number, row, table)) for number, row in chain(first, rows))
-    return ItemRows(
-        items, layout.selection, f"first sheet of an Excel file, {layout.note}", "row", continuation, size=height
-    )
+    return ItemRows(items, layout.selection, layout.note, "row", continuation, size=height)
 
 
 def _sample(rows: Iterator[NumberedRow]) -> Iterator[NumberedRow]:

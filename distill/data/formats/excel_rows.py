@@ -25,7 +25,7 @@ def _limit_memory() -> None:
 
 
 def _print_rows(path: str) -> None:
-    """The first line is the number of rows, or an object with an error."""
+    """The first line are the numbers of rows and of sheets, or an object with an error."""
     from python_calamine import CalamineError, CalamineWorkbook
 
     try:
@@ -35,9 +35,9 @@ def _print_rows(path: str) -> None:
         print(json.dumps({"error": str(error)}))
         return
     if sheet is None or sheet.start is None:
-        print(0)
+        print([0, 0])
         return
-    print(sheet.total_height)
+    print([sheet.total_height, len(workbook.sheet_names)])
     before = [""] * sheet.start[1]  # empty columns
     for row in sheet.iter_rows():
         cells = before + [cell if isinstance(cell, str | int | float) else str(cell) for cell in row]

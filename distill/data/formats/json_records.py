@@ -35,7 +35,7 @@ from distill.data.formats.text_lines import (
     Lines,
     RawRow,
 )
-from distill.errors import UserError
+from distill.errors import UserError, listed
 from distill.runtime.constants import JSON_ROWS
 from distill.runtime.rows import row_format
 from distill.runtime.structs import RowFormat
@@ -115,7 +115,7 @@ class JsonLines:
 
     def row_format(self) -> RowFormat | None:
         """See TextFormat."""
-        if len(self.selection.texts) != 1 or not self._new_keys.isdisjoint(self.selection.texts):
+        if not self._new_keys.isdisjoint(self.selection.texts):
             return None
         return row_format(JSON_ROWS, [*self.selection.texts, *LABEL_STUDIO, *self._new_keys])
 
@@ -127,6 +127,7 @@ class JsonDocument:
         self._lines, self._columns = lines, columns
         self._text = JsonText(_blocks(lines), lines.name)
         self._has_bom = lines.has_bom
+        self._choice = ""  # which of several lists is read, in words
 
     def open(self, spec: OutputSpec | None) -> ItemRows:
         """Read the first records.
@@ -145,7 +146,7 @@ class JsonDocument:
             sample = [_named(item, names) for item in sample[layout.has_header :]]
         selection = _selection([item for item in sample if isinstance(item, dict)], self._columns, name)
         count = f" of {len(sample):,} items" if is_whole else ""
-        note = ", ".join([*self._lines.notes, f"a JSON document{count}, {selection.note}"])
+        note = ", ".join([*self._lines.notes, f"a JSON document{count}, {self._choice}{selection.note}"])
         rows = (_row(number, item, new_keys) for number, item in enumerate(items, 1))
         document = ItemRows(rows, selection, note, "item", continuation, size=len(sample) * is_whole)
         document.fingerprint = self._lines.fingerprint
@@ -174,6 +175,7 @@ class JsonDocument:
             yield from chain([first], text.values())
         else:
             rows = first if isinstance(first, list) else _rows_of(first)
+            self._choice = _choice(first)
             yield from [first] if rows is None else rows
 
     def _items_of_array(self) -> Iterator[Any]:
@@ -194,6 +196,7 @@ class JsonDocument:
                     text.expect("[")
                     if text.mark() == "{" or (text.mark() == "[" and isinstance(names, list) and key == "data"):
                         text.held()
+                        self._choice = f"only the list {key}, "  # what follows is not known yet
                         yield from (_unwrapped(item, names) for item in text.items())
                         text.skip(depth=1)
                         text.require_end()
@@ -269,15 +272,26 @@ def _rows_of(value: Any) -> list[Any] | None:
         return None
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         return [dict(zip(value["columns"], row, strict=False)) for row in value["data"] if isinstance(row, list)]
-    wrapped = [value[key] for key in value if str(key).lower() in ROWS_KEYS and _are_rows(value[key])]
-    if wrapped:
-        return [_unwrapped(row, None) for row in wrapped[0]]
+    if wrapped := _row_keys(value):
+        return [_unwrapped(row, None) for row in value[wrapped[0]]]
     columns = list(value.values())
     if columns and all(isinstance(column, dict) for column in columns):
         return _from_objects(value)
     if len(columns) > 1 and all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     return None
+
+
+def _row_keys(value: dict[str, Any]) -> list[str]:
+    """The keys of lists of rows, of which the first is read."""
+    return [key for key in value if key.lower() in ROWS_KEYS and _are_rows(value[key])]
+
+
+def _choice(value: Any) -> str:
+    """Which of several lists of rows in an object is read, in words; empty: there is no choice."""
+    read = _row_keys(value)[:1] if isinstance(value, dict) else []
+    others = [key for key in value if key not in read and value[key] and _are_rows(value[key])] if read else []
+    return f"only the list {read[0]} of {listed([*read, *others], 10)}, " if others else ""
 
 
 def _are_rows(value: Any) -> bool:

@@ -323,8 +323,6 @@ class Table:
 
     def row_format(self) -> RowFormat | None:
         """See TextFormat."""
-        if not self._width or len(self.selection.texts) != 1:
-            return None
         return row_format(
             TABLE_ROWS,
             delimiter=ord(self._delimiter),

@@ -291,7 +291,10 @@ class TextFormat(Protocol):
         """
 
     def row_format(self) -> RowFormat | None:
-        """How the kernels find the usual rows, after ``continuation`` was called; None: they cannot."""
+        """How the kernels find the usual rows, each with one cell of text; None: they cannot.
+
+        Called after ``continuation``, unless several cells make up a text.
+        """
 
 
 class StringRows:
@@ -358,8 +361,9 @@ class LineRows(StringRows):
         self._scanner: RowScanner | None = None
         if spec:
             self.continuation = text_format.continuation(spec)
-            row_format = text_format.row_format() if lines.encoding == "utf-8" else None
-            if row_format and len(text_format.selection.texts) == 1:
+            is_scanned = lines.encoding == "utf-8" and len(text_format.selection.texts) == 1
+            row_format = text_format.row_format() if is_scanned else None
+            if row_format:
                 row_format.max_line = MAX_LINE
                 self._scanner = RowScanner(row_format, CHUNK_ROWS, 2 * (CHUNK_BYTES + MAX_LINE))
 

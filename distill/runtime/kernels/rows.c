@@ -12,7 +12,7 @@ EXPORT_LAYOUT(RowFormat, FIELD(RowFormat, kind), FIELD(RowFormat, delimiter), FI
               FIELD(RowFormat, keys), FIELD(RowFormat, key_starts), FIELD(RowFormat, key_count),
               FIELD(RowFormat, max_line), FIELD(RowFormat, max_row), FIELD(RowFormat, max_row_lines));
 EXPORT_LAYOUT(LineBlock, FIELD(LineBlock, bytes), FIELD(LineBlock, at), FIELD(LineBlock, end), FIELD(LineBlock, stop),
-              FIELD(LineBlock, lines), FIELD(LineBlock, is_last), FIELD(LineBlock, outcome));
+              FIELD(LineBlock, lines), FIELD(LineBlock, is_last));
 EXPORT_LAYOUT(RowBuffer, FIELD(RowBuffer, content), FIELD(RowBuffer, rows), FIELD(RowBuffer, texts),
               FIELD(RowBuffer, count), FIELD(RowBuffer, max_rows), FIELD(RowBuffer, size), FIELD(RowBuffer, capacity));
 EXPORT_LAYOUT(RowEnding, FIELD(RowEnding, labels), FIELD(RowEnding, label_starts), FIELD(RowEnding, end),
@@ -98,29 +98,26 @@ static int append_row(RowBuffer *rows, const FoundRow *row) {
     return 1;
 }
 
-/* Append the rows of a block until there are enough, the block ends, or a row is declined. */
+/* Append the rows of a block until there are enough, the block ends, or a row is declined; returns why it stopped. */
 int32_t distill_scan_rows(const RowFormat *format, LineBlock *block, RowBuffer *rows) {
-    block->outcome = ROWS_FULL;
+    int outcome;
     while (rows->count < rows->max_rows && block->at < block->stop) {
         Line line;
         FoundRow row;
-        if ((block->outcome = next_line(format, block, block->bytes + block->at, &line)) != ROWS_FULL) break;
+        if ((outcome = next_line(format, block, block->bytes + block->at, &line)) != ROWS_FULL) return outcome;
         if (is_blank(&line)) {
             block->at = line.next - block->bytes, block->lines++;
             continue;
         }
-        if ((block->outcome = find_row(format, block, &line, &row)) != ROWS_FULL) break;
-        if (!append_row(rows, &row)) {
-            block->outcome = ROWS_DECLINED;
-            break;
-        }
+        if ((outcome = find_row(format, block, &line, &row)) != ROWS_FULL) return outcome;
+        if (!append_row(rows, &row)) return ROWS_DECLINED;
         block->at = row.next - block->bytes, block->lines += row.lines;
     }
-    return OK;
+    return ROWS_FULL;
 }
 
 /* Append a row that Python read, and its text; there is room for both. */
-int32_t distill_add_row(RowBuffer *rows, const uint8_t *row, int64_t size, const uint8_t *text, int64_t text_size) {
+void distill_add_row(RowBuffer *rows, const uint8_t *row, int64_t size, const uint8_t *text, int64_t text_size) {
     uint8_t *content = rows->content + rows->size;
     memcpy(content, row, size);
     memcpy(content + size, text, text_size);
@@ -128,19 +125,17 @@ int32_t distill_add_row(RowBuffer *rows, const uint8_t *row, int64_t size, const
     spans[0][0] = rows->size, spans[0][1] = spans[1][0] = rows->size + size;
     spans[1][1] = rows->size += size + text_size;
     rows->count++;
-    return OK;
 }
 
 /* Remove the white space around texts in [0, size); the span of a text of which nothing is visible becomes empty.
- * `is_valid` is 0 if a text is not valid UTF-8. */
-int32_t distill_trim_texts(const uint8_t *bytes, int64_t *spans, int64_t count, int32_t *is_valid) {
-    *is_valid = 1;
+ * Returns 0 if a text is not valid UTF-8. */
+int32_t distill_trim_texts(const uint8_t *bytes, int64_t *spans, int64_t count) {
     for (int64_t i = 0; i < count; i++, spans += 2) {
         const uint8_t *text = bytes + spans[0], *end = bytes + spans[1];
-        if (!is_utf8(text, end)) return *is_valid = 0, OK;
+        if (!is_utf8(text, end)) return 0;
         if (!set_text(bytes, text, end, spans)) spans[1] = spans[0];
     }
-    return OK;
+    return 1;
 }
 
 /* Write a probability above 0 and below 9.9 with five decimals, rounded half to even like Python's "%.5f". */
@@ -167,8 +162,8 @@ static uint8_t *write_probability(float probability, uint8_t *to) {
 }
 
 /* Write rows with what follows them. `out` has room for all of it. The probabilities are above 0 and below 9.9. */
-int32_t distill_write_rows(const uint8_t *content, const int64_t *rows, int64_t count, const int64_t *classes,
-                           const float *probabilities, const RowEnding *ending, uint8_t *out) {
+void distill_write_rows(const uint8_t *content, const int64_t *rows, int64_t count, const int64_t *classes,
+                        const float *probabilities, const RowEnding *ending, uint8_t *out) {
     for (int64_t i = 0; i < count; i++) {
         const int64_t size = rows[2 * i + 1] - rows[2 * i], label = ending->label_starts[classes[i]];
         const int64_t label_size = ending->label_starts[classes[i] + 1] - label;
@@ -178,5 +173,4 @@ int32_t distill_write_rows(const uint8_t *content, const int64_t *rows, int64_t 
         memcpy(out, ending->end, ending->end_size);
         out += ending->end_size;
     }
-    return OK;
 }

@@ -28,7 +28,6 @@ typedef struct {
     int64_t stop;     /* no row begins here or later */
     int64_t lines;    /* how many lines were passed */
     int32_t is_last;  /* nothing follows the block */
-    int32_t outcome;  /* ROWS_FULL, ROWS_END or ROWS_DECLINED */
 } LineBlock;
 
 /* Rows without their line ends. A text is part of its row, or follows it if escapes in it had to be replaced. */
