@@ -11,16 +11,18 @@ from typing import Any
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run
 from distill.commands.label_sets import dev_score
 from distill.commands.model_cards import bundle_card, card_of
+from distill.commands.task_runs import JointRun
 from distill.config import FROM_DATA, STUDENTS
 from distill.data.examples import Label
 from distill.errors import UserError
 from distill.export import hub
 from distill.export.bundle import export_bundle, is_bundle_of, is_current
-from distill.models.text_classifier import load_student
+from distill.models.text_classifier import TextClassifier, load_student
 from distill.progress import log
 from distill.reporting.translation import Text
 from distill.runtime import schema
 from distill.runtime.bundle import read_bundle
+from distill.runtime.tasks import heads_of
 from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, VOCABULARY, size_of
 from distill.text.vocabulary import Vocabulary
 
@@ -104,7 +106,7 @@ def write_bundle(run: Run, student: Path) -> Path:
 
 
 def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
-    """If some words did not fit into the bundle, log the dev accuracy with and without them."""
+    """If some words did not fit into the bundle, log the student's figure on dev with and without them."""
     count, vocabulary = len(read_bundle(bundle).arrays["words"]), Vocabulary.load(student / VOCABULARY).words
     if count == len(vocabulary):
         return
@@ -113,11 +115,20 @@ def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
     pruned = dataclasses.replace(
         model, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[:count]))
     )
-    texts = [example.text for example in run.data.dev]
-    scores = [dev_score(run, one.logits(texts), one.thresholds) for one in (pruned, model)]
+    scores = [_dev_score(run, one) for one in (pruned, model)]
     size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
     log.info("%s: %d of %d words fit into %s", bundle, count, len(vocabulary), size)
-    log.info("%s: dev %s %.4f, with all words %.4f", bundle, run.data.measured, *scores)
+    log.info("%s: dev %s %.4f, with all words %.4f", bundle, card_of(student).measured, *scores)
+
+
+def _dev_score(run: Run, student: TextClassifier) -> float:
+    """The figure of a student on dev; the mean over its tasks."""
+    runs = list(run.tasks.values()) if isinstance(run, JointRun) else [run]
+    scores = []
+    for one, task in zip(runs, heads_of(student), strict=True):
+        logits = student.logits([example.text for example in one.data.dev])
+        scores.append(dev_score(one, logits[:, task.columns], task.thresholds))
+    return sum(scores) / len(scores)
 
 
 def trained_students(run: Run) -> list[Path]:
