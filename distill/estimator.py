@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from distill.config import STUDENTS, Settings
 from distill.config.argparse import settings_from
 from distill.config.toml import NAMES_HINT, typed
-from distill.data import Dataset, Example, from_memory
-from distill.data.arrays import as_classes, as_label_sets, as_texts, class_names
-from distill.data.examples import Label
+from distill.data import Dataset, Example, checked, from_memory
+from distill.data.arrays import LISTS, MATRIX, GivenLabels, are_tasks, as_tasks, as_texts, class_names, given_labels
+from distill.data.tasks import check_names, split_tasks
 from distill.errors import (
     DistillWarning,
     InputError,
@@ -33,6 +33,7 @@ from distill.errors import (
     UserError,
     install_hint,
     join_problems,
+    listed,
     naming_extra,
 )
 from distill.export import hub
@@ -40,6 +41,7 @@ from distill.progress import MessageHandler, log, remind, reminders
 from distill.runtime import Runtime
 from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, MAX_CARD_BYTES, json_object, read_bundle, read_content
 from distill.runtime.label_sets import exceeding
+from distill.runtime.tasks import by_task, heads_of, tasks_of
 from distill.storage.atomic import write_file, write_folder
 from distill.storage.run_folder import MODEL_CARD
 
@@ -56,9 +58,10 @@ except ModuleNotFoundError as error:
 __all__ = ["DistilledTextClassifier"]
 
 TeacherArgument = str | Path | Callable[[list[str]], Any]
+Teachers = TeacherArgument | Sequence[TeacherArgument]
+ONLY = ""  # the name of the only task
 ESTIMATOR_CARD = "estimator.json"  # the classes with their type, next to a saved bundle
 BUNDLE_FILES = (BUNDLE_CARD, BUNDLE_ARRAYS, MODEL_CARD)
-LISTS, MATRIX = "lists", "matrix"  # forms of labels where a text has any number of them
 WITHOUT_TEACHER = {"a": 1.0, "T": 0.0}
 OBJECTIVE = ("a", "T", "objective")  # settings that decide whether a student has a teacher
 GIVEN_OTHERWISE = {  # settings that have a parameter of their own
@@ -77,7 +80,8 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
     """Classifies short Chinese texts with a small student that is distilled from a BERT teacher.
 
     It follows scikit-learn's protocol, with texts in place of a matrix: ``X`` is a list of strings. A text has one
-    label or, if the labels in ``fit`` are lists or an indicator matrix, any number of labels.
+    label or, if the labels in ``fit`` are lists or an indicator matrix, any number of labels. If they are a table, each
+    of its columns is a task, such as topic and sentiment, and one student answers all of them.
 
     Args:
         teacher_model: the encoder that is fine-tuned as the teacher: a folder, a Hub id, "bundled", or "auto" (the
@@ -93,11 +97,15 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
     Attributes:
         classes_: the distinct labels in ascending order, with their own type.
         dev_score_: the student's accuracy on the tenth of the texts that is held out to select its weights; its
-            micro-F1, if a text has any number of labels.
+            micro-F1, if a text has any number of labels; the mean of these, if there are several tasks.
         multilabel_: whether a text has any number of labels.
+
+    With several tasks, ``classes_`` and ``multilabel_`` are dictionaries by the task's name.
     """
 
-    multilabel_, _form = False, ""  # of classifiers that an older version pickled
+    multilabel_: bool | dict[str, bool] = False  # of classifiers that an older version pickled, like the next two
+    _form: str | dict[str, str] = ""
+    _is_table = False  # whether the labels of several tasks are a DataFrame
     __metadata_request__fit = {"labels": UNUSED}  # noqa: RUF012 (scikit-learn reads it: labels are y, not metadata)
 
     def __init__(
@@ -124,7 +132,7 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         texts: Any,
         labels: Any,
         unlabeled: Any = None,
-        teacher: TeacherArgument | Sequence[TeacherArgument] | None = None,
+        teacher: Teachers | Mapping[str, Teachers] | None = None,
     ) -> Self:
         """Train a teacher on the texts, and a student on its outputs.
 
@@ -135,33 +143,37 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             texts: strings, shape (texts,) or (texts, 1): a list, a tuple, an array or a Series.
             labels: strings, whole numbers or booleans, shape (texts,). For any number of labels per text a list of
                 labels for each, or a matrix of 0 and 1, shape (texts, classes); a DataFrame's columns name the classes.
+                For several tasks a DataFrame with a column of labels per task, or a dictionary of such columns by the
+                task's name; where a cell is None or NaN, the text has no label for the task.
             unlabeled: further texts, which the teacher labels.
             teacher: what labels the texts instead of a fine-tuned ``teacher_model``; several are averaged. A folder of
                 this program, a fine-tuned Hugging Face classifier (folder or Hub id), a file of recorded answers, or a
-                function of a list of texts.
+                function of a list of texts. With several tasks a dictionary of teachers by the task's name; a task that
+                it lacks gets a teacher of its own.
 
         Raises:
             InputError: texts or labels are missing, or there are fewer than two classes; a ValueError.
             InputTypeError: texts are not strings, or labels have no usable type; a TypeError.
             UserError: anything else that the user can correct, such as a folder that is missing.
         """
-        strings, (classes, classes_of_texts, form) = as_texts(texts), _labels_in(labels)
-        if len(strings) != len(classes_of_texts):
-            what = f"{len(strings)} texts and {len(classes_of_texts)} labels: there must be one label per text"
-            raise InputError(what, "fit", "take both from the same table")
+        strings = as_texts(texts)
+        tasks = _tasks_in(labels, strings)
         further = [] if unlabeled is None else as_texts(unlabeled, "unlabeled")
-        teachers = _as_list(teacher)
+        teachers = _teachers_in(teacher, list(tasks), needs_all=self.teacher_model is None)
         with _training, _messages(self.verbose), _folder_of_run(self.run_folder) as folder:
             settings = self._settings(folder, bool(teachers))
-            data = _dataset(strings, classes_of_texts, class_names(classes), settings, bool(form))
+            data = _datasets(strings, tasks, settings)
             with naming_extra("fit", "train"):
-                from distill.commands.fit import RunInMemory, train_bundle
+                from distill.commands.fit import run_in_memory, train_bundle
 
-                bundle, score = train_bundle(RunInMemory(settings, teachers, data, [text for text in further if text]))
+                run = run_in_memory(settings, teachers, data, [text for text in further if text])
+                bundle, score = train_bundle(run)
             self._bundle = _BundleInMemory.read(bundle)
             warned = list(reminders)
-        self.classes_, self.dev_score_ = classes, score
-        self.multilabel_, self._form = bool(form), form
+        self.classes_, self.dev_score_ = _unnamed({name: task.classes for name, task in tasks.items()}), score
+        self.multilabel_ = _unnamed({name: bool(task.form) for name, task in tasks.items()})
+        self._form = _unnamed({name: task.form for name, task in tasks.items()})
+        self._is_table = ONLY not in tasks and not isinstance(labels, Mapping)
         for message in warned:
             warnings.warn(message, DistillWarning, stacklevel=2)
         return self
@@ -170,41 +182,78 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         """The label of every text, shape (texts,), with the type of the labels in ``fit``.
 
         If a text has any number of labels: a list of labels for each, or a matrix of 0 and 1, shape (texts, classes),
-        as in ``fit``.
+        as in ``fit``. With several tasks: a DataFrame or a dictionary of these, as in ``fit``; a DataFrame has the
+        index of the texts, if they have one.
 
         Raises:
             NotFittedError: ``fit`` was not called.
             InputTypeError: texts are not strings.
         """
         strings, runtime = self._ready(texts)
-        if self.multilabel_:
-            has_class = exceeding(self.predict_proba(strings), runtime.thresholds)
-            if self._form == MATRIX:
-                return has_class.astype(np.int64)
-            return [self.classes_[row].tolist() for row in has_class]
-        labels: NDArray[Any] = self.classes_[runtime.logits(strings).argmax(axis=1)] if strings else self.classes_[:0]
-        return labels
+        found = self._labels_by_task(strings, runtime)
+        return _table(found, texts) if self._is_table else _unnamed(found)
 
-    def predict_proba(self, texts: Any) -> NDArray[np.float32]:
+    def _labels_by_task(self, texts: list[str], runtime: Runtime) -> dict[str, Any]:
+        """What :meth:`predict` predicts, by the task's name."""
+        has_probabilities = bool(runtime.tasks or runtime.thresholds)
+        outputs = _outputs(texts, runtime, runtime.flat_proba if has_probabilities else runtime.logits)
+        classes, forms = _named(self.classes_), _named(self._form)
+        found: dict[str, Any] = {}
+        for task in heads_of(runtime):
+            own, names = outputs[:, task.columns], classes[task.name]
+            if not task.thresholds:
+                found[task.name] = names[own.argmax(axis=1)]
+                continue
+            has_class = exceeding(own, task.thresholds)
+            is_matrix = forms[task.name] == MATRIX
+            found[task.name] = has_class.astype(np.int64) if is_matrix else [names[row].tolist() for row in has_class]
+        return found
+
+    def predict_proba(self, texts: Any) -> Any:
         """Calibrated probabilities, shape (texts, classes), in the order of ``classes_``.
 
+        With several tasks, a dictionary of them by the task's name.
+
         Raises:
             NotFittedError: ``fit`` was not called.
             InputTypeError: texts are not strings.
         """
         strings, runtime = self._ready(texts)
-        return runtime.predict_proba(strings) if strings else np.empty((0, len(self.classes_)), np.float32)
+        probabilities = _outputs(strings, runtime, runtime.flat_proba)
+        return by_task(runtime.tasks, probabilities) if runtime.tasks else probabilities
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803 (scikit-learn's names)
-        """Accuracy; if a text has any number of labels, the share of the texts whose labels are all right."""
+        """Accuracy; if a text has any number of labels, the share of the texts whose labels are all right.
+
+        With several tasks, the mean over the tasks that ``y`` has labels for; a text without a label does not count.
+        """
         check_is_fitted(self, "classes_")
+        if isinstance(self.classes_, dict):
+            return self._mean_score(X, y, sample_weight)
         if not self.multilabel_ or self._form == MATRIX:
             return float(super().score(X, y, sample_weight))
-        if hasattr(y, "shape") and len(y.shape) == 2:
-            what = "an indicator matrix, but this classifier was fitted with lists of labels"
-            raise InputError(what, "score", "give a list of labels for each text")
-        right = [set(given) == set(gold) for given, gold in zip(self.predict(X), y, strict=True)]
-        return float(np.average(right, weights=sample_weight))
+        return float(np.average(_are_right(self.predict(X), y, LISTS), weights=sample_weight))
+
+    def _mean_score(self, texts: Any, y: Any, sample_weight: Any) -> float:
+        """The mean of the tasks' accuracies.
+
+        Raises:
+            InputError: ``y`` lacks a task, or has no label.
+        """
+        strings, runtime = self._ready(texts)
+        gold = as_tasks(y, len(strings), "y") if isinstance(y, Mapping) or hasattr(y, "columns") else {}
+        if missing := [name for name in self.classes_ if name not in gold]:
+            raise InputError(f"there is no column of the task {missing[0]}", "y", "give a column of labels per task")
+        weights = np.ones(len(strings)) if sample_weight is None else np.asarray(sample_weight)
+        scores = []
+        for name, predicted in self._labels_by_task(strings, runtime).items():
+            rows, labels = gold[name]
+            if rows:
+                right = _are_right([predicted[row] for row in rows], labels, _named(self._form)[name])
+                scores.append(np.average(right, weights=weights[rows]))
+        if not scores:
+            raise InputError("no text has a label", "y", "give texts with labels")
+        return float(np.mean(scores))
 
     def export(self, folder: str | Path) -> Path:
         """Write the student as a bundle, which ``distill.runtime.load`` and the command line use; returns its folder.
@@ -241,11 +290,15 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         bundle, card = read_bundle(folder).card, _read_card(folder)
         known = cls._get_param_names()
         estimator = cls(**{name: value for name, value in card.get("params", {}).items() if name in known})
-        estimator.classes_ = _classes_in(card, bundle["labels"], folder)
+        tasks = tasks_of(bundle.get("tasks", [{**bundle, "name": ONLY}]))
+        cards = {task.name: card.get("tasks", {}).get(task.name, {}) if task.name else card for task in tasks}
+        forms = {name: MATRIX if one.get("form") == MATRIX else LISTS for name, one in cards.items()}
+        estimator.classes_ = _unnamed({task.name: _classes_in(cards[task.name], task.labels, folder) for task in tasks})
         estimator.dev_score_ = float(card.get("dev_score", math.nan))
         estimator._bundle = _BundleInMemory.read(folder)
-        estimator.multilabel_ = "thresholds" in bundle
-        estimator._form = MATRIX if card.get("form") == MATRIX else LISTS
+        estimator.multilabel_ = _unnamed({task.name: bool(task.thresholds) for task in tasks})
+        estimator._form = _unnamed({task.name: forms[task.name] if task.thresholds else "" for task in tasks})
+        estimator._is_table = "tasks" in bundle and card.get("table") is True
         return estimator
 
     def push_to_hub(self, name: str) -> str:
@@ -306,11 +359,18 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
     def _card(self, params: Mapping[str, Any]) -> bytes:
         """What :meth:`load` needs besides the bundle, as JSON."""
         params = {name: _plain(value) for name, value in params.items() if name != "run_folder"}
+        forms, are_multi_label = _named(self._form), _named(self.multilabel_)
+        tasks = {
+            name: {
+                "classes": classes.tolist(),
+                "dtype": classes.dtype.str,
+                **({"form": forms[name]} if are_multi_label[name] else {}),
+            }
+            for name, classes in _named(self.classes_).items()
+        }
         card = {
-            "classes": self.classes_.tolist(),
-            "dtype": self.classes_.dtype.str,
+            **tasks.get(ONLY, {"tasks": tasks, "table": self._is_table}),
             "dev_score": self.dev_score_,
-            **({"form": self._form} if self.multilabel_ else {}),
             "params": {name: value for name, value in params.items() if _is_json(value)},
         }
         return json.dumps(card, ensure_ascii=False, indent=2).encode()
@@ -354,18 +414,93 @@ class _BundleInMemory:
         return folder
 
 
-def _labels_in(labels: Any) -> tuple[NDArray[Any], Sequence[Label], str]:
-    """The classes, those of every text, and the form of labels of which a text has any number; empty: it has one."""
-    if sets := as_label_sets(labels):
-        return sets.classes, sets.sets, LISTS if sets.are_lists else MATRIX
-    classes, numbers = as_classes(labels)
-    return classes, numbers.tolist(), ""
+def _unnamed(values: Mapping[str, Any]) -> Any:
+    """Values by the task's name; if there is only one task, its value."""
+    return values.get(ONLY, values)
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """The inverse of :func:`_unnamed`."""
+    return value if isinstance(value, dict) else {ONLY: value}
+
+
+def _tasks_in(labels: Any, texts: Sequence[str]) -> dict[str, GivenLabels]:
+    """The labels of every task.
+
+    Raises:
+        InputTypeError: labels have no usable type.
+        InputError: labels are missing or too few, or a task cannot have this name.
+    """
+    if are_tasks(labels):
+        tasks = as_tasks(labels, len(texts))
+        try:
+            check_names(tasks, "labels")
+        except UserError as error:
+            raise InputError(error.what, error.where, error.hint) from error
+        return {name: given_labels(column, f"labels[{name!r}]", rows) for name, (rows, column) in tasks.items()}
+    given = given_labels(labels)
+    if len(texts) != len(given.labels):
+        what = f"{len(texts)} texts and {len(given.labels)} labels: there must be one label per text"
+        raise InputError(what, "fit", "take both from the same table")
+    return {ONLY: given}
+
+
+def _teachers_in(teacher: Any, tasks: Sequence[str], *, needs_all: bool) -> dict[str, list[TeacherArgument]]:
+    """The teachers of every task that has some; all tasks must, if ``needs_all`` and one does.
+
+    Raises:
+        InputError: they do not name their task, or name another one, or a task has none.
+    """
+    if teacher is None:
+        return {}
+    if ONLY in tasks:
+        return {ONLY: _as_list(teacher)} if _as_list(teacher) else {}
+    hint = f"teacher={{{tasks[0]!r}: …}}"
+    if not isinstance(teacher, Mapping) or not set(teacher) <= set(tasks):
+        what = f"with several tasks, a teacher needs the name of its task: {listed(tasks, 5)}"
+        raise InputError(what, "teacher", hint)
+    teachers = {name: _as_list(teacher[name]) for name in tasks if name in teacher and _as_list(teacher[name])}
+    if needs_all and teachers and (without := [name for name in tasks if name not in teachers]):
+        what = f"teacher_model is None, and the task {without[0]} has no teacher"
+        raise InputError(what, "teacher", 'name one for this task too, or teacher_model="auto"')
+    return teachers
 
 
 def _as_list(teacher: Any) -> list[TeacherArgument]:
     if teacher is None:
         return []
     return list(teacher) if isinstance(teacher, list | tuple) else [teacher]
+
+
+def _outputs(
+    texts: list[str], runtime: Runtime, method: Callable[[list[str]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """What a method of the runtime returns, shape (texts, outputs), also for no texts."""
+    return method(texts) if texts else np.empty((0, len(runtime.labels)), np.float32)
+
+
+def _table(labels: Mapping[str, Any], texts: Any) -> Any:
+    """The labels of every task as a DataFrame, with the index of the texts if they are a Series or a DataFrame."""
+    with naming_extra("predict", "train"):
+        import pandas as pd
+    columns = {name: [*column] if getattr(column, "ndim", 1) == 2 else column for name, column in labels.items()}
+    return pd.DataFrame(columns, index=texts.index if hasattr(texts, "iloc") else None)
+
+
+def _are_right(predicted: Any, gold: Any, form: str) -> list[bool]:
+    """Whether the texts have the right label or, with a form, exactly the right labels.
+
+    Raises:
+        InputError: ``gold`` is a matrix, and the predictions are lists.
+    """
+    gold = gold.toarray() if hasattr(gold, "toarray") else gold
+    if form != LISTS:
+        pairs = zip(predicted, np.asarray(gold) if form else gold, strict=True)
+        return [bool(np.array_equal(given, right)) for given, right in pairs]
+    if hasattr(gold, "shape") and len(gold.shape) == 2:
+        what = "an indicator matrix, but this classifier was fitted with lists of labels"
+        raise InputError(what, "score", "give a list of labels for each text")
+    return [set(given) == set(right) for given, right in zip(predicted, gold, strict=True)]
 
 
 def _given(settings: Any) -> dict[str, Any]:
@@ -404,20 +539,32 @@ def _check(settings: Settings, is_alone: bool, has_teacher: bool) -> None:
         raise InputError("the objective uses no teacher, but one is given", "teacher", "leave out a and T in settings")
 
 
-def _dataset(
-    texts: Sequence[str], labels: Sequence[Label], names: tuple[str, ...], settings: Settings, is_multi_label: bool
-) -> Dataset:
-    """Train and dev.
+def _datasets(texts: Sequence[str], tasks: Mapping[str, GivenLabels], settings: Settings) -> dict[str, Dataset]:
+    """Train and dev of every task.
 
     Raises:
         InputError: too few texts are left.
     """
-    examples = [Example.of(text, label) for text, label in zip(texts, labels, strict=True) if text]
     if empty := [position for position, text in enumerate(texts) if not text]:
         remind(f"{len(empty)} of the texts are empty and are left out; the first: texts[{empty[0]}]", of_model=False)
+    seed, hierarchy = settings.run.seed, settings.data.hierarchy
     try:
-        seed, hierarchy = settings.run.seed, settings.data.hierarchy
-        return from_memory(examples, names, seed, is_multi_label=is_multi_label, hierarchy=hierarchy)
+        splits = {
+            name: from_memory(
+                [
+                    Example.of(texts[row], label)
+                    for row, label in zip(task.rows, task.labels, strict=True)
+                    if texts[row]
+                ],
+                class_names(task.classes),
+                is_multi_label=bool(task.form),
+                hierarchy=hierarchy,
+            )
+            for name, task in tasks.items()
+        }
+        if ONLY in splits:
+            return {ONLY: checked(splits[ONLY], seed, needs_test=False)}
+        return split_tasks(splits, seed, needs_test=False)
     except UserError as error:
         hint = "every class needs texts of its own, and at least one class needs two"
         raise InputError(error.what, "fit", hint) from error
@@ -482,6 +629,9 @@ def _read_card(folder: Path) -> dict[str, Any]:
         card = json_object(read_content(path, MAX_CARD_BYTES))
         if not isinstance(card.get("params", {}), dict) or not isinstance(card.get("dev_score", 0.0), int | float):
             raise ValueError("params is not an object, or dev_score not a number")
+        tasks = card.get("tasks", {})
+        if not isinstance(tasks, dict) or not all(isinstance(task, dict) for task in tasks.values()):
+            raise ValueError("tasks is not an object of objects")
     except (ValueError, RecursionError) as error:
         raise UserError(f"this file cannot be read: {error}", path, "save the classifier again") from error
     return card

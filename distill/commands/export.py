@@ -107,7 +107,7 @@ def write_bundle(run: Run, student: Path) -> Path:
 
 
 def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
-    """If some words did not fit into the bundle, log the dev accuracy with and without them."""
+    """If some words did not fit into the bundle, log the student's figure on dev with and without them."""
     count, vocabulary = len(read_bundle(bundle).arrays["words"]), Vocabulary.load(student / VOCABULARY).words
     if count == len(vocabulary):
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,9 @@ from distill.commands.data_checks import warn_of
 from distill.commands.experiment import Run, prepared
 from distill.commands.export import write_bundle
 from distill.commands.model_cards import card_of
+from distill.commands.task_runs import JointRun
+from distill.commands.task_students import train_joint_students
+from distill.commands.tasks import train_teachers
 from distill.commands.train_student import train_students
 from distill.commands.train_teacher import train_own_teachers
 from distill.config import Settings
@@ -23,8 +26,28 @@ from distill.progress import log, remind
 from distill.teachers import TeacherValue
 
 
-class RunInMemory(Run):
-    """A run on texts that no file holds.
+class _InMemory(Run):
+    """A run whose texts no file holds; ``texts`` are those without labels."""
+
+    texts: Sequence[str] = ()
+
+    @property
+    def has_embedded_data(self) -> bool:
+        """See Run."""
+        return False
+
+    @functools.cached_property
+    def unlabelled(self) -> tuple[Example, ...]:
+        """See Run."""
+        if not self.texts:
+            return ()
+        examples, counts = new_texts(self.texts, self.data)
+        self.count_unlabelled(counts)
+        return tuple(examples)
+
+
+class RunInMemory(_InMemory):
+    """A run of one task on texts that no file holds.
 
     Args:
         settings: of the run.
@@ -37,48 +60,70 @@ class RunInMemory(Run):
         self, settings: Settings, teachers: Sequence[TeacherValue], data: Dataset, texts: Sequence[str]
     ) -> None:
         super().__init__(settings, teachers)
-        self.data, self.has_labels, self._texts = data, True, texts
+        self.data, self.has_labels, self.texts = data, True, texts
 
-    @property
-    def has_embedded_data(self) -> bool:
-        """See Run."""
-        return False
 
-    @functools.cached_property
-    def unlabelled(self) -> tuple[Example, ...]:
-        """See Run."""
-        if not self._texts:
-            return ()
-        examples, counts = new_texts(self._texts, self.data)
-        self.count_unlabelled(counts)
-        return tuple(examples)
+class JointRunInMemory(_InMemory, JointRun):
+    """A run of several tasks on texts that no file holds.
+
+    Args:
+        settings: of the run.
+        teachers: of some of the tasks, used instead of teachers of their own.
+        datasets: train and dev of every task.
+        texts: without labels.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        teachers: Mapping[str, Sequence[TeacherValue]],
+        datasets: dict[str, Dataset],
+        texts: Sequence[str],
+    ) -> None:
+        super().__init__(settings, dict.fromkeys(datasets, settings.data), teachers)
+        self.datasets, self.texts = datasets, texts
+
+
+def run_in_memory(
+    settings: Settings,
+    teachers: Mapping[str, Sequence[TeacherValue]],
+    datasets: dict[str, Dataset],
+    texts: Sequence[str],
+) -> Run:
+    """A run of one task, whose name is empty, or of several; see the two classes."""
+    if "" in datasets:
+        return RunInMemory(settings, teachers.get("", ()), datasets[""], texts)
+    return JointRunInMemory(settings, teachers, datasets, texts)
 
 
 def train_bundle(run: Run) -> tuple[Path, float]:
     """Train the teachers that the objective needs and one student, and export it; finished models are kept.
 
     Returns:
-        The bundle, and the student's accuracy on dev.
+        The bundle, and the student's figure on dev: accuracy, micro-F1, or the mean score of several tasks.
     """
+    tasks: Mapping[str, Run] = run.tasks if isinstance(run, JointRun) else {"": run}
     with _process_unchanged(), prepared(run):
-        _report_counts(run.data.counts)
+        for name, one in tasks.items():
+            _report_counts(one.data.counts, f"{name}: " if name else "")
         _ = run.unlabelled  # counted in config.json
         run.write_config()
-        warn_of(data_checks(run.data))
+        for one in tasks.values():
+            warn_of(data_checks(one.data))
         if run.settings.objective.needs_teacher:
-            train_own_teachers(run)
-        student = train_students(run)[0]
+            _ = train_teachers(run) if isinstance(run, JointRun) else train_own_teachers(run)
+        student = (train_joint_students(run) if isinstance(run, JointRun) else train_students(run))[0]
         return write_bundle(run, student), card_of(student).dev_accuracy or 0.0
 
 
-def _report_counts(counts: dict[str, int]) -> None:
+def _report_counts(counts: dict[str, int], task: str) -> None:
     """Log the sizes of the splits, and warn of the texts that are not used."""
-    log.info("data: %d train and %d dev texts", counts["train"], counts["dev"])
+    log.info("%sdata: %d train and %d dev texts", task, counts["train"], counts["dev"])
     if repeats := counts["duplicates"]:
-        remind(f"repeated texts: {repeats:,}; only the first of each is used", of_model=False)
+        remind(f"{task}repeated texts: {repeats:,}; only the first of each is used", of_model=False)
     if conflicts := counts["conflicts"]:
         what = f"texts with two labels: {conflicts:,}; they are left out, because nobody knows which label is right"
-        remind(what, of_model=False)
+        remind(f"{task}{what}", of_model=False)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from distill.errors import UserError, listed
 from distill.progress import log
 from distill.reporting.results import data_sentence
 from distill.storage.run_folder import RunFolder
-from distill.teachers import Teacher
+from distill.teachers import Teacher, TeacherValue
 from distill.text.segmentation import Segmenter
 from distill.training.heads import Head, make_heads, wide_labels
 
@@ -27,6 +27,7 @@ class JointRun(Run):
     Args:
         settings: of the run. A value of --teacher names its task: TASK=TEACHER.
         tasks: the settings of the tasks' data, by their names.
+        teachers: further values of --teacher for some of the tasks, which in Python may be functions.
 
     Attributes:
         tasks: the runs of the tasks by their names.
@@ -35,11 +36,18 @@ class JointRun(Run):
         UserError: --teacher does not name a task.
     """
 
-    def __init__(self, settings: Settings, tasks: Mapping[str, DataSettings]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: Mapping[str, DataSettings],
+        teachers: Mapping[str, Sequence[TeacherValue]] | None = None,
+    ) -> None:
         super().__init__(settings)
-        teachers = _teachers_of(settings.transfer.teacher, list(tasks))
+        named, further = _teachers_of(settings.transfer.teacher, list(tasks)), teachers or {}
         self.tasks = {
-            name: TaskRun(_task_settings(settings, self.folder.task(name), data, teachers[name]), self, name)
+            name: TaskRun(
+                _task_settings(settings, self.folder.task(name), data, named[name]), self, name, further.get(name, ())
+            )
             for name, data in tasks.items()
         }
         self._data_settings = tasks
@@ -103,10 +111,11 @@ class TaskRun(Run):
         settings: of the task.
         joint: what the tasks share.
         name: of the task.
+        teachers: further values of its ``--teacher``, which in Python may be functions.
     """
 
-    def __init__(self, settings: Settings, joint: JointRun, name: str) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, joint: JointRun, name: str, teachers: Sequence[TeacherValue] = ()) -> None:
+        super().__init__(settings, teachers)
         self._joint, self.name = joint, name
 
     @functools.cached_property

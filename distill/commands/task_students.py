@@ -261,7 +261,12 @@ class _JointTrainer:
             evaluations,
             record,
             dev_accuracy=trained.score,
-            card=dataclasses.replace(card, labels=trained.labels, measured=trained.measured or MEAN_SCORE),
+            card=dataclasses.replace(
+                card,
+                labels=trained.labels,
+                measured=trained.measured or MEAN_SCORE,
+                tasks=tuple(task.card for task in trained.tasks),
+            ),
         )
 
 

@@ -42,7 +42,8 @@ def run_tasks(joint: JointRun) -> list[Path]:
     return [*written, *TASK_MODES[mode](joint)]
 
 
-def _train_teachers(joint: JointRun) -> list[Path]:
+def train_teachers(joint: JointRun) -> list[Path]:
+    """Fine-tune a teacher for every task that has none of --teacher, or one for all (--shared_teacher)."""
     if joint.settings.teacher.shared:
         return train_shared_teachers(joint)
     return _for_each(joint, train_own_teachers)
@@ -69,7 +70,7 @@ def _for_each(joint: JointRun, function: Callable[[Run], list[Path]]) -> list[Pa
 
 def _run_all_stages(joint: JointRun) -> list[Path]:
     """Like ``run_all_stages``: the teachers, the students alone and distilled, the bundle, and the reports."""
-    written = _train_teachers(joint)
+    written = train_teachers(joint)
     if not joint.settings.objective.is_alone:
         written += _label(joint)
         written += train_joint_students(joint, alone=True)
@@ -80,7 +81,7 @@ def _run_all_stages(joint: JointRun) -> list[Path]:
 
 TASK_MODES: dict[str, Callable[[JointRun], list[Path]]] = {
     "all": _run_all_stages,
-    "train_teacher": _train_teachers,
+    "train_teacher": train_teachers,
     "label": _label,
     "train_student": train_joint_students,
     "test": _test,

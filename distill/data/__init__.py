@@ -121,26 +121,6 @@ def with_answers(examples: list[Example], labels: tuple[str, ...], seed: int, re
     return dataclasses.replace(dataset, has_labels=False)
 
 
-def from_memory(
-    examples: list[Example],
-    labels: tuple[str, ...],
-    seed: int,
-    *,
-    is_multi_label: bool = False,
-    hierarchy: str = AUTO,
-) -> Dataset:
-    """A data set of examples that no file holds: train and dev, without a test set.
-
-    ``hierarchy`` is what separates the levels of labels that are paths, "auto" or "none".
-
-    Raises:
-        UserError: train has fewer than two classes, or no text is left for dev.
-    """
-    levels = find_hierarchy(labels, hierarchy)
-    splits = Splits({"train": examples, "test": []}, labels, is_multi_label=is_multi_label, hierarchy=levels)
-    return checked(splits, seed, needs_test=False)
-
-
 def files_of(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
     """The files of each split, those of the flags before those in the folder; and data files that are not read.
 
@@ -178,6 +158,17 @@ class Splits:
     set_aside: Sequence[SetAside] = ()
     is_multi_label: bool = False
     hierarchy: Hierarchy | None = None
+
+
+def from_memory(
+    examples: list[Example], labels: tuple[str, ...], *, is_multi_label: bool = False, hierarchy: str = AUTO
+) -> Splits:
+    """The splits of examples that no file holds: there is no test set, and dev must be held out.
+
+    ``hierarchy`` is what separates the levels of labels that are paths, "auto" or "none".
+    """
+    levels = find_hierarchy(labels, hierarchy)
+    return Splits({"train": examples, "test": []}, labels, is_multi_label=is_multi_label, hierarchy=levels)
 
 
 def read_splits(

@@ -1,21 +1,23 @@
-"""Texts and labels of Python objects: lists, NumPy arrays, pandas Series, a column of a table, label sets."""
+"""Texts and labels of Python objects: lists, NumPy arrays, pandas Series, a column of a table, label sets, tasks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.examples import Label
 from distill.data.formats.records import cell_text
 from distill.errors import InputError, InputTypeError
 
 TEXTS_HINT = 'a list of strings, such as ["…", "…"], a NumPy array or a pandas Series'
 LABELS_HINT = "fit(texts, labels), with one label per text"
 NOT_LISTS = (str, bytes, Mapping, Set)
+LISTS, MATRIX = "lists", "matrix"  # forms of labels where a text has any number of them
 
 
 def as_texts(values: Any, name: str = "texts") -> list[str]:
@@ -37,12 +39,123 @@ def as_texts(values: Any, name: str = "texts") -> list[str]:
     return [cell_text(str(text)) for text in column]
 
 
-def as_classes(labels: Any, name: str = "labels") -> tuple[NDArray[Any], NDArray[np.int64]]:
+@dataclass(frozen=True)
+class GivenLabels:
+    """The labels of one task.
+
+    Attributes:
+        classes: the distinct labels, with their own type.
+        labels: the class number of every text that has a label or, with a ``form``, its class numbers.
+        rows: the positions of these texts.
+        form: "lists" or "matrix", in which the labels were given of which a text has any number; empty: it has one.
+    """
+
+    classes: NDArray[Any]
+    labels: Sequence[Label]
+    rows: Sequence[int]
+    form: str
+
+
+def given_labels(labels: Any, name: str = "labels", rows: Sequence[int] | None = None) -> GivenLabels:
+    """Labels of one task, in any of the forms of :func:`as_classes` and :func:`as_label_sets`.
+
+    Args:
+        labels: of the texts that have some.
+        name: of the argument, for messages.
+        rows: the positions of these texts; None: all texts have labels.
+    """
+    if sets := as_label_sets(labels, name, rows):
+        classes, of_texts, form = sets.classes, list[Label](sets.sets), LISTS if sets.are_lists else MATRIX
+    else:
+        classes, numbers = as_classes(labels, name, rows)
+        of_texts, form = numbers.tolist(), ""
+    return GivenLabels(classes, of_texts, range(len(of_texts)) if rows is None else rows, form)
+
+
+def are_tasks(labels: Any) -> bool:
+    """Whether labels are those of several tasks: a dictionary, or a DataFrame that is no indicator matrix."""
+    if isinstance(labels, Mapping):
+        return True
+    is_table = hasattr(labels, "columns") and len(labels.columns) > 1
+    return is_table and not _holds_0_and_1(np.asarray(labels))
+
+
+def as_tasks(labels: Any, texts: int, name: str = "labels") -> dict[str, tuple[list[int], Any]]:
+    """The labels of every task by its name: the positions of the texts that have some, and those of these texts.
+
+    Args:
+        labels: a column per task, each with a label per text, a list of labels or a dictionary of 0 and 1 by label;
+            None or NaN: this text has no label. A column of a dictionary may be an indicator matrix.
+        texts: the number of texts.
+        name: of the argument, for messages.
+
+    Raises:
+        InputTypeError: a task's name is no string, or its labels are no list.
+        InputError: there is no task, two have one name, one has no labels or another number of them, or a cell is a
+            dictionary of something else than 0 and 1.
+    """
+    columns = list(labels if isinstance(labels, Mapping) else labels.columns)
+    if not columns:
+        raise InputError("there are no tasks", name, 'labels={"topic": […], "sentiment": […]}')
+    tasks: dict[str, tuple[list[int], Any]] = {}
+    for task in columns:
+        where = f"{name}[{task!r}]"
+        if not isinstance(task, str):
+            raise InputTypeError("the name of a task is a string", where, f"rename the column, to {f'task {task}'!r}")
+        if columns.count(task) > 1:
+            raise InputError("two tasks have one name", where, "name every task once")
+        column = labels[task]
+        if isinstance(column, NOT_LISTS) or not hasattr(column, "__len__"):
+            what = f"a list is needed, not {type(column).__name__}"
+            raise InputTypeError(what, where, "one label per text, None where it has none")
+        count = column.shape[0] if hasattr(column, "shape") else len(column)
+        if count != texts:
+            what = f"{texts} texts and {count} labels: there must be one label per text, or None"
+            raise InputError(what, where, "take both from the same table")
+        tasks[task] = _labelled_rows(column, where)
+    return tasks
+
+
+def _labelled_rows(column: Any, where: str) -> tuple[list[int], Any]:
+    """The positions of the texts that have labels for a task, and these labels."""
+    shape: tuple[int, ...] = getattr(column, "shape", ())
+    if len(shape) == 2 and shape[1] > 1:  # an indicator matrix
+        return [*range(shape[0])], column
+    if len(shape) == 2:
+        column = np.asarray(column)[:, 0]
+    cells = [
+        _as_list(cell, f"{where}[{row}]") if isinstance(cell, Mapping) else cell for row, cell in enumerate(column)
+    ]
+    rows = [row for row, cell in enumerate(cells) if not _is_missing(cell)]
+    if len(rows) == len(cells):
+        return rows, cells if any(isinstance(cell, Mapping) for cell in column) else column
+    labels: list[Any] = [cells[row] for row in rows]
+    if all(isinstance(label, float | np.floating) and label == int(label) for label in labels):
+        labels = [int(label) for label in labels]  # pandas has no other numbers in a column with gaps
+    return rows, labels
+
+
+def _as_list(cell: Mapping[Any, Any], where: str) -> list[Any]:
+    """The labels that a dictionary of 0 and 1 has.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if not _holds_0_and_1(np.array([*cell.values()], dtype=object)):
+        what = "a dictionary of labels must hold 0 and 1"
+        raise InputError(what, where, 'write {"体育": 1, "财经": 0}, or a list of the labels')
+    return [label for label, is_given in cell.items() if is_given]
+
+
+def as_classes(
+    labels: Any, name: str = "labels", rows: Sequence[int] | None = None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The distinct labels in ascending order, with the type that they have, and the class number of every label.
 
     Args:
         labels: strings, whole numbers or booleans, shape (texts,) or (texts, 1).
         name: of the argument, for messages.
+        rows: the positions of the labels, for messages; None: from 0 on.
 
     Raises:
         InputTypeError: it is no list, or holds labels of other types or of several types.
@@ -55,8 +168,8 @@ def as_classes(labels: Any, name: str = "labels") -> tuple[NDArray[Any], NDArray
     if not column:
         raise InputError("there are no labels", name, LABELS_HINT)
     kinds: dict[str, int] = {}
-    for position, label in enumerate(column):
-        kinds.setdefault(_kind(label, position), position)
+    for position, label in zip(range(len(column)) if rows is None else rows, column, strict=True):
+        kinds.setdefault(_kind(label, position, name), position)
     if len(kinds) > 1:
         found = " and ".join(f"{kind} (position {position})" for kind, position in kinds.items())
         raise InputTypeError(f"labels of different types: {found}", name, "give all labels one type")
@@ -85,11 +198,12 @@ class LabelSets:
     are_lists: bool
 
 
-def as_label_sets(labels: Any, name: str = "labels") -> LabelSets | None:
+def as_label_sets(labels: Any, name: str = "labels", rows: Sequence[int] | None = None) -> LabelSets | None:
     """Labels given as a list of labels per text, or as an indicator matrix (texts, classes); None for anything else.
 
     Lists that all hold exactly one label are one label per text. The columns of a DataFrame name the classes; those of
     another matrix are numbered. Lists of the same length, two or more, that hold 0 and 1 alone are a matrix too.
+    ``rows`` are the positions of the labels, for messages; None: from 0 on.
 
     Raises:
         InputTypeError: a label has no usable type.
@@ -115,11 +229,12 @@ def as_label_sets(labels: Any, name: str = "labels") -> LabelSets | None:
         and sizes != {0}
         and all(not isinstance(label, str) and label in (0, 1) for item in items for label in item)
     ):
-        return as_label_sets(np.array([list(item) for item in items]), name)
+        return as_label_sets(np.array([list(item) for item in items]), name, rows)
     flat = [label for item in items for label in item]
     if not flat:
         raise InputError("no text has a label", name, "give some of the texts labels")
-    kinds = {_kind(label, position) for position, item in enumerate(items) for label in item}
+    positions = range(len(items)) if rows is None else rows
+    kinds = {_kind(label, position, name) for position, item in zip(positions, items, strict=True) for label in item}
     if len(kinds) > 1:
         raise InputTypeError(f"labels of different types: {' and '.join(sorted(kinds))}", name, "give all one type")
     classes, numbers = np.unique(np.array(flat), return_inverse=True)
@@ -128,10 +243,18 @@ def as_label_sets(labels: Any, name: str = "labels") -> LabelSets | None:
 
 
 def _sets_of_matrix(matrix: NDArray[Any], name: str) -> tuple[frozenset[int], ...]:
-    if matrix.dtype.kind not in "biuf" or not np.isin(matrix, (0, 1)).all():
+    if not _holds_0_and_1(matrix):
         what = "an indicator matrix must hold 0 and 1, a column per class"
         raise InputError(what, name, "or give every text a list of its labels")
     return tuple(frozenset(np.flatnonzero(row).tolist()) for row in matrix)
+
+
+def _holds_0_and_1(values: NDArray[Any]) -> bool:
+    """Whether an array holds nothing but 0 and 1, as numbers or booleans; also one of objects."""
+    if values.dtype.kind == "O":
+        numbers = (int, float, np.number, np.bool_)
+        return all(isinstance(value, numbers) and value in (0, 1) for value in values.flat)
+    return values.dtype.kind in "biuf" and bool(np.isin(values, (0, 1)).all())
 
 
 def _varied(labels: LabelSets, name: str) -> LabelSets:
@@ -170,14 +293,14 @@ def _column(values: Any, name: str, hint: str) -> list[Any]:
     return list(array)
 
 
-def _kind(label: Any, position: int) -> str:
+def _kind(label: Any, position: int, name: str) -> str:
     """What a label is.
 
     Raises:
         InputError: it is missing, or not a whole number.
         InputTypeError: it is something else than a string, a number or a boolean.
     """
-    where = f"labels[{position}]"
+    where = f"{name}[{position}]"
     if _is_missing(label):
         raise InputError(f"the label is missing ({_shown(label)})", where, "leave out rows without a label")
     if isinstance(label, str):

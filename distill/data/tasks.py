@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from distill.config import DataSettings
-from distill.data import Dataset, checked, files_of, read_splits
+from distill.data import Dataset, Splits, checked, files_of, read_splits
 from distill.data.examples import UNLABELLED, Example, Label
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
@@ -67,11 +67,20 @@ def _by_name(names: Sequence[str], settings: Sequence[DataSettings]) -> dict[str
     if len(set(names)) < len(names):
         what = f"two tasks have one name: {', '.join(names)}"
         raise UserError(what, "--label_column or --data", "name every task once; a folder's name is that of its task")
-    for name in names:
-        if re.search(r"[/\\=|]|^\.+$", name):
-            hint = r"rename it: without / \ = and |, and not only dots"
-            raise UserError(f"a task cannot be called {name!r}", "--label_column or --data", hint)
+    check_names(names, "--label_column")
     return dict(zip(names, settings, strict=True))
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Check the names of tasks, which folders are named after.
+
+    Raises:
+        UserError: one is empty, or has a character with another meaning in paths, tables or on the command line.
+    """
+    for name in names:
+        if not name.strip(" .") or re.search(r"[/\\=|\x00-\x1f\x7f-\x9f]", name):
+            hint = r"rename it: without / \ = and |, and not only dots"
+            raise UserError(f"a task cannot be called {name!r}", where, hint)
 
 
 def _are_tasks(settings: DataSettings) -> bool:
@@ -86,10 +95,7 @@ def _are_tasks(settings: DataSettings) -> bool:
 
 
 def load_tasks(tasks: Mapping[str, DataSettings], seed: int, *, is_strict: bool = False) -> dict[str, Dataset]:
-    """Read, check and split the data of every task, like :func:`distill.data.load`.
-
-    A text that one task has in dev or test is dropped from the train texts of all, and where texts are held out, those
-    that an earlier task has held out come first.
+    """Read, check and split the data of every task, like :func:`distill.data.load`; see :func:`split_tasks`.
 
     Raises:
         UserError: as for :func:`distill.data.load`; the message names the task.
@@ -103,6 +109,18 @@ def load_tasks(tasks: Mapping[str, DataSettings], seed: int, *, is_strict: bool 
             splits[name] = read_splits(settings, *files[name], is_strict=is_strict, task=task)
         except UserError as error:
             raise _of_task(error, name) from error
+    return split_tasks(splits, seed)
+
+
+def split_tasks(splits: Mapping[str, Splits], seed: int, *, needs_test: bool = True) -> dict[str, Dataset]:
+    """Check and split the data of every task.
+
+    A text that one task has in dev or test is dropped from the train texts of all, and where texts are held out, those
+    that an earlier task has held out come first.
+
+    Raises:
+        UserError: a task has fewer than two classes in train, or no text is left for a split; the message names it.
+    """
     held_out: dict[str, set[int]] = {
         split: {example.id for one in splits.values() for example in one.examples.get(split, ())}
         for split in ("test", "dev")
@@ -122,7 +140,7 @@ def load_tasks(tasks: Mapping[str, DataSettings], seed: int, *, is_strict: bool 
     datasets = {}
     for name, one in splits.items():
         try:
-            datasets[name] = checked(one, seed, hold_out=hold_out)
+            datasets[name] = checked(one, seed, needs_test=needs_test, hold_out=hold_out)
         except UserError as error:
             raise _of_task(error, name) from error
     return {name: _without_leaks(name, dataset, datasets.values()) for name, dataset in datasets.items()}

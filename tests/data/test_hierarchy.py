@@ -129,8 +129,8 @@ def test_labels_without_levels_are_refused_where_a_separator_is_given(tmp_path: 
 
 def test_levels_of_labels_in_memory() -> None:
     examples = [Example.of(f"第{n}条", n % 5) for n in range(60)]
-    assert from_memory(examples, PATHS, 1).hierarchy == find_hierarchy(PATHS)
-    assert from_memory(examples, PATHS, 1, hierarchy="none").hierarchy is None
+    assert from_memory(examples, PATHS).hierarchy == find_hierarchy(PATHS)
+    assert from_memory(examples, PATHS, hierarchy="none").hierarchy is None
 
 
 def test_a_short_path_beside_longer_ones_is_a_label(tmp_path: Path) -> None:
