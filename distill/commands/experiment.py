@@ -395,6 +395,11 @@ class Run:
     # Folders of models
 
     @property
+    def of_task(self) -> str:
+        """What a value of --teacher begins with for this run: nothing, or TASK= for one of several tasks."""
+        return ""
+
+    @property
     def parts(self) -> Sequence[Run]:
         """The runs of the tasks; this one if there is a single task."""
         return (self,)

@@ -51,7 +51,7 @@ def write_for_labelling(run: Run) -> Path:
     path = _write(run.folder.for_labelling, [texts[index].text for index in chosen])
     method = f"the least sure of {model} and random ones" if margins is not None else "random, of all lengths"
     log.info("%d of %d texts without labels to label (%s): %s", len(chosen), len(texts), method, path)
-    log.info("fill in the column label, then: python distill.py --teacher %s …", path)
+    log.info("fill in the column label, then: python distill.py --teacher %s%s …", run.of_task, path)
     return path
 
 

@@ -150,6 +150,11 @@ class TaskRun(Run):
         return self._joint.segmented(examples)
 
     @property
+    def of_task(self) -> str:
+        """See Run."""
+        return f"{self.name}="
+
+    @property
     def shipping(self) -> RunFolder:
         """See Run."""
         return self._joint.folder

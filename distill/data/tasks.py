@@ -18,7 +18,7 @@ from distill.data import Dataset, Splits, checked, files_of, read_splits
 from distill.data.examples import UNLABELLED, Example, Label
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
-from distill.data.formats.records import NEITHER, Columns
+from distill.data.formats.records import NEITHER, Columns, Row
 from distill.data.splits import HELD_OUT_SHARE, stratified_split, without_leaks
 from distill.errors import UserError
 from distill.progress import log
@@ -84,14 +84,19 @@ def check_names(names: Iterable[str], where: str) -> None:
 
 
 def _are_tasks(settings: DataSettings) -> bool:
-    """Whether the cells of the named columns of train are something else than 0 and 1."""
+    """Whether the cells of the named columns of train are something else than 0 and 1; empty ones do not count."""
     path = files_of(settings)[0].get("train", [Path()])[0]
     if not path.is_file():
         return False
     with open_file(path, Columns(settings.text_column, settings.label_column)) as file:
-        rows = list(islice(file.rows(), FIRST_ROWS))
-    others = sum(isinstance(row, BadRow) and row.why.endswith(NEITHER) for row in rows)
-    return others > MAX_OTHER_SHARE * len(rows)
+        are_others = (isinstance(row, BadRow) for row in file.rows() if _has_labels(row))
+        first = list(islice(are_others, FIRST_ROWS))
+    return sum(first) > MAX_OTHER_SHARE * len(first)
+
+
+def _has_labels(row: Row | BadRow) -> bool:
+    """Whether a row, read as one with a label per column, has a cell that says what the columns are."""
+    return isinstance(row, Row) or row.why.endswith(NEITHER)
 
 
 def load_tasks(tasks: Mapping[str, DataSettings], seed: int, *, is_strict: bool = False) -> dict[str, Dataset]:

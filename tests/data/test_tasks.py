@@ -162,3 +162,8 @@ def test_an_error_names_the_task(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", [(text, topic, "好") for text, topic, _ in rows_of(40)])
     with pytest.raises(UserError, match="task mood: train has fewer than two classes"):
         load_tasks(find_tasks(DataSettings(data=str(tmp_path), label_column="topic,mood")), 42)
+
+
+def test_tasks_whose_first_rows_have_no_labels(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", [*((f"无标签{n}", "", "") for n in range(300)), *rows_of(60)])
+    assert [*find_tasks(DataSettings(data=str(tmp_path), label_column="topic,mood"))] == ["topic", "mood"]
