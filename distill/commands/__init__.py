@@ -29,7 +29,7 @@ def run_mode(settings: Settings, teachers: Sequence[TeacherValue] = ()) -> list[
     and finds that part done.
     """
     if tasks := find_tasks(settings.data):
-        return _run_tasks(settings, tasks)
+        return _run_tasks(settings, tasks, teachers)
     mode, run = MODES[settings.run.mode], Run(settings, teachers)
     with prepared(run):
         if mode.check:
@@ -46,7 +46,10 @@ def run_mode(settings: Settings, teachers: Sequence[TeacherValue] = ()) -> list[
         return [*written, *resolve_name(mode.function)(run)] if distributed.is_main_process() else []
 
 
-def _run_tasks(settings: Settings, tasks: Mapping[str, DataSettings]) -> list[Path]:
+def _run_tasks(settings: Settings, tasks: Mapping[str, DataSettings], teachers: Sequence[TeacherValue]) -> list[Path]:
+    if teachers:
+        what = "with several tasks, a teacher needs the name of its task"
+        raise UserError(what, "teachers", "DistilledTextClassifier().fit(texts, table, teacher={TASK: TEACHER})")
     if distributed.is_multi_process():
         name = next(iter(tasks))
         what = "several processes train one task at a time, and here there are several"

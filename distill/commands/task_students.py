@@ -66,7 +66,8 @@ class JointSpec:
         """The record that is saved with the student."""
         records = {name: spec.provenance(joint.tasks[name]) for name, spec in self.tasks.items()}
         of_tasks = {name: {key: record[key] for key in OF_TASK} for name, record in records.items()}
-        return {**self.common.provenance(joint), "tasks": of_tasks, "task weights": self.weights}
+        common = self.common.provenance(joint)
+        return {**common, "texts of all tasks": common["data"], "tasks": of_tasks, "task weights": self.weights}
 
 
 def train_joint_students(joint: JointRun, alone: bool = False) -> list[Path]:
@@ -100,6 +101,9 @@ def _spec_of(joint: JointRun, alone: bool) -> JointSpec:
     if STUDENTS[settings.student.architecture].transductive:
         what = "this student reads one graph, which cannot hold several tasks"
         raise UserError(what, f"--student {settings.student.architecture}", "--student bilstm")
+    if settings.student.sampling != "uniform":
+        what = "texts are drawn by task, so that a small one is not drowned, and not by class"
+        raise UserError(what, f"--sampling {settings.student.sampling}", "leave it out")
     if settings.objective.hints:
         what = "a hint imitates the vectors of one teacher, and here every task has its own"
         raise UserError(what, f"--objective {settings.objective.objective}", "leave the hint out")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from distill.commands.data_checks import teacher_checks, warn_of
-from distill.commands.experiment import TEACHER
+from distill.commands.experiment import TEACHER, fingerprint_examples
 from distill.commands.label_sets import choose_thresholds, dev_score, start_at_shares
 from distill.commands.model_cards import teacher_card
 from distill.commands.saved_models import remind_of_single_class, save_model
@@ -39,6 +39,7 @@ def train_shared_teachers(joint: JointRun) -> list[Path]:
     if named := [name for name, run in joint.tasks.items() if run.named_teachers]:
         what = f"the task {named[0]} has a teacher of its own"
         raise UserError(what, "--shared_teacher", "leave out --teacher, or --no-shared_teacher")
+    _ = joint.unlabelled_and_augmented  # an error in a file should show before hours of training
     return [path for index in range(joint.settings.run.teachers) for path in _train_one(joint, index)]
 
 
@@ -49,7 +50,7 @@ def _train_one(joint: JointRun, index: int) -> list[Path]:
     records = [{**_provenance(joint, seed), "data": run.data.fingerprint} for run in joint.tasks.values()]
     stale = [folder for folder, record in zip(folders, records, strict=True) if not joint.is_current(folder, record)]
     if stale:
-        _train(joint, seed, dict(zip(folders, records, strict=True)))
+        _train(joint, index, dict(zip(folders, records, strict=True)))
     return [*joint.pretrained.written, *folders]
 
 
@@ -64,15 +65,18 @@ def _provenance(joint: JointRun, seed: int) -> dict[str, Any]:
             name: {"data": run.data.fingerprint, "target metric": run.target_metric, "levels": run.levels}
             for name, run in joint.tasks.items()
         },
+        "texts of all tasks": joint.data.fingerprint,
         "task weights": joint.settings.objective.weights_of_tasks(len(joint.tasks)),
+        "extra texts": fingerprint_examples(joint.unlabelled) if settings.pretrain else None,
         "epochs of masked word pieces": settings.pretrain or None,
         "seed": seed,
     }
 
 
-def _train(joint: JointRun, seed: int, folders: dict[Path, dict[str, Any]]) -> None:
+def _train(joint: JointRun, index: int, folders: dict[Path, dict[str, Any]]) -> None:
     """Train one encoder, and write the teacher of every task with its record."""
-    settings, data, name = joint.teacher_settings, joint.data, next(iter(folders)).name
+    settings, data, seed = joint.teacher_settings, joint.data, joint.settings.run.seed + index
+    name = next(iter(folders)).name
     torch.manual_seed(seed)
     model, tokenizer = teacher.build(joint.pretrained.source, settings, len(data.labels))
     warn_of(teacher_checks(tokenizer, data))
@@ -101,7 +105,7 @@ def _train(joint: JointRun, seed: int, folders: dict[Path, dict[str, Any]]) -> N
     with teacher.used_rows(model, *encoded) as (train_ids, dev_ids):
         train = Split(train_ids, labels, sampling_weights=sampling_weights(labels, joint.heads), heads=joint.heads)
         dev = Split(dev_ids, joint.labels_of(data.dev), heads=joint.heads)
-        callback = joint.evaluation_callback(joint.folder.model(TEACHER))
+        callback = joint.evaluation_callback(joint.folder.model(TEACHER, index))
         regularisation = Regularisation(0.0, settings.adversarial)
         job = TrainingJob(train, dev, objective, schedule, seed, name, callback, regularisation)
         evaluations = fit(model, groups, job)

@@ -35,7 +35,7 @@ def run_tasks(joint: JointRun) -> list[Path]:
         flag = f"--label_column {name}" if data.label_column == name else f"--data {data.data}"
         raise UserError(what, "settings", f"name one of them: {flag} --run {run.folder.root}")
     written = []
-    if MODES[mode].trains:
+    if MODES[mode].trains and not joint.settings.transfer.for_labelling:
         written.append(joint.write_config())
         for run in joint.tasks.values():
             warn_of(data_checks(run.data))

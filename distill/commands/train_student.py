@@ -44,12 +44,10 @@ from distill.models.tokenizer import WordTokenizer
 from distill.progress import log, model_reminders
 from distill.teachers import Teacher
 from distill.teachers.answering import answered_texts
-from distill.text.vocabulary import UNKNOWN_ID
 from distill.training import defaults
 from distill.training.losses import Distillation
 from distill.training.trainer import Schedule, Split, TrainingJob, fit
 
-FIRST_WORD = UNKNOWN_ID + 1  # of a vocabulary, after padding and the unknown word
 MAX_EVALUATIONS = 12  # approximately: when texts are few, an epoch takes less time than an evaluation
 PEER_SEED_OFFSET = 1_000_000  # added to the seed of the second of two mutual students
 

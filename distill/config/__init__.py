@@ -79,7 +79,11 @@ class DataSettings(Checked):
     multi_label: bool = option(
         False, "a text has any number of labels, in a list or separated in one cell; default: detected"
     )
-    single_label: bool = option(False, "a text has one label; rows with several are set aside; default: detected")
+    single_label: bool = option(
+        False,
+        "a text has one label; rows with several are set aside, and columns of 0 and 1 are a task each; default: "
+        "detected",
+    )
     target_metric: str = option(
         "micro_f1",
         "with several labels per text: what the probabilities above which labels are given are chosen for, on dev",

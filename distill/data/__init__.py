@@ -42,6 +42,7 @@ __all__ = [
 
 FIRST_ROWS = 200  # that show whether a file has labels
 SINGLE_LABEL = "; --single_label sets rows with several aside"
+EACH_A_TASK = "; --single_label makes each column a task of its own"
 TEST_SEED = 0  # a held-out test set does not depend on the run's seed
 HoldOut = Callable[[str, list[Example], int], tuple[list[Example], list[Example]]]  # (split, train, seed)
 
@@ -205,7 +206,8 @@ def read_splits(
     if reader.skipped:
         reader.notes.append(f"{reader.skipped:,} rows have no label for this task")
     if labels.is_multi_label:
-        reader.notes.append(_note_on_label_sets(examples["train"], labels, "" if is_multi_label else SINGLE_LABEL))
+        hint = EACH_A_TASK if "," in settings.label_column else SINGLE_LABEL
+        reader.notes.append(_note_on_label_sets(examples["train"], labels, "" if is_multi_label else hint))
         if absent := _columns_of_zeros(of_train):
             what = f"no train row has the labels {absent}, whose columns hold no 1"
             reader.notes.append(f"{what}; they are classes nevertheless")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -24,16 +24,18 @@ from distill.errors import UserError
 from distill.progress import log
 from distill.runtime.tasks import Task, flat_labels
 
+MAX_NAME = 200  # bytes of a task's name, which becomes that of a folder
 FIRST_ROWS = 200  # that show whether columns hold 0 and 1
 MAX_OTHER_SHARE = 0.1  # share of these rows with other cells, if columns are labels; more: they are tasks
-MIN_SHARED = 0.5  # part of a held-out tenth that texts held out for other tasks may be, before others are held out
+MIN_SHARED = 0.5  # of a class's usual share in dev or test, if texts that other tasks have there are enough
 
 
 def find_tasks(settings: DataSettings) -> dict[str, DataSettings]:
     """The settings of every task by its name; empty: the data is one task.
 
     Several columns of ``--label_column`` are a task each, unless their cells are 0 and 1: then they are labels. Several
-    folders are a task each; with one column for each of them, the tasks have the columns' names.
+    folders are a task each; with one column for each of them, the tasks have the columns' names. With --single_label,
+    columns are tasks also if their cells are 0 and 1.
 
     Raises:
         UserError: a folder or a train file is missing, or two tasks have one name.
@@ -41,7 +43,7 @@ def find_tasks(settings: DataSettings) -> dict[str, DataSettings]:
     folders, columns = settings.folders, [name.strip() for name in settings.label_column.split(",") if name.strip()]
     if len(folders) > 1:
         return _of_folders(settings, folders, columns)
-    if len(columns) < 2 or not _are_tasks(settings):
+    if len(columns) < 2 or not (settings.single_label or _are_tasks(settings)):
         return {}
     return _by_name(columns, [dataclasses.replace(settings, label_column=column) for column in columns])
 
@@ -64,7 +66,7 @@ def _of_folders(settings: DataSettings, folders: Sequence[Path], columns: list[s
 
 
 def _by_name(names: Sequence[str], settings: Sequence[DataSettings]) -> dict[str, DataSettings]:
-    if len(set(names)) < len(names):
+    if len({name.casefold() for name in names}) < len(names):  # not all file systems tell A from a
         what = f"two tasks have one name: {', '.join(names)}"
         raise UserError(what, "--label_column or --data", "name every task once; a folder's name is that of its task")
     check_names(names, "--label_column")
@@ -78,9 +80,10 @@ def check_names(names: Iterable[str], where: str) -> None:
         UserError: one is empty, or has a character with another meaning in paths, tables or on the command line.
     """
     for name in names:
-        if not name.strip(" .") or re.search(r"[/\\=|\x00-\x1f\x7f-\x9f]", name):
-            hint = r"rename it: without / \ = and |, and not only dots"
-            raise UserError(f"a task cannot be called {name!r}", where, hint)
+        is_too_long = len(name.encode()) > MAX_NAME
+        if is_too_long or not name.strip(" .") or re.search(r"[/\\=|\x00-\x1f\x7f-\x9f]", name):
+            hint = rf"rename it: at most {MAX_NAME} bytes, without / \ = and |, and not only dots"
+            raise UserError(f"a task cannot be called {name!r:.60}", where, hint)
 
 
 def _are_tasks(settings: DataSettings) -> bool:
@@ -132,15 +135,15 @@ def split_tasks(splits: Mapping[str, Splits], seed: int, *, needs_test: bool = T
     }
 
     def hold_out(split: str, train: list[Example], seed: int) -> tuple[list[Example], list[Example]]:
-        """Hold out a tenth: first what is held out already, then a stratified sample of the rest."""
+        """Hold out what is held out already, and a tenth of the classes that have too few texts there."""
         known, rest = _divided(train, held_out[split])
         rest, others = _divided(rest, held_out["dev" if split == "test" else "test"])[::-1]
-        wanted = HELD_OUT_SHARE * len(train)
-        if len(known) < MIN_SHARED * wanted:
-            rest, more = stratified_split(rest, seed, (wanted - len(known)) / max(len(rest), 1))
-            known += more
-        held_out[split].update(example.id for example in known)
-        return [*rest, *others], known
+        short = _short_classes(known, train)
+        candidates = [one for one in rest if not known or one.classes & short]
+        _, more = stratified_split(candidates, seed)
+        held_out[split].update(example.id for example in (*known, *more))
+        _, rest = _divided(rest, held_out[split])
+        return [*rest, *others], [*known, *more]
 
     datasets = {}
     for name, one in splits.items():
@@ -158,6 +161,12 @@ def _of_task(error: UserError, name: str) -> UserError:
 def _divided(examples: Sequence[Example], ids: Collection[int]) -> tuple[list[Example], list[Example]]:
     """The examples with these ids, and the others."""
     return [one for one in examples if one.id in ids], [one for one in examples if one.id not in ids]
+
+
+def _short_classes(held_out: Sequence[Example], train: Sequence[Example]) -> set[int]:
+    """The classes of which less than ``MIN_SHARED`` of the usual share is held out."""
+    held, of_train = (Counter(label for one in examples for label in one.classes) for examples in (held_out, train))
+    return {label for label, count in of_train.items() if held[label] < MIN_SHARED * HELD_OUT_SHARE * count}
 
 
 def _without_leaks(name: str, dataset: Dataset, datasets: Collection[Dataset]) -> Dataset:

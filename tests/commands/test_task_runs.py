@@ -146,6 +146,7 @@ def test_two_teachers_that_share_no_text_teach_one_student(
         (["--mode", "compare"], "--mode compare works on one task at a time, and here there are 2"),
         (["--objective", "logits+hint"], "a hint imitates the vectors of one teacher, and here every task has its own"),
         (["--student", "textgcn"], "this student reads one graph, which cannot hold several tasks"),
+        (["--sampling", "stratified"], "texts are drawn by task, so that a small one is not drowned, and not by class"),
         (["--task_weights", "1,2,3"], "2 positive numbers are needed, one for each task"),
         (["--label_column", "topic,color"], "no column color"),
         (["--label_column", "topic,topic"], "two tasks have one name: topic, topic"),
@@ -206,3 +207,33 @@ def test_the_whole_student_is_exported(
     assert main([*flags, "--run", str(copy), "--mode", "export", "--format", "onnx"]) == 0
     assert {path.parent.name for path in copy.rglob("*.onnx")} == {"student", "teacher", "teacher-int8"}
     assert [task.name for task in load(run / "bundle").tasks] == ["topic", "mood"]
+
+
+def test_a_teacher_of_several_tasks_is_made_of_all_its_settings(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Path(f"{name}.txt").write_text("".join(f"今天{name}第{n}条消息\n" for n in range(20)), encoding="utf-8")
+    place = flags.index("--label_column") + 1
+    swapped = [*flags[:place], "mood,topic", *flags[place + 1 :]]
+    common = ["--run", "run", "--mode", "train_teacher", "--shared_teacher", "--teacher_epochs", "1"]
+    common += ["--teacher_pretrain", "1", "--task_weights", "1,9", "--unlabeled"]
+    for changed, is_kept in (([*flags, *common, "a.txt"], False), ([*flags, *common, "a.txt"], True)):
+        assert main(changed) == 0
+        assert ("topic/teacher: kept" in capsys.readouterr().out) == is_kept
+    for changed in ([*flags, *common, "b.txt"], [*swapped, *common, "b.txt"]):
+        assert main(changed) == 0
+        assert "kept" not in capsys.readouterr().out
+
+
+def test_texts_to_label_do_not_touch_the_record_of_the_run(
+    run: Path, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, copy := tmp_path / "run")
+    before = (copy / "config.json").read_bytes()
+    (tmp_path / "more.txt").write_text("".join(f"今天第{n}条消息\n" for n in range(20)), encoding="utf-8")
+    more = ["--mode", "label", "--for_labelling", "3", "--unlabeled", str(tmp_path / "more.txt")]
+    assert main([*flags, "--run", str(copy), *more]) == 0
+    assert f"--teacher topic={copy / 'tasks' / 'topic' / 'for_labelling.csv'}" in capsys.readouterr().out
+    assert (copy / "config.json").read_bytes() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from distill.config import DataSettings
 from distill.config.argparse import parser, settings_from
-from distill.data import UNLABELLED, Example
-from distill.data.tasks import find_tasks, joined, labelled, load_tasks
+from distill.data import UNLABELLED, Example, load
+from distill.data.tasks import check_names, find_tasks, joined, labelled, load_tasks
 from distill.errors import UserError
 
 TOPICS, MOODS = ("体育", "财经"), ("好", "坏")
@@ -86,10 +87,7 @@ def test_a_row_counts_for_the_tasks_that_it_has_labels_for(tmp_path: Path) -> No
     rows = [(text, topic if n % 3 else "", mood if n % 4 else "") for n, (text, topic, mood) in enumerate(rows_of(120))]
     write(tmp_path / "train.csv", rows)
     datasets = load_tasks(find_tasks(DataSettings(data=str(tmp_path), label_column="topic,mood")), 42)
-    assert [sum(dataset.counts[split] for split in ("train", "dev", "test")) for dataset in datasets.values()] == [
-        80,
-        90,
-    ]
+    assert [dataset.counts["train_rows_read"] for dataset in datasets.values()] == [80, 90]
     assert datasets["topic"].notes[-1] == "40 rows have no label for this task" and not datasets["topic"].set_aside
     texts = joined(datasets)
     found = [labelled(texts.train, dataset) for dataset in datasets.values()]
@@ -167,3 +165,32 @@ def test_an_error_names_the_task(tmp_path: Path) -> None:
 def test_tasks_whose_first_rows_have_no_labels(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", [*((f"无标签{n}", "", "") for n in range(300)), *rows_of(60)])
     assert [*find_tasks(DataSettings(data=str(tmp_path), label_column="topic,mood"))] == ["topic", "mood"]
+
+
+def test_yes_and_no_in_columns_are_tasks_on_request(tmp_path: Path) -> None:
+    write(
+        tmp_path / "train.csv", [(text, "是是否"[n % 3], "否是"[n % 2]) for n, (text, _, _) in enumerate(rows_of(60))]
+    )
+    data = DataSettings(data=str(tmp_path), label_column="topic,mood")
+    assert find_tasks(data) == {}
+    assert "; --single_label makes each column a task of its own" in load(data, 42).notes[-1]
+    tasks = load_tasks(find_tasks(dataclasses.replace(data, single_label=True)), 42)
+    assert tasks["topic"].labels == tasks["mood"].labels == ("否", "是")
+
+
+def test_every_class_is_held_out_although_another_task_holds_out_one_of_them(tmp_path: Path) -> None:
+    rows = [(f"第{n}条文本", "", ("好", "坏", "中")[n % 3]) for n in range(90)]
+    write(tmp_path / "reviews" / "train.csv", rows)
+    write(tmp_path / "news" / "train.csv", [(f"新闻{n}", TOPICS[n % 2], "") for n in range(60)])
+    of_one_class = [(text, TOPICS[n % 2], "") for n, (text, _, mood) in enumerate(rows[:27]) if mood == "中"]
+    write(tmp_path / "news" / "test.csv", of_one_class)
+    folders = f"{tmp_path / 'news'},{tmp_path / 'reviews'}"
+    reviews = load_tasks(find_tasks(DataSettings(data=folders, label_column="topic,mood")), 42)["mood"]
+    for split in (reviews.test, reviews.dev, reviews.train):
+        assert {example.label for example in split} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", ["..", "题" * 100, "a/b"])
+def test_names_that_no_folder_can_have(name: str) -> None:
+    with pytest.raises(UserError, match="a task cannot be called"):
+        check_names(["topic", name], "--label_column")
