@@ -278,7 +278,7 @@ def checked(splits: Splits, seed: int, *, needs_test: bool = True, hold_out: Hol
         "test_distinct": len({example.id for example in test}),
         "set_aside": len(splits.set_aside),
     }
-    _check_classes(train, splits.labels)
+    check_classes(train, splits.labels)
     for split, held_out in (("dev", dev), ("test", test)):
         if not held_out and (needs_test or split != "test"):
             raise UserError(f"no text is left for {split}", None, f"add texts, or --{split}_file FILE")
@@ -295,7 +295,12 @@ def checked(splits: Splits, seed: int, *, needs_test: bool = True, hold_out: Hol
     )
 
 
-def _check_classes(train: list[Example], labels: tuple[str, ...]) -> None:
+def check_classes(train: list[Example], labels: tuple[str, ...]) -> None:
+    """Check that train has two classes.
+
+    Raises:
+        UserError: it has fewer.
+    """
     if len({example.label for example in train}) < 2:
         only = ", ".join(labels[label] for label in sorted({c for example in train for c in example.classes})) or "none"
         raise UserError(f"train has fewer than two classes ({only})", None, "add texts of at least one more class")

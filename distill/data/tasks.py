@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from distill.config import DataSettings
-from distill.data import Dataset, Splits, checked, files_of, read_splits
+from distill.data import Dataset, Splits, check_classes, checked, files_of, read_splits
 from distill.data.examples import UNLABELLED, Example, Label
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
@@ -179,6 +179,10 @@ def _without_leaks(name: str, dataset: Dataset, datasets: Collection[Dataset]) -
     if not train or not dev:
         what = f"no text is left for {'dev' if train else 'train'}: other tasks have them all in dev or test"
         raise UserError(f"task {name}: {what}", None, "put the same texts into dev and test of all tasks")
+    try:
+        check_classes(train, dataset.labels)
+    except UserError as error:
+        raise _of_task(error, name) from error
     counts = {**dataset.counts, "train": len(train), "dev": len(dev), "leaks": dataset.counts["leaks"] + leaks}
     return dataclasses.replace(dataset, train=tuple(train), dev=tuple(dev), counts=counts)
 

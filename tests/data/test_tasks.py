@@ -194,3 +194,13 @@ def test_every_class_is_held_out_although_another_task_holds_out_one_of_them(tmp
 def test_names_that_no_folder_can_have(name: str) -> None:
     with pytest.raises(UserError, match="a task cannot be called"):
         check_names(["topic", name], "--label_column")
+
+
+def test_a_task_whose_classes_are_all_in_test_of_another(tmp_path: Path) -> None:
+    rows = [(f"第{n}条文本", "", MOODS[n % 2]) for n in range(40)]
+    write(tmp_path / "reviews" / "train.csv", rows)
+    write(tmp_path / "news" / "train.csv", [(f"新闻{n}", TOPICS[n % 2], "") for n in range(60)])
+    write(tmp_path / "news" / "test.csv", [(text, TOPICS[n % 2], "") for n, (text, _, _) in enumerate(rows[1::2])])
+    tasks = find_tasks(DataSettings(data=f"{tmp_path / 'news'},{tmp_path / 'reviews'}", label_column="topic,mood"))
+    with pytest.raises(UserError, match="task mood: train has fewer than two classes"):
+        load_tasks(tasks, 42)
