@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import output_of, titles
+from conftest import on_data, output_of, titles
 
 from distill.commands.data_checks import teacher_checks
 from distill.commands.saved_models import training_warnings
@@ -60,8 +60,8 @@ def small_class(tmp_path: Path) -> Path:
 def test_warnings_come_before_training_and_stand_in_the_report(
     small_class: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = f"--data {small_class} --student_epochs 1 --student_max_length 2 --run {tmp_path / 'r'}"
-    flags = [*tiny_flags, *settings.split(), "--mode"]
+    settings = f"--student_epochs 1 --student_max_length 2 --run {tmp_path / 'r'}"
+    flags = [*on_data(tiny_flags, small_class), *settings.split(), "--mode"]
     text = output_of(capsys, [*flags, "train_student", "--a", "1", "--T", "0"])
     warnings = [line for line in text.splitlines() if line.startswith("warning: ")]
     assert [line.split(":")[1] for line in warnings] == [

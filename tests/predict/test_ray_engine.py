@@ -83,12 +83,13 @@ def test_both_engines_write_the_columns_of_tasks(
     assert rejected and rejected[0] in capsys.readouterr().err
     local, ray = read(tmp_path / "local"), read(tmp_path / "ray")
     assert ray.schema == local.schema and ray.schema.names[2:] == [
-        "topic",
+        "topic_predicted",
         "topic_probability",
-        "sign",
+        "sign_predicted",
         "sign_probability",
     ]
-    assert all(ray[name].equals(local[name]) for name in ("topic", "sign")) and "?" in ray["topic"].to_pylist()
+    assert all(ray[name].equals(local[name]) for name in ("topic_predicted", "sign_predicted"))
+    assert "?" in ray["topic_predicted"].to_pylist()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from conftest import SUBJECTS, output_of, titles
+from conftest import SUBJECTS, on_data, output_of, titles
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from distill.cli import main
@@ -280,7 +280,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]) -> li
     lines(folder / "train.jsonl", as_records(sets_of(0, 90)))
     lines(folder / "test.jsonl", as_records(sets_of(90, 120)))
     quick = ["--student_epochs", "12", "--general_words", "0", "--general_sentences", "0"]
-    return [*tiny_flags, "--data", str(folder), *quick]
+    return [*on_data(tiny_flags, folder), *quick]
 
 
 SOURCE = """
