@@ -8,7 +8,7 @@ Neural Computation 14:8). A train text's scores come from a model that was fitte
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from distill.reporting.translation import Text
 from distill.teachers import Teacher
 from distill.teachers.answering import Answers
 from distill.training import defaults
+from distill.training.losses import Distillation
 
 LINEAR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 DEFAULT_LINEAR_WEIGHT = 2.0  # when dev is too small to choose on, see benchmarks/LOG.md
@@ -52,6 +53,21 @@ def choose_objective(run: Run, teachers: Sequence[Teacher], *, may_hint: bool = 
     weights = "+".join(f"{term}:{weight:g}" for term, weight in chosen.weights.items())
     log.info("objective: %s%s", weights, ", because there are few labels" if few else "")
     return chosen
+
+
+def distillation(
+    run: Run, weights: Mapping[str, float], temperature: float, width: int, teacher_layers: tuple[int, int] = (0, 0)
+) -> Distillation:
+    """The loss with these weights of the terms, for the labels that the run's texts have; see :class:`Distillation`."""
+    return Distillation(
+        weights,
+        temperature,
+        width,
+        teacher_layers,
+        is_multi_label=run.data.is_multi_label,
+        ancestors=run.ancestors,
+        level_weight=run.settings.data.level_weight,
+    )
 
 
 def teacher_warning(run: Run, teachers: Sequence[Teacher]) -> str:

@@ -74,7 +74,7 @@ class Run:
 
     def write_config(self) -> Path:
         """Write config.json: the settings, the versions of the packages, and the data's fingerprint and counts."""
-        record: dict[str, Any] = {
+        record = {
             "settings": dataclasses.asdict(self.settings),
             "versions": package_versions(),
             "data": {"fingerprint": self.data.fingerprint, **self.data.counts},
@@ -438,6 +438,13 @@ class Run:
         if changed := changed_files(folder):
             what = f"{listed(changed, 3)} changed since this model was trained"
             raise UserError(what, folder, f"train it again: {COMMAND} {command}")
+
+
+class LabelledRun(Run):
+    """A run whose data are given as data sets: labelled texts of the user's own."""
+
+    has_labels = True
+    has_embedded_data = False
 
 
 @contextlib.contextmanager

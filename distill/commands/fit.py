@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from distill.commands.data_checks import warn_of
-from distill.commands.experiment import Run, prepared
+from distill.commands.experiment import LabelledRun, Run, prepared
 from distill.commands.export import write_bundle
 from distill.commands.model_cards import card_of
 from distill.commands.task_runs import JointRun
@@ -26,15 +26,10 @@ from distill.progress import log, remind
 from distill.teachers import TeacherValue
 
 
-class _InMemory(Run):
+class _InMemory(LabelledRun):
     """A run whose texts no file holds; ``texts`` are those without labels."""
 
     texts: Sequence[str] = ()
-
-    @property
-    def has_embedded_data(self) -> bool:
-        """See Run."""
-        return False
 
     @functools.cached_property
     def unlabelled(self) -> tuple[Example, ...]:
@@ -60,7 +55,7 @@ class RunInMemory(_InMemory):
         self, settings: Settings, teachers: Sequence[TeacherValue], data: Dataset, texts: Sequence[str]
     ) -> None:
         super().__init__(settings, teachers)
-        self.data, self.has_labels, self.texts = data, True, texts
+        self.data, self.texts = data, texts
 
 
 class JointRunInMemory(_InMemory, JointRun):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from distill.commands.experiment import Run
+from distill.commands.experiment import LabelledRun, Run
 from distill.config import DataSettings, Settings
 from distill.data import Dataset, Example
 from distill.data.tasks import joined, labelled, load_tasks
@@ -21,7 +21,7 @@ from distill.text.segmentation import Segmenter
 from distill.training.heads import Head, make_heads, wide_labels
 
 
-class JointRun(Run):
+class JointRun(LabelledRun):
     """What several tasks share: the texts of all of them, without labels, and the student.
 
     Args:
@@ -84,16 +84,6 @@ class JointRun(Run):
         return wide_labels([run.labels_of(labelled(examples, run.data)) for run in self.tasks.values()])
 
     @functools.cached_property
-    def has_labels(self) -> bool:
-        """See Run."""
-        return True
-
-    @property
-    def has_embedded_data(self) -> bool:
-        """See Run."""
-        return False
-
-    @functools.cached_property
     def named_teachers(self) -> tuple[Teacher, ...]:
         """None: each teacher is one of a task."""
         return ()
@@ -104,7 +94,7 @@ class JointRun(Run):
         return all(run.has_model_teacher for run in self.tasks.values())
 
 
-class TaskRun(Run):
+class TaskRun(LabelledRun):
     """The run of one of several tasks; the texts of the others are texts without labels.
 
     Args:
@@ -122,16 +112,6 @@ class TaskRun(Run):
     def data(self) -> Dataset:
         """See Run."""
         return self._joint.datasets[self.name]
-
-    @functools.cached_property
-    def has_labels(self) -> bool:
-        """See Run."""
-        return True
-
-    @property
-    def has_embedded_data(self) -> bool:
-        """See Run."""
-        return False
 
     @functools.cached_property
     def unlabelled(self) -> tuple[Example, ...]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.commands.data_checks import student_checks, warn_of
-from distill.commands.distillation import choose_linear_weight, choose_objective, target_answers
+from distill.commands.distillation import choose_linear_weight, choose_objective, distillation, target_answers
 from distill.commands.experiment import ALONE, DISTILLED
 from distill.commands.label_sets import calibrate, choose_thresholds, dev_score, start_at_shares
 from distill.commands.model_cards import student_card
@@ -29,7 +29,7 @@ from distill.commands.student_spec import StudentSpec
 from distill.commands.task_runs import JointRun, TaskRun
 from distill.commands.teachers import check_coverage, model_teacher, teacher_word_vectors, teachers_of
 from distill.commands.train_student import PEER_SEED_OFFSET, schedule_of, with_general_share
-from distill.config import STUDENTS
+from distill.config import STUDENTS, ObjectiveSettings
 from distill.errors import UserError
 from distill.evaluation.metrics import calibration_temperature
 from distill.models.build import parameter_groups
@@ -41,7 +41,6 @@ from distill.progress import model_reminders
 from distill.runtime.tasks import Task
 from distill.text.word_vectors import scale_to_std
 from distill.training.heads import Head, JointObjective, part_of, sampling_weights
-from distill.training.losses import Distillation
 from distill.training.trainer import Evaluation, Split, TrainingJob, fit
 
 OF_TASK = ("data", "objective", "teacher", "linear weight", "target metric", "levels")  # in a task's record
@@ -108,7 +107,7 @@ def _spec_of(joint: JointRun, alone: bool) -> JointSpec:
         what = "a hint imitates the vectors of one teacher, and here every task has its own"
         raise UserError(what, f"--objective {settings.objective.objective}", "leave the hint out")
     is_alone = settings.objective.is_alone
-    tasks = {name: _spec_of_task(run, is_alone=is_alone, alone=alone) for name, run in joint.tasks.items()}
+    tasks = {name: _spec_of_task(run, settings.objective) for name, run in joint.tasks.items()}
     common = StudentSpec(
         joint.student_settings(has_teacher=not is_alone),
         settings.objective,
@@ -118,13 +117,15 @@ def _spec_of(joint: JointRun, alone: bool) -> JointSpec:
     return JointSpec(common, tasks, settings.objective.weights_of_tasks(len(tasks)))
 
 
-def _spec_of_task(run: TaskRun, *, is_alone: bool, alone: bool) -> StudentSpec:
+def _spec_of_task(run: TaskRun, objective: ObjectiveSettings) -> StudentSpec:
     """Objective and teachers of a task; its texts are those of all tasks."""
-    teachers = () if is_alone else teachers_of(run)
+    settings = run.student_settings(has_teacher=not objective.is_alone)
+    if objective.is_alone:
+        return StudentSpec(settings, objective)
+    teachers = teachers_of(run)
     check_coverage(run, teachers)
-    objective = run.settings.alone().objective if alone else choose_objective(run, teachers, may_hint=False)
-    settings = run.student_settings(has_teacher=not is_alone)
-    return StudentSpec(settings, objective, teachers, linear_weight=choose_linear_weight(run, teachers))
+    chosen = choose_objective(run, teachers, may_hint=False)
+    return StudentSpec(settings, chosen, teachers, linear_weight=choose_linear_weight(run, teachers))
 
 
 class _JointTrainer:
@@ -174,10 +175,8 @@ class _JointTrainer:
         """How often each text is drawn, (texts,); None: once per epoch. General texts get a fixed share."""
         general = len(self.spec.common.general)
         share = self.joint.transfer_settings.general_share if general else 0.0
-        weights = sampling_weights(labels[: len(labels) - general], self.heads)
-        if weights is not None:
-            weights = torch.cat([weights, weights.new_zeros(general)])
-        return with_general_share(weights, len(self.texts), general, share)
+        own = len(self.texts) - general
+        return with_general_share(sampling_weights(labels[:own], self.heads), own, general, share)
 
     def train_student(self, seed: int, folders: dict[Path, dict[str, Any]]) -> None:
         """Train one student, calibrate its heads on dev, and write ``folders`` with their records, the whole first."""
@@ -218,14 +217,7 @@ class _JointTrainer:
 
     def _objective(self, student_width: int) -> JointObjective:
         objectives = [
-            Distillation(
-                spec.objective.weights,
-                spec.objective.temperature,
-                student_width,
-                is_multi_label=run.data.is_multi_label,
-                ancestors=run.ancestors,
-                level_weight=run.settings.data.level_weight,
-            )
+            distillation(run, spec.objective.weights, spec.objective.temperature, student_width)
             for run, spec in zip(self.runs, self.spec.tasks.values(), strict=True)
         ]
         return JointObjective(self.heads, objectives, self.spec.weights)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from distill.commands.data_checks import teacher_checks, warn_of
 from distill.commands.experiment import TEACHER, fingerprint_examples
 from distill.commands.label_sets import choose_thresholds, dev_score, start_at_shares
 from distill.commands.model_cards import teacher_card
 from distill.commands.saved_models import remind_of_single_class, save_model
 from distill.commands.task_runs import JointRun
-from distill.commands.train_teacher import EVALUATIONS_PER_EPOCH, RECORDED_SEPARATELY, remind_of_unknown_pieces
+from distill.commands.train_teacher import new_teacher, of_labels, recorded, remind_of_unknown_pieces, teacher_schedule
 from distill.errors import UserError
 from distill.models import teacher
 from distill.models.inference import predict_logits
 from distill.progress import model_reminders
-from distill.training import defaults, masked_language
 from distill.training.heads import JointObjective, part_of, sampling_weights
-from distill.training.losses import labels_only
 from distill.training.regularisation import Regularisation
-from distill.training.trainer import Schedule, Split, TrainingJob, fit
+from distill.training.trainer import Split, TrainingJob, fit
 
 
 def train_shared_teachers(joint: JointRun) -> list[Path]:
@@ -57,10 +51,9 @@ def _train_one(joint: JointRun, index: int) -> list[Path]:
 def _provenance(joint: JointRun, seed: int) -> dict[str, Any]:
     """The record of what the teacher is made from."""
     settings = joint.teacher_settings
-    recorded = dataclasses.asdict(settings).items()
     return {
         "pretrained weights": joint.pretrained.fingerprint,
-        "settings": {key: value for key, value in recorded if key not in RECORDED_SEPARATELY},
+        "settings": recorded(settings),
         "tasks": {
             name: {"data": run.data.fingerprint, "target metric": run.target_metric, "levels": run.levels}
             for name, run in joint.tasks.items()
@@ -77,28 +70,15 @@ def _train(joint: JointRun, index: int, folders: dict[Path, dict[str, Any]]) -> 
     """Train one encoder, and write the teacher of every task with its record."""
     settings, data, seed = joint.teacher_settings, joint.data, joint.settings.run.seed + index
     name = next(iter(folders)).name
-    torch.manual_seed(seed)
-    model, tokenizer = teacher.build(joint.pretrained.source, settings, len(data.labels))
-    warn_of(teacher_checks(tokenizer, data))
-    if settings.pretrain:
-        texts = [example.text for example in (*data.train, *joint.unlabelled)]
-        masked_language.pretrain(model, tokenizer, texts, settings, seed)
+    model, tokenizer = new_teacher(joint, settings, seed)
     encoded = [tokenizer.encode([example.text for example in split]) for split in (data.train, data.dev)]
     remind_of_unknown_pieces(tokenizer, encoded[0])
     labels = joint.labels_of(data.train)
     runs = list(joint.tasks.values())
-    objectives = [labels_only(settings.label_smoothing, run.ancestors, run.settings.data.level_weight) for run in runs]
     weights = joint.settings.objective.weights_of_tasks(len(runs))
-    schedule = Schedule(
-        settings.epochs,
-        settings.batch_size,
-        EVALUATIONS_PER_EPOCH,
-        ema_decay=settings.averaging,
-        keep_last=defaults.keeps_last_weights(data),
-    )
     for head in joint.heads:
         start_at_shares(model.head, head.labels_of(labels), head.logits)
-    objective = JointObjective(joint.heads, objectives, weights)
+    objective = JointObjective(joint.heads, [of_labels(run, settings) for run in runs], weights)
     groups = model.parameter_groups(settings)
     if weights is None:
         groups.append({"params": [objective.uncertainties], "lr": settings.head_learning_rate})
@@ -107,7 +87,7 @@ def _train(joint: JointRun, index: int, folders: dict[Path, dict[str, Any]]) -> 
         dev = Split(dev_ids, joint.labels_of(data.dev), heads=joint.heads)
         callback = joint.evaluation_callback(joint.folder.model(TEACHER, index))
         regularisation = Regularisation(0.0, settings.adversarial)
-        job = TrainingJob(train, dev, objective, schedule, seed, name, callback, regularisation)
+        job = TrainingJob(train, dev, objective, teacher_schedule(settings, data), seed, name, callback, regularisation)
         evaluations = fit(model, groups, job)
     whole = model.head
     for run, head, (folder, record) in zip(runs, joint.heads, folders.items(), strict=True):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distill.commands.data_checks import student_checks, warn_of
-from distill.commands.distillation import choose_linear_weight, choose_objective, target_answers
+from distill.commands.distillation import choose_linear_weight, choose_objective, distillation, target_answers
 from distill.commands.experiment import ALONE, DISTILLED, Run
 from distill.commands.label_sets import (
     calibrate,
@@ -147,7 +147,8 @@ class _StudentTrainer:
     def _sampling_weights(self) -> Tensor | None:
         """How often each text is drawn, shape (texts,); None: once per epoch. General texts get a fixed share."""
         share = self.run.transfer_settings.general_share if self.spec.general else 0.0
-        return with_general_share(self._class_weights(), len(self.texts), len(self.spec.general), share)
+        own, weights = len(self.texts) - len(self.spec.general), self._class_weights()
+        return with_general_share(None if weights is None else weights[:own], own, len(self.spec.general), share)
 
     def _class_weights(self) -> Tensor | None:
         """Weights that draw every class equally often (--sampling stratified); None for uniform sampling.
@@ -171,14 +172,12 @@ class _StudentTrainer:
         model: Any = self._new_student(seed)
         if self.spec.objective.weights.get("mutual"):
             model = MutualStudents(model, self._new_student(seed + PEER_SEED_OFFSET))
-        distillation = self._distillation(model.classifier.in_features)
+        objective = self._distillation(model.classifier.in_features)
         schedule = schedule_of(self.run, self.spec, len(self.texts))
         groups = parameter_groups(model, self.spec.student)
-        projections = [parameter for parameter in distillation.parameters() if parameter.requires_grad]
+        projections = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         groups += [{"params": projections, "lr": self.spec.student.learning_rate}] if projections else []
-        job = TrainingJob(
-            self.train, self.dev, distillation, schedule, seed, name, self.run.evaluation_callback(folder)
-        )
+        job = TrainingJob(self.train, self.dev, objective, schedule, seed, name, self.run.evaluation_callback(folder))
         evaluations = fit(model, groups, job)
         student = model.for_inference()
         dev_logits, temperature = predict_logits(student, self.dev.inputs), 1.0
@@ -212,15 +211,7 @@ class _StudentTrainer:
         hints = self.train.teacher_layers
         layers_and_width = (0, 0) if hints is None else (hints.shape[1], hints.shape[2])
         objective = self.spec.objective
-        return Distillation(
-            objective.weights,
-            objective.temperature,
-            student_width,
-            layers_and_width,
-            is_multi_label=self.run.data.is_multi_label,
-            ancestors=self.run.ancestors,
-            level_weight=self.run.settings.data.level_weight,
-        )
+        return distillation(self.run, objective.weights, objective.temperature, student_width, layers_and_width)
 
 
 def schedule_of(run: Run, spec: StudentSpec, texts: int) -> Schedule:
@@ -235,12 +226,13 @@ def schedule_of(run: Run, spec: StudentSpec, texts: int) -> Schedule:
     )
 
 
-def with_general_share(weights: Tensor | None, texts: int, general: int, share: float) -> Tensor | None:
-    """Sampling weights (texts,) with which a ``share`` of an epoch is drawn from the last ``general`` texts.
+def with_general_share(weights: Tensor | None, own: int, general: int, share: float) -> Tensor | None:
+    """Sampling weights (own + general,) with which a ``share`` of an epoch is drawn from the ``general`` texts.
 
-    ``weights`` (texts,) are those of the others among each other, None: equal. None: every text once per epoch.
+    ``weights`` (own,) are those of the other texts among each other, None: equal. None: every text once per epoch.
     """
     if not general:
         return weights
-    own = (torch.ones(texts, dtype=torch.float64) if weights is None else weights)[:-general]
-    return torch.cat([own / own.sum() * (1 - share), torch.full((general,), share / general, dtype=torch.float64)])
+    weights = torch.ones(own, dtype=torch.float64) if weights is None else weights
+    of_general = torch.full((general,), share / general, dtype=torch.float64)
+    return torch.cat([weights / weights.sum() * (1 - share), of_general])

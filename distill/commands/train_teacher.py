@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.commands.data_checks import teacher_checks, warn_of
+from distill.commands.distillation import distillation
 from distill.commands.experiment import TEACHER, Run, fingerprint_examples
 from distill.commands.label_sets import choose_thresholds, dev_score, right_texts, start_at_shares
 from distill.commands.model_cards import teacher_card
 from distill.commands.saved_models import remind_of_single_class, save_model
 from distill.commands.teachers import saved_teachers, teacher_answers
 from distill.config import FROM_DATA, TeacherSettings
-from distill.data import Example, stratified_split
+from distill.data import Dataset, Example, stratified_split
 from distill.errors import UserError
 from distill.evaluation.metrics import is_below
 from distill.models import teacher
@@ -28,7 +29,7 @@ from distill.models.inference import predict_logits
 from distill.progress import log, model_reminders, remind
 from distill.text.batching import PackedIds
 from distill.training import defaults, distributed, masked_language
-from distill.training.losses import Distillation, Objective, labels_only
+from distill.training.losses import Objective, labels_only
 from distill.training.regularisation import Regularisation
 from distill.training.trainer import Evaluation, Schedule, Split, TrainingJob, fit
 
@@ -75,6 +76,40 @@ def _train_one(run: Run, index: int) -> list[Path]:
             card=teacher_card(run, trained.texts),
         )
     return [*run.pretrained.written, trainer.folder]
+
+
+def recorded(settings: TeacherSettings) -> dict[str, Any]:
+    """The settings as the record of a teacher has them."""
+    return {key: value for key, value in dataclasses.asdict(settings).items() if key not in RECORDED_SEPARATELY}
+
+
+def new_teacher(
+    run: Run, settings: TeacherSettings, seed: int
+) -> tuple[teacher.TeacherNetwork, teacher.WordpieceTokenizer]:
+    """A teacher of the run's labels with pretrained weights, after --teacher_pretrain; warns of unknown pieces."""
+    torch.manual_seed(seed)
+    model, tokenizer = teacher.build(run.pretrained.source, settings, len(run.data.labels))
+    warn_of(teacher_checks(tokenizer, run.data))
+    if settings.pretrain:
+        texts = [example.text for example in (*run.data.train, *run.unlabelled)]
+        masked_language.pretrain(model, tokenizer, texts, settings, seed)
+    return model, tokenizer
+
+
+def of_labels(run: Run, settings: TeacherSettings) -> Objective:
+    """The loss of a teacher that learns from the run's labels alone."""
+    return labels_only(settings.label_smoothing, run.ancestors, run.settings.data.level_weight)
+
+
+def teacher_schedule(settings: TeacherSettings, data: Dataset) -> Schedule:
+    """How long a teacher is trained, and which weights are kept."""
+    return Schedule(
+        settings.epochs,
+        settings.batch_size,
+        EVALUATIONS_PER_EPOCH,
+        ema_decay=settings.averaging,
+        keep_last=defaults.keeps_last_weights(data),
+    )
 
 
 def remind_of_unknown_pieces(tokenizer: teacher.WordpieceTokenizer, train: PackedIds) -> None:
@@ -126,11 +161,10 @@ class _TeacherTrainer:
         """The record of what the teacher is made from."""
         settings = self.run.teacher_settings
         uses_unlabelled = settings.pretrain or settings.taught_by
-        recorded = dataclasses.asdict(settings).items()
         return {
             "data": self.run.data.fingerprint,
             "pretrained weights": self.run.pretrained.fingerprint,
-            "settings": {key: value for key, value in recorded if key not in RECORDED_SEPARATELY},
+            "settings": recorded(settings),
             "epochs of masked word pieces": settings.pretrain or None,
             "teacher": [teacher.fingerprints() for teacher in self.taught_by] or None,
             "extra texts": fingerprint_examples(self.run.unlabelled_and_augmented) if uses_unlabelled else None,
@@ -142,12 +176,7 @@ class _TeacherTrainer:
     def train(self, settings: TeacherSettings) -> _Trained:
         """Train from the pretrained weights."""
         run = self.run
-        torch.manual_seed(self.seed)
-        model, tokenizer = teacher.build(run.pretrained.source, settings, len(run.data.labels))
-        warn_of(teacher_checks(tokenizer, run.data))
-        if settings.pretrain:
-            texts = [example.text for example in (*run.data.train, *run.unlabelled)]
-            masked_language.pretrain(model, tokenizer, texts, settings, self.seed)
+        model, tokenizer = new_teacher(run, settings, self.seed)
         splits = self._train_texts(), run.data.dev
         encoded = [tokenizer.encode([example.text for example in split]) for split in splits]
         remind_of_unknown_pieces(tokenizer, encoded[0])
@@ -168,25 +197,11 @@ class _TeacherTrainer:
         dev: Split,
         texts: Sequence[Example],
     ) -> list[Evaluation]:
-        ancestors, level_weight = self.run.ancestors, self.run.settings.data.level_weight
-        objective: Objective = labels_only(settings.label_smoothing, ancestors, level_weight)
+        objective: Objective = of_labels(self.run, settings)
         if self.taught_by:
             train = dataclasses.replace(train, teacher_logits=teacher_answers(self.run, self.taught_by, texts).logits)
-            objective = Distillation(
-                LABELS_AND_LOGITS,
-                1.0,
-                model.head.in_features,
-                is_multi_label=self.run.data.is_multi_label,
-                ancestors=ancestors,
-                level_weight=level_weight,
-            )
-        schedule = Schedule(
-            settings.epochs,
-            settings.batch_size,
-            EVALUATIONS_PER_EPOCH,
-            ema_decay=settings.averaging,
-            keep_last=defaults.keeps_last_weights(self.run.data),
-        )
+            objective = distillation(self.run, LABELS_AND_LOGITS, 1.0, model.head.in_features)
+        schedule = teacher_schedule(settings, self.run.data)
         regularisation = Regularisation(settings.r_drop, settings.adversarial)
         callback = self.run.evaluation_callback(self.folder)
         job = TrainingJob(train, dev, objective, schedule, self.seed, self.folder.name, callback, regularisation)

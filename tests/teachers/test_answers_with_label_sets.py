@@ -12,8 +12,9 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from classifiers import build
 from conftest import SUBJECTS, on_data, output_of, titles
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+from transformers import BertTokenizerFast
 
 from distill.cli import main
 from distill.data import Example
@@ -214,27 +215,11 @@ def test_what_a_function_may_not_return(answers: Any, message: str | None) -> No
         probabilities(lambda texts: answers)
 
 
-def build(folder: Path, bert: Path, problem: str | None) -> BertForSequenceClassification:
-    """A random classifier and its tokenizer, saved to ``folder``."""
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    torch.manual_seed(0)
-    tokenizer = BertTokenizerFast.from_pretrained(bert)
-    labels = dict(enumerate(LABELS))
-    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=40, id2label=labels, **sizes)
-    config.problem_type = problem
-    model = BertForSequenceClassification(config).eval()
-    with torch.no_grad():
-        model.classifier.weight.normal_(0, 1)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return model
-
-
 MULTI_LABEL = "multi_label_classification"
 
 
 def test_a_classifier_of_transformers_gives_its_logits_as_they_are(tiny_bert: Path, tmp_path: Path) -> None:
-    own = build(tmp_path / "model", tiny_bert, MULTI_LABEL)
+    own = build(tmp_path / "model", tiny_bert, LABELS, MULTI_LABEL)
     teacher = resolve(tmp_path / "model", {})
     assert isinstance(teacher, ModelTeacher) and teacher.is_multi_label
     model = teacher.classifier(task(LABELS[::-1]))
@@ -246,10 +231,10 @@ def test_a_classifier_of_transformers_gives_its_logits_as_they_are(tiny_bert: Pa
 
 def test_a_classifier_of_the_other_kind_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
     for problem in (None, "single_label_classification"):
-        build(tmp_path / "one", tiny_bert, problem)
+        build(tmp_path / "one", tiny_bert, LABELS, problem)
         with pytest.raises(UserError, match=r"this model gives one label per text .*a text may have any number"):
             resolve(tmp_path / "one", {}).open(task())
-    build(tmp_path / "several", tiny_bert, MULTI_LABEL)
+    build(tmp_path / "several", tiny_bert, LABELS, MULTI_LABEL)
     with pytest.raises(UserError, match=r"this model gives several labels per text .*in this data a text has one"):
         resolve(tmp_path / "several", {}).open(LabellingTask(LABELS, Segmenter(), 64))
 
@@ -319,7 +304,7 @@ def test_answers_for_a_part_of_the_test_texts_are_scored_on_these(flags: list[st
 
 
 def test_a_classifier_of_transformers_teaches(flags: list[str], tiny_bert: Path, tmp_path: Path) -> None:
-    build(tmp_path / "model", tiny_bert, MULTI_LABEL)
+    build(tmp_path / "model", tiny_bert, LABELS, MULTI_LABEL)
     run = tmp_path / "run"
     arguments = [*flags, "--teacher", str(tmp_path / "model"), "--run", str(run), "--mode", "train_student"]
     assert main([*arguments, "--student_epochs", "2", "--objective", "logits"]) == 0
@@ -329,6 +314,6 @@ def test_a_classifier_of_transformers_teaches(flags: list[str], tiny_bert: Path,
 def test_a_classifier_of_the_other_kind_is_refused_before_training(
     flags: list[str], tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build(tmp_path / "model", tiny_bert, None)
+    build(tmp_path / "model", tiny_bert, LABELS)
     arguments = [*flags, "--teacher", str(tmp_path / "model"), "--run", str(tmp_path / "run")]
     assert "this model gives one label per text" in output_of(capsys, arguments, code=2)

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from classifiers import build
 from conftest import SUBJECTS, output_of, titles
 from transformers import (
     AutoTokenizer,
-    BertConfig,
     BertForSequenceClassification,
-    BertTokenizerFast,
     Trainer,
     TrainingArguments,
     pipeline,
@@ -40,26 +39,11 @@ def task(labels: tuple[str, ...] = LABELS, max_length: int = 64) -> LabellingTas
     return LabellingTask(labels, Segmenter(), max_length)
 
 
-def build(folder: Path, bert: Path, names: tuple[str, ...] = LABELS) -> BertForSequenceClassification:
-    """A random classifier and its tokenizer, saved to ``folder``."""
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    torch.manual_seed(0)
-    tokenizer = BertTokenizerFast.from_pretrained(bert)
-    id2label = dict(enumerate(names))
-    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=40, id2label=id2label, **sizes)
-    model = BertForSequenceClassification(config).eval()
-    with torch.no_grad():
-        model.classifier.weight.normal_(0, 1)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return model
-
-
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
     """A classifier that ``transformers.Trainer`` fine-tuned on the titles for a few steps, and saved."""
     folder = tmp_path_factory.mktemp("classifiers") / "fine-tuned"
-    model = build(folder, tiny_bert)
+    model = build(folder, tiny_bert, LABELS)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rows = [
         {**tokenizer(text, truncation=True, max_length=40), "labels": LABELS.index(label)}
