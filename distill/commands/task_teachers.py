@@ -27,9 +27,10 @@ def train_shared_teachers(joint: JointRun) -> list[Path]:
         UserError: --teacher names a teacher, or a setting is for teachers of one task.
     """
     settings = joint.settings.teacher
-    for value, flag in ((settings.r_drop, "--r_drop"), (settings.taught_by, "--teacher_taught_by")):
+    of_one_task = {"r_drop": settings.r_drop, "teacher_taught_by": settings.taught_by, "teacher_texts": settings.most}
+    for name, value in of_one_task.items():
         if value:
-            raise UserError("this is for a teacher of one task", flag, "leave it out, or --no-shared_teacher")
+            raise UserError("this is for a teacher of one task", f"--{name}", "leave it out, or --no-shared_teacher")
     if named := [name for name, run in joint.tasks.items() if run.named_teachers]:
         what = f"the task {named[0]} has a teacher of its own"
         raise UserError(what, "--shared_teacher", "leave out --teacher, or --no-shared_teacher")

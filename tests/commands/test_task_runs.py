@@ -147,6 +147,10 @@ def test_two_teachers_that_share_no_text_teach_one_student(
         (["--objective", "logits+hint"], "a hint imitates the vectors of one teacher, and here every task has its own"),
         (["--student", "textgcn"], "this student reads one graph, which cannot hold several tasks"),
         (["--sampling", "stratified"], "texts are drawn by task, so that a small one is not drowned, and not by class"),
+        (
+            ["--mode", "train_teacher", "--shared_teacher", "--teacher_texts", "9"],
+            "--teacher_texts: this is for a teacher of one task",
+        ),
         (["--task_weights", "1,2,3"], "2 positive numbers are needed, one for each task"),
         (["--label_column", "topic,color"], "no column color"),
         (["--label_column", "topic,topic"], "two tasks have one name: topic, topic"),
