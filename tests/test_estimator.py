@@ -652,3 +652,9 @@ def test_classifiers_that_an_older_version_pickled(fitted: DistilledTextClassifi
     old = copy.deepcopy(fitted)
     del old.multilabel_, old._form
     assert (old.predict(TEXTS) == fitted.predict(TEXTS)).all()
+    pickled = pickle.dumps(fitted, protocol=0)
+    moved = pickled.replace(b"distill.estimator.classifier\n", b"distill.estimator\n").replace(
+        b"distill.estimator.saved\nBundleInMemory", b"distill.estimator\n_BundleInMemory"
+    )
+    assert len(moved) < len(pickled)
+    assert (pickle.loads(moved).predict(TEXTS) == fitted.predict(TEXTS)).all()  # noqa: S301

@@ -29,9 +29,9 @@ from benchmarking import quick_benchmark
 from conftest import titles
 from test_docker import free_port, this_python
 
-from distill import estimator
 from distill.cli import main, parser
 from distill.data import Example, example_id
+from distill.estimator import arguments, classifier
 from distill.runtime import load
 
 __all__ = ["quick_benchmark"]  # a fixture: --mode benchmark with little effort
@@ -196,8 +196,8 @@ def reader(
     monkeypatch.chdir(tmp_path)
     reviews = [Example(example_id(text), text, int(label == "体育")) for text, label in titles(0, 120)]
     monkeypatch.setattr("distill.data.read_reviews", lambda: reviews)
-    given = estimator._given
-    monkeypatch.setattr(estimator, "_given", lambda settings: {**TINY_SETTINGS, **given(settings)})
+    given = arguments.given_settings
+    monkeypatch.setattr(classifier, "given_settings", lambda settings: {**TINY_SETTINGS, **given(settings)})
     reader = Reader(tmp_path)
     yield reader
     for service in reader.services:

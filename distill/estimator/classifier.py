@@ -1,4 +1,4 @@
-"""A classifier with scikit-learn's protocol: fit on texts in memory, predict with the bundle of the student.
+"""The classifier: scikit-learn's methods and attributes.
 
 Training is that of the command line. Predictions need numpy alone; PyTorch is imported when :meth:`fit` is called.
 """
@@ -12,7 +12,7 @@ import math
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -20,30 +20,28 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.config import STUDENTS, Settings
-from distill.config.argparse import settings_from
-from distill.config.toml import NAMES_HINT, typed
-from distill.data import Dataset, Example, checked, from_memory
-from distill.data.arrays import LISTS, MATRIX, GivenLabels, are_tasks, as_tasks, as_texts, class_names, given_labels
-from distill.data.tasks import check_names, split_tasks
-from distill.errors import (
-    DistillWarning,
-    InputError,
-    InputTypeError,
-    UserError,
-    install_hint,
-    join_problems,
-    listed,
-    naming_extra,
+from distill.config import Settings
+from distill.data.arrays import LISTS, MATRIX, as_tasks, as_texts
+from distill.errors import DistillWarning, InputError, install_hint, naming_extra
+from distill.estimator.arguments import (
+    ONLY,
+    Teachers,
+    datasets,
+    given_settings,
+    named,
+    plain,
+    settings_of,
+    tasks_in,
+    teachers_in,
+    unnamed,
 )
+from distill.estimator.saved import BUNDLE_FILES, ESTIMATOR_CARD, BundleInMemory, classes_in, is_json, read_card
 from distill.export import hub
-from distill.progress import MessageHandler, log, remind, reminders
+from distill.progress import MessageHandler, log, reminders
 from distill.runtime import Runtime
-from distill.runtime.bundle import BUNDLE_ARRAYS, BUNDLE_CARD, MAX_CARD_BYTES, json_object, read_bundle, read_content
+from distill.runtime.bundle import read_bundle
 from distill.runtime.label_sets import exceeding
 from distill.runtime.tasks import by_task, heads_of, tasks_of
-from distill.storage.atomic import write_file, write_folder
-from distill.storage.run_folder import MODEL_CARD
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -57,22 +55,6 @@ except ModuleNotFoundError as error:
 
 __all__ = ["DistilledTextClassifier"]
 
-TeacherArgument = str | Path | Callable[[list[str]], Any]
-Teachers = TeacherArgument | Sequence[TeacherArgument]
-ONLY = ""  # the name of the only task
-ESTIMATOR_CARD = "estimator.json"  # the classes with their type, next to a saved bundle
-BUNDLE_FILES = (BUNDLE_CARD, BUNDLE_ARRAYS, MODEL_CARD)
-WITHOUT_TEACHER = {"a": 1.0, "T": 0.0}
-OBJECTIVE = ("a", "T", "objective")  # settings that decide whether a student has a teacher
-GIVEN_OTHERWISE = {  # settings that have a parameter of their own
-    **{name: f"{name}=…" for name in ("teacher_model", "student", "threads")},
-    "seed": "random_state=…",
-    "run": "run_folder=…",
-    "teacher": "fit(…, teacher=…)",
-    "unlabeled": "fit(…, unlabeled=…)",
-}
-SECTIONS = ("teacher.", "transfer.", "student.", "objective.")  # of the settings that may be given, besides OTHERS
-OTHERS = ("data.user_dict", "data.hierarchy", "data.level_weight", "run.teachers", "export.max_mb", "export.examples")
 _training = threading.Lock()  # messages, seeds and the number of threads are those of the process
 
 
@@ -157,22 +139,22 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             UserError: anything else that the user can correct, such as a folder that is missing.
         """
         strings = as_texts(texts)
-        tasks = _tasks_in(labels, strings)
+        tasks = tasks_in(labels, strings)
         further = [] if unlabeled is None else as_texts(unlabeled, "unlabeled")
-        teachers = _teachers_in(teacher, list(tasks), needs_all=self.teacher_model is None)
+        teachers = teachers_in(teacher, list(tasks), needs_all=self.teacher_model is None)
         with _training, _messages(self.verbose), _folder_of_run(self.run_folder) as folder:
             settings = self._settings(folder, bool(teachers))
-            data = _datasets(strings, tasks, settings)
+            data = datasets(strings, tasks, settings)
             with naming_extra("fit", "train"):
                 from distill.commands.fit import run_in_memory, train_bundle
 
                 run = run_in_memory(settings, teachers, data, [text for text in further if text])
                 bundle, score = train_bundle(run)
-            self._bundle = _BundleInMemory.read(bundle)
+            self._bundle = BundleInMemory.read(bundle)
             warned = list(reminders)
-        self.classes_, self.dev_score_ = _unnamed({name: task.classes for name, task in tasks.items()}), score
-        self.multilabel_ = _unnamed({name: bool(task.form) for name, task in tasks.items()})
-        self._form = _unnamed({name: task.form for name, task in tasks.items()})
+        self.classes_, self.dev_score_ = unnamed({name: task.classes for name, task in tasks.items()}), score
+        self.multilabel_ = unnamed({name: bool(task.form) for name, task in tasks.items()})
+        self._form = unnamed({name: task.form for name, task in tasks.items()})
         self._is_table = ONLY not in tasks and not isinstance(labels, Mapping)
         for message in warned:
             warnings.warn(message, DistillWarning, stacklevel=2)
@@ -191,13 +173,13 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         """
         strings, runtime = self._ready(texts)
         found = self._labels_by_task(strings, runtime)
-        return _table(found, texts) if self._is_table else _unnamed(found)
+        return _table(found, texts) if self._is_table else unnamed(found)
 
     def _labels_by_task(self, texts: list[str], runtime: Runtime) -> dict[str, Any]:
         """What :meth:`predict` predicts, by the task's name."""
         has_probabilities = bool(runtime.tasks or runtime.thresholds)
         outputs = _outputs(texts, runtime, runtime.flat_proba if has_probabilities else runtime.logits)
-        classes, forms = _named(self.classes_), _named(self._form)
+        classes, forms = named(self.classes_), named(self._form)
         found: dict[str, Any] = {}
         for task in heads_of(runtime):
             own, names = outputs[:, task.columns], classes[task.name]
@@ -249,7 +231,7 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         for name, predicted in self._labels_by_task(strings, runtime).items():
             rows, labels = gold[name]
             if rows:
-                right = _are_right([predicted[row] for row in rows], labels, _named(self._form)[name])
+                right = _are_right([predicted[row] for row in rows], labels, named(self._form)[name])
                 scores.append(np.average(right, weights=weights[rows]))
         if not scores:
             raise InputError("no text has a label", "y", "give texts with labels")
@@ -287,17 +269,17 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         folder = Path(source)
         if not folder.exists() and hub.NAME.fullmatch(str(source)) and not folder.parent.is_dir():
             folder = hub.download(str(source), (*BUNDLE_FILES, ESTIMATOR_CARD))
-        bundle, card = read_bundle(folder).card, _read_card(folder)
+        bundle, card = read_bundle(folder).card, read_card(folder)
         known = cls._get_param_names()
         estimator = cls(**{name: value for name, value in card.get("params", {}).items() if name in known})
         tasks = tasks_of(bundle.get("tasks", [{**bundle, "name": ONLY}]))
         cards = {task.name: card.get("tasks", {}).get(task.name, {}) if task.name else card for task in tasks}
         forms = {name: MATRIX if one.get("form") == MATRIX else LISTS for name, one in cards.items()}
-        estimator.classes_ = _unnamed({task.name: _classes_in(cards[task.name], task.labels, folder) for task in tasks})
+        estimator.classes_ = unnamed({task.name: classes_in(cards[task.name], task.labels, folder) for task in tasks})
         estimator.dev_score_ = float(card.get("dev_score", math.nan))
-        estimator._bundle = _BundleInMemory.read(folder)
-        estimator.multilabel_ = _unnamed({task.name: bool(task.thresholds) for task in tasks})
-        estimator._form = _unnamed({task.name: forms[task.name] if task.thresholds else "" for task in tasks})
+        estimator._bundle = BundleInMemory.read(folder)
+        estimator.multilabel_ = unnamed({task.name: bool(task.thresholds) for task in tasks})
+        estimator._form = unnamed({task.name: forms[task.name] if task.thresholds else "" for task in tasks})
         estimator._is_table = "tasks" in bundle and card.get("table") is True
         return estimator
 
@@ -331,26 +313,15 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         Raises:
             InputError: a parameter or setting is unknown or has a value that is not allowed.
         """
-        others = _given(self.settings)
-        is_alone = self.teacher_model is None and not has_teacher
-        if is_alone and not any(name in others for name in OBJECTIVE):
-            others |= WITHOUT_TEACHER
         parameters = {
             "run": str(folder),
             "seed": self._seed(),
-            "threads": _plain(self.threads),
+            "threads": plain(self.threads),
             "student": self.student,
             "teacher_model": "auto" if self.teacher_model is None else str(self.teacher_model),
         }
-        values, problems = typed({**parameters, **others})
-        if problems:
-            raise InputError(join_problems(list(problems.values())), "settings", NAMES_HINT)
-        try:
-            settings = settings_from(values)
-        except UserError as error:
-            raise InputError(error.what, error.where, error.hint) from error
-        _check(settings, is_alone, has_teacher)
-        return settings
+        is_alone = self.teacher_model is None and not has_teacher
+        return settings_of(parameters, given_settings(self.settings), is_alone=is_alone, has_teacher=has_teacher)
 
     def _seed(self) -> Any:
         is_number = isinstance(self.random_state, int | np.integer)
@@ -358,118 +329,22 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
 
     def _card(self, params: Mapping[str, Any]) -> bytes:
         """What :meth:`load` needs besides the bundle, as JSON."""
-        params = {name: _plain(value) for name, value in params.items() if name != "run_folder"}
-        forms, are_multi_label = _named(self._form), _named(self.multilabel_)
+        params = {name: plain(value) for name, value in params.items() if name != "run_folder"}
+        forms, are_multi_label = named(self._form), named(self.multilabel_)
         tasks = {
             name: {
                 "classes": classes.tolist(),
                 "dtype": classes.dtype.str,
                 **({"form": forms[name]} if are_multi_label[name] else {}),
             }
-            for name, classes in _named(self.classes_).items()
+            for name, classes in named(self.classes_).items()
         }
         card = {
             **tasks.get(ONLY, {"tasks": tasks, "table": self._is_table}),
             "dev_score": self.dev_score_,
-            "params": {name: value for name, value in params.items() if _is_json(value)},
+            "params": {name: value for name, value in params.items() if is_json(value)},
         }
         return json.dumps(card, ensure_ascii=False, indent=2).encode()
-
-
-class _BundleInMemory:
-    """The files of a bundle, and its runtime, which is loaded when it is first used. Copies hold the files alone."""
-
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._files = dict(files)
-        self._loaded: dict[int, Runtime] = {}  # by the number of threads
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        return cls({name: (folder / name).read_bytes() for name in BUNDLE_FILES if (folder / name).is_file()})
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_files": self._files, "_loaded": {}}
-
-    def runtime(self, threads: int) -> Runtime:
-        if threads not in self._loaded:
-            with TemporaryDirectory(prefix="distill-") as parent:
-                runtime = Runtime(self.write(Path(parent, "bundle")), threads)
-            self._loaded = {threads: runtime}
-            return runtime
-        return self._loaded[threads]
-
-    def write(self, folder: Path, more: Mapping[str, bytes] | None = None) -> Path:
-        """Write the files, and ``more``; a folder that holds other files is left alone.
-
-        Raises:
-            InputError: the folder holds other files.
-        """
-        present = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        if others := sorted(set(present) - {*BUNDLE_FILES, ESTIMATOR_CARD}):
-            what = f"this folder holds something else than a bundle: {join_problems(others)}"
-            raise InputError(what, folder, "name a new folder")
-        with write_folder(folder) as temporary:
-            for name, content in {**self._files, **(more or {})}.items():
-                write_file(temporary / name, content)
-        return folder
-
-
-def _unnamed(values: Mapping[str, Any]) -> Any:
-    """Values by the task's name; if there is only one task, its value."""
-    return values.get(ONLY, values)
-
-
-def _named(value: Any) -> dict[str, Any]:
-    """The inverse of :func:`_unnamed`."""
-    return value if isinstance(value, dict) else {ONLY: value}
-
-
-def _tasks_in(labels: Any, texts: Sequence[str]) -> dict[str, GivenLabels]:
-    """The labels of every task.
-
-    Raises:
-        InputTypeError: labels have no usable type.
-        InputError: labels are missing or too few, or a task cannot have this name.
-    """
-    if are_tasks(labels):
-        tasks = as_tasks(labels, len(texts))
-        try:
-            check_names(tasks, "labels")
-        except UserError as error:
-            raise InputError(error.what, error.where, error.hint) from error
-        return {name: given_labels(column, f"labels[{name!r}]", rows) for name, (rows, column) in tasks.items()}
-    given = given_labels(labels)
-    if len(texts) != len(given.labels):
-        what = f"{len(texts)} texts and {len(given.labels)} labels: there must be one label per text"
-        raise InputError(what, "fit", "take both from the same table")
-    return {ONLY: given}
-
-
-def _teachers_in(teacher: Any, tasks: Sequence[str], *, needs_all: bool) -> dict[str, list[TeacherArgument]]:
-    """The teachers of every task that has some; all tasks must, if ``needs_all`` and one does.
-
-    Raises:
-        InputError: they do not name their task, or name another one, or a task has none.
-    """
-    if teacher is None:
-        return {}
-    if ONLY in tasks:
-        return {ONLY: _as_list(teacher)} if _as_list(teacher) else {}
-    hint = f"teacher={{{tasks[0]!r}: …}}"
-    if not isinstance(teacher, Mapping) or not set(teacher) <= set(tasks):
-        what = f"with several tasks, a teacher needs the name of its task: {listed(tasks, 5)}"
-        raise InputError(what, "teacher", hint)
-    teachers = {name: _as_list(teacher[name]) for name in tasks if name in teacher and _as_list(teacher[name])}
-    if needs_all and teachers and (without := [name for name in tasks if name not in teachers]):
-        what = f"teacher_model is None, and the task {without[0]} has no teacher"
-        raise InputError(what, "teacher", 'name one for this task too, or teacher_model="auto"')
-    return teachers
-
-
-def _as_list(teacher: Any) -> list[TeacherArgument]:
-    if teacher is None:
-        return []
-    return list(teacher) if isinstance(teacher, list | tuple) else [teacher]
 
 
 def _outputs(
@@ -503,73 +378,6 @@ def _are_right(predicted: Any, gold: Any, form: str) -> list[bool]:
     return [set(given) == set(right) for given, right in zip(predicted, gold, strict=True)]
 
 
-def _given(settings: Any) -> dict[str, Any]:
-    """The settings by the names of flags, with plain values.
-
-    Raises:
-        InputTypeError: they are no dictionary.
-        InputError: one has a parameter of its own, or concerns something else than training.
-    """
-    if not isinstance(settings, Mapping | None):
-        raise InputTypeError(f"{settings!r:.40} is no dictionary", "settings", 'settings={"student_epochs": 8}')
-    given = {name: _plain(value) for name, value in (settings or {}).items()}
-    problems = [f"{name} is given by {GIVEN_OTHERWISE[name]}" for name in given if name in GIVEN_OTHERWISE]
-    for name, value in given.items():
-        fields = [*typed({name: value})[0]]
-        if name not in GIVEN_OTHERWISE and fields and not fields[0].startswith(SECTIONS) and fields[0] not in OTHERS:
-            problems.append(f"{name} does not concern the training of a student")
-    if problems:
-        raise InputError(join_problems(problems), "settings", "leave it out there")
-    return given
-
-
-def _check(settings: Settings, is_alone: bool, has_teacher: bool) -> None:
-    """Check that student and objective are possible.
-
-    Raises:
-        InputError: they are not.
-    """
-    needs_teacher, student = settings.objective.needs_teacher, settings.student.architecture
-    if STUDENTS[student].transductive:
-        raise InputError(f"{student} labels only the texts that it was trained with", "student", 'student="bilstm"')
-    if is_alone and needs_teacher:
-        what = "the objective needs a teacher, but teacher_model is None"
-        raise InputError(what, "settings", 'teacher_model="auto", or leave out a, T and objective')
-    if has_teacher and not needs_teacher:
-        raise InputError("the objective uses no teacher, but one is given", "teacher", "leave out a and T in settings")
-
-
-def _datasets(texts: Sequence[str], tasks: Mapping[str, GivenLabels], settings: Settings) -> dict[str, Dataset]:
-    """Train and dev of every task.
-
-    Raises:
-        InputError: too few texts are left.
-    """
-    if empty := [position for position, text in enumerate(texts) if not text]:
-        remind(f"{len(empty)} of the texts are empty and are left out; the first: texts[{empty[0]}]", of_model=False)
-    seed, hierarchy = settings.run.seed, settings.data.hierarchy
-    try:
-        splits = {
-            name: from_memory(
-                [
-                    Example.of(texts[row], label)
-                    for row, label in zip(task.rows, task.labels, strict=True)
-                    if texts[row]
-                ],
-                class_names(task.classes),
-                is_multi_label=bool(task.form),
-                hierarchy=hierarchy,
-            )
-            for name, task in tasks.items()
-        }
-        if ONLY in splits:
-            return {ONLY: checked(splits[ONLY], seed, needs_test=False)}
-        return split_tasks(splits, seed, needs_test=False)
-    except UserError as error:
-        hint = "every class needs texts of its own, and at least one class needs two"
-        raise InputError(error.what, "fit", hint) from error
-
-
 @contextlib.contextmanager
 def _messages(verbose: int) -> Iterator[None]:
     """Print messages during training if ``verbose``, unless the application has its own handlers of them."""
@@ -595,63 +403,3 @@ def _folder_of_run(folder: str | Path | None) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="distill-") as temporary:
         yield Path(temporary)
-
-
-def _plain(value: Any) -> Any:
-    """A value as TOML and JSON have it: NumPy's numbers, paths and tuples are plain ones."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return {name: _plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    """The file with the labels and parameters; empty for a plain bundle.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    path = folder / ESTIMATOR_CARD
-    if not path.is_file():
-        return {}
-    try:
-        card = json_object(read_content(path, MAX_CARD_BYTES))
-        if not isinstance(card.get("params", {}), dict) or not isinstance(card.get("dev_score", 0.0), int | float):
-            raise ValueError("params is not an object, or dev_score not a number")
-        tasks = card.get("tasks", {})
-        if not isinstance(tasks, dict) or not all(isinstance(task, dict) for task in tasks.values()):
-            raise ValueError("tasks is not an object of objects")
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"this file cannot be read: {error}", path, "save the classifier again") from error
-    return card
-
-
-def _classes_in(card: Mapping[str, Any], names: Sequence[str], folder: Path) -> NDArray[Any]:
-    """The classes, with their type, in the order of the bundle's labels.
-
-    Raises:
-        UserError: they are not those of the bundle.
-    """
-    if "classes" not in card:
-        return np.array(names)
-    try:
-        dtype = np.dtype(str(card["dtype"]))
-        classes = np.array(card["classes"], dtype) if dtype.kind in "biufUO" else np.array([])
-        is_same = classes.ndim == 1 and class_names(classes) == tuple(names)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        is_same = False
-    if not is_same:
-        what = "its classes are not the labels of the bundle"
-        raise UserError(what, folder / ESTIMATOR_CARD, "copy the whole folder again, or save the classifier again")
-    return classes
