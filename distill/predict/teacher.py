@@ -1,4 +1,4 @@
-"""The run's teacher, for --cascade and /explain. It is loaded when it is first used: PyTorch takes seconds."""
+"""The teachers of a run, for --cascade and /explain. They are loaded when first used: PyTorch takes seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from distill.config import Settings
 from distill.errors import UserError, install_hint
-from distill.runtime.unsure import Cascade, Classifier, check_cascade
+from distill.runtime.cascade import Cascade
+from distill.runtime.tasks import ByTask, Task
+from distill.runtime.unsure import Classifier
 from distill.storage.fingerprints import fingerprint_file
 from distill.storage.run_folder import TEACHER_CARD, TRAIN_TEACHER, RunFolder
 
@@ -74,15 +76,42 @@ class LazyTeacher:
         with self._lock:
             return self._classifier.predict_proba(texts)
 
-    def cascade(self, student: Classifier, below: float) -> Cascade:
+    def cascade(self, student: Classifier, below: ByTask) -> Cascade:
         """The student, whose unsure texts go to this teacher."""
-        return Cascade(student, self.predict_proba, below, self.labels)
+        return Cascade(student, self, below)
+
+
+class TaskTeachers:
+    """The teachers of several tasks, one each.
+
+    Args:
+        by_task: by the task's name.
+        folder: of the run.
+    """
+
+    def __init__(self, by_task: Mapping[str, LazyTeacher], folder: Path) -> None:
+        self.by_task, self.folder = dict(by_task), folder
+
+    def load(self) -> None:
+        """Load them now; afterwards their folders are not needed any more."""
+        for teacher in self.by_task.values():
+            teacher.load()
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprints of the files that determine the output, by task and name."""
+        teachers = self.by_task.items()
+        return {f"{task}/{name}": value for task, own in teachers for name, value in own.fingerprints.items()}
+
+    def cascade(self, student: Classifier, below: ByTask) -> Cascade:
+        """The student, whose unsure texts go to the teacher of each task."""
+        return Cascade(student, self.by_task, below)
 
 
 def find_teacher(
-    settings: Settings, labels: Sequence[str], thresholds: Sequence[float] = (), tasks: Sequence[object] = ()
-) -> LazyTeacher | None:
-    """The run's teacher, if ``--with_teacher`` allows it and it can be used.
+    settings: Settings, labels: Sequence[str], thresholds: Sequence[float] = (), tasks: Sequence[Task] = ()
+) -> LazyTeacher | TaskTeachers | None:
+    """The run's teacher, if ``--with_teacher`` allows it and it can be used; with --cascade those of several tasks.
 
     Args:
         settings: of the command.
@@ -91,17 +120,25 @@ def find_teacher(
         tasks: the student's.
 
     Raises:
-        UserError: with ``--with_teacher yes`` or ``--cascade``, the teacher cannot be used; ``--cascade`` does not
-            apply to a student with ``thresholds`` or ``tasks``.
+        UserError: with ``--with_teacher yes`` or ``--cascade``, the teacher cannot be used.
     """
-    folder, wanted = RunFolder.from_settings(settings).model("teacher"), settings.serve.with_teacher
+    run, wanted = RunFolder.from_settings(settings), settings.serve.with_teacher
     is_cascade = settings.unsure.cascade
-    if is_cascade:
-        check_cascade(thresholds, tasks, "--cascade")
     if wanted == "no" and is_cascade:
         raise UserError("--cascade needs the teacher", "--with_teacher no", "leave out one of them")
     if wanted == "no":
         return None
+    if tasks and is_cascade:
+        teachers = {task.name: _usable(settings, run.task(task.name), task.labels, task.thresholds) for task in tasks}
+        return TaskTeachers({name: teacher for name, teacher in teachers.items() if teacher}, run.root)
+    return _usable(settings, run, labels, thresholds)
+
+
+def _usable(
+    settings: Settings, run: RunFolder, labels: Sequence[str], thresholds: Sequence[float]
+) -> LazyTeacher | None:
+    """The teacher of a run, or of one of its tasks, if it can be used."""
+    folder, wanted, is_cascade = run.model("teacher"), settings.serve.with_teacher, settings.unsure.cascade
     problem = _problem(folder, labels, bool(thresholds), "leave out --cascade" if is_cascade else "--with_teacher no")
     if problem and (is_cascade or wanted == "yes"):
         raise UserError(problem[0], folder, problem[1])
