@@ -173,9 +173,8 @@ def of_each_task(value: ByTask, tasks: Sequence[Task], setting: str) -> list[flo
         return [value] * len(tasks)
     names = [task.name for task in tasks if task.name]
     if unknown := [name for name in value if name not in names]:
-        what = (
-            f"there is no task {unknown[0]!r:.40}; the tasks are {', '.join(names) or 'not named: there is only one'}"
-        )
+        which = f"the tasks are {', '.join(names)}" if names else "this student has only one"
+        what = f"there is no task {unknown[0]!r:.40}; {which}"
         raise UserError(what, setting, f"{setting}={{{names[0]!r}: 0.8}}" if names else f"{setting}=0.8")
     return [value.get(task.name, 0.0) for task in tasks]
 

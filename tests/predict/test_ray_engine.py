@@ -87,6 +87,7 @@ def test_both_engines_write_the_columns_of_tasks(
         "topic_probability",
         "sign_predicted",
         "sign_probability",
+        "sign_set_probability",
     ]
     assert all(ray[name].equals(local[name]) for name in ("topic_predicted", "sign_predicted"))
     assert "?" in ray["topic_predicted"].to_pylist()
