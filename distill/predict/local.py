@@ -25,7 +25,7 @@ from distill.predict.teacher import find_teacher
 from distill.progress import log, progress_bar
 from distill.runtime.label_sets import SEPARATOR
 from distill.runtime.packing import text_size
-from distill.runtime.tasks import tasks_in
+from distill.runtime.tasks import names_of_tasks, tasks_in
 from distill.runtime.unsure import Classifier, thresholds_of
 
 
@@ -44,8 +44,9 @@ class Labeller:
         self._made_from: dict[str, object] = {"bundle": fingerprint, "cascade": None}
         decisions = thresholds_of(student), tasks_in(student)
         if settings.unsure.cascade and (teacher := find_teacher(settings, student.labels, *decisions)):
-            self._classifier = teacher.cascade(student, settings.unsure.cascade_below)
-            self._made_from["cascade"] = {"below": settings.unsure.cascade_below, "teacher": teacher.fingerprints}
+            below = settings.unsure.cascade_limit(names_of_tasks(student))
+            self._classifier = teacher.cascade(student, below)
+            self._made_from["cascade"] = {"below": below, "teacher": teacher.fingerprints}
         self._spec = output_spec(self._classifier, settings)
 
     def to_file(self, job: FileJob, output: Path) -> Parts:
@@ -133,7 +134,7 @@ def output_spec(classifier: Classifier, settings: Settings) -> OutputSpec:
         text_column=settings.data.text_column,
         escape_formulas=predict.escape_formulas,
         top_k=unsure.top_k,
-        reject_below=unsure.reject_below,
+        reject_below=unsure.rejection(names_of_tasks(classifier)),
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
     )

@@ -39,6 +39,7 @@ from distill.predict.sources import InputState
 from distill.predict.teacher import LazyTeacher, TaskTeachers, find_teacher
 from distill.runtime import Runtime
 from distill.runtime.bundle import BUNDLE_CARD
+from distill.runtime.tasks import ByTask, names_of_tasks
 from distill.runtime.unsure import Classifier
 from distill.storage.atomic import PARTS_SUFFIX, put_in_place, remove, write_folder, write_json
 from distill.storage.fingerprints import fingerprint_bytes, fingerprint_texts
@@ -58,7 +59,7 @@ class Models:
 
     bundle: dict[str, bytes]
     teachers: dict[str, dict[str, bytes]]
-    below: float
+    below: ByTask
 
     @classmethod
     def of(cls, bundle: Path, settings: Settings) -> Self:
@@ -67,10 +68,11 @@ class Models:
         Raises:
             UserError: the bundle is damaged, or the teacher of --cascade cannot be used.
         """
-        files, below = _contents(bundle), settings.unsure.cascade_below
+        files = _contents(bundle)
         if not settings.unsure.cascade:
-            return cls(files, {}, below)
+            return cls(files, {}, 0.0)
         student = _runtime(files)
+        below = settings.unsure.cascade_limit(names_of_tasks(student))
         teacher = find_teacher(settings, student.labels, student.thresholds, student.tasks)
         by_task = teacher.by_task if isinstance(teacher, TaskTeachers) else {"": teacher} if teacher else {}
         return cls(files, {name: _contents(own.folder) for name, own in by_task.items()}, below)

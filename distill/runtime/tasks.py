@@ -140,6 +140,11 @@ def tasks_in(classifier: Classifier) -> tuple[Task, ...]:
     return tuple(getattr(classifier, "tasks", ()))
 
 
+def names_of_tasks(classifier: Classifier) -> list[str]:
+    """The names of the tasks of a classifier; none if it has only one."""
+    return [task.name for task in tasks_in(classifier)]
+
+
 def heads_of(classifier: Classifier) -> tuple[Task, ...]:
     """The tasks of a classifier; of one without tasks, a single one without a name."""
     of_teacher = tuple(getattr(classifier, "teacher_thresholds", ()))

@@ -46,8 +46,8 @@ def serve(settings: Settings) -> list[Path]:
 
     def work(listener: socket.socket, channel: socket.socket | None = None) -> None:
         if teacher and settings.unsure.cascade:  # not before the fork: PyTorch's threads do not survive it
-            cascade = settings.unsure.cascade_below
-            log.info("loading the teacher %s, which labels texts below %g", teacher.folder, cascade)
+            limits = settings.unsure.cascade_limits
+            log.info("loading the teacher %s, which labels texts below %s", teacher.folder, limits)
             teacher.load()
         run(app, listener, settings.serve, channel)
 

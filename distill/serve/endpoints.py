@@ -30,7 +30,7 @@ from distill.progress import log
 from distill.runtime import Runtime
 from distill.runtime.cascade import Cascade
 from distill.runtime.label_sets import certainty, exceeding, names_of
-from distill.runtime.tasks import ByTeacher, Task, heads_of, outputs_of, tasks_in
+from distill.runtime.tasks import ByTeacher, Task, heads_of, names_of_tasks, outputs_of, tasks_in
 from distill.runtime.unsure import Classifier, thresholds_of
 from distill.serve.batching import Batcher, Rows, WorkerThread
 from distill.serve.explain import word_weights
@@ -179,10 +179,12 @@ class Endpoints:
         check_unsure(self.unsure, runtime)
         cascade = None
         if self.unsure.cascade:
-            teacher = teachers if tasks_in(runtime) else teachers.get("")
+            named = {name: own for name, own in teachers.items() if name}
+            teacher = named if tasks_in(runtime) else teachers.get("")
             if not teacher:
                 raise UserError("--cascade needs a teacher", model, "--run FOLDER")
-            cascade = ServedCascade(Cascade(runtime, teacher, self.unsure.cascade_below), self._teacher_thread)
+            below = self.unsure.cascade_limit(names_of_tasks(runtime))
+            cascade = ServedCascade(Cascade(runtime, teacher, below), self._teacher_thread)
         batcher = Batcher(outputs_of(runtime), self.metrics.count_batch, max_inline_s=MAX_INLINE_S)
         return ServedStudent(runtime, model, teachers, batcher, cascade)
 

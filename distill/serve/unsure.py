@@ -20,7 +20,7 @@ from distill.data.formats.labelling import (
     Predictions,
 )
 from distill.runtime.cascade import Cascade, TaskCascade
-from distill.runtime.tasks import ByTask, ByTeacher, check_rejection_of, check_top_k_of, heads_of
+from distill.runtime.tasks import ByTeacher, check_rejection_of, check_top_k_of, heads_of, names_of_tasks
 from distill.runtime.unsure import Classifier, most_probable
 from distill.serve.batching import BATCH_SIZE, Batcher, Rows, WorkerThread
 from distill.serve.limits import Deadline
@@ -35,7 +35,7 @@ class Wanted:
     probabilities: bool
     text_column: str = ""
     top_k: int | None = None
-    reject_below: ByTask | None = None
+    reject_below: float | None = None
 
 
 def check_unsure(unsure: UnsureSettings, student: Classifier) -> None:
@@ -47,7 +47,7 @@ def check_unsure(unsure: UnsureSettings, student: Classifier) -> None:
     tasks = heads_of(student)
     if unsure.top_k:
         check_top_k_of(tasks, unsure.top_k)
-    check_rejection_of(tasks, unsure.reject_below, unsure.reject_label)
+    check_rejection_of(tasks, unsure.rejection(names_of_tasks(student)), unsure.reject_label)
 
 
 def output_spec(classifier: Classifier, wanted: Wanted, unsure: UnsureSettings) -> OutputSpec:
@@ -61,7 +61,9 @@ def output_spec(classifier: Classifier, wanted: Wanted, unsure: UnsureSettings) 
         probabilities=wanted.probabilities,
         text_column=wanted.text_column,
         top_k=unsure.top_k if wanted.top_k is None else wanted.top_k,
-        reject_below=unsure.reject_below if wanted.reject_below is None else wanted.reject_below,
+        reject_below=unsure.rejection(names_of_tasks(classifier))
+        if wanted.reject_below is None
+        else wanted.reject_below,
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
     )

@@ -143,6 +143,61 @@ def test_each_task_has_a_cascade(
     assert f"labelled by the teacher: {count} of {len(TEXTS)} rows" in capsys.readouterr().err
 
 
+def test_each_task_may_have_a_threshold_of_its_own(
+    bundle_of_tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime, source = Runtime(bundle_of_tasks), write(tmp_path / "in.jsonl")
+    flags = ["--reject_below", "0.5", "--task_reject_below", "sign=0.2", "--reject_label", "?"]
+    assert run(bundle_of_tasks, source, tmp_path / "out.jsonl", *flags) == 0
+    expected = runtime.predict(TEXTS, reject_below={"topic": 0.5, "sign": 0.2}, reject_label="?")
+    rows = read(tmp_path / "out.jsonl")
+    assert [row["topic_predicted"] for row in rows] == expected["topic"]
+    assert [row["sign_predicted"] for row in rows] == expected["sign"] and ["?"] in expected["sign"]
+    assert expected["sign"] != runtime.predict(TEXTS, reject_below=0.5, reject_label="?")["sign"]
+    assert "(the probability is below 0.5, sign=0.2)" in capsys.readouterr().err
+    by_task: Any = {task.name: TaskTeacher(task) for task in runtime.tasks}
+    teachers = TaskTeachers(by_task, tmp_path)
+    monkeypatch.setattr(local, "find_teacher", lambda settings, labels, thresholds, tasks: teachers)
+    flags = ["--cascade", "--cascade_below", "0", "--task_cascade_below", "sign=1"]
+    assert run(bundle_of_tasks, source, tmp_path / "out.jsonl", *flags) == 0
+    found = [(row["topic_answered_by"], row["sign_answered_by"]) for row in read(tmp_path / "out.jsonl")]
+    assert set(found) == {("student", "teacher")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (
+            ["--task_reject_below", "tone=0.5"],
+            "there is no task tone; the tasks are topic, sign -> --task_reject_below t",
+        ),
+        (
+            ["--task_reject_below", "0.5"],
+            "a task's name and a probability from 0 to 1 are needed -> --task_reject_below",
+        ),
+        (["--task_reject_below", "topic=1.5"], "a task's name and a probability from 0 to 1 are needed"),
+        (["--task_reject_below", "topic=nan"], "a task's name and a probability from 0 to 1 are needed"),
+        (
+            ["--task_cascade_below", "sign=1"],
+            "--task_cascade_below has no effect without --cascade -> --cascade --task",
+        ),
+    ],
+)
+def test_wrong_thresholds_of_a_task(
+    flags: list[str], expected: str, bundle_of_tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bundle_of_tasks, write(tmp_path / "in.csv"), tmp_path / "out.csv", *flags) == 2
+    assert expected in capsys.readouterr().err and not (tmp_path / "out.csv").exists()
+
+
+def test_a_threshold_of_a_task_where_there_is_only_one(
+    several_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--task_reject_below", "topic=0.5"]
+    assert run(several_bundle, write(tmp_path / "in.csv"), tmp_path / "out.csv", *flags) == 2
+    assert "there is no task topic; this student has only one -> --reject_below 0.5" in capsys.readouterr().err
+
+
 def test_a_cascade_needs_the_teacher_of_every_task(tmp_path: Path) -> None:
     tasks = (Task("topic", ("a", "b")), Task("sign", ("c",), (0.5,), first=2))
     settings = Settings(run=RunSettings(run=str(tmp_path)), unsure=UnsureSettings(cascade=True))

@@ -150,12 +150,23 @@ def test_a_cascade_asks_the_teachers_of_the_tasks(runtime: Runtime) -> None:
         assert explained["sign"]["teacher"]["labels"] == [runtime.tasks[1].labels[1]]
 
 
+def test_the_service_has_thresholds_of_the_tasks(runtime: Runtime) -> None:
+    unsure = UnsureSettings(task_reject_below=("sign=1",), reject_label="?")
+    with TestClient(create_app(runtime, ServeSettings(), unsure=unsure)) as client:
+        tasks = client.post("/predict", json={"text": TEXTS[0]}).json()["tasks"]
+        assert tasks["topic"]["label"] == runtime.predict(TEXTS[:1])["topic"][0] and tasks["sign"]["labels"] == ["?"]
+        tasks = client.post("/predict", json={"text": TEXTS[0], "reject_below": 1}).json()["tasks"]
+        assert tasks["topic"]["label"] == "?"
+    with pytest.raises(UserError, match="there is no task tone"):
+        create_app(runtime, ServeSettings(), unsure=UnsureSettings(task_reject_below=("tone=1",)))
+
+
 def test_a_cascade_needs_teachers(bundle_of_tasks: Path, runtime: Runtime, tmp_path: Path) -> None:
     unsure = UnsureSettings(cascade=True)
     run, predict = RunSettings(run=str(tmp_path)), PredictSettings(bundle=str(bundle_of_tasks))
     with pytest.raises(UserError, match="there is no trained teacher"):
         _application(Settings(run=run, predict=predict, unsure=unsure), bundle_of_tasks, Totals(1))
-    with pytest.raises(UserError, match="a dictionary of teachers by the task's name"):
+    with pytest.raises(UserError, match="--cascade needs a teacher"):
         create_app(runtime, ServeSettings(), Stub(runtime.labels), unsure=unsure)
 
 
