@@ -42,7 +42,8 @@ class Confidences:
         if thresholds:
             probabilities = sigmoid(logits, temperature)
             has_class = exceeding(probabilities, thresholds)
-            return cls(set_probability(probabilities, has_class), (has_class == np.asarray(gold)).all(axis=1))
+            together = set_probability(probabilities, has_class).astype(np.float64)
+            return cls(together, (has_class == np.asarray(gold)).all(axis=1))
         return cls(softmax(logits, temperature).max(axis=1), logits.argmax(axis=1) == np.asarray(gold))
 
     @property
