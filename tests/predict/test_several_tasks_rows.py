@@ -147,14 +147,14 @@ def test_each_task_may_have_a_threshold_of_its_own(
     bundle_of_tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runtime, source = Runtime(bundle_of_tasks), write(tmp_path / "in.jsonl")
-    flags = ["--reject_below", "0.5", "--task_reject_below", "sign=0.2", "--reject_label", "?"]
+    flags = ["--reject_below", "0.5", "--task_reject_below", "sign=0.9", "--reject_label", "?"]
     assert run(bundle_of_tasks, source, tmp_path / "out.jsonl", *flags) == 0
-    expected = runtime.predict(TEXTS, reject_below={"topic": 0.5, "sign": 0.2}, reject_label="?")
+    expected = runtime.predict(TEXTS, reject_below={"topic": 0.5, "sign": 0.9}, reject_label="?")
     rows = read(tmp_path / "out.jsonl")
     assert [row["topic_predicted"] for row in rows] == expected["topic"]
     assert [row["sign_predicted"] for row in rows] == expected["sign"] and ["?"] in expected["sign"]
     assert expected["sign"] != runtime.predict(TEXTS, reject_below=0.5, reject_label="?")["sign"]
-    assert "(the probability is below 0.5, sign=0.2)" in capsys.readouterr().err
+    assert "(the probability is below 0.5, sign=0.9)" in capsys.readouterr().err
     by_task: Any = {task.name: TaskTeacher(task) for task in runtime.tasks}
     teachers = TaskTeachers(by_task, tmp_path)
     monkeypatch.setattr(local, "find_teacher", lambda settings, labels, thresholds, tasks: teachers)
