@@ -20,9 +20,9 @@ from distill.runtime.tasks import (
     check_top_k_of,
     heads_of,
     labels_by_task,
+    names_of_tasks,
     of_each_task,
     outputs_of,
-    tasks_in,
 )
 from distill.runtime.unsure import Classifier, Probabilities, check_threshold, listed_labels, thresholds_of
 
@@ -40,12 +40,12 @@ class Cascade:
             them by the task's name; the student alone answers the tasks that it leaves out.
         below: a text is unsure if the student's highest probability is below this; where a text may have any number of
             labels, if the probability of the whole set is. With several tasks, one number or a dictionary.
-        labels: the order of a function's columns; empty: that of the student's labels.
+        labels: the order of a function's columns; empty: that of the student's labels, as always with several tasks.
 
     Attributes:
         labels: the student's, and so are ``tasks`` and ``thresholds``.
         teacher_thresholds: those by which the teacher gives a text any number of labels; empty: the student's.
-        parts: what each task's teacher answers, by the index of the task.
+        parts: the cascade of every task that has a teacher, by the index of the task.
 
     Raises:
         UserError: ``below`` is not a number from 0 to 1, ``labels`` are not the student's, a teacher is of no task, or
@@ -59,26 +59,17 @@ class Cascade:
         below: ByTask,
         labels: Sequence[str] = (),
     ) -> None:
-        heads = heads_of(student)
-        if isinstance(teacher, Mapping) != bool(tasks_in(student)):
-            what = "a student of several tasks needs a dictionary of teachers by the task's name, and no other does"
-            raise UserError(what, "teacher", f"{{{heads[0].name!r}: teacher}}" if tasks_in(student) else "one teacher")
-        teachers = teacher if isinstance(teacher, Mapping) else {"": teacher}
-        names = [task.name for task in heads]
-        if unknown := [name for name in teachers if name not in names]:
-            raise UserError(f"there is no task {unknown[0]!r:.40}", "teacher", f"name {listed_labels(names)}")
+        heads, names = heads_of(student), names_of_tasks(student)
+        teachers = _by_name(teacher, names)
         self._student, self.below, self.labels = student, below, student.labels
         self._ask: Callable[[TaskCascade, list[str]], Probabilities] = TaskCascade.teacher_proba
-        limits = of_each_task(below, heads, "below")
-        for limit in limits:
-            check_threshold(limit, "below")
         self.parts = {
             index: TaskCascade(task, teachers[task.name], limit, labels)
-            for index, (task, limit) in enumerate(zip(heads, limits, strict=True))
+            for index, (task, limit) in enumerate(zip(heads, of_each_task(below, heads, "below"), strict=True))
             if task.name in teachers
         }
         self._heads = tuple(self.parts[index].task if index in self.parts else task for index, task in enumerate(heads))
-        self.tasks = self._heads if tasks_in(student) else ()
+        self.tasks = self._heads if names else ()
         self.thresholds = thresholds_of(student)
         self.teacher_thresholds = () if self.tasks else self._heads[0].teacher_thresholds
 
@@ -137,6 +128,17 @@ class Cascade:
         return found if self.tasks else found[""]
 
 
+def _by_name(teacher: Teacher | Mapping[str, Teacher], names: Sequence[str]) -> Mapping[str, Teacher]:
+    """The teachers by the names of the tasks; without tasks, one without a name."""
+    if isinstance(teacher, Mapping) != bool(names):
+        what = "a student of several tasks needs a dictionary of teachers by the task's name, and no other does"
+        raise UserError(what, "teacher", f"{{{names[0]!r}: teacher}}" if names else "one teacher")
+    teachers = teacher if isinstance(teacher, Mapping) else {"": teacher}
+    if unknown := [name for name in teachers if names and name not in names]:
+        raise UserError(f"there is no task {unknown[0]!r:.40}", "teacher", f"name {listed_labels(names)}")
+    return teachers
+
+
 class TaskCascade:
     """The cascade of one task: which texts go to its teacher, and the teacher's answers.
 
@@ -150,10 +152,12 @@ class TaskCascade:
         task: the student's, with the teacher's thresholds.
 
     Raises:
-        UserError: the teacher has other labels, or only one of both gives a text any number of them.
+        UserError: ``below`` is not a number from 0 to 1, the teacher has other labels, or only one of both gives a text
+            any number of them.
     """
 
     def __init__(self, task: Task, teacher: Teacher, below: float, labels: Sequence[str] = ()) -> None:
+        check_threshold(below, "below")
         self._classify: Any = getattr(teacher, "predict_proba", teacher)
         own = list(labels or getattr(teacher, "labels", task.labels))
         if sorted(own) != sorted(task.labels):

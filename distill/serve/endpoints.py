@@ -275,7 +275,7 @@ class Endpoints:
         """What is added to label and probability; None: nothing.
 
         Raises:
-            RefusedError: 422, there are fewer labels than ``top_k``, or ``reject_below`` names no task.
+            RefusedError: 422, there are fewer labels than ``top_k``.
         """
         if self._has_plain_answers and body.top_k is None and body.reject_below is None:
             return None

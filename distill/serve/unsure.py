@@ -42,7 +42,8 @@ def check_unsure(unsure: UnsureSettings, student: Classifier) -> None:
     """Check the service's settings against a student.
 
     Raises:
-        UserError: there are fewer labels than --top_k, or --reject_label is one of them.
+        UserError: there are fewer labels than --top_k, --reject_label is one of them, or --task_reject_below names
+            something else than a task.
     """
     tasks = heads_of(student)
     if unsure.top_k:
@@ -54,16 +55,15 @@ def output_spec(classifier: Classifier, wanted: Wanted, unsure: UnsureSettings) 
     """What is added to each text by a student, or by its cascade.
 
     Raises:
-        UserError: there are fewer labels than the request asks for, or its ``reject_below`` names no task.
+        UserError: there are fewer labels than the request asks for.
     """
+    below = wanted.reject_below
     return OutputSpec.of(
         classifier,
         probabilities=wanted.probabilities,
         text_column=wanted.text_column,
         top_k=unsure.top_k if wanted.top_k is None else wanted.top_k,
-        reject_below=unsure.rejection(names_of_tasks(classifier))
-        if wanted.reject_below is None
-        else wanted.reject_below,
+        reject_below=unsure.rejection(names_of_tasks(classifier)) if below is None else below,
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
     )
@@ -114,13 +114,13 @@ class ServedCascade:
     async def answer(self, texts: Sequence[str], rows: Rows) -> tuple[Rows, ByTeacher]:
         """The student's ``rows`` with the teachers' in the place of unsure ones, and which these are (texts, tasks)."""
         by_teacher = np.zeros((len(texts), len(heads_of(self.cascade))), np.bool_)
-        unsure = {index: part.unsure(texts, rows) for index, part in self.cascade.parts.items()}
-        unsure = {index: own for index, own in unsure.items() if own}
-        if unsure:
-            rows = rows.copy()  # it may be a part of a batch
+        parts = self.cascade.parts
+        unsure = {index: own for index, part in parts.items() if (own := part.unsure(texts, rows))}
         answers = (self._batchers[index]([texts[one] for one in own]) for index, own in unsure.items())
-        for (index, own), found in zip(unsure.items(), await asyncio.gather(*answers), strict=True):
-            rows[own, self.cascade.parts[index].task.columns] = found
+        found = await asyncio.gather(*answers)
+        rows = rows.copy() if unsure else rows  # it may be a part of a batch
+        for (index, own), answer in zip(unsure.items(), found, strict=True):
+            rows[own, parts[index].task.columns] = answer
             by_teacher[own, index] = True
         return rows, by_teacher
 
