@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Settings
-from distill.errors import UserError, install_hint
+from distill.errors import UserError, install_hint, listed
 from distill.runtime.cascade import Cascade
 from distill.runtime.tasks import ByTask, Task
 from distill.runtime.unsure import Classifier
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from distill.models.text_classifier import TextClassifier
 
 
+MAX_LISTED = 5  # tasks in a message
 WEIGHTS_AND_TOKENIZER = (".safetensors", ".json", ".txt")  # suffixes of the files that determine a teacher's output
 
 
@@ -129,16 +130,24 @@ def find_teacher(
     if wanted == "no":
         return None
     if tasks and is_cascade:
-        teachers = {task.name: _usable(settings, run.task(task.name), task.labels, task.thresholds) for task in tasks}
+        folders = _folders_of(settings, run, [task.name for task in tasks])
+        teachers = {task.name: _usable(settings, folders[task.name], task.labels, task.thresholds) for task in tasks}
         return TaskTeachers({name: teacher for name, teacher in teachers.items() if teacher}, run.root)
-    return _usable(settings, run, labels, thresholds)
+    return _usable(settings, run.model("teacher"), labels, thresholds)
 
 
-def _usable(
-    settings: Settings, run: RunFolder, labels: Sequence[str], thresholds: Sequence[float]
-) -> LazyTeacher | None:
-    """The teacher of a run, or of one of its tasks, if it can be used."""
-    folder, wanted, is_cascade = run.model("teacher"), settings.serve.with_teacher, settings.unsure.cascade
+def _folders_of(settings: Settings, run: RunFolder, names: Sequence[str]) -> dict[str, Path]:
+    """The folders of the tasks' teachers: those of --teacher TASK=FOLDER, or the run's own."""
+    named = {name: Path(folder) for name, _, folder in (value.partition("=") for value in settings.transfer.teacher)}
+    if unknown := [name for name in named if name not in names]:
+        what = f"the teacher of a cascade needs the name of its task: {listed(names, MAX_LISTED)}"
+        raise UserError(what, f"--teacher {unknown[0]}", f"--teacher {names[0]}=FOLDER")
+    return {name: named.get(name) or run.task(name).model("teacher") for name in names}
+
+
+def _usable(settings: Settings, folder: Path, labels: Sequence[str], thresholds: Sequence[float]) -> LazyTeacher | None:
+    """The teacher in a folder, if it can be used."""
+    wanted, is_cascade = settings.serve.with_teacher, settings.unsure.cascade
     problem = _problem(folder, labels, bool(thresholds), "leave out --cascade" if is_cascade else "--with_teacher no")
     if problem and (is_cascade or wanted == "yes"):
         raise UserError(problem[0], folder, problem[1])

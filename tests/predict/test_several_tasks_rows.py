@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from test_several_labels_rows import SUFFIXES, TEXTS, certainty_of, read, run, write
 
-from distill.config import RunSettings, Settings, UnsureSettings
+from distill.config import RunSettings, Settings, TransferSettings, UnsureSettings
 from distill.data.formats.labelling import OutputSpec
 from distill.errors import UserError
 from distill.predict import local
@@ -212,6 +212,13 @@ def test_a_cascade_needs_the_teacher_of_every_task(tmp_path: Path) -> None:
     found = find_teacher(settings, (), (), tasks)
     assert isinstance(found, TaskTeachers) and list(found.by_task) == ["topic", "sign"]
     assert found.by_task["sign"].thresholds == (0.5,)
+    (tmp_path / "tasks" / "sign").rename(tmp_path / "elsewhere")
+    elsewhere = replace(settings, transfer=TransferSettings(teacher=(f"sign={tmp_path / 'elsewhere' / 'teacher'}",)))
+    found = find_teacher(elsewhere, (), (), tasks)
+    assert isinstance(found, TaskTeachers) and found.by_task["sign"].folder == tmp_path / "elsewhere" / "teacher"
+    with pytest.raises(UserError, match="the teacher of a cascade needs the name of its task: topic, sign"):
+        find_teacher(replace(settings, transfer=TransferSettings(teacher=("runs/a/teacher",))), (), (), tasks)
+    (tmp_path / "elsewhere").rename(tmp_path / "tasks" / "sign")
     other = (tasks[0], Task("sign", ("c", "d"), (0.5, 0.5), first=2))
     with pytest.raises(UserError, match="this teacher has other labels than the student"):
         find_teacher(settings, (), (), other)
