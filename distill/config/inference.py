@@ -97,17 +97,14 @@ class UnsureSettings(Checked):
         (), "TASK=P: what takes the place of --cascade_below in one of several tasks"
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _of_tasks(self.task_reject_below, "--task_reject_below")
-        _of_tasks(self.task_cascade_below, "--task_cascade_below")
-
     def check(self) -> None:
-        """Refuse a threshold that has no effect.
+        """Refuse a threshold that has no effect, or that of a task which is no number.
 
         Raises:
-            UserError: --cascade_below or --task_cascade_below is given without --cascade.
+            UserError: there is one; --cascade_below and --task_cascade_below have none without --cascade.
         """
+        _of_tasks(self.task_reject_below, "--task_reject_below")
+        _of_tasks(self.task_cascade_below, "--task_cascade_below")
         if self.cascade_below != CASCADE_BELOW and not self.cascade:
             what = "--cascade_below has no effect without --cascade"
             raise UserError(what, "settings", f"--cascade --cascade_below {self.cascade_below:g}")
