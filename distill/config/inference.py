@@ -98,10 +98,10 @@ class UnsureSettings(Checked):
     )
 
     def check(self) -> None:
-        """Refuse a threshold that has no effect, or that of a task which is no number.
+        """Refuse thresholds without --cascade, where they have no effect, and values that are not TASK=P.
 
         Raises:
-            UserError: there is one; --cascade_below and --task_cascade_below have none without --cascade.
+            UserError: there is one.
         """
         _of_tasks(self.task_reject_below, "--task_reject_below")
         _of_tasks(self.task_cascade_below, "--task_cascade_below")
