@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.commands.benchmark.shipped import Key
 from distill.commands.experiment import TEACHER, Run, labels_of
+from distill.commands.label_sets import right_texts
 from distill.evaluation.metrics import softmax
 from distill.evaluation.selective import Confidences, cascade_threshold
 from distill.models.text_classifier import TextClassifier
@@ -23,23 +25,24 @@ def on_dev(
 ) -> OnDev | None:
     """What the report chooses thresholds from: the last kind of student, and the first teacher that is a model, on dev.
 
-    None: there is no student, the data has no labels or no dev texts, or a text may have several labels.
+    None: there is no student, or the data has no labels or no dev texts.
     """
     students = [outcome for outcome in first_seeds(outcomes) if outcome.name != TEACHER]
-    if not students or not run.data.dev or not run.data.has_labels or run.data.is_multi_label:
+    if not students or not run.data.dev or not run.data.has_labels:
         return None
-    gold = labels_of(run.data.dev).numpy()
+    labels = run.labels_of(run.data.dev)
     student = models[students[-1].name, students[-1].seed]
     logits = student.logits([example.text for example in run.data.dev], "dev, student").numpy()
-    teacher = next((teachers[key] for key in teachers if key in models), None)
-    correct = None if teacher is None else _right_on_dev(run, teacher)
-    return OnDev(Confidences.of(logits, student.temperature, gold), correct, run.settings.report.targets)
+    teacher = next((key for key in teachers if key in models), None)
+    correct = None if teacher is None else _right_on_dev(run, teachers[teacher], labels, models[teacher].thresholds)
+    confidences = Confidences.of(logits, student.temperature, labels.numpy(), student.thresholds)
+    return OnDev(confidences, correct, run.settings.report.targets)
 
 
-def _right_on_dev(run: Run, teacher: Teacher) -> NDArray[np.bool_]:
-    """Which dev texts (texts,) a teacher labels correctly."""
-    predicted = run.answering.logits(teacher, run.data.dev).argmax(1)
-    return np.asarray((predicted == labels_of(run.data.dev)).numpy())
+def _right_on_dev(run: Run, teacher: Teacher, labels: Tensor, thresholds: Sequence[float] = ()) -> NDArray[np.bool_]:
+    """Which dev texts (texts,) a teacher labels correctly; with thresholds, those of which all labels are right."""
+    logits = run.answering.logits(teacher, run.data.dev)
+    return np.asarray(right_texts(logits, labels, thresholds).numpy())
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def cascades(
 ) -> Cascades:
     """Cascades whose thresholds are chosen on dev; ``logits`` (seeds, texts, classes) are the students' on test."""
     dev, gold = [example.text for example in run.data.dev], labels_of(run.data.dev).numpy()
-    teacher_correct = _right_on_dev(run, teacher)
+    teacher_correct = _right_on_dev(run, teacher, labels_of(run.data.dev))
     thresholds, unsure = [], []
     for student, of_seed in zip(students, logits, strict=True):
         confidences = Confidences.of(student.logits(dev).numpy(), student.temperature, gold)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distill.config.fields import FROM_DATA, Checked, option
-from distill.errors import UserError
+from distill.errors import UserError, listed
 
 FORMATS = ("bundle", "onnx")
 ENGINES = ("local", "ray")
 INPUT_FORMATS = ("txt", "csv", "tsv", "jsonl")
 AUTO_YES_NO = ("auto", "yes", "no")
+MAX_LISTED = 5  # tasks in a message
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,84 @@ class UnsureSettings(Checked):
         False, "send the texts whose probability is below --cascade_below to the run's teacher, which needs PyTorch"
     )
     cascade_below: float = option(CASCADE_BELOW, "threshold of --cascade", low=0, high=1)
+    task_reject_below: tuple[str, ...] = option(
+        (), "TASK=P: what takes the place of --reject_below in one of several tasks"
+    )
+    task_cascade_below: tuple[str, ...] = option(
+        (), "TASK=P: what takes the place of --cascade_below in one of several tasks"
+    )
 
     def check(self) -> None:
-        """Refuse a threshold that has no effect.
+        """Refuse thresholds without --cascade, where they have no effect, and values that are not TASK=P.
 
         Raises:
-            UserError: --cascade_below is given without --cascade.
+            UserError: there is one.
         """
+        _of_tasks(self.task_reject_below, "--task_reject_below")
+        _of_tasks(self.task_cascade_below, "--task_cascade_below")
         if self.cascade_below != CASCADE_BELOW and not self.cascade:
             what = "--cascade_below has no effect without --cascade"
             raise UserError(what, "settings", f"--cascade --cascade_below {self.cascade_below:g}")
+        if self.task_cascade_below and not self.cascade:
+            what = "--task_cascade_below has no effect without --cascade"
+            raise UserError(what, "settings", f"--cascade --task_cascade_below {self.task_cascade_below[0]}")
+
+    @property
+    def rejects(self) -> bool:
+        """Whether texts are rejected, in one task at least."""
+        return bool(self.reject_below or self.task_reject_below)
+
+    @property
+    def rejection_limits(self) -> str:
+        """The thresholds of rejection, for a message."""
+        return ", ".join([f"{self.reject_below:g}", *self.task_reject_below])
+
+    @property
+    def cascade_limits(self) -> str:
+        """Those of --cascade."""
+        return ", ".join([f"{self.cascade_below:g}", *self.task_cascade_below])
+
+    def rejection(self, tasks: Sequence[str]) -> float | dict[str, float]:
+        """The threshold of rejection: one number, or that of every one of several ``tasks``.
+
+        Raises:
+            UserError: --task_reject_below names something else than a task.
+        """
+        return _for_tasks(self.reject_below, self.task_reject_below, tasks, "--task_reject_below")
+
+    def cascade_limit(self, tasks: Sequence[str]) -> float | dict[str, float]:
+        """The threshold of --cascade, as in :meth:`rejection`."""
+        return _for_tasks(self.cascade_below, self.task_cascade_below, tasks, "--task_cascade_below")
+
+
+def _of_tasks(values: Sequence[str], flag: str) -> dict[str, float]:
+    """The numbers of values TASK=P."""
+    found = {}
+    for value in values:
+        name, _, number = value.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            found[name] = -1.0
+        if not name or not 0 <= found[name] <= 1:
+            what = "a task's name and a probability from 0 to 1 are needed"
+            raise UserError(what, f"{flag} {value}", f"{flag} topic=0.8")
+    return found
+
+
+def _for_tasks(value: float, values: Sequence[str], tasks: Sequence[str], flag: str) -> float | dict[str, float]:
+    of_tasks = _of_tasks(values, flag)
+    if not of_tasks:
+        return value
+    if unknown := [name for name in of_tasks if name not in tasks]:
+        which = f"the tasks are {listed(tasks, MAX_LISTED)}" if tasks else "this student has only one"
+        hint = (
+            f"{flag} {tasks[0]}={of_tasks[unknown[0]]:g}"
+            if tasks
+            else f"{flag.replace('task_', '')} {of_tasks[unknown[0]]:g}"
+        )
+        raise UserError(f"there is no task {unknown[0]}; {which}", flag, hint)
+    return dict.fromkeys(tasks, value) | of_tasks
 
 
 @dataclass(frozen=True)

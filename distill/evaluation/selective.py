@@ -1,7 +1,8 @@
 """Selective classification: how right a model is about the texts of which it is sure, and a cascade to its teacher.
 
 A text is answered if its highest probability is not below a threshold (Geifman and El-Yaniv 2017, "Selective
-classification for deep neural networks", arXiv 1705.08500). Thresholds are chosen on dev and checked on test.
+classification for deep neural networks", arXiv 1705.08500). Thresholds are chosen on dev and checked on test. Where a
+text may have any number of labels, its probability is that of the whole set, and it is right if all its labels are.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.evaluation.metrics import Labels, softmax
+from distill.runtime.label_sets import exceeding, set_probability, sigmoid
 
 THRESHOLDS = np.arange(1001) / 1000  # that are tried: a user can type them
 MIN_ANSWERED = 30  # texts of dev; the accuracy of fewer is not worth a threshold
@@ -24,14 +26,24 @@ Z_95 = 1.959964  # two-sided 95 % of the standard normal distribution
 
 @dataclass(frozen=True)
 class Confidences:
-    """A model's highest probability of every text, and whether its label is right; both (texts,)."""
+    """A model's probability of what it predicts for every text, and whether that is right; both (texts,)."""
 
     confidence: NDArray[np.float64]
     correct: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, logits: NDArray[np.floating], temperature: float, gold: Labels) -> Self:
-        """From logits (texts, classes) and the calibration temperature."""
+    def of(
+        cls, logits: NDArray[np.floating], temperature: float, gold: Labels, thresholds: Sequence[float] = ()
+    ) -> Self:
+        """From logits (texts, classes) and the calibration temperature.
+
+        ``gold`` are class numbers (texts,) or, with ``thresholds``, which classes each text has (texts, classes).
+        """
+        if thresholds:
+            probabilities = sigmoid(logits, temperature)
+            has_class = exceeding(probabilities, thresholds)
+            together = set_probability(probabilities, has_class).astype(np.float64)
+            return cls(together, (has_class == np.asarray(gold)).all(axis=1))
         return cls(softmax(logits, temperature).max(axis=1), logits.argmax(axis=1) == np.asarray(gold))
 
     @property

@@ -29,7 +29,7 @@ def predict(settings: Settings) -> list[Path]:
     if not (bundle / BUNDLE_CARD).is_file():
         raise UserError("there is no bundle here", bundle, f"{EXPORT}, or --bundle FOLDER")
     settings.unsure.check()
-    if settings.unsure.reject_label and not settings.unsure.reject_below:
+    if settings.unsure.reject_label and not settings.unsure.rejects:
         raise UserError("--reject_label has no effect without --reject_below", "settings", "--reject_below 0.6")
     started = time.perf_counter()
     if settings.predict.engine == "ray":
@@ -48,10 +48,10 @@ def predict(settings: Settings) -> list[Path]:
 def _log_unsure(counts: Counts, unsure: UnsureSettings) -> None:
     """A line on the rows that the teacher labelled, and one on those that have no label."""
     if unsure.cascade:
-        why = f"the student's probability is below {unsure.cascade_below:g}"
+        why = f"the student's probability is below {unsure.cascade_limits}"
         log.info("labelled by the teacher: %s of %s rows (%s)", f"{counts.by_teacher:,}", f"{counts.rows:,}", why)
-    if unsure.reject_below:
-        why = f"the probability is below {unsure.reject_below:g}"
+    if unsure.rejects:
+        why = f"the probability is below {unsure.rejection_limits}"
         log.info("rejected: %s of %s rows (%s)", f"{counts.rejected:,}", f"{counts.rows:,}", why)
 
 

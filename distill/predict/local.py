@@ -23,10 +23,9 @@ from distill.predict.plan import FileJob
 from distill.predict.sources import InputState, load_student
 from distill.predict.teacher import find_teacher
 from distill.progress import log, progress_bar
-from distill.runtime import Runtime
 from distill.runtime.label_sets import SEPARATOR
 from distill.runtime.packing import text_size
-from distill.runtime.tasks import tasks_in
+from distill.runtime.tasks import names_of_tasks, tasks_in
 from distill.runtime.unsure import Classifier, thresholds_of
 
 
@@ -41,13 +40,14 @@ class Labeller:
         self.counts = Counts()
         student, fingerprint = load_student(bundle)
         self._classifier: Classifier = student
-        self._spec = output_spec(student, settings)
         self._threads, self._strict = settings.run.threads or os.cpu_count() or 1, settings.predict.strict
         self._made_from: dict[str, object] = {"bundle": fingerprint, "cascade": None}
         decisions = thresholds_of(student), tasks_in(student)
         if settings.unsure.cascade and (teacher := find_teacher(settings, student.labels, *decisions)):
-            self._classifier = teacher.cascade(student, settings.unsure.cascade_below)
-            self._made_from["cascade"] = {"below": settings.unsure.cascade_below, "teacher": teacher.fingerprints}
+            below = settings.unsure.cascade_limit(names_of_tasks(student))
+            self._classifier = teacher.cascade(student, below)
+            self._made_from["cascade"] = {"below": below, "teacher": teacher.fingerprints}
+        self._spec = output_spec(self._classifier, settings)
 
     def to_file(self, job: FileJob, output: Path) -> Parts:
         """Label one input, from where an earlier run stopped. The finished parts are left for the caller to remove.
@@ -121,25 +121,22 @@ class Labeller:
         return LabelledChunk(labelled, size, Counts.of(chunk, predictions), chunk.bad, chunk.end)
 
 
-def output_spec(student: Runtime, settings: Settings) -> OutputSpec:
+def output_spec(classifier: Classifier, settings: Settings) -> OutputSpec:
     """What is added to each row. One line says how several labels of a text are written.
 
     Raises:
-        UserError: --top_k is larger than the number of labels, --reject_label is one of them, or --reject_below does
-            not apply to the student.
+        UserError: --top_k is larger than the number of labels, or --reject_label is one of them.
     """
     predict, unsure = settings.predict, settings.unsure
-    spec = OutputSpec(
-        student.labels,
-        predict.probabilities,
-        settings.data.text_column,
-        predict.escape_formulas,
+    spec = OutputSpec.of(
+        classifier,
+        probabilities=predict.probabilities,
+        text_column=settings.data.text_column,
+        escape_formulas=predict.escape_formulas,
         top_k=unsure.top_k,
-        reject_below=unsure.reject_below,
+        reject_below=unsure.rejection(names_of_tasks(classifier)),
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
-        thresholds=thresholds_of(student),
-        tasks=tasks_in(student),
     )
     for task in spec.by_task:
         if task.thresholds:

@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from distill.config import PredictSettings, Settings
-from distill.data.formats.labelling import ANSWERED_BY, CHUNK_ROWS, PREDICTED, STUDENT_OR_TEACHER, OutputSpec
+from distill.data.formats.labelling import (
+    ANSWERED_BY,
+    CHUNK_ROWS,
+    PREDICTED,
+    SET_PROBABILITY,
+    STUDENT_OR_TEACHER,
+    OutputSpec,
+)
 from distill.data.formats.parquet import has_text, text_columns, texts_of, with_labels
 from distill.data.formats.records import NO_TEXT, Selection
 from distill.errors import UserError, install_hint, require_package
@@ -29,9 +36,10 @@ from distill.predict.checkpoint import DONE, JOINED, PRIVATE, Counts
 from distill.predict.local import output_spec
 from distill.predict.plan import check_named, find_files
 from distill.predict.sources import InputState
-from distill.predict.teacher import LazyTeacher, find_teacher
+from distill.predict.teacher import LazyTeacher, TaskTeachers, find_teacher
 from distill.runtime import Runtime
 from distill.runtime.bundle import BUNDLE_CARD
+from distill.runtime.tasks import ByTask, names_of_tasks
 from distill.runtime.unsure import Classifier
 from distill.storage.atomic import PARTS_SUFFIX, put_in_place, remove, write_folder, write_json
 from distill.storage.fingerprints import fingerprint_bytes, fingerprint_texts
@@ -44,11 +52,14 @@ BAD_ROW = "distill: a row is bad"
 
 @dataclass(frozen=True)
 class Models:
-    """The files of the bundle and, with --cascade, of the teacher; ``below`` is the threshold of the cascade."""
+    """The files of the bundle and, with --cascade, of the teachers; ``below`` is the threshold of the cascade.
+
+    ``teachers`` are by the name of the task, which is empty if there is only one.
+    """
 
     bundle: dict[str, bytes]
-    teacher: dict[str, bytes]
-    below: float
+    teachers: dict[str, dict[str, bytes]]
+    below: ByTask
 
     @classmethod
     def of(cls, bundle: Path, settings: Settings) -> Self:
@@ -57,22 +68,26 @@ class Models:
         Raises:
             UserError: the bundle is damaged, or the teacher of --cascade cannot be used.
         """
-        files, below = _contents(bundle), settings.unsure.cascade_below
+        files = _contents(bundle)
         if not settings.unsure.cascade:
-            return cls(files, {}, below)
+            return cls(files, {}, 0.0)
         student = _runtime(files)
+        below = settings.unsure.cascade_limit(names_of_tasks(student))
         teacher = find_teacher(settings, student.labels, student.thresholds, student.tasks)
-        return cls(files, _contents(teacher.folder) if teacher else {}, below)
+        by_task = teacher.by_task if isinstance(teacher, TaskTeachers) else {"": teacher} if teacher else {}
+        return cls(files, {name: _contents(own.folder) for name, own in by_task.items()}, below)
 
-    def classifier(self) -> Classifier:
-        """The student, with its teacher if there is one."""
+    def classifier(self, *, loads_teachers: bool = True) -> Classifier:
+        """The student, with its teachers if there are any; some may only describe themselves."""
         student = _runtime(self.bundle)
-        if not self.teacher:
+        if not self.teachers:
             return student
-        with _folder_of(self.teacher) as folder:
-            teacher = LazyTeacher(folder)
-            teacher.load()
-        return teacher.cascade(student, self.below)
+        with contextlib.ExitStack() as folders:
+            by_task = {name: LazyTeacher(folders.enter_context(_folder_of(own))) for name, own in self.teachers.items()}
+            teachers = by_task.get("") or TaskTeachers(by_task, Path())
+            if loads_teachers:
+                teachers.load()
+            return teachers.cascade(student, self.below)
 
 
 class Predictor:
@@ -111,15 +126,20 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     check_named(predict)
     sources, output = [source for name in predict.input for source in _sources(name)], predict.output
     models = Models.of(bundle, settings)
-    spec = output_spec(_runtime(models.bundle), settings)
+    spec = output_spec(models.classifier(loads_teachers=False), settings)
     states = [InputState.of(Path(source)) for source in sources if not _is_address(source)]
     record = {
         "inputs": [state.identity for state in states] or sources,
         "bundle": fingerprint_texts([models.bundle[BUNDLE_CARD].decode()]),
         "settings": {**spec.record, "strict": predict.strict},
     }
-    if models.teacher:
-        fingerprints = {name: fingerprint_bytes(content) for name, content in models.teacher.items()}
+    if models.teachers:
+        teachers = models.teachers.items()
+        fingerprints = {
+            f"{task}/{name}" if task else name: fingerprint_bytes(content)
+            for task, files in teachers
+            for name, content in files.items()
+        }
         record["cascade"] = {"below": models.below, "teacher": fingerprints}
     target = contextlib.nullcontext(output) if _is_address(output) else _new_folder(Path(output), record)
     with target as folder:
@@ -263,12 +283,21 @@ def _count(output: str, spec: OutputSpec) -> Counts:
     first, *_ = spec.columns
     if first not in written.schema.names:
         return Counts()  # there were no rows
-    predicted, answered_by = dataset.field(first), dataset.field(ANSWERED_BY)
-    of_tasks = [dataset.field(task.name(PREDICTED)) for task in spec.by_task if task.reject_below]
-    rejected = [names == spec.reject_label for names in of_tasks]
+    by_teacher = [dataset.field(task.name(ANSWERED_BY)) == STUDENT_OR_TEACHER[True] for task in spec.by_task]
+    rejected = [_is_rejected(task) for task in spec.by_task if task.reject_below]
     return Counts(
         written.count_rows(),
-        written.count_rows(filter=predicted.is_null()),
+        written.count_rows(filter=dataset.field(first).is_null()),
         written.count_rows(filter=functools.reduce(operator.or_, rejected)) if rejected else 0,
-        written.count_rows(filter=answered_by == STUDENT_OR_TEACHER[True]) if spec.has_cascade else 0,
+        written.count_rows(filter=functools.reduce(operator.or_, by_teacher)) if spec.has_cascade else 0,
     )
+
+
+def _is_rejected(task: OutputSpec) -> Any:
+    """Which rows are rejected in a task, as an expression; a row without text is not."""
+    import pyarrow as pa
+    from pyarrow import dataset
+
+    if task.has_set_probability:
+        return dataset.field(task.name(SET_PROBABILITY)) < pa.scalar(task.own_reject_below, pa.float32())
+    return dataset.field(task.name(PREDICTED)) == task.reject_label

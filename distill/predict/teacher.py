@@ -1,4 +1,4 @@
-"""The run's teacher, for --cascade and /explain. It is loaded when it is first used: PyTorch takes seconds."""
+"""The teachers of a run, for --cascade and /explain. They are loaded when first used: PyTorch takes seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Settings
-from distill.errors import UserError, install_hint
-from distill.runtime.unsure import Cascade, Classifier, check_cascade
+from distill.errors import UserError, install_hint, listed
+from distill.runtime.cascade import Cascade
+from distill.runtime.tasks import ByTask, Task
+from distill.runtime.unsure import Classifier
 from distill.storage.fingerprints import fingerprint_file
 from distill.storage.run_folder import TEACHER_CARD, TRAIN_TEACHER, RunFolder
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from distill.models.text_classifier import TextClassifier
 
 
+MAX_LISTED = 5  # tasks in a message
 WEIGHTS_AND_TOKENIZER = (".safetensors", ".json", ".txt")  # suffixes of the files that determine a teacher's output
 
 
@@ -74,15 +77,42 @@ class LazyTeacher:
         with self._lock:
             return self._classifier.predict_proba(texts)
 
-    def cascade(self, student: Classifier, below: float) -> Cascade:
+    def cascade(self, student: Classifier, below: ByTask) -> Cascade:
         """The student, whose unsure texts go to this teacher."""
-        return Cascade(student, self.predict_proba, below, self.labels)
+        return Cascade(student, self, below)
+
+
+class TaskTeachers:
+    """The teachers of several tasks, one each.
+
+    Args:
+        by_task: by the task's name.
+        folder: of the run.
+    """
+
+    def __init__(self, by_task: Mapping[str, LazyTeacher], folder: Path) -> None:
+        self.by_task, self.folder = dict(by_task), folder
+
+    def load(self) -> None:
+        """Load them now; afterwards their folders are not needed any more."""
+        for teacher in self.by_task.values():
+            teacher.load()
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprints of the files that determine the output, by task and name."""
+        teachers = self.by_task.items()
+        return {f"{task}/{name}": value for task, own in teachers for name, value in own.fingerprints.items()}
+
+    def cascade(self, student: Classifier, below: ByTask) -> Cascade:
+        """The student, whose unsure texts go to the teacher of each task."""
+        return Cascade(student, self.by_task, below)
 
 
 def find_teacher(
-    settings: Settings, labels: Sequence[str], thresholds: Sequence[float] = (), tasks: Sequence[object] = ()
-) -> LazyTeacher | None:
-    """The run's teacher, if ``--with_teacher`` allows it and it can be used.
+    settings: Settings, labels: Sequence[str], thresholds: Sequence[float] = (), tasks: Sequence[Task] = ()
+) -> LazyTeacher | TaskTeachers | None:
+    """The run's teacher, if ``--with_teacher`` allows it and it can be used; with --cascade those of several tasks.
 
     Args:
         settings: of the command.
@@ -91,17 +121,33 @@ def find_teacher(
         tasks: the student's.
 
     Raises:
-        UserError: with ``--with_teacher yes`` or ``--cascade``, the teacher cannot be used; ``--cascade`` does not
-            apply to a student with ``thresholds`` or ``tasks``.
+        UserError: with ``--with_teacher yes`` or ``--cascade``, the teacher cannot be used.
     """
-    folder, wanted = RunFolder.from_settings(settings).model("teacher"), settings.serve.with_teacher
+    run, wanted = RunFolder.from_settings(settings), settings.serve.with_teacher
     is_cascade = settings.unsure.cascade
-    if is_cascade:
-        check_cascade(thresholds, tasks, "--cascade")
     if wanted == "no" and is_cascade:
         raise UserError("--cascade needs the teacher", "--with_teacher no", "leave out one of them")
     if wanted == "no":
         return None
+    if tasks and is_cascade:
+        folders = _folders_of(settings, run, [task.name for task in tasks])
+        teachers = {task.name: _usable(settings, folders[task.name], task.labels, task.thresholds) for task in tasks}
+        return TaskTeachers({name: teacher for name, teacher in teachers.items() if teacher}, run.root)
+    return _usable(settings, run.model("teacher"), labels, thresholds)
+
+
+def _folders_of(settings: Settings, run: RunFolder, names: Sequence[str]) -> dict[str, Path]:
+    """The folders of the tasks' teachers: those of --teacher TASK=FOLDER, or the run's own."""
+    named = {name: Path(folder) for name, _, folder in (value.partition("=") for value in settings.transfer.teacher)}
+    if unknown := [name for name in named if name not in names]:
+        what = f"the teacher of a cascade needs the name of its task: {listed(names, MAX_LISTED)}"
+        raise UserError(what, f"--teacher {unknown[0]}", f"--teacher {names[0]}=FOLDER")
+    return {name: named.get(name) or run.task(name).model("teacher") for name in names}
+
+
+def _usable(settings: Settings, folder: Path, labels: Sequence[str], thresholds: Sequence[float]) -> LazyTeacher | None:
+    """The teacher in a folder, if it can be used."""
+    wanted, is_cascade = settings.serve.with_teacher, settings.unsure.cascade
     problem = _problem(folder, labels, bool(thresholds), "leave out --cascade" if is_cascade else "--with_teacher no")
     if problem and (is_cascade or wanted == "yes"):
         raise UserError(problem[0], folder, problem[1])

@@ -54,9 +54,7 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
 
 
 def _unsure(report: Report) -> selective.Section | None:
-    """The figures on unsure texts; in multi-label data a text has no single confidence."""
-    if report.context.is_multi_label:
-        return None
+    """The figures on unsure texts."""
     return selective.section_of(report.outcomes, report.context.gold, report.on_dev, report.shipped)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -29,6 +29,7 @@ from distill.reporting.results import TEACHER, TITLES, Outcome, first_seeds
 from distill.reporting.speed import Shipped
 from distill.reporting.tables import (
     Column,
+    Row,
     decimals,
     lines_of,
     markdown_list,
@@ -80,7 +81,11 @@ class CascadeRow:
 
 @dataclass(frozen=True)
 class Section:
-    """The figures of the section; ``cascade`` is empty without a teacher."""
+    """The figures of the section; ``cascade`` is empty without a teacher.
+
+    Where a text may have any number of labels (``of_label_sets``), each accuracy is the share of the texts whose labels
+    are all right.
+    """
 
     model: str
     dev_texts: int
@@ -88,6 +93,7 @@ class Section:
     targets: Sequence[TargetRow]
     cascade: Sequence[CascadeRow]
     areas: dict[str, float]
+    of_label_sets: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in report.json."""
@@ -98,6 +104,7 @@ class Section:
             "every_text": _target_json(self.everything),
             "targets": [_target_json(row) for row in self.targets],
             "cascade": [asdict(row) for row in self.cascade],
+            **({"of_label_sets": True} if self.of_label_sets else {}),
         }
 
     @classmethod
@@ -110,6 +117,7 @@ class Section:
             targets=[_target_row(row) for row in content["targets"]],
             cascade=[CascadeRow(**row) for row in content["cascade"]],
             areas=content["aurc"],
+            of_label_sets=content.get("of_label_sets", False),
         )
 
 
@@ -138,10 +146,11 @@ def _target_row(content: Mapping[str, Any]) -> TargetRow:
 
 
 def section_of(
-    outcomes: Sequence[Outcome], gold: NDArray[np.int64], on_dev: OnDev | None, shipped: Shipped | None = None
+    outcomes: Sequence[Outcome], gold: NDArray[Any], on_dev: OnDev | None, shipped: Shipped | None = None
 ) -> Section | None:
     """Compute the section; None without a student or without dev texts.
 
+    ``gold`` are class numbers (texts,) or, in multi-label data, which classes each text has (texts, classes).
     Times are those of what ships, on one thread, or else those of the outcomes.
     """
     students = [outcome for outcome in first_seeds(outcomes) if outcome.name != TEACHER]
@@ -155,17 +164,18 @@ def section_of(
         targets=target_rows(dev, test, on_dev.targets or default_targets(dev)),
         cascade=_cascade_rows(outcomes, gold, student, on_dev, shipped),
         areas={model.name: risk_coverage(confidences(model, gold)).area for model in first_seeds(outcomes)},
+        of_label_sets=gold.ndim == 2,
     )
 
 
-def confidences(model: Outcome, gold: NDArray[np.int64]) -> Confidences:
+def confidences(model: Outcome, gold: NDArray[Any]) -> Confidences:
     """A model's confidences on test, calibrated if the model is."""
-    return Confidences.of(model.logits, model.temperature, gold)
+    return Confidences.of(model.logits, model.temperature, gold, model.thresholds)
 
 
 def _cascade_rows(
     outcomes: Sequence[Outcome],
-    gold: NDArray[np.int64],
+    gold: NDArray[Any],
     student: Outcome,
     on_dev: OnDev,
     shipped: Shipped | None,
@@ -175,7 +185,7 @@ def _cascade_rows(
     correct_on_dev = on_dev.teacher_correct
     if teacher is None or correct_on_dev is None:
         return []
-    test, teacher_correct = confidences(student, gold), teacher.predicted == gold
+    test, teacher_correct = confidences(student, gold), confidences(teacher, gold).correct
     student_us, teacher_us = (1000 * model.ms_per_text["cpu"] for model in (student, teacher))
     if shipped and shipped.teacher:
         student_us, teacher_us = (shipped.row(name).us_per_text for name in (shipped.student, shipped.teacher))
@@ -232,22 +242,51 @@ CASCADE_COLUMNS: tuple[Column[CascadeRow], ...] = (
     Column("µs per text", lambda row: row.us_per_text, three_digits),
     Column("of the teacher's time", lambda row: row.cost, percent(1)),
 )
+OF_LABEL_SETS = {  # the titles and meanings that are others where a text may have any number of labels
+    "dev: accuracy": Text("dev: subset accuracy"),
+    "test: accuracy": Text("test: subset accuracy"),
+    "accuracy that is wanted on the answered texts.": Text(
+        "subset accuracy that is wanted on the answered texts: the share of these whose labels are all right."
+    ),
+}
+SET_NOTE = Text(
+    "The probability of a text is that of its whole label set, as if its labels were independent of each other. A text "
+    "is right if all its labels are."
+)
+TARGET_CAPTION = Text(
+    "Share of the texts that are answered, and accuracy on these, if those below the threshold get no label."
+)
+SET_TARGET_CAPTION = Text(
+    "Share of the texts that are answered, and subset accuracy on these, if those below the threshold get no label."
+)
+
+
+def columns_of(section: Section, columns: Sequence[Column[Row]]) -> list[Column[Row]]:
+    """The columns with the titles and meanings of the section's data."""
+    names = OF_LABEL_SETS if section.of_label_sets else {}
+
+    def named(text: str) -> str:
+        return names.get(text, text)
+
+    return [replace(column, title=named(column.title), meaning=named(column.meaning)) for column in columns]
 
 
 def target_lines(section: Section) -> list[list[str]]:
     """Header and rows of the table of target accuracies, that of all texts first."""
-    return lines_of([section.everything, *section.targets], TARGET_COLUMNS)
+    return lines_of([section.everything, *section.targets], columns_of(section, TARGET_COLUMNS))
 
 
 def cascade_lines(section: Section) -> list[list[str]]:
     """Header and rows of the table of cascades."""
-    return lines_of(section.cascade, CASCADE_COLUMNS)
+    return lines_of(section.cascade, columns_of(section, CASCADE_COLUMNS))
 
 
 def notes(section: Section) -> list[Text]:
     """Sentences on how the thresholds were chosen, and on the targets that dev does not reach."""
     count = section.dev_texts
     sentences = [Text("The thresholds were chosen on the {count:,} dev texts and checked on test.", count=count)]
+    if section.of_label_sets:
+        sentences.insert(0, SET_NOTE)
     if unreached := [f"{row.target:.3f}" for row in section.targets if row.threshold is None]:
         sentences.append(
             Text(
@@ -281,20 +320,22 @@ def markdown(section: Section | None) -> str:
     """The section as Markdown; empty if there is none."""
     if section is None:
         return ""
-    parts = ["## Unsure texts", markdown_table(target_lines(section)), markdown_list(meanings(TARGET_COLUMNS))]
+    explained = markdown_list(meanings(columns_of(section, TARGET_COLUMNS)))
+    parts = ["## Unsure texts", markdown_table(target_lines(section)), explained]
     parts += [*notes(section), areas(section)]
     if section.cascade:
         parts += ["### Cascade", markdown_table(cascade_lines(section)), CASCADE_NOTE]
     return "\n" + "\n\n".join(parts) + "\n"
 
 
-def page_part(section: Section | None, outcomes: Sequence[Outcome], gold: NDArray[np.int64]) -> dict[str, Any] | None:
+def page_part(section: Section | None, outcomes: Sequence[Outcome], gold: NDArray[Any]) -> dict[str, Any] | None:
     """The values of the macro in selective.html.jinja; None if there is no section."""
     if section is None:
         return None
     return {
+        "caption": SET_TARGET_CAPTION if section.of_label_sets else TARGET_CAPTION,
         "targets": target_lines(section),
-        "meanings": meanings(TARGET_COLUMNS),
+        "meanings": meanings(columns_of(section, TARGET_COLUMNS)),
         "notes": notes(section),
         "cascade": cascade_lines(section) if section.cascade else None,
         "cascade_note": CASCADE_NOTE,
@@ -302,7 +343,7 @@ def page_part(section: Section | None, outcomes: Sequence[Outcome], gold: NDArra
     }
 
 
-def _curves(section: Section, outcomes: Sequence[Outcome], gold: NDArray[np.int64]) -> Drawing:
+def _curves(section: Section, outcomes: Sequence[Outcome], gold: NDArray[Any]) -> Drawing:
     with plots.new_figure(1, 4.8, 3.6) as (figure, (axes,)):
         for model in first_seeds(outcomes):
             curve = risk_coverage(confidences(model, gold))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from distill.errors import UserError
 from distill.runtime.bundle import EXPORT, read_bundle
+from distill.runtime.cascade import Cascade
 from distill.runtime.encoder import NativeEncoder
 from distill.runtime.label_sets import sigmoid
 from distill.runtime.native import check_status, library, out_of_memory
@@ -22,6 +23,7 @@ from distill.runtime.networks import StudentNetwork
 from distill.runtime.packing import Utf8Texts, as_list, check_spans, encode, pack
 from distill.runtime.structs import Texts, address
 from distill.runtime.tasks import (
+    ByTask,
     Task,
     by_task,
     check_rejection_of,
@@ -32,7 +34,7 @@ from distill.runtime.tasks import (
     softmax,
     tasks_of,
 )
-from distill.runtime.unsure import Cascade, Probabilities
+from distill.runtime.unsure import Probabilities
 
 __all__ = ["Cascade", "Runtime", "Task", "load"]
 
@@ -123,15 +125,17 @@ class Runtime:
         check_spans(spans, len(array))
         return self._logits(address(array), spans)
 
-    def predict(self, texts: Sequence[str], *, reject_below: float = 0.0, reject_label: str = "") -> list[Any] | Any:
+    def predict(self, texts: Sequence[str], *, reject_below: ByTask = 0.0, reject_label: str = "") -> list[Any] | Any:
         """The label of every text; ``reject_label`` where its probability is below ``reject_below``.
 
-        With ``thresholds``, the list of the labels of every text, which may be empty. With ``tasks``, a dictionary of
-        such lists by the task's name; texts are rejected in each task of one label per text.
+        With ``thresholds``, the list of the labels of every text, which may be empty; where the probability of the
+        whole set is below ``reject_below``, the list holds ``reject_label`` or nothing. With ``tasks``, a dictionary of
+        such lists by the task's name; texts are rejected in each task for itself, and ``reject_below`` is one number or
+        a dictionary.
 
         Raises:
-            UserError: as :meth:`logits`; ``reject_below`` is not from 0 to 1, or there are only tasks with
-                ``thresholds``; ``reject_label`` is one of the labels.
+            UserError: as :meth:`logits`; ``reject_below`` is not from 0 to 1, or names something else than a task;
+                ``reject_label`` is one of the labels.
         """
         if reject_below:
             check_rejection_of(self._heads, reject_below, reject_label)

@@ -17,10 +17,13 @@ def sigmoid(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     return np.asarray(0.5 * (1 + np.tanh(scaled / 2)), np.float32)  # cannot overflow
 
 
-def exceeding(probabilities: NDArray[np.floating], thresholds: Sequence[float]) -> NDArray[np.bool_]:
+def exceeding(
+    probabilities: NDArray[np.floating], thresholds: Sequence[float] | NDArray[np.floating]
+) -> NDArray[np.bool_]:
     """Which classes every text has, shape (texts, classes): those whose probability is above their threshold.
 
-    A threshold of 1 excludes a class.
+    A threshold of 1 excludes a class. ``thresholds`` are those of the classes (classes,), or of every text's (texts,
+    classes).
     """
     return np.asarray(probabilities, np.float32) > np.asarray(thresholds, np.float32)
 
@@ -28,6 +31,14 @@ def exceeding(probabilities: NDArray[np.floating], thresholds: Sequence[float]) 
 def certainty(probabilities: NDArray[np.float32], has_class: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Probability of the least certain decision about every text (texts,): that it has a class, or does not have it."""
     return np.asarray(np.where(has_class, probabilities, 1 - probabilities).min(axis=1))
+
+
+def set_probability(probabilities: NDArray[np.float32], has_class: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Probability that all decisions about a text are right (texts,), if its classes were independent of each other.
+
+    That is the product of the probabilities of the classes that it has, and of the absence of the others.
+    """
+    return np.asarray(np.where(has_class, probabilities, 1 - probabilities).prod(axis=1, dtype=np.float64), np.float32)
 
 
 def names_of(has_class: NDArray[np.bool_], labels: Sequence[str]) -> list[list[str]]:

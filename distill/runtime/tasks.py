@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.runtime.label_sets import exceeding, names_of, sigmoid
+from distill.errors import UserError
+from distill.runtime.label_sets import exceeding, names_of, set_probability, sigmoid
 from distill.runtime.unsure import (
     Classifier,
     Probabilities,
-    check_one_label,
     check_rejection,
     check_top_k,
     chosen_labels,
@@ -26,6 +26,8 @@ from distill.runtime.unsure import (
 )
 
 SEPARATOR = "/"  # between a task's name and a label, in the names of a network's outputs
+ByTask = float | Mapping[str, float]  # a number for all tasks, or one for each that is named
+ByTeacher = NDArray[np.bool_]  # which texts the teacher of a cascade has answered, (texts,) or (texts, tasks)
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,15 @@ class Task:
         labels: the names of its classes.
         thresholds: the probability above which a text gets each label; empty: every text gets one label.
         first: index of its first output.
+        teacher_thresholds: in a cascade, what takes the place of ``thresholds`` in texts that the teacher has answered;
+            empty: the same.
     """
 
     name: str
     labels: tuple[str, ...]
     thresholds: tuple[float, ...] = ()
     first: int = 0
+    teacher_thresholds: tuple[float, ...] = ()
 
     @property
     def columns(self) -> slice:
@@ -60,16 +65,38 @@ class Task:
         own = logits[:, self.columns]
         return sigmoid(own, temperature) if self.thresholds else softmax(own, temperature)
 
+    def has_labels(self, own: Probabilities, by_teacher: ByTeacher | None = None) -> NDArray[np.bool_]:
+        """Which labels every text gets (texts, labels) by the thresholds, from the labels' probabilities."""
+        if by_teacher is None or not self.teacher_thresholds:
+            return exceeding(own, self.thresholds)
+        return exceeding(own, np.where(by_teacher[:, None], self.teacher_thresholds, self.thresholds))
+
+    def confidence(self, own: Probabilities) -> NDArray[np.float32]:
+        """How sure a student is of what it predicts (texts,), from the probabilities of its labels (texts, labels).
+
+        The highest one or, if a text may have any number of labels, that of the whole set.
+        """
+        return set_probability(own, self.has_labels(own)) if self.thresholds else own.max(axis=1)
+
     def predict(
-        self, probabilities: Probabilities, reject_below: float = 0.0, reject_label: str = ""
+        self,
+        probabilities: Probabilities,
+        reject_below: float = 0.0,
+        reject_label: str = "",
+        by_teacher: ByTeacher | None = None,
     ) -> list[str] | list[list[str]]:
         """The label of every text, or the list of its labels, from those of all outputs (texts, outputs).
 
-        Of a task of one label per text, ``reject_label`` where the probability is below ``reject_below``.
+        It is ``reject_label`` where the probability of the label, or of the set of labels, is below ``reject_below``.
         """
         own = probabilities[:, self.columns]
         if self.thresholds:
-            return names_of(exceeding(own, self.thresholds), self.labels)
+            has_label = self.has_labels(own, by_teacher)
+            names = names_of(has_label, self.labels)
+            rejected = np.flatnonzero(set_probability(own, has_label) < reject_below) if reject_below else ()
+            for index in rejected:
+                names[index] = rejected_labels(reject_label)
+            return names
         if reject_below:
             return chosen_labels(own, self.labels, reject_below, reject_label)
         return [self.labels[index] for index in own.argmax(axis=1).tolist()]
@@ -77,6 +104,11 @@ class Task:
     def top_k(self, probabilities: Probabilities, k: int) -> list[list[tuple[str, float]]]:
         """The ``k`` most probable labels of every text, or all if there are fewer, the most probable first."""
         return most_probable(probabilities[:, self.columns], self.labels, k)
+
+
+def rejected_labels(reject_label: str) -> list[str]:
+    """The labels of a rejected text that could have any number of them: that of rejected texts, if there is one."""
+    return [reject_label] if reject_label else []
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> Probabilities:
@@ -108,9 +140,16 @@ def tasks_in(classifier: Classifier) -> tuple[Task, ...]:
     return tuple(getattr(classifier, "tasks", ()))
 
 
+def names_of_tasks(classifier: Classifier) -> list[str]:
+    """The names of the tasks of a classifier; none if it has only one."""
+    return [task.name for task in tasks_in(classifier)]
+
+
 def heads_of(classifier: Classifier) -> tuple[Task, ...]:
     """The tasks of a classifier; of one without tasks, a single one without a name."""
-    return tasks_in(classifier) or (Task("", classifier.labels, thresholds_of(classifier)),)
+    of_teacher = tuple(getattr(classifier, "teacher_thresholds", ()))
+    only = Task("", classifier.labels, thresholds_of(classifier), teacher_thresholds=of_teacher)
+    return tasks_in(classifier) or (only,)
 
 
 def outputs_of(classifier: Classifier) -> Callable[[Sequence[str]], Probabilities]:
@@ -129,16 +168,30 @@ def check_top_k_of(tasks: Sequence[Task], k: int) -> None:
     check_top_k(k, max((task.labels for task in tasks), key=len))
 
 
-def check_rejection_of(tasks: Sequence[Task], below: float, name: str, setting: str = "reject_below") -> None:
-    """Check the threshold and the label of rejected texts; they are rejected in the tasks of one label per text.
+def of_each_task(value: ByTask, tasks: Sequence[Task], setting: str) -> list[float]:
+    """The number of every task; 0 for those that a mapping leaves out.
 
     Raises:
-        UserError: there is a threshold, but no such task; or as :func:`distill.runtime.unsure.check_rejection`.
+        UserError: a mapping names something else than a task.
     """
-    if below and all(task.thresholds for task in tasks):
-        check_one_label(tasks[0].thresholds, setting)
-    for task in tasks:
-        check_rejection(below, name, task.labels)
+    if not isinstance(value, Mapping):
+        return [value] * len(tasks)
+    names = [task.name for task in tasks if task.name]
+    if unknown := [name for name in value if name not in names]:
+        which = f"the tasks are {', '.join(names)}" if names else "this student has only one"
+        what = f"there is no task {unknown[0]!r:.40}; {which}"
+        raise UserError(what, setting, f"{setting}={{{names[0]!r}: 0.8}}" if names else f"{setting}=0.8")
+    return [value.get(task.name, 0.0) for task in tasks]
+
+
+def check_rejection_of(tasks: Sequence[Task], below: ByTask, name: str) -> None:
+    """Check the threshold and the label of rejected texts.
+
+    Raises:
+        UserError: as :func:`of_each_task` and :func:`distill.runtime.unsure.check_rejection`.
+    """
+    for task, of_task in zip(tasks, of_each_task(below, tasks, "reject_below"), strict=True):
+        check_rejection(of_task, name, task.labels)
 
 
 def flat_proba(tasks: Sequence[Task], logits: NDArray[np.float32], temperature: float = 1.0) -> Probabilities:
@@ -147,10 +200,20 @@ def flat_proba(tasks: Sequence[Task], logits: NDArray[np.float32], temperature: 
 
 
 def labels_by_task(
-    tasks: Sequence[Task], probabilities: Probabilities, reject_below: float = 0.0, reject_label: str = ""
+    tasks: Sequence[Task],
+    probabilities: Probabilities,
+    reject_below: ByTask = 0.0,
+    reject_label: str = "",
+    by_teacher: ByTeacher | None = None,
 ) -> dict[str, list[str] | list[list[str]]]:
-    """What :meth:`Task.predict` predicts for every task, by its name."""
-    return {task.name: task.predict(probabilities, reject_below, reject_label) for task in tasks}
+    """What :meth:`Task.predict` predicts for every task, by its name; ``by_teacher`` is (texts, tasks)."""
+    pairs = zip(tasks, of_each_task(reject_below, tasks, "reject_below"), strict=True)
+    return {
+        task.name: task.predict(
+            probabilities, below, reject_label, None if by_teacher is None else by_teacher[:, index]
+        )
+        for index, (task, below) in enumerate(pairs)
+    }
 
 
 def by_task(tasks: Sequence[Task], probabilities: Probabilities) -> dict[str, Probabilities]:

@@ -19,7 +19,7 @@ from distill.storage.run_folder import bundle_folder
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from distill.predict.teacher import LazyTeacher
+    from distill.predict.teacher import LazyTeacher, TaskTeachers
     from distill.serve.endpoints import Endpoints
     from distill.serve.metrics import Totals
 
@@ -46,8 +46,8 @@ def serve(settings: Settings) -> list[Path]:
 
     def work(listener: socket.socket, channel: socket.socket | None = None) -> None:
         if teacher and settings.unsure.cascade:  # not before the fork: PyTorch's threads do not survive it
-            cascade = settings.unsure.cascade_below
-            log.info("loading the teacher %s, which labels texts below %g", teacher.folder, cascade)
+            limits = settings.unsure.cascade_limits
+            log.info("loading the teacher %s, which labels texts below %s", teacher.folder, limits)
             teacher.load()
         run(app, listener, settings.serve, channel)
 
@@ -71,9 +71,9 @@ def serve(settings: Settings) -> list[Path]:
     return []
 
 
-def _application(settings: Settings, folder: Path, totals: Totals) -> tuple[FastAPI, LazyTeacher | None]:
-    """The application and its teacher. Nothing else keeps the student, so that a reload frees its memory."""
-    from distill.predict.teacher import find_teacher
+def _application(settings: Settings, folder: Path, totals: Totals) -> tuple[FastAPI, LazyTeacher | TaskTeachers | None]:
+    """The application and its teachers. Nothing else keeps the student, so that a reload frees its memory."""
+    from distill.predict.teacher import TaskTeachers, find_teacher
     from distill.serve.app import create_app
 
     def load() -> tuple[Runtime, str]:
@@ -82,7 +82,8 @@ def _application(settings: Settings, folder: Path, totals: Totals) -> tuple[Fast
     settings.unsure.check()
     runtime, model = load()
     teacher = find_teacher(settings, runtime.labels, runtime.thresholds, runtime.tasks)
-    app = create_app(runtime, settings.serve, teacher, model=model, load=load, unsure=settings.unsure, totals=totals)
+    teachers = teacher.by_task if isinstance(teacher, TaskTeachers) else teacher
+    app = create_app(runtime, settings.serve, teachers, model=model, load=load, unsure=settings.unsure, totals=totals)
     return app, teacher
 
 

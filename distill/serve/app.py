@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -64,7 +64,7 @@ class FastRoute:
 def create_app(
     runtime: Runtime,
     limits: ServeSettings,
-    teacher: Classifier | None = None,
+    teacher: Classifier | Mapping[str, Classifier] | None = None,
     page: bool = True,
     model: str = "",
     *,
@@ -78,7 +78,7 @@ def create_app(
         runtime: the student.
         limits: limits on requests.
         teacher: predicts next to the student in /explain and labels the unsure texts of a cascade, in its own thread;
-            None: there is no teacher.
+            None: there is no teacher. Of a student of several tasks, a dictionary of teachers by the task's name.
         page: whether to serve the web page at /.
         model: name of the student, for /ready and the page.
         load: loads the student and its name again, for a reload.

@@ -8,7 +8,7 @@ import functools
 import io
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any
@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 import numpy as np
 from fastapi import FastAPI, Query
-from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,8 +28,9 @@ from distill.predict.checkpoint import Counts
 from distill.predict.in_memory import label_stream
 from distill.progress import log
 from distill.runtime import Runtime
+from distill.runtime.cascade import Cascade
 from distill.runtime.label_sets import certainty, exceeding, names_of
-from distill.runtime.tasks import Task, heads_of, outputs_of
+from distill.runtime.tasks import ByTeacher, Task, heads_of, names_of_tasks, outputs_of, tasks_in
 from distill.runtime.unsure import Classifier, thresholds_of
 from distill.serve.batching import Batcher, Rows, WorkerThread
 from distill.serve.explain import word_weights
@@ -71,7 +71,7 @@ class ServedStudent:
 
     runtime: Runtime
     model: str
-    teacher: Classifier | None
+    teachers: Mapping[str, Classifier]  # by the task's name; of a student without tasks, one without a name
     batcher: Batcher
     cascade: ServedCascade | None
 
@@ -85,15 +85,20 @@ class ServedStudent:
         """Whether answers are given by the name of the task."""
         return bool(self.tasks[0].name)
 
-    async def answer(self, texts: Sequence[str]) -> tuple[Rows, NDArray[np.bool_] | None]:
-        """Probabilities (texts, classes); in a cascade, which texts the teacher answered (texts,)."""
+    @property
+    def classifier(self) -> Classifier:
+        """The student, or its cascade with its teachers."""
+        return self.runtime if self.cascade is None else self.cascade.cascade
+
+    async def answer(self, texts: Sequence[str]) -> tuple[Rows, ByTeacher | None]:
+        """Probabilities (texts, outputs); in a cascade, which texts a teacher answered (texts, tasks)."""
         rows = await self.batcher(texts)
         return (rows, None) if self.cascade is None else await self.cascade.answer(texts, rows)
 
     @property
     def batchers(self) -> list[Batcher]:
-        """Those of the student and of the cascade."""
-        return [self.batcher] if self.cascade is None else [self.batcher, self.cascade.batcher]
+        """Those of the student and of its teachers in a cascade."""
+        return [self.batcher] if self.cascade is None else [self.batcher, *self.cascade.batchers]
 
     async def finish(self) -> None:
         """Answer the pending requests, then end the threads."""
@@ -123,6 +128,7 @@ class Endpoints:
         runtime: the student.
         limits: limits on requests.
         teacher: predicts next to the student in /explain, and labels the unsure texts of a cascade, if there is one.
+            Of a student of several tasks, a dictionary of teachers by the task's name.
         model: name of the student.
         load: loads the student and its name again, for a reload.
         unsure: what is done with texts of which the student is not sure; requests may choose otherwise.
@@ -141,7 +147,7 @@ class Endpoints:
         self,
         runtime: Runtime,
         limits: ServeSettings,
-        teacher: Classifier | None,
+        teacher: Classifier | Mapping[str, Classifier] | None,
         model: str,
         *,
         load: Callable[[], tuple[Runtime, str]] | None = None,
@@ -150,7 +156,10 @@ class Endpoints:
     ) -> None:
         self.limits, self.unsure, self.status = limits, unsure or UnsureSettings(), "starting"
         self._has_plain_answers = self.unsure == UnsureSettings(reject_label=self.unsure.reject_label)
-        self._teacher, self._load = teacher, load or (lambda: (runtime, model))
+        self._teachers: Mapping[str, Classifier] = (
+            teacher if isinstance(teacher, Mapping) else {"": teacher} if teacher else {}
+        )
+        self._load = load or (lambda: (runtime, model))
         self._waiting = ConcurrencyLimit(limits.most_waiting)
         self._bodies = Bodies(max(MIN_BODY_BYTES, MAX_WAITING_FILES * FILE_FACTOR * limits.most_bytes))
         self.metrics = Metrics(lambda: self._waiting.active, lambda: self._bodies.count, limits.access_log, totals)
@@ -159,28 +168,31 @@ class Endpoints:
         self._file_thread = WorkerThread("files", MAX_WAITING_FILES, FILE_FACTOR * limits.wait_s)
         self._reload_thread = WorkerThread("reload", 1, FILE_FACTOR * limits.wait_s)
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself does not keep them
-        self.student = self._served(runtime, model, teacher)
+        self.student = self._served(runtime, model, self._teachers)
         self._prepared: ServedStudent | None = None
         self._replaced: set[ServedStudent] = set()  # students that still have requests to answer
         self.reload_everywhere: Callable[[], Awaitable[None]] = self._reload_alone
         self.has_terminal = os.isatty(0)
         self.reload_s = FILE_FACTOR * limits.wait_s
 
-    def _served(self, runtime: Runtime, model: str, teacher: Classifier | None) -> ServedStudent:
+    def _served(self, runtime: Runtime, model: str, teachers: Mapping[str, Classifier]) -> ServedStudent:
         check_unsure(self.unsure, runtime)
         cascade = None
         if self.unsure.cascade:
-            if teacher is None:
+            named = {name: own for name, own in teachers.items() if name}
+            teacher = named if tasks_in(runtime) else teachers.get("")
+            if not teacher:
                 raise UserError("--cascade needs a teacher", model, "--run FOLDER")
-            cascade = ServedCascade(runtime, teacher, self.unsure.cascade_below, self._teacher_thread)
+            below = self.unsure.cascade_limit(names_of_tasks(runtime))
+            cascade = ServedCascade(Cascade(runtime, teacher, below), self._teacher_thread)
         batcher = Batcher(outputs_of(runtime), self.metrics.count_batch, max_inline_s=MAX_INLINE_S)
-        return ServedStudent(runtime, model, teacher, batcher, cascade)
+        return ServedStudent(runtime, model, teachers, batcher, cascade)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Start the background work before the first request, and end it after the last."""
-        if self._teacher is not None:  # load it now, and let it predict a first text, which takes longest
-            self._teacher_thread.start(functools.partial(_timed_prediction, self._teacher, WARM_UP_TEXT))
+        for teacher in self._teachers.values():  # load it now, and let it predict a first text, which takes longest
+            self._teacher_thread.start(functools.partial(_timed_prediction, teacher, WARM_UP_TEXT))
         self.status = "ready"
         summary = self.metrics.summary
         summaries = asyncio.create_task(summary.log_every_minute()) if summary else None
@@ -242,7 +254,7 @@ class Endpoints:
         body, student = parse_body(PredictRequest, raw), self.student
         return _Asked(body, body.checked_texts(self.limits), student, self._spec(student, body))
 
-    def _predictions(self, asked: _Asked, rows: Rows, by_teacher: NDArray[np.bool_] | None) -> bytes:
+    def _predictions(self, asked: _Asked, rows: Rows, by_teacher: ByTeacher | None) -> bytes:
         """The body of the response of /predict."""
         tasks, has_tasks = asked.student.tasks, asked.student.has_tasks
         by_task = [
@@ -263,13 +275,13 @@ class Endpoints:
         """What is added to label and probability; None: nothing.
 
         Raises:
-            RefusedError: 422, there are fewer labels than ``top_k``, or ``reject_below`` does not apply to the student.
+            RefusedError: 422, there are fewer labels than ``top_k``.
         """
         if self._has_plain_answers and body.top_k is None and body.reject_below is None:
             return None
         wanted = Wanted(body.probabilities, top_k=body.top_k, reject_below=body.reject_below)
         try:
-            return output_spec(student.runtime, wanted, self.unsure)
+            return output_spec(student.classifier, wanted, self.unsure)
         except UserError as error:
             raise RefusedError(422, f"{error.where}: {error.what}", error.hint) from None
 
@@ -281,8 +293,13 @@ class Endpoints:
             with self._explain_thread.limit:
                 student = self.student
                 found = await self._explain_thread.run(functools.partial(_explain, student, text))
-                teacher = await self._teacher_prediction(student.teacher, text)  # later, not to slow the student
-        by_task = {task.name: {**own, "labels": task.labels, "teacher": teacher} for task, own in found}
+                by_teacher = [  # later, not to slow the student
+                    await self._teacher_prediction(student.teachers.get(task.name), text) for task, _ in found
+                ]
+        by_task = {
+            task.name: {**own, "labels": task.labels, "teacher": teacher}
+            for (task, own), teacher in zip(found, by_teacher, strict=True)
+        }
         return json_response({"tasks": by_task} if student.has_tasks else by_task[""])
 
     async def _teacher_prediction(self, teacher: Classifier | None, text: str) -> dict[str, Any] | None:
@@ -312,7 +329,7 @@ class Endpoints:
         per line. The headers X-Rows, X-Bad-Rows and X-Rejected-Rows of the response count the rows.
         """
         student, wanted = self.student, Wanted(probabilities, text_column, top_k, reject_below)
-        spec = output_spec(student.runtime, wanted, self.unsure)
+        spec = output_spec(student.classifier, wanted, self.unsure)
         max_bytes, seconds = FILE_FACTOR * self.limits.most_bytes, FILE_FACTOR * self.limits.wait_s
         with Body(self._bodies) as content, io.BytesIO() as labelled:
             source = io.BytesIO(await content.read(request, max_bytes, seconds))
@@ -414,14 +431,14 @@ class Endpoints:
             raise unusable_bundle(error, self.student.model) from error
         if rows.shape != (1, len(runtime.labels)) or not np.isfinite(rows).all():
             raise UserError("the student of this bundle does not return probabilities", model, "export it again")
-        teacher = self._teacher
-        if teacher is not None and not _have_same_labels(teacher, runtime):
+        teachers = self._teachers
+        if not _have_same_labels(teachers, runtime):
             if self.unsure.cascade:
                 hint = "start the service again, with --run of that bundle's run"
                 raise UserError("the bundle has other labels than the teacher of --cascade", model, hint)
             log.warning("the bundle has other labels than the teacher, which is not shown any more")
-            teacher = None
-        return self._served(runtime, model, teacher)
+            teachers = {}
+        return self._served(runtime, model, teachers)
 
     async def examples(self) -> Response:
         """The texts that are stored in the bundle as examples. Unlike the answer of /ready, they need the token."""
@@ -438,7 +455,7 @@ class Endpoints:
             "model": self.student.model,
             "version": distill.__version__,
             "labels": self.student.runtime.labels,
-            "teacher": self.student.teacher is not None,
+            "teacher": bool(self.student.teachers),
         }
         if thresholds := thresholds_of(self.student.runtime):
             content["thresholds"] = thresholds
@@ -456,9 +473,10 @@ def unusable_bundle(error: Exception, model: str = "") -> UserError:
     return UserError(f"the bundle cannot be used: {error!r}", model, "export it again")
 
 
-def _have_same_labels(teacher: Classifier, student: Classifier) -> bool:
-    """Whether both have the same labels, and both give a text one of them or both any number."""
-    return set(teacher.labels) == set(student.labels) and bool(thresholds_of(teacher)) == bool(thresholds_of(student))
+def _have_same_labels(teachers: Mapping[str, Classifier], student: Classifier) -> bool:
+    """Whether each teacher has the labels of its task, and both give a text one of them or both any number."""
+    tasks = {task.name: (set(task.labels), bool(task.thresholds)) for task in heads_of(student)}
+    return all(tasks.get(name) == (set(own.labels), bool(thresholds_of(own))) for name, own in teachers.items())
 
 
 def _answers(task: Task, rows: Rows, with_probabilities: bool) -> list[dict[str, Any]]:

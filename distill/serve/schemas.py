@@ -96,13 +96,20 @@ class Prediction(BaseModel):
 class MultiLabelPrediction(BaseModel):
     """The labels of a text, if the model gives a text any number of them."""
 
-    labels: list[str] = Field(description="in the order of /ready; none if no probability exceeds its threshold")
+    labels: list[str] = Field(
+        description="in the order of /ready; none if no probability exceeds its threshold; none, or the label of "
+        "--reject_label, if the text is rejected (reject_below)"
+    )
     probability: float = Field(
         description="of the least certain decision: the smallest probability of a label that is given, or of the "
         "absence of one that is not"
     )
+    set_probability: float | None = Field(
+        None, description="that all labels are right, which reject_below and --cascade compare; with one of them"
+    )
     probabilities: dict[str, float] = Field({}, description="of every label, if the request asks for them")
     top_k: list[LabelProbability] = Field([], description="the most probable labels, the first one first, with top_k")
+    answered_by: str = Field("", description="student or teacher, if the service was started with --cascade")
 
 
 class TasksPrediction(BaseModel):

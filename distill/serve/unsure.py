@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distill.config import UnsureSettings
-from distill.data.formats.labelling import ANSWERED_BY, STUDENT_OR_TEACHER, TOP_K, OutputSpec, Predictions
-from distill.runtime.tasks import check_rejection_of, check_top_k_of, heads_of, tasks_in
-from distill.runtime.unsure import (
-    Cascade,
-    Classifier,
-    check_cascade,
-    most_probable,
-    thresholds_of,
+from distill.data.formats.labelling import (
+    ANSWERED_BY,
+    SET_PROBABILITY,
+    STUDENT_OR_TEACHER,
+    TOP_K,
+    OutputSpec,
+    Predictions,
 )
+from distill.runtime.cascade import Cascade, TaskCascade
+from distill.runtime.tasks import ByTeacher, check_rejection_of, check_top_k_of, heads_of, names_of_tasks
+from distill.runtime.unsure import Classifier, most_probable
 from distill.serve.batching import BATCH_SIZE, Batcher, Rows, WorkerThread
 from distill.serve.limits import Deadline
 
@@ -40,41 +42,43 @@ def check_unsure(unsure: UnsureSettings, student: Classifier) -> None:
     """Check the service's settings against a student.
 
     Raises:
-        UserError: there are fewer labels than --top_k, --reject_label is one of them, or --reject_below or --cascade
-            does not apply to the student, since it gives a text any number of labels or has several tasks.
+        UserError: there are fewer labels than --top_k, --reject_label is one of them, or --task_reject_below names
+            something else than a task.
     """
     tasks = heads_of(student)
     if unsure.top_k:
         check_top_k_of(tasks, unsure.top_k)
-    check_rejection_of(tasks, unsure.reject_below, unsure.reject_label, "--reject_below")
-    if unsure.cascade:
-        check_cascade(thresholds_of(student), tasks_in(student), "--cascade")
+    check_rejection_of(tasks, unsure.rejection(names_of_tasks(student)), unsure.reject_label)
 
 
-def output_spec(student: Classifier, wanted: Wanted, unsure: UnsureSettings) -> OutputSpec:
-    """What is added to each text.
+def output_spec(classifier: Classifier, wanted: Wanted, unsure: UnsureSettings) -> OutputSpec:
+    """What is added to each text by a student, or by its cascade.
 
     Raises:
-        UserError: there are fewer labels than the request asks for, or it rejects texts of a student that gives a text
-            any number of labels.
+        UserError: there are fewer labels than the request asks for.
     """
-    return OutputSpec(
-        student.labels,
-        wanted.probabilities,
-        wanted.text_column,
+    below = wanted.reject_below
+    return OutputSpec.of(
+        classifier,
+        probabilities=wanted.probabilities,
+        text_column=wanted.text_column,
         top_k=unsure.top_k if wanted.top_k is None else wanted.top_k,
-        reject_below=unsure.reject_below if wanted.reject_below is None else wanted.reject_below,
+        reject_below=unsure.rejection(names_of_tasks(classifier)) if below is None else below,
         reject_label=unsure.reject_label,
         has_cascade=unsure.cascade,
-        thresholds=thresholds_of(student),
-        tasks=tasks_in(student),
     )
 
 
 def add_unsure(answers: Sequence[dict[str, Any]], predictions: Predictions, spec: OutputSpec) -> None:
     """Add to the answers of /predict, or to those of a task, what ``spec`` asks for."""
-    for index in np.flatnonzero(predictions.is_rejected).tolist():
-        answers[index]["label"] = spec.reject_label
+    if predictions.label_sets is None:
+        for index in np.flatnonzero(predictions.is_rejected).tolist():
+            answers[index]["label"] = spec.reject_label
+    elif predictions.set_probability is not None:
+        columns = predictions.classes, predictions.probability, predictions.set_probability
+        for answer, index, least, together in zip(answers, *(column.tolist() for column in columns), strict=True):
+            answer["labels"], answer["probability"] = predictions.label_sets[index], round(least, DIGITS)
+            answer[SET_PROBABILITY] = round(together, DIGITS)
     if spec.top_k:
         tops = most_probable(predictions.probabilities, spec.labels, spec.top_k)
         for answer, top in zip(answers, tops, strict=True):
@@ -85,41 +89,49 @@ def add_unsure(answers: Sequence[dict[str, Any]], predictions: Predictions, spec
 
 
 class ServedCascade:
-    """A student and its teacher. The unsure texts of several requests go to the teacher together, in its own thread.
+    """A student and its teachers. The unsure texts of several requests go to a teacher together, in their own thread.
 
     Args:
-        student: labels all texts first.
-        teacher: labels those of which the student is not sure.
-        below: their probability is below this.
-        thread: the teacher's.
+        cascade: of the student and the teacher, or the teachers of its tasks.
+        thread: the teachers'.
     """
 
-    def __init__(self, student: Classifier, teacher: Classifier, below: float, thread: WorkerThread) -> None:
-        self._student, self._thread = student, thread
-        self._cascade = Cascade(student, teacher.predict_proba, below, teacher.labels)
-        self.batcher = Batcher(self._teacher_rows, name="cascade")
+    def __init__(self, cascade: Cascade, thread: WorkerThread) -> None:
+        self.cascade, self._thread = cascade, thread
+        self._batchers = {
+            index: Batcher(functools.partial(self._teacher_rows, part), name="cascade")
+            for index, part in cascade.parts.items()
+        }
 
-    def _teacher_rows(self, texts: list[str]) -> Rows:
-        return self._thread.call(functools.partial(self._cascade.teacher_proba, texts))
+    @property
+    def batchers(self) -> list[Batcher]:
+        """Those of the teachers."""
+        return list(self._batchers.values())
 
-    async def answer(self, texts: Sequence[str], rows: Rows) -> tuple[Rows, NDArray[np.bool_]]:
-        """The student's ``rows`` with the teacher's in the place of unsure ones, and which these are (texts,)."""
-        unsure = self._cascade.unsure(texts, rows)
-        by_teacher = np.zeros(len(texts), np.bool_)
-        by_teacher[unsure] = True
-        if unsure:
-            rows = rows.copy()  # it may be a part of a batch
-            rows[unsure] = await self.batcher([texts[index] for index in unsure])
+    def _teacher_rows(self, part: TaskCascade, texts: list[str]) -> Rows:
+        return self._thread.call(functools.partial(part.teacher_proba, texts))
+
+    async def answer(self, texts: Sequence[str], rows: Rows) -> tuple[Rows, ByTeacher]:
+        """The student's ``rows`` with the teachers' in the place of unsure ones, and which these are (texts, tasks)."""
+        by_teacher = np.zeros((len(texts), len(heads_of(self.cascade))), np.bool_)
+        parts = self.cascade.parts
+        unsure = {index: own for index, part in parts.items() if (own := part.unsure(texts, rows))}
+        answers = (self._batchers[index]([texts[one] for one in own]) for index, own in unsure.items())
+        found = await asyncio.gather(*answers)
+        rows = rows.copy() if unsure else rows  # it may be a part of a batch
+        for (index, own), answer in zip(unsure.items(), found, strict=True):
+            rows[own, parts[index].task.columns] = answer
+            by_teacher[own, index] = True
         return rows, by_teacher
 
     def for_file(self, deadline: Deadline) -> Cascade:
-        """The cascade for a file: the teacher gets a small batch at a time, between those of other requests."""
+        """The cascade for a file: a teacher gets a small batch at a time, between those of other requests."""
 
-        def in_batches(texts: list[str]) -> Rows:
+        def in_batches(part: TaskCascade, texts: list[str]) -> Rows:
             rows = []
             for first in range(0, len(texts), BATCH_SIZE):
                 deadline.check()
-                rows.append(self._teacher_rows(texts[first : first + BATCH_SIZE]))
+                rows.append(self._teacher_rows(part, texts[first : first + BATCH_SIZE]))
             return np.concatenate(rows)
 
-        return Cascade(self._student, in_batches, self._cascade.below)
+        return self.cascade.asking(in_batches)

@@ -68,6 +68,29 @@ def test_the_report_measures_label_sets(run: Path) -> None:
     assert "several labels per text" in markdown and "micro-F1" in markdown
 
 
+def test_the_report_chooses_thresholds_for_whole_sets(run: Path) -> None:
+    report = json.loads((run / "report" / "report.json").read_text(encoding="utf-8"))
+    unsure, rows = report["unsure"], {row["name"]: row for row in report["rows"]}
+    assert unsure["of_label_sets"] and unsure["model"] == "student"
+    assert unsure["every_text"]["test_accuracy"] == pytest.approx(rows["student"]["subset_accuracy"])
+    student, teacher = unsure["cascade"][0], unsure["cascade"][-1]
+    assert student["accuracy"] == pytest.approx(rows["student"]["subset_accuracy"])
+    assert teacher["accuracy"] == pytest.approx(rows["teacher"]["subset_accuracy"])
+    for name in ("report.md", "report.html"):
+        content = (run / "report" / name).read_text(encoding="utf-8")
+        assert "dev: subset accuracy" in content and "as if its labels were independent" in content
+
+
+def test_a_cascade_gives_the_sets_of_the_runs_teacher(run: Path, tmp_path: Path) -> None:
+    texts = [str(row["text"]) for row in rows_of(90, 100)]
+    (tmp_path / "in.txt").write_text("\n".join(texts), encoding="utf-8")
+    paths = ["--run", run, "--input", tmp_path / "in.txt", "--output", tmp_path / "out.txt"]
+    assert main(["--mode", "predict", "--cascade", "--cascade_below", "1", *map(str, paths)]) == 0
+    rows = [line.split("\t") for line in (tmp_path / "out.txt").read_text("utf-8").splitlines()]
+    assert [row[1] for row in rows] == ["|".join(labels) for labels in load_teacher(run / "teacher").predict(texts)]
+    assert {row[-1] for row in rows} == {"teacher"}
+
+
 def test_models_give_sets_of_labels(run: Path) -> None:
     for model in (load_teacher(run / "teacher"), load_student(run / "student")):
         assert len(model.thresholds) == 3 and all(0 <= threshold <= 1 for threshold in model.thresholds)

@@ -84,6 +84,17 @@ def test_the_heads_of_one_network_answer_as_the_whole_does(run: Path) -> None:
     assert first == whole.shape[1]
 
 
+def test_a_cascade_gives_the_labels_of_the_tasks_teachers(run: Path, tmp_path: Path) -> None:
+    texts = [text for text, _, _ in rows_of(90, 100)]
+    (tmp_path / "in.txt").write_text("\n".join(texts), encoding="utf-8")
+    paths = ["--run", run, "--input", tmp_path / "in.txt", "--output", tmp_path / "out.txt"]
+    assert main(["--mode", "predict", "--cascade", "--cascade_below", "1", *map(str, paths)]) == 0
+    rows = [line.split("\t") for line in (tmp_path / "out.txt").read_text("utf-8").splitlines()]
+    for column, task in ((1, "topic"), (4, "mood")):
+        assert [row[column] for row in rows] == load_teacher(run / "tasks" / task / "teacher").predict(texts)
+        assert {row[column + 2] for row in rows} == {"teacher"}
+
+
 def test_no_text_of_dev_or_test_is_in_train_of_another_task(folder: Path) -> None:
     settings = DataSettings(data=str(folder), label_column="topic,mood")
     datasets = load_tasks(find_tasks(settings), 42)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -15,13 +16,16 @@ import pytest
 from conftest import titles
 
 from distill.cli import main
+from distill.data.formats.labelling import OutputSpec
 from distill.predict import ray_engine
+from distill.runtime import Runtime
 from distill.storage import atomic
 
 pytest.importorskip("ray", reason="pip install -r requirements-dev.txt")
 pa = pytest.importorskip("pyarrow")
 
 TITLES = [text for text, _ in titles(0, 120)]
+SET_COLUMNS = ("predicted", "probability", "set_probability", "answered_by")  # of a label set in a cascade
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +91,22 @@ def test_both_engines_write_the_columns_of_tasks(
         "topic_probability",
         "sign_predicted",
         "sign_probability",
+        "sign_set_probability",
     ]
     assert all(ray[name].equals(local[name]) for name in ("topic_predicted", "sign_predicted"))
     assert "?" in ray["topic_predicted"].to_pylist()
+
+
+def test_the_columns_of_a_cascade_are_known_before_a_teacher_is_loaded(bundle_of_tasks: Path) -> None:
+    tasks = Runtime(bundle_of_tasks).tasks
+    cards = {task.name: {"labels": task.labels[::-1]} for task in tasks}
+    cards["sign"]["thresholds"] = (0.1, 0.2)
+    teachers = {name: {"teacher.json": json.dumps(card).encode()} for name, card in cards.items()}
+    models = ray_engine.Models(ray_engine._contents(bundle_of_tasks), teachers, {"topic": 0.5, "sign": 0.4})
+    cascade = models.classifier(loads_teachers=False)
+    spec = OutputSpec.of(cascade, probabilities=False, has_cascade=True)
+    assert [task.teacher_thresholds for task in spec.tasks] == [(), (0.2, 0.1)]
+    assert spec.columns[2:] == ("topic_answered_by", *(f"sign_{name}" for name in SET_COLUMNS))
 
 
 @pytest.mark.slow

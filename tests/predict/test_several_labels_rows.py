@@ -12,10 +12,13 @@ import numpy as np
 import openpyxl
 import pytest
 from conftest import multi_label_student, titles
+from numpy.typing import NDArray
 
 from distill.cli import main
 from distill.export.bundle import export_bundle
-from distill.runtime import Runtime
+from distill.predict import local
+from distill.runtime import Cascade, Runtime
+from distill.runtime.label_sets import exceeding, set_probability
 
 TEXTS = [text for text, _ in titles(0, 60)]
 SUFFIXES = ("txt", "csv", "tsv", "jsonl", "parquet", "xlsx")
@@ -119,12 +122,80 @@ def test_a_row_without_text_has_no_list(several_bundle: Path, tmp_path: Path) ->
     assert [row["predicted"] for row in rows[1:]] == Runtime(several_bundle).predict(TEXTS[:3])
 
 
-@pytest.mark.parametrize("flags", [["--reject_below", "0.6"], ["--cascade"]])
-def test_what_needs_one_label_per_text_is_refused(
-    flags: list[str], several_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def together_of(runtime: Runtime) -> NDArray[np.float32]:
+    """The probability of every text's label set."""
+    probabilities = runtime.predict_proba(TEXTS)
+    return set_probability(probabilities, exceeding(probabilities, runtime.thresholds))
+
+
+@pytest.mark.parametrize("reject_label", ["", "其他"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_sets_whose_probability_is_low_are_rejected(
+    suffix: str, reject_label: str, several_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(several_bundle, write(tmp_path / "in.csv"), tmp_path / "out.csv", *flags) == 2
-    message = capsys.readouterr().err
-    assert "this model decides each label of a text by a threshold of its own" in message
-    assert f"so {flags[0].removeprefix('--')}" in message.replace("so --", "so ")
-    assert not (tmp_path / "out.csv").exists()
+    runtime, output = Runtime(several_bundle), tmp_path / f"out.{suffix}".replace("xlsx", "csv")
+    together = together_of(runtime)
+    below = float(np.median(together))
+    flags = ["--reject_below", below, *(["--reject_label", reject_label] if reject_label else [])]
+    assert run(several_bundle, write(tmp_path / f"in.{suffix}"), output, *flags) == 0
+    rejected = int((together < np.float32(below)).sum())
+    assert f"rejected: {rejected} of 60 rows" in capsys.readouterr().err and 20 < rejected < 40
+    rows = read(output, ["predicted", "probability", "set_probability"])
+    assert [name for name in rows[0] if name not in ("text", "x")][:3] == [
+        "predicted",
+        "probability",
+        "set_probability",
+    ]
+    expected = runtime.predict(TEXTS, reject_below=below, reject_label=reject_label)
+    is_list = suffix in ("jsonl", "parquet")
+    assert [row["predicted"] for row in rows] == [labels if is_list else "|".join(labels) for labels in expected]
+    np.testing.assert_allclose([float(row["set_probability"]) for row in rows], together, atol=1e-4)
+    least = certainty_of(runtime.predict_proba(TEXTS), runtime.labels, runtime.predict(TEXTS))
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], least, atol=1e-4)
+
+
+class TeacherOfSets:
+    """Gives every text the second of the student's labels, by thresholds of its own."""
+
+    fingerprints: dict[str, str] = {"model": "1"}  # noqa: RUF012 (of the class)
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels, self.thresholds = labels, (0.9, 0.2, 0.9)
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.tile(np.array([0.8, 0.3, 0.8], np.float32), (len(texts), 1))
+
+    def cascade(self, student: Runtime, below: float) -> Cascade:
+        return Cascade(student, self, below)
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv", "jsonl", "parquet"])
+def test_unsure_rows_get_the_set_of_the_teacher(
+    suffix: str,
+    several_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runtime, output = Runtime(several_bundle), tmp_path / f"out.{suffix}"
+    below, teacher = float(np.median(together_of(runtime))), TeacherOfSets(runtime.labels)
+    monkeypatch.setattr(local, "find_teacher", lambda settings, labels, thresholds, tasks: teacher)
+    flags = ["--cascade", "--cascade_below", below, "--reject_below", 0.01, "--top_k", 1]
+    assert run(several_bundle, write(tmp_path / f"in.{suffix}"), output, *flags) == 0
+    cascade = teacher.cascade(runtime, below)
+    _, by_teacher = cascade.answer(TEXTS)
+    columns = ["predicted", "probability", "set_probability", "answered_by", "top_1", "top_1_probability"]
+    rows, is_list = read(output, columns), suffix in ("jsonl", "parquet")
+    expected = cascade.predict(TEXTS, reject_below=0.01)
+    assert [row["predicted"] for row in rows] == [labels if is_list else "|".join(labels) for labels in expected]
+    assert [row["answered_by"] for row in rows] == [("student", "teacher")[one] for one in by_teacher.tolist()]
+    first = int(by_teacher.argmax())
+    assert [runtime.labels[1]] == expected[first] and float(rows[first]["probability"]) == pytest.approx(0.2, abs=1e-4)
+    assert float(rows[first]["set_probability"]) == pytest.approx(0.2 * 0.3 * 0.2, abs=1e-4)
+    assert f"labelled by the teacher: {by_teacher.sum()} of 60 rows" in capsys.readouterr().err
+
+
+def test_a_label_of_rejected_texts_with_the_separator(several_bundle: Path, tmp_path: Path) -> None:
+    flags = ["--reject_below", 1, "--reject_label", "a|b"]
+    assert run(several_bundle, write(tmp_path / "in.csv"), tmp_path / "out.csv", *flags) == 0
+    assert {row["predicted"] for row in read(tmp_path / "out.csv")} == {'["a|b"]'}

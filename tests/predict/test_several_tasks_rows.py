@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from test_several_labels_rows import SUFFIXES, TEXTS, certainty_of, read, run, write
 
+from distill.config import RunSettings, Settings, TransferSettings, UnsureSettings
 from distill.data.formats.labelling import OutputSpec
 from distill.errors import UserError
+from distill.predict import local
+from distill.predict.teacher import TaskTeachers, find_teacher
 from distill.runtime import Runtime, Task
 
 COLUMNS = ("topic_predicted", "topic_probability", "sign_predicted", "sign_probability")
@@ -81,12 +88,148 @@ def test_a_rejected_row_counts_once(bundle_of_tasks: Path, tmp_path: Path, capsy
     assert {row["topic_predicted"] for row in read(tmp_path / "out.csv")} == {""}
 
 
-def test_a_cascade_is_refused(bundle_of_tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(bundle_of_tasks, write(tmp_path / "in.csv"), tmp_path / "out.csv", "--cascade") == 2
-    assert "this student has several tasks, each with a teacher of its own, so --cascade does not apply -> leave" in (
-        capsys.readouterr().err
-    )
-    assert not (tmp_path / "out.csv").exists()
+def test_a_task_of_any_number_of_labels_rejects_too(bundle_of_tasks: Path, tmp_path: Path) -> None:
+    flags = ("--reject_below", "1", "--reject_label", "?")
+    assert run(bundle_of_tasks, write(tmp_path / "in.jsonl"), tmp_path / "out.jsonl", *flags) == 0
+    rows = read(tmp_path / "out.jsonl")
+    new = ["topic_predicted", "topic_probability", "sign_predicted", "sign_probability", "sign_set_probability"]
+    assert [name for name in rows[0] if name != "text"] == new
+    assert {(row["topic_predicted"], *row["sign_predicted"]) for row in rows} == {("?", "?")}
+
+
+class TaskTeacher:
+    """Gives every text the last of the student's labels."""
+
+    fingerprints: dict[str, str] = {"model": "1"}  # noqa: RUF012 (of the class)
+
+    def __init__(self, task: Task) -> None:
+        self.labels, self.thresholds, self.texts = task.labels[::-1], task.thresholds, 0
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.texts += len(texts)
+        return np.tile(np.eye(len(self.labels), dtype=np.float32)[0], (len(texts), 1))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_each_task_has_a_cascade(
+    suffix: str,
+    bundle_of_tasks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runtime, output = Runtime(bundle_of_tasks), tmp_path / f"out.{suffix}"
+    by_task: Any = {task.name: TaskTeacher(task) for task in runtime.tasks}
+    teachers = TaskTeachers(by_task, tmp_path)
+    assert teachers.fingerprints == {"topic/model": "1", "sign/model": "1"}
+    monkeypatch.setattr(local, "find_teacher", lambda settings, labels, thresholds, tasks: teachers)
+    below = float(np.median(runtime.predict_proba(TEXTS)["topic"].max(axis=1)))
+    assert run(bundle_of_tasks, write(tmp_path / f"in.{suffix}"), output, "--cascade", "--cascade_below", below) == 0
+    sent = {name: teacher.texts for name, teacher in by_task.items()}
+    cascade = teachers.cascade(runtime, below)
+    _, by_teacher = cascade.answer(TEXTS)
+    rows, expected = read(output), cascade.predict(TEXTS)
+    for name, answered in by_teacher.items():
+        assert [row[f"{name}_answered_by"] for row in rows] == [
+            ("student", "teacher")[one] for one in answered.tolist()
+        ]
+        assert sent[name] == answered.sum()
+    assert 0 < sent["topic"] < len(TEXTS) and sent["topic"] != sent["sign"]
+    is_list = suffix in ("jsonl", "parquet")
+    signs = [labels if is_list else "|".join(labels) for labels in expected["sign"]]
+    assert [row["topic_predicted"] for row in rows] == expected["topic"]
+    assert [row["sign_predicted"] for row in rows] == signs
+    count = int((by_teacher["topic"] | by_teacher["sign"]).sum())  # a row counts once
+    assert f"labelled by the teacher: {count} of {len(TEXTS)} rows" in capsys.readouterr().err
+
+
+def test_each_task_may_have_a_threshold_of_its_own(
+    bundle_of_tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime, source = Runtime(bundle_of_tasks), write(tmp_path / "in.jsonl")
+    flags = ["--reject_below", "0.5", "--task_reject_below", "sign=0.9", "--reject_label", "?"]
+    assert run(bundle_of_tasks, source, tmp_path / "out.jsonl", *flags) == 0
+    expected = runtime.predict(TEXTS, reject_below={"topic": 0.5, "sign": 0.9}, reject_label="?")
+    rows = read(tmp_path / "out.jsonl")
+    assert [row["topic_predicted"] for row in rows] == expected["topic"]
+    assert [row["sign_predicted"] for row in rows] == expected["sign"] and ["?"] in expected["sign"]
+    assert expected["sign"] != runtime.predict(TEXTS, reject_below=0.5, reject_label="?")["sign"]
+    assert "(the probability is below 0.5, sign=0.9)" in capsys.readouterr().err
+    by_task: Any = {task.name: TaskTeacher(task) for task in runtime.tasks}
+    teachers = TaskTeachers(by_task, tmp_path)
+    monkeypatch.setattr(local, "find_teacher", lambda settings, labels, thresholds, tasks: teachers)
+    flags = ["--cascade", "--cascade_below", "0", "--task_cascade_below", "sign=1"]
+    assert run(bundle_of_tasks, source, tmp_path / "out.jsonl", *flags) == 0
+    found = [(row["topic_answered_by"], row["sign_answered_by"]) for row in read(tmp_path / "out.jsonl")]
+    assert set(found) == {("student", "teacher")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (
+            ["--task_reject_below", "tone=0.5"],
+            "there is no task tone; the tasks are topic, sign -> --task_reject_below t",
+        ),
+        (
+            ["--task_reject_below", "0.5"],
+            "a task's name and a probability from 0 to 1 are needed -> --task_reject_below",
+        ),
+        (["--task_reject_below", "topic=1.5"], "a task's name and a probability from 0 to 1 are needed"),
+        (["--task_reject_below", "topic=nan"], "a task's name and a probability from 0 to 1 are needed"),
+        (
+            ["--task_cascade_below", "sign=1"],
+            "--task_cascade_below has no effect without --cascade -> --cascade --task",
+        ),
+    ],
+)
+def test_wrong_thresholds_of_a_task(
+    flags: list[str], expected: str, bundle_of_tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bundle_of_tasks, write(tmp_path / "in.csv"), tmp_path / "out.csv", *flags) == 2
+    assert expected in capsys.readouterr().err and not (tmp_path / "out.csv").exists()
+
+
+def test_a_threshold_of_a_task_where_there_is_only_one(
+    several_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--task_reject_below", "topic=0.5"]
+    assert run(several_bundle, write(tmp_path / "in.csv"), tmp_path / "out.csv", *flags) == 2
+    assert "there is no task topic; this student has only one -> --reject_below 0.5" in capsys.readouterr().err
+
+
+def test_a_cascade_needs_the_teacher_of_every_task(tmp_path: Path) -> None:
+    tasks = (Task("topic", ("a", "b")), Task("sign", ("c",), (0.5,), first=2))
+    settings = Settings(run=RunSettings(run=str(tmp_path)), unsure=UnsureSettings(cascade=True))
+    for task in tasks:
+        folder = tmp_path / "tasks" / task.name / "teacher"
+        with pytest.raises(UserError, match="there is no trained teacher") as error:
+            find_teacher(settings, (), (), tasks)
+        assert error.value.where == str(folder)
+        folder.mkdir(parents=True)
+        thresholds = {"thresholds": list(task.thresholds)} if task.thresholds else {}
+        (folder / "teacher.json").write_text(json.dumps({"labels": task.labels, **thresholds}))
+    found = find_teacher(settings, (), (), tasks)
+    assert isinstance(found, TaskTeachers) and list(found.by_task) == ["topic", "sign"]
+    assert found.by_task["sign"].thresholds == (0.5,)
+    (tmp_path / "tasks" / "sign").rename(tmp_path / "elsewhere")
+    elsewhere = replace(settings, transfer=TransferSettings(teacher=(f"sign={tmp_path / 'elsewhere' / 'teacher'}",)))
+    found = find_teacher(elsewhere, (), (), tasks)
+    assert isinstance(found, TaskTeachers) and found.by_task["sign"].folder == tmp_path / "elsewhere" / "teacher"
+    with pytest.raises(UserError, match="the teacher of a cascade needs the name of its task: topic, sign"):
+        find_teacher(replace(settings, transfer=TransferSettings(teacher=("runs/a/teacher",))), (), (), tasks)
+    (tmp_path / "elsewhere").rename(tmp_path / "tasks" / "sign")
+    other = (tasks[0], Task("sign", ("c", "d"), (0.5, 0.5), first=2))
+    with pytest.raises(UserError, match="this teacher has other labels than the student"):
+        find_teacher(settings, (), (), other)
+
+
+def test_what_a_label_set_adds_is_part_of_what_a_job_resumes_with(bundle_of_tasks: Path) -> None:
+    runtime = Runtime(bundle_of_tasks)
+    of_topic = OutputSpec(runtime.labels, False, tasks=runtime.tasks[:1], reject_below=0.5)
+    assert "set_probability" in replace(of_topic, tasks=runtime.tasks).record
+    assert "set_probability" not in of_topic.record
+    assert "set_probability" not in OutputSpec(runtime.labels, False, tasks=runtime.tasks).record
 
 
 def test_a_column_with_the_name_of_a_task(

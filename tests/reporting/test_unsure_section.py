@@ -157,3 +157,46 @@ def test_times_are_those_of_what_ships() -> None:
     chosen = next(row for row in section.cascade if row.name == "chosen on dev")
     assert (section.cascade[0].us_per_text, chosen.us_per_text) == pytest.approx((20, 20 + 0.25 * 4000))
     assert chosen.cost == pytest.approx(1020 / 4000)
+
+
+SETS = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], np.bool_)
+SET_CONTEXT = dataclasses.replace(
+    CONTEXT, texts=list("abcd"), gold=SETS, first_of_text=np.ones(4, np.bool_), measured="micro-F1"
+)
+
+
+def of_sets(name: str, probabilities: list[list[float]], ms: float) -> Outcome:
+    """A model that gives a label from .6 on."""
+    p = np.array(probabilities)
+    return dataclasses.replace(
+        outcome(name, [0.5], ms), logits=np.log(p / (1 - p)).astype(np.float32), temperature=1.0, thresholds=(0.6, 0.6)
+    )
+
+
+def test_the_section_of_label_sets_by_hand(tmp_path: Path) -> None:
+    student = of_sets("student", [[0.9, 0.1], [0.9, 0.5], [0.2, 0.2], [0.1, 0.8]], 0.5)  # the second lacks a label
+    teacher = of_sets("teacher", [[0.9, 0.1], [0.9, 0.9], [0.7, 0.2], [0.1, 0.8]], 8.0)  # the third has one too many
+    section = section_of([teacher, student], SETS, on_dev(targets=(0.95,)))
+    assert section is not None and section.everything.test is not None and section.everything.test.accuracy == 3 / 4
+    target = section.targets[0]  # .651 on dev; of the sets .81, .45, .64 and .72, two are above
+    assert target.test is not None and (target.test.texts, target.test.accuracy) == (2, 1.0)
+    rows = {row.name or row.threshold: row for row in section.cascade}
+    assert (rows["teacher only"].accuracy, rows["student only"].accuracy) == (3 / 4, 3 / 4)
+    assert (rows[0.6].share, rows[0.6].accuracy) == (1 / 4, 1.0) and (rows[0.7].share, rows[0.7].accuracy) == (
+        2 / 4,
+        3 / 4,
+    )
+    assert Section.from_json(json.loads(json.dumps(section.to_json()))) == section
+    assert section.areas["student"] == pytest.approx((0 + 0 + 0 + 1 / 4) / 4)
+    report = Report("titles", SET_CONTEXT, [teacher, student], versions={}, on_dev=on_dev())
+    write(report, tmp_path)
+    text, page = ((tmp_path / name).read_text("utf-8") for name in ("report.md", "report.html"))
+    for shown in (text, page):
+        assert "dev: subset accuracy" in shown and "dev: accuracy" not in shown and "whole label set" in shown
+    assert "and subset accuracy on these" in page and "开发集：子集准确率" in page
+
+
+def test_the_section_of_one_label_says_nothing_of_sets() -> None:
+    section = section_of([TEACHER, STUDENT], GOLD, on_dev())
+    assert section is not None and "of_label_sets" not in section.to_json()
+    assert "subset" not in selective.markdown(section) and "label set" not in selective.markdown(section)

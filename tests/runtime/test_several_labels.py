@@ -1,21 +1,25 @@
-"""A student that gives a text any number of labels: from its folder to its bundle, and what does not apply to it."""
+"""A student that gives a text any number of labels: from its folder to its bundle, rejection and cascade."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import multi_label_student, titles
+from numpy.typing import NDArray
 
 import distill
 from distill.errors import UserError
 from distill.export.bundle import export_bundle
 from distill.runtime import Cascade, Runtime, load
 from distill.runtime.bundle import BUNDLE_CARD, read_bundle
-from distill.runtime.label_sets import certainty, distinct, exceeding, names_of, sigmoid
+from distill.runtime.label_sets import certainty, distinct, exceeding, names_of, set_probability, sigmoid
 
 TEXTS = [text for text, _ in titles(0, 120)]
 
@@ -82,13 +86,74 @@ def test_only_such_a_bundle_has_format_2(several_bundle: Path, bundle: Path) -> 
     assert card["format"] == 1 and "thresholds" not in card and load(bundle).thresholds == ()
 
 
-def test_rejection_and_cascade_are_refused(runtime: Runtime) -> None:
-    with pytest.raises(
-        UserError, match="so reject_below does not apply -> leave it out, and ask for the probabilities"
-    ):
-        runtime.predict(TEXTS, reject_below=0.5)
-    with pytest.raises(UserError, match="so cascade does not apply"):
-        Cascade(runtime, runtime.predict_proba, 0.5)
+def test_a_set_is_rejected_by_the_probability_of_the_whole(runtime: Runtime) -> None:
+    sets, rows = runtime.predict(TEXTS), runtime.predict_proba(TEXTS).tolist()
+    together = np.array(
+        [
+            math.prod(p if label in labels else 1 - p for label, p in zip(runtime.labels, row, strict=True))
+            for labels, row in zip(sets, rows, strict=True)
+        ]
+    )
+    below = float(np.median(together))
+    for name, empty in (("", []), ("其他", ["其他"])):
+        found = runtime.predict(TEXTS, reject_below=below, reject_label=name)
+        assert found == [labels if p >= below else empty for labels, p in zip(sets, together.tolist(), strict=True)]
+    with pytest.raises(UserError, match="is a label of the data"):
+        runtime.predict(TEXTS, reject_below=0.5, reject_label=runtime.labels[0])
+    with pytest.raises(UserError, match="there is no task 'topic'; this student has only one"):
+        runtime.predict(TEXTS, reject_below={"topic": 0.5})
+
+
+class TeacherOfSets:
+    """Is never sure of a label, but has thresholds that two of the three exceed; its labels have another order."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels, self.thresholds = labels[::-1], (0.9, 0.3, 0.1)
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.tile(np.array([0.8, 0.4, 0.2], np.float32), (len(texts), 1))
+
+
+def test_the_set_of_the_teacher_replaces_an_unsure_one(runtime: Runtime) -> None:
+    probabilities = runtime.predict_proba(TEXTS)
+    together = set_probability(probabilities, exceeding(probabilities, runtime.thresholds))
+    below = float(np.median(together))
+    cascade = Cascade(runtime, TeacherOfSets(runtime.labels), below)
+    found, by_teacher = cascade.answer(TEXTS)
+    assert by_teacher.tolist() == (together < np.float32(below)).tolist() and 0 < by_teacher.sum() < len(TEXTS)
+    np.testing.assert_allclose(found[by_teacher], np.tile([0.2, 0.4, 0.8], (by_teacher.sum(), 1)), atol=1e-6)
+    of_teacher = list(runtime.labels[:2])  # by its own thresholds
+    expected = [
+        of_teacher if is_by_teacher else labels
+        for labels, is_by_teacher in zip(runtime.predict(TEXTS), by_teacher.tolist(), strict=True)
+    ]
+    assert cascade.predict(TEXTS) == expected
+    rejected = cascade.predict(TEXTS, reject_below=0.1, reject_label="?")  # .2 * .4 * (1 - .8) of the teacher's
+    assert [labels == ["?"] for labels in rejected] == (by_teacher | (together < np.float32(0.1))).tolist()
+    assert cascade.top_k(TEXTS, 3)[int(by_teacher.argmax())][0] == (runtime.labels[2], pytest.approx(0.8))
+
+
+def test_a_function_gives_sets_by_the_thresholds_of_the_student(runtime: Runtime) -> None:
+    thresholds = np.array(runtime.thresholds, np.float32)
+    just_above = Cascade(runtime, lambda texts: np.tile(np.nextafter(thresholds, np.float32(1)), (len(texts), 1)), 1)
+    assert just_above.predict(TEXTS) == [list(runtime.labels)] * len(TEXTS)
+
+
+def test_a_teacher_of_one_label_is_refused(runtime: Runtime, bundle: Path) -> None:
+    of_one = load(bundle)
+    assert sorted(of_one.labels) == sorted(runtime.labels)
+    with pytest.raises(UserError, match="one of student and teacher gives a text one label, the other any number"):
+        Cascade(runtime, of_one, 0.5)
+
+
+def test_the_probabilities_of_all_sets_sum_to_1() -> None:
+    rows = np.random.default_rng(0).random((5, 4), np.float32)
+    sets = itertools.product([False, True], repeat=4)
+    total = sum(set_probability(rows, np.tile(np.array(one), (5, 1))) for one in sets)
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
+    many = np.full((1, 5000), 1e-30, np.float32)
+    assert set_probability(many, np.zeros((1, 5000), np.bool_)) == 1
+    assert set_probability(many, np.ones((1, 5000), np.bool_)) == 0
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (500, 3), (200, 17)])

@@ -1,12 +1,14 @@
-"""A student of several tasks: from its folder to its bundle, and what does not apply to it."""
+"""A student of several tasks: from its folder to its bundle, rejection and cascade of each task."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import titles
+from numpy.typing import NDArray
 
 import distill
 from distill.errors import UserError
@@ -16,6 +18,7 @@ from distill.models.student import Student
 from distill.models.tokenizer import WordTokenizer
 from distill.runtime import Cascade, Runtime, Task, load
 from distill.runtime.bundle import read_bundle
+from distill.runtime.label_sets import exceeding, set_probability
 from distill.runtime.tasks import flat_labels, tasks_of
 
 TEXTS = [text for text, _ in titles(0, 120)]
@@ -88,18 +91,68 @@ def test_a_task_of_fewer_labels_gives_all(runtime: Runtime) -> None:
         runtime.top_k(TEXTS, 4)
 
 
-def test_texts_are_rejected_in_tasks_of_one_label(runtime: Runtime) -> None:
-    highest = runtime.predict_proba(TEXTS)["topic"].max(axis=1)
-    below = float(np.median(highest))
-    rejected, plain = runtime.predict(TEXTS, reject_below=below, reject_label="?"), runtime.predict(TEXTS)
-    sure = highest >= below
-    assert rejected["sign"] == plain["sign"] and 0 < sure.sum() < len(TEXTS)
-    assert rejected["topic"] == [label if is_sure else "?" for label, is_sure in zip(plain["topic"], sure, strict=True)]
+def confidences(runtime: Runtime) -> dict[str, NDArray[np.float32]]:
+    """The highest probability of the topic, and that of the whole set of signs."""
+    rows = runtime.predict_proba(TEXTS)
+    has_sign = exceeding(rows["sign"], runtime.tasks[1].thresholds)
+    return {"topic": rows["topic"].max(axis=1), "sign": set_probability(rows["sign"], has_sign)}
+
+
+def test_each_task_rejects_texts_for_itself(runtime: Runtime) -> None:
+    found = confidences(runtime)
+    below = {name: float(np.median(values)) for name, values in found.items()}
+    plain = runtime.predict(TEXTS)
+    for wanted in (below, below["topic"], {"topic": below["topic"]}, {"sign": below["sign"]}):
+        rejected = runtime.predict(TEXTS, reject_below=wanted, reject_label="?")
+        for name, empty in (("topic", "?"), ("sign", ["?"])):
+            limit = np.float32(wanted.get(name, 0) if isinstance(wanted, dict) else wanted)
+            pairs = zip(plain[name], (found[name] < limit).tolist(), strict=True)
+            assert rejected[name] == [empty if is_unsure else label for label, is_unsure in pairs]
+    assert (found["topic"] < below["topic"]).tolist() != (found["sign"] < below["sign"]).tolist()
+    with pytest.raises(UserError, match="there is no task 'tone'; the tasks are topic, sign"):
+        runtime.predict(TEXTS, reject_below={"tone": 0.5})
+    with pytest.raises(UserError, match="a probability from 0 to 1 is needed"):
+        runtime.predict(TEXTS, reject_below={"sign": 1.5})
     for label in ("体育", "热"):
         with pytest.raises(UserError, match="is a label of the data"):
             runtime.predict(TEXTS, reject_below=0.9, reject_label=label)
 
 
-def test_a_cascade_is_refused(runtime: Runtime) -> None:
-    with pytest.raises(UserError, match="has several tasks, each with a teacher of its own, so cascade does not apply"):
-        Cascade(runtime, runtime.predict_proba, 0.5)
+class SignTeacher:
+    """Gives every text the first of its labels, which is the last of the student's."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels, self.thresholds, self.calls = labels[::-1], (0.2,) * len(labels), list[list[str]]()
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.calls.append(list(texts))
+        return np.tile(np.array([0.3, 0.1], np.float32), (len(texts), 1))
+
+
+def test_each_task_has_a_cascade_of_its_own(runtime: Runtime) -> None:
+    found, plain, sign = confidences(runtime), runtime.predict(TEXTS), SignTeacher(runtime.tasks[1].labels)
+    below = {name: float(np.median(values)) for name, values in found.items()}
+    cascade = Cascade(runtime, {"topic": lambda texts: [(0.0, 0.0, 1.0)] * len(texts), "sign": sign}, below)
+    probabilities, by_teacher = cascade.answer(TEXTS)
+    answers = {"topic": runtime.tasks[0].labels[2], "sign": [runtime.tasks[1].labels[1]]}
+    for name, answer in answers.items():
+        assert by_teacher[name].tolist() == (found[name] < np.float32(below[name])).tolist()
+        pairs = zip(plain[name], by_teacher[name].tolist(), strict=True)
+        assert cascade.predict(TEXTS)[name] == [answer if is_by_teacher else own for own, is_by_teacher in pairs]
+    assert sorted(sign.calls[0]) == sorted(np.array(TEXTS)[by_teacher["sign"]]) and len(sign.calls) == 3
+    assert [list(values) for values in (probabilities, by_teacher, cascade.top_k(TEXTS, 1))] == [["topic", "sign"]] * 3
+    alone = Cascade(runtime, {"sign": sign}, 1)
+    assert alone.predict(TEXTS)["topic"] == plain["topic"] and not alone.answer(TEXTS)[1]["topic"].any()
+
+
+def test_teachers_that_are_not_those_of_the_tasks(runtime: Runtime) -> None:
+    sign = SignTeacher(runtime.tasks[1].labels)
+    for teacher, expected in (
+        (sign, "needs a dictionary of teachers by the task's name"),
+        ({"tone": sign}, "there is no task 'tone' -> name topic, sign"),
+        ({"topic": sign}, "the teacher has other labels than the student"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            Cascade(runtime, teacher, 0.5)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="there is no task 'tone'"):
+        Cascade(runtime, {"sign": sign}, {"tone": 0.5})

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 from browsing import Teacher, Visit, ask, bars
 from conftest import titles
-from serving import NOT_NEEDED, Served, Stub, TestClient, refusal
+from numpy.typing import NDArray
+from serving import NOT_NEEDED, Served, Stub, TestClient
 
 from distill.config import PredictSettings, RunSettings, ServeSettings, Settings, UnsureSettings
 from distill.errors import UserError
 from distill.predict.teacher import find_teacher
-from distill.runtime import Runtime, load
-from distill.runtime.label_sets import certainty, exceeding
+from distill.runtime import Cascade, Runtime, load
+from distill.runtime.label_sets import certainty, exceeding, set_probability
 from distill.serve import _application
 from distill.serve.app import create_app
 from distill.serve.metrics import Totals
@@ -96,19 +98,71 @@ def test_the_explanation_is_that_of_the_most_probable_label(client: TestClient, 
     assert "".join(word["word"] for word in answer["words"]) == TEXTS[0]
 
 
-def test_a_request_cannot_reject(client: TestClient) -> None:
-    message = "reject_below: this model decides each label of a text by a threshold of its own"
-    assert refusal(client.post("/predict", json={"text": TEXTS[0], "reject_below": 0.5}), 422).startswith(message)
-    assert message in refusal(client.post("/label_file?name=a.csv&reject_below=0.5", content=b"text\na\n"), 422)
-    assert client.post("/predict", json={"text": TEXTS[0], "reject_below": 0}).status_code == 200
+def test_a_request_rejects_sets(client: TestClient, runtime: Runtime) -> None:
+    rows = runtime.predict_proba(TEXTS)
+    together = set_probability(rows, exceeding(rows, runtime.thresholds))
+    below = float(np.median(together))
+    answers = client.post("/predict", json={"texts": TEXTS, "reject_below": below}).json()["predictions"]
+    assert [one["labels"] for one in answers] == runtime.predict(TEXTS, reject_below=below)
+    assert [one["set_probability"] for one in answers] == pytest.approx(together.tolist(), abs=1e-5)
+    assert isinstance(PredictionList.model_validate({"predictions": answers}).predictions[0], MultiLabelPrediction)
+    plain = client.post("/predict", json={"texts": TEXTS, "reject_below": 0}).json()["predictions"]
+    assert [one["probability"] for one in plain] == [one["probability"] for one in answers]
+    assert all("set_probability" not in one for one in plain)
+    rejected = int((together < np.float32(below)).sum())
+    assert f"distill_rejected_texts_total {rejected}.0" in client.get("/metrics").text
+    content = "\n".join(["text", *TEXTS]).encode()
+    answer = client.post(f"/label_file?name=a.csv&reject_below={below}", content=content)
+    lines = [line.split(",") for line in answer.text.splitlines()]
+    assert lines[0] == ["text", "predicted", "probability", "set_probability"]
+    assert [line[1] for line in lines[1:]] == ["|".join(one["labels"]) for one in answers]
+    assert answer.headers["X-Rejected-Rows"] == str(rejected)
 
 
-@pytest.mark.parametrize("unsure", [UnsureSettings(reject_below=0.5), UnsureSettings(cascade=True)])
-def test_such_a_service_does_not_start(unsure: UnsureSettings, several_bundle: Path, runtime: Runtime) -> None:
-    settings = Settings(predict=PredictSettings(bundle=str(several_bundle)), unsure=unsure)
-    with pytest.raises(UserError, match=r"so --(reject_below|cascade) does not apply"):
-        _application(settings, several_bundle, Totals(1))
-    with pytest.raises(UserError, match=r"so --(reject_below|cascade) does not apply"):
+def test_a_service_may_reject_sets(runtime: Runtime) -> None:
+    unsure = UnsureSettings(reject_below=1, reject_label="其他")
+    with TestClient(create_app(runtime, ServeSettings(), unsure=unsure)) as client:
+        answer = client.post("/predict", json={"text": TEXTS[0], "top_k": 1}).json()
+        assert answer["labels"] == ["其他"] and list(answer) == ["labels", "probability", "set_probability", "top_k"]
+    with pytest.raises(UserError, match="is a label of the data"):
+        create_app(runtime, ServeSettings(), unsure=UnsureSettings(reject_below=1, reject_label=runtime.labels[0]))
+
+
+class TeacherOfSets(Stub):
+    """Gives every text the second of three labels, by thresholds of its own; its labels are in the opposite order."""
+
+    thresholds = (0.9, 0.2, 0.9)
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.tile(np.array([0.8, 0.3, 0.8], np.float32), (len(texts), 1))
+
+
+def test_a_cascade_gives_the_sets_of_the_teacher(runtime: Runtime) -> None:
+    rows = runtime.predict_proba(TEXTS)
+    below = float(np.median(set_probability(rows, exceeding(rows, runtime.thresholds))))
+    teacher = TeacherOfSets(runtime.labels[::-1])
+    cascade = Cascade(runtime, teacher, below)
+    expected, (_, by_teacher) = cascade.predict(TEXTS), cascade.answer(TEXTS)
+    unsure = UnsureSettings(cascade=True, cascade_below=below)
+    with TestClient(create_app(runtime, ServeSettings(), teacher, unsure=unsure)) as client:
+        answers = client.post("/predict", json={"texts": TEXTS}).json()["predictions"]
+        assert [one["labels"] for one in answers] == expected
+        assert [one["answered_by"] == "teacher" for one in answers] == by_teacher.tolist()
+        first = answers[int(by_teacher.argmax())]
+        assert first["labels"] == [runtime.labels[1]]
+        assert (first["probability"], first["set_probability"]) == pytest.approx((0.2, 0.2 * 0.3 * 0.2), abs=1e-5)
+        content = "\n".join(["text", *TEXTS]).encode()
+        lines = client.post("/label_file?name=a.csv", content=content).text.splitlines()
+        assert [line.split(",")[1] for line in lines[1:]] == ["|".join(labels) for labels in expected]
+        assert f"distill_teacher_texts_total {2 * by_teacher.sum()}.0" in client.get("/metrics").text
+
+
+def test_a_cascade_needs_a_teacher_of_sets(several_bundle: Path, runtime: Runtime, tmp_path: Path) -> None:
+    unsure = UnsureSettings(cascade=True)
+    run, predict = RunSettings(run=str(tmp_path)), PredictSettings(bundle=str(several_bundle))
+    with pytest.raises(UserError, match="there is no trained teacher"):
+        _application(Settings(run=run, predict=predict, unsure=unsure), several_bundle, Totals(1))
+    with pytest.raises(UserError, match="one of student and teacher gives a text one label"):
         create_app(runtime, ServeSettings(), Stub(runtime.labels), unsure=unsure)
 
 

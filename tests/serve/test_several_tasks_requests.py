@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 from browsing import Visit, ask, bars
 from conftest import titles
+from numpy.typing import NDArray
 from serving import NOT_NEEDED, Served, Stub, TestClient, refusal
 
-from distill.config import PredictSettings, ServeSettings, Settings, UnsureSettings
+from distill.config import PredictSettings, RunSettings, ServeSettings, Settings, UnsureSettings
 from distill.errors import UserError
-from distill.runtime import Runtime, load
+from distill.runtime import Cascade, Runtime, Task, load
 from distill.runtime.label_sets import certainty, exceeding
 from distill.serve import _application
 from distill.serve.app import create_app
@@ -64,7 +66,7 @@ def test_every_task_has_its_prediction(client: TestClient, runtime: Runtime) -> 
 def test_what_a_request_asks_for_is_added_to_every_task(client: TestClient, runtime: Runtime) -> None:
     wanted = {"text": TEXTS[0], "probabilities": True, "top_k": 3, "reject_below": 1}
     tasks = client.post("/predict", json=wanted).json()["tasks"]
-    assert tasks["topic"]["label"] == "" and tasks["sign"]["labels"] == runtime.predict(TEXTS[:1])["sign"][0]
+    assert tasks["topic"]["label"] == "" and tasks["sign"]["labels"] == [] and tasks["sign"]["set_probability"] < 1
     for task in runtime.tasks:
         (row,), (top,) = runtime.predict_proba(TEXTS[:1])[task.name].tolist(), runtime.top_k(TEXTS[:1], 3)[task.name]
         by_label = dict(zip(task.labels, row, strict=True))
@@ -109,12 +111,62 @@ def test_every_task_is_explained(client: TestClient, runtime: Runtime) -> None:
     assert answer["tasks"]["topic"]["words"] != answer["tasks"]["sign"]["words"]
 
 
-def test_a_service_with_a_cascade_does_not_start(bundle_of_tasks: Path, runtime: Runtime) -> None:
+class TaskTeacher(Stub):
+    """Gives every text the last of the student's labels of a task."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task.labels[::-1], waits=False)
+        self.thresholds, self.calls = task.thresholds, list[int]()
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.calls.append(len(texts))
+        return np.tile(np.eye(len(self.labels), dtype=np.float32)[0], (len(texts), 1))
+
+
+def test_a_cascade_asks_the_teachers_of_the_tasks(runtime: Runtime) -> None:
+    by_task = {task.name: TaskTeacher(task) for task in runtime.tasks}
+    below = float(np.median(runtime.predict_proba(TEXTS)["topic"].max(axis=1)))
+    cascade = Cascade(runtime, by_task, below)
+    expected, (_, by_teacher) = cascade.predict(TEXTS), cascade.answer(TEXTS)
+    before = {name: sum(teacher.calls) + 1 for name, teacher in by_task.items()}  # one text warms it up
+    unsure = UnsureSettings(cascade=True, cascade_below=below)
+    with TestClient(create_app(runtime, ServeSettings(), by_task, unsure=unsure)) as client:
+        answers = client.post("/predict", json={"texts": TEXTS}).json()["predictions"]
+        assert isinstance(PredictionList.model_validate({"predictions": answers}).predictions[0], TasksPrediction)
+        for name, key in (("topic", "label"), ("sign", "labels")):
+            own = [one["tasks"][name] for one in answers]
+            assert [one[key] for one in own] == expected[name]
+            assert [one["answered_by"] == "teacher" for one in own] == by_teacher[name].tolist()
+            assert sum(by_task[name].calls) - before[name] == by_teacher[name].sum()
+        count = int((by_teacher["topic"] | by_teacher["sign"]).sum())
+        assert f"distill_teacher_texts_total {count}.0" in client.get("/metrics").text
+        lines = client.post("/label_file?name=a.csv", content="\n".join(["text", *TEXTS]).encode()).text.splitlines()
+        header, *rows = (line.split(",") for line in lines)
+        for name, found in expected.items():
+            column = header.index(f"{name}_predicted")
+            assert [row[column] for row in rows] == ["|".join(labels) if name == "sign" else labels for labels in found]
+        explained = client.post("/explain", json={"text": TEXTS[0]}).json()["tasks"]
+        assert explained["topic"]["teacher"]["probabilities"][runtime.tasks[0].labels[2]] == 1
+        assert explained["sign"]["teacher"]["labels"] == [runtime.tasks[1].labels[1]]
+
+
+def test_the_service_has_thresholds_of_the_tasks(runtime: Runtime) -> None:
+    unsure = UnsureSettings(task_reject_below=("sign=1",), reject_label="?")
+    with TestClient(create_app(runtime, ServeSettings(), unsure=unsure)) as client:
+        tasks = client.post("/predict", json={"text": TEXTS[0]}).json()["tasks"]
+        assert tasks["topic"]["label"] == runtime.predict(TEXTS[:1])["topic"][0] and tasks["sign"]["labels"] == ["?"]
+        tasks = client.post("/predict", json={"text": TEXTS[0], "reject_below": 1}).json()["tasks"]
+        assert tasks["topic"]["label"] == "?"
+    with pytest.raises(UserError, match="there is no task tone"):
+        create_app(runtime, ServeSettings(), unsure=UnsureSettings(task_reject_below=("tone=1",)))
+
+
+def test_a_cascade_needs_teachers(bundle_of_tasks: Path, runtime: Runtime, tmp_path: Path) -> None:
     unsure = UnsureSettings(cascade=True)
-    settings = Settings(predict=PredictSettings(bundle=str(bundle_of_tasks)), unsure=unsure)
-    with pytest.raises(UserError, match=r"has several tasks, .* so --cascade does not apply"):
-        _application(settings, bundle_of_tasks, Totals(1))
-    with pytest.raises(UserError, match=r"has several tasks, .* so --cascade does not apply"):
+    run, predict = RunSettings(run=str(tmp_path)), PredictSettings(bundle=str(bundle_of_tasks))
+    with pytest.raises(UserError, match="there is no trained teacher"):
+        _application(Settings(run=run, predict=predict, unsure=unsure), bundle_of_tasks, Totals(1))
+    with pytest.raises(UserError, match="--cascade needs a teacher"):
         create_app(runtime, ServeSettings(), Stub(runtime.labels), unsure=unsure)
 
 

@@ -21,6 +21,7 @@ from distill.data.formats.labelling import (
     PREDICTED,
     PROBABILITIES,
     PROBABILITY,
+    SET_PROBABILITY,
     TOP_K,
     BadRow,
     OutputSpec,
@@ -377,7 +378,8 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 def _new_keys(spec: OutputSpec) -> set[str]:
     further = {ANSWERED_BY: spec.has_cascade, TOP_K: spec.top_k, PROBABILITIES: spec.probabilities}
     keys = (PREDICTED, PROBABILITY, *(key for key, is_added in further.items() if is_added))
-    return {task.name(key) for task in spec.by_task for key in keys}
+    of_sets = {task.name(SET_PROBABILITY) for task in spec.by_task if task.has_set_probability}
+    return {task.name(key) for task in spec.by_task for key in keys} | of_sets
 
 
 def _continuation(spec: OutputSpec, header: str) -> Continuation:
@@ -399,6 +401,7 @@ def _of_task(spec: OutputSpec) -> Continuation:
         before=tuple(map(predicted, spec.predicted)),
         probabilities=f"{_literal(key(PROBABILITIES))}{{{pattern}}}" if spec.probabilities else "",
         after="}",
+        set_probability=f"{_literal(key(SET_PROBABILITY))}{DECIMALS}" if spec.has_set_probability else "",
         answered_by=f'{_literal(key(ANSWERED_BY))}"%s"' if spec.has_cascade else "",
         top=f"{_literal(key(TOP_K))}[{top}]" if top else "",
         top_k=spec.top_k,

@@ -376,6 +376,8 @@ def _new_columns(texts: Sequence[str], predictions: Predictions, spec: OutputSpe
     else:
         predicted = _lists(predictions.label_sets).take(column(pa.int64(), predictions.classes))
     columns = [predicted, column(pa.float32(), predictions.probability)]
+    if predictions.set_probability is not None:
+        columns.append(column(pa.float32(), predictions.set_probability))
     if spec.has_cascade and predictions.by_teacher is not None:
         columns.append(strings(STUDENT_OR_TEACHER, predictions.by_teacher.astype(np.int64)))
     if spec.top_k:

@@ -185,7 +185,7 @@ class RawRow(NamedTuple):
 class Continuation:
     """What is added to a file: the header of the output, and what is appended to each row.
 
-    A row is continued by ``before[class]``, its probability, who answered (``answered_by`` as a pattern), the
+    A row is continued by ``before[class]``, its probability, that of its label set and who answered (as patterns), the
     ``top_k`` most probable classes (``top`` as a pattern of their ``names`` and probabilities), all probabilities as a
     pattern, and ``after``. An empty pattern adds nothing. Where a row has any number of labels, ``before_labels`` of
     their list takes the place of ``before[class]``. Then comes what ``further`` tasks add, each in the same way.
@@ -195,6 +195,7 @@ class Continuation:
     before: tuple[str, ...]
     probabilities: str
     after: str = ""
+    set_probability: str = ""
     answered_by: str = ""
     top: str = ""
     top_k: int = 0
@@ -224,11 +225,13 @@ class Continuation:
     @property
     def has_middles(self) -> bool:
         """Whether something is appended between probability and ``after``."""
-        return bool(self.answered_by or self.top or self.probabilities or self.further)
+        return bool(self.set_probability or self.answered_by or self.top or self.probabilities or self.further)
 
     def middles(self, predictions: Predictions) -> Iterable[str]:
         """What is appended to each row between its probability and ``after``."""
         parts: list[Iterable[str]] = []
+        if self.set_probability and predictions.set_probability is not None:
+            parts.append(map(self.set_probability.__mod__, predictions.set_probability.tolist()))
         if self.answered_by and predictions.by_teacher is not None:
             parts.append(self.answered_by % STUDENT_OR_TEACHER[index] for index in predictions.by_teacher.tolist())
         if self.top:
@@ -259,6 +262,7 @@ def table_continuation(header: str, delimiter: str, as_cell: Callable[[str], str
             "",
             before=tuple(f"{delimiter}{name}{delimiter}" for name in names),
             probabilities=f"{delimiter}{DECIMALS}" * len(spec.labels) if spec.probabilities else "",
+            set_probability=f"{delimiter}{DECIMALS}" if spec.has_set_probability else "",
             answered_by=f"{delimiter}%s" if spec.has_cascade else "",
             top=f"{delimiter}%s{delimiter}{DECIMALS}" * spec.top_k,
             top_k=spec.top_k,
