@@ -10,6 +10,7 @@ from distill.commands.evaluate import test
 from distill.commands.experiment import Run
 from distill.commands.export import export, export_if_possible
 from distill.commands.label import label
+from distill.commands.task_comparison import compare_joint_students, compared_by
 from distill.commands.task_runs import JointRun
 from distill.commands.task_students import train_joint_students
 from distill.commands.task_teachers import train_shared_teachers
@@ -79,11 +80,18 @@ def _run_all_stages(joint: JointRun) -> list[Path]:
     return written + _test(joint)
 
 
+def _compare(joint: JointRun) -> list[Path]:
+    """Like ``compare``: errors in the settings show before hours of training."""
+    compared = compared_by(joint)
+    return [*train_teachers(joint), *_label(joint), *compare_joint_students(joint, compared)]
+
+
 TASK_MODES: dict[str, Callable[[JointRun], list[Path]]] = {
     "all": _run_all_stages,
     "train_teacher": train_teachers,
     "label": _label,
     "train_student": train_joint_students,
     "test": _test,
+    "compare": _compare,
     "export": export,
 }

@@ -143,7 +143,6 @@ def test_two_teachers_that_share_no_text_teach_one_student(
     [
         (["--teacher", "somewhere"], "a teacher needs the name of its task: topic, mood -> --teacher topic=somewhere"),
         (["--teacher", "color=somewhere"], "a teacher needs the name of its task: topic, mood"),
-        (["--mode", "compare"], "--mode compare works on one task at a time, and here there are 2"),
         (["--objective", "logits+hint"], "a hint imitates the vectors of one teacher, and here every task has its own"),
         (["--student", "textgcn"], "this student reads one graph, which cannot hold several tasks"),
         (["--sampling", "stratified"], "texts are drawn by task, so that a small one is not drowned, and not by class"),
