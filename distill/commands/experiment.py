@@ -401,6 +401,11 @@ class Run:
         return ""
 
     @property
+    def task_name(self) -> str:
+        """The name of the task; empty if it is the only one."""
+        return ""
+
+    @property
     def parts(self) -> Sequence[Run]:
         """The runs of the tasks; this one if there is a single task."""
         return (self,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from distill.commands.benchmark.table import benchmark
 from distill.commands.data_checks import warn_of
 from distill.commands.evaluate import test
 from distill.commands.experiment import Run
@@ -94,4 +95,5 @@ TASK_MODES: dict[str, Callable[[JointRun], list[Path]]] = {
     "test": _test,
     "compare": _compare,
     "export": export,
+    "benchmark": benchmark,
 }

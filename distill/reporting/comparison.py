@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from distill.config import TargetMetric
 from distill.data.examples import ACCURACY, MICRO_F1
 from distill.evaluation import metrics, multi_label
-from distill.evaluation.levels import WITHIN_PARENT
 from distill.reporting import accuracy_speed_plot
 from distill.reporting.accuracy_speed_plot import MARKERS, PALETTE, ComparedPoint, cycled
 from distill.reporting.html import Drawing, settings_sections, write_page
@@ -53,7 +51,6 @@ MEASURED: dict[TargetMetric, str] = {  # what models are compared by in multi-la
     "macro_f1": MACRO_F1,
     "subset_accuracy": SUBSET_ACCURACY,
 }
-OF_LEVEL = re.compile(rf".+_level_\d+(_sd)?|{WITHIN_PARENT}(_sd)?")  # names of scores on levels above the labels
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ class ComparisonRow:
 
     Accuracies, ``retained`` (of the teacher's accuracy) and the gains are shares, not per cent. ``accuracy_sd`` is the
     sample standard deviation over the seeds, 0 for one seed. ``level_scores`` are means and standard deviations on the
-    levels above labels that are paths, by name; in compare.json they are keys like the others.
+    levels above labels that are paths, by name.
     """
 
     name: str
@@ -163,7 +160,9 @@ class ComparisonRow:
     train_texts: int
     ms_per_text: float
     parameters: int
-    level_scores: Mapping[str, float | None] = field(default_factory=dict, metadata={"is_merged": True})
+    level_scores: Mapping[str, float | None] = field(
+        default_factory=dict, metadata={"key": "levels", "is_optional": True}
+    )
 
     @property
     def main_figure(self) -> str:
@@ -184,12 +183,6 @@ class ComparisonRow:
     def main_sd(self) -> float:
         """Its sample standard deviation over the seeds."""
         return float(getattr(self, f"{self.main_figure}_sd"))
-
-    @classmethod
-    def read(cls, content: Mapping[str, Any]) -> Self:
-        """The row that :func:`to_json` wrote."""
-        level_scores = {name: value for name, value in content.items() if OF_LEVEL.fullmatch(name)}
-        return from_json(cls, {**content, "level_scores": level_scores})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +253,7 @@ def read_record(path: Path) -> ComparisonRecord:
     """Read compare.json."""
     content = json.loads(path.read_text(encoding="utf-8"))
     return ComparisonRecord(
-        rows=[(MultiLabelRow if "micro_f1" in row else ComparisonRow).read(row) for row in content["rows"]],
+        rows=[from_json(MultiLabelRow if "micro_f1" in row else ComparisonRow, row) for row in content["rows"]],
         left_out_class=[from_json(LeftOutClassRow, row) for row in content["left_out"]],
         data=content["data"],
         settings=content["settings"],

@@ -164,14 +164,14 @@ def data_sentence(data: Mapping[str, int], *, is_multi_label: bool = False) -> T
 def to_json(record: Any) -> dict[str, Any]:
     """A flat dataclass as a JSON object.
 
-    A field's metadata may name another ``key`` than the field's name, or say that the field ``is_merged``: the keys of
-    the mapping in it stand next to the others.
+    A field's metadata may name another ``key`` than the field's name, or say that it ``is_optional``: it is left out
+    where it is empty.
     """
-    content: dict[str, Any] = {}
-    for one in fields(record):
-        value = getattr(record, one.name)
-        content |= value if one.metadata.get("is_merged") else {one.metadata.get("key", one.name): value}
-    return content
+    return {
+        field.metadata.get("key", field.name): value
+        for field in fields(record)
+        if (value := getattr(record, field.name)) or not field.metadata.get("is_optional")
+    }
 
 
 def from_json(kind: type[Record], content: Mapping[str, Any]) -> Record:

@@ -21,7 +21,7 @@ def test_every_form_shows_them(context: EvaluationContext, score: str, tmp_path:
     predicted = np.array(PREDICTED) if score == "accuracy" else np.eye(3, dtype=bool)[PREDICTED]
     made = Comparison(context, [result("bilstm, logits", "logits", "bilstm", *predicted.tolist())])
     _, (file, markdown, page, _) = write(made, tmp_path)
-    row = json.loads(file.read_text("utf-8"))["rows"][0]
+    row = json.loads(file.read_text("utf-8"))["rows"][0]["levels"]
     name = score.replace("-", "_").lower()
     assert row[f"{name}_level_1"] == pytest.approx(0.875) and row[f"{name}_level_1_sd"] == pytest.approx(0.25 / 2**0.5)
     assert (row.get("mistakes_within_parent") == 0.75) == (score == "accuracy")
