@@ -16,6 +16,7 @@ from distill.commands.task_runs import JointRun
 from distill.commands.task_students import train_joint_students
 from distill.commands.task_teachers import train_shared_teachers
 from distill.commands.train_teacher import train_own_teachers
+from distill.commands.tune import tune_tasks
 from distill.config import MODES
 from distill.data.checks import data_checks
 from distill.errors import UserError
@@ -94,6 +95,7 @@ TASK_MODES: dict[str, Callable[[JointRun], list[Path]]] = {
     "train_student": train_joint_students,
     "test": _test,
     "compare": _compare,
+    "tune": tune_tasks,
     "export": export,
     "benchmark": benchmark,
 }

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import output_of
+from conftest import on_data, output_of
 from test_task_runs import flags, folder, rows_of, run
 
 from distill import load_student
 from distill.cli import main
-from distill.reporting.comparison import ComparisonRow, read_record
+from distill.reporting.comparison import ComparisonRow, MultiLabelRow, read_record
 
 __all__ = ["flags", "folder", "run"]  # fixtures
 QUICK = ["--mode", "compare", "--student_epochs", "8", "--seeds", "2", "--objectives", "logits,soft,hint"]
@@ -94,3 +94,47 @@ def test_what_is_for_one_task_is_refused_before_anything_is_trained(
     arguments = [*flags, "--mode", "compare", "--run", str(tmp_path), *more]
     assert message in output_of(capsys, arguments, code=2)
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_search_is_by_the_mean_of_the_tasks(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed: pip install -r requirements-dev.txt")
+    tune = [*arguments[:-1], str(tmp_path), "--mode", "tune", "--seeds", "1", "--trials"]
+    assert "best dev mean score of the tasks" in output_of(capsys, [*tune, "2"])
+    assert "2 of 2 trials are done already" in output_of(capsys, [*tune, "2"])
+    result = json.loads((tmp_path / "tune" / "tune.json").read_text("utf-8"))
+    assert result["dev_accuracy"] == max(trial["dev_accuracy"] for trial in result["trials"]) > 0.3
+    log = (tmp_path / "tune" / "student.1" / "log.jsonl").read_text("utf-8").splitlines()
+    dev = [json.loads(line)["dev_accuracy"] for line in log]
+    assert result["trials"][-1]["dev_accuracy"] in dev
+    assert [task.name for task in load_student(tmp_path / "tune" / "student.1").tasks] == ["topic", "mood"]
+
+
+@pytest.mark.slow
+def test_label_sets_and_paths(tiny_flags: list[str], tmp_path: Path) -> None:
+    """Of the first task the levels are compared too, and the second one is compared by its target metric."""
+    (data := tmp_path / "data").mkdir()
+    for name, start, stop in (("train", 0, 90), ("test", 90, 120)):
+        lines = [
+            {
+                "text": text,
+                "topic": f"{'经济' if topic == '财经' else '生活'}##{topic}",
+                "mood": [mood] * bool(mood) + ["新"] * any(one in text for one in "么新"),
+            }
+            for text, topic, mood in rows_of(start, stop)
+            if topic
+        ]
+        content = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+        (data / f"{name}.jsonl").write_text(content, encoding="utf-8")
+    run = tmp_path / "run"
+    arguments = [*on_data(tiny_flags, data), "--label_column", "topic,mood", "--run", str(run)]
+    more = ["--objectives", "soft", "--students", "average", "--target_metric", "macro_f1"]
+    assert main([*arguments, "--mode", "compare", *more]) == 0
+    topic, mood = (rows(run, task) for task in ("topic", "mood"))
+    assert all(0.4 < row.accuracy <= row.level_scores["accuracy_level_1"] for row in topic.values())
+    row = mood["average, soft"]
+    assert isinstance(row, MultiLabelRow) and row.measured == "macro-F1" and row.main == row.macro_f1
+    assert row.gain == pytest.approx(row.main - mood["average, alone"].main)
+    table = (run / "compare" / "compare.md").read_text("utf-8")
+    assert "|  | topic, accuracy | mood, macro-F1 | mean |" in table and table.count("| LinearSVC |") == 1
