@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from distill.commands.compare import (
@@ -35,16 +34,8 @@ from distill.progress import log
 from distill.reporting.tasks import write_comparison_overview
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What is compared: networks and objectives."""
-
-    students: Sequence[str]
-    objectives: Sequence[ObjectiveSettings]
-
-
-def compared_by(joint: JointRun) -> Compared:
-    """Read and check the settings of the comparison, before any training.
+def students_and_objectives(joint: JointRun) -> tuple[list[str], list[ObjectiveSettings]]:
+    """The networks and the objectives to compare; the settings are checked, before any training.
 
     Raises:
         UserError: a setting is for one task, or a teacher is no model.
@@ -65,13 +56,15 @@ def compared_by(joint: JointRun) -> Compared:
         raise UserError(NO_HINTS, f"--objectives {left_out}", "--objectives logits,soft")
     if left_out:
         log.info("left out: %s, because %s", left_out, NO_HINTS)
-    return Compared(students, usable)
+    return students, usable
 
 
-def compare_joint_students(joint: JointRun, compared: Compared) -> list[Path]:
+def compare_joint_students(
+    joint: JointRun, students: Sequence[str], objectives: Sequence[ObjectiveSettings]
+) -> list[Path]:
     """Train every student with every objective; write a comparison per task, and an overview of all tasks."""
     teachers = {name: teachers_of(run) for name, run in joint.tasks.items()}
-    rows = student_rows(joint, compared.students, compared.objectives, max(map(len, teachers.values())))
+    rows = student_rows(joint, students, objectives, max(map(len, teachers.values())))
     weights = joint.settings.objective.weights_of_tasks(len(joint.tasks))
     linear_weights = [functools.cache(functools.partial(choose_linear_weight, run)) for run in joint.tasks.values()]
     entries: dict[str, list[Entry]] = {name: [] for name in joint.tasks}

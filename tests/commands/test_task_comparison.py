@@ -11,6 +11,8 @@ from test_task_runs import flags, folder, rows_of, run
 
 from distill import load_student
 from distill.cli import main
+from distill.commands.tasks import TASK_MODES
+from distill.config import MODES
 from distill.reporting.comparison import ComparisonRow, MultiLabelRow, read_record
 
 __all__ = ["flags", "folder", "run"]  # fixtures
@@ -35,6 +37,10 @@ def rows(compared: Path, task: str) -> dict[str, ComparisonRow]:
     return {row.name: row for row in record.rows}
 
 
+def test_every_mode_that_takes_a_run_is_for_several_tasks_too() -> None:
+    assert {name for name, mode in MODES.items() if mode.takes_run} == TASK_MODES.keys()
+
+
 def test_every_task_has_the_table_of_a_single_one(compared: Path) -> None:
     students = [f"bilstm, {name}" for name in ("alone", "logits", "soft", "logits, 2 teachers")]
     topic, mood = rows(compared, "topic"), rows(compared, "mood")
@@ -45,7 +51,7 @@ def test_every_task_has_the_table_of_a_single_one(compared: Path) -> None:
         assert row.seeds == 2 and row.against == "bilstm, alone" and row.transfer == "train"
         assert row.gain == pytest.approx(row.main - found["bilstm, alone"].main)
         assert row.gain_low <= row.gain <= row.gain_high and 0 < row.p_value <= 1
-        assert row.accuracy > 0.6 and row.main != row.seeds
+        assert row.accuracy > 0.6
     # a student reads the texts of both tasks, a teacher those of its own
     assert topic["bilstm, alone"].train_texts == mood["bilstm, soft"].train_texts > topic["teacher"].train_texts
     assert topic["bilstm, logits, 2 teachers"].teachers == 2 and mood["bilstm, logits, 2 teachers"].teachers == 1
