@@ -88,7 +88,7 @@ def main() -> None:
     options = parse(parser)
 
     data, name = load(DataSettings(data=str(options.data)), SPLIT_SEED), options.data.name
-    unseen, _ = read_unlabelled(options.unlabeled, Reader(Columns()), data)
+    unseen, _ = read_unlabelled(options.unlabeled, Reader(Columns(is_labelled=False)), data)
     asked = random.Random(SPLIT_SEED).sample(unseen, max(options.answers))
     answers = answers_of(options.run / "teacher", [*asked, *data.dev])
     answers, on_dev = answers[: len(asked)], answers[len(asked) :]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.commands.distillation import choose_linear_weight
-from distill.commands.evaluate_comparison import Entry, evaluate_comparison, transfer_name
+from distill.commands.evaluate_comparison import TRAIN, Entry, evaluate_comparison, transfer_name
 from distill.commands.experiment import Run, row_folders
 from distill.commands.label import label
 from distill.commands.label_sets import require_single_label
@@ -30,7 +31,7 @@ def compare(run: Run) -> list[Path]:
 
     All settings and texts are read first, so that an error in them shows before hours of training.
     """
-    students, objectives, left_out = _students(run), _objectives(run), class_left_out(run)
+    students, objectives, left_out = students_of(run), objectives_of(run), class_left_out(run)
     files = train_own_teachers(run) + label(run)
     entries = _entries(run, students, objectives)
     for number, entry in enumerate(entries, 1):
@@ -58,7 +59,7 @@ def prepare_teachers(run: Run) -> None:
     cache_outputs(run, run.settings.compare.objectives)
 
 
-def _students(run: Run) -> list[str]:
+def students_of(run: Run) -> list[str]:
     """The networks of --students."""
     names = _split(run.settings.compare.students)
     unknown = [name for name in names if name not in STUDENTS]
@@ -71,7 +72,7 @@ def _students(run: Run) -> list[str]:
     return names
 
 
-def _objectives(run: Run) -> list[ObjectiveSettings]:
+def objectives_of(run: Run) -> list[ObjectiveSettings]:
     """The objectives of --objectives; each needs something besides the labels."""
     objective = run.settings.objective
     objectives = [dataclasses.replace(objective, objective=name) for name in _split(run.settings.compare.objectives)]
@@ -91,21 +92,88 @@ def _split(names: str) -> list[str]:
 
 def _entries(run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSettings]) -> list[Entry]:
     """The rows of the comparison."""
-    rows = _Rows(run, objectives)
+    teachers = teachers_of(run)
+    linear_weight = functools.cache(functools.partial(choose_linear_weight, run))
+    entries = []
+    for row in student_rows(run, students, objectives, len(teachers)):
+        own = teachers[: row.teachers]
+        spec = spec_of_row(run, row, own, linear_weight(own))
+        entries.append(entry_of_row(run, row, spec, row_folders(run, row.name)))
+    return entries
+
+
+@dataclass(frozen=True)
+class StudentRow:
+    """A row of a comparison: what its students are trained with.
+
+    Args:
+        name: of the row.
+        student: the network.
+        objective: training objective.
+        against: name of the row of the student alone that got the same budget.
+        teachers: how many of the teachers it imitates, the first ones.
+        has_more_texts: whether it reads the texts without labels too.
+        budget: see :class:`StudentSpec`.
+        general_budget: see :class:`StudentSpec`.
+    """
+
+    name: str
+    student: str
+    objective: ObjectiveSettings
+    against: str = ""
+    teachers: int = 0
+    has_more_texts: bool = False
+    budget: int = 0
+    general_budget: int = 0
+
+
+def spec_of_row(
+    run: Run, row: StudentRow, teachers: tuple[Teacher, ...] = (), linear_weight: float = 0.0
+) -> StudentSpec:
+    """What determines the students of a row."""
+    reads_general = row.teachers and not STUDENTS[row.student].transductive
+    return StudentSpec(
+        run.student_settings(row.student, has_teacher=bool(row.teachers)),
+        row.objective,
+        teachers,
+        unlabelled_and_augmented=run.unlabelled_and_augmented if row.has_more_texts else (),
+        general=run.general if reads_general else (),
+        budget=row.budget,
+        general_budget=row.general_budget,
+        linear_weight=linear_weight,
+    )
+
+
+def entry_of_row(run: Run, row: StudentRow, spec: StudentSpec, folders: Sequence[Path]) -> Entry:
+    """A row whose students are trained from ``spec`` into ``folders``, one per seed."""
+    return Entry(
+        name=row.name,
+        objective=LABELS if row.objective.is_alone else row.objective.objective,
+        spec=spec,
+        folders=tuple(folders),
+        transfer=transfer_name(run) if row.has_more_texts else TRAIN,
+        train_texts=len(spec.texts(run)),
+        against=row.against,
+    )
+
+
+def student_rows(
+    run: Run, students: Sequence[str], objectives: Sequence[ObjectiveSettings], teachers: int
+) -> list[StudentRow]:
+    """The rows of a comparison with so many teachers."""
+    rows = _StudentRows(run, objectives, teachers)
     for student in students:
         rows.add_student(student)
-    return rows.entries
+    return rows.rows
 
 
-class _Rows:
-    """Collects the rows of the comparison."""
+class _StudentRows:
+    """Collects the rows of the students."""
 
-    def __init__(self, run: Run, objectives: Sequence[ObjectiveSettings]) -> None:
-        self.run, self.objectives = run, objectives
-        self.teachers = teachers_of(run)
+    def __init__(self, run: Run, objectives: Sequence[ObjectiveSettings], teachers: int) -> None:
+        self.run, self.objectives, self.teachers = run, objectives, teachers
         self.alone = run.settings.alone().objective
-        self.linear_weight = functools.cache(functools.partial(choose_linear_weight, run))
-        self.entries: list[Entry] = []
+        self.rows: list[StudentRow] = []
 
     def add_student(self, student: str) -> None:
         """Add a network's rows: alone, with every objective, and with the first objective and all teachers.
@@ -118,7 +186,7 @@ class _Rows:
             texts = len(self.run.data.train) + general
             base = self._add(student, "alone, as many steps", self.alone, budget=texts, general_budget=general)
         for objective in self.objectives:
-            teachers = self.teachers[:1] if objective.needs_teacher else ()
+            teachers = 1 if objective.needs_teacher else 0
             self._add(student, objective.objective, objective, base, teachers=teachers)
         self._add_all_teachers(student, self.objectives[0].objective, base)
         if self.run.unlabelled_and_augmented:
@@ -131,39 +199,17 @@ class _Rows:
         name = "alone, as many steps" + f" as {transfer}" * bool(general)
         base = self._add(student, name, self.alone, budget=texts, general_budget=general)
         name = f"{first.objective}, {transfer}"
-        self._add(
-            student,
-            name,
-            first,
-            base,
-            teachers=self.teachers[:1],
-            unlabelled_and_augmented=self.run.unlabelled_and_augmented,
-        )
-        self._add_all_teachers(student, name, base, unlabelled_and_augmented=self.run.unlabelled_and_augmented)
+        self._add(student, name, first, base, teachers=1, has_more_texts=True)
+        self._add_all_teachers(student, name, base, has_more_texts=True)
 
-    def _add_all_teachers(self, student: str, name: str, base: str, **spec: Any) -> None:
+    def _add_all_teachers(self, student: str, name: str, base: str, **more: Any) -> None:
         """Add the row of the first objective with all teachers, if there are several."""
-        if len(self.teachers) > 1:
-            name += f", {len(self.teachers)} teachers"
-            self._add(student, name, self.objectives[0], base, teachers=self.teachers, **spec)
+        if self.teachers > 1:
+            name += f", {self.teachers} teachers"
+            self._add(student, name, self.objectives[0], base, teachers=self.teachers, **more)
 
-    def _add(self, student: str, name: str, objective: ObjectiveSettings, against: str = "", **spec: Any) -> str:
-        """Add a row; ``spec`` are fields of :class:`StudentSpec`. Returns the row's name."""
-        teachers: tuple[Teacher, ...] = spec.get("teachers", ())
-        name = f"{student}, {name}"
-        self.entries.append(
-            Entry(
-                name=name,
-                objective=LABELS if objective.is_alone else objective.objective,
-                spec=StudentSpec(
-                    self.run.student_settings(student, has_teacher=bool(teachers)),
-                    objective,
-                    general=self.run.general if teachers and not STUDENTS[student].transductive else (),
-                    linear_weight=self.linear_weight(teachers),
-                    **spec,
-                ),
-                folders=row_folders(self.run, name),
-                against=against,
-            )
-        )
-        return name
+    def _add(self, student: str, name: str, objective: ObjectiveSettings, against: str = "", **more: Any) -> str:
+        """Add a row; ``more`` are fields of :class:`StudentRow`. Returns the row's name."""
+        row = StudentRow(f"{student}, {name}", student, objective, against, **more)
+        self.rows.append(row)
+        return row.name

@@ -44,6 +44,8 @@ class Entry:
         objective: training objective of its students.
         spec: specification of its students.
         folders: of its students, one per seed.
+        transfer: what they were trained on, in words.
+        train_texts: number of texts that each of them was trained on.
         against: name of the row of the student alone that got the same budget.
     """
 
@@ -51,6 +53,8 @@ class Entry:
     objective: str
     spec: StudentSpec
     folders: tuple[Path, ...]
+    transfer: str
+    train_texts: int
     against: str = ""
 
 
@@ -174,13 +178,13 @@ class _Models:
             name=entry.name,
             objective=entry.objective,
             student=entry.spec.student.architecture,
-            transfer=transfer_name(self.run) if entry.spec.unlabelled_and_augmented else TRAIN,
+            transfer=entry.transfer,
             teachers=teachers,
             predicted=np.stack([outcome.predicted for outcome in outcomes]),
             # the temperatures of multi-label data are part of the classifier
             calibration_error=(after, None) if self.context.is_multi_label else (before, after),
             train_seconds=float(np.mean([train_seconds(folder) for folder in entry.folders])),
-            train_texts=len(entry.spec.texts(self.run)),
+            train_texts=entry.train_texts,
             ms_per_text=self.ms_per_text[entry.name],
             parameters=models[0].parameters,
             against=entry.against,
@@ -192,8 +196,8 @@ class _Models:
     ) -> tuple[list[ModelResult], list[str]]:
         """The row of a cascade and a sentence on it: the student that is best on dev, then the teacher that taught it.
 
-        Nothing without a teacher that is a model, one label per text and a student that can be exported. ``rows`` are
-        the others.
+        Nothing without a teacher that is a model, one label per text and a student that can be exported; nor for one of
+        several tasks, whose common bundle has no cascade. ``rows`` are the others.
         """
         teacher = next(iter(self.teachers), None)
         candidates = [
@@ -202,7 +206,8 @@ class _Models:
             if teacher and [taught_by.source for taught_by in entry.spec.teachers] == [teacher.source]
             if not STUDENTS[entry.spec.student.architecture].transductive
         ]
-        if teacher is None or not candidates or not self.run.data.has_labels or self.run.data.is_multi_label:
+        has_cascades = self.run.data.has_labels and not self.run.data.is_multi_label and not self.run.of_task
+        if teacher is None or not candidates or not has_cascades:
             return [], []
         entry = max(candidates, key=self._dev_accuracy)
         row, teacher_row, models = rows[entry.name], rows[FIRST_TEACHER], self.students[entry.name]

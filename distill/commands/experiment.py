@@ -9,14 +9,14 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.config import Settings, StudentSettings, TeacherSettings, TransferSettings
+from distill.config import Settings, StudentSettings, TargetMetric, TeacherSettings, TransferSettings
 from distill.data import (
     UNLABELLED,
     Columns,
@@ -365,7 +365,8 @@ class Run:
     def linear(self) -> LinearBaseline:
         """The linear baseline, its C chosen on dev."""
         train, dev = self.data.train, self.data.dev
-        return LinearBaseline(self.segmenter, self.data.measured).fit(
+        target_metric = cast(TargetMetric, self.settings.data.target_metric)
+        return LinearBaseline(self.segmenter, self.data.measured, target_metric).fit(
             [example.text for example in train],
             self.segmented(train),
             self.labels_of(train).numpy(),
@@ -397,6 +398,11 @@ class Run:
     @property
     def of_task(self) -> str:
         """What a value of --teacher begins with for this run: nothing, or TASK= for one of several tasks."""
+        return ""
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task; empty if it is the only one."""
         return ""
 
     @property

@@ -106,12 +106,12 @@ class TaskRun(LabelledRun):
 
     def __init__(self, settings: Settings, joint: JointRun, name: str, teachers: Sequence[TeacherValue] = ()) -> None:
         super().__init__(settings, teachers)
-        self._joint, self.name = joint, name
+        self._joint, self._name = joint, name
 
     @functools.cached_property
     def data(self) -> Dataset:
         """See Run."""
-        return self._joint.datasets[self.name]
+        return self._joint.datasets[self._name]
 
     @functools.cached_property
     def unlabelled(self) -> tuple[Example, ...]:
@@ -130,9 +130,14 @@ class TaskRun(LabelledRun):
         return self._joint.segmented(examples)
 
     @property
+    def task_name(self) -> str:
+        """See Run."""
+        return self._name
+
+    @property
     def of_task(self) -> str:
         """See Run."""
-        return f"{self.name}="
+        return f"{self._name}="
 
     @property
     def shipping(self) -> RunFolder:

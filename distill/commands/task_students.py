@@ -45,6 +45,7 @@ from distill.training.trainer import Evaluation, Split, TrainingJob, fit
 
 OF_TASK = ("data", "objective", "teacher", "linear weight", "target metric", "levels")  # in a task's record
 MEAN_SCORE = "mean score of the tasks"  # what the whole student's figure on dev is
+NO_HINTS = "a hint imitates the vectors of one teacher, and here every task has its own"
 
 
 @dataclass(frozen=True)
@@ -75,37 +76,46 @@ def train_joint_students(joint: JointRun, alone: bool = False) -> list[Path]:
     Returns:
         The folders of the students, and of their heads in the tasks' folders; those that are up to date are kept.
     """
-    spec = _spec_of(joint, alone)
+    spec = joint_spec_of(joint, alone)
     kind = ALONE if spec.common.objective.is_alone else DISTILLED
+    runs = (joint, *joint.tasks.values())
+    folders = [[run.folder.model(kind, index) for run in runs] for index in range(joint.settings.run.seeds)]
+    return train_joint_seeds(joint, spec, folders)
+
+
+def train_joint_seeds(joint: JointRun, spec: JointSpec, folders: Sequence[Sequence[Path]]) -> list[Path]:
+    """Train one student with each of the seeds SEED, SEED+1, …; students that are up to date are kept.
+
+    Args:
+        joint: the run of all tasks.
+        spec: of the students.
+        folders: for each seed that of the whole student, followed by those of its heads in the tasks' order.
+
+    Returns:
+        All folders.
+    """
     model_reminders.clear()
-    provenance, first = spec.provenance(joint), joint.settings.run.seed
+    provenance = spec.provenance(joint)
     trainer: _JointTrainer | None = None
-    written: list[Path] = []
-    for index in range(joint.settings.run.seeds):
-        record = {**provenance, "seed": first + index}
-        folders = {joint.folder.model(kind, index): record}
-        for run in joint.tasks.values():
-            folders[run.folder.model(kind, index)] = {**record, "data": run.data.fingerprint}
-        stale = [folder for folder, expected in folders.items() if not joint.is_current(folder, expected)]
+    for seed, (whole, *heads) in enumerate(folders, joint.settings.run.seed):
+        record = {**provenance, "seed": seed}
+        records = {whole: record}
+        for run, folder in zip(joint.tasks.values(), heads, strict=True):
+            records[folder] = {**record, "data": run.data.fingerprint}
+        stale = [folder for folder, expected in records.items() if not joint.is_current(folder, expected)]
         if stale:
             trainer = trainer or _JointTrainer(joint, spec)
-            trainer.train_student(first + index, folders)
-        written += folders
-    return written
+            trainer.train_student(seed, records)
+    return [folder for of_seed in folders for folder in of_seed]
 
 
-def _spec_of(joint: JointRun, alone: bool) -> JointSpec:
+def joint_spec_of(joint: JointRun, alone: bool = False) -> JointSpec:
     """The student that the settings describe, or the same student without teachers."""
     settings = joint.settings.alone() if alone else joint.settings
-    if STUDENTS[settings.student.architecture].transductive:
-        what = "this student reads one graph, which cannot hold several tasks"
-        raise UserError(what, f"--student {settings.student.architecture}", "--student bilstm")
-    if settings.student.sampling != "uniform":
-        what = "texts are drawn by task, so that a small one is not drowned, and not by class"
-        raise UserError(what, f"--sampling {settings.student.sampling}", "leave it out")
+    check_network(settings.student.architecture, "--student", "--student bilstm")
+    check_sampling(joint)
     if settings.objective.hints:
-        what = "a hint imitates the vectors of one teacher, and here every task has its own"
-        raise UserError(what, f"--objective {settings.objective.objective}", "leave the hint out")
+        raise UserError(NO_HINTS, f"--objective {settings.objective.objective}", "leave the hint out")
     is_alone = settings.objective.is_alone
     tasks = {name: _spec_of_task(run, settings.objective) for name, run in joint.tasks.items()}
     common = StudentSpec(
@@ -115,6 +125,29 @@ def _spec_of(joint: JointRun, alone: bool) -> JointSpec:
         general=() if is_alone else joint.general,
     )
     return JointSpec(common, tasks, settings.objective.weights_of_tasks(len(tasks)))
+
+
+def check_network(architecture: str, flag: str, hint: str) -> None:
+    """Refuse a network that is for one task.
+
+    Raises:
+        UserError: it reads a graph of all texts.
+    """
+    if STUDENTS[architecture].transductive:
+        what = "this student reads one graph, which cannot hold several tasks"
+        raise UserError(what, f"{flag} {architecture}", hint)
+
+
+def check_sampling(joint: JointRun) -> None:
+    """Refuse the sampling that is for one task.
+
+    Raises:
+        UserError: --sampling is not uniform.
+    """
+    sampling = joint.settings.student.sampling
+    if sampling != "uniform":
+        what = "texts are drawn by task, so that a small one is not drowned, and not by class"
+        raise UserError(what, f"--sampling {sampling}", "leave it out")
 
 
 def _spec_of_task(run: TaskRun, objective: ObjectiveSettings) -> StudentSpec:
@@ -181,7 +214,7 @@ class _JointTrainer:
     def train_student(self, seed: int, folders: dict[Path, dict[str, Any]]) -> None:
         """Train one student, calibrate its heads on dev, and write ``folders`` with their records, the whole first."""
         whole, *of_tasks = folders
-        name = whole.name
+        name = str(whole.relative_to(self.joint.folder.root))
         model = self._new_student(seed)
         if self.spec.common.objective.weights.get("mutual"):
             model = MutualStudents(model, self._new_student(seed + PEER_SEED_OFFSET))

@@ -5,35 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from distill.commands.benchmark.table import benchmark
 from distill.commands.data_checks import warn_of
 from distill.commands.evaluate import test
 from distill.commands.experiment import Run
 from distill.commands.export import export, export_if_possible
 from distill.commands.label import label
+from distill.commands.task_comparison import compare_joint_students, students_and_objectives
 from distill.commands.task_runs import JointRun
 from distill.commands.task_students import train_joint_students
 from distill.commands.task_teachers import train_shared_teachers
 from distill.commands.train_teacher import train_own_teachers
+from distill.commands.tune import tune_tasks
 from distill.config import MODES
 from distill.data.checks import data_checks
-from distill.errors import UserError
 from distill.progress import log
 from distill.reporting.tasks import write_overview
 
 
 def run_tasks(joint: JointRun) -> list[Path]:
-    """Run the mode of the settings; return what it wrote or what was up to date.
-
-    Raises:
-        UserError: the mode is not for several tasks.
-    """
+    """Run the mode of the settings; return what it wrote or what was up to date."""
     mode = joint.settings.run.mode
-    if mode not in TASK_MODES:
-        name, run = next(iter(joint.tasks.items()))
-        what = f"--mode {mode} works on one task at a time, and here there are {len(joint.tasks)}"
-        data = run.settings.data
-        flag = f"--label_column {name}" if data.label_column == name else f"--data {data.data}"
-        raise UserError(what, "settings", f"name one of them: {flag} --run {run.folder.root}")
     written = []
     if MODES[mode].trains and not joint.settings.transfer.for_labelling:
         written.append(joint.write_config())
@@ -79,11 +71,20 @@ def _run_all_stages(joint: JointRun) -> list[Path]:
     return written + _test(joint)
 
 
+def _compare(joint: JointRun) -> list[Path]:
+    """Like ``compare``: errors in the settings show before hours of training."""
+    students, objectives = students_and_objectives(joint)
+    return [*train_teachers(joint), *_label(joint), *compare_joint_students(joint, students, objectives)]
+
+
 TASK_MODES: dict[str, Callable[[JointRun], list[Path]]] = {
     "all": _run_all_stages,
     "train_teacher": train_teachers,
     "label": _label,
     "train_student": train_joint_students,
     "test": _test,
+    "compare": _compare,
+    "tune": tune_tasks,
     "export": export,
+    "benchmark": benchmark,
 }

@@ -253,7 +253,10 @@ class Settings:
 
     def alone(self) -> Settings:
         """These settings for the same student without a teacher: --a 1 --T 0."""
-        return dataclasses.replace(self, objective=ObjectiveSettings(LOGITS, hard_weight=1.0, logits_weight=0.0))
+        objective = ObjectiveSettings(
+            LOGITS, hard_weight=1.0, logits_weight=0.0, task_weights=self.objective.task_weights
+        )
+        return dataclasses.replace(self, objective=objective)
 
 
 SECTIONS: dict[str, type[Checked]] = {

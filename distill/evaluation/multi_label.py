@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, classification_report
 
 from distill.config import TargetMetric
-from distill.evaluation.metrics import best_temperature, percentile_interval
+from distill.evaluation import metrics
+from distill.evaluation.metrics import best_temperature
 from distill.runtime.label_sets import exceeding
 
 LabelSets: TypeAlias = NDArray[np.bool_]  # (texts, classes)
@@ -90,22 +91,34 @@ def _ratio(numerator: NDArray[Any], denominator: NDArray[Any], if_empty: float) 
 
 
 def bootstrap_interval(
-    gold: LabelSets, predicted: LabelSets, other: LabelSets, *, seed: int = 0, draws: int = 2000, level: float = 0.95
+    gold: LabelSets,
+    predicted: LabelSets,
+    other: LabelSets,
+    metric: TargetMetric = "micro_f1",
+    *,
+    seed: int = 0,
+    draws: int = 2000,
+    level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the difference in mean micro-F1 over the seeds, ``predicted`` minus ``other``.
+    """Percentile bootstrap interval of the difference in a metric's mean over the seeds, ``predicted`` minus ``other``.
 
     ``predicted`` and ``other`` are (seeds, texts, classes); their numbers of seeds may differ. As in
     :func:`metrics.bootstrap_interval`, texts are resampled, each with all its labels and seeds.
     """
+    if metric == "subset_accuracy":
+        right, right_of_other = ((models == gold).all(axis=2) for models in (predicted, other))
+        return metrics.bootstrap_interval(right, right_of_other, seed, draws, level)
     models, texts = np.concatenate([predicted, other]), len(gold)
-    hits, decided = 2 * (models & gold).sum(axis=2), models.sum(axis=2) + gold.sum(axis=1)  # (models, texts)
-    of_texts = np.concatenate([hits, decided]).T.astype(np.float64)
-    generator = np.random.default_rng(seed)
+    hits, decided = 2.0 * (models & gold), models + gold.astype(np.float64)  # (models, texts, classes)
+    if metric == "micro_f1":
+        hits, decided = hits.sum(axis=2, keepdims=True), decided.sum(axis=2, keepdims=True)
+    of_texts = np.stack([hits, decided]).transpose(2, 0, 1, 3)
+    flat, generator = of_texts.reshape(texts, -1), np.random.default_rng(seed)
     drawn = (np.bincount(generator.integers(texts, size=texts), minlength=texts) for _ in range(draws))
-    sums = np.stack([times_drawn @ of_texts for times_drawn in drawn])
-    f1 = _ratio(sums[:, : len(models)], sums[:, len(models) :], if_empty=1.0)
+    sums = np.stack([times_drawn @ flat for times_drawn in drawn]).reshape(draws, *of_texts.shape[1:])
+    f1 = _ratio(sums[:, 0], sums[:, 1], if_empty=1.0 if metric == "micro_f1" else 0.0).mean(axis=2)
     gains = f1[:, : len(predicted)].mean(axis=1) - f1[:, len(predicted) :].mean(axis=1)
-    return percentile_interval(gains, level)
+    return metrics.percentile_interval(gains, level)
 
 
 def _mean_average_precision(gold: LabelSets, probabilities: NDArray[np.floating]) -> float | None:

@@ -23,6 +23,8 @@ GREY, STAR, CROSS = "#444444", "*", "X"
 Y_LABELS = {
     ACCURACY: "accuracy on test, mean ± SD over seeds",
     MICRO_F1: "micro-F1 on test, mean ± SD over seeds",
+    "macro-F1": "macro-F1 on test, mean ± SD over seeds",
+    "subset accuracy": "subset accuracy on test, mean ± SD over seeds",
 }
 SAME_SPEED = 0.05  # decades: points closer than this are drawn side by side
 SPREAD = 0.028  # decades between points that are drawn side by side
@@ -39,7 +41,7 @@ class ComparedPoint:
     Args:
         name: in the legend.
         texts_per_s: texts per second from raw text to label.
-        accuracy: mean over the seeds; in multi-label data, of micro-F1.
+        accuracy: mean over the seeds; in multi-label data, of the target metric.
         accuracy_sd: standard deviation over the seeds.
         colour: of the point.
         marker: shape of the point.

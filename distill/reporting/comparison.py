@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.config import TargetMetric
 from distill.data.examples import ACCURACY, MICRO_F1
 from distill.evaluation import metrics, multi_label
 from distill.reporting import accuracy_speed_plot
@@ -44,6 +45,12 @@ from distill.storage.atomic import write_file, write_json
 COMPARISON = "compare.json"
 TEACHER, LINEAR = "teacher", "floor"  # as objectives in compare.json: these rows are not students
 CASCADE = "cascade"  # the objective of a student together with its teacher
+MACRO_F1, SUBSET_ACCURACY = "macro-F1", "subset accuracy"
+MEASURED: dict[TargetMetric, str] = {  # what models are compared by in multi-label data, by --target_metric
+    "micro_f1": MICRO_F1,
+    "macro_f1": MACRO_F1,
+    "subset_accuracy": SUBSET_ACCURACY,
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class ModelResult:
         ms_per_text: milliseconds from raw text to label.
         parameters: number of trained parameters.
         against: name of the result that its gain is measured from; "" for none.
-        teacher: name of the result whose accuracy or micro-F1 it is compared with; "" for none.
+        teacher: name of the result whose accuracy or target metric it is compared with; "" for none.
     """
 
     name: str
@@ -127,10 +134,9 @@ class ComparisonRow:
     """A row of the comparison, as in compare.json; None where a figure does not apply.
 
     Accuracies, ``retained`` (of the teacher's accuracy) and the gains are shares, not per cent. ``accuracy_sd`` is the
-    sample standard deviation over the seeds, 0 for one seed. ``main_figure`` names the one that models are compared by.
+    sample standard deviation over the seeds, 0 for one seed. ``level_scores`` are means and standard deviations on the
+    levels above labels that are paths, by name.
     """
-
-    main_figure: ClassVar[str] = "accuracy"
 
     name: str
     objective: str
@@ -154,6 +160,19 @@ class ComparisonRow:
     train_texts: int
     ms_per_text: float
     parameters: int
+    level_scores: Mapping[str, float | None] = field(
+        default_factory=dict, metadata={"key": "levels", "is_optional": True}
+    )
+
+    @property
+    def main_figure(self) -> str:
+        """Name of the figure that models are compared by."""
+        return "accuracy"
+
+    @property
+    def measured(self) -> str:
+        """What it is called."""
+        return ACCURACY
 
     @property
     def main(self) -> float:
@@ -168,14 +187,27 @@ class ComparisonRow:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiLabelRow(ComparisonRow):
-    """A row in multi-label data: ``retained`` and the gains are of micro-F1; accuracy is that of whole label sets."""
+    """A row in multi-label data: ``retained`` and the gains are of ``target_metric``.
 
-    main_figure: ClassVar[str] = "micro_f1"
+    Its accuracy is that of whole label sets.
+    """
 
     accuracy: float = field(metadata={"key": "subset_accuracy"})
     accuracy_sd: float = field(metadata={"key": "subset_accuracy_sd"})
     micro_f1: float
     micro_f1_sd: float
+    macro_f1_sd: float | None = None
+    target_metric: TargetMetric = "micro_f1"
+
+    @property
+    def main_figure(self) -> str:
+        """See ComparisonRow."""
+        return "accuracy" if self.target_metric == "subset_accuracy" else self.target_metric
+
+    @property
+    def measured(self) -> str:
+        """See ComparisonRow."""
+        return MEASURED[self.target_metric]
 
 
 @dataclass(frozen=True)
@@ -208,13 +240,13 @@ class ComparisonRecord:
     @property
     def notes(self) -> list[str]:
         """The sentences below the tables."""
-        data = data_sentence(self.data, is_multi_label=self.measured == MICRO_F1)
+        data = data_sentence(self.data, is_multi_label=self.measured != ACCURACY)
         return [*self.remarks, data, self.timing]
 
 
 def measured_of(rows: Sequence[ComparisonRow]) -> str:
     """The figure that models are compared by."""
-    return MICRO_F1 if any(isinstance(row, MultiLabelRow) for row in rows) else ACCURACY
+    return rows[0].measured if rows else ACCURACY
 
 
 def read_record(path: Path) -> ComparisonRecord:
@@ -260,6 +292,7 @@ def _row(
     def over_seeds(name: str) -> tuple[float, float]:
         return metrics.mean_and_sd([getattr(score, name) for score in scores])
 
+    macro_f1, macro_f1_sd = over_seeds("macro_f1")
     ece, ece_calibrated = result.calibration_error or (None, None)
     figures: dict[str, Any] = {
         "name": result.name,
@@ -268,8 +301,8 @@ def _row(
         "transfer": result.transfer,
         "teachers": result.teachers,
         "seeds": len(result.predicted),
-        "macro_f1": over_seeds("macro_f1")[0],
-        "retained": _retained(result, teacher, context.gold),
+        "macro_f1": macro_f1,
+        "retained": _retained(result, teacher, context),
         "against": result.against,
         "ece": ece,
         "ece_calibrated": ece_calibrated,
@@ -277,42 +310,62 @@ def _row(
         "train_texts": result.train_texts,
         "ms_per_text": result.ms_per_text,
         "parameters": result.parameters,
-        **_gain(result, against, context.gold),
+        "level_scores": _level_scores(result, context),
+        **_gain(result, against, context),
     }
     if context.is_multi_label:
         (accuracy, accuracy_sd), (micro_f1, micro_f1_sd) = over_seeds("subset_accuracy"), over_seeds("micro_f1")
         return MultiLabelRow(
-            **figures, accuracy=accuracy, accuracy_sd=accuracy_sd, micro_f1=micro_f1, micro_f1_sd=micro_f1_sd
+            **figures,
+            accuracy=accuracy,
+            accuracy_sd=accuracy_sd,
+            micro_f1=micro_f1,
+            micro_f1_sd=micro_f1_sd,
+            macro_f1_sd=macro_f1_sd,
+            target_metric=context.target_metric,
         )
     (accuracy, accuracy_sd), (distinct, _) = over_seeds("accuracy"), over_seeds("accuracy_distinct")
     return ComparisonRow(**figures, accuracy=accuracy, accuracy_sd=accuracy_sd, accuracy_distinct=distinct)
 
 
-def _reached(result: ModelResult, gold: NDArray[Any]) -> float:
-    """Its mean accuracy or micro-F1 over the seeds."""
-    if gold.ndim == 2:
-        return float(np.mean([multi_label.micro_f1(gold, predicted) for predicted in result.predicted]))
-    return float((result.predicted == gold).mean())
+def _level_scores(result: ModelResult, context: EvaluationContext) -> dict[str, float | None]:
+    """Means over the seeds and standard deviations on the levels above the labels; None where a seed has no score."""
+    seeds, found = [context.level_scores(predicted) for predicted in result.predicted], dict[str, float | None]()
+    for name in seeds[0]:
+        known = [score for seed in seeds if (score := seed[name]) is not None]
+        mean, sd = metrics.mean_and_sd(known) if len(known) == len(seeds) else (None, None)
+        found |= {name: mean, f"{name}_sd": sd}
+    return found
 
 
-def _retained(result: ModelResult, teacher: ModelResult | None, gold: NDArray[Any]) -> float | None:
+def _reached(result: ModelResult, context: EvaluationContext) -> float:
+    """Its mean accuracy or target metric over the seeds."""
+    if context.is_multi_label:
+        scores = [context.scores(predicted) for predicted in result.predicted]
+        return float(np.mean([getattr(score, context.target_metric) for score in scores]))
+    return float((result.predicted == context.gold).mean())
+
+
+def _retained(result: ModelResult, teacher: ModelResult | None, context: EvaluationContext) -> float | None:
     """What it reaches as a share of what its teacher does."""
-    reached = _reached(teacher, gold) if teacher else 0.0
-    return _reached(result, gold) / reached if reached else None
+    reached = _reached(teacher, context) if teacher else 0.0
+    return _reached(result, context) / reached if reached else None
 
 
-def _gain(result: ModelResult, against: ModelResult | None, gold: NDArray[Any]) -> dict[str, float]:
+def _gain(result: ModelResult, against: ModelResult | None, context: EvaluationContext) -> dict[str, float]:
     """The fields of a row that hold its gain over ``against``, the gain's interval, and the p-value."""
     if against is None:
         return {}
-    right, other = result.predicted == gold, against.predicted == gold
-    if gold.ndim == 2:
+    right, other = result.predicted == context.gold, against.predicted == context.gold
+    if context.is_multi_label:
         right, other = right.all(axis=2), other.all(axis=2)
-        low, high = multi_label.bootstrap_interval(gold, result.predicted, against.predicted)
+        low, high = multi_label.bootstrap_interval(
+            context.gold, result.predicted, against.predicted, context.target_metric
+        )
     else:
         low, high = metrics.bootstrap_interval(right, other)
     return {
-        "gain": _reached(result, gold) - _reached(against, gold),
+        "gain": _reached(result, context) - _reached(against, context),
         "gain_low": low,
         "gain_high": high,
         "p_value": metrics.mcnemar(right, other),
@@ -336,11 +389,11 @@ def write(comparison: Comparison, folder: Path) -> tuple[str, list[Path]]:
     return terminal(record), files
 
 
-NAME_WIDTH = {ACCURACY: 42, MICRO_F1: 33}  # terminal columns; compare.md has the full names
+NAME_WIDTH, NARROW_NAME_WIDTH = 42, 33  # terminal columns, the latter in multi-label data; compare.md has full names
 
 
 def format_gain(gain: float) -> str:
-    """A difference of accuracies or of micro-F1 in points."""
+    """A difference of accuracies or F1 in points."""
     return f"{100 * gain:+.2f}"
 
 
@@ -430,57 +483,76 @@ SHORT_COLUMNS: tuple[Column[ComparisonRow], ...] = (  # these fit 100 characters
     SHORT_TIME,
 )
 
-# In multi-label data gain and interval are of micro-F1, and the test is on subset accuracy.
-MICRO_F1_COLUMN: Column[ComparisonRow] = Column(
-    MICRO_F1,
-    lambda row: row.main,
-    decimals(4),
-    lambda row: row.main_sd if row.seeds > 1 else None,
-    "F1 of all decisions on a test text and a label taken together: mean ± sample standard deviation over the seeds.",
-)
-MULTI_LABEL_RETAINED = replace(
-    RETAINED, meaning="micro-F1 in per cent of the teacher's; with several teachers, of the mean of theirs."
-)
-SUBSET_ACCURACY: Column[ComparisonRow] = Column(
-    "subset accuracy", lambda row: row.accuracy, decimals(4), meaning=SUBSET_ACCURACY_MEANING
-)
-SUBSET_P_VALUE = replace(
-    P_VALUE,
-    title="p (subset)",
-    meaning="p-value of an exact two-sided McNemar test on subset accuracy, not on micro-F1: a text counts as right if "
-    "all its labels are. The predictions of all seeds are pooled as if they were independent although they share their "
-    "texts, so p is too small: rely on the interval. p is not corrected for the number of rows.",
-)
-MULTI_LABEL_COLUMNS: tuple[Column[ComparisonRow], ...] = (
-    MICRO_F1_COLUMN,
-    MULTI_LABEL_RETAINED,
-    replace(
-        GAIN,
-        meaning="difference in micro-F1, in percentage points, from the row named under against. The interval comes "
-        "from resampling the test texts, each with all its labels and seeds (2,000 bootstrap samples). It holds for "
-        "other texts, not for other seeds.",
+# In multi-label data gain and interval are of the target metric, and the test is on subset accuracy.
+LABEL_SET_SCORES: dict[str, Column[ComparisonRow]] = {
+    MICRO_F1: Column(
+        MICRO_F1,
+        lambda row: row.micro_f1 if isinstance(row, MultiLabelRow) else None,
+        decimals(4),
+        meaning="F1 of all decisions on a test text and a label taken together.",
     ),
-    Column("macro-F1", lambda row: row.macro_f1, decimals(4), meaning=MACRO_F1_MEANING),
-    SUBSET_ACCURACY,
-    SUBSET_P_VALUE,
-    AGAINST,
-    replace(
-        CALIBRATION,
-        meaning="expected calibration error (15 bins) over all texts and labels: the mean difference between the "
-        "probability of a label and the share of the texts that have it. The students were calibrated on dev, each "
-        "label by a temperature of its own. 0 is best.",
-    ),
-    *COSTS,
+    MACRO_F1: Column(MACRO_F1, lambda row: row.macro_f1, decimals(4), meaning=MACRO_F1_MEANING),
+    SUBSET_ACCURACY: Column(SUBSET_ACCURACY, lambda row: row.accuracy, decimals(4), meaning=SUBSET_ACCURACY_MEANING),
+}
+SUBSET_P_VALUE = replace(P_VALUE, title="p (subset)")
+LABEL_SET_CALIBRATION = replace(
+    CALIBRATION,
+    meaning="expected calibration error (15 bins) over all texts and labels: the mean difference between the "
+    "probability of a label and the share of the texts that have it. The students were calibrated on dev, each "
+    "label by a temperature of its own. 0 is best.",
 )
-SHORT_MULTI_LABEL_COLUMNS: tuple[Column[ComparisonRow], ...] = (
-    NAME,
-    MICRO_F1_COLUMN,
-    MULTI_LABEL_RETAINED,
-    SHORT_GAIN,
-    replace(SUBSET_ACCURACY, title="subset acc."),
-    SUBSET_P_VALUE,
-    SHORT_TIME,
-)
+
+
+def _main_column(measured: str) -> Column[ComparisonRow]:
+    """The column of the score that models are compared by in multi-label data."""
+    column = LABEL_SET_SCORES[measured]
+    meaning = Text(
+        "{meaning} Mean ± sample standard deviation over the seeds; the target metric.", meaning=Text(column.meaning)
+    )
+    return replace(column, spread=lambda row: row.main_sd if row.seeds > 1 else None, meaning=meaning)
+
+
+def multi_label_columns(measured: str) -> tuple[Column[ComparisonRow], ...]:
+    """The columns of the full table in multi-label data."""
+    score = Text(measured)
+    retained = Text(
+        "{measured} in per cent of the teacher's; with several teachers, of the mean of theirs.", measured=score
+    )
+    gain = Text(
+        "difference in {measured}, in percentage points, from the row named under against. The interval comes from "
+        "resampling the test texts, each with all its labels and seeds (2,000 bootstrap samples). It holds for other "
+        "texts, not for other seeds.",
+        measured=score,
+    )
+    p_value = Text(
+        "p-value of an exact two-sided McNemar test on subset accuracy: a text counts as right if all its labels are. "
+        "The predictions of all seeds are pooled as if they were independent although they share their texts, so p is "
+        "too small: rely on the interval. p is not corrected for the number of rows."
+        if measured == SUBSET_ACCURACY
+        else "p-value of an exact two-sided McNemar test on subset accuracy, not on {measured}: a text counts as right "
+        "if all its labels are. The predictions of all seeds are pooled as if they were independent although they "
+        "share their texts, so p is too small: rely on the interval. p is not corrected for the number of rows.",
+        measured=score,
+    )
+    return (
+        _main_column(measured),
+        replace(RETAINED, meaning=retained),
+        replace(GAIN, meaning=gain),
+        *(column for name, column in LABEL_SET_SCORES.items() if name != measured),
+        replace(SUBSET_P_VALUE, meaning=p_value),
+        AGAINST,
+        LABEL_SET_CALIBRATION,
+        *COSTS,
+    )
+
+
+def _short_label_set_columns(measured: str) -> tuple[Column[ComparisonRow], ...]:
+    second = LABEL_SET_SCORES[MICRO_F1]
+    if measured != SUBSET_ACCURACY:
+        second = replace(LABEL_SET_SCORES[SUBSET_ACCURACY], title="subset acc.")
+    return NAME, _main_column(measured), RETAINED, SHORT_GAIN, second, SUBSET_P_VALUE, SHORT_TIME
+
+
 LEFT_OUT_CLASS_COLUMNS: tuple[Column[LeftOutClassRow], ...] = (
     Column("name", lambda row: row.name),
     Column("recall", lambda row: row.recall, decimals(4)),
@@ -490,34 +562,58 @@ LEFT_OUT_CLASS_COLUMNS: tuple[Column[LeftOutClassRow], ...] = (
 )
 
 
-def columns(measured: str) -> tuple[Column[ComparisonRow], ...]:
-    """The columns of the full table; ``measured`` is the figure that models are compared by."""
-    return MULTI_LABEL_COLUMNS if measured == MICRO_F1 else COLUMNS
+def columns(rows: Sequence[ComparisonRow]) -> tuple[Column[ComparisonRow], ...]:
+    """The columns of the full table."""
+    measured = measured_of(rows)
+    first, *others = COLUMNS if measured == ACCURACY else multi_label_columns(measured)
+    return first, *_level_columns(rows), *others
+
+
+def _level_columns(rows: Sequence[ComparisonRow]) -> list[Column[ComparisonRow]]:
+    """The columns of the accuracy or micro-F1 on the levels above labels that are paths."""
+    found = []
+    for name in rows[0].level_scores if rows else ():
+        score, is_of_level, number = name.partition("_level_")
+        if is_of_level and score != "macro_f1" and not name.endswith("_sd"):
+            title = "accuracy, level {number}" if score == "accuracy" else "micro-F1, level {number}"
+            found.append(_level_column(Text(title, number=int(number)), name))
+    return found
+
+
+def _level_column(title: str, name: str) -> Column[ComparisonRow]:
+    return Column(
+        title,
+        lambda row: row.level_scores.get(name),
+        decimals(4),
+        lambda row: row.level_scores.get(f"{name}_sd") if row.seeds > 1 else None,
+    )
 
 
 def plot_caption(measured: str) -> Text:
     """The sentence below the plot."""
-    return Text(
-        "Micro-F1 against speed: points of almost the same speed are drawn side by side."
-        if measured == MICRO_F1
-        else "Accuracy against speed: points of almost the same speed are drawn side by side."
-    )
+    return {
+        ACCURACY: Text("Accuracy against speed: points of almost the same speed are drawn side by side."),
+        MICRO_F1: Text("Micro-F1 against speed: points of almost the same speed are drawn side by side."),
+        MACRO_F1: Text("Macro-F1 against speed: points of almost the same speed are drawn side by side."),
+        SUBSET_ACCURACY: Text("Subset accuracy against speed: points of almost the same speed are drawn side by side."),
+    }[measured]
 
 
 def numbered_lines(rows: Sequence[ComparisonRow]) -> list[list[str]]:
     """Header and rows with every column; the numbers are those of the plot."""
-    lines = lines_of(rows, (NAME, *columns(measured_of(rows))))
+    lines = lines_of(rows, (NAME, *columns(rows)))
     return [[name, str(number) if number else "#", *cells] for number, (name, *cells) in enumerate(lines)]
 
 
 def short_lines(rows: Sequence[ComparisonRow]) -> list[list[str]]:
     """Header and rows with the most important columns."""
-    return lines_of(rows, SHORT_MULTI_LABEL_COLUMNS if measured_of(rows) == MICRO_F1 else SHORT_COLUMNS)
+    measured = measured_of(rows)
+    return lines_of(rows, SHORT_COLUMNS if measured == ACCURACY else _short_label_set_columns(measured))
 
 
 def markdown(record: ComparisonRecord) -> str:
     """The whole comparison as Markdown."""
-    table, explained = numbered_lines(record.rows), meanings(columns(record.measured))
+    table, explained = numbered_lines(record.rows), meanings(columns(record.rows))
     parts = ["# Comparison", markdown_table(table), markdown_list(explained)]
     if record.left_out_class:
         parts += ["## A class left out", markdown_table(lines_of(record.left_out_class, LEFT_OUT_CLASS_COLUMNS))]
@@ -527,7 +623,8 @@ def markdown(record: ComparisonRecord) -> str:
 
 def terminal(record: ComparisonRecord) -> str:
     """The comparison for a terminal, 100 columns wide."""
-    short = [[truncated(name, NAME_WIDTH[record.measured]), *cells] for name, *cells in short_lines(record.rows)]
+    width = NAME_WIDTH if record.measured == ACCURACY else NARROW_NAME_WIDTH
+    short = [[truncated(name, width), *cells] for name, *cells in short_lines(record.rows)]
     parts = ["\n".join(text_table(short))]
     if record.left_out_class:
         lines = lines_of(record.left_out_class, LEFT_OUT_CLASS_COLUMNS)
@@ -539,7 +636,7 @@ def page_part(record: ComparisonRecord) -> dict[str, Any]:
     """The values of the macro ``comparison`` in parts.html.jinja, for compare.html and report.html."""
     return {
         "lines": numbered_lines(record.rows),
-        "meanings": meanings(columns(record.measured)),
+        "meanings": meanings(columns(record.rows)),
         "figure": _page_figure(record.rows),
         "left_out_class": lines_of(record.left_out_class, LEFT_OUT_CLASS_COLUMNS),
         "notes": record.notes,

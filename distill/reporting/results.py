@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.config import TargetMetric
 from distill.data.examples import ACCURACY, AGREEMENT
 from distill.data.hierarchy import Hierarchy
 from distill.evaluation import metrics, multi_label
@@ -44,6 +45,7 @@ class EvaluationContext:
         measured: "accuracy"; "agreement" where ``gold`` are not labels but what the teachers answer; "micro-F1" in
             multi-label data.
         hierarchy: the levels above labels that are paths; None: they are not.
+        target_metric: of multi-label data, what thresholds are chosen for.
     """
 
     texts: Sequence[str]
@@ -55,6 +57,7 @@ class EvaluationContext:
     timing: str
     measured: str = ACCURACY
     hierarchy: Hierarchy | None = None
+    target_metric: TargetMetric = "micro_f1"
 
     @property
     def has_labels(self) -> bool:
@@ -159,8 +162,16 @@ def data_sentence(data: Mapping[str, int], *, is_multi_label: bool = False) -> T
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """A flat dataclass as a JSON object; a field's metadata may name another key than the field's name."""
-    return {field.metadata.get("key", field.name): getattr(record, field.name) for field in fields(record)}
+    """A flat dataclass as a JSON object.
+
+    A field's metadata may name another ``key`` than the field's name, or say that it ``is_optional``: it is left out
+    where it is empty.
+    """
+    return {
+        field.metadata.get("key", field.name): value
+        for field in fields(record)
+        if (value := getattr(record, field.name)) or not field.metadata.get("is_optional")
+    }
 
 
 def from_json(kind: type[Record], content: Mapping[str, Any]) -> Record:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from distill.reporting.tables import (
 from distill.reporting.translation import Listed, Text
 from distill.storage.atomic import write_file, write_json
 
+MEAN_SCORE = "mean score of the tasks"  # in the plot
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -47,6 +50,8 @@ class Measurement:
         accuracy: share of the test texts that are right or, in multi-label data, micro-F1; None if the model gives no
             labels of these data.
         labels_equal: share of the test texts with the same label as from the same weights in PyTorch with fp32.
+        by_task: with several tasks the score of each that the model answers, by the task's name, instead of
+            ``accuracy``.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Measurement:
     bytes: int | None = None
     accuracy: float | None = None
     labels_equal: float | None = None
+    by_task: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Speed:
         settings: of the run.
         notes: sentences on how it was measured and what is missing.
         score: what ``accuracy`` is: "accuracy" or "micro-F1".
+        tasks: with several tasks what is measured of each, by the task's name.
     """
 
     measured: Sequence[Measurement]
@@ -87,6 +94,7 @@ class Speed:
     settings: Mapping[str, Any]
     notes: Sequence[str] = field(default=())
     score: str = ACCURACY
+    tasks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +103,7 @@ class SpeedRow:
 
     ``us_per_text`` is the median over the rounds in microseconds, ``us_low`` and ``us_high`` the fastest and the
     slowest round; ``p50_us`` and ``p99_us`` are percentiles of single calls; ``speedup`` is how many times faster than
-    the reference model it is.
+    the reference model it is. ``by_task`` has the scores of several tasks.
     """
 
     name: str
@@ -116,6 +124,7 @@ class SpeedRow:
     texts: int
     rounds: int
     calls: int
+    by_task: Mapping[str, float] = field(default_factory=dict, metadata={"key": "tasks", "is_optional": True})
 
 
 @dataclass(frozen=True)
@@ -227,6 +236,7 @@ def _row(measurement: Measurement, reference_seconds: float | None) -> SpeedRow:
         accuracy=measurement.accuracy,
         speedup=None if reference_seconds is None else reference_seconds / seconds,
         labels_equal=measurement.labels_equal,
+        by_task=measurement.by_task,
         texts=measurement.texts,
         rounds=len(measurement.rounds),
         calls=len(measurement.singles),
@@ -245,14 +255,25 @@ def write(speed: Speed, folder: Path) -> tuple[str, list[Path]]:
         "settings": speed.settings,
         "notes": list(speed.notes),
         **({"measured": speed.score} if speed.score != ACCURACY else {}),
+        **({"tasks": speed.tasks} if speed.tasks else {}),
     }
-    points = [TimedPoint(row.name, row.texts_per_s, row.accuracy, row.threads) for row in rows]
+    columns = _score_columns(speed)
     files = [
         write_json(folder / "benchmark.json", content),
-        write_file(folder / "benchmark.md", markdown(rows, speed.reference_model, speed.notes, speed.score)),
-        accuracy_speed_plot.draw_speed(points, folder / "benchmark.png", speed.score),
+        write_file(folder / "benchmark.md", markdown(rows, speed.reference_model, speed.notes, columns)),
+        accuracy_speed_plot.draw_speed(
+            [_point(row, speed.tasks) for row in rows],
+            folder / "benchmark.png",
+            MEAN_SCORE if speed.tasks else speed.score,
+        ),
     ]
-    return terminal(rows, speed.notes, speed.score), files
+    return terminal(rows, speed.notes, columns), files
+
+
+def _point(row: SpeedRow, tasks: Mapping[str, str]) -> TimedPoint:
+    """The row in the plot, with the mean score of several tasks if it answers all of them."""
+    score = fmean(row.by_task.values()) if tasks and row.by_task.keys() == tasks.keys() else row.accuracy
+    return TimedPoint(row.name, row.texts_per_s, score, row.threads)
 
 
 def median_and_range(row: SpeedRow) -> str:
@@ -339,14 +360,29 @@ def shipped_lines(shipped: Shipped) -> list[list[str]]:
     return lines_of(shipped.rows, SHIPPED_COLUMNS)
 
 
-def _scored_by(score: str, columns: Sequence[Column[SpeedRow]]) -> list[Column[SpeedRow]]:
-    """The columns with the one of ``score``."""
-    return [LABEL_SET_SCORE if column is SCORE and score == MICRO_F1 else column for column in columns]
+def _score_columns(speed: Speed) -> list[Column[SpeedRow]]:
+    """The column of the score, or that of each of several tasks."""
+    by_score = {ACCURACY: SCORE, MICRO_F1: LABEL_SET_SCORE}
+    if not speed.tasks:
+        return [by_score[speed.score]]
+    return [_task_column(name, by_score[measured]) for name, measured in speed.tasks.items()]
 
 
-def markdown(rows: Sequence[SpeedRow], reference_model: str, notes: Sequence[str], score: str = ACCURACY) -> str:
+def _task_column(name: str, column: Column[SpeedRow]) -> Column[SpeedRow]:
+    return dataclasses.replace(column, title=f"{name}, {column.title}", value=lambda row: row.by_task.get(name))
+
+
+def _with_scores(columns: Sequence[Column[SpeedRow]], scores: Sequence[Column[SpeedRow]]) -> list[Column[SpeedRow]]:
+    """The columns with those of the scores."""
+    place = columns.index(SCORE)
+    return [*columns[:place], *scores, *columns[place + 1 :]]
+
+
+def markdown(
+    rows: Sequence[SpeedRow], reference_model: str, notes: Sequence[str], scores: Sequence[Column[SpeedRow]] = (SCORE,)
+) -> str:
     """The whole table as Markdown, each column explained."""
-    columns = _scored_by(score, COLUMNS)
+    columns = _with_scores(COLUMNS, scores)
     explained = {title: meaning.format(reference_model=reference_model) for title, meaning in meanings(columns).items()}
     parts = [
         "# Speed",
@@ -358,11 +394,11 @@ def markdown(rows: Sequence[SpeedRow], reference_model: str, notes: Sequence[str
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def short_lines(rows: Sequence[SpeedRow], score: str = ACCURACY) -> list[list[str]]:
+def short_lines(rows: Sequence[SpeedRow], scores: Sequence[Column[SpeedRow]] = (SCORE,)) -> list[list[str]]:
     """Header and rows with the most important columns."""
-    return lines_of(rows, _scored_by(score, SHORT_COLUMNS))
+    return lines_of(rows, _with_scores(SHORT_COLUMNS, scores))
 
 
-def terminal(rows: Sequence[SpeedRow], notes: Sequence[str], score: str = ACCURACY) -> str:
+def terminal(rows: Sequence[SpeedRow], notes: Sequence[str], scores: Sequence[Column[SpeedRow]] = (SCORE,)) -> str:
     """The table for a terminal, 100 columns wide."""
-    return "\n".join([*text_table(short_lines(rows, score)), "", *notes])
+    return "\n".join([*text_table(short_lines(rows, scores)), "", *notes])

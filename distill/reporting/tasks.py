@@ -1,15 +1,17 @@
-"""The overview of a run of several tasks: a row per task and model, and links to the tasks' own reports."""
+"""The overviews of several tasks: of their reports and of their comparisons, with links to the tasks' own pages."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from distill.data.examples import MICRO_F1
+from distill.reporting.comparison import COMPARISON, LINEAR, ComparisonRow, measured_of, read_record
 from distill.reporting.results import TITLES
-from distill.reporting.tables import Column, decimals, lines_of, markdown_table, percent, text_table
+from distill.reporting.tables import Column, Lines, decimals, lines_of, markdown_table, percent, text_table
 from distill.storage.atomic import write_file, write_json
 
 Row = Mapping[str, Any]
@@ -37,11 +39,51 @@ def write_overview(folder: Path, reports: Mapping[str, Path]) -> tuple[str, list
     """
     records = {name: json.loads((path / REPORT).read_text(encoding="utf-8")) for name, path in reports.items()}
     rows = [{**_task(name, record), **row} for name, record in records.items() for row in record["rows"]]
-    lines = lines_of(rows, COLUMNS)
-    links = "".join(f"- [{name}](../{path.relative_to(folder.parent)}/report.html)\n" for name, path in reports.items())
+    return _written(folder, "report", "# Tasks", lines_of(rows, COLUMNS), reports)
+
+
+def write_comparison_overview(folder: Path, comparisons: Mapping[str, Path]) -> tuple[str, list[Path]]:
+    """Write compare.json (``tasks``: the comparison of every task) and compare.md (a row per model, a column per task).
+
+    Arguments and results are as for :func:`write_overview`.
+    """
+    rows_by_task = {name: read_record(path / COMPARISON).rows for name, path in comparisons.items()}
+    by_name = {name: {_name(row): row for row in rows} for name, rows in rows_by_task.items()}
+    models = dict.fromkeys(model for rows in by_name.values() for model in rows)
+    columns: list[Column[str]] = [Column("", str), *(_score_column(name, rows) for name, rows in by_name.items())]
+    columns.append(Column("mean", lambda model: _mean([rows.get(model) for rows in by_name.values()]), decimals(4)))
+    return _written(folder, "compare", "# Comparison of several tasks", lines_of(list(models), columns), comparisons)
+
+
+def _name(row: ComparisonRow) -> str:
+    """What a model is called for all tasks; a linear baseline of several labels per text has another name."""
+    return row.student if row.objective == LINEAR else row.name
+
+
+def _score_column(task: str, rows: Mapping[str, ComparisonRow]) -> Column[str]:
+    """The scores of the models for a task."""
+    measured = measured_of(list(rows.values()))
+    return Column(
+        f"{task}, {measured}",
+        lambda model: rows[model].main if model in rows else None,
+        decimals(4),
+        lambda model: rows[model].main_sd if model in rows and rows[model].seeds > 1 else None,
+    )
+
+
+def _mean(rows: Sequence[ComparisonRow | None]) -> float | None:
+    """The mean of a model's scores over the tasks; None if it has no row for one of them."""
+    scores = [row.main for row in rows if row is not None]
+    return fmean(scores) if len(scores) == len(rows) else None
+
+
+def _written(folder: Path, name: str, title: str, lines: Lines, pages: Mapping[str, Path]) -> tuple[str, list[Path]]:
+    """Write an overview: NAME.json with the contents of the tasks' own, and NAME.md with a table and links to pages."""
+    contents = {task: json.loads((path / f"{name}.json").read_text(encoding="utf-8")) for task, path in pages.items()}
+    links = "".join(f"- [{task}](../{path.relative_to(folder.parent)}/{name}.html)\n" for task, path in pages.items())
     folder.mkdir(parents=True, exist_ok=True)
-    written = [write_json(folder / REPORT, {"tasks": records})]
-    written.append(write_file(folder / "report.md", f"# Tasks\n\n{markdown_table(lines)}\n\n{links}"))
+    written = [write_json(folder / f"{name}.json", {"tasks": contents})]
+    written.append(write_file(folder / f"{name}.md", f"{title}\n\n{markdown_table(lines)}\n\n{links}"))
     return "\n".join(text_table(lines)), written
 
 

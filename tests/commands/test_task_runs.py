@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarking import quick_benchmark
 from conftest import on_data, titles
 from safetensors.torch import load_file
 
@@ -21,6 +22,8 @@ from distill.data.tasks import find_tasks, load_tasks
 from distill.models.text_classifier import load_teacher
 from distill.runtime import load
 from distill.runtime.bundle import read_bundle
+
+__all__ = ["quick_benchmark"]  # a fixture
 
 MOODS = {"好评": "非常喜欢", "差评": "太糟糕了"}
 
@@ -154,7 +157,6 @@ def test_two_teachers_that_share_no_text_teach_one_student(
     [
         (["--teacher", "somewhere"], "a teacher needs the name of its task: topic, mood -> --teacher topic=somewhere"),
         (["--teacher", "color=somewhere"], "a teacher needs the name of its task: topic, mood"),
-        (["--mode", "compare"], "--mode compare works on one task at a time, and here there are 2"),
         (["--objective", "logits+hint"], "a hint imitates the vectors of one teacher, and here every task has its own"),
         (["--student", "textgcn"], "this student reads one graph, which cannot hold several tasks"),
         (["--sampling", "stratified"], "texts are drawn by task, so that a small one is not drowned, and not by class"),
@@ -222,6 +224,28 @@ def test_the_whole_student_is_exported(
     assert main([*flags, "--run", str(copy), "--mode", "export", "--format", "onnx"]) == 0
     assert {path.parent.name for path in copy.rglob("*.onnx")} == {"student", "teacher", "teacher-int8"}
     assert [task.name for task in load(run / "bundle").tasks] == ["topic", "mood"]
+
+
+@pytest.mark.usefixtures("quick_benchmark")
+def test_a_benchmark_has_a_score_per_task(run: Path, flags: list[str]) -> None:
+    """Of the student for both, and of each task's teacher and linear baseline for its own."""
+    assert main([*flags, "--run", str(run), "--mode", "benchmark"]) == 0
+    content = json.loads((run / "benchmark" / "benchmark.json").read_text("utf-8"))
+    rows = {row["name"]: row for row in content["rows"] if row["threads"] == 1}
+    assert content["tasks"] == {"topic": "accuracy", "mood": "accuracy"}
+    for task in content["tasks"]:
+        report = json.loads((run / "tasks" / task / "report" / "report.json").read_text("utf-8"))
+        reached = {row["name"]: row["accuracy"] for row in report["rows"]}
+        assert rows["student, bundle"]["tasks"][task] == pytest.approx(reached["student"])
+        assert rows["student, PyTorch"]["tasks"][task] == pytest.approx(reached["student"])
+        assert rows[f"teacher of {task}, fp32"]["tasks"] == {task: pytest.approx(reached["teacher"])}
+        assert rows[f"teacher of {task}, ONNX"]["labels_equal"] == 1
+        linear = report["linear_svc"]["accuracy"]
+        assert rows[f"LinearSVC of {task}"]["tasks"] == {task: pytest.approx(linear)}
+    assert rows["student, bundle"]["labels_equal"] == 1 and rows["student, bundle"]["accuracy"] is None
+    assert "tasks" not in rows["jieba alone"]
+    page = (run / "benchmark" / "benchmark.md").read_text("utf-8")
+    assert "| topic, accuracy | mood, accuracy |" in page and "- **mood, accuracy**: share of test texts" in page
 
 
 def test_a_teacher_of_several_tasks_is_made_of_all_its_settings(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
+from distill.config import TargetMetric
 from distill.errors import UserError
+from distill.evaluation import multi_label
 from distill.evaluation.baselines import linear_svm
 from distill.evaluation.baselines.linear_svm import CS, LinearBaseline, words_and_pairs
+from distill.runtime.label_sets import exceeding, sigmoid
 from distill.text.segmentation import Segmenter
 
 SUBJECTS = (("球队", "教练", "冠军"), ("股票", "基金", "银行"), ("手机", "芯片", "软件"))
@@ -160,14 +165,36 @@ def test_label_sets_are_measured_by_micro_f1(monkeypatch: pytest.MonkeyPatch) ->
         def __init__(self, c: float, features: object, gold: np.ndarray) -> None:
             self.c = c
 
-        def predict(self, features: object) -> np.ndarray:
+        def decision_function(self, features: object) -> np.ndarray:
             gold = SETS[:18].astype(bool)
-            return gold & (gold.cumsum().reshape(gold.shape) <= hits[self.c])
+            return np.where(gold & (gold.cumsum().reshape(gold.shape) <= hits[self.c]), 1.0, -1.0)
 
     monkeypatch.setattr(linear_svm, "_OneVsRest", Scripted)
     baseline = fitted_to_sets()
     assert baseline.c == 0.2 and baseline.dev_accuracy == pytest.approx(2 * 24 / (24 + 27))
     assert baseline.dev_correct.tolist() == [True] * 16 + [False] * 2
+
+
+@pytest.mark.parametrize("metric", get_args(TargetMetric))
+def test_its_thresholds_are_chosen_on_dev(metric: TargetMetric) -> None:
+    """Labels that most train texts lack are ranked well, but their distances from the hyperplanes are below 0."""
+    rng = np.random.default_rng(0)
+    sets = (rng.random((400, 4)) < [0.4, 0.3, 0.2, 0.1]).astype(np.int64)
+    words = [
+        [f"词{index}" for index in np.flatnonzero(row)] + [f"他{other}" for other in rng.integers(0, 60, 6)]
+        for row in sets ^ (rng.random(sets.shape) < 0.15)
+    ]
+    texts = ["".join(chr(0x4E00 + ord(word[0]) % 7) for word in one) for one in words]
+    dev = {"dev_texts": texts[150:], "dev_segmented": words[150:], "dev_labels": sets[150:]}
+    baseline = LinearBaseline(SEGMENTER, "micro-F1", metric).fit(texts[:150], words[:150], sets[:150], **dev)
+    distances, gold = baseline.scores(texts[150:], words[150:], 4), sets[150:] > 0
+    thresholds = multi_label.choose_thresholds(sigmoid(distances), gold, metric)
+    assert len(set(thresholds)) > 1
+    predicted = exceeding(sigmoid(distances), thresholds)
+    reached, at_zero = (getattr(multi_label.scores(gold, sets), metric) for sets in (predicted, distances > 0))
+    assert reached > at_zero + 0.01
+    assert baseline.dev_correct.tolist() == (predicted == gold).all(axis=1).tolist()
+    assert baseline.dev_accuracy == multi_label.micro_f1(gold, predicted)
 
 
 def test_classes_that_all_texts_have_or_none() -> None:

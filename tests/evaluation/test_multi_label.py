@@ -206,6 +206,21 @@ def test_the_interval_equals_that_of_a_loop_over_resampled_texts() -> None:
         assert bootstrap_interval(gold, one, other, draws=6000, level=level) == pytest.approx(limits, abs=6e-3)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_interval_is_of_the_metric(metric: Metric) -> None:
+    gold = np.random.default_rng(1).random((120, 4)) < [0.5, 0.3, 0.1, 0.03]  # in some samples the last one is missing
+    one, other = seeds_of(gold, 0.05, 0.1, seed=2), seeds_of(gold, 0.2, seed=3)
+    rng, gains = np.random.default_rng(4), []
+    for _ in range(3000):
+        rows = rng.integers(0, 120, 120)
+        reached = [
+            np.mean([getattr(scores(gold[rows], seed[rows]), metric) for seed in model]) for model in (one, other)
+        ]
+        gains.append(reached[0] - reached[1])
+    limits = np.quantile(gains, [0.025, 0.975])
+    assert bootstrap_interval(gold, one, other, metric, draws=6000) == pytest.approx(limits, abs=1e-2)
+
+
 def test_the_interval_of_a_model_with_itself_is_zero() -> None:
     gold = np.random.default_rng(1).random((60, 4)) < 0.3
     model = seeds_of(gold, 0.1, 0.2, 0.3)

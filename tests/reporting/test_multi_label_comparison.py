@@ -13,6 +13,7 @@ from test_comparison import ALL, result
 from test_multi_label_report import CONTEXT, GOLD, report
 from test_report_html import Reader, page_of
 
+from distill.config import TargetMetric
 from distill.data.examples import MICRO_F1
 from distill.evaluation import multi_label
 from distill.reporting import accuracy_speed_plot
@@ -64,9 +65,33 @@ def test_rows_by_hand() -> None:
     assert alone.gain is alone.p_value is None
 
 
+@pytest.mark.parametrize(
+    ("metric", "measured", "gain"),
+    [("macro_f1", "macro-F1", (2 / 3 + 0.6) / 2 - 0.3), ("subset_accuracy", "subset accuracy", 0.875 - 0.5)],
+)
+def test_models_are_compared_by_the_target_metric(
+    metric: TargetMetric, measured: str, gain: float, tmp_path: Path
+) -> None:
+    made = replace(MADE, context=replace(CONTEXT, target_metric=metric))
+    row = rows_of(made)[-1]
+    interval = multi_label.bootstrap_interval(GOLD, DISTILLED.predicted, ALONE.predicted, metric)
+    assert row.gain == pytest.approx(gain) and (row.gain_low, row.gain_high) == interval
+    figures = [multi_label.scores(GOLD, predicted) for predicted in DISTILLED.predicted]
+    assert row.main == pytest.approx(np.mean([getattr(one, metric) for one in figures]))
+    assert row.main_sd == pytest.approx(np.std([getattr(one, metric) for one in figures], ddof=1))
+    text, files = write(made, tmp_path)
+    record = read_record(files[0])
+    assert record == record_of(made) and record.measured == measured
+    assert text.lstrip().startswith(measured)
+    markdown, page = (path.read_text("utf-8") for path in files[1:3])
+    assert f"|  | # | {measured} | kept |" in markdown and f"difference in {measured}" in page
+    assert f"![{measured} and speed]" in markdown and f"{measured[1:]} against speed" in markdown
+
+
 def test_keys_of_the_json() -> None:
     keys, single = ({*to_json(rows_of(made)[0])} for made in (MADE, ALL))
-    assert keys - single == {"micro_f1", "micro_f1_sd", "subset_accuracy", "subset_accuracy_sd"}
+    of_sets = {"micro_f1", "micro_f1_sd", "macro_f1_sd", "subset_accuracy", "subset_accuracy_sd", "target_metric"}
+    assert keys - single == of_sets
     assert single - keys == {"accuracy", "accuracy_sd"}
 
 

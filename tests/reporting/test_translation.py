@@ -48,12 +48,13 @@ def texts_of_columns() -> set[str]:
         (summary.SEEDS,),
         speed.SHIPPED_COLUMNS,
         comparison.COLUMNS,
-        comparison.MULTI_LABEL_COLUMNS,
+        *map(comparison.multi_label_columns, comparison.LABEL_SET_SCORES),
         comparison.LEFT_OUT_CLASS_COLUMNS,
         selective.TARGET_COLUMNS,
         selective.CASCADE_COLUMNS,
     ]
-    return {text for columns in shown for column in columns for text in (column.title, column.meaning) if text}
+    texts = (text for columns in shown for column in columns for text in (column.title, column.meaning) if text)
+    return {getattr(text, "template", text) for text in texts}
 
 
 DRAWING = ("plots.py", "report.py", "accuracy_speed_plot.py", "selective.py")

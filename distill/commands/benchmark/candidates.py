@@ -29,7 +29,7 @@ from distill.storage.run_folder import size_of
 from distill.teachers.saved import SavedTeacher
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-TEACHER, REFERENCE_MODEL = "teacher, fp32", f"{BERT}, fp32"
+FP32, REFERENCE_MODEL = "fp32", f"{BERT}, fp32"
 
 # Code that a fresh process runs to load a model, to measure its memory and start.
 BUNDLE = "import distill.runtime; predict = distill.runtime.load(sys.argv[1]).predict"
@@ -67,15 +67,19 @@ def candidate_factories(bench: Bench) -> Iterator[tuple[str, CandidateFactory]]:
         yield f"{name}, PyTorch", partial(in_torch, bench.run, f"{name}, PyTorch", folder, threads=bench.threads)
         if torch.cuda.is_available():
             yield f"{name}, GPU", partial(in_torch, bench.run, f"{name}, GPU", folder, device=GPU)
-    yield TEACHER, partial(teacher, bench, TEACHER, bf16=False)
-    yield "teacher, bf16", partial(teacher, bench, "teacher, bf16", bf16=True)
-    yield "teacher, ONNX", partial(onnx_teacher, bench, "teacher, ONNX", int8=False)
-    yield "teacher, ONNX int8", partial(onnx_teacher, bench, "teacher, ONNX int8", int8=True)
-    if torch.cuda.is_available():
-        yield "teacher, GPU", partial(teacher, bench, "teacher, GPU", device=GPU, bf16=None)
+    for part in bench.run.parts:
+        name = f"teacher of {part.task_name}" if part.task_name else "teacher"
+        yield f"{name}, {FP32}", partial(teacher, bench, part, name, FP32, bf16=False)
+        yield f"{name}, bf16", partial(teacher, bench, part, name, "bf16", bf16=True)
+        yield f"{name}, ONNX", partial(onnx_teacher, bench, part, name, "ONNX", int8=False)
+        yield f"{name}, ONNX int8", partial(onnx_teacher, bench, part, name, "ONNX int8", int8=True)
+        if torch.cuda.is_available():
+            yield f"{name}, GPU", partial(teacher, bench, part, name, "GPU", device=GPU, bf16=None)
     yield REFERENCE_MODEL, reference_model
-    yield "LinearSVC", partial(linear, bench.run)
-    yield "fastText", partial(fast_text, bench.run)
+    for name, make in (("LinearSVC", linear), ("fastText", fast_text)):
+        for part in bench.run.parts:
+            full_name = f"{name} of {part.task_name}" if part.task_name else name
+            yield full_name, partial(make, bench, part, full_name)
     yield "jieba alone", partial(jieba, bench.run)
     yield "bundle's segmenter alone", partial(segmenter, bench, folders[0])
 
@@ -130,15 +134,16 @@ def in_torch(
     )
 
 
-def teacher(bench: Bench, name: str, device: torch.device = CPU, bf16: bool | None = False) -> Candidate:
-    """The first teacher in PyTorch."""
+def teacher(
+    bench: Bench, run: Run, model: str, form: str, *, device: torch.device = CPU, bf16: bool | None = False
+) -> Candidate:
+    """The first teacher of a run, or of one of its tasks, in PyTorch; ``model`` and ``form`` make its name."""
     if bf16 and not has_fast_bf16(device):
         raise UserError("this processor has no bfloat16 arithmetic, so it would be slower than fp32")
-    threads, reference = bench.threads if device == CPU else (1,), "" if name == TEACHER else TEACHER
-    folder = _teacher_folder(bench.run)
-    return in_torch(
-        bench.run, name, folder, effort=SLOW, threads=threads, device=device, bf16=bf16, reference=reference
-    )
+    threads, reference = bench.threads if device == CPU else (1,), "" if form == FP32 else f"{model}, {FP32}"
+    folder, name = _teacher_folder(run), f"{model}, {form}"
+    candidate = in_torch(run, name, folder, effort=SLOW, threads=threads, device=device, bf16=bf16, reference=reference)
+    return dataclasses.replace(candidate, task=run.task_name)
 
 
 def _teacher_folder(run: Run) -> Path:
@@ -153,11 +158,12 @@ def _teacher_folder(run: Run) -> Path:
     return teacher.folder
 
 
-def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
-    """The first teacher in onnxruntime."""
+def onnx_teacher(bench: Bench, run: Run, model: str, form: str, *, int8: bool) -> Candidate:
+    """The first teacher of a run, or of one of its tasks, in onnxruntime."""
     from distill.export.onnx import OnnxClassifier, export_teacher
 
-    files = export_teacher(_teacher_folder(bench.run), bench.folder / name, int8=int8)
+    name = f"{model}, {form}"
+    files = export_teacher(_teacher_folder(run), bench.folder / name, int8=int8)
     path = next(file for file in files if file.suffix == ".onnx")
     return Candidate(
         name=name,
@@ -165,9 +171,10 @@ def onnx_teacher(bench: Bench, name: str, int8: bool) -> Candidate:
         batch=PREDICTION_BATCH,
         effort=SLOW,
         threads=bench.threads,
-        reference=TEACHER,
+        reference=f"{model}, {FP32}",
         process_code=(ONNX, str(path)),
         bytes=size_of(path.parent),
+        task=run.task_name,
     )
 
 
@@ -185,12 +192,12 @@ def reference_model(batch: int = BATCH) -> Candidate:
     )
 
 
-def linear(run: Run) -> Candidate:
-    """The linear baseline."""
-    return _of_classes("LinearSVC", run, run.linear.predict)
+def linear(bench: Bench, run: Run, name: str) -> Candidate:
+    """The linear baseline of a run or of one of its tasks."""
+    return _of_classes(bench, run, name, run.linear.predict)
 
 
-def fast_text(run: Run) -> Candidate:
+def fast_text(bench: Bench, run: Run, name: str) -> Candidate:
     """fastText, trained here.
 
     Raises:
@@ -199,17 +206,19 @@ def fast_text(run: Run) -> Candidate:
     if run.data.is_multi_label:
         raise UserError("it is trained here for one label per text only")
     model = FastText(run.segmented(run.data.train), run.labels_of(run.data.train).tolist(), run.segmenter)
-    return _of_classes("fastText", run, model.predict, model.bytes)
+    return _of_classes(bench, run, name, model.predict, model.bytes)
 
 
-def _of_classes(name: str, run: Run, classes: Callable[[Sequence[str]], Any], size: int | None = None) -> Candidate:
+def _of_classes(
+    bench: Bench, run: Run, name: str, classes: Callable[[Sequence[str]], Any], size: int | None = None
+) -> Candidate:
     """A model that predicts class numbers or, in multi-label data, which classes every text has (texts, classes)."""
 
     def predict(texts: Sequence[str]) -> list[str] | list[list[str]]:
         predicted, labels = classes(texts), run.data.labels
         return names_of(predicted, labels) if run.data.is_multi_label else [labels[index] for index in predicted]
 
-    return Candidate(name, lambda _: predict, batch=len(run.data.test), bytes=size)
+    return Candidate(name, lambda _: predict, batch=len(bench.run.data.test), bytes=size, task=run.task_name)
 
 
 def jieba(run: Run) -> Candidate:

@@ -19,6 +19,7 @@ from distill.commands.benchmark.timing import (
     Candidate,
     Label,
     Score,
+    TaskLabels,
     measure,
     share_equal,
     threads_restored,
@@ -41,7 +42,8 @@ OPTIONAL_PACKAGES = ("onnxruntime", "fasttext", "fasttext-wheel")
 def benchmark(run: Run) -> list[Path]:
     """Time students, teacher, baselines and bert-base-chinese; the test labels are used for accuracies only.
 
-    In multi-label data, micro-F1 takes the place of the accuracy.
+    In multi-label data, micro-F1 takes the place of the accuracy. With several tasks the student answers all of them in
+    one call, and each has a teacher, baselines and a score of its own.
 
     Raises:
         UserError: no student is trained, or a folder of --student_folder holds none.
@@ -51,7 +53,8 @@ def benchmark(run: Run) -> list[Path]:
         bench = Bench(run, Path(exported), tuple(threads for threads in THREADS if threads <= available))
         candidates, unavailable = _candidates(bench)
         texts = [example.text for example in run.data.test]
-        measured, failed = measure(candidates, texts, _gold(run), _score(run))
+        tasks = _tasks(run)
+        measured, failed = measure(candidates, texts, [] if tasks else _gold(run), _score(run), tasks)
     speed = Speed(
         measured=measured,
         reference_model=REFERENCE_MODEL,
@@ -60,7 +63,8 @@ def benchmark(run: Run) -> list[Path]:
         rounds=QUICK.rounds,
         versions=_versions(),
         settings=dataclasses.asdict(run.settings),
-        score=MICRO_F1 if run.data.is_multi_label else ACCURACY,
+        score=_measured(run),
+        tasks={task.name: task.measured for task in tasks},
         notes=[
             _method(len(texts)),
             *filter(None, (candidate.note for candidate in candidates)),
@@ -72,6 +76,27 @@ def benchmark(run: Run) -> list[Path]:
     text, files = write(speed, run.folder.benchmark)
     log.info("\n%s", text)
     return files
+
+
+def _measured(run: Run) -> str:
+    """What the score is called."""
+    return MICRO_F1 if run.data.is_multi_label else ACCURACY
+
+
+def _tasks(run: Run) -> list[TaskLabels]:
+    """The right labels of several tasks, whose test texts are among those of the run; none if there is only one."""
+    rows = {example.id: row for row, example in enumerate(run.data.test)}
+    return [
+        TaskLabels(
+            part.task_name,
+            _measured(part),
+            [rows[example.id] for example in part.data.test],
+            _gold(part),
+            _score(part),
+        )
+        for part in run.parts
+        if part.task_name
+    ]
 
 
 def _gold(run: Run) -> list[Label]:

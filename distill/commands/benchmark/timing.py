@@ -54,6 +54,7 @@ class Candidate:
             there.
         bytes: size of its files; None if it has none.
         note: a sentence for the notes below the table.
+        task: which of several tasks it answers; "": all.
     """
 
     name: str
@@ -66,12 +67,32 @@ class Candidate:
     process_code: tuple[str, ...] = ()
     bytes: int | None = None
     note: str = ""
+    task: str = ""
 
 
-Label = str | frozenset[str]  # of a text; in multi-label data, all of them
+Label = str | frozenset[str] | tuple[Any, ...]  # of a text; in multi-label data, all of them; of several tasks, each
 Score = Callable[[Sequence[Any], Sequence[Any]], float]  # of predicted labels, given the right ones
 Key = tuple[str, int]  # name of a candidate and number of threads
 Pair = tuple[Candidate, int]
+
+
+@dataclass(frozen=True)
+class TaskLabels:
+    """The right labels of one of several tasks.
+
+    Args:
+        name: of the task.
+        measured: name of the score.
+        rows: indices of the test texts that have labels.
+        gold: the labels of these.
+        score: of predicted labels.
+    """
+
+    name: str
+    measured: str
+    rows: Sequence[int]
+    gold: Sequence[Label]
+    score: Score
 
 
 def share_equal(labels: Sequence[Label], others: Sequence[Label]) -> float:
@@ -80,25 +101,47 @@ def share_equal(labels: Sequence[Label], others: Sequence[Label]) -> float:
 
 
 def measure(
-    candidates: Sequence[Candidate], texts: Sequence[str], gold: Sequence[Label], score: Score = share_equal
+    candidates: Sequence[Candidate],
+    texts: Sequence[str],
+    gold: Sequence[Label],
+    score: Score = share_equal,
+    tasks: Sequence[TaskLabels] = (),
 ) -> tuple[list[Measurement], list[str]]:
     """Time all candidates, their rounds interleaved; ``gold`` are the label names of ``texts``.
 
-    ``score`` is the accuracy or, in multi-label data, micro-F1.
+    ``score`` is the accuracy or, in multi-label data, micro-F1. With several ``tasks`` each has a score instead.
 
     Returns one measurement per candidate and number of threads, and a sentence for each fresh process that failed.
     """
     pairs, functions = opened(candidates)
-    labels = {
-        candidate.name: [_label(label) for label in functions[candidate.name, max(candidate.threads)](texts)]
+    predicted = {
+        candidate.name: functions[candidate.name, max(candidate.threads)](texts)
         for candidate in with_progress_bar(candidates, "labels", len(candidates), "models")
         if candidate.gives_labels
     }
+    labels = {name: _labels(one) for name, one in predicted.items()}
     timed = measurements(pairs, functions, texts)
     processes, failed = _processes(candidates, texts[:PROCESS_TEXTS])
-    scored = {name: score(predicted, gold) for name, predicted in labels.items()}
+    scored = {} if tasks else {name: score(of_texts, gold) for name, of_texts in labels.items()}
+    by_task = {
+        candidate.name: _scores_by_task(candidate, predicted[candidate.name], tasks)
+        for candidate in candidates
+        if candidate.gives_labels
+    }
     rows = [_with_labels(row, candidate, labels, scored) for row, (candidate, _) in zip(timed, pairs, strict=True)]
+    rows = [dataclasses.replace(row, by_task=by_task.get(row.name, {})) for row in rows]
     return [_with_process(row, processes.get(row.name)) for row in rows], failed
+
+
+def _scores_by_task(candidate: Candidate, predicted: Any, tasks: Sequence[TaskLabels]) -> dict[str, float]:
+    """The scores of the tasks that a candidate answers, by the task's name."""
+    by_name = predicted if isinstance(predicted, dict) else {candidate.task: predicted}
+    labels = {name: _labels(one) for name, one in by_name.items()}
+    return {
+        task.name: task.score([labels[task.name][row] for row in task.rows], task.gold)
+        for task in tasks
+        if task.name in labels
+    }
 
 
 @contextlib.contextmanager
@@ -162,6 +205,13 @@ def measurements(
             )
         )
     return rows
+
+
+def _labels(predicted: Any) -> list[Label]:
+    """What a model predicts for every text, as what it is compared with; that of several tasks is by their name."""
+    if isinstance(predicted, dict):
+        return list(zip(*map(_labels, predicted.values()), strict=True))
+    return [_label(label) for label in predicted]
 
 
 def _label(label: Any) -> Label:

@@ -16,9 +16,11 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
+from distill.config import TargetMetric
 from distill.errors import UserError
-from distill.evaluation.multi_label import micro_f1
+from distill.evaluation.multi_label import DEFAULT_THRESHOLD, choose_thresholds, micro_f1
 from distill.progress import log, with_progress_bar
+from distill.runtime.label_sets import exceeding, sigmoid
 from distill.text.segmentation import Segmenter
 
 CS = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -41,16 +43,19 @@ class LinearBaseline:
     After :meth:`fit`: ``c`` is the chosen C, ``dev_accuracy`` its accuracy on dev (a share), ``dev_correct`` (texts,)
     marks the dev texts that it gets right, and ``seconds`` is the time of :meth:`fit` for all values of C.
 
-    If the labels are an indicator matrix (texts, classes), every class has an SVM of its own (one-vs-rest). Then
-    ``dev_accuracy`` is micro-F1, and a dev text is correct if its whole label set is.
+    If the labels are an indicator matrix (texts, classes), every class has an SVM of its own (one-vs-rest), with a
+    threshold chosen on dev. Then ``dev_accuracy`` is micro-F1, and a dev text is correct if its whole label set is.
 
     Args:
         segmenter: for the texts to predict.
         measured: what ``dev_accuracy`` is called in messages.
+        target_metric: what the thresholds are chosen for.
     """
 
-    def __init__(self, segmenter: Segmenter, measured: str = "accuracy") -> None:
-        self._segmenter, self._measured = segmenter, measured
+    def __init__(
+        self, segmenter: Segmenter, measured: str = "accuracy", target_metric: TargetMetric = "micro_f1"
+    ) -> None:
+        self._segmenter, self._measured, self._target_metric = segmenter, measured, target_metric
         # sublinear: a term frequency counts by its logarithm
         self._words = TfidfVectorizer(analyzer=words_and_pairs, sublinear_tf=True)
         self._characters = TfidfVectorizer(analyzer="char", ngram_range=CHARACTERS, sublinear_tf=True)
@@ -86,6 +91,8 @@ class LinearBaseline:
         self.dev_accuracy = -1.0
         for c in with_progress_bar(CS, "LinearSVC", len(CS), "models"):
             svm = _fitted(c, features, gold)
+            if isinstance(svm, _OneVsRest):
+                svm.choose_thresholds(dev, dev_gold.astype(np.bool_), self._target_metric)
             predicted = svm.predict(dev)
             correct = predicted == dev_gold
             reached = float(correct.mean())
@@ -144,7 +151,8 @@ class LinearBaseline:
 class _OneVsRest:
     """A LinearSVC per class for label sets; a class that all training texts have, or none, is always predicted so.
 
-    scikit-learn's own warns of such classes, and has no weights.
+    scikit-learn's own warns of such classes, and has no weights. ``thresholds`` (classes,) are for the sigmoid of the
+    distances from the hyperplanes.
     """
 
     def __init__(self, c: float, features: csr_matrix, gold: NDArray[Any]) -> None:
@@ -154,6 +162,11 @@ class _OneVsRest:
         for index in np.flatnonzero(gold.any(axis=0) & ~gold.all(axis=0)):
             svm = LinearSVC(C=c, random_state=0).fit(features, gold[:, index])
             self.coef_[index], self.intercept_[index] = svm.coef_[0], svm.intercept_[0]
+        self.thresholds: tuple[float, ...] = (DEFAULT_THRESHOLD,) * gold.shape[1]
+
+    def choose_thresholds(self, features: csr_matrix, gold: NDArray[np.bool_], metric: TargetMetric) -> None:
+        """Choose the thresholds on dev as those of the other models; see :func:`multi_label.choose_thresholds`."""
+        self.thresholds = choose_thresholds(sigmoid(self.decision_function(features)), gold, metric)
 
     def decision_function(self, features: csr_matrix) -> NDArray[np.float64]:
         """Distances from the hyperplanes, (texts, classes)."""
@@ -161,7 +174,7 @@ class _OneVsRest:
 
     def predict(self, features: csr_matrix) -> NDArray[np.bool_]:
         """Which classes every text has, (texts, classes)."""
-        return self.decision_function(features) > 0
+        return exceeding(sigmoid(self.decision_function(features)), self.thresholds)
 
 
 def _fitted(c: float, features: csr_matrix, gold: NDArray[Any]) -> LinearSVC | _OneVsRest:
