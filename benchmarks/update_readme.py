@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from distill.reporting import comparison, speed  # noqa: E402
-from distill.reporting.comparison import ComparisonRow  # noqa: E402
+from distill.reporting.comparison_record import ComparisonRow  # noqa: E402
 from distill.reporting.results import from_json  # noqa: E402
 from distill.reporting.speed import SpeedRow  # noqa: E402
 from distill.reporting.tables import markdown_table  # noqa: E402

@@ -33,7 +33,7 @@ from distill.evaluation import timing
 from distill.models.teacher import has_fast_bf16
 from distill.models.text_classifier import TextClassifier, load_student
 from distill.progress import log, reminders
-from distill.reporting.comparison import COMPARISON, ComparisonRecord, read_record
+from distill.reporting.comparison_record import COMPARISON, ComparisonRecord, read_record
 from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
 from distill.reporting.speed import Shipped

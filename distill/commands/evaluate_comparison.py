@@ -24,7 +24,8 @@ from distill.evaluation import timing
 from distill.evaluation.metrics import expected_calibration_error
 from distill.evaluation.timing import Predict
 from distill.models.text_classifier import TextClassifier, load_student
-from distill.reporting.comparison import CASCADE, LINEAR, TEACHER, Comparison, LeftOutClassRow, ModelResult, write
+from distill.reporting.comparison import write
+from distill.reporting.comparison_record import CASCADE, LINEAR, TEACHER, Comparison, LeftOutClassRow, ModelResult
 from distill.reporting.results import Outcome
 from distill.teachers import ModelTeacher
 from distill.teachers.saved import SavedTeacher

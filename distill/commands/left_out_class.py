@@ -21,7 +21,7 @@ from distill.errors import UserError
 from distill.evaluation.metrics import mean_and_sd
 from distill.models.text_classifier import load_student
 from distill.progress import log
-from distill.reporting.comparison import LeftOutClassRow
+from distill.reporting.comparison_record import LeftOutClassRow
 
 
 def train_without_class(run: Run, left_out: int, student: StudentSettings) -> list[LeftOutClassRow]:

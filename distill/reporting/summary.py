@@ -15,7 +15,7 @@ from distill.evaluation import metrics, multi_label
 from distill.evaluation.levels import WITHIN_PARENT
 from distill.evaluation.metrics import Scores, mean_and_sd
 from distill.evaluation.multi_label import MultiLabelScores
-from distill.reporting.comparison import ComparisonRecord
+from distill.reporting.comparison_record import ComparisonRecord
 from distill.reporting.results import (
     MACRO_F1_MEANING,
     SUBSET_ACCURACY_MEANING,

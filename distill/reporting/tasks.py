@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from distill.data.examples import MICRO_F1
-from distill.reporting.comparison import COMPARISON, LINEAR, ComparisonRow, measured_of, read_record
+from distill.reporting.comparison_record import COMPARISON, LINEAR, ComparisonRow, measured_of, read_record
 from distill.reporting.results import TITLES
 from distill.reporting.tables import Column, Lines, decimals, lines_of, markdown_table, percent, text_table
 from distill.storage.atomic import write_file, write_json

@@ -21,7 +21,7 @@ from distill.commands.teachers import teachers_of
 from distill.config.argparse import parser, settings_from
 from distill.errors import UserError
 from distill.models.text_classifier import load_teacher
-from distill.reporting.comparison import read_record
+from distill.reporting.comparison_record import read_record
 
 __all__ = ["quick_benchmark"]  # a fixture
 

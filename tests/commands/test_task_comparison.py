@@ -13,7 +13,7 @@ from distill import load_student
 from distill.cli import main
 from distill.commands.tasks import TASK_MODES
 from distill.config import MODES
-from distill.reporting.comparison import ComparisonRow, MultiLabelRow, read_record
+from distill.reporting.comparison_record import ComparisonRow, MultiLabelRow, read_record
 
 __all__ = ["flags", "folder", "run"]  # fixtures
 QUICK = ["--mode", "compare", "--student_epochs", "8", "--seeds", "2", "--objectives", "logits,soft,hint"]

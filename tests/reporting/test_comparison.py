@@ -13,18 +13,16 @@ from conftest import COUNTS
 
 from distill.evaluation import metrics
 from distill.reporting import accuracy_speed_plot
-from distill.reporting.comparison import (
+from distill.reporting.comparison import points_of, terminal, write
+from distill.reporting.comparison_record import (
     Comparison,
     LeftOutClassRow,
     ModelResult,
-    format_p_value,
-    points_of,
     read_record,
     record_of,
     rows_of,
-    terminal,
-    write,
 )
+from distill.reporting.comparison_tables import format_p_value
 from distill.reporting.label_noise import ContradictedLabel, contradicted_labels, write_label_noise
 from distill.reporting.results import EvaluationContext, to_json
 from distill.reporting.tables import display_width

@@ -10,7 +10,8 @@ import pytest
 from test_comparison import result
 from test_levels_in_report import CONTEXT, SETS
 
-from distill.reporting.comparison import Comparison, read_record, record_of, write
+from distill.reporting.comparison import write
+from distill.reporting.comparison_record import Comparison, read_record, record_of
 from distill.reporting.results import EvaluationContext
 
 PREDICTED = [[1, 1, 1, 2], [0, 0, 2, 2]]  # right on level 1: three of four, all

@@ -17,7 +17,8 @@ from distill.config import TargetMetric
 from distill.data.examples import MICRO_F1
 from distill.evaluation import multi_label
 from distill.reporting import accuracy_speed_plot
-from distill.reporting.comparison import (
+from distill.reporting.comparison import terminal, write
+from distill.reporting.comparison_record import (
     Comparison,
     ModelResult,
     MultiLabelRow,
@@ -25,8 +26,6 @@ from distill.reporting.comparison import (
     read_record,
     record_of,
     rows_of,
-    terminal,
-    write,
 )
 from distill.reporting.results import to_json
 from distill.reporting.tables import display_width

@@ -21,7 +21,7 @@ from distill.data.checks import Check
 from distill.evaluation import metrics
 from distill.evaluation.metrics import reliability
 from distill.reporting import html, summary
-from distill.reporting.comparison import ComparisonRecord, ComparisonRow, LeftOutClassRow
+from distill.reporting.comparison_record import ComparisonRecord, ComparisonRow, LeftOutClassRow
 from distill.reporting.html import settings_sections
 from distill.reporting.mistakes import (
     MAX_CHARACTERS,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.reporting import comparison, plots, selective, speed, summary
+from distill.reporting import comparison_tables, plots, selective, speed, summary
 from distill.reporting.results import TITLES
 from distill.reporting.tables import Column
 from distill.reporting.translation import Listed, Text, translations
@@ -47,9 +47,9 @@ def texts_of_columns() -> set[str]:
         summary.GPU_COLUMNS,
         (summary.SEEDS,),
         speed.SHIPPED_COLUMNS,
-        comparison.COLUMNS,
-        *map(comparison.multi_label_columns, comparison.LABEL_SET_SCORES),
-        comparison.LEFT_OUT_CLASS_COLUMNS,
+        comparison_tables.COLUMNS,
+        *map(comparison_tables.multi_label_columns, comparison_tables.LABEL_SET_SCORES),
+        comparison_tables.LEFT_OUT_CLASS_COLUMNS,
         selective.TARGET_COLUMNS,
         selective.CASCADE_COLUMNS,
     ]
