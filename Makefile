@@ -30,7 +30,7 @@ wheel: $(VENV)/test.installed  ## wheels with compiled kernels for Linux on x86-
 
 newest:  ## the tests with the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv --clear $(NEWEST)
-	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[dev]"
 	$(NEWEST)/bin/python -m pip list --disable-pip-version-check
 	$(NEWEST)/bin/python -m pytest $(PARALLEL)
 
