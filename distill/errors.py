@@ -94,7 +94,7 @@ def join_problems(problems: list[str], limit: int = 5) -> str:
     return f"{shown}; and {hidden} more" if hidden > 0 else shown
 
 
-def listed(items: Sequence[str], limit: int) -> str:
+def listed(items: Sequence[str], limit: int = 5) -> str:
     """The first ``limit`` items, and how many more there are."""
     hidden = len(items) - limit
     return ", ".join(items[:limit]) + (f" and {hidden} more" if hidden > 0 else "")

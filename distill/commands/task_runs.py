@@ -12,7 +12,6 @@ from distill.commands.experiment import LabelledRun, Run
 from distill.config import DataSettings, Settings
 from distill.data import Dataset, Example
 from distill.data.tasks import joined, labelled, load_tasks
-from distill.errors import UserError, listed
 from distill.progress import log
 from distill.reporting.results import data_sentence
 from distill.storage.run_folder import RunFolder
@@ -43,7 +42,7 @@ class JointRun(LabelledRun):
         teachers: Mapping[str, Sequence[TeacherValue]] | None = None,
     ) -> None:
         super().__init__(settings)
-        named, further = _teachers_of(settings.transfer.teacher, list(tasks)), teachers or {}
+        named, further = settings.transfer.teachers_of(list(tasks)), teachers or {}
         self.tasks = {
             name: TaskRun(
                 _task_settings(settings, self.folder.task(name), data, named[name]), self, name, further.get(name, ())
@@ -149,15 +148,3 @@ def _task_settings(settings: Settings, folder: RunFolder, data: DataSettings, te
     transfer = dataclasses.replace(settings.transfer, teacher=tuple(teachers), unlabeled=(), augment=0)
     run = dataclasses.replace(settings.run, run=str(folder.root))
     return dataclasses.replace(settings, run=run, data=data, transfer=transfer)
-
-
-def _teachers_of(values: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
-    """The teachers of every task from values TASK=TEACHER."""
-    teachers: dict[str, list[str]] = {name: [] for name in names}
-    for value in values:
-        name, is_named, teacher = value.partition("=")
-        if not is_named or name not in teachers:
-            what = f"with several tasks, a teacher needs the name of its task: {listed(names, 5)}"
-            raise UserError(what, f"--teacher {value}", f"--teacher {names[0]}={teacher or value}")
-        teachers[name].append(teacher)
-    return teachers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,7 +15,7 @@ from distill.config.models import StudentSettings, TeacherSettings
 from distill.config.modes import MODES
 from distill.config.objectives import LOGITS, ObjectiveSettings
 from distill.config.students import STUDENTS
-from distill.errors import UserError
+from distill.errors import UserError, listed
 
 ACCURACY = re.compile(r"0?\.[0-9]+|1(\.0*)?|0")
 
@@ -130,7 +131,8 @@ class TransferSettings(Checked):
         (),
         "a teacher used instead of the run's own: a folder that this program saved, a fine-tuned Hugging Face "
         "classifier (folder or Hub id), a file of recorded answers, or a Python function (MODULE:FUNCTION or "
-        "FILE.py:FUNCTION); with several, students learn the mean of their logits",
+        "FILE.py:FUNCTION); with several, students learn the mean of their logits; in predict and serve: the folder of "
+        "the teacher of --cascade and of the web page",
         path=True,
     )
     teacher_labels: str = option(
@@ -175,6 +177,21 @@ class TransferSettings(Checked):
     ngram: float = option(
         0.25, "probability that a copy is reduced to one to five consecutive words", flag="augment_ngram", low=0, high=1
     )
+
+    def teachers_of(self, tasks: Sequence[str]) -> dict[str, list[str]]:
+        """The teachers of every one of several tasks, from values TASK=TEACHER of --teacher.
+
+        Raises:
+            UserError: a value does not name one of the tasks.
+        """
+        teachers: dict[str, list[str]] = {name: [] for name in tasks}
+        for value in self.teacher:
+            name, is_named, teacher = value.partition("=")
+            if not is_named or name not in teachers:
+                what = f"with several tasks, a teacher needs the name of its task: {listed(tasks)}"
+                raise UserError(what, f"--teacher {value}", f"--teacher {tasks[0]}={teacher or value}")
+            teachers[name].append(teacher)
+        return teachers
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ FORMATS = ("bundle", "onnx")
 ENGINES = ("local", "ray")
 INPUT_FORMATS = ("txt", "csv", "tsv", "jsonl")
 AUTO_YES_NO = ("auto", "yes", "no")
-MAX_LISTED = 5  # tasks in a message
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,12 @@ class UnsureSettings(Checked):
     @property
     def rejection_limits(self) -> str:
         """The thresholds of rejection, for a message."""
-        return ", ".join([f"{self.reject_below:g}", *self.task_reject_below])
+        return _shown(self.reject_below, self.task_reject_below)
 
     @property
     def cascade_limits(self) -> str:
         """Those of --cascade."""
-        return ", ".join([f"{self.cascade_below:g}", *self.task_cascade_below])
+        return _shown(self.cascade_below, self.task_cascade_below)
 
     def rejection(self, tasks: Sequence[str]) -> float | dict[str, float]:
         """The threshold of rejection: one number, or that of every one of several ``tasks``.
@@ -140,18 +139,26 @@ class UnsureSettings(Checked):
         return _for_tasks(self.cascade_below, self.task_cascade_below, tasks, "--task_cascade_below")
 
 
+def _shown(value: float, of_tasks: Sequence[str]) -> str:
+    """The common threshold, unless it is 0, and those of single tasks."""
+    return ", ".join([*([f"{value:g}"] if value or not of_tasks else []), *of_tasks])
+
+
 def _of_tasks(values: Sequence[str], flag: str) -> dict[str, float]:
     """The numbers of values TASK=P."""
-    found = {}
+    found: dict[str, float] = {}
     for value in values:
-        name, _, number = value.rpartition("=")
+        name, _, text = value.rpartition("=")
         try:
-            found[name] = float(number)
+            number = float(text)
         except ValueError:
-            found[name] = -1.0
-        if not name or not 0 <= found[name] <= 1:
+            number = -1.0
+        if not name or not 0 <= number <= 1:
             what = "a task's name and a probability from 0 to 1 are needed"
             raise UserError(what, f"{flag} {value}", f"{flag} topic=0.8")
+        if name in found:
+            raise UserError(f"the task {name} has a threshold already", f"{flag} {value}", "give one per task")
+        found[name] = number
     return found
 
 
@@ -160,12 +167,14 @@ def _for_tasks(value: float, values: Sequence[str], tasks: Sequence[str], flag: 
     if not of_tasks:
         return value
     if unknown := [name for name in of_tasks if name not in tasks]:
-        which = f"the tasks are {listed(tasks, MAX_LISTED)}" if tasks else "this student has only one"
+        which = f"the tasks are {listed(tasks)}" if tasks else "this student has only one"
         hint = (
             f"{flag} {tasks[0]}={of_tasks[unknown[0]]:g}"
             if tasks
             else f"{flag.replace('task_', '')} {of_tasks[unknown[0]]:g}"
         )
+        if "=" in unknown[0]:
+            hint = f"repeat the flag for every task: {flag} TASK=P {flag} TASK=P"
         raise UserError(f"there is no task {unknown[0]}; {which}", flag, hint)
     return dict.fromkeys(tasks, value) | of_tasks
 

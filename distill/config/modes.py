@@ -106,7 +106,7 @@ MODES = {
     ),
     "predict": Mode(
         "labels files of any size with a bundle; the rows keep their order",
-        ("data", "predict", "unsure"),
+        ("data", "transfer", "predict", "unsure"),
         "distill.predict:predict",
         takes_run=False,
         results_on_stdout=True,
@@ -114,7 +114,7 @@ MODES = {
     ),
     "serve": Mode(
         "serves a bundle over HTTP, with a web page to try it",
-        ("data", "predict", "unsure", "serve"),
+        ("data", "transfer", "predict", "unsure", "serve"),
         "distill.serve:serve",
         takes_run=False,
         results_on_stdout=True,

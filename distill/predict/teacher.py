@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import Settings
-from distill.errors import UserError, install_hint, listed
+from distill.errors import UserError, install_hint
 from distill.runtime.cascade import Cascade
 from distill.runtime.tasks import ByTask, Task
 from distill.runtime.unsure import Classifier
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from distill.models.text_classifier import TextClassifier
 
 
-MAX_LISTED = 5  # tasks in a message
 WEIGHTS_AND_TOKENIZER = (".safetensors", ".json", ".txt")  # suffixes of the files that determine a teacher's output
 
 
@@ -112,7 +111,9 @@ class TaskTeachers:
 def find_teacher(
     settings: Settings, labels: Sequence[str], thresholds: Sequence[float] = (), tasks: Sequence[Task] = ()
 ) -> LazyTeacher | TaskTeachers | None:
-    """The run's teacher, if ``--with_teacher`` allows it and it can be used; with --cascade those of several tasks.
+    """The teacher of ``--teacher`` or of the run, if ``--with_teacher`` allows it and it can be used.
+
+    With --cascade, those of several tasks.
 
     Args:
         settings: of the command.
@@ -130,25 +131,21 @@ def find_teacher(
     if wanted == "no":
         return None
     if tasks and is_cascade:
-        folders = _folders_of(settings, run, [task.name for task in tasks])
-        teachers = {task.name: _usable(settings, folders[task.name], task.labels, task.thresholds) for task in tasks}
+        named = settings.transfer.teachers_of([task.name for task in tasks])
+        teachers = {task.name: _usable(settings, named[task.name], run.task(task.name), task) for task in tasks}
         return TaskTeachers({name: teacher for name, teacher in teachers.items() if teacher}, run.root)
-    return _usable(settings, run.model("teacher"), labels, thresholds)
+    named_teachers = () if tasks else settings.transfer.teacher
+    return _usable(settings, named_teachers, run, Task("", tuple(labels), tuple(thresholds)))
 
 
-def _folders_of(settings: Settings, run: RunFolder, names: Sequence[str]) -> dict[str, Path]:
-    """The folders of the tasks' teachers: those of --teacher TASK=FOLDER, or the run's own."""
-    named = {name: Path(folder) for name, _, folder in (value.partition("=") for value in settings.transfer.teacher)}
-    if unknown := [name for name in named if name not in names]:
-        what = f"the teacher of a cascade needs the name of its task: {listed(names, MAX_LISTED)}"
-        raise UserError(what, f"--teacher {unknown[0]}", f"--teacher {names[0]}=FOLDER")
-    return {name: named.get(name) or run.task(name).model("teacher") for name in names}
-
-
-def _usable(settings: Settings, folder: Path, labels: Sequence[str], thresholds: Sequence[float]) -> LazyTeacher | None:
-    """The teacher in a folder, if it can be used."""
+def _usable(settings: Settings, named: Sequence[str], run: RunFolder, task: Task) -> LazyTeacher | None:
+    """The teacher of a task that --teacher has ``named``, or the run's own, if it can be used."""
     wanted, is_cascade = settings.serve.with_teacher, settings.unsure.cascade
-    problem = _problem(folder, labels, bool(thresholds), "leave out --cascade" if is_cascade else "--with_teacher no")
+    folder = Path(named[0]) if named else run.model("teacher")
+    flag = f"--teacher {task.name}=" if task.name else "--teacher "
+    problem: tuple[str, str] | None = f"{len(named)} teachers are named, and only one can be used", f"{flag}{folder}"
+    if len(named) <= 1:
+        problem = _problem(folder, task, flag, "leave out --cascade" if is_cascade else "--with_teacher no")
     if problem and (is_cascade or wanted == "yes"):
         raise UserError(problem[0], folder, problem[1])
     return None if problem else LazyTeacher(folder, settings.run.threads)
@@ -159,20 +156,22 @@ def _read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def _problem(folder: Path, labels: Sequence[str], has_thresholds: bool, without: str) -> tuple[str, str] | None:
-    """Why the teacher cannot be used, and what to do about it; None if it can.
+def _problem(folder: Path, task: Task, flag: str, without: str) -> tuple[str, str] | None:
+    """Why the teacher of a task cannot be used, and what to do about it; None if it can.
 
-    ``without`` says how to do without it.
+    ``flag`` names another one; ``without`` says how to do without it.
     """
     own_run = "--run FOLDER of the student's own run"
     try:
         card = _read_card(folder)
-        teacher_labels = set(card["labels"])
+        teacher_labels, thresholds = set(card["labels"]), card.get("thresholds", card["labels"])
     except (OSError, ValueError, KeyError, TypeError):
-        return "there is no trained teacher", f"{TRAIN_TEACHER}, or --run FOLDER"
-    if teacher_labels != set(labels):
+        return "there is no trained teacher", f"{TRAIN_TEACHER}, or --run FOLDER, or {flag}FOLDER"
+    if not isinstance(thresholds, list) or len(thresholds) != len(card["labels"]):
+        return "this teacher is broken: it needs a threshold per label", f"{TRAIN_TEACHER}, or {flag}FOLDER"
+    if teacher_labels != set(task.labels):
         return "this teacher has other labels than the student", own_run
-    if ("thresholds" in card) != has_thresholds:
+    if ("thresholds" in card) != bool(task.thresholds):
         return "one of student and teacher gives a text one label, the other any number", own_run
     if importlib.util.find_spec("torch") is None:
         return "the teacher needs PyTorch", f"{install_hint('train')}, or {without}"

@@ -39,8 +39,10 @@ class Cascade:
             once per call of this object, with the unsure texts sorted by length. With several tasks, a dictionary of
             them by the task's name; the student alone answers the tasks that it leaves out.
         below: a text is unsure if the student's highest probability is below this; where a text may have any number of
-            labels, if the probability of the whole set is. With several tasks, one number or a dictionary.
-        labels: the order of a function's columns; empty: that of the student's labels, as always with several tasks.
+            labels, if the probability of the whole set is. With several tasks, one number or a dictionary of the same
+            tasks as that of the teachers.
+        labels: the order of the teacher's columns; empty: that of its ``labels`` or ``classes_``, for a function
+            without them that of the student's labels.
 
     Attributes:
         labels: the student's, and so are ``tasks`` and ``thresholds``.
@@ -48,8 +50,9 @@ class Cascade:
         parts: the cascade of every task that has a teacher, by the index of the task.
 
     Raises:
-        UserError: ``below`` is not a number from 0 to 1, ``labels`` are not the student's, a teacher is of no task, or
-            only one of student and teacher gives a text any number of labels.
+        UserError: ``below`` is not a number from 0 to 1, a teacher's labels are not the student's or not known, a
+            teacher or a threshold is of no task, only one of student and teacher gives a text any number of labels, or
+            one of them is itself a cascade that does.
     """
 
     def __init__(
@@ -61,11 +64,18 @@ class Cascade:
     ) -> None:
         heads, names = heads_of(student), names_of_tasks(student)
         teachers = _by_name(teacher, names)
+        limits = of_each_task(below, heads, "below")
+        if isinstance(below, Mapping) and set(below) != set(teachers):
+            what = f"thresholds and teachers are of different tasks: {listed_labels(list(below)) or 'none'}; "
+            raise UserError(f"{what}{listed_labels(list(teachers))}", "below", "name the same tasks in both")
+        if any(getattr(one, "teacher_thresholds", ()) for one in (*heads, *teachers.values())):
+            what = "student and teacher cannot be cascades that give a text any number of labels"
+            raise UserError(what, "teacher", "give the classifiers that they are made of")
         self._student, self.below, self.labels = student, below, student.labels
         self._ask: Callable[[TaskCascade, list[str]], Probabilities] = TaskCascade.teacher_proba
         self.parts = {
             index: TaskCascade(task, teachers[task.name], limit, labels)
-            for index, (task, limit) in enumerate(zip(heads, of_each_task(below, heads, "below"), strict=True))
+            for index, (task, limit) in enumerate(zip(heads, limits, strict=True))
             if task.name in teachers
         }
         self._heads = tuple(self.parts[index].task if index in self.parts else task for index, task in enumerate(heads))
@@ -136,7 +146,20 @@ def _by_name(teacher: Teacher | Mapping[str, Teacher], names: Sequence[str]) -> 
     teachers = teacher if isinstance(teacher, Mapping) else {"": teacher}
     if unknown := [name for name in teachers if names and name not in names]:
         raise UserError(f"there is no task {unknown[0]!r:.40}", "teacher", f"name {listed_labels(names)}")
+    if not teachers:
+        raise UserError("a cascade needs the teacher of one task at least", "teacher", f"{{{names[0]!r}: teacher}}")
     return teachers
+
+
+def _labels_of(teacher: Teacher, labels: Sequence[str], of_student: Sequence[str]) -> list[str]:
+    """The labels of a teacher's columns: the given ones, its own, or those of the student for a function."""
+    for own in (labels, getattr(teacher, "labels", ()), getattr(teacher, "classes_", ())):
+        if len(own):
+            return list(map(str, own))
+    if hasattr(teacher, "predict_proba"):
+        what = "the teacher does not say which labels its columns are of"
+        raise UserError(what, "labels", "labels=[…], in the order of the columns, or an attribute labels")
+    return list(of_student)
 
 
 class TaskCascade:
@@ -146,24 +169,27 @@ class TaskCascade:
         task: of the student; without several tasks, its only one.
         teacher: a classifier or a function, as in :class:`Cascade`.
         below: the threshold.
-        labels: the order of the columns of a function.
+        labels: the order of the teacher's columns, as in :class:`Cascade`.
 
     Attributes:
         task: the student's, with the teacher's thresholds.
 
     Raises:
-        UserError: ``below`` is not a number from 0 to 1, the teacher has other labels, or only one of both gives a text
-            any number of them.
+        UserError: ``below`` is not a number from 0 to 1, the teacher has other labels, not a threshold for each of
+            them, or only one of both gives a text any number of them.
     """
 
     def __init__(self, task: Task, teacher: Teacher, below: float, labels: Sequence[str] = ()) -> None:
         check_threshold(below, "below")
         self._classify: Any = getattr(teacher, "predict_proba", teacher)
-        own = list(labels or getattr(teacher, "labels", task.labels))
+        own = _labels_of(teacher, labels, task.labels)
         if sorted(own) != sorted(task.labels):
             what = "the teacher has other labels than the student"
             raise UserError(what, "labels", f"name {listed_labels(task.labels)}")
         thresholds = tuple(getattr(teacher, "thresholds", ()))
+        if len(thresholds) not in (0, len(own)):
+            what = f"the teacher has {len(own)} labels and thresholds for {len(thresholds)}"
+            raise UserError(what, task.name or "teacher", "give it a threshold per label")
         if self._classify is not teacher and bool(thresholds) != bool(task.thresholds):
             what = "one of student and teacher gives a text one label, the other any number"
             raise UserError(what, task.name or "teacher", "give the teacher that the student was distilled from")

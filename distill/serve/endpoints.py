@@ -9,7 +9,7 @@ import io
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -74,6 +74,7 @@ class ServedStudent:
     teachers: Mapping[str, Classifier]  # by the task's name; of a student without tasks, one without a name
     batcher: Batcher
     cascade: ServedCascade | None
+    _running: set[asyncio.Future[None]] = field(default_factory=set, init=False)  # a future per call of answer
 
     @functools.cached_property
     def tasks(self) -> tuple[Task, ...]:
@@ -92,8 +93,14 @@ class ServedStudent:
 
     async def answer(self, texts: Sequence[str]) -> tuple[Rows, ByTeacher | None]:
         """Probabilities (texts, outputs); in a cascade, which texts a teacher answered (texts, tasks)."""
-        rows = await self.batcher(texts)
-        return (rows, None) if self.cascade is None else await self.cascade.answer(texts, rows)
+        running = asyncio.get_running_loop().create_future()
+        self._running.add(running)
+        try:
+            rows = await self.batcher(texts)
+            return (rows, None) if self.cascade is None else await self.cascade.answer(texts, rows)
+        finally:
+            self._running.remove(running)
+            running.set_result(None)
 
     @property
     def batchers(self) -> list[Batcher]:
@@ -102,6 +109,8 @@ class ServedStudent:
 
     async def finish(self) -> None:
         """Answer the pending requests, then end the threads."""
+        while self._running:  # in a cascade, they go from one batcher to the next, which may be idle until then
+            await asyncio.wait(self._running)
         for batcher in self.batchers:
             await batcher.finish()
 

@@ -175,6 +175,14 @@ def test_each_task_may_have_a_threshold_of_its_own(
             ["--task_reject_below", "0.5"],
             "a task's name and a probability from 0 to 1 are needed -> --task_reject_below",
         ),
+        (
+            ["--task_reject_below", "topic=0.5,sign=0.4"],
+            "there is no task topic=0.5,sign; the tasks are topic, sign -> repeat the flag for every task: --task_rej",
+        ),
+        (
+            ["--task_reject_below", "topic=0.5", "--task_reject_below", "topic=0.9"],
+            "--task_reject_below topic=0.9: the task topic has a threshold already -> give one per task",
+        ),
         (["--task_reject_below", "topic=1.5"], "a task's name and a probability from 0 to 1 are needed"),
         (["--task_reject_below", "topic=nan"], "a task's name and a probability from 0 to 1 are needed"),
         (
@@ -216,12 +224,38 @@ def test_a_cascade_needs_the_teacher_of_every_task(tmp_path: Path) -> None:
     elsewhere = replace(settings, transfer=TransferSettings(teacher=(f"sign={tmp_path / 'elsewhere' / 'teacher'}",)))
     found = find_teacher(elsewhere, (), (), tasks)
     assert isinstance(found, TaskTeachers) and found.by_task["sign"].folder == tmp_path / "elsewhere" / "teacher"
-    with pytest.raises(UserError, match="the teacher of a cascade needs the name of its task: topic, sign"):
+    with pytest.raises(UserError, match="a teacher needs the name of its task: topic, sign"):
         find_teacher(replace(settings, transfer=TransferSettings(teacher=("runs/a/teacher",))), (), (), tasks)
     (tmp_path / "elsewhere").rename(tmp_path / "tasks" / "sign")
     other = (tasks[0], Task("sign", ("c", "d"), (0.5, 0.5), first=2))
     with pytest.raises(UserError, match="this teacher has other labels than the student"):
         find_teacher(settings, (), (), other)
+
+
+def test_a_task_has_one_teacher_that_is_whole(tmp_path: Path) -> None:
+    tasks = (Task("topic", ("a", "b")), Task("sign", ("c", "d"), (0.5, 0.5), first=2))
+    settings = Settings(run=RunSettings(run=str(tmp_path)), unsure=UnsureSettings(cascade=True))
+    with pytest.raises(UserError, match="there is no trained teacher") as error:
+        find_teacher(settings, (), (), tasks)
+    assert error.value.hint.endswith("or --teacher topic=FOLDER")
+    twice = replace(settings, transfer=TransferSettings(teacher=("topic=x", "topic=y")))
+    with pytest.raises(UserError, match="2 teachers are named, and only one can be used -> --teacher topic=x"):
+        find_teacher(twice, (), (), tasks)
+    for task, thresholds in ((tasks[0], {}), (tasks[1], {"thresholds": [0.5, 0.5]})):
+        folder = tmp_path / "tasks" / task.name / "teacher"
+        folder.mkdir(parents=True)
+        (folder / "teacher.json").write_text(json.dumps({"labels": task.labels, **thresholds}))
+    assert find_teacher(settings, (), (), tasks)
+    for wrong in ([0.5], None, "ab"):
+        (folder / "teacher.json").write_text(json.dumps({"labels": task.labels, "thresholds": wrong}))
+        with pytest.raises(UserError, match="this teacher is broken: it needs a threshold per label"):
+            find_teacher(settings, (), (), tasks)
+
+
+def test_the_limits_in_messages_are_those_that_have_an_effect() -> None:
+    assert UnsureSettings(task_reject_below=("topic=0.5",)).rejection_limits == "topic=0.5"
+    assert UnsureSettings(reject_below=0.3, task_reject_below=("topic=0.5",)).rejection_limits == "0.3, topic=0.5"
+    assert UnsureSettings(cascade=True, cascade_below=0).cascade_limits == "0"
 
 
 def test_what_a_label_set_adds_is_part_of_what_a_job_resumes_with(bundle_of_tasks: Path) -> None:

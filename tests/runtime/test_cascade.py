@@ -117,6 +117,38 @@ def test_a_teacher_that_returns_something_else(output: Any, expected: str) -> No
     assert error.value.hint
 
 
+class Classifier:
+    """A classifier that gives every text one row of probabilities; ``attributes`` are what it says of itself."""
+
+    def __init__(self, row: Sequence[float], **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+        self.row = row
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.tile(np.array(self.row, np.float32), (len(texts), 1))
+
+
+@pytest.mark.parametrize("name", ["labels", "classes_"])
+def test_a_classifier_names_its_labels(name: str) -> None:
+    teacher = Classifier([0.7, 0.2, 0.1], **{name: np.array(["科技", "体育", "财经"])})
+    assert Cascade(Student(), teacher, 1).predict(["0.6"]) == ["科技"]  # type: ignore[arg-type]
+    assert Cascade(Student(), teacher, 1, LABELS).predict(["0.6"]) == ["体育"]  # type: ignore[arg-type]
+
+
+def test_a_classifier_that_does_not_name_its_labels() -> None:
+    teacher: Any = Classifier([0.7, 0.2, 0.1])
+    with pytest.raises(UserError, match=r"does not say which labels its columns are of -> labels=\[…\]"):
+        Cascade(Student(), teacher, 1)
+    assert Cascade(Student(), teacher, 1, np.array(LABELS)).predict(["0.6"]) == ["体育"]  # type: ignore[arg-type]
+    assert Cascade(Student(), teacher.predict_proba, 1).predict(["0.6"]) == ["体育"]
+
+
+def test_a_cascade_of_a_cascade() -> None:
+    inner = Cascade(Student(), Teacher(0.1, 0.3, 0.6), 0.7)
+    assert Cascade(inner, Teacher(0.1, 0.9, 0), 0.65).predict(["0.8", "0.6"]) == ["体育", "财经"]
+    assert Cascade(Student(), inner, 0.75).predict(["0.8", "0.72", "0.6"]) == ["体育", "体育", "科技"]
+
+
 def test_a_teacher_with_other_labels() -> None:
     with pytest.raises(UserError, match="the teacher has other labels than the student"):
         Cascade(Student(), Teacher(), 0.8, ["体育", "财经", "财经"])

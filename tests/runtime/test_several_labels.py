@@ -146,6 +146,21 @@ def test_a_teacher_of_one_label_is_refused(runtime: Runtime, bundle: Path) -> No
         Cascade(runtime, of_one, 0.5)
 
 
+def test_a_cascade_of_a_cascade_is_refused(runtime: Runtime) -> None:
+    teacher = TeacherOfSets(runtime.labels)
+    inner = Cascade(runtime, teacher, 0.5)
+    for student, second in ((inner, teacher), (runtime, inner)):
+        with pytest.raises(UserError, match="cannot be cascades that give a text any number of labels"):
+            Cascade(student, second, 0.5)
+
+
+def test_a_teacher_with_a_wrong_number_of_thresholds(runtime: Runtime) -> None:
+    teacher = TeacherOfSets(runtime.labels)
+    teacher.thresholds = (0.5,)
+    with pytest.raises(UserError, match="the teacher has 3 labels and thresholds for 1"):
+        Cascade(runtime, teacher, 0.5)
+
+
 def test_the_probabilities_of_all_sets_sum_to_1() -> None:
     rows = np.random.default_rng(0).random((5, 4), np.float32)
     sets = itertools.product([False, True], repeat=4)

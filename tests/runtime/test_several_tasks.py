@@ -156,3 +156,23 @@ def test_teachers_that_are_not_those_of_the_tasks(runtime: Runtime) -> None:
             Cascade(runtime, teacher, 0.5)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="there is no task 'tone'"):
         Cascade(runtime, {"sign": sign}, {"tone": 0.5})
+    with pytest.raises(UserError, match="a cascade needs the teacher of one task at least"):
+        Cascade(runtime, {}, 0.5)
+
+
+def test_a_cascade_has_a_threshold_for_every_teacher_and_no_other(runtime: Runtime) -> None:
+    teachers = {"sign": SignTeacher(runtime.tasks[1].labels)}
+    for below in ({}, {"topic": 0.5}, {"topic": 7, "sign": 0.5}):
+        with pytest.raises(UserError, match=r"thresholds and teachers are of different tasks: .*; sign -> name the"):
+            Cascade(runtime, teachers, below)
+    for wrong in (7, {"sign": 7}):
+        with pytest.raises(UserError, match="a probability from 0 to 1 is needed"):
+            Cascade(runtime, teachers, wrong)
+
+
+def test_a_cascade_of_a_cascade_of_tasks_is_refused(runtime: Runtime) -> None:
+    teachers = {"sign": SignTeacher(runtime.tasks[1].labels)}
+    inner = Cascade(runtime, teachers, 0.5)
+    for student, task, teacher in ((inner, "topic", lambda texts: texts), (runtime, "sign", inner)):
+        with pytest.raises(UserError, match=r"cannot be cascades|other labels"):
+            Cascade(student, {task: teacher}, 0.5)

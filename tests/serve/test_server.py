@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,9 +19,9 @@ import pytest
 from serving import NOT_NEEDED, OPTIONAL, ROOT, WITHOUT, Served, until
 
 from distill.cli import main
-from distill.config import PredictSettings, RunSettings, ServeSettings, Settings
+from distill.config import PredictSettings, RunSettings, ServeSettings, Settings, TransferSettings
 from distill.errors import UserError, install_hint
-from distill.predict.teacher import find_teacher
+from distill.predict.teacher import LazyTeacher, TaskTeachers, find_teacher
 from distill.serve.server import listen, url_of
 
 
@@ -212,6 +213,20 @@ def test_the_teacher_is_used_if_it_is_there(finished_run: Path, tmp_path: Path) 
     assert find_teacher(settings_with("no", finished_run), labels) is None
     assert find_teacher(settings_with("auto", finished_run), ("体育", "other")) is None
     assert find_teacher(settings_with("auto", tmp_path), labels) is None
+
+
+def test_a_teacher_may_be_named(finished_run: Path, tmp_path: Path) -> None:
+    labels, folder = ("体育", "财经", "科技"), str(finished_run / "teacher")
+
+    def found(with_teacher: str, *teachers: str) -> LazyTeacher | TaskTeachers | None:
+        settings = settings_with(with_teacher, tmp_path)
+        return find_teacher(dataclasses.replace(settings, transfer=TransferSettings(teacher=teachers)), labels)
+
+    teacher = found("auto", folder)
+    assert teacher is not None and str(teacher.folder) == folder
+    assert found("auto", folder, "answers.csv") is None and found("auto", "answers.csv") is None  # of training
+    with pytest.raises(UserError, match="2 teachers are named, and only one can be used -> --teacher "):
+        found("yes", folder, folder)
 
 
 def test_with_teacher_yes_requires_a_usable_teacher(

@@ -157,6 +157,11 @@ def test_the_service_has_thresholds_of_the_tasks(runtime: Runtime) -> None:
         assert tasks["topic"]["label"] == runtime.predict(TEXTS[:1])["topic"][0] and tasks["sign"]["labels"] == ["?"]
         tasks = client.post("/predict", json={"text": TEXTS[0], "reject_below": 1}).json()["tasks"]
         assert tasks["topic"]["label"] == "?"
+    by_task = {task.name: TaskTeacher(task) for task in runtime.tasks}
+    unsure = UnsureSettings(cascade=True, cascade_below=1, task_cascade_below=("topic=0",))
+    with TestClient(create_app(runtime, ServeSettings(), by_task, unsure=unsure)) as client:
+        tasks = client.post("/predict", json={"text": TEXTS[0]}).json()["tasks"]
+        assert (tasks["topic"]["answered_by"], tasks["sign"]["answered_by"]) == ("student", "teacher")
     with pytest.raises(UserError, match="there is no task tone"):
         create_app(runtime, ServeSettings(), unsure=UnsureSettings(task_reject_below=("tone=1",)))
 

@@ -15,7 +15,12 @@ from serving import Broken, Stub, TestClient, async_client, refusal
 
 from distill.config import ServeSettings, UnsureSettings
 from distill.errors import UserError
+from distill.runtime import Cascade
 from distill.serve.app import create_app
+from distill.serve.batching import WorkerThread
+from distill.serve.endpoints import Endpoints
+from distill.serve.limits import RefusedError
+from distill.serve.unsure import ServedCascade
 
 SURE, UNSURE = "球队夺冠", "新消息"
 LABELS = ("体育", "财经", "科技")
@@ -201,3 +206,56 @@ def test_a_reload_needs_the_labels_of_the_cascades_teacher() -> None:
     with TestClient(app) as client:
         assert "other labels than the teacher of --cascade" in refusal(client.post("/reload"), 422)
         assert client.post("/predict", json={"text": UNSURE}).json()["label"] == "科技"
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_reload_waits_for_the_teacher_of_earlier_requests(turns: int) -> None:
+    unsure = UnsureSettings(cascade=True)
+
+    async def ask() -> Any:
+        endpoints = Endpoints(Student(), ServeSettings(), Teacher(), "a", unsure=unsure)  # type: ignore[arg-type]
+        student = endpoints.student
+        await student.answer([SURE])  # later batches of the student are computed in the event loop
+        endpoints._prepared = endpoints.load_again()
+        request = asyncio.create_task(student.answer([UNSURE]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        endpoints.switch()
+        _, by_teacher = await request
+        await asyncio.gather(*endpoints._tasks)
+        with pytest.raises(RefusedError):
+            await student.answer([SURE])  # its batchers have ended
+        endpoints.student.close()
+        return by_teacher
+
+    assert asyncio.run(ask()) == [[True]]
+
+
+def test_closing_a_student_refuses_what_waits_for_its_teacher() -> None:
+    async def ask() -> None:
+        teacher, unsure = Teacher(waits=True), UnsureSettings(cascade=True)
+        student = Endpoints(Student(), ServeSettings(), teacher, "a", unsure=unsure).student  # type: ignore[arg-type]
+        request = asyncio.create_task(student.answer([UNSURE]))
+        await asyncio.to_thread(teacher.called.wait, 10)
+        student.close()
+        try:
+            with pytest.raises(RefusedError, match="the service is stopping"):
+                await asyncio.wait_for(request, 5)
+        finally:
+            teacher.released.set()
+
+    asyncio.run(ask())
+
+
+def test_the_answers_of_a_teacher_change_no_other_rows() -> None:
+    rows = Student().predict_proba([UNSURE, UNSURE])
+    given = rows.copy()
+
+    async def ask() -> Any:
+        cascade = ServedCascade(Cascade(Student(), Teacher(), 0.6), WorkerThread("teacher", 1, 10))
+        return await cascade.answer([UNSURE], rows[:1])
+
+    found, by_teacher = asyncio.run(ask())
+    np.testing.assert_array_equal(found, np.array([[0.125, 0.125, 0.75]], np.float32))
+    assert by_teacher.tolist() == [[True]]
+    np.testing.assert_array_equal(rows, given)  # the student's batch, which other requests share
