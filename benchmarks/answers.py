@@ -14,7 +14,6 @@ Everything else is a command of the program with its default settings. Finished 
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 import sys
 from collections.abc import Sequence
@@ -25,24 +24,14 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from published import publish, shown  # noqa: E402
+from recorded_answers import Answer, answers_of, write_answers  # noqa: E402
 from run_mode import SPLIT_SEED, command, parse, report_of, write_data  # noqa: E402
 
-from distill import load_teacher  # noqa: E402
 from distill.config import DataSettings  # noqa: E402
-from distill.data import Example, load, read_unlabelled  # noqa: E402
+from distill.data import load, read_unlabelled  # noqa: E402
 from distill.data.formats.records import Columns  # noqa: E402
 from distill.data.readers import Reader  # noqa: E402
 from distill.evaluation.timing import processor  # noqa: E402
-
-Answer = tuple[str, str, float]  # text, label, confidence
-
-
-def answers_of(teacher: Path, examples: Sequence[Example]) -> list[Answer]:
-    """What the teacher says of the texts."""
-    classifier = load_teacher(teacher)
-    rows = classifier.predict_proba([example.text for example in examples])
-    labels = (classifier.labels[int(row.argmax())] for row in rows)
-    return [(example.text, label, float(row.max())) for example, label, row in zip(examples, labels, rows, strict=True)]
 
 
 def with_wrong(answers: Sequence[Answer], labels: Sequence[str], share: float) -> list[Answer]:
@@ -53,17 +42,6 @@ def with_wrong(answers: Sequence[Answer], labels: Sequence[str], share: float) -
         return generator.choice([name for name in labels if name != label])
 
     return [(text, other(label) if generator.random() < share else label, sure) for text, label, sure in answers]
-
-
-def write_answers(run: Path, answers: Sequence[Answer]) -> Path:
-    """Write a file for ``--teacher`` into the folder of the run."""
-    run.mkdir(parents=True, exist_ok=True)
-    path = run / "answers.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["text", "label", "confidence"])
-        table.writerows((text, label, f"{sure:.4f}") for text, label, sure in answers)
-    return path
 
 
 def measure(run: Path, options: argparse.Namespace, *flags: object) -> dict[str, Any]:
@@ -90,7 +68,7 @@ def main() -> None:
     data, name = load(DataSettings(data=str(options.data)), SPLIT_SEED), options.data.name
     unseen, _ = read_unlabelled(options.unlabeled, Reader(Columns(is_labelled=False)), data)
     asked = random.Random(SPLIT_SEED).sample(unseen, max(options.answers))
-    answers = answers_of(options.run / "teacher", [*asked, *data.dev])
+    answers = answers_of(options.run / "teacher", [example.text for example in (*asked, *data.dev)])
     answers, on_dev = answers[: len(asked)], answers[len(asked) :]
     right = [label == data.labels[example.label] for (_, label, _), example in zip(on_dev, data.dev, strict=True)]
     share_right = sum(right) / len(right)
@@ -105,7 +83,7 @@ def main() -> None:
         answers_given = with_wrong(answers, data.labels, wrong)
         for count in options.answers:
             run = options.out / f"{count}-{wrong:g}"
-            file = write_answers(run, answers_given[:count])
+            file = write_answers(run / "answers.csv", answers_given[:count])
             students[count, wrong] = measure(run, options, "--unlabeled", file, "--teacher", file)["student"]
 
     by_chance = (1 - share_right) / (len(data.labels) - 1)

@@ -14,8 +14,6 @@ existing run. Flags after ``--`` are passed to every command. Writes benchmarks/
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +23,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from published import publish  # noqa: E402
-from run_mode import SPLIT_SEED, command, parse  # noqa: E402
+from recorded_answers import answers_of, write_answers  # noqa: E402
+from run_mode import SPLIT_SEED, command, parse, report_of  # noqa: E402
 
 from distill.config import DataSettings  # noqa: E402
 from distill.data import Dataset, load  # noqa: E402
@@ -80,20 +79,10 @@ def record_answers(path: Path, teacher: Path, data: Dataset, options: argparse.N
     """Write the teacher's label and confidence for the train, dev and unlabelled texts; an existing file is kept."""
     if path.is_file():
         return path
-    from distill import load_teacher
-
     texts = [example.text for example in (*data.train, *data.dev)]
     for name in options.unlabeled:
         texts += [line.strip() for line in name.read_text("utf-8").split("\n") if line.strip()]
-    texts = list(dict.fromkeys(texts))
-    classifier = load_teacher(teacher)
-    probabilities = classifier.predict_proba(texts)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["text", "label", "confidence"])
-        for text, row in zip(texts, probabilities, strict=True):
-            table.writerow([text, classifier.labels[int(row.argmax())], f"{row.max():.4f}"])
-    return path
+    return write_answers(path, answers_of(teacher, list(dict.fromkeys(texts))))
 
 
 def measure(name: str, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -101,8 +90,7 @@ def measure(name: str, teacher: Path, options: argparse.Namespace) -> dict[str, 
     run = options.out / name
     command(run, "train_student", options, "--teacher", teacher, *PLAIN)
     command(run, "test", options, "--teacher", teacher, *PLAIN)
-    report = json.loads((run / "report" / "report.json").read_text("utf-8"))
-    by_name = {row["name"]: row for row in report["rows"]}
+    by_name = {row["name"]: row for row in report_of(run)["rows"]}
     student, own = by_name["student"], by_name.get("teacher")
     return {
         "name": name,
