@@ -8,7 +8,7 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, training_warnings
 from distill.commands.teachers import teacher_answers, teachers_of
 from distill.commands.unsure import on_dev
-from distill.config import TargetMetric
 from distill.data import Example
 from distill.data.examples import ACCURACY, MICRO_F1
 from distill.errors import UserError
@@ -322,7 +321,7 @@ def evaluation_context(run: Run, teacher_texts: int = timing.TEXTS) -> Evaluatio
         timing=timing_sentence(texts, min(texts, teacher_texts)),
         measured=run.data.measured,
         hierarchy=run.data.hierarchy,
-        target_metric=cast(TargetMetric, run.settings.data.target_metric),
+        target_metric=run.settings.data.target_metric,
     )
 
 

@@ -9,14 +9,14 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.config import Settings, StudentSettings, TargetMetric, TeacherSettings, TransferSettings
+from distill.config import Settings, StudentSettings, TeacherSettings, TransferSettings
 from distill.data import (
     UNLABELLED,
     Columns,
@@ -365,8 +365,7 @@ class Run:
     def linear(self) -> LinearBaseline:
         """The linear baseline, its C chosen on dev."""
         train, dev = self.data.train, self.data.dev
-        target_metric = cast(TargetMetric, self.settings.data.target_metric)
-        return LinearBaseline(self.segmenter, self.data.measured, target_metric).fit(
+        return LinearBaseline(self.segmenter, self.data.measured, self.settings.data.target_metric).fit(
             [example.text for example in train],
             self.segmented(train),
             self.labels_of(train).numpy(),

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from distill.commands.experiment import Run
-from distill.config import TargetMetric
 from distill.data import UNLABELLED
 from distill.errors import UserError, listed
 from distill.evaluation import multi_label
 from distill.evaluation.multi_label import LabelSets
 from distill.progress import log
 from distill.runtime.label_sets import exceeding, sigmoid
-
-MAX_LISTED = 5  # classes in a message
 
 
 def given_labels(logits: Tensor, thresholds: Sequence[float]) -> LabelSets:
@@ -67,7 +64,7 @@ def choose_thresholds(run: Run, name: str, logits: Tensor, answered: Tensor | No
 
     ``answered`` (texts,) marks the dev texts that count; None: all do. Empty where every text has one label.
     """
-    data, metric = run.data, cast(TargetMetric, run.settings.data.target_metric)
+    data, metric = run.data, run.settings.data.target_metric
     if not data.is_multi_label:
         return ()
     gold = run.labels_of(data.dev).bool().numpy()
@@ -75,7 +72,7 @@ def choose_thresholds(run: Run, name: str, logits: Tensor, answered: Tensor | No
         logits, gold = logits[answered], gold[answered.numpy()]
     thresholds = multi_label.choose_thresholds(sigmoid(logits.numpy()), gold, metric)
     if missing := [data.labels[index] for index in multi_label.without_positives(gold)]:
-        log.info("%s: no dev text has the labels %s, so they are never given", name, listed(missing, MAX_LISTED))
+        log.info("%s: no dev text has the labels %s, so they are never given", name, listed(missing))
     return thresholds
 
 

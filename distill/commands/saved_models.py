@@ -72,7 +72,7 @@ def remind_of_single_class(run: Run, name: str, kind: str, logits: Tensor, thres
         return
     share = 100 * (gold == predicted).reshape(len(gold), -1).all(1).mean()
     classes = np.flatnonzero(predicted[0]).tolist() if thresholds else [int(predicted[0])]
-    only = f"{'labels' if thresholds else 'class'} {listed([run.data.labels[index] for index in classes], 5) or 'none'}"
+    only = f"{'labels' if thresholds else 'class'} {listed([run.data.labels[index] for index in classes]) or 'none'}"
     start = {"teacher": "weights (--teacher_model)"}.get(kind, "word vectors (--vectors)")
     remind(
         f"{name} predicts the {only} for 100 % of the {len(predicted)} dev texts, but "

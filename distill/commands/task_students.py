@@ -30,6 +30,7 @@ from distill.commands.task_runs import JointRun, TaskRun
 from distill.commands.teachers import check_coverage, model_teacher, teacher_word_vectors, teachers_of
 from distill.commands.train_student import PEER_SEED_OFFSET, schedule_of, with_general_share
 from distill.config import STUDENTS, ObjectiveSettings
+from distill.data.examples import MEAN_SCORE
 from distill.errors import UserError
 from distill.evaluation.metrics import calibration_temperature
 from distill.models.build import parameter_groups
@@ -44,7 +45,6 @@ from distill.training.heads import Head, JointObjective, part_of, sampling_weigh
 from distill.training.trainer import Evaluation, Split, TrainingJob, fit
 
 OF_TASK = ("data", "objective", "teacher", "linear weight", "target metric", "levels")  # in a task's record
-MEAN_SCORE = "mean score of the tasks"  # what the whole student's figure on dev is
 NO_HINTS = "a hint imitates the vectors of one teacher, and here every task has its own"
 
 

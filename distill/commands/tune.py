@@ -13,9 +13,10 @@ from typing import Any
 from distill.commands.experiment import Run
 from distill.commands.saved_models import history, saved_accuracy
 from distill.commands.task_runs import JointRun
-from distill.commands.task_students import MEAN_SCORE, joint_spec_of, train_joint_seeds
+from distill.commands.task_students import joint_spec_of, train_joint_seeds
 from distill.commands.train_student import spec_of, train_seeds
 from distill.config import StudentSettings, flag_of
+from distill.data.examples import MEAN_SCORE
 from distill.errors import install_hint, require_package
 from distill.progress import log
 from distill.storage.atomic import write_json

@@ -65,11 +65,11 @@ def cascades(
     teacher_predicted: NDArray[np.int64],
 ) -> Cascades:
     """Cascades whose thresholds are chosen on dev; ``logits`` (seeds, texts, classes) are the students' on test."""
-    dev, gold = [example.text for example in run.data.dev], labels_of(run.data.dev).numpy()
-    teacher_correct = _right_on_dev(run, teacher, labels_of(run.data.dev))
+    dev, labels = [example.text for example in run.data.dev], labels_of(run.data.dev)
+    teacher_correct = _right_on_dev(run, teacher, labels)
     thresholds, unsure = [], []
     for student, of_seed in zip(students, logits, strict=True):
-        confidences = Confidences.of(student.logits(dev).numpy(), student.temperature, gold)
+        confidences = Confidences.of(student.logits(dev).numpy(), student.temperature, labels.numpy())
         thresholds.append(cascade_threshold(confidences, teacher_correct))
         unsure.append(softmax(of_seed, student.temperature).max(1) < thresholds[-1])
     predicted = np.where(np.stack(unsure), teacher_predicted, logits.argmax(2))

@@ -85,7 +85,7 @@ class DataSettings(Checked):
         "a text has one label; rows with several are set aside, and columns of 0 and 1 are a task each; default: "
         "detected",
     )
-    target_metric: str = option(
+    target_metric: TargetMetric = option(  # noqa: RUF009 (a field, as in the lines around it)
         "micro_f1",
         "with several labels per text: what the probabilities above which labels are given are chosen for, on dev",
         choices=TARGET_METRICS,

@@ -168,11 +168,8 @@ def _for_tasks(value: float, values: Sequence[str], tasks: Sequence[str], flag: 
         return value
     if unknown := [name for name in of_tasks if name not in tasks]:
         which = f"the tasks are {listed(tasks)}" if tasks else "this student has only one"
-        hint = (
-            f"{flag} {tasks[0]}={of_tasks[unknown[0]]:g}"
-            if tasks
-            else f"{flag.replace('task_', '')} {of_tasks[unknown[0]]:g}"
-        )
+        number = f"{of_tasks[unknown[0]]:g}"
+        hint = f"{flag} {tasks[0]}={number}" if tasks else f"{flag.replace('task_', '')} {number}"
         if "=" in unknown[0]:
             hint = f"repeat the flag for every task: {flag} TASK=P {flag} TASK=P"
         raise UserError(f"there is no task {unknown[0]}; {which}", flag, hint)

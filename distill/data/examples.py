@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # characters that are not white space
 ACCURACY, AGREEMENT, MICRO_F1 = "accuracy", "agreement", "micro-F1"  # what models are compared by
+MACRO_F1, SUBSET_ACCURACY = "macro-F1", "subset accuracy"  # the same, with --target_metric
+MEAN_SCORE = "mean score of the tasks"  # of a student of several tasks
 UNLABELLED = -100  # the label of a text without one: PyTorch's ignore_index, which cross-entropy skips
 
 

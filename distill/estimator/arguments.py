@@ -76,7 +76,7 @@ def teachers_in(teacher: Any, tasks: Sequence[str], *, needs_all: bool) -> dict[
         return {ONLY: _as_list(teacher)} if _as_list(teacher) else {}
     hint = f"teacher={{{tasks[0]!r}: …}}"
     if not isinstance(teacher, Mapping) or not set(teacher) <= set(tasks):
-        what = f"with several tasks, a teacher needs the name of its task: {listed(tasks, 5)}"
+        what = f"with several tasks, a teacher needs the name of its task: {listed(tasks)}"
         raise InputError(what, "teacher", hint)
     teachers = {name: _as_list(teacher[name]) for name in tasks if name in teacher and _as_list(teacher[name])}
     if needs_all and teachers and (without := [name for name in tasks if name not in teachers]):

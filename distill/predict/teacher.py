@@ -143,8 +143,12 @@ def _usable(settings: Settings, named: Sequence[str], run: RunFolder, task: Task
     wanted, is_cascade = settings.serve.with_teacher, settings.unsure.cascade
     folder = Path(named[0]) if named else run.model("teacher")
     flag = f"--teacher {task.name}=" if task.name else "--teacher "
-    problem: tuple[str, str] | None = f"{len(named)} teachers are named, and only one can be used", f"{flag}{folder}"
-    if len(named) <= 1:
+    if len(named) > 1:
+        problem: tuple[str, str] | None = (
+            f"{len(named)} teachers are named, and only one can be used",
+            f"{flag}{folder}",
+        )
+    else:
         problem = _problem(folder, task, flag, "leave out --cascade" if is_cascade else "--with_teacher no")
     if problem and (is_cascade or wanted == "yes"):
         raise UserError(problem[0], folder, problem[1])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.data.examples import ACCURACY, MICRO_F1
+from distill.data.examples import ACCURACY, MACRO_F1, MICRO_F1, SUBSET_ACCURACY
 from distill.reporting.plots import new_figure, save
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ GREY, STAR, CROSS = "#444444", "*", "X"
 Y_LABELS = {
     ACCURACY: "accuracy on test, mean ± SD over seeds",
     MICRO_F1: "micro-F1 on test, mean ± SD over seeds",
-    "macro-F1": "macro-F1 on test, mean ± SD over seeds",
-    "subset accuracy": "subset accuracy on test, mean ± SD over seeds",
+    MACRO_F1: "macro-F1 on test, mean ± SD over seeds",
+    SUBSET_ACCURACY: "subset accuracy on test, mean ± SD over seeds",
 }
 SAME_SPEED = 0.05  # decades: points closer than this are drawn side by side
 SPREAD = 0.028  # decades between points that are drawn side by side

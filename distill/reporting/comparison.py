@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.data.examples import ACCURACY, MICRO_F1
+from distill.data.examples import ACCURACY, MACRO_F1, MICRO_F1, SUBSET_ACCURACY
 from distill.reporting import accuracy_speed_plot
 from distill.reporting.accuracy_speed_plot import MARKERS, PALETTE, ComparedPoint, cycled
 from distill.reporting.comparison_record import (
     COMPARISON,
     LINEAR,
-    MACRO_F1,
-    SUBSET_ACCURACY,
     TEACHER,
     Comparison,
     ComparisonRecord,

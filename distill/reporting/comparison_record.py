@@ -6,20 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill.config import TargetMetric
-from distill.data.examples import ACCURACY, MICRO_F1
+from distill.data.examples import ACCURACY, MACRO_F1, MICRO_F1, SUBSET_ACCURACY
 from distill.evaluation import metrics, multi_label
 from distill.reporting.results import EvaluationContext, data_sentence, from_json, to_json
 
 COMPARISON = "compare.json"
 TEACHER, LINEAR = "teacher", "floor"  # as objectives in compare.json: these rows are not students
 CASCADE = "cascade"  # the objective of a student together with its teacher
-MACRO_F1, SUBSET_ACCURACY = "macro-F1", "subset accuracy"
 MEASURED: dict[TargetMetric, str] = {  # what models are compared by in multi-label data, by --target_metric
     "micro_f1": MICRO_F1,
     "macro_f1": MACRO_F1,
@@ -195,6 +194,18 @@ class ComparisonRecord:
     timing: str
     remarks: Sequence[str] = field(default=())
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """From the contents of compare.json."""
+        return cls(
+            rows=[from_json(MultiLabelRow if "micro_f1" in row else ComparisonRow, row) for row in content["rows"]],
+            left_out_class=[from_json(LeftOutClassRow, row) for row in content["left_out"]],
+            data=content["data"],
+            settings=content["settings"],
+            timing=content["timing"],
+            remarks=content.get("remarks", []),  # older files have none
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The contents of compare.json."""
         return {
@@ -225,15 +236,7 @@ def measured_of(rows: Sequence[ComparisonRow]) -> str:
 
 def read_record(path: Path) -> ComparisonRecord:
     """Read compare.json."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return ComparisonRecord(
-        rows=[from_json(MultiLabelRow if "micro_f1" in row else ComparisonRow, row) for row in content["rows"]],
-        left_out_class=[from_json(LeftOutClassRow, row) for row in content["left_out"]],
-        data=content["data"],
-        settings=content["settings"],
-        timing=content["timing"],
-        remarks=content.get("remarks", []),  # older files have none
-    )
+    return ComparisonRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
 
 
 def record_of(comparison: Comparison) -> ComparisonRecord:

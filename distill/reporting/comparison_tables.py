@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from distill.data.examples import ACCURACY, MICRO_F1
+from distill.data.examples import ACCURACY, MACRO_F1, MICRO_F1, SUBSET_ACCURACY
 from distill.reporting.comparison_record import (
-    MACRO_F1,
-    SUBSET_ACCURACY,
     ComparisonRow,
     LeftOutClassRow,
     MultiLabelRow,

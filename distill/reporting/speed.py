@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.examples import ACCURACY, MICRO_F1
+from distill.data.examples import ACCURACY, MEAN_SCORE, MICRO_F1
 from distill.reporting import accuracy_speed_plot
 from distill.reporting.accuracy_speed_plot import TimedPoint
 from distill.reporting.results import to_json
@@ -29,8 +29,6 @@ from distill.reporting.tables import (
 )
 from distill.reporting.translation import Listed, Text
 from distill.storage.atomic import write_file, write_json
-
-MEAN_SCORE = "mean score of the tasks"  # in the plot
 
 
 @dataclass(frozen=True)

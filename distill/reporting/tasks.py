@@ -9,13 +9,12 @@ from statistics import fmean
 from typing import Any
 
 from distill.data.examples import MICRO_F1
-from distill.reporting.comparison_record import COMPARISON, LINEAR, ComparisonRow, measured_of, read_record
+from distill.reporting.comparison_record import LINEAR, ComparisonRecord, ComparisonRow, measured_of
 from distill.reporting.results import TITLES
 from distill.reporting.tables import Column, Lines, decimals, lines_of, markdown_table, percent, text_table
 from distill.storage.atomic import write_file, write_json
 
 Row = Mapping[str, Any]
-REPORT = "report.json"
 COLUMNS: list[Column[Row]] = [
     Column("task", lambda row: row["task"]),
     Column("model", lambda row: TITLES[row["name"]]),
@@ -37,9 +36,9 @@ def write_overview(folder: Path, reports: Mapping[str, Path]) -> tuple[str, list
     Returns:
         The table as text, and the files.
     """
-    records = {name: json.loads((path / REPORT).read_text(encoding="utf-8")) for name, path in reports.items()}
+    records = _contents(reports, "report")
     rows = [{**_task(name, record), **row} for name, record in records.items() for row in record["rows"]]
-    return _written(folder, "report", "# Tasks", lines_of(rows, COLUMNS), reports)
+    return _written(folder, "report", "# Tasks", lines_of(rows, COLUMNS), contents=records, pages=reports)
 
 
 def write_comparison_overview(folder: Path, comparisons: Mapping[str, Path]) -> tuple[str, list[Path]]:
@@ -47,12 +46,19 @@ def write_comparison_overview(folder: Path, comparisons: Mapping[str, Path]) -> 
 
     Arguments and results are as for :func:`write_overview`.
     """
-    rows_by_task = {name: read_record(path / COMPARISON).rows for name, path in comparisons.items()}
-    by_name = {name: {_name(row): row for row in rows} for name, rows in rows_by_task.items()}
+    contents = _contents(comparisons, "compare")
+    records = {name: ComparisonRecord.from_json(content) for name, content in contents.items()}
+    by_name = {name: {_name(row): row for row in record.rows} for name, record in records.items()}
     models = dict.fromkeys(model for rows in by_name.values() for model in rows)
     columns: list[Column[str]] = [Column("", str), *(_score_column(name, rows) for name, rows in by_name.items())]
     columns.append(Column("mean", lambda model: _mean([rows.get(model) for rows in by_name.values()]), decimals(4)))
-    return _written(folder, "compare", "# Comparison of several tasks", lines_of(list(models), columns), comparisons)
+    lines = lines_of(list(models), columns)
+    return _written(folder, "compare", "# Comparison of several tasks", lines, contents=contents, pages=comparisons)
+
+
+def _contents(pages: Mapping[str, Path], name: str) -> dict[str, Any]:
+    """What NAME.json in the folder of every task holds, by the task's name."""
+    return {task: json.loads((path / f"{name}.json").read_text(encoding="utf-8")) for task, path in pages.items()}
 
 
 def _name(row: ComparisonRow) -> str:
@@ -77,9 +83,10 @@ def _mean(rows: Sequence[ComparisonRow | None]) -> float | None:
     return fmean(scores) if len(scores) == len(rows) else None
 
 
-def _written(folder: Path, name: str, title: str, lines: Lines, pages: Mapping[str, Path]) -> tuple[str, list[Path]]:
+def _written(
+    folder: Path, name: str, title: str, lines: Lines, *, contents: Mapping[str, Any], pages: Mapping[str, Path]
+) -> tuple[str, list[Path]]:
     """Write an overview: NAME.json with the contents of the tasks' own, and NAME.md with a table and links to pages."""
-    contents = {task: json.loads((path / f"{name}.json").read_text(encoding="utf-8")) for task, path in pages.items()}
     links = "".join(f"- [{task}](../{path.relative_to(folder.parent)}/{name}.html)\n" for task, path in pages.items())
     folder.mkdir(parents=True, exist_ok=True)
     written = [write_json(folder / f"{name}.json", {"tasks": contents})]

@@ -97,7 +97,7 @@ class ServedCascade:
     """
 
     def __init__(self, cascade: Cascade, thread: WorkerThread) -> None:
-        self.cascade, self._thread = cascade, thread
+        self.cascade, self._thread, self._tasks = cascade, thread, len(heads_of(cascade))
         self._batchers = {
             index: Batcher(functools.partial(self._teacher_rows, part), name="cascade")
             for index, part in cascade.parts.items()
@@ -113,7 +113,7 @@ class ServedCascade:
 
     async def answer(self, texts: Sequence[str], rows: Rows) -> tuple[Rows, ByTeacher]:
         """The student's ``rows`` with the teachers' in the place of unsure ones, and which these are (texts, tasks)."""
-        by_teacher = np.zeros((len(texts), len(heads_of(self.cascade))), np.bool_)
+        by_teacher = np.zeros((len(texts), self._tasks), np.bool_)
         parts = self.cascade.parts
         unsure = {index: own for index, part in parts.items() if (own := part.unsure(texts, rows))}
         answers = (self._batchers[index]([texts[one] for one in own]) for index, own in unsure.items())

@@ -118,7 +118,7 @@ def test_a_teacher_that_returns_something_else(output: Any, expected: str) -> No
 
 
 class Classifier:
-    """A classifier that gives every text one row of probabilities; ``attributes`` are what it says of itself."""
+    """A classifier with the same probabilities for every text, and with further attributes such as ``labels``."""
 
     def __init__(self, row: Sequence[float], **attributes: Any) -> None:
         self.__dict__.update(attributes)

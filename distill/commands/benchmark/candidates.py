@@ -68,7 +68,7 @@ def candidate_factories(bench: Bench) -> Iterator[tuple[str, CandidateFactory]]:
         if torch.cuda.is_available():
             yield f"{name}, GPU", partial(in_torch, bench.run, f"{name}, GPU", folder, device=GPU)
     for part in bench.run.parts:
-        name = f"teacher of {part.task_name}" if part.task_name else "teacher"
+        name = _of_task("teacher", part)
         yield f"{name}, {FP32}", partial(teacher, bench, part, name, FP32, bf16=False)
         yield f"{name}, bf16", partial(teacher, bench, part, name, "bf16", bf16=True)
         yield f"{name}, ONNX", partial(onnx_teacher, bench, part, name, "ONNX", int8=False)
@@ -78,10 +78,14 @@ def candidate_factories(bench: Bench) -> Iterator[tuple[str, CandidateFactory]]:
     yield REFERENCE_MODEL, reference_model
     for name, make in (("LinearSVC", linear), ("fastText", fast_text)):
         for part in bench.run.parts:
-            full_name = f"{name} of {part.task_name}" if part.task_name else name
-            yield full_name, partial(make, bench, part, full_name)
+            yield _of_task(name, part), partial(make, bench, part, _of_task(name, part))
     yield "jieba alone", partial(jieba, bench.run)
     yield "bundle's segmenter alone", partial(segmenter, bench, folders[0])
+
+
+def _of_task(name: str, run: Run) -> str:
+    """The name of a model of one of several tasks; without tasks, the name itself."""
+    return f"{name} of {run.task_name}" if run.task_name else name
 
 
 def bundle(bench: Bench, name: str, folder: Path) -> Candidate:

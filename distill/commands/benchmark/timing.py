@@ -123,13 +123,11 @@ def measure(
     timed = measurements(pairs, functions, texts)
     processes, failed = _processes(candidates, texts[:PROCESS_TEXTS])
     scored = {} if tasks else {name: score(of_texts, gold) for name, of_texts in labels.items()}
-    by_task = {
-        candidate.name: _scores_by_task(candidate, predicted[candidate.name], tasks)
-        for candidate in candidates
-        if candidate.gives_labels
-    }
     rows = [_with_labels(row, candidate, labels, scored) for row, (candidate, _) in zip(timed, pairs, strict=True)]
-    rows = [dataclasses.replace(row, by_task=by_task.get(row.name, {})) for row in rows]
+    if tasks:
+        answering = [candidate for candidate in candidates if candidate.gives_labels]
+        by_task = {one.name: _scores_by_task(one, predicted[one.name], tasks) for one in answering}
+        rows = [dataclasses.replace(row, by_task=by_task.get(row.name, {})) for row in rows]
     return [_with_process(row, processes.get(row.name)) for row in rows], failed
 
 
