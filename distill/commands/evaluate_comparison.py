@@ -18,7 +18,7 @@ from distill.commands.label_sets import choose_thresholds
 from distill.commands.saved_models import history, saved_accuracy, train_seconds
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import teacher_answers, teachers_of
-from distill.commands.unsure import cascades
+from distill.commands.unsure import cascades, right_on_dev
 from distill.config import STUDENTS
 from distill.evaluation import timing
 from distill.evaluation.metrics import expected_calibration_error
@@ -197,8 +197,8 @@ class _Models:
     ) -> tuple[list[ModelResult], list[str]]:
         """The row of a cascade and a sentence on it: the student that is best on dev, then the teacher that taught it.
 
-        Nothing without a teacher that is a model, one label per text and a student that can be exported; nor for one of
-        several tasks, whose common bundle has no cascade. ``rows`` are the others.
+        Nothing without a teacher that is a model, labels, and a student that can be exported; nor for one of several
+        tasks, which the comparison of all tasks shows side by side. ``rows`` are the others.
         """
         teacher = next(iter(self.teachers), None)
         candidates = [
@@ -207,12 +207,12 @@ class _Models:
             if teacher and [taught_by.source for taught_by in entry.spec.teachers] == [teacher.source]
             if not STUDENTS[entry.spec.student.architecture].transductive
         ]
-        has_cascades = self.run.data.has_labels and not self.run.data.is_multi_label and not self.run.of_task
-        if teacher is None or not candidates or not has_cascades:
+        if teacher is None or not candidates or not self.run.data.has_labels:
             return [], []
         entry = max(candidates, key=self._dev_accuracy)
         row, teacher_row, models = rows[entry.name], rows[FIRST_TEACHER], self.students[entry.name]
-        found = cascades(self.run, models, self._logits(models), teacher, teacher_row.predicted[0])
+        right = right_on_dev(self.run, teacher, self.teachers[teacher].thresholds)
+        found = cascades(self.run, models, self._outcomes(models), right, teacher_row.predicted[0])
         cascade = dataclasses.replace(
             row,
             name=f"cascade: {entry.name}",
@@ -223,11 +223,13 @@ class _Models:
             parameters=row.parameters + teacher_row.parameters,
             against=entry.name,
         )
+        exactly = " (in whole label sets)" if self.context.is_multi_label else ""
         sentence = (
             f"{cascade.name}: the texts whose probability is below {found.threshold:.3f} go to the teacher, "
             f"{100 * found.share:.1f} % of the test texts, so that a text takes "
-            f"{100 * cascade.ms_per_text / teacher_row.ms_per_text:.1f} % of the teacher's time. The threshold (mean "
-            "over the seeds) is the smallest at which the cascade is not less accurate on dev than the teacher."
+            f"{100 * cascade.ms_per_text / teacher_row.ms_per_text:.1f} % of the teacher's time. The threshold "
+            f"(mean over the seeds) is the smallest at which the cascade is not less accurate{exactly} on dev than the "
+            "teacher."
         )
         return [cascade], [sentence]
 

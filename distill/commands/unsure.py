@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from distill.commands.benchmark.shipped import Key
-from distill.commands.experiment import TEACHER, Run, labels_of
+from distill.commands.experiment import TEACHER, Run
 from distill.commands.label_sets import right_texts
-from distill.evaluation.metrics import softmax
 from distill.evaluation.selective import Confidences, cascade_threshold
 from distill.models.text_classifier import TextClassifier
 from distill.reporting.results import Outcome, first_seeds
@@ -34,25 +33,26 @@ def on_dev(
     student = models[students[-1].name, students[-1].seed]
     logits = student.logits([example.text for example in run.data.dev], "dev, student").numpy()
     teacher = next((key for key in teachers if key in models), None)
-    correct = None if teacher is None else _right_on_dev(run, teachers[teacher], labels, models[teacher].thresholds)
+    correct = None if teacher is None else right_on_dev(run, teachers[teacher], models[teacher].thresholds)
     confidences = Confidences.of(logits, student.temperature, labels.numpy(), student.thresholds)
     return OnDev(confidences, correct, run.settings.report.targets)
 
 
-def _right_on_dev(run: Run, teacher: Teacher, labels: Tensor, thresholds: Sequence[float] = ()) -> NDArray[np.bool_]:
+def right_on_dev(run: Run, teacher: Teacher, thresholds: Sequence[float]) -> NDArray[np.bool_]:
     """Which dev texts (texts,) a teacher labels correctly; with thresholds, those of which all labels are right."""
     logits = run.answering.logits(teacher, run.data.dev)
-    return np.asarray(right_texts(logits, labels, thresholds).numpy())
+    return np.asarray(right_texts(logits, run.labels_of(run.data.dev), thresholds).numpy())
 
 
 @dataclass(frozen=True)
 class Cascades:
-    """Cascades of a teacher and one student per seed: the labels of the test texts (seeds, texts).
+    """Cascades of a teacher and one student per seed, and what they predict for the test texts.
 
     ``share`` of the texts goes to the teacher, because their probability is below ``threshold``; means over the seeds.
+    Predictions are class numbers (seeds, texts) or, in multi-label data, label sets (seeds, texts, classes).
     """
 
-    predicted: NDArray[np.int64]
+    predicted: NDArray[Any]
     threshold: float
     share: float
 
@@ -60,17 +60,20 @@ class Cascades:
 def cascades(
     run: Run,
     students: Sequence[TextClassifier],
-    logits: NDArray[np.float32],
-    teacher: Teacher,
-    teacher_predicted: NDArray[np.int64],
+    outcomes: Sequence[Outcome],
+    teacher_right_on_dev: NDArray[np.bool_],
+    teacher_predicted: NDArray[Any],
 ) -> Cascades:
-    """Cascades whose thresholds are chosen on dev; ``logits`` (seeds, texts, classes) are the students' on test."""
-    dev, labels = [example.text for example in run.data.dev], labels_of(run.data.dev)
-    teacher_correct = _right_on_dev(run, teacher, labels)
-    thresholds, unsure = [], []
-    for student, of_seed in zip(students, logits, strict=True):
-        confidences = Confidences.of(student.logits(dev).numpy(), student.temperature, labels.numpy())
-        thresholds.append(cascade_threshold(confidences, teacher_correct))
-        unsure.append(softmax(of_seed, student.temperature).max(1) < thresholds[-1])
-    predicted = np.where(np.stack(unsure), teacher_predicted, logits.argmax(2))
-    return Cascades(predicted, float(np.mean(thresholds)), float(np.mean(unsure)))
+    """Cascades whose thresholds are chosen on dev; ``outcomes`` are the students' on test, one per seed."""
+    dev, labels = [example.text for example in run.data.dev], run.labels_of(run.data.dev)
+    gold = run.labels_of(run.data.test).numpy()
+    predicted, thresholds, shares = [], [], []
+    for student, outcome in zip(students, outcomes, strict=True):
+        on_dev = Confidences.of(student.logits(dev).numpy(), outcome.temperature, labels.numpy(), outcome.thresholds)
+        on_test = Confidences.of(outcome.logits, outcome.temperature, gold, outcome.thresholds)
+        thresholds.append(cascade_threshold(on_dev, teacher_right_on_dev))
+        unsure = on_test.confidence < thresholds[-1]
+        shares.append(unsure.mean())
+        predicted.append(outcome.predicted.copy())
+        predicted[-1][unsure] = teacher_predicted[unsure]
+    return Cascades(np.stack(predicted), float(np.mean(thresholds)), float(np.mean(shares)))

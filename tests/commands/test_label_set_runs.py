@@ -229,7 +229,11 @@ def test_objectives_are_compared_by_micro_f1(run: Path, flags: list[str], tmp_pa
     rows = {row.name: row for row in read_record(path).rows}
     alone, logits, soft, together = (f"bilstm, {name}" for name in ("alone", "logits", "soft", "logits, 2 teachers"))
     references = ["teacher", "teachers, each", "teachers together", "LinearSVC, one-vs-rest"]
-    assert list(rows) == [*references, alone, logits, soft, together]  # and no cascade
+    *models, cascade = rows
+    assert models == [*references, alone, logits, soft, together]
+    assert cascade in {f"cascade: {logits}", f"cascade: {soft}"}  # one teacher has taught them
+    assert rows[cascade].against == cascade.removeprefix("cascade: ") and rows[cascade].main > 0.5
+    assert "is not less accurate (in whole label sets) on dev" in path.with_suffix(".md").read_text("utf-8")
     report = {row["name"]: row for row in json.loads((run / "report" / "report.json").read_text("utf-8"))["rows"]}
     assert rows["teacher"].main == pytest.approx(report["teacher"]["micro_f1"], abs=1e-6)
     assert rows["teacher"].accuracy == pytest.approx(report["teacher"]["subset_accuracy"], abs=1e-6)

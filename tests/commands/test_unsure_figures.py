@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from distill.cli import main
+from distill.commands.experiment import label_sets_of, labels_of
 from distill.commands.unsure import cascades
 from distill.data import Example
+from distill.reporting.results import Outcome
 
 
 def test_the_report_has_the_figures_of_the_first_seed(finished_run: Path) -> None:
@@ -50,13 +52,27 @@ def test_thresholds_of_a_comparison_are_chosen_on_dev() -> None:
         return torch.nn.functional.one_hot(torch.tensor(classes), 2) * scale[:, None]
 
     def student(*arguments: Any) -> Any:
-        return SimpleNamespace(logits=lambda texts: logits_of(*arguments), temperature=1.0)
+        return SimpleNamespace(logits=lambda texts: logits_of(*arguments))
 
     sure = [True, True, True, False]
     students = [student([True, True, True, False], sure), student([True] * 4, sure)]
-    answering = SimpleNamespace(logits=lambda teacher, examples: logits_of([True] * 4, sure))
-    run: Any = SimpleNamespace(data=SimpleNamespace(dev=dev), answering=answering)
-    test = np.array([[[1, 0], [0, 1]]] * 2, np.float32) * np.array([4, 1], np.float32)[:, None]  # sure, unsure
-    found = cascades(run, students, test, None, np.array([1, 0]))  # type: ignore[arg-type]
+    run: Any = SimpleNamespace(data=SimpleNamespace(dev=dev, test=dev[:2]), labels_of=labels_of)
+    test = np.array([[1, 0], [0, 1]], np.float32) * np.array([[4], [1]], np.float32)  # sure, unsure
+    outcomes = [Outcome("student", seed, test, None, None, {}) for seed in (42, 43)]
+    found = cascades(run, students, outcomes, np.array([True] * 4), np.array([1, 0]))
     assert found.predicted.tolist() == [[0, 0], [0, 1]]
     assert found.share == 0.25 and found.threshold == pytest.approx((0.732 + 0) / 2)
+
+
+def test_a_label_set_goes_to_the_teacher_as_a_whole() -> None:
+    """On dev the student is wrong where one of two labels is unsure; on test the second text is so."""
+    dev = [Example(0, "0", frozenset({0})), Example(1, "1", frozenset({0, 1}))]
+    logits = np.array([[4, -4], [4, -0.5]], np.float32)
+    run: Any = SimpleNamespace(
+        data=SimpleNamespace(dev=dev, test=dev), labels_of=lambda examples: label_sets_of(examples, 2)
+    )
+    outcome = Outcome("student", 42, logits, None, None, {}, thresholds=(0.5, 0.5))
+    student: Any = SimpleNamespace(logits=lambda texts: torch.from_numpy(logits))
+    found = cascades(run, [student], [outcome], np.array([True, True]), np.array([[False, False], [True, True]]))
+    assert found.predicted.tolist() == [[[True, False], [True, True]]]
+    assert found.share == 0.5 and 0.6 < found.threshold < 0.7
