@@ -24,7 +24,7 @@ LAYERS = (  # highest first, as in docs/architecture.md; a package imports from 
     ("text",),
     ("storage",),
     ("config", "runtime"),
-    ("errors", "progress"),
+    ("errors", "progress", "translation"),
 )
 ONLY_IN = {  # third-party package -> the only modules or packages that may import it
     "jieba": {"text.segmentation"},

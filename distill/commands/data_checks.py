@@ -14,6 +14,7 @@ from distill.models.teacher import WordpieceTokenizer
 from distill.models.text_classifier import TextClassifier
 from distill.models.tokenizer import WordTokenizer
 from distill.progress import remind
+from distill.translation import Text
 
 MAX_TOKENIZED = 2_000  # texts of a split, for the teacher's checks
 MAX_SEGMENTED = 10_000  # texts of dev and of test, for the student's checks
@@ -34,10 +35,11 @@ def teacher_checks(tokenizer: WordpieceTokenizer, data: Dataset) -> list[Check]:
         split: [example.text for example in evenly_spaced(examples, MAX_TOKENIZED)]
         for split, examples in splits.items()
     }
-    whole, limit = dataclasses.replace(tokenizer, max_length=UNLIMITED), tokenizer.tokenizer.model_max_length
+    whole, longest = dataclasses.replace(tokenizer, max_length=UNLIMITED), tokenizer.tokenizer.model_max_length
+    limit = longest if longest < UNLIMITED else 0
     lengths = {split: whole.encode(of_split).lengths.tolist() for split, of_split in texts.items()}
     return [
-        truncated_texts("teacher", lengths, tokenizer.max_length, "word pieces", limit if limit < UNLIMITED else 0),
+        truncated_texts("teacher", lengths, tokenizer.max_length, Text("word pieces"), limit),
         _unknown_pieces(whole, [*texts["train"], *texts["test"]]),
     ]
 
@@ -64,7 +66,7 @@ def student_checks(run: Run, max_length: int) -> list[Check]:
     train = run.segmented(run.data.train)
     dev, test = (run.segmented(evenly_spaced(split, MAX_SEGMENTED)) for split in (run.data.dev, run.data.test))
     lengths = {"train": [len(words) for words in train], "test": [len(words) for words in test]}
-    return [truncated_texts("student", lengths, max_length, "words"), unseen_words(train, dev, test)]
+    return [truncated_texts("student", lengths, max_length, Text("words")), unseen_words(train, dev, test)]
 
 
 def checks_of(run: Run, models: Iterable[TextClassifier]) -> list[Check]:

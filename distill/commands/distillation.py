@@ -21,11 +21,11 @@ from distill.config.objectives import LOGITS
 from distill.data import Example
 from distill.evaluation.metrics import calibration_temperature, is_below, negative_log_likelihood
 from distill.progress import log, remind
-from distill.reporting.translation import Text
 from distill.teachers import Teacher
 from distill.teachers.answering import Answers
 from distill.training import defaults
 from distill.training.losses import Distillation
+from distill.translation import Text
 
 LINEAR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 DEFAULT_LINEAR_WEIGHT = 2.0  # when dev is too small to choose on, see benchmarks/LOG.md

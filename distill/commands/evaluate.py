@@ -37,11 +37,11 @@ from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
 from distill.reporting.speed import Shipped
 from distill.reporting.summary import LinearResult, Report, Usage
-from distill.reporting.translation import Text
 from distill.storage.fingerprints import package_versions, read_provenance
 from distill.storage.run_folder import RunFolder, size_of
 from distill.teachers import ModelTeacher, Teacher
 from distill.teachers.saved import SavedTeacher
+from distill.translation import Text
 
 EXAMPLE = "一条短文本"  # in the command that loads the bundle in Python
 TRAIN_MODE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DISTILLED: "train_student"}

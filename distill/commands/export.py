@@ -20,12 +20,12 @@ from distill.export import hub
 from distill.export.bundle import export_bundle, is_bundle_of, is_current
 from distill.models.text_classifier import TextClassifier, load_student
 from distill.progress import log
-from distill.reporting.translation import Text
 from distill.runtime import schema
 from distill.runtime.bundle import read_bundle
 from distill.runtime.tasks import heads_of
 from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, VOCABULARY, size_of
 from distill.text.vocabulary import Vocabulary
+from distill.translation import Text
 
 DEMO_EXAMPLES = 5  # of the embedded reviews, which are public; other texts are stored only on request
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from distill.data.examples import Dataset, Example
 from distill.errors import listed
+from distill.translation import Text
 
 MIN_TEXTS_IN_CLASS = 10
 MAX_TRUNCATED = 0.05  # share of the texts
@@ -37,14 +38,14 @@ class Check:
         name: what was measured, in a few words.
         figure: the value; shares are between 0 and 1.
         threshold: the last value that is not a warning.
-        message: the figure in a sentence; if it is a warning, also what to do about it.
+        message: the figure in a sentence, which the report shows in Chinese too; if it is a warning, also what to do.
         is_warning: whether the figure is beyond the threshold.
     """
 
     name: str
     figure: float
     threshold: float
-    message: str
+    message: Text
     is_warning: bool
 
 
@@ -61,27 +62,34 @@ def _class_sizes(data: Dataset) -> Check:
     sizes = {label: count for label, count in zip(data.labels, counts, strict=True) if label not in missing}
     smallest = min(sizes, key=sizes.__getitem__)
     small = [f"{label} ({n})" for label, n in sorted(sizes.items(), key=lambda item: item[1]) if n < MIN_TEXTS_IN_CLASS]
-    message = f"{name}: {sizes[smallest]} ({smallest})"
+    message = Text("fewest train texts in a class: {count} ({label})", count=sizes[smallest], label=smallest)
     if small:
-        message = (
-            f"{len(small)} of {len(data.labels)} classes {'has' if len(small) == 1 else 'have'} fewer than "
-            f"{MIN_TEXTS_IN_CLASS} train texts: {listed(small, MAX_LISTED)}. A model hardly learns a class from so few "
-            "texts: add more, or give them the label of a larger class."
+        message = Text(
+            "{classes} fewer than {least} train texts: {small}. A model hardly learns a class from so few texts: add "
+            "more, or give them the label of a larger class.",
+            classes=Text(
+                "{count} of {classes} classes has" if len(small) == 1 else "{count} of {classes} classes have",
+                count=len(small),
+                classes=len(data.labels),
+            ),
+            least=MIN_TEXTS_IN_CLASS,
+            small=listed(small, MAX_LISTED),
         )
     return Check(name, int(sizes[smallest]), MIN_TEXTS_IN_CLASS, message, bool(small))
 
 
 def _missing_classes(data: Dataset) -> Check:
     """The classes that dev or test have and train lacks."""
-    name, missing = "classes of dev and test that train lacks", _missing(data)
-    message = f"{name}: none"
+    missing = _missing(data)
+    message = Text("classes of dev and test that train lacks: none")
     if missing:
-        sizes = listed([f"{label} ({n} texts)" for label, n in missing.items()], MAX_LISTED)
-        message = (
-            f"train has no text of {len(missing)} of the classes of dev and test: {sizes}. No model can predict them: "
-            "move some of these texts to train, or remove all of them."
+        message = Text(
+            "train has no text of {count} of the classes of dev and test: {sizes}. No model can predict them: move "
+            "some of these texts to train, or remove all of them.",
+            count=len(missing),
+            sizes=listed([f"{label} ({n} texts)" for label, n in missing.items()], MAX_LISTED),
         )
-    return Check(name, len(missing), 0, message, bool(missing))
+    return Check("classes of dev and test that train lacks", len(missing), 0, message, bool(missing))
 
 
 def _missing(data: Dataset) -> dict[str, int]:
@@ -101,15 +109,19 @@ def _label_proportions(data: Dataset) -> Check:
     counts = np.stack([_counts(data, data.train), _counts(data, data.test)])
     train, test = counts / counts.sum(1, keepdims=True)
     distance = float(abs(train - test).sum() / 2)
-    distant = f"{_percent(distance)} of the test texts would need another label to make them equal"
+    distant = Text("{share} of the test texts would need another label to make them equal", share=_percent(distance))
     if distance <= MAX_OTHER_LABELS or chi2_contingency(counts[:, counts.sum(0) > 0]).pvalue >= CHANCE:
-        return Check(name, distance, MAX_OTHER_LABELS, f"{name}: {distant}", False)
+        message = Text("label proportions of train and test: {distant}", distant=distant)
+        return Check(name, distance, MAX_OTHER_LABELS, message, False)
     largest = int(abs(train - test).argmax())
-    message = (
-        f"train and test have other label proportions: {distant}. The largest difference: {data.labels[largest]} is "
-        f"{_percent(train[largest])} of train and {_percent(test[largest])} of test. Results on test then say little "
-        "about texts like those of train. If your texts are like train, leave out the test file, and a tenth of train "
-        "is held out instead."
+    message = Text(
+        "train and test have other label proportions: {distant}. The largest difference: {label} is {train} of train "
+        "and {test} of test. Results on test then say little about texts like those of train. If your texts are like "
+        "train, leave out the test file, and a tenth of train is held out instead.",
+        distant=distant,
+        label=data.labels[largest],
+        train=_percent(train[largest]),
+        test=_percent(test[largest]),
     )
     return Check(name, distance, MAX_OTHER_LABELS, message, True)
 
@@ -125,40 +137,57 @@ def unseen_words(train: Sequence[Sequence[str]], dev: Sequence[Sequence[str]], t
     known = {word for words in train for word in words}
     of_dev, of_test = (_share([word not in known for words in split for word in words]) for split in (dev, test))
     name, is_warning = "words of test that never occur in train", of_test > MAX_UNSEEN_WORDS
-    message = f"{name}: {_percent(of_test)} (dev: {_percent(of_dev)})"
+    figures = {"test": _percent(of_test), "dev": _percent(of_dev)}
+    message = Text("words of test that never occur in train: {test} (dev: {dev})", **figures)
     if is_warning and of_test <= SIMILAR_SHARE * of_dev:
-        message += ". There are few train texts: add more, or texts without labels (--unlabeled FILE)."
+        message = Text(
+            "{figures}. There are few train texts: add more, or texts without labels (--unlabeled FILE).",
+            figures=message,
+        )
     elif is_warning:
-        message += (
-            ". Test holds texts of another kind than train and dev: compare the subjects and the script (simplified or "
-            "traditional) of the files."
+        message = Text(
+            "{figures}. Test holds texts of another kind than train and dev: compare the subjects and the script "
+            "(simplified or traditional) of the files.",
+            figures=message,
         )
     return Check(name, of_test, MAX_UNSEEN_WORDS, message, is_warning)
 
 
 def truncated_texts(
-    reader: str, lengths: Mapping[str, Sequence[int]], max_length: int, unit: str, limit: int = 0
+    reader: str, lengths: Mapping[str, Sequence[int]], max_length: int, unit: Text, limit: int = 0
 ) -> Check:
     """The share of texts that are longer than a model reads, in the split where it is largest.
 
     Args:
         reader: the model, "teacher" or "student".
-        lengths: of the texts of each split, in ``unit``.
+        lengths: of the texts of "train" and of "test", in ``unit``.
         max_length: that the model reads.
         unit: what is counted, in the plural.
         limit: the largest ``max_length`` that the model can have; 0: any.
     """
     name = f"texts that the {reader} truncates"
     shares = {split: _share([length > max_length for length in values]) for split, values in lengths.items()}
-    parts = " and ".join(f"{_percent(share)} of {split}" for split, share in shares.items())
-    message, is_warning = f"{name} to {max_length} {unit}: {parts}", max(shares.values()) > MAX_TRUNCATED
+    message = Text(
+        "texts that the {reader} truncates to {length} {unit}: {train} of train and {test} of test",
+        reader=Text(reader),
+        length=max_length,
+        unit=unit,
+        **{split: _percent(share) for split, share in shares.items()},
+    )
+    is_warning = max(shares.values()) > MAX_TRUNCATED
     if is_warning:
         needed = _covering_length([length for values in lengths.values() for length in values])
         possible = min(needed, limit or needed)
-        message += (
-            f". To read longer texts, which takes longer: --{reader}_max_length {possible}."
+        flag = f"--{reader}_max_length {possible}"
+        message = (
+            Text("{figures}. To read longer texts, which takes longer: {flag}.", figures=message, flag=flag)
             if possible > max_length
-            else f". It can read no more: put what decides the label into the first {max_length} {unit}."
+            else Text(
+                "{figures}. It can read no more: put what decides the label into the first {length} {unit}.",
+                figures=message,
+                length=max_length,
+                unit=unit,
+            )
         )
     return Check(name, max(shares.values()), MAX_TRUNCATED, message, is_warning)
 
@@ -176,14 +205,14 @@ def unknown_pieces(share: float, unknown: str, characters: Sequence[str]) -> Che
         unknown: the word piece that stands for them, such as "[UNK]".
         characters: that the tokenizer does not know, the most frequent first.
     """
-    message, is_warning = (
-        f"word pieces of the teacher that are {unknown}: {_percent(share)}",
-        share > MAX_UNKNOWN_PIECES,
-    )
+    is_warning = share > MAX_UNKNOWN_PIECES
+    message = Text("word pieces of the teacher that are {unknown}: {share}", unknown=unknown, share=_percent(share))
     if is_warning:
-        message += (
-            f". Its tokenizer does not know these characters (most frequent: {' '.join(characters[:MAX_LISTED])}): "
-            "convert traditional characters to simplified ones, or use an encoder for Chinese (--teacher_model)."
+        message = Text(
+            "{figures}. Its tokenizer does not know these characters (most frequent: {characters}): convert "
+            "traditional characters to simplified ones, or use an encoder for Chinese (--teacher_model).",
+            figures=message,
+            characters=" ".join(characters[:MAX_LISTED]),
         )
     return Check("unknown word pieces of the teacher", share, MAX_UNKNOWN_PIECES, message, is_warning)
 

@@ -23,8 +23,8 @@ from distill.reporting.comparison_tables import LEFT_OUT_CLASS_COLUMNS, columns,
 from distill.reporting.html import Drawing, settings_sections, write_page
 from distill.reporting.plots import new_figure
 from distill.reporting.tables import lines_of, markdown_list, markdown_table, meanings, text_table, truncated
-from distill.reporting.translation import Text
 from distill.storage.atomic import write_file, write_json
+from distill.translation import Text
 
 NAME_WIDTH, NARROW_NAME_WIDTH = 42, 33  # terminal columns, the latter in multi-label data; compare.md has full names
 

@@ -14,7 +14,7 @@ from distill.reporting.comparison_record import (
 )
 from distill.reporting.results import MACRO_F1_MEANING, SUBSET_ACCURACY_MEANING
 from distill.reporting.tables import MISSING, Column, decimals, lines_of, percent, thousands
-from distill.reporting.translation import Text
+from distill.translation import Text
 
 
 def format_gain(gain: float) -> str:

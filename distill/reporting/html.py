@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.reporting.plots import svg
-from distill.reporting.translation import Text
 from distill.storage.atomic import write_file
+from distill.translation import Text
 
 if TYPE_CHECKING:
     from jinja2 import Environment

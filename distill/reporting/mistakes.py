@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from distill.evaluation.metrics import confusion
 from distill.evaluation.multi_label import NEVER, class_f1
 from distill.reporting.results import TEACHER, EvaluationContext, Outcome
-from distill.reporting.translation import Listed, Text
 from distill.runtime.label_sets import names_of
+from distill.translation import Listed, Text
 
 MAX_LABELS = 30  # in a matrix
 MAX_MISTAKES = 20

@@ -19,8 +19,8 @@ from distill.evaluation.multi_label import NEVER, class_f1, micro_f1
 from distill.progress import log
 from distill.reporting.mistakes import shown_labels
 from distill.reporting.results import TITLES, Outcome, first_seeds
-from distill.reporting.translation import Text
 from distill.storage.atomic import write_file
+from distill.translation import Text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,8 +20,8 @@ from distill.reporting.mistakes import (
 from distill.reporting.results import TEACHER, EvaluationContext, Outcome, first_seeds
 from distill.reporting.speed import Shipped, factor, shipped_lines
 from distill.reporting.summary import ModelScores, Report, Summary, summarise
-from distill.reporting.translation import Listed, Text
 from distill.storage.atomic import write_file, write_json
+from distill.translation import Listed, Text
 
 
 def write(report: Report, folder: Path) -> tuple[str, list[Path]]:

@@ -16,8 +16,8 @@ from distill.evaluation import metrics, multi_label
 from distill.evaluation.levels import level_scores
 from distill.evaluation.metrics import Scores
 from distill.evaluation.multi_label import MultiLabelScores
-from distill.reporting.translation import Listed, Text
 from distill.runtime.label_sets import exceeding, sigmoid
+from distill.translation import Listed, Text
 
 Record = TypeVar("Record")
 TEACHER = "teacher"

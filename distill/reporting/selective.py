@@ -38,7 +38,7 @@ from distill.reporting.tables import (
     percent,
     three_digits,
 )
-from distill.reporting.translation import Listed, Text
+from distill.translation import Listed, Text
 
 CASCADE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 STUDENT_ONLY, TEACHER_ONLY = Text("student only"), Text("teacher only")

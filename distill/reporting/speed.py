@@ -27,8 +27,8 @@ from distill.reporting.tables import (
     thousands,
     three_digits,
 )
-from distill.reporting.translation import Listed, Text
 from distill.storage.atomic import write_file, write_json
+from distill.translation import Listed, Text
 
 
 @dataclass(frozen=True)

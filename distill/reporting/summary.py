@@ -41,7 +41,7 @@ from distill.reporting.tables import (
     thousands,
     transposed,
 )
-from distill.reporting.translation import Listed, Text
+from distill.translation import Listed, Text
 
 
 @dataclass(frozen=True)

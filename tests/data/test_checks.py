@@ -6,6 +6,7 @@ import pytest
 
 from distill.data import Dataset, Example, example_id
 from distill.data.checks import Check, data_checks, truncated_texts, unknown_pieces, unseen_words
+from distill.translation import Text
 
 LABELS = ("体育", "财经", "美食")
 
@@ -84,16 +85,20 @@ def test_unseen_words_of_test() -> None:
 
 def test_truncated_texts_in_the_split_with_most_of_them() -> None:
     lengths = {"train": [8] * 19 + [9], "test": [8] * 9 + [30]}
-    check = truncated_texts("student", lengths, 8, "words")
+    check = truncated_texts("student", lengths, 8, Text("words"))
     assert (check.is_warning, check.figure) == (True, 0.1)
     assert check.message == (
         "texts that the student truncates to 8 words: 5.0 % of train and 10.0 % of test. To read longer texts, which "
         "takes longer: --student_max_length 32."
     )
-    assert not truncated_texts("student", {"train": lengths["train"]}, 8, "words").is_warning
-    limited = truncated_texts("teacher", lengths, 8, "word pieces", limit=16)
+    assert check.message.chinese == (
+        "被学生模型截断到 8 个词的文本：训练集 5.0 %，测试集 10.0 %。"
+        "要读入更长的文本（更耗时）：--student_max_length 32。"
+    )
+    assert not truncated_texts("student", lengths | {"test": lengths["train"]}, 8, Text("words")).is_warning
+    limited = truncated_texts("teacher", lengths, 8, Text("word pieces"), limit=16)
     assert limited.message.endswith("--teacher_max_length 16.")
-    assert truncated_texts("teacher", lengths, 8, "word pieces", limit=8).message.endswith(
+    assert truncated_texts("teacher", lengths, 8, Text("word pieces"), limit=8).message.endswith(
         "It can read no more: put what decides the label into the first 8 word pieces."
     )
 

@@ -29,7 +29,7 @@ from distill.reporting.comparison_record import (
 )
 from distill.reporting.results import to_json
 from distill.reporting.tables import display_width
-from distill.reporting.translation import Text
+from distill.translation import Text
 
 
 def sets(name: str, objective: str, student: str, *predicted: list[list[int]], **more: object) -> ModelResult:

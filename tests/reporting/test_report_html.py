@@ -35,7 +35,7 @@ from distill.reporting.report import write_html
 from distill.reporting.results import EvaluationContext, Outcome, first_seeds
 from distill.reporting.speed import Measurement, Shipped, rows_of
 from distill.reporting.summary import LinearResult, Report, Usage, summarise
-from distill.reporting.translation import Text
+from distill.translation import Text
 
 DRAWING = "distill.reporting.html.svg"
 GOLD = np.array([0, 1, 2, 0, 1, 2])

@@ -17,7 +17,7 @@ from distill.models.inference import PREDICTION_BATCH, predict_logits
 from distill.models.teacher import has_fast_bf16
 from distill.models.text_classifier import TextClassifier
 from distill.reporting.speed import Measurement, Shipped, rows_of
-from distill.reporting.translation import Text
+from distill.translation import Text
 
 BUNDLE = "student, bundle"
 Key = tuple[str, int]  # kind of model, seed

@@ -1,4 +1,4 @@
-"""The texts of report.html and compare.html in English and Chinese.
+"""The texts that report.html and compare.html show, in English and Chinese.
 
 A text is written in English where it is used. Its Chinese form stands in zh.toml, under the English one.
 """
