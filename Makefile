@@ -10,7 +10,7 @@ NEWEST := $(VENV)-newest
 
 demo: $(VENV)/demo.installed  ## train teacher and students on the embedded reviews and write the report, in minutes
 	$(BIN)/python distill.py --teacher_layers 3 --teacher_epochs 1 --teacher_dropout 0 --teacher_lr 4e-4 --teacher_batch 16 \
-	  --student_epochs 7 --vectors bundled --general_words 0 --general_sentences 0
+	  --student_hidden 64 --student_epochs 5 --vectors bundled --general_words 0 --general_sentences 0
 
 test: lint types  ## lint, type checks, tests
 	$(PYTEST) $(PARALLEL)
