@@ -282,6 +282,7 @@ def test_warnings_name_the_task() -> None:
         ({" ": TOPICS}, {}, InputError, "a task cannot be called ' '"),
         ({"topic": TOPICS, "mood": [None] * 90}, {}, InputError, r"labels\['mood'\]: there are no labels"),
         ({"topic": [None, 1.5, *TOPICS[2:]]}, {}, InputError, r"labels\['topic'\]\[1\]: Unknown label type: 1.5"),
+        ({"a": [None, float("inf"), *[1.0] * 88]}, {}, InputError, r"labels\['a'\]\[1\]: Unknown label type: inf"),
         ({"topic": [None, 3, *TOPICS[2:]]}, {}, InputTypeError, r"numbers \(position 1\) and strings \(position 2\)"),
         ({"a": [{"x": 2}, *[["x"]] * 89]}, {}, InputError, r"labels\['a'\]\[0\]: a dictionary of labels must hold 0"),
         ({"topic": ["体育", *[None] * 89], "mood": MOOD}, {}, InputError, r"labels\['topic'\]: all labels are of one"),

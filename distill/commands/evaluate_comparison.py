@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from distill.commands.evaluate import evaluation_context
 from distill.commands.experiment import Run
 from distill.commands.label_sets import choose_thresholds
-from distill.commands.saved_models import history, saved_accuracy, train_seconds
+from distill.commands.model_cards import card_of
+from distill.commands.saved_models import train_seconds
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import teacher_answers, teachers_of
 from distill.commands.unsure import cascades, right_on_dev
@@ -197,8 +198,7 @@ class _Models:
     ) -> tuple[list[ModelResult], list[str]]:
         """The row of a cascade and a sentence on it: the student that is best on dev, then the teacher that taught it.
 
-        Nothing without a teacher that is a model, labels, and a student that can be exported; nor for one of several
-        tasks, which the comparison of all tasks shows side by side. ``rows`` are the others.
+        Nothing without a teacher that is a model, labels, and a student that can be exported. ``rows`` are the others.
         """
         teacher = next(iter(self.teachers), None)
         candidates = [
@@ -234,9 +234,8 @@ class _Models:
         return [cascade], [sentence]
 
     def _dev_accuracy(self, entry: Entry) -> float:
-        """Mean over the seeds of the accuracy on dev of the weights that were saved."""
-        logs = map(history, entry.folders)
-        return float(np.mean([saved_accuracy(self.run, [line["dev_accuracy"] for line in log]) for log in logs]))
+        """Mean over the seeds of the accuracy on dev that stands in the models' cards; 0 where a card was deleted."""
+        return float(np.mean([card_of(folder).dev_accuracy or 0.0 for folder in entry.folders]))
 
     def _outcomes(self, models: Sequence[TextClassifier]) -> list[Outcome]:
         """Every model on the test texts."""

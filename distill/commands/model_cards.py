@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from distill.commands.experiment import DISTILLED, TEACHER, Run
@@ -48,6 +49,17 @@ def student_card(run: Run, spec: StudentSpec) -> Card:
         measured=run.data.measured,
         cell=_cell_of(spec.student.architecture, spec.student.cell),
     )
+
+
+def joint_card(run: Run, common: StudentSpec, tasks: Mapping[str, StudentSpec]) -> Card:
+    """The card of a student of several tasks: ``common`` has its network and texts, ``tasks`` what taught each head."""
+    cards = {name: student_card(run, spec) for name, spec in tasks.items()}
+    objectives = {name: card.objective for name, card in cards.items()}
+    objective, *others = dict.fromkeys(objectives.values())
+    if others:
+        objective = ", ".join(f"{name}: {of_task}" for name, of_task in objectives.items())
+    taught_by = dict.fromkeys(teacher for card in cards.values() for teacher in card.taught_by)
+    return dataclasses.replace(student_card(run, common), objective=objective, taught_by=tuple(taught_by))
 
 
 def _cell_of(architecture: str, cell: str) -> str:

@@ -22,7 +22,7 @@ from distill.commands.data_checks import student_checks, warn_of
 from distill.commands.distillation import choose_linear_weight, choose_objective, distillation, target_answers
 from distill.commands.experiment import ALONE, DISTILLED
 from distill.commands.label_sets import calibrate, choose_thresholds, dev_score, start_at_shares
-from distill.commands.model_cards import student_card
+from distill.commands.model_cards import joint_card, student_card
 from distill.commands.saved_models import remind_of_single_class, save_model
 from distill.commands.student_inputs import word_input
 from distill.commands.student_spec import StudentSpec
@@ -33,6 +33,7 @@ from distill.config import STUDENTS, ObjectiveSettings
 from distill.data.examples import MEAN_SCORE
 from distill.errors import UserError
 from distill.evaluation.metrics import calibration_temperature
+from distill.export.model_card import Card
 from distill.models.build import parameter_groups
 from distill.models.checkpoint import save_student
 from distill.models.inference import predict_logits
@@ -100,8 +101,8 @@ def train_joint_seeds(joint: JointRun, spec: JointSpec, folders: Sequence[Sequen
     for seed, (whole, *heads) in enumerate(folders, joint.settings.run.seed):
         record = {**provenance, "seed": seed}
         records = {whole: record}
-        for run, folder in zip(joint.tasks.values(), heads, strict=True):
-            records[folder] = {**record, "data": run.data.fingerprint}
+        for name, folder in zip(joint.tasks, heads, strict=True):
+            records[folder] = {**record, **record["tasks"][name]}
         stale = [folder for folder, expected in records.items() if not joint.is_current(folder, expected)]
         if stale:
             trainer = trainer or _JointTrainer(joint, spec)
@@ -112,10 +113,7 @@ def train_joint_seeds(joint: JointRun, spec: JointSpec, folders: Sequence[Sequen
 def joint_spec_of(joint: JointRun, alone: bool = False) -> JointSpec:
     """The student that the settings describe, or the same student without teachers."""
     settings = joint.settings.alone() if alone else joint.settings
-    check_network(settings.student.architecture, "--student", "--student bilstm")
-    check_sampling(joint)
-    if settings.objective.hints:
-        raise UserError(NO_HINTS, f"--objective {settings.objective.objective}", "leave the hint out")
+    check_student_settings(joint)
     is_alone = settings.objective.is_alone
     tasks = {name: _spec_of_task(run, settings.objective) for name, run in joint.tasks.items()}
     common = StudentSpec(
@@ -125,6 +123,20 @@ def joint_spec_of(joint: JointRun, alone: bool = False) -> JointSpec:
         general=() if is_alone else joint.general,
     )
     return JointSpec(common, tasks, settings.objective.weights_of_tasks(len(tasks)))
+
+
+def check_student_settings(joint: JointRun) -> None:
+    """Refuse settings of the student that are for one task, before anything is trained.
+
+    Raises:
+        UserError: --student, --sampling or --objective is for one task, or --task_weights does not fit the tasks.
+    """
+    settings = joint.settings
+    check_network(settings.student.architecture, "--student", "--student bilstm")
+    check_sampling(joint)
+    if settings.objective.hints:
+        raise UserError(NO_HINTS, f"--objective {settings.objective.objective}", "leave the hint out")
+    settings.objective.weights_of_tasks(len(joint.tasks))
 
 
 def check_network(architecture: str, flag: str, hint: str) -> None:
@@ -227,9 +239,11 @@ class _JointTrainer:
         evaluations = fit(model, groups, TrainingJob(self.train, self.dev, objective, schedule, seed, name, callback))
         student = model.for_inference()
         tasks, rows = [], []
-        for run, head, folder in zip(self.runs, self.heads, of_tasks, strict=True):
+        for index, (run, head, folder) in enumerate(zip(self.runs, self.heads, of_tasks, strict=True)):
             trained = self._calibrated(student, run, head)
-            self._save(f"{head.name}/{name}", folder, trained, evaluations, folders[folder])
+            of_task = [evaluation.of_task(index) for evaluation in evaluations]
+            card = student_card(run, self._with_texts(self.spec.tasks[head.name], run))
+            self._save(f"{head.name}/{name}", folder, trained, of_task, card=card, record=folders[folder])
             tasks.append(Task(head.name, trained.labels, trained.thresholds, head.logits.start))
             rows.append(trained)
         _join_heads(student.classifier, rows)
@@ -239,7 +253,8 @@ class _JointTrainer:
             whole,
             _Trained(student, self.joint.data.labels, score, tasks=tuple(tasks)),
             evaluations,
-            folders[whole],
+            card=joint_card(self.joint, self.spec.common, self.spec.tasks),
+            record=folders[whole],
         )
 
     def _new_student(self, seed: int) -> Any:
@@ -271,10 +286,21 @@ class _JointTrainer:
         score = dev_score(run, logits, thresholds)
         return _Trained(part, run.data.labels, score, run.data.measured, temperature, thresholds)
 
+    def _with_texts(self, spec: StudentSpec, run: TaskRun) -> StudentSpec:
+        """The specification of a task with the texts of the others, which its teachers label."""
+        others = run.unlabelled if spec.teachers else ()
+        return dataclasses.replace(spec, unlabelled_and_augmented=others, general=self.spec.common.general)
+
     def _save(
-        self, name: str, folder: Path, trained: _Trained, evaluations: Sequence[Evaluation], record: dict[str, Any]
+        self,
+        name: str,
+        folder: Path,
+        trained: _Trained,
+        evaluations: Sequence[Evaluation],
+        *,
+        card: Card,
+        record: dict[str, Any],
     ) -> None:
-        card = student_card(self.joint, self.spec.common)
         save_model(
             f"{name}, seed {record['seed']}",
             folder,

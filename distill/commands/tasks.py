@@ -13,7 +13,7 @@ from distill.commands.export import export, export_if_possible
 from distill.commands.label import label
 from distill.commands.task_comparison import compare_joint_students, students_and_objectives
 from distill.commands.task_runs import JointRun
-from distill.commands.task_students import train_joint_students
+from distill.commands.task_students import check_student_settings, train_joint_students
 from distill.commands.task_teachers import train_shared_teachers
 from distill.commands.train_teacher import train_own_teachers
 from distill.commands.tune import tune_tasks
@@ -61,7 +61,8 @@ def _for_each(joint: JointRun, function: Callable[[Run], list[Path]]) -> list[Pa
 
 
 def _run_all_stages(joint: JointRun) -> list[Path]:
-    """Like ``run_all_stages``: the teachers, the students alone and distilled, the bundle, and the reports."""
+    """Like ``run_all_stages``; errors in the students' settings show before the teachers are trained."""
+    check_student_settings(joint)
     written = train_teachers(joint)
     if not joint.settings.objective.is_alone:
         written += _label(joint)

@@ -16,7 +16,7 @@ from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
 from distill.data.formats.records import SEVERAL_LABELS, Columns, Row
 from distill.data.hierarchy import AUTO, Hierarchy, find_hierarchy
-from distill.data.labels import Labels, find_labels
+from distill.data.labels import Labels, check_levels, find_labels
 from distill.data.readers import PlacedRow, Reader, SetAside
 from distill.data.splits import stratified_split, without_leaks, without_repeats
 from distill.data.unlabelled import read_unlabelled
@@ -67,7 +67,9 @@ def load(settings: DataSettings, seed: int, *, is_strict: bool = False) -> Datas
     files, unused = files_of(settings)
     if not files:
         return checked(Splits({"train": read_reviews()}, LABELS), seed)
-    return checked(read_splits(settings, files, unused, is_strict=is_strict), seed)
+    splits = read_splits(settings, files, unused, is_strict=is_strict)
+    check_levels(settings.hierarchy, [splits.hierarchy])
+    return checked(splits, seed)
 
 
 def is_labelled(settings: DataSettings) -> bool:

@@ -130,7 +130,7 @@ def _labelled_rows(column: Any, where: str) -> tuple[list[int], Any]:
     if len(rows) == len(cells):
         return rows, cells if any(isinstance(cell, Mapping) for cell in column) else column
     labels: list[Any] = [cells[row] for row in rows]
-    if all(isinstance(label, float | np.floating) and label == int(label) for label in labels):
+    if all(isinstance(label, float | np.floating) and label.is_integer() for label in labels):
         labels = [int(label) for label in labels]  # pandas has no other numbers in a column with gaps
     return rows, labels
 

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def find_labels(
         task: of several in the same files; the file is ``class.TASK.txt`` then.
 
     Raises:
-        UserError: the file of classes is damaged, or the labels have no levels where ``hierarchy`` separates them.
+        UserError: the file of classes is damaged.
     """
     listed = _from_file(folders, rows, task)
     path = _path_separator(listed.names if listed else _names_in(rows), hierarchy)
@@ -154,10 +154,18 @@ def find_labels(
             cells = dataclasses.replace(cells, path=_path_separator(_names_in(parts), hierarchy))
         labels = _from_file(folders, parts, task) or _from_rows(parts, cells, are_whole=True)
         labels = dataclasses.replace(labels, cells=cells, is_multi_label=True)
-    if hierarchy not in (AUTO, NONE) and labels.hierarchy is None:
+    return labels
+
+
+def check_levels(hierarchy: str, found: Iterable[Hierarchy | None]) -> None:
+    """Check that the labels of at least one task have levels if the user says what separates these.
+
+    Raises:
+        UserError: none has.
+    """
+    if hierarchy not in (AUTO, NONE) and not any(found):
         what = f"separated at {hierarchy!r}, the labels have no level with fewer classes than labels and more than one"
         raise UserError(what, f"--hierarchy {hierarchy}", "--hierarchy none, or what separates the names on a path")
-    return labels
 
 
 def _from_file(folders: Sequence[Path], rows: Sequence[Row], task: str) -> Labels | None:

@@ -71,7 +71,11 @@ class Reader:
         Raises:
             UserError: a file is missing, damaged, or lacks a column, or there are no rows.
         """
+        skipped = self.skipped
         rows = [row for path in paths for row in self.stream(path)]
+        if not rows and self.skipped > skipped:
+            hint = "label some of them; or leave out a dev or test file, and a tenth of train is held out instead"
+            raise UserError("no row has a label for this task", paths[0], hint)
         if not rows and not self.set_aside_of(paths):
             raise UserError("the file is empty", paths[0], "put at least one row with text and label into it")
         return rows

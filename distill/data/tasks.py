@@ -19,6 +19,7 @@ from distill.data.examples import UNLABELLED, Example, Label
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
 from distill.data.formats.records import NEITHER, Columns, Row
+from distill.data.labels import check_levels
 from distill.data.splits import HELD_OUT_SHARE, stratified_split, without_leaks
 from distill.errors import UserError
 from distill.progress import log
@@ -117,6 +118,7 @@ def load_tasks(tasks: Mapping[str, DataSettings], seed: int, *, is_strict: bool 
             splits[name] = read_splits(settings, *files[name], is_strict=is_strict, task=task)
         except UserError as error:
             raise _of_task(error, name) from error
+    check_levels(next(iter(tasks.values())).hierarchy, [one.hierarchy for one in splits.values()])
     return split_tasks(splits, seed)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from urllib.parse import quote
 
 from distill.data.examples import MICRO_F1
 from distill.reporting.comparison_record import LINEAR, ComparisonRecord, ComparisonRow, measured_of
@@ -15,6 +17,7 @@ from distill.reporting.tables import Column, Lines, decimals, lines_of, markdown
 from distill.storage.atomic import write_file, write_json
 
 Row = Mapping[str, Any]
+SPECIAL, ESCAPED = re.compile(r"[\\\[\]`*_<]"), r"\\\g<0>"
 COLUMNS: list[Column[Row]] = [
     Column("task", lambda row: row["task"]),
     Column("model", lambda row: TITLES[row["name"]]),
@@ -87,7 +90,8 @@ def _written(
     folder: Path, name: str, title: str, lines: Lines, *, contents: Mapping[str, Any], pages: Mapping[str, Path]
 ) -> tuple[str, list[Path]]:
     """Write an overview: NAME.json with the contents of the tasks' own, and NAME.md with a table and links to pages."""
-    links = "".join(f"- [{task}](../{path.relative_to(folder.parent)}/{name}.html)\n" for task, path in pages.items())
+    paths = {task: f"../{path.relative_to(folder.parent).as_posix()}/{name}.html" for task, path in pages.items()}
+    links = "".join(f"- {_link(task, path)}\n" for task, path in paths.items())
     folder.mkdir(parents=True, exist_ok=True)
     written = [write_json(folder / f"{name}.json", {"tasks": contents})]
     written.append(write_file(folder / f"{name}.md", f"{title}\n\n{markdown_table(lines)}\n\n{links}"))
@@ -98,3 +102,8 @@ def _task(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """What the rows of a task share."""
     key = "micro_f1" if record["measured"] == MICRO_F1 else "accuracy"
     return {"task": name, "measured": record["measured"], "key": key, "test": record["data"]["test"]}
+
+
+def _link(text: str, path: str) -> str:
+    """A Markdown link, whose text and path may hold characters that Markdown reads as its own."""
+    return f"[{SPECIAL.sub(ESCAPED, text)}]({quote(path)})"

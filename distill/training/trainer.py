@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import time
@@ -101,7 +102,8 @@ class Schedule:
 class Evaluation:
     """One evaluation on dev, a line of log.jsonl; ``train_loss`` holds means since the previous evaluation.
 
-    In multi-label data, ``dev_accuracy`` is the micro-averaged F1 where a label needs a probability above 1/2.
+    In multi-label data, ``dev_accuracy`` is the micro-averaged F1 where a label needs a probability above 1/2. With
+    several tasks, accuracy and loss are means; ``dev_of_tasks`` holds both of every task.
     """
 
     step: int
@@ -111,6 +113,12 @@ class Evaluation:
     train_loss: dict[str, float]
     learning_rate: float
     seconds: float
+    dev_of_tasks: tuple[tuple[float, float], ...] = ()
+
+    def of_task(self, index: int) -> Evaluation:
+        """The same evaluation with the accuracy and the loss of one task."""
+        accuracy, loss = self.dev_of_tasks[index]
+        return dataclasses.replace(self, dev_accuracy=accuracy, dev_loss=loss, dev_of_tasks=())
 
 
 def ignore_evaluation(_: Evaluation) -> None:
@@ -251,7 +259,8 @@ class _Training:
     def evaluate(self, step: int) -> None:
         """Evaluate on dev, record it, and keep a copy of the weights if they are the best so far (or the last)."""
         evaluated = self.model if self.ema is None else self.ema.module
-        accuracy, loss = _accuracy_and_loss(evaluated, self.job.dev, f"{self.job.name}, dev")
+        of_tasks = _accuracy_and_loss(evaluated, self.job.dev, f"{self.job.name}, dev")
+        accuracy, loss = (sum(values) / len(values) for values in zip(*of_tasks, strict=True))
         if not math.isfinite(loss):
             raise self.divergence("a logit of dev", step)
         self.model.train()
@@ -266,6 +275,7 @@ class _Training:
             },
             learning_rate=self.optimizers.learning_rate,
             seconds=round(time.perf_counter() - self.started, 2),
+            dev_of_tasks=tuple((accuracy, loss) for accuracy, loss in of_tasks) if self.job.dev.heads else (),
         )
         self.evaluations.append(evaluation)
         self.job.on_evaluation(evaluation)
@@ -310,10 +320,10 @@ def _own_share(rows: Tensor) -> tuple[Tensor, int]:
     return (share, len(share)) if len(share) else (rows[:1], 0)
 
 
-def _accuracy_and_loss(model: nn.Module, dev: Split, progress_label: str) -> list[float]:
-    """Accuracy and mean cross-entropy on dev; NaN for the latter if a logit is not finite.
+def _accuracy_and_loss(model: nn.Module, dev: Split, progress_label: str) -> list[list[float]]:
+    """Accuracy and mean cross-entropy on dev, of every task if there are several; NaN losses if a logit is not finite.
 
-    In multi-label data micro-F1 takes the place of accuracy; of several tasks, both are means over the tasks.
+    In multi-label data micro-F1 takes the place of accuracy.
 
     Each process predicts its share, and all return the same bits.
     """
@@ -323,9 +333,9 @@ def _accuracy_and_loss(model: nn.Module, dev: Split, progress_label: str) -> lis
     logits[rows[:counted]] = own_logits[:counted]
     distributed.all_reduce_sum(logits)
     of_tasks = [(logits[:, head.logits], head.labels_of(dev.labels)) for head in dev.heads] or [(logits, dev.labels)]
-    metrics = torch.tensor([_score_and_loss(*task) for task in of_tasks], dtype=torch.float64).mean(0)
+    metrics = torch.tensor([_score_and_loss(*task) for task in of_tasks], dtype=torch.float64)
     if not logits.isfinite().all():
-        metrics[1] = math.nan
+        metrics[:, 1] = math.nan
     return distributed.broadcast_from_main(metrics).tolist()  # CPUs may round the loss differently; all decide by it
 
 
@@ -347,4 +357,5 @@ def _micro_f1(predicted: Tensor, gold: Tensor) -> Tensor:
 
 def write_log(path: Path, evaluations: Sequence[Evaluation]) -> None:
     """Write ``log.jsonl``: one evaluation per line."""
-    write_file(path, "".join(json.dumps(asdict(evaluation)) + "\n" for evaluation in evaluations))
+    records = ({key: value for key, value in asdict(one).items() if value != ()} for one in evaluations)
+    write_file(path, "".join(json.dumps(record) + "\n" for record in records))

@@ -17,9 +17,12 @@ from safetensors.torch import load_file
 
 from distill import load_student
 from distill.cli import main
+from distill.commands.saved_models import history
 from distill.config import DataSettings
 from distill.data.tasks import find_tasks, load_tasks
+from distill.export import model_card
 from distill.models.text_classifier import load_teacher
+from distill.reporting.tasks import write_overview
 from distill.runtime import load
 from distill.runtime.bundle import read_bundle
 
@@ -121,6 +124,63 @@ def test_the_overview_has_a_row_per_task_and_model(run: Path) -> None:
     table = (run / "report" / "report.md").read_text(encoding="utf-8")
     assert table.count("\n| topic |") == table.count("\n| mood |") == 3
     assert "(../tasks/mood/report/report.html)" in table
+
+
+def test_links_to_tasks_with_any_names(run: Path, tmp_path: Path) -> None:
+    name = "c# [1] (心情)"
+    shutil.copytree(run / "tasks" / "mood" / "report", tmp_path / "tasks" / name / "report")
+    write_overview(tmp_path / "report", {name: tmp_path / "tasks" / name / "report"})
+    link = "[c# \\[1\\] (心情)](../tasks/c%23%20%5B1%5D%20%28%E5%BF%83%E6%83%85%29/report/report.html)"
+    assert f"- {link}\n" in (tmp_path / "report" / "report.md").read_text("utf-8")
+
+
+def test_the_record_of_a_head_is_that_of_its_task(run: Path) -> None:
+    for task in ("topic", "mood"):
+        folder = run / "tasks" / task
+        record = json.loads((folder / "student" / "made_from.json").read_text("utf-8"))
+        assert {key: record[key] for key in record["tasks"][task]} == record["tasks"][task] and record["teacher"]
+        report = json.loads((folder / "report" / "report.json").read_text("utf-8"))
+        assert report["linear_svc"]["weight"] == (record["linear weight"] or 0)
+
+
+def test_the_cards_say_what_taught_each_head(run: Path) -> None:
+    whole, alone = (model_card.read(run / kind) for kind in ("student", "student_alone"))
+    assert whole and alone and not alone.taught_by
+    taught_by = []
+    for task in ("topic", "mood"):
+        counts = json.loads((run / "tasks" / task / "report" / "report.json").read_text("utf-8"))["data"]
+        card = model_card.read(run / "tasks" / task / "student")
+        assert card and (card.texts["train"], card.texts["dev"]) == (counts["train"], counts["dev"])
+        assert card.texts["train"] + card.texts["without labels"] == whole.texts["train"] > card.texts["train"]
+        assert card.objective in whole.objective and card.taught_by
+        taught_by += card.taught_by
+    assert set(whole.taught_by) == set(taught_by)
+    assert "distilled from its teacher" in (run / "bundle" / "README.md").read_text("utf-8")
+
+
+def test_the_log_of_a_head_has_the_figures_of_its_task(run: Path) -> None:
+    whole, topic, mood = (history(folder / "student") for folder in (run, run / "tasks/topic", run / "tasks/mood"))
+    for line, *of_tasks in zip(whole, topic, mood, strict=True):
+        for figure in ("dev_accuracy", "dev_loss"):
+            assert line[figure] == pytest.approx(sum(one[figure] for one in of_tasks) / 2)
+    assert [line["dev_loss"] for line in topic] != [line["dev_loss"] for line in mood]
+
+
+def test_students_of_another_teacher_are_not_evaluated(
+    run: Path, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, copy := tmp_path / "run")
+    changed = [*flags, "--run", str(copy), "--teacher_epochs", "1"]
+    assert main([*changed, "--mode", "train_teacher"]) == 0
+    assert main([*changed, "--mode", "test"]) == 2
+    assert "this student was distilled from another teacher" in capsys.readouterr().err
+
+
+def test_settings_of_the_students_are_checked_before_the_teachers_are_trained(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*flags, "--run", str(tmp_path), "--task_weights", "1"]) == 2
+    assert "2 positive numbers are needed" in capsys.readouterr().err and not list(tmp_path.rglob("*.safetensors"))
 
 
 @pytest.fixture(scope="module")

@@ -162,6 +162,24 @@ def test_an_error_names_the_task(tmp_path: Path) -> None:
         load_tasks(find_tasks(DataSettings(data=str(tmp_path), label_column="topic,mood")), 42)
 
 
+def test_labels_of_one_task_have_levels(tmp_path: Path) -> None:
+    levels = ("体育/足球", "体育/篮球", "财经/股票")
+    write(tmp_path / "train.csv", [(text, levels[n % 3], mood) for n, (text, _, mood) in enumerate(rows_of(60))])
+    data = DataSettings(data=str(tmp_path), label_column="topic,mood", hierarchy="/")
+    tasks = load_tasks(find_tasks(data), 42)
+    assert tasks["topic"].hierarchy and not tasks["mood"].hierarchy
+    with pytest.raises(UserError, match="separated at '>', the labels have no level"):
+        load_tasks(find_tasks(dataclasses.replace(data, hierarchy=">")), 42)
+
+
+def test_a_dev_file_without_a_label_for_a_task(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", rows_of(40))
+    write(tmp_path / "dev.csv", [(f"新闻{text}", topic, "") for text, topic, _ in rows_of(20)])
+    with pytest.raises(UserError, match="task mood: no row has a label for this task") as error:
+        load_tasks(find_tasks(DataSettings(data=str(tmp_path), label_column="topic,mood")), 42)
+    assert "leave out a dev or test file" in error.value.hint
+
+
 def test_tasks_whose_first_rows_have_no_labels(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", [*((f"无标签{n}", "", "") for n in range(300)), *rows_of(60)])
     assert [*find_tasks(DataSettings(data=str(tmp_path), label_column="topic,mood"))] == ["topic", "mood"]
