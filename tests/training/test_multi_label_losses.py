@@ -92,8 +92,8 @@ class Constant(nn.Module):
 
 def test_dev_is_measured_by_micro_f1() -> None:
     dev = Split(PackedIds([[1], [2]], 0), LABELS)
-    score, loss = _accuracy_and_loss(Constant(), dev, "")
+    [(score, loss)] = _accuracy_and_loss(Constant(), dev, "")
     assert score == pytest.approx(2 * 2 / (2 * 2 + 1))  # two found, one too many
     assert loss == pytest.approx(cross_entropy(STUDENT, LABELS).item())
     empty = Split(PackedIds([[1], [2]], 0), torch.zeros(2, 3))
-    assert _accuracy_and_loss(Constant(), empty, "")[0] == 0
+    assert _accuracy_and_loss(Constant(), empty, "")[0][0] == 0
