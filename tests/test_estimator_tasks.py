@@ -223,7 +223,7 @@ def test_functions_as_teachers_and_unlabelled_texts(tmp_path: Path) -> None:
 
     by_topic.confidence = by_mood.confidence = 0.95  # type: ignore[attr-defined]
     wrong = FULL.apply(lambda column: np.roll(column, 1 if column.name == "topic" else 3))
-    classifier = tiny(settings={**TINY, "a": 0, "linear_weight": 0}, run_folder=tmp_path / "run")
+    classifier = tiny(settings={**TINY, "a": 0, "linear_weight": 0, "student_epochs": 80}, run_folder=tmp_path / "run")
     teachers = {"topic": by_topic, "mood": [by_mood]}
     fit_quietly(classifier, TEXTS, wrong, teacher=teachers, unlabeled=["一场比赛", TEXTS[0]])
     assert classifier.score(TEXTS, FULL) > 0.9 and classifier.score(TEXTS, wrong) < 0.2
@@ -298,3 +298,12 @@ def test_labels_and_teachers_that_are_refused(
 ) -> None:
     with pytest.raises(kind, match=message):
         fit_quietly(tiny(), TEXTS, labels, **further)
+
+
+def test_settings_of_the_student_are_checked_before_the_teachers_answer() -> None:
+    def teacher(texts: Any) -> Any:
+        raise AssertionError("the teacher was asked")
+
+    classifier = tiny(settings={**TINY, "task_weights": "1"})
+    with pytest.raises(UserError, match="2 positive numbers are needed"):
+        fit_quietly(classifier, TEXTS, FULL, teacher={"topic": teacher, "mood": teacher})

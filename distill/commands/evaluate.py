@@ -49,17 +49,21 @@ TRAIN_MODE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DIST
 
 def test(run: Run) -> list[Path]:
     """Measure the accuracy and the speed of every trained model, and write the report and the models' cards."""
-    folders = _trained_models(run)
+    folders = trained_models(run)
     teachers = _teachers(run, folders)
     if not folders and not teachers:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
+    outcomes, partial = _recorded_outcomes(run, teachers)
+    if not folders and not outcomes and not any(teacher.is_model for teacher in teachers.values()):
+        what = "nothing is trained yet, and the teachers' answers do not cover the test texts"
+        raise UserError(what, run.folder.root, f"{COMMAND} train_student")
     _check_provenance(run, folders, list(teachers.values()))
     context = evaluation_context(run, TEACHER_EFFORT.texts)
     models = _open_models(run, teachers, folders)
     checks = checks_of(run, models.values())
     warn_of(checks)
-    times, shipped = _times(models, context.texts[: timing.TEXTS], _shipping(run, models, folders))
-    outcomes, partial = _recorded_outcomes(run, teachers)
+    shipping = _shipping(run, models, folders)
+    times, shipped = _times(models, context.texts[: timing.TEXTS], shipping)
     outcomes = [*outcomes, *_outcomes(models, {**teachers, **folders}, context.texts, times)]
     report = Report(
         name=run.folder.root.resolve().name,
@@ -82,7 +86,10 @@ def test(run: Run) -> list[Path]:
     )
     text, files = write(report, run.folder.report)
     log.info("\n%s", text)
-    return [*files, *_update_cards(run, folders, report)]
+    with_card = list(folders.items())
+    if shipping and shipping.bundle and run.shipping == run.folder:
+        with_card.append((shipping.student, shipping.bundle))
+    return [*files, *_update_cards(run, with_card, report)]
 
 
 def _open_models(run: Run, teachers: dict[Key, Teacher], folders: dict[Key, Path]) -> dict[Key, TextClassifier]:
@@ -238,12 +245,12 @@ def _comparison(run: Run) -> ComparisonRecord | None:
     return None
 
 
-def _update_cards(run: Run, folders: dict[Key, Path], report: Report) -> list[Path]:
-    """Add the test results to the cards of the models that the run trained."""
+def _update_cards(run: Run, folders: Iterable[tuple[Key, Path]], report: Report) -> list[Path]:
+    """Add the test results to the cards of the models that the run trained, and of the bundle."""
     by_key = {(outcome.name, outcome.seed): outcome for outcome in report.outcomes}
     return [
         add_results(run, folder, dataclasses.asdict(report.context.scores(by_key[key].predicted, by_key[key].logits)))
-        for key, folder in folders.items()
+        for key, folder in folders
     ]
 
 
@@ -254,7 +261,7 @@ def _teachers(run: Run, folders: dict[Key, Path]) -> dict[Key, Teacher]:
     return {key: SavedTeacher(folder) for key, folder in folders.items() if key[0] == TEACHER}
 
 
-def _trained_models(run: Run) -> dict[Key, Path]:
+def trained_models(run: Run) -> dict[Key, Path]:
     """Folders of the run's trained models, the teachers first; of each kind, the seeds with the settings of the first.
 
     With --teacher the run's own teachers are left out.

@@ -14,7 +14,7 @@ from distill.commands.experiment import LabelledRun, Run, prepared
 from distill.commands.export import write_bundle
 from distill.commands.model_cards import card_of
 from distill.commands.task_runs import JointRun
-from distill.commands.task_students import train_joint_students
+from distill.commands.task_students import check_student_settings, train_joint_students
 from distill.commands.tasks import train_teachers
 from distill.commands.train_student import train_students
 from distill.commands.train_teacher import train_own_teachers
@@ -105,6 +105,8 @@ def train_bundle(run: Run) -> tuple[Path, float]:
         run.write_config()
         for one in tasks.values():
             warn_of(data_checks(one.data))
+        if isinstance(run, JointRun):
+            check_student_settings(run)
         if run.settings.objective.needs_teacher:
             _ = train_teachers(run) if isinstance(run, JointRun) else train_own_teachers(run)
         student = (train_joint_students(run) if isinstance(run, JointRun) else train_students(run))[0]

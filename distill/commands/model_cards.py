@@ -97,6 +97,16 @@ def add_results(run: Run, folder: Path, test: dict[str, float]) -> Path:
     return model_card.write(folder, card, size_of(folder))
 
 
+def add_results_of_tasks(folder: Path, heads: Mapping[str, Path]) -> Path:
+    """Add to the card of a model of several tasks the results of its heads; ``heads`` are their folders by task."""
+    test = {}
+    for name, path in heads.items():
+        card = card_of(path)
+        if card.test:
+            test[f"{name}, {card.measured}"] = card.test["micro_f1" if card.is_multi_label else "accuracy"]
+    return model_card.write(folder, dataclasses.replace(card_of(folder), test=test), size_of(folder))
+
+
 def bundle_card(student: Path, bundle: Path) -> Path:
     """Write the card of a student's bundle into the bundle's folder."""
     return model_card.write(bundle, dataclasses.replace(card_of(student), kind="bundle"), size_of(bundle))

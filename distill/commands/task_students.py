@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from distill.commands.task_runs import JointRun, TaskRun
 from distill.commands.teachers import check_coverage, model_teacher, teacher_word_vectors, teachers_of
 from distill.commands.train_student import PEER_SEED_OFFSET, schedule_of, with_general_share
 from distill.config import STUDENTS, ObjectiveSettings
+from distill.data import Example
 from distill.data.examples import MEAN_SCORE
 from distill.errors import UserError
 from distill.evaluation.metrics import calibration_temperature
@@ -242,7 +244,7 @@ class _JointTrainer:
         for index, (run, head, folder) in enumerate(zip(self.runs, self.heads, of_tasks, strict=True)):
             trained = self._calibrated(student, run, head)
             of_task = [evaluation.of_task(index) for evaluation in evaluations]
-            card = student_card(run, self._with_texts(self.spec.tasks[head.name], run))
+            card = self._card_of_head(index)
             self._save(f"{head.name}/{name}", folder, trained, of_task, card=card, record=folders[folder])
             tasks.append(Task(head.name, trained.labels, trained.thresholds, head.logits.start))
             rows.append(trained)
@@ -253,7 +255,7 @@ class _JointTrainer:
             whole,
             _Trained(student, self.joint.data.labels, score, tasks=tuple(tasks)),
             evaluations,
-            card=joint_card(self.joint, self.spec.common, self.spec.tasks),
+            card=self._card_of_whole(),
             record=folders[whole],
         )
 
@@ -286,10 +288,27 @@ class _JointTrainer:
         score = dev_score(run, logits, thresholds)
         return _Trained(part, run.data.labels, score, run.data.measured, temperature, thresholds)
 
-    def _with_texts(self, spec: StudentSpec, run: TaskRun) -> StudentSpec:
-        """The specification of a task with the texts of the others, which its teachers label."""
-        others = run.unlabelled if spec.teachers else ()
-        return dataclasses.replace(spec, unlabelled_and_augmented=others, general=self.spec.common.general)
+    def _answered(self, task: int | None = None) -> Iterator[Example]:
+        """The texts, general ones excluded, that the teachers of a task have labelled; None: of any task."""
+        texts, answered = self.texts[: len(self.texts) - len(self.spec.common.general)], self.train.answered
+        if answered is None:
+            return iter(texts)
+        return itertools.compress(texts, answered.any(1) if task is None else answered[:, task])
+
+    def _card_of_head(self, task: int) -> Card:
+        """The card of a head: texts without labels are those that its teachers have labelled."""
+        run, spec, common = self.runs[task], self.spec.tasks[self.heads[task].name], self.spec.common
+        own = {example.id for example in run.data.train}
+        others = tuple(example for example in self._answered(task) if spec.teachers and example.id not in own)
+        return student_card(run, dataclasses.replace(spec, unlabelled_and_augmented=others, general=common.general))
+
+    def _card_of_whole(self) -> Card:
+        """The card of the whole student."""
+        common = self.spec.common
+        unlabelled = {example.id for example in common.unlabelled_and_augmented}
+        labelled = tuple(example for example in self._answered() if example.id in unlabelled)
+        common = dataclasses.replace(common, unlabelled_and_augmented=labelled)
+        return joint_card(self.joint, common, self.spec.tasks)
 
     def _save(
         self,

@@ -91,7 +91,7 @@ def _train(joint: JointRun, index: int, folders: dict[Path, dict[str, Any]]) -> 
         job = TrainingJob(train, dev, objective, teacher_schedule(settings, data), seed, name, callback, regularisation)
         evaluations = fit(model, groups, job)
     whole = model.head
-    for run, head, (folder, record) in zip(runs, joint.heads, folders.items(), strict=True):
+    for task, (run, head, (folder, record)) in enumerate(zip(runs, joint.heads, folders.items(), strict=True)):
         model.head = part_of(whole, head.logits)
         dev_ids = tokenizer.encode([example.text for example in run.data.dev])
         logits = predict_logits(model, dev_ids, f"{head.name}/{name}, dev")
@@ -101,8 +101,8 @@ def _train(joint: JointRun, index: int, folders: dict[Path, dict[str, Any]]) -> 
             f"{head.name}/{name}",
             folder,
             lambda temporary: teacher.save_teacher(temporary, model, tokenizer, run.data.labels, thresholds),  # noqa: B023
-            evaluations,
+            [evaluation.of_task(task) for evaluation in evaluations],
             record,
             dev_accuracy=dev_score(run, logits, thresholds),
-            card=teacher_card(run, len(data.train)),
+            card=teacher_card(run, len(run.data.train)),
         )

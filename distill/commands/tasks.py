@@ -7,10 +7,11 @@ from pathlib import Path
 
 from distill.commands.benchmark.table import benchmark
 from distill.commands.data_checks import warn_of
-from distill.commands.evaluate import test
+from distill.commands.evaluate import test, trained_models
 from distill.commands.experiment import Run
-from distill.commands.export import export, export_if_possible
+from distill.commands.export import bundle_of, export, export_if_possible
 from distill.commands.label import label
+from distill.commands.model_cards import add_results_of_tasks
 from distill.commands.task_comparison import compare_joint_students, students_and_objectives
 from distill.commands.task_runs import JointRun
 from distill.commands.task_students import check_student_settings, train_joint_students
@@ -49,7 +50,20 @@ def _test(joint: JointRun) -> list[Path]:
     written = _for_each(joint, test)
     table, files = write_overview(joint.folder.report, {name: run.folder.report for name, run in joint.tasks.items()})
     log.info("\n%s", table)
-    return [*written, *files]
+    return [*written, *files, *_update_cards(joint)]
+
+
+def _update_cards(joint: JointRun) -> list[Path]:
+    """Add the test results of the heads to the cards of the whole students, and to that of the bundle."""
+    folders = list(trained_models(joint).values())
+    cards = {folder: folder.name for folder in folders}
+    for folder in folders:
+        if bundle := bundle_of(joint, folder)[0]:
+            cards[bundle] = folder.name
+    return [
+        add_results_of_tasks(folder, {name: run.folder.root / head for name, run in joint.tasks.items()})
+        for folder, head in cards.items()
+    ]
 
 
 def _for_each(joint: JointRun, function: Callable[[Run], list[Path]]) -> list[Path]:

@@ -36,7 +36,7 @@ class Card:
         measured: "accuracy"; "agreement" with the teachers' answers where the data has no labels; "micro-F1" where a
             text may have any number of labels.
         test: "accuracy", "accuracy_distinct" and "macro_f1", after the evaluation on test; where a text may have any
-            number of labels, "micro_f1", "macro_f1" and "subset_accuracy".
+            number of labels, "micro_f1", "macro_f1" and "subset_accuracy"; of several tasks "TASK, accuracy" etc.
         tasks: of a model of several tasks, each as in its card: its "name", "labels" and perhaps "thresholds".
         cell: name of a recurrent student's cell; empty: an LSTM, or a network without cells.
         head: metadata that a person has added to the front matter, such as "license".
@@ -123,7 +123,7 @@ def _head(card: Card) -> dict[str, Any]:
     for name in ("tasks", "cell"):
         if not facts[name]:
             del facts[name]
-    is_published = bool(card.test) and card.measured != AGREEMENT
+    is_published = bool(card.test) and card.measured != AGREEMENT and not card.tasks
     return {
         "language": "zh",
         "library_name": "distill-zh",

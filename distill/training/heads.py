@@ -70,17 +70,16 @@ def is_labelled(labels: Tensor) -> Tensor:
 def sampling_weights(labels: Tensor, heads: Sequence[Head]) -> Tensor | None:
     """How often each text is drawn, (texts,), so that small tasks are not drowned; None: every text once per epoch.
 
-    A text of several tasks counts to the smallest; those without any label count as a task of their own.
+    A text of several tasks counts to the smallest. Those without any label keep their share of an epoch.
     """
     groups = torch.stack([is_labelled(head.labels_of(labels)) for head in heads], 1)
-    groups = torch.cat([groups, ~groups.any(1, keepdim=True)], 1)
-    sizes = groups.sum(0)
+    sizes, has_label = groups.sum(0), groups.any(1)
     if sizes.max() <= MAX_RATIO * sizes[sizes > 0].min():
         return None
     weights = (groups * sizes.clamp(min=1).double() ** (SAMPLING_EXPONENT - 1)).amax(1)
+    weights[~has_label] = weights[has_label].mean()
     shares = (100 * (groups * weights[:, None]).sum(0) / weights.sum()).tolist()
-    names = [*(head.name for head in heads), "texts without labels"]
-    shown = ", ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True) if share)
+    shown = ", ".join(f"{head.name} {share:.0f} %" for head, share in zip(heads, shares, strict=True) if share)
     log.info("texts of small tasks are drawn more often: %s of an epoch", shown)
     return weights
 

@@ -17,6 +17,7 @@ from conftest import output_of
 from distill.cli import main, parser, settings_from
 from distill.commands.experiment import Run
 from distill.commands.export import bundle_of, export_if_possible
+from distill.commands.model_cards import card_of
 from distill.export.bundle import export_bundle, is_bundle_of, is_current
 from distill.runtime import load
 
@@ -38,6 +39,12 @@ def test_all_ends_with_the_bundle_of_its_student(finished_run: Path, title_folde
     assert not is_bundle_of(finished_run / "bundle", finished_run / "student.2")
     runtime = load(finished_run / "bundle")
     assert runtime.examples == () and len(runtime.labels) == 3
+
+
+def test_the_card_of_the_bundle_has_the_results_on_test(finished_run: Path) -> None:
+    bundle, student = (card_of(finished_run / name) for name in ("bundle", "student"))
+    assert bundle.test == student.test and bundle.test["accuracy"] == report_of(finished_run)["rows"][-1]["accuracy"]
+    assert "Not evaluated on test" not in (finished_run / "bundle" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_report_times_what_ships(finished_run: Path) -> None:

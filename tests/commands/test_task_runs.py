@@ -155,6 +155,14 @@ def test_the_cards_say_what_taught_each_head(run: Path) -> None:
         assert card.objective in whole.objective and card.taught_by
         taught_by += card.taught_by
     assert set(whole.taught_by) == set(taught_by)
+    for folder in (run / "student", run / "bundle"):
+        card = model_card.read(folder)
+        assert card and list(card.test) == ["topic, accuracy", "mood, accuracy"] and min(card.test.values()) > 0.9
+        shown = (folder / "README.md").read_text("utf-8")
+        assert (
+            "Not evaluated" not in shown
+            and f"| topic, accuracy on test | {card.test['topic, accuracy']:.4f} |" in shown
+        )
     assert "distilled from its teacher" in (run / "bundle" / "README.md").read_text("utf-8")
 
 
@@ -256,6 +264,10 @@ def test_one_encoder_may_teach_all_tasks(flags: list[str], tmp_path: Path) -> No
     assert encoders[0].keys() == encoders[1].keys()
     assert all(torch.equal(tensor, encoders[1][name]) for name, tensor in encoders[0].items())
     rows = rows_of(0, 120)
+    texts = [model_card.read(tmp_path / "tasks" / task / "teacher").texts["train"] for task in ("topic", "mood")]
+    assert texts[0] > texts[1], "the card counts the texts with a label for the task"
+    logs = [history(tmp_path / "tasks" / task / "teacher") for task in ("topic", "mood")]
+    assert [line["dev_loss"] for line in logs[0]] != [line["dev_loss"] for line in logs[1]]
     for column, task in enumerate(("topic", "mood"), 1):
         teacher = load_teacher(tmp_path / "tasks" / task / "teacher")
         known = [row for row in rows if row[column]]

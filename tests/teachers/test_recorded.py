@@ -240,6 +240,8 @@ def test_answers_for_a_part_of_the_texts_teach(
     path = write_answers(tmp_path / "answers.csv", [*titles(0, 60), *more[:20]])
     flags = [*quick(tiny_flags), "--run", str(tmp_path / "run"), "--unlabeled", str(tmp_path / "more.txt")]
     flags += ["--vectors", str(toy_vectors), "--teacher", str(path)]
+    untrained = output_of(capsys, [*flags, "--mode", "test"], code=2)
+    assert "nothing is trained yet, and the teachers' answers do not cover the test texts" in untrained
     output = output_of(capsys, flags)
     assert "% of train, " in output and "66.7 % of the texts without labels" in output
     assert "left out: 10 of 30 texts without labels, for which no teacher has an answer" in output

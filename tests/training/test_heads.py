@@ -87,6 +87,16 @@ def test_small_tasks_are_drawn_more_often() -> None:
     assert sampling_weights(wide_labels([topic[75:], tags[75:]]), HEADS) is None  # 15 and 10 texts
 
 
+@pytest.mark.parametrize("unlabelled", [1, 300])
+def test_texts_without_labels_keep_their_share(unlabelled: int) -> None:
+    topic = torch.tensor([0] * 90 + [UNLABELLED] * (10 + unlabelled))
+    tags = torch.tensor([[UNLABELLED] * 2] * 90 + [[1.0, 0.0]] * 10 + [[UNLABELLED] * 2] * unlabelled)
+    weights = sampling_weights(wide_labels([topic, tags]), HEADS)
+    assert weights is not None
+    assert (weights[100:].sum() / weights.sum()).item() == pytest.approx(unlabelled / (100 + unlabelled))
+    assert sampling_weights(wide_labels([topic[75:], tags[75:]]), HEADS) is None  # the tasks have 15 and 10 texts
+
+
 def test_a_part_of_a_classifier() -> None:
     whole, vectors = nn.Linear(6, 5), torch.randn(3, 6)
     for head in HEADS:
