@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +117,20 @@ def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
     pruned = dataclasses.replace(
         model, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[:count]))
     )
-    scores = [_dev_score(run, one) for one in (pruned, model)]
+    parts = run.parts
+    if len(parts) > 1 and not model.tasks:  # the head of one task
+        parts = [part for part in parts if part.folder.root.resolve() == student.resolve().parent]
     size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
     log.info("%s: %d of %d words fit into %s", bundle, count, len(vocabulary), size)
-    log.info("%s: dev %s %.4f, with all words %.4f", bundle, card_of(student).measured, *scores)
+    if parts:  # the head of another run's task cannot be measured
+        scores = [_dev_score(parts, one) for one in (pruned, model)]
+        log.info("%s: dev %s %.4f, with all words %.4f", bundle, card_of(student).measured, *scores)
 
 
-def _dev_score(run: Run, model: TextClassifier) -> float:
-    """The score on dev of the model; the mean of those of several tasks."""
+def _dev_score(parts: Sequence[Run], model: TextClassifier) -> float:
+    """The score on dev of the model; the mean of those of several tasks, of which ``parts`` are the runs."""
     scores = []
-    for part, task in zip(run.parts, heads_of(model), strict=True):
+    for part, task in zip(parts, heads_of(model), strict=True):
         logits = model.logits([example.text for example in part.data.dev])
         scores.append(dev_score(part, logits[:, task.columns], task.thresholds))
     return float(np.mean(scores))

@@ -293,6 +293,19 @@ def test_the_whole_student_is_exported(
     assert main([*flags, "--run", str(copy), "--mode", "export", "--max_mb", f"{size / 1e6:.6f}"]) == 0
     pruned = re.search(r"dev mean score of the tasks [01]\.\d{4}, with all words 1\.0000", capsys.readouterr().out)
     assert pruned and load(copy / "bundle").tasks == load(run / "bundle").tasks
+    head = [
+        *flags,
+        "--run",
+        str(copy),
+        "--mode",
+        "export",
+        "--student_folder",
+        str(copy / "tasks" / "mood" / "student"),
+    ]
+    assert main(head) == 0
+    size = sum(array.nbytes for array in read_bundle(copy / "bundle").arrays.values()) - 500
+    assert main([*head, "--max_mb", f"{size / 1e6:.6f}"]) == 0
+    assert re.search(r"dev accuracy [01]\.\d{4}, with all words 1\.0000", capsys.readouterr().out)
     assert main([*flags, "--run", str(copy), "--mode", "export", "--format", "onnx"]) == 0
     assert {path.parent.name for path in copy.rglob("*.onnx")} == {"student", "teacher", "teacher-int8"}
     assert [task.name for task in load(run / "bundle").tasks] == ["topic", "mood"]
