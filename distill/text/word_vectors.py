@@ -69,9 +69,12 @@ def find_vectors(name: str, folder: Path = FOLDER) -> VectorFile:
 def _bundled_file() -> Path:
     spec = find_spec("synonyms")
     folders = spec.submodule_search_locations if spec else None
-    if not folders:
-        raise UserError("the bundled vectors need the package synonyms", None, "pip install synonyms==3.10.2")
-    return Path(folders[0]) / "data" / "words.vector"
+    path = Path(folders[0]) / "data" / "words.vector" if folders else None
+    if not path or not path.is_file():  # later versions download their vectors
+        raise UserError(
+            "the bundled vectors are those of the package synonyms 3.10", path, "pip install synonyms==3.10.2"
+        )
+    return path
 
 
 def load_vectors(path: Path, vocabulary: Collection[str]) -> KeyedVectors:

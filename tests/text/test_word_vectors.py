@@ -7,6 +7,7 @@ import gzip
 import logging
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,6 +173,16 @@ def test_find_vectors(tmp_path: Path, text_file: Path) -> None:
         find_vectors("auto", folder)
     with pytest.raises(UserError, match="no such file of word vectors"):
         find_vectors("nowhere.bin", folder)
+
+
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_without_the_bundled_vectors(is_installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package may be missing, or of a later version, which downloads its vectors."""
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)]) if is_installed else None
+    monkeypatch.setattr(word_vectors, "find_spec", lambda name: spec)
+    with pytest.raises(UserError, match=r"the bundled vectors are those of synonyms 3\.10") as error:
+        find_vectors("bundled")
+    assert error.value.hint == "pip install synonyms==3.10.2"
 
 
 def test_the_bundled_vectors() -> None:
