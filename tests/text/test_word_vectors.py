@@ -180,7 +180,7 @@ def test_without_the_bundled_vectors(is_installed: bool, tmp_path: Path, monkeyp
     """The package may be missing, or of a later version, which downloads its vectors."""
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)]) if is_installed else None
     monkeypatch.setattr(word_vectors, "find_spec", lambda name: spec)
-    with pytest.raises(UserError, match=r"the bundled vectors are those of synonyms 3\.10") as error:
+    with pytest.raises(UserError, match=r"the bundled vectors are those of the package synonyms 3\.10") as error:
         find_vectors("bundled")
     assert error.value.hint == "pip install synonyms==3.10.2"
 
