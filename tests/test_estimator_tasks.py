@@ -300,10 +300,8 @@ def test_labels_and_teachers_that_are_refused(
         fit_quietly(tiny(), TEXTS, labels, **further)
 
 
-def test_settings_of_the_student_are_checked_before_the_teachers_answer() -> None:
-    def teacher(texts: Any) -> Any:
-        raise AssertionError("the teacher was asked")
-
-    classifier = tiny(settings={**TINY, "task_weights": "1"})
+def test_settings_of_the_student_are_checked_before_the_teachers_are_trained(tiny_bert: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "task_weights": "1", "teacher_epochs": 1}
     with pytest.raises(UserError, match="2 positive numbers are needed"):
-        fit_quietly(classifier, TEXTS, FULL, teacher={"topic": teacher, "mood": teacher})
+        fit_quietly(tiny(teacher_model=tiny_bert, settings=settings, run_folder=tmp_path), TEXTS, FULL)
+    assert not list(tmp_path.rglob("*.safetensors"))
