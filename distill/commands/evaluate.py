@@ -53,11 +53,11 @@ def test(run: Run) -> list[Path]:
     teachers = _teachers(run, folders)
     if not folders and not teachers:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
+    _check_provenance(run, folders, list(teachers.values()))
     outcomes, partial = _recorded_outcomes(run, teachers)
     if not folders and not outcomes and not any(teacher.is_model for teacher in teachers.values()):
         what = "nothing is trained yet, and the teachers' answers do not cover the test texts"
         raise UserError(what, run.folder.root, f"{COMMAND} train_student")
-    _check_provenance(run, folders, list(teachers.values()))
     context = evaluation_context(run, TEACHER_EFFORT.texts)
     models = _open_models(run, teachers, folders)
     checks = checks_of(run, models.values())

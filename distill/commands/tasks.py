@@ -55,15 +55,12 @@ def _test(joint: JointRun) -> list[Path]:
 
 def _update_cards(joint: JointRun) -> list[Path]:
     """Add the test results of the heads to the cards of the whole students, and to that of the bundle."""
-    folders = list(trained_models(joint).values())
-    cards = {folder: folder.name for folder in folders}
-    for folder in folders:
-        if bundle := bundle_of(joint, folder)[0]:
-            cards[bundle] = folder.name
-    return [
-        add_results_of_tasks(folder, {name: run.folder.root / head for name, run in joint.tasks.items()})
-        for folder, head in cards.items()
-    ]
+    written = []
+    for folder in trained_models(joint).values():
+        heads = {name: run.folder.root / folder.name for name, run in joint.tasks.items()}
+        bundle, _ = bundle_of(joint, folder)
+        written += [add_results_of_tasks(model, heads) for model in (folder, bundle) if model]
+    return written
 
 
 def _for_each(joint: JointRun, function: Callable[[Run], list[Path]]) -> list[Path]:
