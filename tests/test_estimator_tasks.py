@@ -252,7 +252,10 @@ def test_a_smaller_bundle(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> N
     settings = {**TINY, "max_mb": (size - 20) / 1e6}
     with caplog.at_level(logging.INFO, "distill"):
         fit_quietly(tiny(settings=settings, run_folder=tmp_path / "run", verbose=1), TEXTS, GAPS)
-    assert f"dev mean score of the tasks {whole.dev_score_:.4f}, with all words {whole.dev_score_:.4f}" in caplog.text
+    assert (
+        f"dev mean score of the tasks {whole.dev_score_:.4f}, with all words in 16 bits {whole.dev_score_:.4f}"
+        in caplog.text
+    )
 
 
 def test_cross_validation() -> None:

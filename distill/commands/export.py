@@ -7,9 +7,10 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run
 from distill.commands.label_sets import dev_score
@@ -22,6 +23,7 @@ from distill.export.bundle import export_bundle, is_bundle_of, is_current
 from distill.models.text_classifier import TextClassifier, load_student
 from distill.progress import log
 from distill.runtime import schema
+from distill.runtime.arrays import dequantise
 from distill.runtime.bundle import read_bundle
 from distill.runtime.tasks import heads_of
 from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, VOCABULARY, size_of
@@ -99,7 +101,7 @@ def write_bundle(run: Run, student: Path) -> Path:
     if name:
         hub.check(name)
     bundle = export_bundle(student, run.folder.bundle, segmenter=run.segmenter, **_options(run))
-    _log_cost_of_pruning(run, student, bundle)
+    _log_cost_of_limit(run, student, bundle)
     bundle_card(student, bundle)
     log.info("%s: %.1f MB; to run it, `pip install distill-zh` is enough", bundle, size_of(bundle) / 1e6)
     if name:
@@ -107,24 +109,26 @@ def write_bundle(run: Run, student: Path) -> Path:
     return bundle
 
 
-def _log_cost_of_pruning(run: Run, student: Path, bundle: Path) -> None:
-    """If some words did not fit into the bundle, log the student's figure on dev with and without them."""
-    count, vocabulary = len(read_bundle(bundle).arrays["words"]), Vocabulary.load(student / VOCABULARY).words
-    if count == len(vocabulary):
+def _log_cost_of_limit(run: Run, student: Path, bundle: Path) -> None:
+    """If the words did not fit into the bundle in 16 bits, log what that costs the student on dev."""
+    arrays, vocabulary = read_bundle(bundle).arrays, Vocabulary.load(student / VOCABULARY).words
+    words = dequantise(arrays["words"], arrays["words.scale"])
+    if len(words) == len(vocabulary) and arrays["words"].dtype == np.int16:
         return
-    model = load_student(student, run.segmenter)
-    tokenizer: Any = model.tokenizer
-    pruned = dataclasses.replace(
-        model, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[:count]))
+    model, smaller = load_student(student, run.segmenter), load_student(student, run.segmenter)
+    network, tokenizer = cast(Any, smaller.model), cast(Any, smaller.tokenizer)
+    network.embedding.weight.data = torch.from_numpy(words)
+    smaller = dataclasses.replace(
+        smaller, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[: len(words)]))
     )
     parts = run.parts
     if len(parts) > 1 and not model.tasks:  # the head of one task
         parts = [part for part in parts if part.folder.root.resolve() == student.resolve().parent]
     size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
-    log.info("%s: %d of %d words fit into %s", bundle, count, len(vocabulary), size)
+    log.info("%s: %d of %d words fit into %s, in 8 bits instead of 16", bundle, len(words), len(vocabulary), size)
     if parts:  # the head of another run's task cannot be measured
-        scores = [_dev_score(parts, one) for one in (pruned, model)]
-        log.info("%s: dev %s %.4f, with all words %.4f", bundle, card_of(student).measured, *scores)
+        scores = [_dev_score(parts, one) for one in (smaller, model)]
+        log.info("%s: dev %s %.4f, with all words in 16 bits %.4f", bundle, card_of(student).measured, *scores)
 
 
 def _dev_score(parts: Sequence[Run], model: TextClassifier) -> float:

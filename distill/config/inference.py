@@ -26,7 +26,8 @@ class ExportSettings(Checked):
     )
     max_mb: float = option(
         20.0,
-        "maximum size of a bundle in megabytes; its rarest words are left out to fit; 0: no limit",
+        "maximum size of a bundle in megabytes; to fit, word vectors are kept in 8 bits instead of 16, and if that is "
+        "not enough, the rarest words are left out; 0: no limit",
         low=0,
         high=1e6,
     )

@@ -39,10 +39,11 @@ def export_bundle(
 ) -> Path:
     """Write the bundle of a student's folder, replacing ``bundle`` atomically; returns ``bundle``.
 
-    If the arrays take more than ``max_bytes``, the last words of the vocabulary, which are the rarest, are left out.
-    The runtime then reads them as their characters, like every word that is not in the vocabulary. The bundle contains
-    the tables of ``segmenter`` (None: jieba without a user dictionary), which must be the one of its training, and
-    ``examples``, texts that the web page offers.
+    If the arrays take more than ``max_bytes``, word vectors are kept in 8 bits instead of 16. If that is not enough,
+    the last words of the vocabulary, which are the rarest, are left out; the runtime then reads them as their
+    characters, like every word that is not in the vocabulary. The bundle contains the tables of ``segmenter`` (None:
+    jieba without a user dictionary), which must be the one of its training, and ``examples``, texts that the web page
+    offers.
 
     Raises:
         UserError: there is no student, it cannot be exported, or it is too large without any words.
@@ -106,19 +107,33 @@ def _check_segmenter(student: Path, segmenter: Segmenter) -> None:
 
 
 def _with_lexicon(arrays: Arrays, tokenizer: WordTokenizer, max_bytes: float) -> Arrays:
-    """The arrays and the lexicon, with as many words as fit into ``max_bytes``."""
+    """The arrays and the lexicon in ``max_bytes``: all words in 16 bits, or else as many as fit in 8."""
     vocabulary, tables = tokenizer.vocabulary, tokenizer.segmenter.tables
     every_word = arrays | lexicon_arrays(vocabulary, tables)
-    size = sum(array.nbytes for array in every_word.values())
+    if _size(every_word) <= max_bytes:
+        return every_word
+    every_word |= in_8_bits(arrays["words"], arrays["words.scale"])
+    size = _size(every_word)
     if size <= max_bytes:
         return every_word
-    per_word = arrays["words"][0].nbytes + every_word["lexicon.words"][0].nbytes
+    per_word = every_word["words"][0].nbytes + every_word["lexicon.words"][0].nbytes
     count = len(vocabulary) - math.ceil((size - max_bytes) / per_word)
     if count <= UNKNOWN_ID + 1:
         what = f"{(size - per_word * len(vocabulary)) / 1e6:.1f} MB are needed even without any words"
         raise UserError(what, "--max_mb", "--max_mb 20, or 0 for no limit")
     pruned = Vocabulary(vocabulary.words[:count])
-    return arrays | {"words": arrays["words"][:count]} | lexicon_arrays(pruned, tables)
+    return every_word | {"words": every_word["words"][:count]} | lexicon_arrays(pruned, tables)
+
+
+def _size(arrays: Arrays) -> int:
+    """Bytes of the arrays."""
+    return sum(array.nbytes for array in arrays.values())
+
+
+def in_8_bits(words: NDArray[np.int16], scale: NDArray[np.float32]) -> Arrays:
+    """Word vectors in 8 bits instead of 16."""
+    ratio = np.iinfo(np.int16).max / np.iinfo(np.int8).max
+    return {"words": np.rint(words / ratio).astype(np.int8), "words.scale": (scale * ratio).astype(np.float32)}
 
 
 def network_arrays(model: Student) -> tuple[dict[str, Any], Arrays]:

@@ -42,8 +42,8 @@ def aligned_zeros(*shape: int, dtype: type[np.int8 | np.int16 | np.float32]) -> 
     return buffer[first : first + size].view(dtype).reshape(shape)
 
 
-def dequantise(table: NDArray[np.int16], scale: Floats) -> Floats:
-    """A table of 16-bit integers with one scale per column, as float32."""
+def dequantise(table: NDArray[np.int16 | np.int8], scale: Floats) -> Floats:
+    """A table of integers with one scale per column, as float32."""
     return np.ascontiguousarray(table * scale, dtype=np.float32)
 
 

@@ -38,5 +38,5 @@ def average(_: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
 
 
 def _table(arrays: Arrays, name: str) -> EmbeddingTable:
-    rows = np.ascontiguousarray(pad_axis(arrays[name], 1, lanes()))
+    rows = np.ascontiguousarray(pad_axis(arrays[name], 1, lanes()), np.int16)
     return EmbeddingTable.of(rows=rows, scale=pad_axis(arrays[f"{name}.scale"], 0, lanes()), width=rows.shape[1])

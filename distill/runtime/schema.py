@@ -36,7 +36,7 @@ class ArraySpec:
 
     Args:
         name: in the bundle's safetensors file.
-        dtype: as NumPy names it.
+        dtype: as NumPy names it; several are joined by " or ".
         shape: each dimension a number, a size, or a product of these, as in "4 * hidden".
         meaning: for docs/runtime.md.
         values: smallest and largest value; the largest may be a size, or a size "- 1". Empty: any integer, or the
@@ -82,7 +82,7 @@ LEXICON = (
     ArraySpec("lexicon.emissions", "float64", (str(len(HAN)), "4"), f"of U+{HAN[0]:X} to U+{HAN[-1]:X} in each state"),
 )
 WORDS = (
-    ArraySpec("words", "int16", ("words", "width"), "word vectors; the first two are padding and unknown"),
+    ArraySpec("words", "int16 or int8", ("words", "width"), "word vectors; the first two are padding and unknown"),
     ArraySpec("words.scale", "float32", ("width",), "what each column of `words` is multiplied by"),
 )
 CLASSIFIER_BIAS = ArraySpec("classifier.bias", "float32", ("classes",), "bias of the classifier")
@@ -353,7 +353,7 @@ def _shape_problem(spec: ArraySpec, array: NDArray[Any] | None, sizes: Mapping[s
     wanted = f"{spec.dtype} {_shown_shape(shape, spec.shape)} is needed"
     if array is None:
         return f"array {spec.name} is missing, {wanted}"
-    if array.dtype.newbyteorder("=") == np.dtype(spec.dtype) and array.shape == shape:
+    if array.dtype.name in spec.dtype.split(" or ") and array.shape == shape:
         return ""
     return f"array {spec.name} is {array.dtype.name} {array.shape}, {wanted}"
 

@@ -23,6 +23,7 @@ from distill.data import Dataset, Example, example_id, read_sentences
 from distill.evaluation.metrics import is_below
 from distill.export.bundle import export_bundle
 from distill.models.text_classifier import load_student
+from distill.runtime.arrays import Arrays, dequantise
 from distill.runtime.bundle import read_bundle
 from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import Vocabulary
@@ -269,16 +270,30 @@ def test_a_teacher_below_the_linear_model_is_trained_longer(
 # The size limit of a bundle
 
 
-def test_a_bundle_leaves_out_its_rarest_words_to_fit(
+def test_a_bundle_keeps_its_words_in_8_bits_to_fit(
     few_labels_run: Path, few_labels_bundle: Path, tmp_path: Path
 ) -> None:
-    whole = read_bundle(few_labels_bundle)
-    size = sum(array.nbytes for array in whole.arrays.values())
+    from distill.runtime import load
+
+    whole = read_bundle(few_labels_bundle).arrays
+    export_bundle(few_labels_run / "student", smaller := tmp_path / "smaller", _size(whole) - 1)
+    arrays = read_bundle(smaller).arrays
+    assert arrays["words"].dtype == np.int8 and _size(whole) - _size(arrays) == whole["words"].size
+    words, expected = (dequantise(these["words"], these["words.scale"]) for these in (arrays, whole))
+    assert (np.abs(words - expected) <= 0.51 * arrays["words.scale"]).all()
+    texts = ["银行股票大跌", "没有这些问题", "教练和球队"]
+    assert np.allclose(load(smaller).logits(texts), load(few_labels_bundle).logits(texts), atol=0.05)
+
+
+def test_a_bundle_leaves_out_its_rarest_words_if_8_bits_are_not_enough(
+    few_labels_run: Path, few_labels_bundle: Path, tmp_path: Path
+) -> None:
+    whole = read_bundle(few_labels_bundle).arrays
+    size = _size(whole) - whole["words"].size  # in 8 bits
     pruned = export_bundle(few_labels_run / "student", tmp_path / "pruned", size - 1_000)
     arrays = read_bundle(pruned).arrays
     count = len(arrays["words"])
-    assert 10 < count < len(whole.arrays["words"]) and sum(array.nbytes for array in arrays.values()) <= size - 1_000
-    assert np.array_equal(arrays["words"], whole.arrays["words"][:count])
+    assert 10 < count < len(whole["words"]) and _size(arrays) <= size - 1_000
 
     from distill.runtime import load
 
@@ -292,11 +307,14 @@ def test_a_bundle_leaves_out_its_rarest_words_to_fit(
 def test_export_logs_the_accuracy_without_the_words_left_out(
     few_labels_run: Path, few_labels_bundle: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrays = read_bundle(few_labels_bundle).arrays.values()
-    size = sum(array.nbytes for array in arrays) - 1_000
+    size = _size(read_bundle(few_labels_bundle).arrays) - 1_000
     flags = [*tiny_flags, "--run", str(few_labels_run), "--mode", "export", "--max_mb", f"{size / 1e6:.6f}"]
     assert main(flags) == 0
-    assert "words fit into" in (output := capsys.readouterr().out) and "with all words" in output
+    assert "in 8 bits instead of 16" in (output := capsys.readouterr().out) and "with all words in 16 bits" in output
+
+
+def _size(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def test_a_general_text_is_not_in_train_dev_or_test(title_folder: Path, tmp_path: Path) -> None:

@@ -291,7 +291,9 @@ def test_the_whole_student_is_exported(
     shutil.copytree(run, copy := tmp_path / "run")
     size = sum(array.nbytes for array in read_bundle(run / "bundle").arrays.values()) - 500
     assert main([*flags, "--run", str(copy), "--mode", "export", "--max_mb", f"{size / 1e6:.6f}"]) == 0
-    pruned = re.search(r"dev mean score of the tasks [01]\.\d{4}, with all words 1\.0000", capsys.readouterr().out)
+    pruned = re.search(
+        r"dev mean score of the tasks [01]\.\d{4}, with all words in 16 bits 1\.0000", capsys.readouterr().out
+    )
     assert pruned and load(copy / "bundle").tasks == load(run / "bundle").tasks
     head = [
         *flags,
@@ -305,7 +307,7 @@ def test_the_whole_student_is_exported(
     assert main(head) == 0
     size = sum(array.nbytes for array in read_bundle(copy / "bundle").arrays.values()) - 500
     assert main([*head, "--max_mb", f"{size / 1e6:.6f}"]) == 0
-    assert re.search(r"dev accuracy [01]\.\d{4}, with all words 1\.0000", capsys.readouterr().out)
+    assert re.search(r"dev accuracy [01]\.\d{4}, with all words in 16 bits 1\.0000", capsys.readouterr().out)
     assert main([*flags, "--run", str(copy), "--mode", "export", "--format", "onnx"]) == 0
     assert {path.parent.name for path in copy.rglob("*.onnx")} == {"student", "teacher", "teacher-int8"}
     assert [task.name for task in load(run / "bundle").tasks] == ["topic", "mood"]

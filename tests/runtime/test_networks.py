@@ -13,16 +13,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from distill.config import StudentSettings
-from distill.export.bundle import network_arrays
+from distill.export.bundle import in_8_bits, network_arrays
 from distill.models.build import build_student
 from distill.models.inference import predict_logits
 from distill.models.student import Student
 from distill.runtime import networks
+from distill.runtime.arrays import dequantise
 from distill.runtime.networks import StudentNetwork
 from distill.runtime.structs import EncodedTexts
 from distill.text.batching import PackedIds
 
 WORDS, WIDTH, CLASSES, MAX_LENGTH, BUCKETS = 60, 10, 3, 9, 64
+TOLERANCE = {
+    name: 2e-2 if network["architecture"] == "bilstm" else 2e-3  # recurrent states have eight bits
+    for name, network in NETWORKS.items()
+}
 
 
 def student(hidden: int, ngrams: int, **config: Any) -> Student:
@@ -71,8 +76,20 @@ def test_logits_are_those_of_pytorch(name: str, hidden: int, ngrams: int) -> Non
     words, ngram_rows = texts(70, bool(ngrams))
     expected = in_pytorch(model, words, ngram_rows)
     logits = StudentNetwork(*network_arrays(model)).logits(encoded(words, ngram_rows))
-    tolerance = 2e-2 if NETWORKS[name]["architecture"] == "bilstm" else 2e-3  # recurrent states have eight bits
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=TOLERANCE[name] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_word_vectors_in_8_bits(name: str) -> None:
+    model = student(16, BUCKETS, **NETWORKS[name])
+    words, ngram_rows = texts(70, with_ngrams=True)
+    card, arrays = network_arrays(model)
+    arrays |= in_8_bits(arrays["words"], arrays["words.scale"])
+    with torch.no_grad():
+        model.embedding.weight.copy_(torch.from_numpy(dequantise(arrays["words"], arrays["words.scale"])))  # type: ignore[operator]
+    expected = in_pytorch(model, words, ngram_rows)
+    logits = StudentNetwork(card, arrays).logits(encoded(words, ngram_rows))
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=TOLERANCE[name] * np.abs(expected).max())
 
 
 @pytest.fixture(scope="module")

@@ -57,8 +57,8 @@ def test_the_arrays_of_every_network_match(name: str, ngrams: int, arrays: Array
 @pytest.mark.parametrize(
     ("name", "array", "problem"),
     [
-        ("words", None, "array words is missing, int16 (85, 8) is needed"),
-        ("words", np.zeros((85, 8), np.float32), "array words is float32 (85, 8), int16 (85, 8) is needed"),
+        ("words", None, "array words is missing, int16 or int8 (85, 8) is needed"),
+        ("words", np.zeros((85, 8), np.float32), "array words is float32 (85, 8), int16 or int8 (85, 8) is needed"),
         ("words.scale", np.zeros(9, np.float32), "array words.scale is float32 (9,), float32 (8,) is needed"),
         ("bias.back", np.zeros((4, 8), np.float32), "array bias.back is float32 (4, 8), float32 (32,) is needed"),
         (
