@@ -35,7 +35,7 @@ PREFIX_AND_SPECIAL_PIECES = 10  # word pieces that the teacher's input has besid
 # General Chinese: with up to so many train texts, word vectors from the teacher and general texts improve a student.
 MAX_TRAIN_FOR_GENERAL = 30_000
 GENERAL_WORDS, GENERAL_SENTENCES = 20_000, 20_000
-DICTIONARY, DICTIONARY_WITH_FEW_LABELS = 20_000, 70_000  # frequent words that a student with such vectors knows
+DICTIONARY = 70_000  # frequent words that a student with the teacher's word vectors knows
 MIN_UNLABELLED = 5_000  # unlabelled texts of the user's own that make general texts unnecessary
 TEACHER_VECTORS_RATE = 2e-3  # learning rate of word vectors that come from the teacher
 
@@ -107,10 +107,9 @@ def student_settings(
         by_default = settings.vectors == "auto" and has_vectors and uses_general_texts(data, architecture)
         vectors = f"{FROM_TEACHER}+auto" if by_default else settings.vectors
     from_teacher = vectors.startswith(FROM_TEACHER)
-    dictionary = DICTIONARY_WITH_FEW_LABELS if has_few_labels(data, architecture) else DICTIONARY
     defaults = {
         "max_length": _length_limit(_covering_length(data.train)),
-        "dictionary": dictionary if from_teacher else 0,
+        "dictionary": DICTIONARY if from_teacher else 0,
         **({"vector_learning_rate": TEACHER_VECTORS_RATE} if from_teacher else {}),
     }
     return _fill(dataclasses.replace(settings, vectors=vectors), defaults).with_defaults(architecture)
