@@ -74,8 +74,10 @@ def _random_array(spec: schema.ArraySpec, shape: list[Any], random: np.random.Ge
     if spec.dtype == "float32":
         scale = 2 / 32767 if spec.name.endswith(".scale") else 0.3
         return (scale * random.standard_normal(shape)).astype(np.float32)
-    low, high = (0, SIZES["rows"]) if spec.name == "ngrams.row_of" else (-32767, 32768)
-    return random.integers(low, high, shape).astype(spec.dtype)
+    dtype = np.dtype(random.choice(spec.dtype.split(" or ")))
+    largest = np.iinfo(dtype).max
+    low, high = (0, SIZES["rows"]) if spec.name == "ngrams.row_of" else (-largest, largest + 1)
+    return random.integers(low, high, shape).astype(dtype)
 
 
 def lexicon(random: np.random.Generator) -> Arrays:
