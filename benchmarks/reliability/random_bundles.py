@@ -66,13 +66,17 @@ def random_bundle(name: str, ngrams: bool, seed: int = 0) -> tuple[Card, Arrays]
     for spec in schema.specs_of(card):
         shape = [schema.value_of(dimension, sizes) for dimension in spec.shape]
         if spec.name not in arrays:
-            arrays[spec.name] = _random_array(spec, shape, random)
+            arrays[spec.name] = _random_array(spec, shape, random, arrays)
     return card, arrays
 
 
-def _random_array(spec: schema.ArraySpec, shape: list[Any], random: np.random.Generator) -> NDArray[Any]:
+def _random_array(
+    spec: schema.ArraySpec, shape: list[Any], random: np.random.Generator, arrays: Arrays
+) -> NDArray[Any]:
+    """One array; ``arrays`` holds those before it, so that vectors of both types are equally large."""
     if spec.dtype == "float32":
-        scale = 2 / 32767 if spec.name.endswith(".scale") else 0.3
+        table = arrays.get(spec.name.removesuffix(".scale"))
+        scale = 0.3 if table is None else 2 / np.iinfo(table.dtype).max
         return (scale * random.standard_normal(shape)).astype(np.float32)
     dtype = np.dtype(random.choice(spec.dtype.split(" or ")))
     largest = np.iinfo(dtype).max

@@ -112,9 +112,9 @@ def write_bundle(run: Run, student: Path) -> Path:
 def _log_cost_of_limit(run: Run, student: Path, bundle: Path) -> None:
     """If the words did not fit into the bundle in 16 bits, log what that costs the student on dev."""
     arrays, vocabulary = read_bundle(bundle).arrays, Vocabulary.load(student / VOCABULARY).words
-    words = dequantise(arrays["words"], arrays["words.scale"])
-    if len(words) == len(vocabulary) and arrays["words"].dtype == np.int16:
+    if len(arrays["words"]) == len(vocabulary) and arrays["words"].dtype == np.int16:
         return
+    words = dequantise(arrays["words"], arrays["words.scale"])
     model, smaller = load_student(student, run.segmenter), load_student(student, run.segmenter)
     network, tokenizer = cast(Any, smaller.model), cast(Any, smaller.tokenizer)
     network.embedding.weight.data = torch.from_numpy(words)
