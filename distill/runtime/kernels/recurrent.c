@@ -86,34 +86,44 @@ INLINE const int16_t *projection_row(const Recurrent *net, int32_t word, int dir
     return net->projections + ((int64_t)word * 2 + direction) * net->gates * net->units;
 }
 
-/* sums[row][gate] = zero-point correction + dot product of the text's state and the weights, for `rows` texts and the
- * gates of one block. `rows` and `gates` are compile-time constants. */
-INLINE void recurrent_product(const uint8_t *states, int32_t units, const int8_t *weights, const int32_t *zero_point,
-                              const int rows, const int gates, I32 sums[MAX_ROWS][4]) {
-    UNROLLED for (int row = 0; row < rows; row++)
-        UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] = load_i32(zero_point + gate * LANES);
-    for (int32_t group = 0; group < units; group += STATE_GROUP) {
-        Accumulator group_sums[MAX_ROWS][4] = {};
-        UNROLLED for (int32_t k = group; k < group + STATE_GROUP; k += 4, weights += gates * 4 * LANES) {
-            I8x4 columns[4];
-            if (rows == 1) __builtin_prefetch(weights + 1024), __builtin_prefetch(weights + 1088); /* memory-bound */
+/* Add the dot products of STATE_GROUP states and their weights to the sums of `rows` texts and the gates of one block.
+ * `rows` and `gates` are compile-time constants. */
+INLINE void add_products(const uint8_t *states, int32_t units, const int8_t *weights, const int rows, const int gates,
+                         Accumulator sums[MAX_ROWS][4]) {
+    UNROLLED for (int32_t k = 0; k < STATE_GROUP; k += 4, weights += gates * 4 * LANES) {
+        I8x4 columns[4];
+        if (rows == 1) __builtin_prefetch(weights + 1024), __builtin_prefetch(weights + 1088); /* memory-bound */
+        UNROLLED for (int gate = 0; gate < gates; gate++) {
+            memcpy(&columns[gate], weights + gate * 4 * LANES, sizeof columns[gate]);
+            IN_REGISTER(columns[gate]); /* load once for all rows: the load ports are the bottleneck */
+        }
+        UNROLLED for (int row = 0; row < rows; row++) {
+            int32_t four_states;
+            memcpy(&four_states, states + row * units + k, sizeof four_states);
+            const I8x4 state = (I8x4)((I32){} + four_states);
             UNROLLED for (int gate = 0; gate < gates; gate++) {
-                memcpy(&columns[gate], weights + gate * 4 * LANES, sizeof columns[gate]);
-                IN_REGISTER(columns[gate]); /* load once for all rows: the load ports are the bottleneck */
-            }
-            UNROLLED for (int row = 0; row < rows; row++) {
-                int32_t four_states;
-                memcpy(&four_states, states + row * units + k, sizeof four_states);
-                const I8x4 state = (I8x4)((I32){} + four_states);
-                UNROLLED for (int gate = 0; gate < gates; gate++) {
-                    group_sums[row][gate] = dot_u8_i8(group_sums[row][gate], state, columns[gate]);
-                    IN_REGISTER(group_sums[row][gate]); /* add now: pending products would fill the registers */
-                }
+                sums[row][gate] = dot_u8_i8(sums[row][gate], state, columns[gate]);
+                IN_REGISTER(sums[row][gate]); /* add now: pending products would fill the registers */
             }
         }
+    }
+}
+
+/* sums[row][gate] = zero-point correction + dot product of the text's state and the weights. */
+INLINE void recurrent_product(const uint8_t *states, int32_t units, const int8_t *weights, const int32_t *zero_point,
+                              const int rows, const int gates, I32 sums[MAX_ROWS][4]) {
+    Accumulator group_sums[MAX_ROWS][4] = {};
+    UNROLLED for (int row = 0; row < rows; row++)
+        UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] = load_i32(zero_point + gate * LANES);
+    for (int32_t group = 0; group < units; group += STATE_GROUP, weights += gates * STATE_GROUP * LANES) {
+        add_products(states + group, units, weights, rows, gates, group_sums);
+        if (!SUMS_OVERFLOW && group + STATE_GROUP < units) continue;
         __asm__("" ::: "memory"); /* keep `sums` in memory: they do not fit the registers next to group_sums */
         UNROLLED for (int row = 0; row < rows; row++)
-            UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] += lane_sums(group_sums[row][gate]);
+            UNROLLED for (int gate = 0; gate < gates; gate++) {
+                sums[row][gate] += lane_sums(group_sums[row][gate]);
+                group_sums[row][gate] = (Accumulator){};
+            }
     }
 }
 

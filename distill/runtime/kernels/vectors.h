@@ -28,9 +28,11 @@
 #define TILE 18
 #endif
 
-/* Make the compiler hold a vector in a register at this point, instead of loading it again or computing it later. */
-#if defined(__AVX2__)
-#define IN_REGISTER(vector) __asm__("" : "+x"(vector))
+/* Make the compiler hold a vector in a register at this point, instead of loading it again or computing it later: "v" is
+ * any register of AVX-512's 32, while "x" would be one of the first 16. */
+#if defined(IN_REGISTER) /* by a test */
+#elif defined(__AVX2__)
+#define IN_REGISTER(vector) __asm__("" : "+v"(vector))
 #else
 #define IN_REGISTER(vector)
 #endif
@@ -60,13 +62,17 @@ INLINE I32 load_i32(const int32_t *source) {
     return value;
 }
 
+/* GCC compiles conversions of LANES small integers to code that is several times slower than the instruction. */
 INLINE F32 load_i16_as_f32(const int16_t *source) {
+#if defined(__AVX512BW__)
+    return (F32)_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)source)));
+#else
     I16 value;
     memcpy(&value, source, sizeof value);
     return __builtin_convertvector(__builtin_convertvector(value, I32), F32); /* in one step GCC splits the vector */
+#endif
 }
 
-/* GCC compiles a conversion of LANES bytes to code that is several times slower than the instruction. */
 INLINE F32 load_u8_as_f32(const uint8_t *source) {
 #if defined(__AVX512BW__)
     return (F32)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)source)));
@@ -127,8 +133,10 @@ INLINE F32 max_f32(F32 a, F32 b) {
  * accumulates in 16 bits, two partial sums per lane; the weights' scale ensures that no sum of STATE_GROUP products
  * overflows (_weight_scale in distill/runtime/recurrent.py). */
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#define SUMS_OVERFLOW 1 /* of more than STATE_GROUP products */
 typedef I16x2 Accumulator;
 #else
+#define SUMS_OVERFLOW 0
 typedef I32 Accumulator;
 #endif
 
