@@ -45,8 +45,3 @@ def aligned_zeros(*shape: int, dtype: type[np.int8 | np.int16 | np.float32]) -> 
 def dequantise(table: NDArray[np.int16 | np.int8], scale: Floats) -> Floats:
     """A table of integers with one scale per column, as float32."""
     return np.ascontiguousarray(table * scale, dtype=np.float32)
-
-
-def max_row_norm(table: Floats) -> float:
-    """The largest Euclidean norm of a row."""
-    return float(np.sqrt((table**2).sum(1).max()))

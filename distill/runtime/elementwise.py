@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from distill.runtime.arrays import Arrays, Floats, aligned_zeros, dequantise, max_row_norm, unit_blocks
+from distill.runtime.arrays import Arrays, Floats, aligned_zeros, unit_blocks
 from distill.runtime.constants import ELEMENTWISE_CELLS
 from distill.runtime.native import lanes
 from distill.runtime.pooling import DIRECTIONS, PoolingNetwork
 from distill.runtime.structs import Int32, Pointer, Struct, address
+from distill.runtime.word_vectors import WordVectors, max_word_norm, word_vectors
 
 PARTS = {"mingru": 2, "sru": 3, "qrnn": 6}  # numbers of a unit in a word's row
 PART_SIZES = {"mingru": 1, "sru": 2, "qrnn": 2}  # bytes of each
@@ -24,8 +25,8 @@ class Elementwise(Struct):
     """Weights of both directions, and the rows of words; see kernels/elementwise.c."""
 
     _fields_ = (
-        *((name, Int32) for name in ("cell", "parts", "part_size", "units", "width", "words")),
-        ("vectors", Pointer),
+        *((name, Int32) for name in ("cell", "parts", "part_size", "units", "words")),
+        ("vectors", WordVectors),
         *((name, Pointer * 2) for name in PER_DIRECTION),
         ("rows", Pointer),
         ("states", Pointer),
@@ -35,8 +36,7 @@ class Elementwise(Struct):
 def elementwise(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     """The minGRU, SRU or QRNN of a bundle, in both directions."""
     cell, hidden = card["cell"], int(card["hidden"])
-    vectors = dequantise(arrays["words"], arrays["words.scale"])
-    norm = max_row_norm(vectors)
+    words, norm = len(arrays["words"]), max_word_norm(arrays)
     directions = [_ElementwiseDirection(arrays, name, cell, hidden, norm) for name in DIRECTIONS]
     units, parts = directions[0].units, PARTS[cell]
     struct = Elementwise.of(
@@ -44,12 +44,11 @@ def elementwise(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
         parts=parts,
         part_size=PART_SIZES[cell],
         units=units,
-        width=vectors.shape[1],
-        words=len(vectors),
-        vectors=vectors,
+        words=words,
+        vectors=word_vectors(arrays),
         **{name: (Pointer * 2)(*(address(getattr(one, name)) for one in directions)) for name in PER_DIRECTION},
-        rows=aligned_zeros(len(vectors) + 1, 2, parts * units, PART_SIZES[cell], dtype=np.int8),
-        states=np.zeros(len(vectors), np.uint8),
+        rows=aligned_zeros(words + 1, 2, parts * units, PART_SIZES[cell], dtype=np.int8),
+        states=np.zeros(words, np.uint8),
     ).keep_alive(directions)
     return PoolingNetwork("distill_elementwise", struct, 4 * units, part_features=hidden)
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.runtime.arrays import Arrays, Floats, aligned_zeros, dequantise, max_row_norm, pad_axis, unit_blocks
+from distill.runtime.arrays import Arrays, Floats, aligned_zeros, pad_axis, unit_blocks
 from distill.runtime.constants import ELEMENTWISE_CELLS, STATE_GROUP, STATE_ONE
 from distill.runtime.elementwise import TINY, column_scale, elementwise
 from distill.runtime.native import lanes
 from distill.runtime.pooling import DIRECTIONS, PoolingNetwork
 from distill.runtime.structs import Int32, Pointer, Struct, address
+from distill.runtime.word_vectors import WordVectors, max_word_norm, word_vectors
 
 PER_DIRECTION = (
     *("input_weights", "bias", "projection_scale"),
@@ -26,8 +27,8 @@ class Recurrent(Struct):
     """Weights of both directions, and the projections of words; see kernels/recurrent.c."""
 
     _fields_ = (
-        *((name, Int32) for name in ("gates", "units", "width", "sentence")),
-        ("vectors", Pointer),
+        *((name, Int32) for name in ("gates", "units", "sentence")),
+        ("vectors", WordVectors),
         *((name, Pointer * 2) for name in PER_DIRECTION),
         ("projections", Pointer),
         ("states", Pointer),
@@ -39,19 +40,17 @@ def recurrent(card: Mapping[str, Any], arrays: Arrays) -> PoolingNetwork:
     if card["cell"] in ELEMENTWISE_CELLS:
         return elementwise(card, arrays)
     gates, hidden = (3 if card["cell"] == "gru" else 4), int(card["hidden"])
-    vectors = dequantise(arrays["words"], arrays["words.scale"])
-    norm = max_row_norm(vectors)
+    words, norm = len(arrays["words"]), max_word_norm(arrays)
     directions = [_Direction(arrays, name, gates, hidden, norm) for name in DIRECTIONS]
     units = directions[0].units
     struct = Recurrent.of(
         gates=gates,
         units=units,
-        width=vectors.shape[1],
         sentence=bool(card["sentence"]),
-        vectors=vectors,
+        vectors=word_vectors(arrays),
         **{name: (Pointer * 2)(*(address(getattr(one, name)) for one in directions)) for name in PER_DIRECTION},
-        projections=aligned_zeros(len(vectors), 2, gates * units, dtype=np.int16),
-        states=np.zeros(len(vectors), np.uint8),
+        projections=aligned_zeros(words, 2, gates * units, dtype=np.int16),
+        states=np.zeros(words, np.uint8),
     ).keep_alive(directions)
     return PoolingNetwork("distill_recurrent", struct, 4 * units, part_features=hidden, sorts_texts=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from distill.runtime import networks
 from distill.runtime.arrays import dequantise
 from distill.runtime.networks import StudentNetwork
 from distill.runtime.structs import EncodedTexts
+from distill.runtime.word_vectors import max_word_norm, word_vectors
 from distill.text.batching import PackedIds
 
 WORDS, WIDTH, CLASSES, MAX_LENGTH, BUCKETS = 60, 10, 3, 9, 64
@@ -90,6 +92,20 @@ def test_word_vectors_in_8_bits(name: str) -> None:
     expected = in_pytorch(model, words, ngram_rows)
     logits = StudentNetwork(card, arrays).logits(encoded(words, ngram_rows))
     np.testing.assert_allclose(logits, expected, rtol=0, atol=TOLERANCE[name] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+def test_word_vectors_take_as_much_memory_as_in_the_bundle(dtype: type[np.int8 | np.int16]) -> None:
+    random = np.random.default_rng(0)
+    words = random.integers(-100, 101, (200_000, 50)).astype(dtype)
+    arrays = {"words": words, "words.scale": random.random(50).astype(np.float32)}
+    tracemalloc.start()
+    vectors, norm = word_vectors(arrays), max_word_norm(arrays)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (vectors.size, vectors.width) == (words.itemsize, 50)
+    assert peak < 1.5 * words.nbytes
+    assert norm == pytest.approx(np.linalg.norm(words * arrays["words.scale"], axis=1).max())
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@
 #include "once.h"
 #include "projection.h"
 #include "vectors.h"
+#include "word_vectors.h"
 #include <math.h>
 
 #define VECTORS 4   /* blocks in registers: the state, maximum and sum of each */
@@ -33,9 +34,8 @@ typedef struct {
     int32_t parts;                  /* numbers of a unit in a row: 2, 3 or 6 */
     int32_t part_size;              /* bytes of each: 1 or 2 */
     int32_t units;                  /* of a direction, padded with weights of 0 to a multiple of 2 LANES */
-    int32_t width;                  /* of a word vector */
     int32_t words;                  /* the row after those of the words is zero: the word before the first */
-    const float *vectors;           /* [words][width] */
+    WordVectors vectors;
     const float *input_weights[2];  /* forward, backward: [width][columns], divided by scale */
     const float *bias[2];           /* [columns], likewise */
     const float *scale[2];          /* [columns]: what a column of `rows` is multiplied by; of a minGRU 1 and unused */
@@ -45,7 +45,7 @@ typedef struct {
 } Elementwise;
 
 EXPORT_LAYOUT(Elementwise, FIELD(Elementwise, cell), FIELD(Elementwise, parts), FIELD(Elementwise, part_size),
-              FIELD(Elementwise, units), FIELD(Elementwise, width), FIELD(Elementwise, words),
+              FIELD(Elementwise, units), FIELD(Elementwise, words),
               FIELD(Elementwise, vectors), FIELD(Elementwise, input_weights), FIELD(Elementwise, bias),
               FIELD(Elementwise, scale), FIELD(Elementwise, state_weights), FIELD(Elementwise, rows),
               FIELD(Elementwise, states));
@@ -66,14 +66,14 @@ static void write_gates(const float *sums, int32_t count, uint8_t *row) {
 /* Compute the word's row in both directions. */
 static void compute_row(const Elementwise *net, int32_t word) {
     const int32_t columns = net->parts * net->units;
-    const float *vector = net->vectors + (int64_t)word * net->width;
-    float sums[PROJECTION_BLOCK];
+    const int32_t width = net->vectors.width;
+    float vector[width], sums[PROJECTION_BLOCK];
+    read_vector(&net->vectors, word, vector);
     for (int direction = 0; direction < 2; direction++) {
         uint8_t *row = net->rows + ((int64_t)word * 2 + direction) * row_size(net);
         for (int32_t first = 0; first < columns; first += PROJECTION_BLOCK) {
             const int32_t count = columns - first < PROJECTION_BLOCK ? columns - first : PROJECTION_BLOCK;
-            project(vector, net->width, net->input_weights[direction], net->bias[direction], columns, first, count,
-                    sums);
+            project(vector, width, net->input_weights[direction], net->bias[direction], columns, first, count, sums);
             if (net->cell == MINGRU) write_gates(sums, count, row + first);
             else
                 for (int32_t j = 0; j < count; j++) ((int16_t *)row)[first + j] = (int16_t)__builtin_rintf(sums[j]);

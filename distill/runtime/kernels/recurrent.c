@@ -30,14 +30,14 @@
 #include "once.h"
 #include "projection.h"
 #include "vectors.h"
+#include "word_vectors.h"
 #include <stdlib.h>
 
 typedef struct {
     int32_t gates;                      /* 4: LSTM's input, forget, cell, output; 3: GRU's reset, update, new */
     int32_t units;                      /* of a direction, padded with weights of 0 to a multiple of 2 LANES */
-    int32_t width;                      /* of a word vector */
     int32_t sentence;                   /* the mean of the words is the only step */
-    const float *vectors;               /* [words][width] */
+    WordVectors vectors;
     const float *input_weights[2];      /* forward, backward: [width][columns], divided by projection_scale */
     const float *bias[2];               /* [columns], likewise */
     const float *projection_scale[2];   /* [columns] */
@@ -49,8 +49,10 @@ typedef struct {
     uint8_t *states;                    /* [words]: whether the word's row of `projections` is computed; see once.h */
 } Recurrent;
 
-EXPORT_LAYOUT(Recurrent, FIELD(Recurrent, gates), FIELD(Recurrent, units), FIELD(Recurrent, width),
-              FIELD(Recurrent, sentence), FIELD(Recurrent, vectors), FIELD(Recurrent, input_weights),
+EXPORT_LAYOUT(WordVectors, FIELD(WordVectors, rows), FIELD(WordVectors, scale), FIELD(WordVectors, width),
+              FIELD(WordVectors, size));
+EXPORT_LAYOUT(Recurrent, FIELD(Recurrent, gates), FIELD(Recurrent, units), FIELD(Recurrent, sentence),
+              FIELD(Recurrent, vectors), FIELD(Recurrent, input_weights),
               FIELD(Recurrent, bias), FIELD(Recurrent, projection_scale), FIELD(Recurrent, recurrent_weights),
               FIELD(Recurrent, zero_point), FIELD(Recurrent, recurrent_scale), FIELD(Recurrent, recurrent_bias),
               FIELD(Recurrent, projections), FIELD(Recurrent, states));
@@ -68,13 +70,14 @@ typedef struct {
 /* Compute the word's row of `projections` in both directions. */
 static void cache_projection(const Recurrent *net, int32_t word) {
     const int32_t columns = net->gates * net->units;
-    const float *vector = net->vectors + (int64_t)word * net->width;
-    float sums[PROJECTION_BLOCK];
+    const int32_t width = net->vectors.width;
+    float vector[width], sums[PROJECTION_BLOCK];
+    read_vector(&net->vectors, word, vector);
     for (int direction = 0; direction < 2; direction++) {
         int16_t *target = net->projections + ((int64_t)word * 2 + direction) * columns;
         for (int32_t first = 0; first < columns; first += PROJECTION_BLOCK) {
             const int32_t count = columns - first < PROJECTION_BLOCK ? columns - first : PROJECTION_BLOCK;
-            project(vector, net->width, net->input_weights[direction], net->bias[direction], columns, first, count, sums);
+            project(vector, width, net->input_weights[direction], net->bias[direction], columns, first, count, sums);
             for (int32_t j = 0; j < count; j++) target[first + j] = (int16_t)__builtin_rintf(sums[j]);
         }
     }

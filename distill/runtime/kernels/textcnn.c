@@ -12,13 +12,13 @@
 #include "network.h"
 #include "once.h"
 #include "vectors.h"
+#include "word_vectors.h"
 #include <stdlib.h>
 
 typedef struct {
     int32_t max_span;     /* filters cover 1, 2, .., max_span words */
     int32_t filters;      /* of each span, a multiple of 2 LANES */
-    int32_t width;        /* of a word vector */
-    const float *vectors; /* [words][width] */
+    WordVectors vectors;
     const float *taps;    /* [width][max_span (max_span + 1) / 2][filters], divided by scale; those of span 1 first */
     const float *scale;   /* [max_span][filters] */
     const float *bias;    /* [max_span][filters] */
@@ -27,7 +27,7 @@ typedef struct {
 } TextCNNNetwork;
 
 EXPORT_LAYOUT(TextCNNNetwork, FIELD(TextCNNNetwork, max_span), FIELD(TextCNNNetwork, filters),
-              FIELD(TextCNNNetwork, width), FIELD(TextCNNNetwork, vectors), FIELD(TextCNNNetwork, taps),
+              FIELD(TextCNNNetwork, vectors), FIELD(TextCNNNetwork, taps),
               FIELD(TextCNNNetwork, scale), FIELD(TextCNNNetwork, bias), FIELD(TextCNNNetwork, projections),
               FIELD(TextCNNNetwork, states));
 
@@ -36,10 +36,12 @@ static const int16_t *projection_row(const TextCNNNetwork *net, int32_t word) {
     const int32_t columns = net->max_span * (net->max_span + 1) / 2 * net->filters;
     int16_t *target = net->projections + (int64_t)word * columns;
     if (is_ready(&net->states[word]) || !must_compute(&net->states[word])) return target;
-    const float *vector = net->vectors + (int64_t)word * net->width;
+    const int32_t width = net->vectors.width;
+    float vector[width];
+    read_vector(&net->vectors, word, vector);
     for (int32_t first = 0; first < columns; first += LANES) {
         F32 sums = {};
-        for (int32_t k = 0; k < net->width; k++) sums += vector[k] * load_f32(net->taps + (int64_t)k * columns + first);
+        for (int32_t k = 0; k < width; k++) sums += vector[k] * load_f32(net->taps + (int64_t)k * columns + first);
         const I16 rounded = round_to_i16(sums);
         memcpy(target + first, &rounded, sizeof rounded);
     }
