@@ -29,10 +29,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
 from distill.data.formats import open_file  # noqa: E402
-from distill.data.formats.encodings import read_text  # noqa: E402
 from distill.data.formats.labelling import OutputSpec, Predictions  # noqa: E402
 from distill.data.formats.records import Columns, Row  # noqa: E402
 from distill.errors import UserError  # noqa: E402
+from distill.storage.encodings import read_text  # noqa: E402
 from distill.text.segmentation import Segmenter  # noqa: E402
 from distill.text.vector_files import read_table  # noqa: E402
 

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distill.data.examples import Example, example_id
-from distill.data.formats.encodings import read_text
 from distill.errors import UserError
+from distill.storage.encodings import read_text
 
 LABELS = ("negative", "positive")
 FILES = ("neg.txt", "pos.txt")

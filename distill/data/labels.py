@@ -16,7 +16,6 @@ from pathlib import Path
 
 from distill.data.examples import Label
 from distill.data.files import CLASSES_OF_TASK
-from distill.data.formats.encodings import read_text
 from distill.data.formats.records import (
     LABEL_NAME_COLUMNS,
     NO_LABEL,
@@ -29,6 +28,7 @@ from distill.data.formats.records import (
 )
 from distill.data.hierarchy import AUTO, NONE, SEPARATOR, Hierarchy, find_hierarchy
 from distill.errors import UserError
+from distill.storage.encodings import read_text
 
 CLASS_FILES = ("class.txt", "labels.txt")
 CODE_FILES = ("labels.json", "labels.jsonl")

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from distill.data.files import texts_of_classes
 from distill.data.formats import open_file
-from distill.data.formats.encodings import MAX_LINE, read_text
 from distill.data.formats.labelling import BadRow
 from distill.data.formats.records import NO_LABEL, SEVERAL_LABELS, Columns, Row, cell_text
 from distill.errors import UserError
+from distill.storage.encodings import MAX_LINE, read_text
 
 MAX_SET_ASIDE, MAX_SET_ASIDE_SHARE = 10, 0.01  # rows of a data set file, and share of them, that may be unusable
 REASONS_SHOWN = 3

@@ -7,11 +7,11 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from distill.data.formats import BINARY_SUFFIXES, SUFFIXES, known_suffix, open_lines
-from distill.data.formats.encodings import compression
 from distill.data.formats.labelling import OutputSpec
 from distill.errors import UserError
 from distill.predict.checkpoint import Counts
 from distill.runtime.unsure import Classifier
+from distill.storage.encodings import compression
 
 
 def label_stream(

@@ -9,9 +9,9 @@ from pathlib import Path, PurePath
 
 from distill.config import PredictSettings
 from distill.data.formats import BINARY_SUFFIXES, SUFFIXES, known_suffix, suffix_of
-from distill.data.formats.encodings import COMPRESSED_SUFFIXES
 from distill.errors import UserError, listed
 from distill.progress import log
+from distill.storage.encodings import COMPRESSED_SUFFIXES
 
 STREAM = "-"
 STREAM_FOLDERS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # /dev/stdout may be a redirected file

@@ -16,11 +16,12 @@ from distill.errors import UserError, join_problems
 from distill.progress import remind
 from distill.runtime.constants import MASKED
 from distill.runtime.packing import without_zero_width
+from distill.storage.encodings import read_text
 from distill.storage.fingerprints import fingerprint_texts
 
 ENTRY = re.compile(r"(\S+)( [0-9]{1,15})?( [a-z]+)?")  # no white space within a word: segmentation splits there
 MAX_ENTRIES, MAX_BYTES = 2**20, 2**25  # lines and bytes of a user dictionary
-ENTRY_HINT = "--user_dict FILE with one WORD, WORD FREQUENCY or WORD FREQUENCY TAG per line, UTF-8, single spaces"
+ENTRY_HINT = "--user_dict FILE with one WORD, WORD FREQUENCY or WORD FREQUENCY TAG per line, single spaces"
 
 _loading = threading.RLock()
 Entry = tuple[str, int | None, str | None]  # of a user dictionary: word, frequency, part of speech
@@ -58,7 +59,7 @@ class Segmenter:
             reads them. The frequency 0 forbids a word. Words are lowercased, as texts are before segmentation.
 
     Raises:
-        UserError: the file is missing or not UTF-8, or a line has another form.
+        UserError: the file is missing or neither UTF-8, UTF-16 nor GB18030, or a line has another form.
     """
 
     def __init__(self, user_dict: Path | None = None) -> None:
@@ -210,25 +211,15 @@ def _remind_of_impossible_words(entries: list[Entry], path: Path) -> None:
         )
 
 
-def _read_small(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES or content.count(b"\n") > MAX_ENTRIES:
-        what = f"this dictionary is longer than {MAX_ENTRIES:,} lines or {MAX_BYTES:,} bytes"
-        raise UserError(what, path, "leave out the rarest words")
-    return content
-
-
 def _read_user_dict(path: Path) -> tuple[list[Entry], str]:
     """The entries of a user dictionary in order, and its fingerprint."""
     try:
-        content = _read_small(path)
-        lines = content.decode("utf-8-sig").split("\n")
+        content = read_text(path, MAX_BYTES)
     except OSError as error:
         raise UserError(f"this dictionary cannot be read: {error.strerror}", path, ENTRY_HINT) from error
-    except UnicodeDecodeError as error:
-        number = content[: error.start].count(b"\n") + 1
-        raise UserError("this dictionary is not UTF-8", f"{path}, line {number}", ENTRY_HINT) from error
+    if content.count("\n") > MAX_ENTRIES:
+        raise UserError(f"this dictionary is longer than {MAX_ENTRIES:,} lines", path, "leave out the rarest words")
+    lines = content.split("\n")
     entries = []
     for number, line in enumerate(map(str.strip, lines), 1):
         match = ENTRY.fullmatch(without_zero_width(line).lower())

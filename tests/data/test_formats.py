@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from distill.data import formats
 from distill.data.formats import open_file, open_lines, text_lines
-from distill.data.formats.encodings import sample_encoding
 from distill.data.formats.labelling import (
     PREDICTED,
     PROBABILITIES,
@@ -31,6 +30,7 @@ from distill.data.formats.labelling import (
 from distill.data.formats.records import Columns, Row, Selection, visible
 from distill.data.formats.text_lines import Continuation, Lines, RawRow
 from distill.errors import UserError
+from distill.storage.encodings import sample_encoding
 
 BOM = "\ufeff"
 WRITTEN = {PREDICTED, PROBABILITY, PROBABILITIES}  # hypothesis tries string constants of the program

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from distill.data.formats import (
-    encodings,
     excel,
     json_records,
     json_stream,
@@ -31,13 +30,14 @@ from distill.data.formats import (
     parquet_pages,
     text_lines,
 )
-from distill.data.formats.encodings import MAX_LINE, read_text
 from distill.data.formats.json_stream import JsonText, TooLong
 from distill.data.formats.labelling import BadRow, Chunk, OutputSpec, Position
 from distill.data.formats.records import Columns, Row
 from distill.data.labels import find_labels
 from distill.data.readers import Reader
 from distill.errors import UserError
+from distill.storage import encodings
+from distill.storage.encodings import MAX_LINE, read_text
 from distill.text import segmentation
 from distill.text.segmentation import Segmenter
 

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from distill.data.formats import open_file, open_lines, suffix_of
-from distill.data.formats.encodings import open_text
 from distill.data.formats.labelling import Chunk, OutputSpec, Predictions
 from distill.data.formats.records import Columns, Row
 from distill.errors import UserError
 from distill.predict.in_memory import label_stream
 from distill.runtime import Runtime
+from distill.storage.encodings import open_text
 
 Pairs = list[tuple[str, str]]
 SPEC = OutputSpec(("体育", "财经"), True)

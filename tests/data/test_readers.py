@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.data.formats.encodings import read_text
 from distill.data.formats.records import Columns, Row, visible
 from distill.data.readers import Reader
 from distill.errors import UserError
+from distill.storage.encodings import read_text
 
 PAIRS = [("球队今天夺冠", "体育"), ("基金，为什么涨", "财经"), ('他说"好"', "体育")]
 

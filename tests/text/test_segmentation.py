@@ -151,6 +151,15 @@ def test_a_forbidden_word_is_forbidden_for_its_segmenter_alone(tmp_path: Path) -
     assert not finalseg.Force_Split_Words
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gb18030", "utf-16"])
+def test_dictionaries_in_the_encodings_of_data_files(encoding: str, tmp_path: Path) -> None:
+    expected, path = tmp_path / "expected.txt", tmp_path / "mine.txt"
+    expected.write_text("云计算平台 100 n\n折叠屏手机\n", "utf-8")
+    path.write_text("云计算平台 100 n\n折叠屏手机\n", encoding)
+    assert Segmenter(path).segment("云计算平台和折叠屏手机") == ["云计算平台", "和", "折叠屏手机"]
+    assert Segmenter(path) == Segmenter(expected)
+
+
 def test_words_that_jieba_can_never_produce_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     possible, impossible = (
         ["c++", "5g-a", "小米su7", "50%", "/", "é", "云\u200b计算平台"],

@@ -12,12 +12,12 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from distill.data.formats import excel, json_records, parquet, plain_text, tables
-from distill.data.formats.encodings import COMPRESSED_SUFFIXES, open_text
 from distill.data.formats.json_records import JsonDocument
 from distill.data.formats.labelling import OutputSpec, RowFile
 from distill.data.formats.records import Columns
 from distill.data.formats.text_lines import LineRows, Lines, TextFormat
 from distill.errors import UserError
+from distill.storage.encodings import COMPRESSED_SUFFIXES, open_text
 
 # Per suffix of a data file the suffix of the file with labels; compressed text files have a further suffix.
 SUFFIXES = {

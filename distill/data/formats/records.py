@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from distill.data.formats.encodings import ENCODINGS
 from distill.errors import UserError, listed
 from distill.runtime.packing import without_zero_width
+from distill.storage.encodings import ENCODINGS
 
 # Usual names, the preferred ones first; they are compared without regard to case and surrounding spaces.
 TEXT_COLUMNS = (

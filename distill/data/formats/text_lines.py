@@ -16,7 +16,6 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
-from distill.data.formats.encodings import HEAD, MAX_LINE, TextSource, sample_encoding
 from distill.data.formats.labelling import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -32,6 +31,7 @@ from distill.errors import UserError
 from distill.runtime.rows import Ending, RowScanner, ScannedRows
 from distill.runtime.structs import RowFormat
 from distill.runtime.unsure import top_classes
+from distill.storage.encodings import HEAD, MAX_LINE, TextSource, sample_encoding
 from distill.storage.fingerprints import fingerprint_bytes
 
 SAMPLE_LINES = 4000  # lines from which format, delimiter and columns are detected
