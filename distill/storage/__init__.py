@@ -1,1 +1,1 @@
-"""Files on disk: their encodings, atomic writes, fingerprints and provenance, locks, and the layout of a run's folder."""
+"""Files on disk: encodings, atomic writes, fingerprints and provenance, locks, and the layout of a run's folder."""
