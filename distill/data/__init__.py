@@ -11,7 +11,7 @@ from pathlib import Path
 from distill.config import DataSettings
 from distill.data.demo import LABELS, read_reviews, read_sentences
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text_key
-from distill.data.files import find_files
+from distill.data.files import find_archives, find_files
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
 from distill.data.formats.records import SEVERAL_LABELS, Columns, Row
@@ -136,13 +136,15 @@ def files_of(settings: DataSettings) -> tuple[dict[str, list[Path]], list[str]]:
     if settings.data:
         folder = Path(settings.data)
         if not folder.is_dir():
-            raise UserError("no such folder", folder, "--data FOLDER with train and test files; see data/README.md")
+            what = "not a folder but a file" if folder.is_file() else "no such folder"
+            raise UserError(what, folder, "--data FOLDER with train and test files; see data/README.md")
         in_folder, unused = find_files(folder, files.keys())
         files = {**in_folder, **files}
     if (files or settings.data) and "train" not in files:
-        listed = f"; there are: {', '.join(unused)}" if unused else ""
-        what, where = f"there is no train file{listed}", settings.data or None
-        raise UserError(what, where, "name it train.csv, or --train_file FILE; see data/README.md")
+        archives = find_archives(Path(settings.data)) if settings.data else []
+        listed = f"; there are: {', '.join([*unused, *archives])}" if unused or archives else ""
+        hint = f"unpack {archives[0]} first" if archives and not unused else "name it train.csv, or --train_file FILE"
+        raise UserError(f"there is no train file{listed}", settings.data or None, f"{hint}; see data/README.md")
     return files, unused
 
 

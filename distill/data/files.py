@@ -17,6 +17,7 @@ SPLIT_NAMES = {
 NOT_DATA = ("class.txt", "labels.txt", "labels.json", "labels.jsonl", "readme.txt", "dataset_infos.json", "state.json")
 CLASSES_OF_TASK = "class."  # class.TASK.txt
 SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
+ARCHIVE = re.compile(r".+\.(zip|7z|rar|tgz|tar(\.\w+)?)", re.IGNORECASE)
 SUBFOLDERS = ("data", "default")  # of data sets of the Hugging Face Hub
 
 
@@ -45,6 +46,11 @@ def find_files(folder: Path, skip: Collection[str] = ()) -> tuple[dict[str, list
     if "train" not in skip and _has_class_folders(folder):
         return {"train": [folder]}, []
     return {}, [path.name for path in _data_entries(folder)]
+
+
+def find_archives(folder: Path) -> list[str]:
+    """The names of archives in a folder, which are not read."""
+    return sorted(path.name for path in folder.iterdir() if ARCHIVE.fullmatch(path.name))
 
 
 def _places(folder: Path) -> list[Path]:

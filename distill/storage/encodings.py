@@ -27,6 +27,7 @@ MAX_FILE = 2**24  # bytes of a small file that is read as a whole
 HEAD = 2**20  # bytes that are read ahead to find out what a file is
 BLOCK = 2**20  # bytes that are read at a time
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}  # first bytes of compressed files
+MAGIC_TAR, TAR_AT = b"ustar", 257  # what an archive has there
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".zst")
 UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -78,7 +79,7 @@ def open_text(file: BinaryIO, name: object, *, is_stream: bool = False) -> TextS
         is_stream: whether the file cannot be read again.
 
     Raises:
-        UserError: when it is read: the compressed data are damaged.
+        UserError: it is an archive of several files; or, when it is read, the compressed data are damaged.
     """
     notes = []
     if is_stream:
@@ -88,6 +89,8 @@ def open_text(file: BinaryIO, name: object, *, is_stream: bool = False) -> TextS
         file = _buffered(_opener(file, kind, name, is_stream))
         notes.append(kind)
     head = _head(file, is_stream)
+    if head[TAR_AT:].startswith(MAGIC_TAR):
+        raise UserError("a tar archive, not a text file", name, "unpack it first: tar -xf FILE")
     encoding = _utf16(head)
     if encoding:
         file, notes = _recoded(file, lambda blocks: _to_utf8(blocks, encoding), is_stream), [*notes, "UTF-16"]

@@ -6,6 +6,8 @@ import bz2
 import dataclasses
 import gzip
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -481,6 +483,14 @@ def test_what_a_folder_holds_besides(tmp_path: Path) -> None:
     assert pairs(data) == set(ROWS) and not data.set_aside
 
 
+def packed(kind: str) -> bytes:
+    """An archive of a table."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "data").mkdir()
+        (Path(folder) / "data" / "train.csv").write_text(csv_of(), "utf-8")
+        return Path(shutil.make_archive(f"{folder}/packed", kind, f"{folder}/data")).read_bytes()
+
+
 REFUSED: dict[str, tuple[dict[str, Content], str]] = {
     "an unknown header": (
         {"train.csv": csv_of("wenben,biaoqian")},
@@ -497,6 +507,12 @@ REFUSED: dict[str, tuple[dict[str, Content], str]] = {
     "no text at all": ({"train.csv": b"%PDF-1.4\n\xff\xfe\xfd\xf0\x00" * 50}, "neither UTF-8 nor GB18030"),
     "two encodings": ({"train.csv": csv_of().encode() + csv_of("")[:300].encode("gb18030")}, "is not UTF-8"),
     "another name": ({"data.csv": csv_of()}, "there is no train file; there are: data.csv"),
+    "archives": (
+        {"data.zip": packed("zip"), "tnews.tar.gz": packed("gztar")},
+        "are: data.zip, tnews.tar.gz -> unpack data.zip",
+    ),
+    "an archive as Excel": ({"train.xlsx": packed("zip")}, "a zip archive, not an Excel file -> unpack it first"),
+    "an archive as text": ({"train.csv.gz": packed("gztar")}, "a tar archive, not a text file -> unpack it first"),
     "two columns": ({"train.parquet": write_twice}, "2 columns of one name: text"),
 }
 
@@ -507,6 +523,12 @@ def test_refused_folders(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         load(write(tmp_path, files), seed=1)
     assert what in str(error.value) and " -> " in str(error.value)
+
+
+def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    write(tmp_path, {"train.csv": csv_of()})
+    with pytest.raises(UserError, match="not a folder but a file -> --data FOLDER"):
+        load(DataSettings(data=str(tmp_path / "train.csv")), seed=1)
 
 
 def test_damaged_parquet_pages(tmp_path: Path) -> None:

@@ -52,9 +52,12 @@ def open_sheet(path: Path, columns: Columns, spec: OutputSpec | None) -> Iterato
 def _check_size(path: Path) -> None:
     try:
         with ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
+            parts = archive.infolist()
     except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"not an Excel file: {error}", path, SAVE_AGAIN) from error
+    if not any(part.filename.startswith("xl/") for part in parts):
+        raise UserError("a zip archive, not an Excel file", path, f"unpack it first: unzip {path.name}")
+    size = sum(part.file_size for part in parts)
     if size > MAX_UNPACKED:
         raise UserError(
             f"it unpacks to {size:,} bytes; at most {MAX_UNPACKED:,} are read", path, "save it as CSV UTF-8"
