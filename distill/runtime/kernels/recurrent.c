@@ -120,7 +120,7 @@ INLINE void recurrent_product(const uint8_t *states, int32_t units, const int8_t
         UNROLLED for (int gate = 0; gate < gates; gate++) sums[row][gate] = load_i32(zero_point + gate * LANES);
     for (int32_t group = 0; group < units; group += STATE_GROUP, weights += gates * STATE_GROUP * LANES) {
         add_products(states + group, units, weights, rows, gates, group_sums);
-        if (!SUMS_OVERFLOW && group + STATE_GROUP < units) continue;
+        if (!SUMS_OVERFLOW && group + STATE_GROUP < units) continue; /* one addition, after the last group */
         __asm__("" ::: "memory"); /* keep `sums` in memory: they do not fit the registers next to group_sums */
         UNROLLED for (int row = 0; row < rows; row++)
             UNROLLED for (int gate = 0; gate < gates; gate++) {
