@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +25,7 @@ from distill.runtime import schema
 from distill.runtime.arrays import dequantise
 from distill.runtime.bundle import read_bundle
 from distill.runtime.tasks import heads_of
+from distill.storage.fingerprints import provenance_differences
 from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, VOCABULARY, size_of
 from distill.text.vocabulary import Vocabulary
 from distill.translation import Text
@@ -87,8 +87,7 @@ def bundle_of(run: Run, student: Path) -> tuple[Path | None, str]:
 
 def _options(run: Run) -> dict[str, Any]:
     """The settings of a bundle, as arguments of :func:`export_bundle`."""
-    limit = run.settings.export.max_mb
-    return {"max_bytes": 1e6 * limit if limit else math.inf, "examples": _examples(run)}
+    return {"max_bytes": run.settings.export.max_bytes, "examples": _examples(run)}
 
 
 def write_bundle(run: Run, student: Path) -> Path:
@@ -101,34 +100,45 @@ def write_bundle(run: Run, student: Path) -> Path:
     if name:
         hub.check(name)
     bundle = export_bundle(student, run.folder.bundle, segmenter=run.segmenter, **_options(run))
-    _log_cost_of_limit(run, student, bundle)
-    bundle_card(student, bundle)
+    bundle_card(student, bundle, _reduced(run, student, bundle))
     log.info("%s: %.1f MB; to run it, `pip install distill-zh` is enough", bundle, size_of(bundle) / 1e6)
     if name:
         log.info("uploaded to %s", hub.push(bundle, name))
     return bundle
 
 
-def _log_cost_of_limit(run: Run, student: Path, bundle: Path) -> None:
-    """If the words did not fit into the bundle in 16 bits, log what that costs the student on dev."""
+def _reduced(run: Run, student: Path, bundle: Path) -> dict[str, float]:
+    """What a bundle holds that does not hold all words in 16 bits, and what that costs on dev, for the card; log it."""
     arrays, vocabulary = read_bundle(bundle).arrays, Vocabulary.load(student / VOCABULARY).words
     if len(arrays["words"]) == len(vocabulary) and arrays["words"].dtype == np.int16:
-        return
+        return {}
     words = dequantise(arrays["words"], arrays["words.scale"])
+    size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
+    log.info("%s: %d of %d words fit into %s, in 8 bits instead of 16", bundle, len(words), len(vocabulary), size)
+    reduced: dict[str, float] = {"words": len(words), "of": len(vocabulary)}
     model, smaller = load_student(student, run.segmenter), load_student(student, run.segmenter)
+    parts = _trained_on(run, student, bool(model.tasks))
+    if not parts:
+        log.info("%s: what that costs is not measured, as the student was trained on other data", bundle)
+        return reduced
     network, tokenizer = cast(Any, smaller.model), cast(Any, smaller.tokenizer)
     network.embedding.weight.data = torch.from_numpy(words)
     smaller = dataclasses.replace(
         smaller, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[: len(words)]))
     )
-    parts = run.parts
-    if len(parts) > 1 and not model.tasks:  # the head of one task
-        parts = [part for part in parts if part.folder.root.resolve() == student.resolve().parent]
-    size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
-    log.info("%s: %d of %d words fit into %s, in 8 bits instead of 16", bundle, len(words), len(vocabulary), size)
-    if parts:  # the head of another run's task cannot be measured
-        scores = [_dev_score(parts, one) for one in (smaller, model)]
-        log.info("%s: dev %s %.4f, with all words in 16 bits %.4f", bundle, card_of(student).measured, *scores)
+    dev, student_dev = (_dev_score(parts, one) for one in (smaller, model))
+    log.info("%s: dev %s %.4f, with all words in 16 bits %.4f", bundle, card_of(student).measured, dev, student_dev)
+    return reduced | {"dev": dev, "student_dev": student_dev}
+
+
+def _trained_on(run: Run, student: Path, has_tasks: bool) -> Sequence[Run]:
+    """The runs of the tasks of a student, one if it has no tasks; none if it was trained on other data than theirs."""
+    try:
+        runs = [run] if has_tasks else run.parts
+        same = [one for one in runs if not provenance_differences(student, {"data": one.data.fingerprint})]
+    except UserError:  # the data are no longer there
+        return []
+    return run.parts if same and has_tasks else same[:1]
 
 
 def _dev_score(parts: Sequence[Run], model: TextClassifier) -> float:

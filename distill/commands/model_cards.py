@@ -107,6 +107,7 @@ def add_results_of_tasks(folder: Path, heads: Mapping[str, Path]) -> Path:
     return model_card.write(folder, dataclasses.replace(card_of(folder), test=test), size_of(folder))
 
 
-def bundle_card(student: Path, bundle: Path) -> Path:
-    """Write the card of a student's bundle into the bundle's folder."""
-    return model_card.write(bundle, dataclasses.replace(card_of(student), kind="bundle"), size_of(bundle))
+def bundle_card(student: Path, bundle: Path, reduced: Mapping[str, float]) -> Path:
+    """Write the card of a student's bundle into the bundle's folder; for ``reduced`` see :class:`Card`."""
+    card = dataclasses.replace(card_of(student), kind="bundle", reduced=reduced)
+    return model_card.write(bundle, card, size_of(bundle))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,8 +27,8 @@ class ExportSettings(Checked):
     )
     max_mb: float = option(
         20.0,
-        "maximum size of a bundle in megabytes; to fit, word vectors are kept in 8 bits instead of 16, and if that is "
-        "not enough, the rarest words are left out; 0: no limit",
+        "maximum size of a bundle's arrays in megabytes; to fit, word vectors are kept in 8 bits instead of 16, and if "
+        "that is not enough, the rarest words are left out; 0: no limit",
         low=0,
         high=1e6,
     )
@@ -41,6 +42,11 @@ class ExportSettings(Checked):
     push_to_hub: str = option(
         "", "USER/NAME of a model on the Hub, to which --mode export uploads the bundle and its model card"
     )
+
+    @property
+    def max_bytes(self) -> float:
+        """``max_mb`` in bytes; infinity: no limit."""
+        return 1e6 * self.max_mb or math.inf
 
 
 @dataclass(frozen=True)

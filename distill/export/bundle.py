@@ -119,8 +119,8 @@ def _with_lexicon(arrays: Arrays, tokenizer: WordTokenizer, max_bytes: float) ->
     per_word = every_word["words"][0].nbytes + every_word["lexicon.words"][0].nbytes
     count = len(vocabulary) - math.ceil((size - max_bytes) / per_word)
     if count <= UNKNOWN_ID + 1:
-        what = f"{(size - per_word * len(vocabulary)) / 1e6:.1f} MB are needed even without any words"
-        raise UserError(what, "--max_mb", "--max_mb 20, or 0 for no limit")
+        needed = math.ceil((size - per_word * len(vocabulary)) / 1e5) / 10
+        raise UserError(f"{needed:g} MB are needed even without words", "--max_mb", "a larger --max_mb, or 0: no limit")
     pruned = Vocabulary(vocabulary.words[:count])
     return every_word | {"words": every_word["words"][:count]} | lexicon_arrays(pruned, tables)
 

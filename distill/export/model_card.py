@@ -39,6 +39,8 @@ class Card:
             number of labels, "micro_f1", "macro_f1" and "subset_accuracy"; of several tasks "TASK, accuracy" etc.
         tasks: of a model of several tasks, each as in its card: its "name", "labels" and perhaps "thresholds".
         cell: name of a recurrent student's cell; empty: an LSTM, or a network without cells.
+        reduced: of a bundle that does not hold all words in 16 bits: how many "words" it holds, in 8 bits, and "of" how
+            many; perhaps its score on "dev" and that of the student, "student_dev".
         head: metadata that a person has added to the front matter, such as "license".
     """
 
@@ -54,12 +56,18 @@ class Card:
     test: Mapping[str, float] = field(default_factory=dict)
     tasks: tuple[Mapping[str, Any], ...] = ()
     cell: str = ""
+    reduced: Mapping[str, float] = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_multi_label(self) -> bool:
         """Whether the model gives a text any number of labels."""
         return self.measured == MICRO_F1
+
+    @property
+    def lacks_words(self) -> bool:
+        """Whether a bundle leaves out words of the student."""
+        return bool(self.reduced) and self.reduced["words"] < self.reduced["of"]
 
     @property
     def name(self) -> str:
@@ -120,10 +128,10 @@ def _head(card: Card) -> dict[str, Any]:
     """The front matter: the Hub's metadata (huggingface.co/docs/hub/model-cards), and the facts for :func:`read`."""
     facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
     del facts["head"]
-    for name in ("tasks", "cell"):
+    for name in ("tasks", "cell", "reduced"):
         if not facts[name]:
             del facts[name]
-    is_published = bool(card.test) and card.measured != AGREEMENT and not card.tasks
+    is_published = bool(card.test) and card.measured != AGREEMENT and not card.tasks and not card.lacks_words
     return {
         "language": "zh",
         "library_name": "distill-zh",

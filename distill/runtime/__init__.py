@@ -74,7 +74,7 @@ class Runtime:
         except ValueError as error:  # the kernels' own check of the trie
             raise UserError(f"this bundle is broken: {error}", folder, EXPORT) from error
         self._threads = threads or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        self._pools: dict[int, ThreadPoolExecutor] = {}  # by process: threads do not survive a fork
 
     def _load(self, folder: Path) -> None:
         bundle = read_bundle(folder)
@@ -199,8 +199,9 @@ class Runtime:
             check_status(self._logits_of_texts(ctypes.byref(texts), address(logits[first:])))
 
         firsts = range(0, len(spans), size or 1)
-        if self._pool and len(firsts) > 1:
-            list(self._pool.map(compute, firsts))
+        if self._threads > 1 and len(firsts) > 1:
+            pool = self._pools.setdefault(os.getpid(), ThreadPoolExecutor(self._threads))
+            list(pool.map(compute, firsts))
         else:
             for first in firsts:
                 compute(first)

@@ -16,7 +16,7 @@ from distill.runtime.word_vectors import WordVectors, max_word_norm, word_vector
 
 PARTS = {"mingru": 2, "sru": 3, "qrnn": 6}  # numbers of a unit in a word's row
 PART_SIZES = {"mingru": 1, "sru": 2, "qrnn": 2}  # bytes of each
-MAX_I16 = 2**15 - 1
+MAX_PRODUCT = 32000  # of a word in 16 bits, with room for the rounding of float32
 TINY = 1e-12  # the smallest scale: a column may be all zeros
 PER_DIRECTION = ("input_weights", "bias", "scale", "state_weights")
 
@@ -59,7 +59,7 @@ def column_scale(weights: Floats, bias: Floats, max_norm: float) -> Floats:
     Shapes: ``weights`` (width, columns), ``bias`` and the result (columns,).
     """
     bounds = max_norm * np.sqrt((weights**2).sum(0)) + np.abs(bias)  # Cauchy-Schwarz
-    scale: Floats = np.maximum(bounds / MAX_I16, TINY).astype(np.float32)
+    scale: Floats = np.maximum(bounds / MAX_PRODUCT, TINY).astype(np.float32)
     return scale
 
 

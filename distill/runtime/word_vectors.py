@@ -20,7 +20,7 @@ class WordVectors(Struct):
 
 def word_vectors(arrays: Arrays) -> WordVectors:
     """The word vectors of a bundle; copied, because an array of a bundle keeps the whole file in memory."""
-    rows = arrays["words"].copy()
+    rows = np.array(arrays["words"], arrays["words"].dtype.newbyteorder("="))
     scale = np.array(arrays["words.scale"], np.float32)
     return WordVectors.of(rows=rows, scale=scale, width=rows.shape[1], size=rows.itemsize)
 

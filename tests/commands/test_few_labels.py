@@ -12,19 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import on_data
 from safetensors.torch import load_file
 
-from distill.cli import main
+from distill.cli import main, parser, settings_from
+from distill.commands.benchmark import candidates
 from distill.commands.experiment import Run
 from distill.commands.student_spec import StudentSpec
 from distill.commands.train_student import _StudentTrainer
 from distill.config import RunSettings, Settings, StudentSettings, TeacherSettings, TransferSettings
 from distill.data import Dataset, Example, example_id, read_sentences
 from distill.evaluation.metrics import is_below
+from distill.export import model_card
 from distill.export.bundle import export_bundle
 from distill.models.text_classifier import load_student
 from distill.runtime.arrays import Arrays, dequantise
 from distill.runtime.bundle import read_bundle
+from distill.storage.run_folder import MODEL_CARD
 from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import Vocabulary
 from distill.text.word_vectors import VECTOR_STD, reduce_dimensions
@@ -307,10 +311,42 @@ def test_a_bundle_leaves_out_its_rarest_words_if_8_bits_are_not_enough(
 def test_export_logs_the_accuracy_without_the_words_left_out(
     few_labels_run: Path, few_labels_bundle: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    size = _size(read_bundle(few_labels_bundle).arrays) - 1_000
+    arrays = read_bundle(few_labels_bundle).arrays
+    size = _size(arrays) - arrays["words"].size - 1_000
     flags = [*tiny_flags, "--run", str(few_labels_run), "--mode", "export", "--max_mb", f"{size / 1e6:.6f}"]
     assert main(flags) == 0
     assert "in 8 bits instead of 16" in (output := capsys.readouterr().out) and "with all words in 16 bits" in output
+    card = model_card.read(few_labels_run / "bundle")
+    assert card and card.lacks_words and card.reduced.keys() == {"words", "of", "dev", "student_dev"}
+    content = (few_labels_run / "bundle" / MODEL_CARD).read_text(encoding="utf-8")
+    assert f"The bundle holds {card.reduced['words']} of {card.reduced['of']}" in content
+    assert "on test" in content and "model-index" not in content
+
+
+@pytest.mark.parametrize("rows", ["", "text,label\n" + "".join(f"标题{n},{'ab'[n % 2]}\n" for n in range(40))])
+def test_what_8_bits_cost_is_not_measured_on_other_data(
+    rows: str, few_labels_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The student may have been trained on those dev texts, and its labels may be others; or there are no data."""
+    (folder := tmp_path / "data").mkdir()
+    if rows:
+        (folder / "train.csv").write_text(rows, "utf-8")
+    size = _size(read_bundle(export_bundle(few_labels_run / "student", tmp_path / "whole")).arrays) - 1
+    flags = ["--run", str(tmp_path / "run"), "--mode", "export", "--max_mb", f"{size / 1e6:.6f}"]
+    assert main([*on_data(tiny_flags, folder), *flags, "--student_folder", str(few_labels_run / "student")]) == 0
+    assert "what that costs is not measured" in capsys.readouterr().out
+    card = model_card.read(tmp_path / "run" / "bundle")
+    assert card and not card.lacks_words and card.reduced.keys() == {"words", "of"}
+
+
+def test_the_benchmark_times_the_bundle_that_ships(
+    few_labels_run: Path, few_labels_bundle: Path, tiny_flags: list[str], tmp_path: Path
+) -> None:
+    size = _size(read_bundle(few_labels_bundle).arrays) - 1
+    flags = [*tiny_flags, "--run", str(few_labels_run), "--max_mb", f"{size / 1e6:.6f}"]
+    bench = candidates.Bench(Run(settings_from(vars(parser().parse_args(flags)))), tmp_path, (1,))
+    timed = candidates._exported(bench, few_labels_run / "student")
+    assert read_bundle(timed).arrays["words"].dtype == np.int8
 
 
 def _size(arrays: Arrays) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,6 +70,24 @@ def test_threads_may_share_a_runtime(bundle: Path) -> None:
         results = list(threads.map(loaded.logits, [TITLES] * 32))
     for logits in results:
         np.testing.assert_array_equal(logits, results[0])
+
+
+def test_a_process_that_is_forked_has_threads_of_its_own(bundle: Path) -> None:
+    loaded, texts = load(bundle, threads=2), TITLES * MAX_THREAD_BATCH
+    loaded.logits(texts)
+    child = os.fork()
+    if not child:
+        loaded.logits(texts)
+        os._exit(0)
+    for _ in range(200):
+        finished, status = os.waitpid(child, os.WNOHANG)
+        if finished:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        pytest.fail("the child waits for threads of its parent")
+    assert status == 0
 
 
 @pytest.mark.parametrize("letter", ["基", "a", "🙂", " "])

@@ -254,4 +254,7 @@ def segmenter(bench: Bench, folder: Path) -> Candidate:
 def _exported(bench: Bench, folder: Path) -> Path:
     """A student's bundle, exported once."""
     target = bench.folder / fingerprint_texts([str(folder)])
-    return target if target.exists() else export_bundle(folder, target, segmenter=bench.run.segmenter)
+    if target.exists():
+        return target
+    limit = bench.run.settings.export.max_bytes
+    return export_bundle(folder, target, limit, segmenter=bench.run.segmenter)
