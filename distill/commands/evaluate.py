@@ -19,7 +19,7 @@ from distill.commands.benchmark.shipped import Key, Shipping, time_models
 from distill.commands.data_checks import checks_of, warn_of
 from distill.commands.distillation import teacher_warning
 from distill.commands.experiment import ALONE, COMMAND, DISTILLED, TEACHER, Run
-from distill.commands.export import bundle_of
+from distill.commands.export import bundle_of, shipping_order
 from distill.commands.label_sets import choose_thresholds, score
 from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, training_warnings
@@ -171,7 +171,7 @@ def _warnings(folders: Iterable[Path]) -> list[str]:
 
 def _shipping(run: Run, models: Mapping[Key, TextClassifier], folders: Mapping[Key, Path]) -> Shipping | None:
     """The student that ships, the first teacher that is a model, and the bundle; None if no student is trained."""
-    student = next((key for kind in (DISTILLED, ALONE) for key in folders if key[0] == kind), None)
+    student = next((key for kind in shipping_order(run) for key in folders if key[0] == kind), None)
     if student is None:
         return None
     teacher = next((key for key in models if key[0] == TEACHER), None)
@@ -239,7 +239,8 @@ def _comparison(run: Run) -> ComparisonRecord | None:
     if not path.is_file():
         return None
     record, counts = read_record(path), run.data.counts
-    if all(counts.get(key, count) == count for key, count in record.data.items()):
+    is_same_data = record.fingerprint in ("", run.data.fingerprint)  # older files have none
+    if is_same_data and all(counts.get(key, count) == count for key, count in record.data.items()):
         return record
     log.info("%s: left out of the report, it was made with other data", path)
     return None
@@ -324,6 +325,7 @@ def evaluation_context(run: Run, teacher_texts: int = timing.TEXTS) -> Evaluatio
         first_of_text=first_of_text(run.data.test),
         labels=run.data.labels,
         data=run.data.counts,
+        fingerprint=run.data.fingerprint,
         settings=dataclasses.asdict(run.settings),
         timing=timing_sentence(texts, min(texts, teacher_texts)),
         measured=run.data.measured,

@@ -151,18 +151,23 @@ def _dev_score(parts: Sequence[Run], model: TextClassifier) -> float:
 
 
 def trained_students(run: Run) -> list[Path]:
-    """Folders of the students of --student_folder, or of the run's distilled student, or of its student alone.
+    """Folders of the students of --student_folder, or of the run's distilled student or student alone.
 
     Raises:
         UserError: there is no trained student.
     """
     named = [Path(folder) for folder in run.settings.export.student_folder]
-    candidates = [run.folder.model(kind) for kind in (DISTILLED, ALONE)]
+    candidates = [run.folder.model(kind) for kind in shipping_order(run)]
     folders = named or [folder for folder in candidates if (folder / STUDENT_CARD).is_file()][:1]
     if not folders:
         hint = f"{COMMAND} train_student, or --student_folder FOLDER"
         raise UserError("no student is trained yet", run.folder.root, hint)
     return folders
+
+
+def shipping_order(run: Run) -> tuple[str, str]:
+    """The kinds of students, the one first that the run's settings train."""
+    return (ALONE, DISTILLED) if run.settings.objective.is_alone else (DISTILLED, ALONE)
 
 
 def _examples(run: Run) -> tuple[str, ...]:

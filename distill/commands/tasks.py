@@ -8,7 +8,7 @@ from pathlib import Path
 from distill.commands.benchmark.table import benchmark
 from distill.commands.data_checks import warn_of
 from distill.commands.evaluate import test, trained_models
-from distill.commands.experiment import Run
+from distill.commands.experiment import TEACHER, Run
 from distill.commands.export import bundle_of, export, export_if_possible
 from distill.commands.label import label
 from distill.commands.model_cards import add_results_of_tasks
@@ -56,7 +56,9 @@ def _test(joint: JointRun) -> list[Path]:
 def _update_cards(joint: JointRun) -> list[Path]:
     """Add the test results of the heads to the cards of the whole students, and to that of the bundle."""
     written = []
-    for folder in trained_models(joint).values():
+    for (kind, _), folder in trained_models(joint).items():
+        if kind == TEACHER:  # of an earlier run without tasks
+            continue
         heads = {name: run.folder.root / folder.name for name, run in joint.tasks.items()}
         bundle, _ = bundle_of(joint, folder)
         written += [add_results_of_tasks(model, heads) for model in (folder, bundle) if model]

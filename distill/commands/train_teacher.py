@@ -171,6 +171,7 @@ class _TeacherTrainer:
             "target metric": self.run.target_metric,
             "levels": self.run.levels,
             "seed": self.seed,
+            "tasks": None,  # of a teacher that several tasks share
         }
 
     def train(self, settings: TeacherSettings) -> _Trained:

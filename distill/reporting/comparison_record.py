@@ -193,6 +193,7 @@ class ComparisonRecord:
     settings: Mapping[str, Any]
     timing: str
     remarks: Sequence[str] = field(default=())
+    fingerprint: str = ""  # of the data
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -204,6 +205,7 @@ class ComparisonRecord:
             settings=content["settings"],
             timing=content["timing"],
             remarks=content.get("remarks", []),  # older files have none
+            fingerprint=content.get("fingerprint", ""),  # likewise
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -215,6 +217,7 @@ class ComparisonRecord:
             "settings": self.settings,
             "timing": self.timing,
             "remarks": list(self.remarks),
+            "fingerprint": self.fingerprint,
         }
 
     @property
@@ -249,6 +252,7 @@ def record_of(comparison: Comparison) -> ComparisonRecord:
         context.settings,
         context.timing,
         list(comparison.remarks),
+        context.fingerprint,
     )
 
 

@@ -46,6 +46,7 @@ class EvaluationContext:
             multi-label data.
         hierarchy: the levels above labels that are paths; None: they are not.
         target_metric: of multi-label data, what thresholds are chosen for.
+        fingerprint: of the data.
     """
 
     texts: Sequence[str]
@@ -58,6 +59,7 @@ class EvaluationContext:
     measured: str = ACCURACY
     hierarchy: Hierarchy | None = None
     target_metric: TargetMetric = "micro_f1"
+    fingerprint: str = ""
 
     @property
     def has_labels(self) -> bool:

@@ -60,6 +60,12 @@ class SavedTeacher(ModelTeacher):
         """See Teacher: fingerprints of the files that determine the logits, by file name."""
         return {name: fingerprint_file(self.folder / name) for name in FILES if (self.folder / name).exists()}
 
+    def vector_provenance(self, task: LabellingTask) -> dict[str, str]:
+        """See ModelTeacher; a student reads words."""
+        reads_words = (self.folder / STUDENT_CARD).is_file()
+        words = {"segmenter": json.dumps(task.segmenter.identity)} if reads_words else {}
+        return {**super().vector_provenance(task), **words}
+
     def classifier(self, task: LabellingTask) -> TextClassifier:
         """See ModelTeacher; a class that the data lacks is left out, which renormalises the others."""
         classifier = load(self.folder, task.segmenter)

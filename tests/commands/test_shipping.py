@@ -16,7 +16,7 @@ from conftest import output_of
 
 from distill.cli import main, parser, settings_from
 from distill.commands.experiment import Run
-from distill.commands.export import bundle_of, export_if_possible
+from distill.commands.export import bundle_of, export_if_possible, trained_students
 from distill.commands.model_cards import card_of
 from distill.export.bundle import export_bundle, is_bundle_of, is_current
 from distill.runtime import load
@@ -108,6 +108,12 @@ def test_an_up_to_date_bundle_is_kept(
     assert export_if_possible(run_of(copied, [*tiny_flags, *flags])) == [copied / "bundle"]
     assert ("bundle: kept, it was exported from this student" in caplog.text) == (not flags)
     assert len(load(copied / "bundle").examples) == (2 if "--examples" in flags else 0)
+
+
+def test_the_student_that_the_settings_train_is_exported(copied: Path, tiny_flags: list[str]) -> None:
+    alone = [*tiny_flags, "--a", "1", "--T", "0"]
+    assert [path.name for path in trained_students(run_of(copied, alone))] == ["student_alone"]
+    assert [path.name for path in trained_students(run_of(copied, tiny_flags))] == ["student"]
 
 
 def damaged(folder: Path) -> None:

@@ -25,6 +25,7 @@ from distill.models.text_classifier import load_teacher
 from distill.reporting.tasks import write_overview
 from distill.runtime import load
 from distill.runtime.bundle import read_bundle
+from distill.storage.run_folder import MODEL_CARD
 
 __all__ = ["quick_benchmark"]  # a fixture
 
@@ -351,6 +352,23 @@ def test_a_teacher_of_several_tasks_is_made_of_all_its_settings(
     for changed in ([*flags, *common, "b.txt"], [*swapped, *common, "b.txt"]):
         assert main(changed) == 0
         assert "kept" not in capsys.readouterr().out
+
+
+def test_a_shared_teacher_is_none_of_a_tasks_own(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--run", str(tmp_path), "--mode", "train_teacher", "--teacher_epochs", "1"]
+    for shared in (["--shared_teacher"], []):
+        assert main([*flags, *common, *shared]) == 0
+    assert "kept" not in capsys.readouterr().out
+
+
+def test_a_run_without_tasks_may_have_used_the_folder(run: Path, flags: list[str], tmp_path: Path) -> None:
+    shutil.copytree(run, copy := tmp_path / "run")
+    shutil.copytree(run / "tasks" / "mood" / "teacher", copy / "teacher")
+    before = (copy / "teacher" / MODEL_CARD).read_bytes()
+    assert main([*flags, "--run", str(copy), "--mode", "test"]) == 0
+    assert (copy / "teacher" / MODEL_CARD).read_bytes() == before
 
 
 def test_texts_to_label_do_not_touch_the_record_of_the_run(

@@ -40,6 +40,16 @@ def test_labels_are_merged() -> None:
     assert torch.allclose(both.softmax(1), wanted, atol=1e-2)
 
 
+def test_what_a_student_answers_depends_on_the_segmenter(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("球队夺冠\n", "utf-8")
+    teacher = resolve(FOLDER, {})
+    first, again, other = (
+        teacher.provenance(LabellingTask(LABELS, segmenter, 64))
+        for segmenter in (Segmenter(), Segmenter(), Segmenter(tmp_path / "words.txt"))
+    )
+    assert first == again != other
+
+
 @pytest.mark.parametrize("is_in_table", [True, False])
 def test_a_label_that_the_data_lacks_is_left_out_and_said(is_in_table: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "distill")
