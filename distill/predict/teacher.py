@@ -130,12 +130,15 @@ def find_teacher(
         raise UserError("--cascade needs the teacher", "--with_teacher no", "leave out one of them")
     if wanted == "no":
         return None
-    if tasks and is_cascade:
+    if tasks and not is_cascade:
+        if wanted == "yes":
+            raise UserError("the teachers of several tasks answer in a cascade only", "--with_teacher yes", "--cascade")
+        return None
+    if tasks:
         named = settings.transfer.teachers_of([task.name for task in tasks])
         teachers = {task.name: _usable(settings, named[task.name], run.task(task.name), task) for task in tasks}
         return TaskTeachers({name: teacher for name, teacher in teachers.items() if teacher}, run.root)
-    named_teachers = () if tasks else settings.transfer.teacher
-    return _usable(settings, named_teachers, run, Task("", tuple(labels), tuple(thresholds)))
+    return _usable(settings, settings.transfer.teacher, run, Task("", tuple(labels), tuple(thresholds)))
 
 
 def _usable(settings: Settings, named: Sequence[str], run: RunFolder, task: Task) -> LazyTeacher | None:

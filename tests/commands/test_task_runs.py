@@ -16,8 +16,10 @@ from conftest import on_data, titles
 from safetensors.torch import load_file
 
 from distill import load_student
-from distill.cli import main
+from distill.cli import main, parser, settings_from
+from distill.commands.benchmark.table import _check
 from distill.commands.saved_models import history
+from distill.commands.task_runs import JointRun
 from distill.config import DataSettings
 from distill.data.tasks import find_tasks, load_tasks
 from distill.export import model_card
@@ -334,6 +336,13 @@ def test_a_benchmark_has_a_score_per_task(run: Path, flags: list[str]) -> None:
     assert "tasks" not in rows["jieba alone"]
     page = (run / "benchmark" / "benchmark.md").read_text("utf-8")
     assert "| topic, accuracy | mood, accuracy |" in page and "- **mood, accuracy**: share of test texts" in page
+
+
+def test_a_head_was_trained_on_the_data_of_its_task(run: Path, flags: list[str]) -> None:
+    head = run / "tasks" / "mood" / "student"
+    given = [*flags, "--run", str(run), "--mode", "benchmark", "--student_folder", str(head)]
+    settings = settings_from(vars(parser().parse_args(given)))
+    assert _check(JointRun(settings, find_tasks(settings.data)), head) == []
 
 
 def test_a_teacher_of_several_tasks_is_made_of_all_its_settings(

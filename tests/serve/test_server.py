@@ -22,6 +22,7 @@ from distill.cli import main
 from distill.config import PredictSettings, RunSettings, ServeSettings, Settings, TransferSettings
 from distill.errors import UserError, install_hint
 from distill.predict.teacher import LazyTeacher, TaskTeachers, find_teacher
+from distill.runtime.tasks import Task
 from distill.serve.server import listen, url_of
 
 
@@ -227,6 +228,13 @@ def test_a_teacher_may_be_named(finished_run: Path, tmp_path: Path) -> None:
     assert found("auto", folder, "answers.csv") is None and found("auto", "answers.csv") is None  # of training
     with pytest.raises(UserError, match="2 teachers are named, and only one can be used -> --teacher "):
         found("yes", folder, folder)
+
+
+def test_the_teachers_of_tasks_answer_in_a_cascade_only(tmp_path: Path) -> None:
+    tasks = [Task("topic", ("体育", "财经"))]
+    assert find_teacher(settings_with("auto", tmp_path), tasks[0].labels, tasks=tasks) is None
+    with pytest.raises(UserError, match="in a cascade only -> --cascade"):
+        find_teacher(settings_with("yes", tmp_path), tasks[0].labels, tasks=tasks)
 
 
 def test_with_teacher_yes_requires_a_usable_teacher(

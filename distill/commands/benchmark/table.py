@@ -115,7 +115,8 @@ def _score(run: Run) -> Score:
 def _check(run: Run, folder: Path) -> list[str]:
     """Check a student before minutes of timing; returns warnings.
 
-    A student of the run must be trained on the run's data; for one of --student_folder there is only a warning.
+    A student of the run must be trained on the run's data; for one of --student_folder, which may be the head of one
+    of several tasks, there is only a warning.
 
     Raises:
         UserError: the student cannot be loaded, or it is the run's and was trained on other data.
@@ -123,7 +124,7 @@ def _check(run: Run, folder: Path) -> list[str]:
     load_student(folder, run.segmenter)
     if not run.settings.export.student_folder:
         run.check_same_data(folder, "train_student")
-    elif provenance_differences(folder, {"data": run.data.fingerprint}):
+    elif all(provenance_differences(folder, {"data": one.data.fingerprint}) for one in (run, *run.parts)):
         return [f"{folder.name}: trained on other data or another split, so it may have seen texts of test."]
     return []
 
