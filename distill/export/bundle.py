@@ -26,7 +26,8 @@ from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import UNKNOWN_ID, Vocabulary
 
 STUDENT_FILES = (STUDENT_CARD, STUDENT_WEIGHTS, VOCABULARY)
-MADE_FROM = "made_from"  # in the card: the fingerprints of these files, and the largest size
+MADE_FROM = "made_from"  # in the card: the fingerprints of these files, the largest size and how it is reached
+REDUCTION = "words in 8 bits, then fewer words"
 MAX_NGRAM_ROWS = 2**16  # a bucket's row is a uint16
 
 
@@ -75,7 +76,8 @@ def export_bundle(
 def _options(student: Path, max_bytes: float, examples: Sequence[str]) -> dict[str, Any]:
     """What the card records of an export: the student's files by their fingerprints, and the settings."""
     files = {name: fingerprint_file(student / name) for name in STUDENT_FILES if (student / name).is_file()}
-    made_from = {**files, "max_bytes": None if max_bytes == math.inf else int(max_bytes)}
+    limit = {} if max_bytes == math.inf else {"max_bytes": int(max_bytes), "reduction": REDUCTION}
+    made_from = {**files, **limit}
     return {MADE_FROM: made_from, **({"examples": list(examples)} if examples else {})}
 
 
@@ -83,7 +85,9 @@ def is_bundle_of(bundle: Path, student: Path) -> bool:
     """Whether a folder holds a sound bundle that was exported from this student, with whatever settings."""
     made_from = _card(bundle).get(MADE_FROM)
     files = _options(student, math.inf, ())[MADE_FROM]
-    return isinstance(made_from, dict) and {**made_from, "max_bytes": None} == files
+    return (
+        isinstance(made_from, dict) and {name: made_from[name] for name in STUDENT_FILES if name in made_from} == files
+    )
 
 
 def is_current(bundle: Path, student: Path, max_bytes: float, examples: Sequence[str]) -> bool:

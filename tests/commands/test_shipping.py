@@ -130,6 +130,17 @@ def without_provenance(folder: Path) -> None:
     (folder / "bundle.json").write_text(json.dumps(card), encoding="utf-8")
 
 
+def test_a_bundle_that_an_older_version_made_smaller_is_exported_again(
+    copied: Path, tiny_flags: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, run = copied / "bundle" / "bundle.json", run_of(copied, tiny_flags)
+    card = json.loads(path.read_text(encoding="utf-8"))
+    del card["made_from"]["reduction"]
+    path.write_text(json.dumps(card), encoding="utf-8")
+    assert bundle_of(run, copied / "student") == (copied / "bundle", "")
+    assert export_if_possible(run) == [copied / "bundle"] and "kept" not in caplog.text
+
+
 @pytest.mark.parametrize("change", [shutil.rmtree, damaged, of_another_student, without_provenance])
 def test_a_bundle_must_belong_to_its_student(
     change: Callable[[Path], None], copied: Path, tiny_flags: list[str]
