@@ -40,7 +40,7 @@ def test_a_teacher_learns_from_another_one_on_unlabelled_texts(
 
 def test_the_provenance_of_an_ordinary_teacher_has_not_changed(finished_run: Path) -> None:
     record = json.loads((finished_run / "teacher" / "made_from.json").read_text("utf-8"))
-    new = {"epochs of masked word pieces", "teacher", "extra texts", "target metric", "levels"}
+    new = {"epochs of masked word pieces", "teacher", "extra texts", "target metric", "levels", "tasks"}
     assert {key for key, value in record.items() if value is None} == new
     assert not record["settings"].keys() & {"model", "pretrain", "taught_by"}
 
