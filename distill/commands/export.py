@@ -112,19 +112,19 @@ def _reduced(run: Run, student: Path, bundle: Path) -> dict[str, float]:
     arrays, vocabulary = read_bundle(bundle).arrays, Vocabulary.load(student / VOCABULARY).words
     if len(arrays["words"]) == len(vocabulary) and arrays["words"].dtype == np.int16:
         return {}
-    words = dequantise(arrays["words"], arrays["words.scale"])
-    size = f"{run.settings.export.max_mb:g} MB (--max_mb)"
-    log.info("%s: %d of %d words fit into %s, in 8 bits instead of 16", bundle, len(words), len(vocabulary), size)
-    reduced: dict[str, float] = {"words": len(words), "of": len(vocabulary)}
-    model, smaller = load_student(student, run.segmenter), load_student(student, run.segmenter)
+    count, size = len(arrays["words"]), f"{run.settings.export.max_mb:g} MB (--max_mb)"
+    log.info("%s: %d of %d words fit into %s, in 8 bits instead of 16", bundle, count, len(vocabulary), size)
+    reduced: dict[str, float] = {"words": count, "of": len(vocabulary)}
+    model = load_student(student, run.segmenter)
     parts = _trained_on(run, student, bool(model.tasks))
     if not parts:
         log.info("%s: what that costs is not measured, as the student was trained on other data", bundle)
         return reduced
+    smaller = load_student(student, run.segmenter)
     network, tokenizer = cast(Any, smaller.model), cast(Any, smaller.tokenizer)
-    network.embedding.weight.data = torch.from_numpy(words)
+    network.embedding.weight.data = torch.from_numpy(dequantise(arrays["words"], arrays["words.scale"]))
     smaller = dataclasses.replace(
-        smaller, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[: len(words)]))
+        smaller, tokenizer=dataclasses.replace(tokenizer, vocabulary=Vocabulary(vocabulary[:count]))
     )
     dev, student_dev = (_dev_score(parts, one) for one in (smaller, model))
     log.info("%s: dev %s %.4f, with all words in 16 bits %.4f", bundle, card_of(student).measured, dev, student_dev)
