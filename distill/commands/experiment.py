@@ -429,12 +429,16 @@ class Run:
             log.info("%s: trained again, %s", folder, ", ".join(changed))
         return not changed
 
+    def is_trained_on_data(self, folder: Path) -> bool:
+        """Whether a model was trained on this run's data and split."""
+        return not provenance_differences(folder, {"data": self.data.fingerprint})
+
     def check_same_data(self, folder: Path, command: str) -> None:
         """Refuse a model that was trained on other data or another split: it may have seen texts of dev or test.
 
         A model whose files have changed since its training is refused too.
         """
-        if provenance_differences(folder, {"data": self.data.fingerprint}):
+        if not self.is_trained_on_data(folder):
             raise UserError(
                 "this model was trained on other data, or split with another seed",
                 folder,

@@ -25,7 +25,6 @@ from distill.runtime import schema
 from distill.runtime.arrays import dequantise
 from distill.runtime.bundle import read_bundle
 from distill.runtime.tasks import heads_of
-from distill.storage.fingerprints import provenance_differences
 from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, VOCABULARY, size_of
 from distill.text.vocabulary import Vocabulary
 from distill.translation import Text
@@ -135,7 +134,7 @@ def _trained_on(run: Run, student: Path, has_tasks: bool) -> Sequence[Run]:
     """The runs of the tasks of a student, one if it has no tasks; none if it was trained on other data than theirs."""
     try:
         runs = [run] if has_tasks else run.parts
-        same = [one for one in runs if not provenance_differences(student, {"data": one.data.fingerprint})]
+        same = [one for one in runs if one.is_trained_on_data(student)]
     except UserError:  # the data are no longer there
         return []
     return run.parts if same and has_tasks else same[:1]

@@ -13,7 +13,6 @@ from distill.commands.experiment import COMMAND, DISTILLED, TEACHER, Run
 from distill.data import UNLABELLED, Example, example_id
 from distill.errors import UserError
 from distill.progress import remind
-from distill.storage.fingerprints import provenance_differences
 from distill.storage.run_folder import LOG
 from distill.teachers import ModelTeacher, Teacher
 from distill.teachers.answering import Answers
@@ -72,7 +71,7 @@ def _check_saved(run: Run, folder: Path, flag: str, several: str) -> None:
         raise UserError(what, folder, "train it again, or check --multi_label and --single_label")
     if not flag:
         run.check_same_data(folder, "train_teacher")
-    elif provenance_differences(folder, {"data": run.data.fingerprint}):
+    elif not run.is_trained_on_data(folder):
         remind(f"{folder}: trained on other data or another split; it may have seen texts of dev or test")
 
 

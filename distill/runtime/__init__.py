@@ -200,8 +200,10 @@ class Runtime:
 
         firsts = range(0, len(spans), size or 1)
         if self._threads > 1 and len(firsts) > 1:
-            pool = self._pools.setdefault(os.getpid(), ThreadPoolExecutor(self._threads))
-            list(pool.map(compute, firsts))
+            process = os.getpid()
+            if process not in self._pools:
+                self._pools[process] = ThreadPoolExecutor(self._threads)
+            list(self._pools[process].map(compute, firsts))
         else:
             for first in firsts:
                 compute(first)
