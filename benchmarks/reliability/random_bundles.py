@@ -77,7 +77,8 @@ def _random_array(
     if spec.dtype == "float32":
         table = arrays.get(spec.name.removesuffix(".scale"))
         scale = 0.3 if table is None else 2 / np.iinfo(table.dtype).max
-        return (scale * random.standard_normal(shape)).astype(np.float32)
+        values = scale * random.standard_normal(shape)
+        return np.asarray(np.abs(values) if spec.values else values, np.float32)  # only scales have bounds
     dtype = np.dtype(random.choice(spec.dtype.split(" or ")))
     largest = np.iinfo(dtype).max
     low, high = (0, SIZES["rows"]) if spec.name == "ngrams.row_of" else (-largest, largest + 1)

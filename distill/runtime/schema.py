@@ -39,8 +39,8 @@ class ArraySpec:
         dtype: as NumPy names it; several are joined by " or ".
         shape: each dimension a number, a size, or a product of these, as in "4 * hidden".
         meaning: for docs/runtime.md.
-        values: smallest and largest value; the largest may be a size, or a size "- 1". Empty: any integer, or the
-            range of ``FLOAT_LIMITS``.
+        values: smallest and largest value, whole numbers; the largest may be a size, or a size "- 1". Empty: any
+            integer, or the range of ``FLOAT_LIMITS``.
         flags: bits that do not count as part of a value.
     """
 
@@ -54,7 +54,7 @@ class ArraySpec:
     @property
     def range(self) -> str:
         """The values, for docs/runtime.md."""
-        if self.dtype in FLOAT_LIMITS:
+        if self.dtype in FLOAT_LIMITS and not self.values:
             return f"finite, up to ±{FLOAT_LIMITS[self.dtype]:g}".replace("+0", "").replace("+", "")
         return " to ".join(self.values) or "any"
 
@@ -81,9 +81,10 @@ LEXICON = (
     ArraySpec("lexicon.transitions", "float64", ("4", "4"), "from a state to the next"),
     ArraySpec("lexicon.emissions", "float64", (str(len(HAN)), "4"), f"of U+{HAN[0]:X} to U+{HAN[-1]:X} in each state"),
 )
+SCALE = ("0", f"{FLOAT_LIMITS['float32']:.0f}")  # the sign is the integer's
 WORDS = (
     ArraySpec("words", "int16 or int8", ("words", "width"), "word vectors; the first two are padding and unknown"),
-    ArraySpec("words.scale", "float32", ("width",), "what each column of `words` is multiplied by"),
+    ArraySpec("words.scale", "float32", ("width",), "what each column of `words` is multiplied by", SCALE),
 )
 CLASSIFIER_BIAS = ArraySpec("classifier.bias", "float32", ("classes",), "bias of the classifier")
 ROW_OF = ArraySpec(
@@ -92,7 +93,7 @@ ROW_OF = ArraySpec(
 NGRAM_LOGITS = (ArraySpec("ngrams.says", "float32", ("rows", "classes"), "what an n-gram adds to the logits"),)
 NGRAM_VECTORS = (
     ArraySpec("ngrams", "int16", ("rows", "width"), "n-gram vectors"),
-    ArraySpec("ngrams.scale", "float32", ("width",), "what each column of `ngrams` is multiplied by"),
+    ArraySpec("ngrams.scale", "float32", ("width",), "what each column of `ngrams` is multiplied by", SCALE),
 )
 
 
@@ -371,7 +372,7 @@ def _value_problem(spec: ArraySpec, array: NDArray[Any], sizes: Mapping[str, int
     limit = FLOAT_LIMITS.get(spec.dtype)
     if limit is None and not spec.values:
         return ""
-    low, high = (-limit, limit) if limit else (value_of(value, sizes) for value in spec.values)
+    low, high = (value_of(value, sizes) for value in spec.values) if spec.values else (-limit, limit)
     values = array & array.dtype.type(np.iinfo(array.dtype).max - spec.flags) if spec.flags else array
     smallest, largest = values.min(), values.max()  # NaN if there is one, which no comparison accepts
     if low <= smallest and largest <= high:
