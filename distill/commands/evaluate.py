@@ -291,7 +291,7 @@ def _check_provenance(run: Run, folders: dict[Key, Path], teachers: Sequence[Tea
     """
     records = [teacher.record(run.task) for teacher in teachers]
     for (kind, _), folder in folders.items():
-        run.check_same_data(folder, "all")
+        run.check_same_data(folder, TRAIN_MODE[kind])
         taught_by = (read_provenance(folder) or {}).get("teacher") or []
         if kind == DISTILLED and teachers and taught_by != records[: len(taught_by)]:
             what = "this student was distilled from another teacher"

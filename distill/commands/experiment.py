@@ -442,7 +442,7 @@ class Run:
             raise UserError(
                 "this model was trained on other data, or split with another seed",
                 folder,
-                f"use the same --data and --seed, or train it again: {COMMAND} {command}",
+                f"use the same --data and --seed, train it again: {COMMAND} {command}, or remove this folder",
             )
         if changed := changed_files(folder):
             what = f"{listed(changed, 3)} changed since this model was trained"

@@ -143,6 +143,7 @@ def test_a_model_trained_on_another_split_is_refused(
     for mode in ("test", "train_student"):
         text = output_of(capsys, [*tiny_flags, "--run", str(finished_run), "--mode", mode, "--seed", "7"], code=2)
         assert "trained on other data, or split with another seed" in text
+        assert "train it again: python distill.py --mode train_teacher, or remove this folder" in text
 
 
 def test_test_evaluates_all_seeds_and_reports_their_provenance(
