@@ -141,7 +141,11 @@ FAULTS: dict[str, Fault] = {
     "short filters": ("textcnn", shape("taps", 9), "taps is float32"),
     "a weight that is not a number": ("lstm", value("recurrent.back", np.nan), "recurrent.back has values from nan"),
     "an infinite weight": ("average", value("layer.weight", np.inf), "layer.weight has values .* to inf"),
-    "a huge scale": ("average", value("words.scale", 1e30), r"words.scale has values from .* to 1.*e\+30, 0 to 1000000"),
+    "a huge scale": (
+        "average",
+        value("words.scale", 1e30),
+        r"words.scale has values from .* to 1.*e\+30, 0 to 1000000",
+    ),
     "a negative scale": ("average", value("ngrams.scale", -1), "ngrams.scale has values from -1 to .*, 0 to 1000000"),
     "one bucket": ("lstm", shape("ngrams.row_of", 1), "size buckets is 1, 2 to"),
     "an n-gram row beyond the table": ("lstm", value("ngrams.row_of", 31), "ngrams.row_of has values .* 0 to 30"),
