@@ -369,9 +369,9 @@ def _size_problem(name: str, value: int) -> str:
 
 def _value_problem(spec: ArraySpec, array: NDArray[Any], sizes: Mapping[str, int]) -> str:
     """What is wrong with an array's values; empty if nothing is."""
-    limit = FLOAT_LIMITS.get(spec.dtype)
-    if limit is None and not spec.values:
+    if not spec.values and spec.dtype not in FLOAT_LIMITS:
         return ""
+    limit = FLOAT_LIMITS.get(spec.dtype, 0.0)
     low, high = (value_of(value, sizes) for value in spec.values) if spec.values else (-limit, limit)
     values = array & array.dtype.type(np.iinfo(array.dtype).max - spec.flags) if spec.flags else array
     smallest, largest = values.min(), values.max()  # NaN if there is one, which no comparison accepts
