@@ -523,6 +523,13 @@ def test_numbers_of_numpy_are_settings_too(tmp_path: Path) -> None:
     assert config["student"]["epochs"] == config["run"]["seed"] == 3 and config["data"]["user_dict"]
 
 
+def test_the_metric_that_thresholds_are_chosen_for_is_a_setting(tmp_path: Path) -> None:
+    settings = {**TINY, "student_epochs": 2, "target_metric": "macro_f1"}
+    fit_quietly(tiny(settings=settings, run_folder=tmp_path / "run"), SET_TEXTS, LABEL_SETS)
+    config = json.loads((tmp_path / "run/config.json").read_text(encoding="utf-8"))["settings"]
+    assert config["data"]["target_metric"] == "macro_f1"
+
+
 def test_teachers_that_are_refused() -> None:
     with pytest.raises(InputError, match="the objective uses no teacher, but one is given"):
         tiny(settings={**TINY, "a": 1, "T": 0}).fit(TEXTS, LABELS, teacher=len)

@@ -30,7 +30,10 @@ GIVEN_OTHERWISE = {  # settings that have a parameter of their own
     "unlabeled": "fit(…, unlabeled=…)",
 }
 SECTIONS = ("teacher.", "transfer.", "student.", "objective.")  # of the settings that may be given, besides OTHERS
-OTHERS = ("data.user_dict", "data.hierarchy", "data.level_weight", "run.teachers", "export.max_mb", "export.examples")
+OTHERS = (
+    *("data.user_dict", "data.hierarchy", "data.level_weight", "data.target_metric"),
+    *("run.teachers", "export.max_mb", "export.examples"),
+)
 
 
 def unnamed(values: Mapping[str, Any]) -> Any:
