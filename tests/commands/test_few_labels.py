@@ -21,7 +21,9 @@ from distill.commands.experiment import Run
 from distill.commands.student_spec import StudentSpec
 from distill.commands.train_student import _StudentTrainer
 from distill.config import RunSettings, Settings, StudentSettings, TeacherSettings, TransferSettings
-from distill.data import Dataset, Example, example_id, read_sentences
+from distill.data import Dataset, Example, example_id
+from distill.data.demo import read_reviews, read_sentences
+from distill.data.general import general_sentences, share_like
 from distill.evaluation.metrics import is_below
 from distill.export import model_card
 from distill.export.bundle import export_bundle
@@ -132,6 +134,24 @@ def test_general_sentences_are_short_distinct_and_plain() -> None:
     assert len(sentences) == len(set(sentences)) > 40_000
     assert all(6 <= len(sentence) <= 24 for sentence in sentences)
     assert not [sentence for sentence in sentences if re.search("/[a-zA-Z]|[。１]", sentence)]
+
+
+def test_reviews_come_first_among_the_general_sentences_of_a_task_like_them() -> None:
+    reviews = [example.text for example in read_reviews(20)][:300]
+    headlines = ["球队今天公布了新赛季的名单", "央行宣布下调存款准备金率", "新款手机将于下月发布"] * 100
+    of_reviews, of_headlines = general_sentences(reviews, 42), general_sentences(headlines, 42)
+    assert of_reviews == general_sentences(reviews, 42) != general_sentences(reviews, 7)
+    known = {example.text for example in read_reviews(128)}
+    count = len(known & set(of_reviews))
+    assert (
+        count == len(known) > 10_000 and set(of_reviews[:count]) == known
+    )  # the news sentences come after all of them
+    assert not known & set(of_headlines) and max(map(len, of_headlines)) == max(map(len, headlines))
+
+
+def test_share_like_counts_the_texts_with_the_character_pairs_of_a_kind() -> None:
+    fruit, weather = ["苹果很甜", "香蕉很甜"], ["明天下雨", "明天刮风"]
+    assert share_like(["苹果不甜", "香蕉", "后天下雨"], fruit, weather) == pytest.approx(2 / 3)
 
 
 def test_reduce_dimensions_keeps_the_directions_of_most_variance() -> None:
