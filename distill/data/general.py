@@ -10,6 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import MultinomialNB
 
 from distill.data.demo import read_reviews, read_sentences
+from distill.data.splits import evenly_spaced
 from distill.progress import log
 
 MAX_SENTENCE, MAX_REVIEW = 36, 128  # characters; a sentence is about as long as a headline
@@ -21,13 +22,13 @@ def general_sentences(texts: Sequence[str], seed: int) -> list[str]:
     """Distinct texts of general Chinese in random order: news sentences, after all reviews if ``texts`` are like those.
 
     Args:
-        texts: of the task; their length limits that of the news sentences.
+        texts: of the task; their length limits that of the news sentences, of which very short texts leave none.
         seed: of the order.
     """
     news, reviews = read_sentences(min(max(map(len, texts)), MAX_SENTENCE)), _reviews()
     for kind in (news, reviews):
         random.Random(seed).shuffle(kind)
-    share = share_like(texts[:COMPARED], reviews[:COMPARED], news[:COMPARED])
+    share = share_like(evenly_spaced(texts, COMPARED), reviews[:COMPARED], news[:COMPARED]) if news else 0.0
     if share < MIN_LIKE_REVIEWS:
         return news
     log.info("general sentences: reviews first, as %.0f %% of the texts are more like reviews than news", 100 * share)

@@ -146,6 +146,7 @@ def test_reviews_come_first_among_the_general_sentences_of_a_task_like_them() ->
     assert (
         count == len(known) > 10_000 and set(of_reviews[:count]) == known
     )  # the news sentences come after all of them
+    assert general_sentences(["好", "不太好"], 42) == []
     assert not known & set(of_headlines) and max(map(len, of_headlines)) == max(map(len, headlines))
 
 
