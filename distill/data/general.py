@@ -13,7 +13,7 @@ from distill.data.demo import read_reviews, read_sentences
 from distill.data.splits import evenly_spaced
 from distill.progress import log
 
-MAX_SENTENCE, MAX_REVIEW = 36, 128  # characters; a sentence is about as long as a headline
+LONGEST_SENTENCE, LONGEST_REVIEW = 36, 128  # characters; a sentence is about as long as a headline
 COMPARED = 5_000  # texts of each kind, and of the task, that decide which kind the task is more like
 MIN_LIKE_REVIEWS = 0.9  # share of the task's texts; of headlines .6 are more like reviews than like news of 1998
 
@@ -25,7 +25,7 @@ def general_sentences(texts: Sequence[str], seed: int) -> list[str]:
         texts: of the task; their length limits that of the news sentences, of which very short texts leave none.
         seed: of the order.
     """
-    news, reviews = read_sentences(min(max(map(len, texts)), MAX_SENTENCE)), _reviews()
+    news, reviews = read_sentences(min(max(map(len, texts)), LONGEST_SENTENCE)), _reviews()
     for kind in (news, reviews):
         random.Random(seed).shuffle(kind)
     share = share_like(evenly_spaced(texts, COMPARED), reviews[:COMPARED], news[:COMPARED]) if news else 0.0
@@ -36,7 +36,7 @@ def general_sentences(texts: Sequence[str], seed: int) -> list[str]:
 
 
 def _reviews() -> list[str]:
-    return list(dict.fromkeys(example.text for example in read_reviews(MAX_REVIEW)))
+    return list(dict.fromkeys(example.text for example in read_reviews(LONGEST_REVIEW)))
 
 
 def share_like(texts: Sequence[str], kind: Sequence[str], other: Sequence[str]) -> float:
