@@ -37,9 +37,8 @@ INLINE void pool_rows(const EmbeddingTable *table, const int32_t *rows, int64_t 
 
 /* Prefetch the rows of the next text: they are scattered over a table that is larger than the caches. */
 INLINE void prefetch_rows(const EmbeddingTable *table, const int32_t *rows, int64_t count) {
-    for (int64_t i = 0; i < count; i++)
-        for (int32_t j = 0; j < table->width; j += CACHE_LINE / (int32_t)sizeof *table->rows)
-            __builtin_prefetch(table->rows + (int64_t)rows[i] * table->width + j);
+    const int64_t width = table->width;
+    for (int64_t i = 0; i < count; i++) prefetch(table->rows + rows[i] * width, width * (int64_t)sizeof *table->rows);
 }
 
 /* pooled [texts][mean of words, max of words (, mean of n-grams, max of n-grams)][width] */

@@ -95,7 +95,7 @@ INLINE void add_products(const uint8_t *states, int32_t units, const int8_t *wei
                          Accumulator sums[MAX_ROWS][4]) {
     UNROLLED for (int32_t k = 0; k < STATE_GROUP; k += 4, weights += gates * 4 * LANES) {
         I8x4 columns[4];
-        if (rows == 1) __builtin_prefetch(weights + 1024), __builtin_prefetch(weights + 1088); /* memory-bound */
+        if (rows == 1) prefetch(weights + 1024, gates * 4 * LANES); /* memory-bound */
         UNROLLED for (int gate = 0; gate < gates; gate++) {
             memcpy(&columns[gate], weights + gate * 4 * LANES, sizeof columns[gate]);
             IN_REGISTER(columns[gate]); /* load once for all rows: the load ports are the bottleneck */
@@ -185,7 +185,7 @@ INLINE void block_gates(const Recurrent *net, const Tile *tile, int direction, i
     UNROLLED for (int row = 0; row < rows; row++) {
         const int64_t offset = ((int64_t)block * TILE + first + row) * LANES;
         F32 gate[4], product = {};
-        __builtin_prefetch(tile->next_projection[first + row] + column); /* the table is larger than the caches */
+        prefetch(tile->next_projection[first + row] + column, 2 * gates * LANES); /* the table exceeds the caches */
         UNROLLED for (int g = 0; g < gates; g++) {
             const int32_t j = column + g * LANES;
             const F32 projection = load_i16_as_f32(tile->projection[first + row] + j);
@@ -246,7 +246,7 @@ static void run_direction(const Recurrent *net, Tile *tile, int direction, const
     for (int32_t i = 0; i < texts; i++) {
         tile->next_projection[i] = mean_rows ? mean_rows + (2 * i + direction) * net->gates * net->units
             : projection_row(net, words[i][direction ? lengths[i] - 1 : 0], direction);
-        for (int32_t j = 0; j < net->gates * net->units; j += 32) __builtin_prefetch(tile->next_projection[i] + j);
+        prefetch(tile->next_projection[i], 2 * net->gates * net->units);
     }
     const int64_t size = (int64_t)TILE * net->units;
     memset(tile->cell, 0, sizeof(float) * size);

@@ -50,6 +50,11 @@ typedef int8_t I8x4 __attribute__((vector_size(4 * LANES)));
 typedef uint8_t U8 __attribute__((vector_size(LANES)));
 typedef int8_t I8 __attribute__((vector_size(LANES)));
 
+/* Ask for memory that will be read soon, a cache line at a time. */
+INLINE void prefetch(const void *start, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += CACHE_LINE) __builtin_prefetch((const char *)start + i);
+}
+
 INLINE F32 load_f32(const float *source) {
     F32 value;
     memcpy(&value, source, sizeof value);
