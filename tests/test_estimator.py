@@ -378,6 +378,8 @@ def test_an_export_is_a_bundle_which_load_reads_too(fitted: DistilledTextClassif
     assert load(folder).predict(TEXTS) == fitted.predict(TEXTS).tolist()
     loaded = DistilledTextClassifier.load(folder)
     assert (loaded.predict_proba(TEXTS) == fitted.predict_proba(TEXTS)).all() and np.isnan(loaded.dev_score_)
+    again = DistilledTextClassifier.load(loaded.save(tmp_path / "again"))
+    assert np.isnan(again.dev_score_) and again.predict(TEXTS[:3]).tolist() == fitted.predict(TEXTS[:3]).tolist()
     assert fitted.save(folder) == folder, "a bundle may be replaced"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 
+from distill.commands.compare import students_of
 from distill.commands.data_checks import warn_of
 from distill.commands.experiment import Run, prepared
 from distill.commands.task_runs import JointRun
@@ -64,8 +65,9 @@ def _run_tasks(settings: Settings, tasks: Mapping[str, DataSettings], teachers: 
 def with_chosen_settings(settings: Settings) -> Settings:
     """Replace every number that is left at -1 by the one chosen from the data.
 
-    The student's epochs are chosen too, unless texts are added, whose number is known only after reading them. With
-    several tasks nothing is replaced, since each has numbers of its own.
+    A number stays at -1 where students of the run get different ones: the student alone reads fewer texts than the
+    distilled one and has no word vectors from a teacher, and a comparison has several networks. The epochs stay open
+    too if texts are added, whose number is known only after reading them. With several tasks nothing is replaced.
     """
     if tasks := find_tasks(settings.data):
         log.info("the numbers at -1 stay: each of the %d tasks chooses its own", len(tasks))
@@ -77,11 +79,16 @@ def with_chosen_settings(settings: Settings) -> Settings:
 
 def _with_chosen_settings(run: Run) -> Settings:
     settings = run.settings
-    has_teacher = not settings.objective.is_alone
+    has_teacher = settings.objective.needs_teacher
     transfer = run.transfer_settings if has_teacher else settings.transfer
-    student = run.student_settings(has_teacher=has_teacher)
-    if not settings.transfer.unlabeled and not settings.transfer.augment:
-        general = transfer.general_words + transfer.general_sentences if has_teacher else 0
-        epochs = defaults.student_epochs(student, len(run.data.train) + general, general)
-        student = dataclasses.replace(student, epochs=epochs)
+    general = transfer.general_words + transfer.general_sentences if has_teacher else 0
+    networks = students_of(run) if settings.run.mode == "compare" else [settings.student.architecture]
+    students = [run.student_settings(name, has_teacher=known) for name in networks for known in {has_teacher, False}]
+    if not (general or settings.transfer.unlabeled or settings.transfer.augment):
+        epochs = [defaults.student_epochs(student, len(run.data.train)) for student in students]
+        students = [dataclasses.replace(student, epochs=n) for student, n in zip(students, epochs, strict=True)]
+    first, *others = (dataclasses.asdict(student) for student in students)
+    shared = {name: value for name, value in first.items() if all(other[name] == value for other in others)}
+    shared["architecture"] = settings.student.architecture
+    student = dataclasses.replace(settings.student, **shared)
     return dataclasses.replace(settings, teacher=run.teacher_settings, transfer=transfer, student=student)

@@ -6,11 +6,17 @@ from pathlib import Path
 
 from distill.commands.evaluate import test
 from distill.commands.experiment import Run
-from distill.commands.export import export_if_possible
+from distill.commands.export import check_upload, export_if_possible
 from distill.commands.label import label
 from distill.commands.teachers import cache_needed_outputs
-from distill.commands.train_student import train_students
+from distill.commands.train_student import check_student, train_students
 from distill.commands.train_teacher import train_own_teachers
+
+
+def check_stages(run: Run) -> None:
+    """Refuse what a later stage would refuse, before hours of training."""
+    check_student(run)
+    check_upload(run)
 
 
 def run_all_stages(run: Run) -> list[Path]:

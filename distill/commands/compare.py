@@ -17,7 +17,7 @@ from distill.commands.label_sets import require_single_label
 from distill.commands.left_out_class import class_left_out, train_without_class
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import cache_outputs, teachers_of
-from distill.commands.train_student import train_seeds
+from distill.commands.train_student import check_student, train_seeds
 from distill.commands.train_teacher import train_own_teachers
 from distill.config import STUDENTS, ObjectiveSettings
 from distill.config.objectives import LABELS
@@ -27,10 +27,7 @@ from distill.teachers import Teacher
 
 
 def compare(run: Run) -> list[Path]:
-    """Train every student with every objective, and write one table of their results on test.
-
-    All settings and texts are read first, so that an error in them shows before hours of training.
-    """
+    """Train every student with every objective, and write one table of their results on test."""
     students, objectives, left_out = students_of(run), objectives_of(run), class_left_out(run)
     files = train_own_teachers(run) + label(run)
     entries = _entries(run, students, objectives)
@@ -41,6 +38,13 @@ def compare(run: Run) -> list[Path]:
     text, written = evaluate_comparison(run, entries, left_out_class)
     log.info("\n%s", text)
     return files + written
+
+
+def check_settings(run: Run) -> None:
+    """Refuse what cannot be compared, before anything is computed."""
+    check_teachers(run)
+    check_student(run, students_of(run))
+    _ = objectives_of(run), class_left_out(run)
 
 
 def check_teachers(run: Run) -> None:

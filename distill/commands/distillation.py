@@ -37,7 +37,7 @@ def choose_objective(run: Run, teachers: Sequence[Teacher], *, may_hint: bool = 
     """The objective of the settings; if it is left at its default, one that suits the data and the teachers.
 
     With few labels a hint is added, if it ``may_hint``. A teacher that is worse than the linear baseline on dev gets
-    little weight.
+    little weight, unless the user gave one (--T).
     """
     settings = run.settings.objective
     if not run.data.has_labels and settings.hard_weight == FROM_DATA:
@@ -45,13 +45,16 @@ def choose_objective(run: Run, teachers: Sequence[Teacher], *, may_hint: bool = 
     warning = teacher_warning(run, teachers) if teachers else ""
     if not teachers or settings.objective != LOGITS or run.settings.objective.hard_weight != FROM_DATA:
         return settings
+    chosen, reason = settings, ""
     if warning:
-        return dataclasses.replace(settings, hard_weight=LABELS_WEIGHT, logits_weight=LOGITS_WEIGHT)
-    has_vectors = may_hint and run.has_model_teacher
-    few = has_vectors and defaults.has_few_labels(run.data, run.settings.student.architecture)
-    chosen = dataclasses.replace(settings, objective=WITH_HINT) if few else settings
+        is_default = settings.logits_weight == type(settings).logits_weight
+        chosen = dataclasses.replace(settings, hard_weight=LABELS_WEIGHT)
+        chosen = dataclasses.replace(chosen, logits_weight=LOGITS_WEIGHT) if is_default else chosen
+        reason = ", because the teacher is worse than LinearSVC"
+    elif may_hint and run.has_model_teacher and defaults.has_few_labels(run.data, run.settings.student.architecture):
+        chosen, reason = dataclasses.replace(settings, objective=WITH_HINT), ", because there are few labels"
     weights = "+".join(f"{term}:{weight:g}" for term, weight in chosen.weights.items())
-    log.info("objective: %s%s", weights, ", because there are few labels" if few else "")
+    log.info("objective: %s%s", weights, reason)
     return chosen
 
 

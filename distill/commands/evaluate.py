@@ -49,7 +49,7 @@ TRAIN_MODE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DIST
 
 def test(run: Run) -> list[Path]:
     """Measure the accuracy and the speed of every trained model, and write the report and the models' cards."""
-    folders = trained_models(run)
+    folders = _without_old_students(run, trained_models(run))
     teachers = _teachers(run, folders)
     if not folders and not teachers:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
@@ -281,6 +281,25 @@ def trained_models(run: Run) -> dict[Key, Path]:
             if record == first:
                 folders[kind, seed] = folder
     return folders
+
+
+def _without_old_students(run: Run, folders: dict[Key, Path]) -> dict[Key, Path]:
+    """Leave out students that are of no use now, of kinds that the settings do not train; log each in a line.
+
+    They were trained on other data, or distilled from a teacher that was trained again since.
+    """
+    objective = run.settings.objective
+    trained = {ALONE} if objective.is_alone else {DISTILLED, *([ALONE] if run.data.has_labels else [])}
+    teachers = [SavedTeacher(folder).record(run.task) for (kind, _), folder in folders.items() if kind == TEACHER]
+    kept = {}
+    for (kind, seed), folder in folders.items():
+        taught_by = (read_provenance(folder) or {}).get("teacher") or []
+        is_old = not run.is_trained_on_data(folder) or (teachers and taught_by != teachers[: len(taught_by)])
+        if kind != TEACHER and kind not in trained and is_old:
+            log.info("%s: left out, it was trained on other data or by another teacher", folder)
+        else:
+            kept[kind, seed] = folder
+    return kept
 
 
 def _check_provenance(run: Run, folders: dict[Key, Path], teachers: Sequence[Teacher]) -> None:

@@ -316,7 +316,7 @@ class Run:
     def student_settings(self, architecture: str = "", *, has_teacher: bool) -> StudentSettings:
         """A student's settings; they depend on its network and on whether it has a teacher."""
         settings, has_vectors = self.settings.student, self.has_model_teacher
-        if has_teacher and not has_vectors and settings.vectors.startswith(defaults.FROM_TEACHER):
+        if has_teacher and not has_vectors and defaults.sources_of_vectors(settings.vectors)[0]:
             what = "no teacher of this run has hidden vectors, so none can compute word vectors"
             raise UserError(what, f"--vectors {settings.vectors}", "--vectors auto, or add a --teacher that is a model")
         return defaults.student_settings(
@@ -346,7 +346,7 @@ class Run:
 
     def vectors(self, name: str) -> VectorReader | None:
         """The word vectors that --vectors names, opened once per run; None if no vectors come from a file."""
-        name = name.removeprefix(defaults.FROM_TEACHER).removeprefix("+")
+        _, name = defaults.sources_of_vectors(name)
         if name in ("", NO_VECTORS):
             return None
         if name not in self._vector_readers:

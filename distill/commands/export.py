@@ -89,6 +89,16 @@ def _options(run: Run) -> dict[str, Any]:
     return {"max_bytes": run.settings.export.max_bytes, "examples": _examples(run)}
 
 
+def check_upload(run: Run) -> None:
+    """Refuse a --push_to_hub that cannot succeed.
+
+    Raises:
+        UserError: it names no model, or there is no token.
+    """
+    if name := run.settings.export.push_to_hub:
+        hub.check(name)
+
+
 def write_bundle(run: Run, student: Path) -> Path:
     """Write the bundle of a student's folder, with its card, into the run's folder; upload it if --push_to_hub is on.
 
@@ -96,8 +106,7 @@ def write_bundle(run: Run, student: Path) -> Path:
         UserError: the student cannot be exported, or the upload is not possible.
     """
     name = run.settings.export.push_to_hub
-    if name:
-        hub.check(name)
+    check_upload(run)
     bundle = export_bundle(student, run.folder.bundle, segmenter=run.segmenter, **_options(run))
     bundle_card(student, bundle, _reduced(run, student, bundle))
     log.info("%s: %.1f MB; to run it, `pip install distill-zh` is enough", bundle, size_of(bundle) / 1e6)

@@ -16,7 +16,7 @@ from distill.commands.model_cards import card_of
 from distill.commands.task_runs import JointRun
 from distill.commands.task_students import check_student_settings, train_joint_students
 from distill.commands.tasks import train_teachers
-from distill.commands.train_student import train_students
+from distill.commands.train_student import check_student, train_students
 from distill.commands.train_teacher import train_own_teachers
 from distill.config import Settings
 from distill.data import Dataset, Example
@@ -107,6 +107,8 @@ def train_bundle(run: Run) -> tuple[Path, float]:
             warn_of(data_checks(one.data))
         if isinstance(run, JointRun):
             check_student_settings(run)
+        else:
+            check_student(run)
         if run.settings.objective.needs_teacher:
             _ = train_teachers(run) if isinstance(run, JointRun) else train_own_teachers(run)
         student = (train_joint_students(run) if isinstance(run, JointRun) else train_students(run))[0]

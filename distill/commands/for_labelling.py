@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import random
 import re
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ def write_for_labelling(run: Run) -> Path:
     margins, model = _margins(run, texts)
     seed = run.settings.run.seed
     chosen = choose(texts, wanted, margins, seed)
-    path = _write(run.folder.for_labelling, [texts[index].text for index in chosen])
+    path = _write(_new(run.folder.for_labelling), [texts[index].text for index in chosen])
     method = f"the least sure of {model} and random ones" if margins is not None else "random, of all lengths"
     log.info("%d of %d texts without labels to label (%s): %s", len(chosen), len(texts), method, path)
     log.info("fill in the column label, then: python distill.py --teacher %s%s …", run.of_task, path)
@@ -120,6 +121,12 @@ def _margin(run: Run, logits: Tensor) -> NDArray[np.float64]:
         return np.asarray((2 * logits.double().sigmoid() - 1).abs().amin(1).numpy())
     highest = np.sort(logits.softmax(1).double().numpy(), axis=1)[:, -2:]
     return np.asarray(highest[:, 1] - highest[:, 0])
+
+
+def _new(path: Path) -> Path:
+    """The path, with a number if there is such a table, as people may have filled it in."""
+    numbered = (path.with_stem(f"{path.stem}.{number}") for number in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
 
 
 def _write(path: Path, texts: Sequence[str]) -> Path:

@@ -35,7 +35,7 @@ def label(run: Run) -> list[Path]:
         return [write_for_labelling(run)]
     teachers = teachers_of(run)
     check_coverage(run, teachers)
-    if run.student_settings(has_teacher=True).vectors.startswith(defaults.FROM_TEACHER):
+    if defaults.sources_of_vectors(run.student_settings(has_teacher=True).vectors)[0]:
         # one pass computes both
         logits_and_vectors(run, model_teacher(teachers, "--vectors teacher"), run.transfer_set)
     answers = {"train": teacher_answers(run, teachers, run.transfer_set)}  # the train texts come first

@@ -13,22 +13,23 @@ from distill.data.examples import ACCURACY, MICRO_F1
 from distill.errors import UserError
 from distill.export import model_card
 from distill.export.model_card import Card
+from distill.runtime.bundle import BUNDLE_CARD
 from distill.storage.run_folder import STUDENT_CARD, TEACHER_CARD, size_of
 from distill.teachers import Teacher
 from distill.teachers.saved import SavedTeacher
 
-LINEAR = "LinearSVC"
+BUNDLE, LINEAR = "bundle", "LinearSVC"
 CELL_NAMES = {"mingru": "minGRU"}  # the others are written in capitals
 
 
-def teacher_card(run: Run, train_texts: int) -> Card:
-    """The card of a teacher that was trained on ``train_texts`` texts."""
+def teacher_card(run: Run, texts: int, unlabelled: int = 0) -> Card:
+    """The card of a teacher that was trained on ``texts`` texts, ``unlabelled`` of which other teachers labelled."""
     return Card(
         kind=TEACHER,
         network=Path(run.pretrained.source).name,
         labels=run.data.labels,
         data=run.data_name,
-        texts={"train": train_texts, "without labels": 0, "dev": len(run.data.dev)},
+        texts={"train": texts - unlabelled, "without labels": unlabelled, "dev": len(run.data.dev)},
         objective="labels",
         measured=run.data.measured,
     )
@@ -82,12 +83,13 @@ def card_of(folder: Path) -> Card:
 
 
 def _minimal_card(folder: Path) -> Card:
-    for kind, name in ((TEACHER, TEACHER_CARD), (DISTILLED, STUDENT_CARD)):
+    for kind, name in ((TEACHER, TEACHER_CARD), (DISTILLED, STUDENT_CARD), (BUNDLE, BUNDLE_CARD)):
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
             measured = MICRO_F1 if "thresholds" in content else ACCURACY
             labels, tasks = tuple(content["labels"]), tuple(content.get("tasks", ()))
-            return Card(kind, content.get("architecture", "encoder"), labels, measured=measured, tasks=tasks)
+            network = content.get("network", content).get("architecture", "encoder")
+            return Card(kind, network, labels, measured=measured, tasks=tasks)
     raise UserError("there is no trained model", folder, "python distill.py")
 
 
@@ -109,5 +111,5 @@ def add_results_of_tasks(folder: Path, heads: Mapping[str, Path]) -> Path:
 
 def bundle_card(student: Path, bundle: Path, reduced: Mapping[str, float]) -> Path:
     """Write the card of a student's bundle into the bundle's folder; for ``reduced`` see :class:`Card`."""
-    card = dataclasses.replace(card_of(student), kind="bundle", reduced=reduced)
+    card = dataclasses.replace(card_of(student), kind=BUNDLE, reduced=reduced)
     return model_card.write(bundle, card, size_of(bundle))

@@ -51,7 +51,7 @@ class StudentSpec:
     @property
     def from_teacher(self) -> bool:
         """Whether word vectors come from the teacher, alone or joined with pretrained ones."""
-        return self.student.vectors.startswith(defaults.FROM_TEACHER)
+        return defaults.sources_of_vectors(self.student.vectors)[0]
 
     def epochs(self, texts: int) -> int:
         """Epochs over ``texts`` texts that make as many steps as the budget allows."""

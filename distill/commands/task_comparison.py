@@ -71,7 +71,8 @@ def compare_joint_students(
     for number, row in enumerate(rows, 1):
         tasks = {}
         for (name, run), linear_weight in zip(joint.tasks.items(), linear_weights, strict=True):
-            own, settings = teachers[name][: row.teachers], run.student_settings(has_teacher=bool(row.teachers))
+            own = teachers[name][: row.teachers]
+            settings = run.student_settings(row.student, has_teacher=bool(row.teachers))
             tasks[name] = StudentSpec(settings, row.objective, own, linear_weight=linear_weight(own))
         spec = JointSpec(spec_of_row(joint, row), tasks, weights)
         log.info("compare, row %d of %d: %s", number, len(rows), row.name)

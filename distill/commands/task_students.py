@@ -100,6 +100,7 @@ def train_joint_seeds(joint: JointRun, spec: JointSpec, folders: Sequence[Sequen
     model_reminders.clear()
     provenance = spec.provenance(joint)
     trainer: _JointTrainer | None = None
+    of_all: dict[str, None] = {}  # reminders that concern the students of all seeds
     for seed, (whole, *heads) in enumerate(folders, joint.settings.run.seed):
         record = {**provenance, "seed": seed}
         records = {whole: record}
@@ -107,7 +108,10 @@ def train_joint_seeds(joint: JointRun, spec: JointSpec, folders: Sequence[Sequen
             records[folder] = {**record, **record["tasks"][name]}
         stale = [folder for folder, expected in records.items() if not joint.is_current(folder, expected)]
         if stale:
-            trainer = trainer or _JointTrainer(joint, spec)
+            if trainer is None:
+                trainer, of_all = _JointTrainer(joint, spec), dict(model_reminders)
+            model_reminders.clear()
+            model_reminders.update(of_all)
             trainer.train_student(seed, records)
     return [folder for of_seed in folders for folder in of_seed]
 
@@ -116,13 +120,13 @@ def joint_spec_of(joint: JointRun, alone: bool = False) -> JointSpec:
     """The student that the settings describe, or the same student without teachers."""
     settings = joint.settings.alone() if alone else joint.settings
     check_student_settings(joint)
-    is_alone = settings.objective.is_alone
+    needs_teacher, is_alone = settings.objective.needs_teacher, settings.objective.is_alone
     tasks = {name: _spec_of_task(run, settings.objective) for name, run in joint.tasks.items()}
     common = StudentSpec(
-        joint.student_settings(has_teacher=not is_alone),
+        joint.student_settings(has_teacher=needs_teacher),
         settings.objective,
         unlabelled_and_augmented=() if is_alone else joint.unlabelled_and_augmented,
-        general=() if is_alone else joint.general,
+        general=joint.general if needs_teacher else (),
     )
     return JointSpec(common, tasks, settings.objective.weights_of_tasks(len(tasks)))
 
@@ -166,8 +170,8 @@ def check_sampling(joint: JointRun) -> None:
 
 def _spec_of_task(run: TaskRun, objective: ObjectiveSettings) -> StudentSpec:
     """Objective and teachers of a task; its texts are those of all tasks."""
-    settings = run.student_settings(has_teacher=not objective.is_alone)
-    if objective.is_alone:
+    settings = run.student_settings(has_teacher=objective.needs_teacher)
+    if not objective.needs_teacher:
         return StudentSpec(settings, objective)
     teachers = teachers_of(run)
     check_coverage(run, teachers)

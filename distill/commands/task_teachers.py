@@ -10,7 +10,7 @@ from distill.commands.label_sets import choose_thresholds, dev_score, start_at_s
 from distill.commands.model_cards import teacher_card
 from distill.commands.saved_models import remind_of_single_class, save_model
 from distill.commands.task_runs import JointRun
-from distill.commands.train_teacher import new_teacher, of_labels, recorded, remind_of_unknown_pieces, teacher_schedule
+from distill.commands.train_teacher import new_teacher, of_labels, recorded, teacher_schedule
 from distill.errors import UserError
 from distill.models import teacher
 from distill.models.inference import predict_logits
@@ -73,7 +73,6 @@ def _train(joint: JointRun, index: int, folders: dict[Path, dict[str, Any]]) -> 
     name = next(iter(folders)).name
     model, tokenizer = new_teacher(joint, settings, seed)
     encoded = [tokenizer.encode([example.text for example in split]) for split in (data.train, data.dev)]
-    remind_of_unknown_pieces(tokenizer, encoded[0])
     labels = joint.labels_of(data.train)
     runs = list(joint.tasks.values())
     weights = joint.settings.objective.weights_of_tasks(len(runs))

@@ -9,7 +9,7 @@ from distill.commands.benchmark.table import benchmark
 from distill.commands.data_checks import warn_of
 from distill.commands.evaluate import test, trained_models
 from distill.commands.experiment import TEACHER, Run
-from distill.commands.export import bundle_of, export, export_if_possible
+from distill.commands.export import bundle_of, check_upload, export, export_if_possible
 from distill.commands.label import label
 from distill.commands.model_cards import add_results_of_tasks
 from distill.commands.task_comparison import compare_joint_students, students_and_objectives
@@ -74,8 +74,9 @@ def _for_each(joint: JointRun, function: Callable[[Run], list[Path]]) -> list[Pa
 
 
 def _run_all_stages(joint: JointRun) -> list[Path]:
-    """Like ``run_all_stages``; errors in the students' settings show before the teachers are trained."""
+    """Like ``run_all_stages``; what a later stage would refuse shows before the teachers are trained."""
     check_student_settings(joint)
+    check_upload(joint)
     written = train_teachers(joint)
     if not joint.settings.objective.is_alone:
         written += _label(joint)

@@ -35,10 +35,11 @@ from distill.config import STUDENTS
 from distill.data import UNLABELLED, Example
 from distill.errors import UserError
 from distill.evaluation.metrics import calibration_temperature
-from distill.models.build import parameter_groups
+from distill.models.build import parameter_groups, student_class
 from distill.models.checkpoint import save_student
 from distill.models.inference import predict_logits
 from distill.models.mutual_learning import MutualStudents
+from distill.models.student import Student
 from distill.models.textgcn import DocumentIndex
 from distill.models.tokenizer import WordTokenizer
 from distill.progress import log, model_reminders
@@ -50,6 +51,29 @@ from distill.training.trainer import Schedule, Split, TrainingJob, fit
 
 MAX_EVALUATIONS = 12  # approximately: when texts are few, an epoch takes less time than an evaluation
 PEER_SEED_OFFSET = 1_000_000  # added to the seed of the second of two mutual students
+
+
+def check_student(run: Run, networks: Sequence[str] = ()) -> None:
+    """Refuse settings with which a student cannot be trained, before anything is computed.
+
+    Args:
+        run: its data are read only if a network is not for multi-label data.
+        networks: of the students; none: that of ``--student``.
+
+    Raises:
+        UserError: a network is for one label per text or has no such cell, no teacher has the hidden vectors that a
+            hint needs, or there is no such file of word vectors.
+    """
+    settings, objective = run.settings.student, run.settings.objective
+    for name in networks or [settings.architecture]:
+        network = student_class(name)
+        if issubclass(network, Student):
+            network.config_options(settings)
+        elif run.has_labels:
+            require_single_label(run, f"--student {name}", "--student bilstm")
+    if objective.hints and not run.has_model_teacher:
+        model_teacher(run.named_teachers, f"--objective {objective.objective}")
+    run.vectors(settings.vectors)
 
 
 def train_students(run: Run, alone: bool = False) -> list[Path]:
@@ -69,8 +93,6 @@ def spec_of(run: Run, alone: bool = False) -> StudentSpec:
     teachers = teachers_of(run) if settings.objective.needs_teacher else ()
     check_coverage(run, teachers)
     objective = settings.objective if alone else choose_objective(run, teachers)
-    if objective.hints:
-        model_teacher(teachers, f"--objective {objective.objective}")
     return StudentSpec(
         run.student_settings(has_teacher=bool(teachers)),
         objective,
@@ -104,7 +126,10 @@ def train_seeds(run: Run, spec: StudentSpec, folders: Sequence[Path]) -> list[Pa
     if stale:
         warn_of(student_checks(run, spec.student.max_length))
         trainer = _StudentTrainer(run, spec)
+        of_all = dict(model_reminders)  # reminders that concern the students of all seeds
         for index in stale:
+            model_reminders.clear()
+            model_reminders.update(of_all)
             trainer.train_student(seeds[index], folders[index], records[index])
     return list(folders)
 
@@ -115,8 +140,6 @@ class _StudentTrainer:
     def __init__(self, run: Run, spec: StudentSpec) -> None:
         self.run, self.spec = run, spec
         self.texts = spec.texts(run)
-        if STUDENTS[spec.student.architecture].transductive:
-            require_single_label(run, f"--student {spec.student.architecture}", "--student bilstm")
         prepare_input = graph_input if STUDENTS[spec.student.architecture].transductive else word_input
         self.build: Build
         self.tokenizer: WordTokenizer | DocumentIndex
@@ -147,22 +170,26 @@ class _StudentTrainer:
     def _sampling_weights(self) -> Tensor | None:
         """How often each text is drawn, shape (texts,); None: once per epoch. General texts get a fixed share."""
         share = self.run.transfer_settings.general_share if self.spec.general else 0.0
-        own, weights = len(self.texts) - len(self.spec.general), self._class_weights()
-        return with_general_share(None if weights is None else weights[:own], own, len(self.spec.general), share)
+        own = len(self.texts) - len(self.spec.general)
+        return with_general_share(self._class_weights(own), own, len(self.spec.general), share)
 
-    def _class_weights(self) -> Tensor | None:
-        """Weights that draw every class equally often (--sampling stratified); None for uniform sampling.
+    def _class_weights(self, own: int) -> Tensor | None:
+        """Weights (own,) that draw every class equally often (--sampling stratified); None for uniform sampling.
+
+        They are those of the first ``own`` texts, which are followed by the general ones.
 
         A text without a label counts to its teacher's class. In multi-label data, see :func:`rarest_label_weights`.
         """
         if self.spec.student.sampling == "uniform":
             return None
+        labels, logits = self.train.labels[:own], self.train.teacher_logits
+        logits = None if logits is None else logits[:own]
         if self.run.data.is_multi_label:
-            return rarest_label_weights(self.train.labels, self.train.teacher_logits)
-        classes = self.train.labels.clone()
+            return rarest_label_weights(labels, logits)
+        classes = labels.clone()
         without_label = classes == UNLABELLED
-        if self.train.teacher_logits is not None:
-            classes[without_label] = self.train.teacher_logits[without_label].argmax(1)
+        if logits is not None:
+            classes[without_label] = logits[without_label].argmax(1)
         classes[classes == UNLABELLED] = len(self.run.data.labels)  # neither label nor teacher: a class of their own
         return 1 / torch.bincount(classes)[classes].double()
 

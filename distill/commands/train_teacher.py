@@ -26,8 +26,7 @@ from distill.errors import UserError
 from distill.evaluation.metrics import is_below
 from distill.models import teacher
 from distill.models.inference import predict_logits
-from distill.progress import log, model_reminders, remind
-from distill.text.batching import PackedIds
+from distill.progress import log, model_reminders
 from distill.training import defaults, distributed, masked_language
 from distill.training.losses import Objective, labels_only
 from distill.training.regularisation import Regularisation
@@ -37,13 +36,15 @@ EVALUATIONS_PER_EPOCH = 2
 # The record holds fingerprints instead of these settings, or, of a teacher of several tasks, their data.
 RECORDED_SEPARATELY = ("model", "shared", "pretrain", "taught_by")
 LABELS_AND_LOGITS = {"labels": 1.0, "soft": 1.0}  # weights of the terms when other teachers teach this one
-MAX_UNKNOWN = 0.1  # share of unknown word pieces above which a warning says so
 EPOCH_FACTOR = 2  # factor for the epochs of a teacher that a linear model beats
 
 
 def train_teacher(run: Run) -> list[Path]:
     """Fine-tune one teacher per seed; the weights that are best on dev are saved."""
-    return [path for index in range(run.settings.run.teachers) for path in _train_one(run, index)]
+    seeds = range(run.settings.run.seed, run.settings.run.seed + run.settings.run.teachers)
+    folders = [run.folder.model(TEACHER, index) for index in range(len(seeds))]
+    trainers = [_TeacherTrainer(run, seed, folder) for seed, folder in zip(seeds, folders, strict=True)]
+    return [path for trainer in trainers for path in _train_one(run, trainer)]
 
 
 def train_own_teachers(run: Run) -> list[Path]:
@@ -55,9 +56,8 @@ def train_own_teachers(run: Run) -> list[Path]:
     return [] if run.named_teachers else train_teacher(run)
 
 
-def _train_one(run: Run, index: int) -> list[Path]:
+def _train_one(run: Run, trainer: _TeacherTrainer) -> list[Path]:
     model_reminders.clear()
-    trainer = _TeacherTrainer(run, run.settings.run.seed + index, run.folder.model(TEACHER, index))
     provenance = trainer.provenance()
     if not run.is_current(trainer.folder, provenance):
         trained = trainer.train(run.teacher_settings)
@@ -73,7 +73,7 @@ def _train_one(run: Run, index: int) -> list[Path]:
             trained.evaluations,
             provenance,
             dev_accuracy=trained.score,
-            card=teacher_card(run, trained.texts),
+            card=teacher_card(run, trained.texts, len(trainer.more_texts)),
         )
     return [*run.pretrained.written, trainer.folder]
 
@@ -112,16 +112,6 @@ def teacher_schedule(settings: TeacherSettings, data: Dataset) -> Schedule:
     )
 
 
-def remind_of_unknown_pieces(tokenizer: teacher.WordpieceTokenizer, train: PackedIds) -> None:
-    """Warn if the vocabulary does not cover the train texts; the warning is repeated when the command ends."""
-    unknown = tokenizer.tokenizer.unk_token_id
-    if unknown is not None and (share := (train.flat == unknown).double().mean().item()) > MAX_UNKNOWN:
-        remind(
-            f"{100 * share:.0f} % of the train texts' word pieces are not in the teacher's vocabulary. Use a model for "
-            "Chinese (--teacher_model), and the whole vocab.txt that was published with it."
-        )
-
-
 def _is_worse_than_linear(run: Run, trained: _Trained) -> bool:
     """Whether the linear model is better on dev; the first of several processes decides for all."""
     below = torch.tensor([is_below(trained.correct, run.linear.dev_correct)])
@@ -157,6 +147,11 @@ class _TeacherTrainer:
             raise UserError(what, folder, "choose another folder with --run")
         self.taught_by = saved_teachers(run, teachers, "--teacher_taught_by")
 
+    @property
+    def more_texts(self) -> tuple[Example, ...]:
+        """The texts without labels, if other teachers label them for this one."""
+        return self.run.unlabelled_and_augmented if self.taught_by else ()
+
     def provenance(self) -> dict[str, Any]:
         """The record of what the teacher is made from."""
         settings = self.run.teacher_settings
@@ -180,7 +175,6 @@ class _TeacherTrainer:
         model, tokenizer = new_teacher(run, settings, self.seed)
         splits = self._train_texts(), run.data.dev
         encoded = [tokenizer.encode([example.text for example in split]) for split in splits]
-        remind_of_unknown_pieces(tokenizer, encoded[0])
         with teacher.used_rows(model, *encoded) as inputs:
             train, dev = (Split(ids, run.labels_of(split)) for ids, split in zip(inputs, splits, strict=True))
             start_at_shares(model.head, train.labels)
@@ -229,4 +223,4 @@ class _TeacherTrainer:
             _, chosen = stratified_split(train, self.run.settings.run.seed, limit / len(train))
             log.info("teacher: trained on %d of the %d train texts (--teacher_texts)", len(chosen), len(train))
             train = chosen
-        return [*train, *(self.run.unlabelled_and_augmented if self.taught_by else ())]
+        return [*train, *self.more_texts]

@@ -20,7 +20,7 @@ class Mode:
             and models); otherwise it takes the settings alone. With several processes, only the first one calls it.
         all_processes: in a launch of several processes, the part of the work that all of them do together before the
             first one calls ``function``; takes a ``Run``. Empty: there is none.
-        check: what can be refused before the data is read and anything is computed; takes a ``Run``. Empty: nothing.
+        check: what can be refused before anything is computed; takes a ``Run``. Empty: nothing.
         trains: whether the mode trains models or labels texts, so that config.json records its settings.
         chooses_settings: whether ``--save_config`` reads the data and writes the numbers that the mode would choose
             for settings at -1.
@@ -46,6 +46,7 @@ MODES = {
         ("data", "teacher", "transfer", "student", "objective", "report", "export"),
         "distill.commands.all_stages:run_all_stages",
         all_processes="distill.commands.all_stages:prepare_teachers",
+        check="distill.commands.all_stages:check_stages",
         trains=True,
         chooses_settings=True,
     ),
@@ -70,6 +71,7 @@ MODES = {
         ("data", "transfer", "student", "objective"),
         "distill.commands.train_student:train_students",
         all_processes="distill.commands.teachers:cache_needed_outputs",
+        check="distill.commands.train_student:check_student",
         trains=True,
         chooses_settings=True,
     ),
@@ -83,7 +85,7 @@ MODES = {
         ("data", "teacher", "transfer", "student", "objective", "compare"),
         "distill.commands.compare:compare",
         all_processes="distill.commands.compare:prepare_teachers",
-        check="distill.commands.compare:check_teachers",
+        check="distill.commands.compare:check_settings",
         trains=True,
         chooses_settings=True,
     ),

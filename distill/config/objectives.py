@@ -104,7 +104,7 @@ class ObjectiveSettings(Checked):
         except ValueError:
             weight = math.nan
         if not number and not weight and name in (LABELS, *SOFT):
-            what = f"--objective {self.objective} names {name}, but --a {self.hard_weight:g} gives it no weight"
+            what = f"--objective {self.objective} names {name}, but --a {self.labels_weight:g} gives it no weight"
             raise UserError(what, "settings", f"another --a, or {name}:0.5 in --objective")
         if not 0 <= weight <= 1e6:
             what = f"the weight of {name} is {number or f'{weight:g} (1 - a)'}"

@@ -341,7 +341,7 @@ class DistilledTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         }
         card = {
             **tasks.get(ONLY, {"tasks": tasks, "table": self._is_table}),
-            "dev_score": self.dev_score_,
+            **({"dev_score": self.dev_score_} if math.isfinite(self.dev_score_) else {}),
             "params": {name: value for name, value in params.items() if is_json(value)},
         }
         return json.dumps(card, ensure_ascii=False, indent=2).encode()

@@ -11,6 +11,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from distill.data.examples import ACCURACY, AGREEMENT, MICRO_F1
+from distill.progress import log
 from distill.storage.atomic import write_file
 from distill.storage.run_folder import MODEL_CARD
 
@@ -83,7 +84,8 @@ class Card:
 def write(folder: Path, card: Card, size: int) -> Path:
     """Write the card into its model's folder. In an existing card only front matter and results are replaced.
 
-    What a person has written into it therefore stays.
+    What a person has written into it therefore stays; so does a file that is no such card, or whose front matter is
+    broken.
 
     Args:
         folder: the model's folder.
@@ -97,10 +99,14 @@ def write(folder: Path, card: Card, size: int) -> Path:
     )
     head = yaml.safe_dump(_head(card), allow_unicode=True, sort_keys=False)
     body = "\n" + environment.get_template(TEMPLATE).render(card=card, megabytes=size / 1e6) + "\n"
+    path = folder / MODEL_CARD
     if read(folder):
         results = RESULTS.search(body)
         body = RESULTS.sub(lambda _: results[0] if results else "", _parts(folder)[1], count=1)
-    return write_file(folder / MODEL_CARD, f"{RULE}{head}{RULE}{body}".encode("utf-8", "replace"))
+    elif path.is_file():
+        log.info("%s: left as it is, it is no model card of this program; if you delete it, one is written", path)
+        return path
+    return write_file(path, f"{RULE}{head}{RULE}{body}".encode("utf-8", "replace"))
 
 
 def read(folder: Path) -> Card | None:

@@ -180,9 +180,9 @@ def _truncate_layers(encoder: Any, layers: int) -> None:
 
 
 def _freeze(encoder: Any, prefixes: str) -> None:
-    """Stop training the parameters whose names start with one of the comma-separated prefixes."""
-    for prefix in (part.strip() for part in prefixes.split(",") if part.strip()):
-        frozen = [parameter for name, parameter in encoder.named_parameters() if name.startswith(prefix)]
+    """Stop training the parameters whose names start with one of the comma-separated prefixes, part by part."""
+    for prefix in (part.strip().rstrip(".") for part in prefixes.split(",") if part.strip()):
+        frozen = [parameter for name, parameter in encoder.named_parameters() if f"{name}.".startswith(f"{prefix}.")]
         if not frozen:
             names = ", ".join(dict.fromkeys(".".join(name.split(".")[:3]) for name, _ in encoder.named_parameters()))
             raise UserError(f"--freeze {prefix}: no parameter name starts with it", None, f"one of: {names[:200]}")
@@ -211,8 +211,8 @@ def used_rows(teacher: TeacherNetwork, *inputs: PackedIds) -> Iterator[list[Pack
     try:
         yield [split.renumbered(new_ids) for split in inputs]
     finally:
-        full.weight.data[used] = reduced.weight.data.to(full.weight.device)
-        encoder.set_input_embeddings(full)
+        encoder.set_input_embeddings(full.to(reduced.weight.device))  # the model may have moved since
+        full.weight.data[used] = reduced.weight.data
 
 
 def save_teacher(

@@ -163,7 +163,9 @@ class Converter:
             for index, answer in enumerate(answers):
                 if _is_missing(answer) and not (self.task.is_multi_label and _is_list_of_labels(answer)):
                     raise ValueError(f"there is no answer to {batch.text(index)}")
-        if isinstance(answers[0], Mapping):
+        if any(are_mappings := [isinstance(answer, Mapping) for answer in answers]):
+            if not all(are_mappings):
+                raise ValueError("some answers are dictionaries and others are not")
             return np.concatenate([self._row(answer, index, batch) for index, answer in enumerate(answers)])
         if self.task.is_multi_label and all(map(_is_label_or_list, answers)):
             return self._of_label_sets(list(answers), batch)

@@ -46,6 +46,12 @@ GENERAL_SHARE, GENERAL_SHARE_WITH_FEW_LABELS = 0.3, 0.5
 FROM_TEACHER = "teacher"  # a value, or the part before "+", of --vectors
 
 
+def sources_of_vectors(vectors: str) -> tuple[bool, str]:
+    """Whether a value of --vectors names the teacher, and the rest of it: "teacher+auto" is (True, "auto")."""
+    first, _, rest = vectors.partition("+")
+    return (True, rest) if first == FROM_TEACHER else (False, vectors)
+
+
 def teacher_settings(settings: TeacherSettings, data: Dataset, extra_texts: int = 0) -> TeacherSettings:
     """Fill in the teacher's batch size, epochs and maximum length, and log them in one line.
 
@@ -102,11 +108,11 @@ def student_settings(
         has_vectors: whether that teacher can compute word vectors.
     """
     architecture = architecture or settings.architecture
-    vectors = settings.vectors.removeprefix(FROM_TEACHER).removeprefix("+") or "auto"
+    vectors = sources_of_vectors(settings.vectors)[1] or "auto"
     if has_teacher and not STUDENTS[architecture].transductive:
         by_default = settings.vectors == "auto" and has_vectors and uses_general_texts(data, architecture)
         vectors = f"{FROM_TEACHER}+auto" if by_default else settings.vectors
-    from_teacher = vectors.startswith(FROM_TEACHER)
+    from_teacher, _ = sources_of_vectors(vectors)
     defaults = {
         "max_length": _length_limit(_covering_length(data.train)),
         "dictionary": DICTIONARY if from_teacher else 0,

@@ -126,6 +126,6 @@ class JointObjective(nn.Module):
 
 def part_of(classifier: nn.Linear, columns: slice) -> nn.Linear:
     """A classifier of some of the outputs, with copies of their weights."""
-    part = nn.Linear(classifier.in_features, columns.stop - columns.start)
+    part = nn.Linear(classifier.in_features, columns.stop - columns.start, device=classifier.weight.device)
     part.load_state_dict({name: values[columns].clone() for name, values in classifier.state_dict().items()})
     return part

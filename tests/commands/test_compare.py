@@ -187,6 +187,10 @@ def assert_different_students(folder: Path, rows: Sequence[str]) -> None:
         (["--leave_out", "娱乐"], "--leave_out: '娱乐' is not a label of the data"),
         (["--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--mode", "all", "--unlabeled", "nowhere.txt"], "nowhere.txt: no such file"),
+        (["--mode", "all", "--vectors", "nowhere.vec"], "nowhere.vec: no such file"),
+        (["--mode", "all", "--vectors", "teacher.vec"], "teacher.vec: no such file"),
+        (["--mode", "all", "--cell", "mingru", "--student_input", "sentence"], "mingru is the cell of a sequence"),
+        (["--mode", "all", "--push_to_hub", "name"], "'name' is not the name of a model on the Hub"),
         (["--teacher", STUDENT, "--teacher", f"{STUDENT}/../student"], "the same teacher is named twice"),
     ],
 )

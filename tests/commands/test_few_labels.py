@@ -31,6 +31,7 @@ from distill.models.text_classifier import load_student
 from distill.runtime.arrays import Arrays, dequantise
 from distill.runtime.bundle import read_bundle
 from distill.storage.run_folder import MODEL_CARD
+from distill.teachers.saved import SavedTeacher
 from distill.text.segmentation import Segmenter
 from distill.text.vocabulary import Vocabulary
 from distill.text.word_vectors import VECTOR_STD, reduce_dimensions
@@ -113,19 +114,25 @@ def test_general_texts_get_their_share_of_an_epoch(
     assert float(chances[-30:].sum()) == pytest.approx(0.25) and float(chances.sum()) == pytest.approx(1)
 
 
-def test_stratified_sampling_draws_every_class_equally_often(tmp_path: Path) -> None:
+@pytest.mark.parametrize("general_words", [0, 200])
+def test_stratified_sampling_draws_every_class_equally_often(
+    tmp_path: Path, few_labels_run: Path, general_words: int
+) -> None:
     sizes = {"体育": 24, "财经": 8, "科技": 4}
     rows = [{"text": f"{label}的第{n}条", "label": label} for label, size in sizes.items() for n in range(size)]
     (tmp_path / "train.json").write_text(json.dumps(rows), "utf-8")
     (tmp_path / "test.json").write_text(json.dumps([{"text": "另一条", "label": "体育"}]), "utf-8")
     data = dataclasses.replace(Settings().data, data=str(tmp_path))
     student = StudentSettings(sampling="stratified", architecture="average")
-    run = Run(Settings(run=RunSettings(run=str(tmp_path / "run")), data=data, student=student))
-    spec = StudentSpec(run.student_settings(has_teacher=False), run.settings.alone().objective)
+    transfer = TransferSettings(general_words=general_words, general_sentences=0)
+    run = Run(Settings(run=RunSettings(run=str(tmp_path / "run")), data=data, student=student, transfer=transfer))
+    teachers = (SavedTeacher(few_labels_run / "teacher"),) if general_words else ()
+    objective = run.settings.objective if general_words else run.settings.alone().objective
+    spec = StudentSpec(run.student_settings(has_teacher=False), objective, teachers, general=run.general)
     trainer = _StudentTrainer(run, spec)
-    chances = trainer.train.sampling_weights
-    assert chances is not None
-    of_classes = torch.zeros(3, dtype=torch.float64).index_add_(0, trainer.train.labels, chances)
+    chances, own = trainer.train.sampling_weights, len(run.data.train)
+    assert chances is not None and len(run.general) == general_words
+    of_classes = torch.zeros(3, dtype=torch.float64).index_add_(0, trainer.train.labels[:own], chances[:own])
     assert torch.allclose(of_classes, of_classes.mean().expand(3))
 
 

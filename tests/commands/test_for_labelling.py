@@ -55,6 +55,9 @@ def test_the_table_is_labelled_and_comes_back_as_a_teacher(
     assert "left out: 50 of 60 texts without labels" in output
     again = output_of(capsys, [*flags, "--mode", "label", "--for_labelling", "100"])
     assert "50 of 50 texts without labels to label" in again  # those that have an answer are not asked again
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        assert [label for _, label in csv.reader(file)][1:11] == [more[text] for text, _ in rows[:10]]
+    assert len((run / "for_labelling.2.csv").read_text(encoding="utf-8").splitlines()) == 51
 
 
 def test_texts_alone_are_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

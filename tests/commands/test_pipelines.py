@@ -167,6 +167,8 @@ def test_test_evaluates_all_seeds_and_reports_their_provenance(
     assert [row["seeds"] for row in report["rows"]] == [1, 2, 1]
     output_of(capsys, [*flags, "train_teacher", "--teacher_epochs", "1"])
     assert "this student was distilled from another teacher" in output_of(capsys, [*flags, "test"], code=2)
+    alone = output_of(capsys, [*flags, "test", "--a", "1", "--T", "0"])  # trains no distilled student
+    assert f"{folder / 'student'}: left out, it was trained on other data or by another teacher" in alone
 
 
 def test_sentence_input_and_a_frozen_teacher_with_fewer_layers(tiny_flags: list[str], tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def test_a_teacher_that_would_overwrite_its_own_teacher_is_refused(
     itself = [*tiny_flags, "--mode", "train_teacher", "--run", str(tmp_path), "--teacher_taught_by"]
     assert main([*itself, str(tmp_path / "teacher")]) == 2
     assert "a teacher cannot teach itself: the run would overwrite it" in capsys.readouterr().err
+    shutil.copytree(finished_run / "teacher", second := tmp_path / "new" / "teacher.2")
+    assert main([*itself, str(second), "--run", str(second.parent), "--teachers", "2"]) == 2
+    assert "a teacher cannot teach itself" in capsys.readouterr().err and not (second.parent / "teacher").exists()
     assert main([*itself, str(tmp_path / "nowhere")]) == 2
     assert "there is no trained teacher" in capsys.readouterr().err
     twice = [str(finished_run / "teacher"), "--teacher_taught_by", str(finished_run / "teacher")]
@@ -137,4 +140,4 @@ def test_a_vocabulary_that_does_not_cover_the_texts_is_reported(
     (tmp_path / "mine" / "vocab.txt").write_text("\n".join(pieces[:30]), "utf-8")
     flags = [*tiny_flags, "--mode", "train_teacher", "--teacher_epochs", "1", "--run", str(tmp_path / "run")]
     text = output_of(capsys, [*flags, "--teacher_model", str(tmp_path / "mine")])
-    assert re.search(r"warning: \d\d % of the train texts' word pieces are not in the teacher's vocabulary", text)
+    assert re.search(r"warning: word pieces of the teacher that are \[UNK\]: \d\d", text)

@@ -129,6 +129,17 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
 def test_other_readmes_are_not_cards(tmp_path: Path, content: str) -> None:
     (tmp_path / MODEL_CARD).write_text(content, encoding="utf-8")
     assert model_card.read(tmp_path) is None and model_card.read(tmp_path / "nowhere") is None
+    before = (tmp_path / MODEL_CARD).read_bytes()
+    model_card.write(tmp_path, CARD, 1)
+    assert (tmp_path / MODEL_CARD).read_bytes() == before, "a person may have written it"
+
+
+def test_a_card_that_was_deleted_is_made_from_the_other_files(bundle: Path, finished_run: Path, tmp_path: Path) -> None:
+    for kind, folder in (("bundle", bundle), ("student", finished_run / "student")):
+        shutil.copytree(folder, copied := tmp_path / kind)
+        (copied / MODEL_CARD).unlink(missing_ok=True)
+        card = card_of(copied)
+        assert (card.kind, card.network, set(card.labels)) == (kind, "bilstm", {"体育", "财经", "科技"})
 
 
 def test_a_readme_in_another_encoding_is_not_a_card(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from distill.errors import UserError
 from distill.models import teacher
 from distill.models.inference import predict_logits
 from distill.models.pretrained import resolve
-from distill.models.teacher import build, load_teacher_parts, save_teacher, used_rows
+from distill.models.teacher import _freeze, build, load_teacher_parts, save_teacher, used_rows
 from distill.text.batching import PackedIds
 from distill.training.losses import labels_only
 from distill.training.trainer import Schedule, Split, TrainingJob, fit
@@ -97,6 +98,23 @@ def test_training_only_the_used_rows_gives_the_same_weights(tiny_bert: Path) -> 
     assert 0 < unused.sum() < vocabulary
     assert torch.allclose(dense[rows][~unused], compact[rows][~unused], atol=1e-5)
     assert all(torch.allclose(dense[name], compact[name], atol=1e-5) for name in dense if name != rows)
+
+
+def test_a_teacher_that_moved_is_whole_again(tiny_bert: Path) -> None:
+    """Training moves it to a GPU, if there is one, while its full table waits; "meta" stands for a GPU here."""
+    model, tokenizer = build(str(tiny_bert), TeacherSettings(), 2)
+    with used_rows(model, tokenizer.encode(TEXTS)):
+        model.to("meta")
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+def test_layers_are_frozen_by_whole_parts_of_their_names(tiny_bert: Path) -> None:
+    model, _ = build(str(tiny_bert), TeacherSettings(), 2)
+    layers = model.encoder.encoder.layer
+    layers.extend([copy.deepcopy(layers[0]) for _ in range(9)])  # 11 layers
+    _freeze(model.encoder, "encoder.layer.1")
+    trained = [all(parameter.requires_grad for parameter in layer.parameters()) for layer in layers]
+    assert trained == [True, False, *[True] * 9]
 
 
 def test_learning_rates_fall_towards_the_embeddings(tiny_bert: Path) -> None:

@@ -323,6 +323,11 @@ def test_what_was_answered_before_an_error_is_kept(error: BaseException, tmp_pat
         ([{"体育": 1}, {}], r"there is no answer to text 2 of 2 \(乙\)"),
         ([{"体育": None}] * 2, r"text 1 of 2 \(甲\): there are no scores"),
         ([{"label": None}] * 2, r"there is no answer to text 1 of 2 \(甲\)"),
+        ([{"label": "体育"}, "财经"], "cannot be used: some answers are dictionaries and others are not"),
+        (
+            ["体育", {"label": "财经", "confidence": 0.4}],
+            "cannot be used: some answers are dictionaries and others are",
+        ),
         ([{"label": "体育", "confidence": 80}] * 2, r"the confidence of text 1 of 2 \(甲\) is 80, it must be between"),
         ([[0.8, 0.1, 0.1], [0.5, 0.5, 0.5]], r"text 2 of 2 \(乙\): the probabilities sum to 1.5.*FUNCTION.returns"),
     ],

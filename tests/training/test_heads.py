@@ -101,3 +101,4 @@ def test_a_part_of_a_classifier() -> None:
     whole, vectors = nn.Linear(6, 5), torch.randn(3, 6)
     for head in HEADS:
         torch.testing.assert_close(part_of(whole, head.logits)(vectors), whole(vectors)[:, head.logits])
+    assert part_of(whole.to("meta"), HEADS[0].logits).weight.device.type == "meta", "it is where the classifier is"
