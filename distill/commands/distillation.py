@@ -15,7 +15,6 @@ from torch import Tensor
 
 from distill.commands.experiment import Run
 from distill.commands.label_sets import choose_thresholds, right_texts
-from distill.commands.teachers import teacher_answers
 from distill.config import FROM_DATA, ObjectiveSettings
 from distill.config.objectives import LOGITS
 from distill.data import Example
@@ -80,7 +79,7 @@ def teacher_warning(run: Run, teachers: Sequence[Teacher]) -> str:
     """
     if not run.data.has_labels:
         return ""
-    answers = teacher_answers(run, teachers, run.data.dev)
+    answers = run.answering.mean(teachers, run.data.dev)
     answered = answers.answered.numpy()
     thresholds = choose_thresholds(run, "teacher", answers.logits, answers.answered)
     correct = right_texts(answers.logits, run.labels_of(run.data.dev), thresholds).numpy()[answered]
@@ -117,7 +116,7 @@ def choose_linear_weight(run: Run, teachers: Sequence[Teacher]) -> float:
         return run.settings.transfer.linear_weight
     if run.data.is_multi_label:
         return 0.0
-    answers = teacher_answers(run, teachers, run.data.dev)
+    answers = run.answering.mean(teachers, run.data.dev)
     if answers.answered.sum() < defaults.MIN_DEV_FOR_SELECTION:
         log.info("students imitate the teacher's logits + %g x LinearSVC's scores", DEFAULT_LINEAR_WEIGHT)
         return DEFAULT_LINEAR_WEIGHT
@@ -144,7 +143,7 @@ def choose_linear_weight(run: Run, teachers: Sequence[Teacher]) -> float:
 
 def target_answers(run: Run, teachers: Sequence[Teacher], examples: Sequence[Example], linear_weight: float) -> Answers:
     """The answers to imitate, their logits with the standard deviation of the teachers' logits."""
-    answers = teacher_answers(run, teachers, examples)
+    answers = run.answering.mean(teachers, examples)
     if not linear_weight:
         return answers
     scores, answered = torch.from_numpy(run.linear_scores(examples)), answers.answered

@@ -23,7 +23,7 @@ from distill.commands.export import bundle_of, shipping_order
 from distill.commands.label_sets import choose_thresholds, score
 from distill.commands.model_cards import add_results
 from distill.commands.saved_models import history, training_warnings
-from distill.commands.teachers import teacher_answers, teachers_of
+from distill.commands.teachers import teachers_of
 from distill.commands.unsure import on_dev
 from distill.data import Example
 from distill.data.examples import ACCURACY, MICRO_F1
@@ -127,7 +127,7 @@ def _recorded_outcomes(run: Run, teachers: dict[Key, Teacher]) -> tuple[list[Out
     for (kind, index), teacher in teachers.items():
         if teacher.is_model:
             continue
-        answers = teacher_answers(run, [teacher], test)
+        answers = run.answering.mean([teacher], test)
         count = int(answers.answered.sum())
         thresholds = _thresholds_of_answers(run, teacher) if count and run.data.is_multi_label else ()
         if count == len(test):
@@ -147,7 +147,7 @@ def _recorded_outcomes(run: Run, teachers: dict[Key, Teacher]) -> tuple[list[Out
 
 def _thresholds_of_answers(run: Run, teacher: Teacher) -> tuple[float, ...]:
     """The thresholds of a teacher that is no model in multi-label data, from its answers to dev texts."""
-    return choose_thresholds(run, teacher.name, *teacher_answers(run, [teacher], run.data.dev))
+    return choose_thresholds(run, teacher.name, *run.answering.mean([teacher], run.data.dev))
 
 
 def _size(model: Teacher | Path) -> int | None:

@@ -18,7 +18,7 @@ from distill.commands.label_sets import choose_thresholds
 from distill.commands.model_cards import card_of
 from distill.commands.saved_models import train_seconds
 from distill.commands.student_spec import StudentSpec
-from distill.commands.teachers import teacher_answers, teachers_of
+from distill.commands.teachers import teachers_of
 from distill.commands.unsure import cascades, right_on_dev
 from distill.config import STUDENTS
 from distill.evaluation import timing
@@ -124,7 +124,7 @@ class _Models:
         """The mean logits of the teachers; in multi-label data with thresholds of their own."""
         thresholds: tuple[float, ...] = ()
         if self.context.is_multi_label:
-            on_dev = teacher_answers(self.run, list(self.teachers), self.run.data.dev).logits
+            on_dev = self.run.answering.mean(list(self.teachers), self.run.data.dev).logits
             thresholds = choose_thresholds(self.run, ALL_TEACHERS, on_dev)
         return _outcome(np.mean([teacher.logits for teacher in teachers], axis=0), thresholds=thresholds)
 

@@ -36,6 +36,7 @@ from distill.data.readers import Reader, SetAside
 from distill.data.unlabelled import new_texts
 from distill.errors import UserError, listed
 from distill.evaluation.baselines.linear_svm import LinearBaseline
+from distill.models.inference import set_threads
 from distill.models.pretrained import Pretrained, resolve
 from distill.progress import log, remind, with_progress_bar
 from distill.reporting.results import data_sentence
@@ -467,8 +468,7 @@ def prepared(run: Run) -> Iterator[None]:
     _ = run.segmenter, run.settings.report.targets  # read the user's dictionary and check the targets now
     if run.settings.run.tensorboard:
         tensorboard.require_tensorboard()
-    if run.settings.run.threads:
-        torch.set_num_threads(run.settings.run.threads)
+    set_threads(run.settings.run.threads)
     if not distributed.is_main_process():
         yield
         return

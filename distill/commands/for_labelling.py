@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.commands.experiment import ALONE, DISTILLED, TEACHER, Run
-from distill.commands.teachers import teacher_answers
 from distill.data import Example, text_key
 from distill.errors import UserError
 from distill.models.text_classifier import load_student
@@ -112,7 +111,7 @@ def _margins(run: Run, texts: Sequence[Example]) -> tuple[NDArray[np.float64] | 
     models += [SavedTeacher(own)] if not models and (own / LOG).is_file() else []
     if not models:
         return None, ""
-    return _margin(run, teacher_answers(run, models[:1], texts).logits), models[0].name
+    return _margin(run, run.answering.mean(models[:1], texts).logits), models[0].name
 
 
 def _margin(run: Run, logits: Tensor) -> NDArray[np.float64]:

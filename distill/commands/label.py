@@ -11,7 +11,6 @@ from distill.commands.teachers import (
     check_coverage,
     logits_and_vectors,
     model_teacher,
-    teacher_answers,
     teachers_of,
 )
 from distill.data import Example
@@ -38,8 +37,8 @@ def label(run: Run) -> list[Path]:
     if defaults.sources_of_vectors(run.student_settings(has_teacher=True).vectors)[0]:
         # one pass computes both
         logits_and_vectors(run, model_teacher(teachers, "--vectors teacher"), run.transfer_set)
-    answers = {"train": teacher_answers(run, teachers, run.transfer_set)}  # the train texts come first
-    answers["dev"] = teacher_answers(run, teachers, run.data.dev)
+    answers = {"train": run.answering.mean(teachers, run.transfer_set)}  # the train texts come first
+    answers["dev"] = run.answering.mean(teachers, run.data.dev)
     caches = [run.folder.teacher_cache(teacher.source, "logits") for teacher in teachers if teacher.is_cached]
     if not run.data.has_labels:
         return caches

@@ -17,6 +17,7 @@ from distill.reporting.results import data_sentence
 from distill.storage.run_folder import RunFolder
 from distill.teachers import Teacher, TeacherValue
 from distill.text.segmentation import Segmenter
+from distill.text.word_vectors import VectorReader
 from distill.training.heads import Head, make_heads, wide_labels
 
 
@@ -123,6 +124,10 @@ class TaskRun(LabelledRun):
     def segmenter(self) -> Segmenter:
         """See Run."""
         return self._joint.segmenter
+
+    def vectors(self, name: str) -> VectorReader | None:
+        """Those of all tasks, so that a file is opened once."""
+        return self._joint.vectors(name)
 
     def segmented(self, examples: Sequence[Example]) -> list[list[str]]:
         """See Run."""

@@ -15,7 +15,6 @@ from distill.errors import UserError
 from distill.progress import remind
 from distill.storage.run_folder import LOG
 from distill.teachers import ModelTeacher, Teacher
-from distill.teachers.answering import Answers
 from distill.teachers.huggingface import HuggingFaceTeacher
 from distill.teachers.saved import SavedTeacher
 
@@ -135,11 +134,6 @@ def cache_outputs(run: Run, objectives: str = "") -> None:
     for teacher in teachers:
         if teacher.is_cached:
             run.answering.logits_cache(teacher).fill((*run.transfer_set, *run.data.dev))
-
-
-def teacher_answers(run: Run, teachers: Sequence[Teacher], examples: Sequence[Example]) -> Answers:
-    """Mean logits of the teachers that have an answer to each text, computed where the cache lacks them."""
-    return run.answering.mean(teachers, examples)
 
 
 def logits_and_vectors(run: Run, teacher: ModelTeacher, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from distill.commands.experiment import TEACHER, Run, fingerprint_examples
 from distill.commands.label_sets import choose_thresholds, dev_score, right_texts, start_at_shares
 from distill.commands.model_cards import teacher_card
 from distill.commands.saved_models import remind_of_single_class, save_model
-from distill.commands.teachers import saved_teachers, teacher_answers
+from distill.commands.teachers import saved_teachers
 from distill.config import FROM_DATA, TeacherSettings
 from distill.data import Dataset, Example, stratified_split
 from distill.errors import UserError
@@ -194,7 +194,7 @@ class _TeacherTrainer:
     ) -> list[Evaluation]:
         objective: Objective = of_labels(self.run, settings)
         if self.taught_by:
-            train = dataclasses.replace(train, teacher_logits=teacher_answers(self.run, self.taught_by, texts).logits)
+            train = dataclasses.replace(train, teacher_logits=self.run.answering.mean(self.taught_by, texts).logits)
             objective = distillation(self.run, LABELS_AND_LOGITS, 1.0, model.head.in_features)
         schedule = teacher_schedule(settings, self.run.data)
         regularisation = Regularisation(settings.r_drop, settings.adversarial)

@@ -7,6 +7,7 @@ fit into memory. :mod:`distill.text.vector_files` reads them as a stream. A test
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ class VectorReader:
         self._requested: frozenset[str] = frozenset()
         self._loaded: KeyedVectors | None = None
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Fingerprint of the file and of the arrays that gensim saved next to it."""
         files = [self.path, *array_files(self.path)]

@@ -268,7 +268,6 @@ def test_the_labels_of_a_teacher_may_be_in_another_order(
     finished_run: Path, tiny_flags: list[str], title_folder: Path, tmp_path: Path
 ) -> None:
     from distill.commands.experiment import Run
-    from distill.commands.teachers import teacher_answers
     from distill.config import DataSettings, RunSettings, Settings
     from distill.teachers.saved import SavedTeacher
 
@@ -278,7 +277,7 @@ def test_the_labels_of_a_teacher_may_be_in_another_order(
     logits = {}
     for name, folder in (("as trained", title_folder), ("reordered", data)):
         run = Run(Settings(RunSettings(run=str(tmp_path / name)), DataSettings(str(folder))))
-        in_label_order = teacher_answers(run, [SavedTeacher(finished_run / "teacher")], run.data.test).logits
+        in_label_order = run.answering.mean([SavedTeacher(finished_run / "teacher")], run.data.test).logits
         logits[name] = in_label_order[:, [run.data.labels.index(label) for label in ("体育", "财经", "科技")]]
     assert logits["as trained"].equal(logits["reordered"])
     rows = []

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from distill.cli import main
-from distill.commands import distillation
 from distill.commands.distillation import DEFAULT_LINEAR_WEIGHT, LINEAR_WEIGHTS, choose_linear_weight, target_answers
 from distill.commands.experiment import Run, labels_of
 from distill.commands.student_spec import StudentSpec
-from distill.commands.teachers import teacher_answers
 from distill.commands.train_student import _StudentTrainer
 from distill.config import FROM_DATA, RunSettings, Settings, TransferSettings
 from distill.data import Example
@@ -28,6 +26,7 @@ from distill.training import defaults
 
 TEXTS, CLASSES = 400, 3
 TEACHERS = (SavedTeacher(Path("teacher")),)
+ANSWERING = SimpleNamespace()  # its "mean" is the answers of the teacher
 
 
 def run_of(scores: Tensor, gold: Tensor, weight: float = FROM_DATA) -> Any:
@@ -37,6 +36,7 @@ def run_of(scores: Tensor, gold: Tensor, weight: float = FROM_DATA) -> Any:
         settings=Settings(transfer=TransferSettings(linear_weight=weight)),
         data=SimpleNamespace(dev=examples, has_labels=True, is_multi_label=False),
         labels_of=labels_of,
+        answering=ANSWERING,
         linear_scores=lambda texts: scores[[text.id for text in texts]].numpy(),
     )
 
@@ -50,11 +50,11 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     tensors = {"gold": gold, "noise": torch.randn(TEXTS, CLASSES, generator=generator)}
     tensors |= {name: signal + torch.randn(TEXTS, CLASSES, generator=generator) for name in ("logits", "scores")}
 
-    def answers(run: Any, teachers: Any, texts: Any) -> Answers:
+    def answers(teachers: Any, texts: Any) -> Answers:
         logits = tensors["logits"][[text.id for text in texts]]
         return Answers(logits, tensors.get("answered", torch.ones(TEXTS, dtype=torch.bool))[[t.id for t in texts]])
 
-    monkeypatch.setattr(distillation, "teacher_answers", answers)
+    monkeypatch.setattr(ANSWERING, "mean", answers, raising=False)
     return tensors
 
 
@@ -129,4 +129,4 @@ def test_train_texts_are_scored_by_models_that_have_not_seen_them(
     )
     taught = _StudentTrainer(run, spec).train.teacher_logits
     assert taught is not None and torch.equal(taught, target_answers(run, teachers, train, 2.0).logits)
-    assert not torch.allclose(taught, teacher_answers(run, teachers, train).logits, atol=0.01)
+    assert not torch.allclose(taught, run.answering.mean(teachers, train).logits, atol=0.01)

@@ -14,6 +14,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from distill import load_student
 from distill.cli import main
+from distill.commands import train_student
+from distill.progress import remind
 
 
 def test_all_writes_the_promised_report(finished_run: Path) -> None:
@@ -213,3 +215,14 @@ def test_a_full_disk_leaves_nothing_half_written(
     text = output_of(capsys, [*tiny_flags, "--run", str(tmp_path)], code=2)
     assert "the disk is full; no incomplete file was left" in text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_student_is_saved_with_its_own_warnings(
+    tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_student, "remind_of_single_class", lambda run, name, *more: remind(f"{name} is odd"))
+    flags = [*tiny_flags, "--mode", "train_student", "--a", "1", "--T", "0", "--student_epochs", "1", "--seeds", "2"]
+    assert main([*flags, "--run", str(tmp_path)]) == 0
+    for name in ("student_alone", "student_alone.2"):
+        warnings = json.loads((tmp_path / name / "warnings.json").read_text(encoding="utf-8"))
+        assert [warning for warning in warnings if "is odd" in warning] == [f"{name} is odd"]

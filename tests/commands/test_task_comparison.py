@@ -13,6 +13,7 @@ from distill import load_student
 from distill.cli import main
 from distill.commands.tasks import TASK_MODES
 from distill.config import MODES
+from distill.export import model_card
 from distill.reporting.comparison_record import ComparisonRow, MultiLabelRow, read_record
 
 __all__ = ["flags", "folder", "run"]  # fixtures
@@ -146,3 +147,11 @@ def test_label_sets_and_paths(tiny_flags: list[str], tmp_path: Path) -> None:
     assert row.gain == pytest.approx(row.main - mood["average, alone"].main)
     table = (run / "compare" / "compare.md").read_text("utf-8")
     assert "|  | topic, accuracy | mood, macro-F1 | mean |" in table and table.count("| LinearSVC |") == 1
+
+
+def test_the_card_of_a_head_names_its_network(flags: list[str], tmp_path: Path) -> None:
+    names = ["--students", "textcnn", "--objectives", "logits", "--student_epochs", "2", "--teacher_epochs", "1"]
+    assert main([*flags, "--mode", "compare", *names, "--run", str(tmp_path)]) == 0
+    for place in (tmp_path, tmp_path / "tasks" / "mood"):
+        card = model_card.read(place / "compare" / "textcnn_logits" / "seed.42")
+        assert card is not None and card.network == "textcnn"

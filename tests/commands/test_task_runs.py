@@ -390,3 +390,8 @@ def test_texts_to_label_do_not_touch_the_record_of_the_run(
     assert main([*flags, "--run", str(copy), *more]) == 0
     assert f"--teacher topic={copy / 'tasks' / 'topic' / 'for_labelling.csv'}" in capsys.readouterr().out
     assert (copy / "config.json").read_bytes() == before
+
+
+def test_students_that_teach_each_other_need_no_teacher(flags: list[str], tmp_path: Path) -> None:
+    mutual = ["--mode", "train_student", "--objective", "labels:1+mutual:1", "--student_epochs", "2"]
+    assert main([*flags, *mutual, "--run", str(tmp_path)]) == 0

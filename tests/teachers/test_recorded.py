@@ -281,7 +281,6 @@ def test_kinds_are_mixed_and_their_mean_teaches(
     finished_run: Path, tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from distill.commands.experiment import Run
-    from distill.commands.teachers import teacher_answers
     from distill.config.argparse import parser, settings_from
 
     path = write_answers(tmp_path / "answers.csv", titles(0, 40))
@@ -292,8 +291,8 @@ def test_kinds_are_mixed_and_their_mean_teaches(
     run = Run(settings_from(vars(parser().parse_args(flags))))
     saved, recorded = run.named_teachers
     texts = run.data.train
-    both, has_answer = teacher_answers(run, [saved, recorded], texts).logits, torch.from_numpy(recorded.answers(texts))
-    alone = teacher_answers(run, [saved], texts).logits
+    both, has_answer = run.answering.mean([saved, recorded], texts).logits, torch.from_numpy(recorded.answers(texts))
+    alone = run.answering.mean([saved], texts).logits
     assert 30 < has_answer.sum() < len(texts) and both[~has_answer].equal(alone[~has_answer])
     own = recorded.open(run.task)([text.text for text in texts if recorded.answers([text])[0]], "")
     assert torch.allclose(both[has_answer], (alone[has_answer] + own) / 2)
