@@ -65,9 +65,10 @@ def _run_tasks(settings: Settings, tasks: Mapping[str, DataSettings], teachers: 
 def with_chosen_settings(settings: Settings) -> Settings:
     """Replace every number that is left at -1 by the one chosen from the data.
 
-    A number stays at -1 where students of the run get different ones: the student alone reads fewer texts than the
-    distilled one and has no word vectors from a teacher, and a comparison has several networks. The epochs stay open
-    too if texts are added, whose number is known only after reading them. With several tasks nothing is replaced.
+    A number stays at -1 where models of the run get different ones: the student alone reads fewer texts than the
+    distilled one and has no word vectors from a teacher, a comparison has several networks, and a teacher that
+    LinearSVC beats is trained for more epochs. The student's epochs stay open too if texts are added, whose number is
+    known only after reading them. With several tasks nothing is replaced.
     """
     if tasks := find_tasks(settings.data):
         log.info("the numbers at -1 stay: each of the %d tasks chooses its own", len(tasks))
@@ -91,4 +92,5 @@ def _with_chosen_settings(run: Run) -> Settings:
     shared = {name: value for name, value in first.items() if all(other[name] == value for other in others)}
     shared["architecture"] = settings.student.architecture
     student = dataclasses.replace(settings.student, **shared)
-    return dataclasses.replace(settings, teacher=run.teacher_settings, transfer=transfer, student=student)
+    teacher = dataclasses.replace(run.teacher_settings, epochs=settings.teacher.epochs)
+    return dataclasses.replace(settings, teacher=teacher, transfer=transfer, student=student)

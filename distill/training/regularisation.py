@@ -25,6 +25,9 @@ class Regularisation:
     adversarial: float = 0.0
 
 
+NO_REGULARISATION = Regularisation()
+
+
 def r_drop_divergence(first_logits: Tensor, second_logits: Tensor, *, is_multi_label: bool = False) -> Tensor:
     """``(KL(p ‖ q) + KL(q ‖ p)) / 2`` of two forward passes with different dropout: sum over C, mean over B.
 

@@ -26,6 +26,7 @@ from distill.training.heads import Head, is_labelled
 from distill.training.losses import Loss, Objective, Targets, cross_entropy
 from distill.training.optimizer import ScheduledOptimizers, weight_ema
 from distill.training.regularisation import (
+    NO_REGULARISATION,
     Regularisation,
     adversarial_embeddings,
     r_drop_loss,
@@ -139,7 +140,7 @@ class TrainingJob:
     seed: int
     name: str
     on_evaluation: Callable[[Evaluation], None] = ignore_evaluation
-    regularisation: Regularisation = Regularisation()
+    regularisation: Regularisation = NO_REGULARISATION
 
 
 def fit(model: nn.Module, parameter_groups: list[dict[str, Any]], job: TrainingJob) -> list[Evaluation]:
