@@ -16,13 +16,13 @@ from distill.commands.experiment import ALONE, DISTILLED, Run
 from distill.commands.label_sets import (
     calibrate,
     choose_thresholds,
-    dev_score,
     rarest_label_weights,
     require_single_label,
+    score,
     start_at_shares,
 )
 from distill.commands.model_cards import student_card
-from distill.commands.saved_models import remind_of_single_class, save_model, saved_accuracy
+from distill.commands.saved_models import remind_of_single_class, save_model
 from distill.commands.student_inputs import Build, graph_input, word_input
 from distill.commands.student_spec import StudentSpec
 from distill.commands.teachers import (
@@ -223,9 +223,7 @@ class _StudentTrainer:
             ),
             evaluations,
             provenance,
-            dev_accuracy=dev_score(self.run, dev_logits, thresholds)
-            if thresholds
-            else saved_accuracy(self.run, [evaluation.dev_accuracy for evaluation in evaluations]),
+            dev_accuracy=score(dev_logits, self.dev.labels, thresholds),
             card=student_card(self.run, self.spec),
         )
 
