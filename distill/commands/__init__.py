@@ -39,12 +39,26 @@ def run_mode(settings: Settings, teachers: Sequence[TeacherValue] = ()) -> list[
         if distributed.is_main_process() and mode.trains and not settings.transfer.for_labelling:
             written.append(run.write_config())
             warn_of(data_checks(run.data))
+            _say_what_is_unused(run)
         if distributed.is_multi_process():
             distributed.init_process_group()
             if mode.all_processes:
                 resolve_name(mode.all_processes)(run)
             distributed.destroy_process_group()
         return [*written, *resolve_name(mode.function)(run)] if distributed.is_main_process() else []
+
+
+def _say_what_is_unused(run: Run) -> None:
+    settings, has_named_teachers = run.settings, bool(run.named_teachers)
+    unused = {
+        "--teachers, as --teacher names them": has_named_teachers and settings.run.teachers > 1,
+        "--teacher_labels, as there is no --teacher": bool(settings.transfer.teacher_labels) and not has_named_teachers,
+        "--task_weights, as there is one task": bool(settings.objective.task_weights),
+        "--shared_teacher, as there is one task": settings.teacher.shared,
+    }
+    for flag, is_unused in unused.items():
+        if is_unused:
+            log.info("not used: %s", flag)
 
 
 def _run_tasks(settings: Settings, tasks: Mapping[str, DataSettings], teachers: Sequence[TeacherValue]) -> list[Path]:

@@ -98,7 +98,9 @@ def load_word_student(
     model, tokenizer, labels, temperature, thresholds, tasks = load_student_parts(folder, segmenter)
     if not isinstance(model, Student) or not isinstance(tokenizer, WordTokenizer):
         what = f"a {architecture_of(model)} labels only the texts of its graph, so it cannot be exported"
-        raise UserError(what, folder, "another student, such as --student bilstm, distilled from it: --teacher FOLDER")
+        hint = "another student, distilled from it: --student bilstm --teacher FOLDER"
+        # it labels no general texts, and has no vectors of words
+        raise UserError(what, folder, f"{hint} --vectors bundled --general_words 0 --general_sentences 0")
     return model, tokenizer, labels, temperature, thresholds, tasks
 
 

@@ -1,4 +1,4 @@
-"""--save_config: a saved number holds for every student of the run, so it must be the one that each would choose."""
+"""Settings of a run: --save_config saves numbers that every model of the run would choose; unused flags are named."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from conftest import output_of
 
 from distill.commands import with_chosen_settings
 from distill.commands.experiment import Run
@@ -39,3 +40,18 @@ def test_the_numbers_of_a_student_alone_are_saved(title_folder: Path, tmp_path: 
     chosen = with_chosen_settings(settings.alone()).student
     open_fields = [name for name, value in dataclasses.asdict(chosen).items() if value == FROM_DATA]
     assert not open_fields and chosen.epochs == 60
+
+
+def test_flags_without_effect_are_named(
+    tiny_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = str(Path(__file__).parents[1] / "fixtures" / "student")
+    flags = [*tiny_flags, "--run", str(tmp_path), "--mode", "label", "--shared_teacher", "--task_weights", "1,1"]
+    named = output_of(capsys, [*flags, "--teacher", student, "--teachers", "2"])
+    (tmp_path / "names.csv").write_text("theirs,ours\na,b\n", encoding="utf-8")
+    own = output_of(
+        capsys, [*flags, "--mode", "train_student", "--a", "1", "--teacher_labels", str(tmp_path / "names.csv")], 2
+    )
+    for flag in ("--shared_teacher", "--task_weights", "--teachers"):
+        assert (f"not used: {flag}," in named, f"not used: {flag}," in own) == (True, flag != "--teachers")
+    assert "not used: --teacher_labels, as there is no --teacher" in own
