@@ -98,7 +98,7 @@ def _with_chosen_settings(run: Run) -> Settings:
     transfer = run.transfer_settings if has_teacher else settings.transfer
     general = transfer.general_words + transfer.general_sentences if has_teacher else 0
     networks = students_of(run) if settings.run.mode == "compare" else [settings.student.architecture]
-    students = [run.student_settings(name, has_teacher=known) for name in networks for known in {has_teacher, False}]
+    students = [run.student_settings(name, has_teacher=taught) for name in networks for taught in {has_teacher, False}]
     if not (general or settings.transfer.unlabeled or settings.transfer.augment):
         epochs = [defaults.student_epochs(student, len(run.data.train)) for student in students]
         students = [dataclasses.replace(student, epochs=n) for student, n in zip(students, epochs, strict=True)]
