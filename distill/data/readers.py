@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from distill.data.files import texts_of_classes
 from distill.data.formats import open_file
 from distill.data.formats.labelling import BadRow
-from distill.data.formats.records import NO_LABEL, SEVERAL_LABELS, Columns, Row, cell_text
+from distill.data.formats.records import NO_LABEL, SEVERAL_LABELS, Columns, Row, RowError, cell_text
 from distill.errors import UserError
 from distill.storage.encodings import MAX_LINE, read_text
 
@@ -146,11 +147,13 @@ class Reader:
         self.notes.append(f"{folder.name}/: one folder per class, one text per file")
         for number, path in enumerate(texts_of_classes(folder), 1):
             try:
+                label = cell_text(os.fsencode(path.parent.name))  # in GBK if the zip file was made on Windows
                 text = cell_text(read_text(path, MAX_LINE))
-            except UserError as error:
-                self.put_aside(path, "text", BadRow(number, error.what, ""))
+            except (RowError, UserError) as error:
+                why = error.what if isinstance(error, UserError) else f"the name of its folder: {error}"
+                self.put_aside(path, "text", BadRow(number, why, ""))
                 continue
             if text:
-                yield PlacedRow(Row(text, path.parent.name, "", number), path, "text")
+                yield PlacedRow(Row(text, label, "", number), path, "text")
             else:
                 self.put_aside(path, "text", BadRow(number, "the file is empty", ""))

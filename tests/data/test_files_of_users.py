@@ -6,6 +6,7 @@ import bz2
 import dataclasses
 import gzip
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -481,6 +482,18 @@ def test_what_a_folder_holds_besides(tmp_path: Path) -> None:
     settings = write(tmp_path / "folders", {**texts, "体育/._0.txt": b"\0\xff", ".git/a.txt": "x"})
     data = load(settings, seed=1)
     assert pairs(data) == set(ROWS) and not data.set_aside
+
+
+def test_folders_of_classes_with_names_in_gbk(tmp_path: Path) -> None:
+    """A zip file that was made on Windows is unpacked so."""
+    encoded = {label: os.fsdecode(label.encode("gb18030")) for label in SUBJECTS}
+    settings = write(tmp_path, {f"{encoded[c]}/{n}.txt": t for n, (t, c) in enumerate(ROWS)})
+    (tmp_path / os.fsdecode(b"\xff\xff")).mkdir()
+    (tmp_path / os.fsdecode(b"\xff\xff") / "a.txt").write_text("球队赢了", "utf-8")
+    data = load(settings, seed=1)
+    assert pairs(data) == set(ROWS) and data.labels == tuple(sorted(SUBJECTS))
+    (row,) = data.set_aside
+    assert "the name of its folder" in row.reason
 
 
 def packed(kind: str) -> bytes:

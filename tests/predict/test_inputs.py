@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,15 @@ def test_parquet_of_bytes_and_damaged_pages(bundle: Path, tmp_path: Path, capsys
     assert predict(bundle, tmp_path / "in.parquet", tmp_path / "damaged.parquet") == 2
     assert "not a Parquet file, or a damaged one" in capsys.readouterr().err
     assert not (tmp_path / "damaged.parquet").exists()
+
+
+def test_files_with_names_that_are_not_utf_8(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = os.fsdecode("新闻.csv".encode("gb18030"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_text(f"{TABLE}one cell\n", "utf-8")
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")  # which is strict
+    monkeypatch.setattr("sys.stdout", stdout)
+    assert predict(bundle, tmp_path / "in", tmp_path / "out") == 0
+    assert len(table(tmp_path / "out" / name)) == len(TITLES)
+    (bad,) = map(json.loads, next((tmp_path / "out").glob("*.bad.jsonl")).read_text("utf-8").splitlines())
+    assert Path(bad["file"]).name == name
