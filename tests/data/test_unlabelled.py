@@ -122,3 +122,19 @@ def test_a_missing_file_and_bad_bytes(tmp_path: Path) -> None:
         read(tmp_path / "nowhere.txt")
     (tmp_path / "bad.txt").write_bytes("好\n坏".encode() + b"\xff\n")
     assert read(tmp_path / "bad.txt")[0] == ["好"]
+
+
+@pytest.mark.parametrize("header", ["id\ttext", "text\tid"])
+def test_a_header_names_the_texts_of_lines_with_tabs(header: str, tmp_path: Path) -> None:
+    is_first = header.startswith("text")
+    rows = [f"{text}\t{n}" if is_first else f"{n}\t{text}" for n, text in enumerate(TEXTS)]
+    (tmp_path / "a.txt").write_text("\n".join([header, *rows]), "utf-8")
+    assert read(tmp_path / "a.txt")[0] == TEXTS
+
+
+@pytest.mark.parametrize("labels", [["新闻", "财经", "新闻"], ["新闻", "财经", "体育", "财经", "体育", "体育"]])
+def test_a_label_with_a_usual_name_of_texts_is_no_header(labels: list[str], tmp_path: Path) -> None:
+    texts = [f"{text}{n}" for n, text in enumerate(2 * TEXTS)][: len(labels)]
+    rows = (f"{text}\t{label}" for text, label in zip(texts, labels, strict=True))
+    (tmp_path / "a.txt").write_text("\n".join(rows), "utf-8")
+    assert read(tmp_path / "a.txt")[0] == texts

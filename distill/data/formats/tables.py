@@ -110,14 +110,17 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
 def _delimiter(sample: Sequence[str], usual: str, columns: Columns) -> str:
     """The delimiter: the one whose first row has the usual names, else one that gives rows of equal width.
 
-    Files that are not called tables are tables only if they have such names, if columns are chosen by number, or if
-    they have labels and three columns or no tabs.
+    Files that are not called tables are tables only if they have such names (that of the texts alone suffices where
+    tabs separate cells), if columns are chosen by number, or if they have labels and three columns or no tabs.
     """
     candidates = list(dict.fromkeys((*([usual] if usual else []), *DELIMITERS)))
     needed = 1 + columns.is_labelled
     names = {mark: known_columns(_line_cells(sample[0], mark), columns) for mark in candidates}
     best = max(candidates, key=names.__getitem__)
-    if names[best] and (usual or (names[best] == needed and _has_header_of_two(sample[0], best, columns))):
+    has_header = names[best] == needed and (
+        _has_header_of_two(sample[0], best, columns) or (best == "\t" and _names_texts(sample, columns))
+    )
+    if names[best] and (usual or has_header):
         return best
     regular = [mark for mark in candidates if _width(sample, mark) > 1]
     if usual:
@@ -133,6 +136,16 @@ def _has_header_of_two(first: str, delimiter: str, columns: Columns) -> bool:
     """Whether a line has the names of both text and label, which no row of texts has, or a name that was asked for."""
     cells = _line_cells(first, delimiter)
     return len(cells) > 1 and (bool(columns.text or columns.label) or known_columns(cells, Columns()) == 2)
+
+
+def _names_texts(sample: Sequence[str], columns: Columns) -> bool:
+    """Whether the first of lines of cells names the column of texts, which do not repeat; a label may be called 新闻."""
+    rows = [_line_cells(line, "\t") for line in sample]
+    if len(rows) < 2 or _width(sample, "\t") < 2:
+        return False
+    index = next(index for index, name in enumerate(rows[0]) if known_columns([name], columns))
+    is_repeated = any(row[index : index + 1] == [rows[0][index]] for row in rows[1:])
+    return not is_repeated and index not in common_values(rows)
 
 
 def _width(sample: Sequence[str], delimiter: str) -> int:
