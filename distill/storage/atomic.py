@@ -58,7 +58,8 @@ def remove(path: Path) -> None:
 def write_file(path: Path, content: bytes | str) -> Path:
     """Write ``content`` (text as UTF-8) atomically, creating parent folders; return ``path``.
 
-    A lone surrogate, as paths have for a byte that is not UTF-8, becomes an escape, which JSON reads back. A device or a pipe is written to.
+    A lone surrogate, as paths have for a byte that is not UTF-8, becomes an escape, which JSON reads back. A device or
+    a pipe is written to.
 
     Raises:
         UserError: ``path`` is a folder, or the disk is full; an older file at ``path`` is unchanged.

@@ -139,7 +139,7 @@ def _has_header_of_two(first: str, delimiter: str, columns: Columns) -> bool:
 
 
 def _names_texts(sample: Sequence[str], columns: Columns) -> bool:
-    """Whether the first of lines of cells names the column of texts, which do not repeat; a label may be called 新闻."""
+    """Whether the first line names the column of texts, which do not repeat; a label may be called 新闻."""
     rows = [_line_cells(line, "\t") for line in sample]
     if len(rows) < 2 or _width(sample, "\t") < 2:
         return False
