@@ -126,6 +126,15 @@ def test_no_cell_of_a_table_for_spreadsheets_is_a_formula(bundle: Path, tmp_path
         assert [row["predicted"] for row in rows] == Runtime(bundle).predict([*DANGEROUS, *HARMLESS])
 
 
+@pytest.mark.parametrize(("flags", "written"), [([], "text,'=1+1"), (["--no-escape_formulas"], "text,=1+1")])
+def test_no_name_of_a_column_for_spreadsheets_is_a_formula(
+    flags: list[str], written: str, bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv").write_text("text,=1+1\n球队赢了,1\n", "utf-8-sig")
+    assert predict(bundle, tmp_path / "in.csv", tmp_path / "out.csv", *flags) == 0
+    assert (tmp_path / "out.csv").read_text("utf-8-sig").startswith(f"{written},predicted,probability\n")
+
+
 def test_parquet_of_bytes_and_damaged_pages(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

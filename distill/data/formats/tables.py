@@ -327,7 +327,9 @@ class Table:
         delimiter, header = self._delimiter, ""
         if self._header:
             spec.check_names(self._names, "the header")
-            header = f"{self._header}{delimiter}{self.serialised(spec.columns)}\n"
+            has_formula = self._escapes_formulas and any(map(_is_formula, self._names))
+            names = self.serialised(self._names) if has_formula else self._header
+            header = f"{names}{delimiter}{self.serialised(spec.columns)}\n"
 
         def as_cell(label: str) -> str:  # with a second cell, since csv would write "" for a row of one empty cell
             return self.serialised([label, ""]).removesuffix(delimiter)
