@@ -52,7 +52,8 @@ QUOTES_SAMPLE = 1000  # lines whose quotes show whether they are quotation marks
 REGULAR = 0.9  # share of the lines that have equally many cells if the delimiter is right
 NEEDS_QUOTES = re.compile(r'["\r]')  # in a cell of one line without delimiters
 CLOSING_QUOTE = re.compile(r'[^"]*(?:""[^"]*)*("?)')
-FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")  # how a cell begins that spreadsheets evaluate
+# How a cell begins that spreadsheets evaluate, also in full width (OWASP, "CSV Injection")
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")
 PLAIN_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?%?\s*")
 
 
@@ -352,7 +353,7 @@ class Table:
     def serialised(self, cells: Sequence[str]) -> str:
         """A row of cells; ' is put before those that a spreadsheet would evaluate."""
         if self._escapes_formulas:
-            cells = [f"'{cell}" if _is_formula(cell) else cell for cell in cells]
+            cells = list(map(without_formula, cells))
         buffer = io.StringIO()
         csv.writer(buffer, delimiter=self._delimiter).writerow(cells)
         return buffer.getvalue().removesuffix("\r\n")
@@ -426,6 +427,11 @@ def usual_cells(rows: Sequence[Sequence[str]]) -> dict[int, Callable[[str], bool
 
 def _is_formula(cell: str) -> bool:
     return bool(FORMULA.match(cell)) and not PLAIN_NUMBER.fullmatch(cell)
+
+
+def without_formula(cell: str) -> str:
+    """The cell, with ' before it if a spreadsheet would evaluate it."""
+    return f"'{cell}" if _is_formula(cell) else cell
 
 
 class QuotedRow:
