@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas
 import pytest
 
-from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, read_unlabelled
+from distill.config import DataSettings
+from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, load_texts, read_unlabelled
 from distill.data.readers import Reader
 from distill.errors import UserError
 
@@ -138,3 +139,11 @@ def test_a_label_with_a_usual_name_of_texts_is_no_header(labels: list[str], tmp_
     rows = (f"{text}\t{label}" for text, label in zip(texts, labels, strict=True))
     (tmp_path / "a.txt").write_text("\n".join(rows), "utf-8")
     assert read(tmp_path / "a.txt")[0] == texts
+
+
+@pytest.mark.parametrize(("content", "what"), [("id,text\n" + "1\n" * 40, "40 of 40 rows"), ("", "the file is empty")])
+def test_of_data_without_labels_a_long_file_hides_no_broken_one(content: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"文本{n}\n" for n in range(5000)), "utf-8")
+    (tmp_path / "b.csv").write_text(content, "utf-8")
+    with pytest.raises(UserError, match=what):
+        load_texts(DataSettings(), [tmp_path / "a.txt", tmp_path / "b.csv"], Reader(Columns(is_labelled=False)))

@@ -212,7 +212,7 @@ def test_labels_are_renamed_and_an_empty_name_leaves_an_answer_out(tmp_path: Pat
 
 def test_a_row_of_names_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text("theirs,ours\nsports,体育\n股票,证券,财经\n", "utf-8")
-    with pytest.raises(UserError, match="names.csv, line 3: 3 cells where the header has 2"):
+    with pytest.raises(UserError, match=r"names\.csv, line 3: 3 cells where the header has 2"):
         read_label_names(tmp_path / "names.csv")
 
 
