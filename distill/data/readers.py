@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distill.data.files import texts_of_classes
-from distill.data.formats import open_file
+from distill.data.formats import open_file, suffix_of
 from distill.data.formats.labelling import BadRow
 from distill.data.formats.records import NO_LABEL, SEVERAL_LABELS, Columns, Row, RowError, cell_text
 from distill.errors import UserError
@@ -117,12 +117,12 @@ class Reader:
         if path.is_dir():
             yield from self._class_folders(path)
             return
-        with open_file(path, self._columns_by_suffix.get(path.suffix, self.columns)) as file:
+        with open_file(path, self._columns_by_suffix.get(suffix_of(path), self.columns)) as file:
             self.notes.append(f"{path.name}: {file.note}")
             is_multi_label = self.columns.is_multi_label
             if file.columns != Columns() and self.columns == Columns(is_multi_label=is_multi_label):
                 found = replace(file.columns, is_multi_label=is_multi_label)
-                self._columns_by_suffix.setdefault(path.suffix, found)
+                self._columns_by_suffix.setdefault(suffix_of(path), found)
             for row in file.rows():
                 if isinstance(row, Row):
                     yield PlacedRow(row, path, file.row_unit)
