@@ -126,6 +126,13 @@ def test_no_cell_of_a_table_for_spreadsheets_is_a_formula(bundle: Path, tmp_path
         assert [row["predicted"] for row in rows] == Runtime(bundle).predict([*DANGEROUS, *HARMLESS])
 
 
+def test_only_the_formula_is_changed_where_quotes_are_characters(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text('text\tnote\n国足"赢"了\t=1+1\n"好看\t-5\n', "utf-8-sig")
+    assert predict(bundle, tmp_path / "in.tsv", tmp_path / "out.tsv") == 0
+    _, first, second = (tmp_path / "out.tsv").read_text("utf-8-sig").splitlines()
+    assert first.startswith('国足"赢"了\t\'=1+1\t') and second.startswith('"好看\t-5\t')
+
+
 @pytest.mark.parametrize(("flags", "written"), [([], "text,'=1+1"), (["--no-escape_formulas"], "text,=1+1")])
 def test_no_name_of_a_column_for_spreadsheets_is_a_formula(
     flags: list[str], written: str, bundle: Path, tmp_path: Path

@@ -318,9 +318,7 @@ class Table:
             return None  # spreadsheets write rows of delimiters after the last row
         if len(cells) != self._width:
             cells, row = self._fitted(cells, row)
-        if self._escapes_formulas and any(map(_is_formula, cells)):
-            row = self.serialised(cells)
-        return RawRow(row, cells)
+        return RawRow(self._without_formulas(cells, row), cells)
 
     def continuation(self, spec: OutputSpec) -> Continuation:
         """See TextFormat."""
@@ -328,8 +326,7 @@ class Table:
         delimiter, header = self._delimiter, ""
         if self._header:
             spec.check_names(self._names, "the header")
-            has_formula = self._escapes_formulas and any(map(_is_formula, self._names))
-            names = self.serialised(self._names) if has_formula else self._header
+            names = self._without_formulas(self._names, self._header)
             header = f"{names}{delimiter}{self.serialised(spec.columns)}\n"
 
         def as_cell(label: str) -> str:  # with a second cell, since csv would write "" for a row of one empty cell
@@ -349,6 +346,14 @@ class Table:
             max_row=MAX_ROW_SIZE,
             max_row_lines=MAX_ROW_LINES,
         )
+
+    def _without_formulas(self, cells: list[str], row: str) -> str:
+        """The row with ' before the cells that a spreadsheet would evaluate; without quoted cells, the others stay."""
+        if not self._escapes_formulas or not any(map(_is_formula, cells)):
+            return row
+        if self._is_quoted is not True and row.split(self._delimiter) == cells:
+            return self._delimiter.join(map(without_formula, cells))
+        return self.serialised(cells)
 
     def serialised(self, cells: Sequence[str]) -> str:
         """A row of cells; ' is put before those that a spreadsheet would evaluate."""
