@@ -106,7 +106,7 @@ def report(context: EvaluationContext = CONTEXT, **more: Any) -> Report:
 
 
 def page_of(report: Report, folder: Path) -> str:
-    return write_html(report, summarise(report), folder / "report.html").read_text(encoding="utf-8")
+    return write_html(report, summarise(report), None, folder / "report.html").read_text(encoding="utf-8")
 
 
 class Reader(HTMLParser):
