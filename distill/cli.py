@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import platform
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of a pipe has closed it.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         try:
             _dispatch(vars(parser().parse_args(arguments)))

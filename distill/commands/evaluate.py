@@ -82,7 +82,7 @@ def test(run: Run) -> list[Path]:
         warnings=_warnings(folders.values()),
         shipped=shipped,
         usage=usage(run.shipping) if shipped and shipped.is_bundle else (),
-        on_dev=on_dev(run, models, teachers, outcomes),
+        on_dev=on_dev(run, models, teachers),
     )
     text, files = write(report, run.folder.report)
     log.info("\n%s", text)

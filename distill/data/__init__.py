@@ -19,7 +19,7 @@ from distill.data.hierarchy import AUTO, Hierarchy, find_hierarchy
 from distill.data.labels import Labels, check_levels, find_labels
 from distill.data.readers import PlacedRow, Reader, SetAside
 from distill.data.splits import stratified_split, without_leaks, without_repeats
-from distill.data.unlabelled import read_unlabelled
+from distill.data.unlabelled import read_unlabelled, texts_of_files
 from distill.errors import UserError, listed
 
 __all__ = [
@@ -106,10 +106,7 @@ def load_texts(settings: DataSettings, unlabelled: Sequence[Path], reader: Reade
     if unused:
         reader.notes.append(f"not read: {', '.join(unused)}")
     paths = [*files["train"]] if files else list(unlabelled)
-    rows = reader.read(paths) if paths else []
-    for path in paths:
-        reader.check([path], len(rows))
-    return list({example_id(row.text): Example.of(row.text, UNLABELLED) for row, _, _ in rows}.values())
+    return list({example_id(text): Example.of(text, UNLABELLED) for text in texts_of_files(paths, reader)}.values())
 
 
 def with_answers(examples: list[Example], labels: tuple[str, ...], seed: int, reader: Reader) -> Dataset:

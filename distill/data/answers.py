@@ -129,10 +129,11 @@ def read_label_names(path: Path) -> dict[str, str]:
     """The table of ``--teacher_labels``: the data's name by the teacher's; an empty name leaves the label out.
 
     Raises:
-        UserError: the file has no columns theirs and ours, or a label twice.
+        UserError: the file has no columns theirs and ours, a label twice, or a row that cannot be read.
     """
     names: dict[str, str] = {}
-    for row, _, _ in Reader(Columns("theirs", is_labelled=False, keeps_cells=True)).stream(path):
+    reader = Reader(Columns("theirs", is_labelled=False, keeps_cells=True))
+    for row, _, _ in reader.stream(path):
         cells = {normalised(name): cell for name, cell in (row.cells or {}).items()}
         if "ours" not in cells:
             raise UserError("no column ours", path, "a table with the header theirs,ours")
@@ -140,6 +141,9 @@ def read_label_names(path: Path) -> dict[str, str]:
         if names.setdefault(theirs, ours) != ours:
             what = f"{theirs} stands for {names[theirs]} and for {ours}"
             raise UserError(what, f"{path}:{row.number}", "delete one of the two lines")
+    if reader.set_aside:
+        first = reader.set_aside[0]
+        raise UserError(first.reason, f"{path}, {first.unit} {first.number}", "repair or delete that row")
     return names
 
 

@@ -176,7 +176,7 @@ def truncated_texts(
     )
     is_warning = max(shares.values()) > MAX_TRUNCATED
     if is_warning:
-        needed = _covering_length([length for values in lengths.values() for length in values])
+        needed = max(_covering_length(values) for values in lengths.values() if values)
         possible = min(needed, limit or needed)
         flag = f"--{reader}_max_length {possible}"
         message = (

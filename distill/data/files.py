@@ -125,7 +125,7 @@ def _stem(path: Path) -> str:
 def _has_class_folders(folder: Path) -> bool:
     """Whether a folder holds at least two folders of texts."""
     folders = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
-    return len(folders) > 1 and all(any(file.parent == path for file in texts_of_classes(folder)) for path in folders)
+    return len(folders) > 1 and {file.parent for file in texts_of_classes(folder)}.issuperset(folders)
 
 
 def texts_of_classes(folder: Path) -> list[Path]:

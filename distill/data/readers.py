@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from distill.data.files import texts_of_classes
-from distill.data.formats import open_file
+from distill.data.formats import open_file, suffix_of
 from distill.data.formats.labelling import BadRow
-from distill.data.formats.records import NO_LABEL, SEVERAL_LABELS, Columns, Row, cell_text
+from distill.data.formats.records import NO_LABEL, SEVERAL_LABELS, Columns, Row, RowError, cell_text
 from distill.errors import UserError
 from distill.storage.encodings import MAX_LINE, read_text
 
@@ -116,12 +117,12 @@ class Reader:
         if path.is_dir():
             yield from self._class_folders(path)
             return
-        with open_file(path, self._columns_by_suffix.get(path.suffix, self.columns)) as file:
+        with open_file(path, self._columns_by_suffix.get(suffix_of(path), self.columns)) as file:
             self.notes.append(f"{path.name}: {file.note}")
             is_multi_label = self.columns.is_multi_label
             if file.columns != Columns() and self.columns == Columns(is_multi_label=is_multi_label):
                 found = replace(file.columns, is_multi_label=is_multi_label)
-                self._columns_by_suffix.setdefault(path.suffix, found)
+                self._columns_by_suffix.setdefault(suffix_of(path), found)
             for row in file.rows():
                 if isinstance(row, Row):
                     yield PlacedRow(row, path, file.row_unit)
@@ -146,11 +147,13 @@ class Reader:
         self.notes.append(f"{folder.name}/: one folder per class, one text per file")
         for number, path in enumerate(texts_of_classes(folder), 1):
             try:
+                label = cell_text(os.fsencode(path.parent.name))  # in GBK if the zip file was made on Windows
                 text = cell_text(read_text(path, MAX_LINE))
-            except UserError as error:
-                self.put_aside(path, "text", BadRow(number, error.what, ""))
+            except (RowError, UserError) as error:
+                why = error.what if isinstance(error, UserError) else f"the name of its folder: {error}"
+                self.put_aside(path, "text", BadRow(number, why, ""))
                 continue
             if text:
-                yield PlacedRow(Row(text, path.parent.name, "", number), path, "text")
+                yield PlacedRow(Row(text, label, "", number), path, "text")
             else:
                 self.put_aside(path, "text", BadRow(number, "the file is empty", ""))

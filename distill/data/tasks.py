@@ -175,9 +175,12 @@ def _without_leaks(name: str, dataset: Dataset, datasets: Collection[Dataset]) -
     """A task without the train texts that are in dev or test of another one, and the dev texts that are in its test."""
     test = [example for other in datasets for example in other.test]
     dev, in_test = without_leaks(dataset.dev, test)
-    train, leaks = without_leaks(dataset.train, [*test, *(example for other in datasets for example in other.dev)])
-    if leaks or in_test:
-        log.info("%s: dropped %d train and %d dev texts that another task has in dev or test", name, leaks, in_test)
+    train, leaks = without_leaks(dataset.train, test)
+    train, dev_leaks = without_leaks(train, [example for other in datasets for example in other.dev])
+    dropped = {"leaks": leaks, "leaks_into_dev": dev_leaks, "dev_leaks": in_test}
+    if any(dropped.values()):
+        what = "%s: dropped %d train and %d dev texts that another task has in dev or test"
+        log.info(what, name, leaks + dev_leaks, in_test)
     if not train or not dev:
         what = f"no text is left for {'dev' if train else 'train'}: other tasks have them all in dev or test"
         raise UserError(f"task {name}: {what}", None, "put the same texts into dev and test of all tasks")
@@ -185,7 +188,8 @@ def _without_leaks(name: str, dataset: Dataset, datasets: Collection[Dataset]) -
         check_classes(train, dataset.labels)
     except UserError as error:
         raise _of_task(error, name) from error
-    counts = {**dataset.counts, "train": len(train), "dev": len(dev), "leaks": dataset.counts["leaks"] + leaks}
+    counts = {**dataset.counts, "train": len(train), "dev": len(dev)}
+    counts |= {kind: counts[kind] + count for kind, count in dropped.items()}
     return dataclasses.replace(dataset, train=tuple(train), dev=tuple(dev), counts=counts)
 
 

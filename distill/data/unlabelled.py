@@ -22,7 +22,7 @@ def read_unlabelled(
         UserError: a file is missing, empty, damaged or without a column of texts, too many of its rows cannot be used,
             or no text is left.
     """
-    examples, counts = new_texts(_texts_of(paths, reader), dataset)
+    examples, counts = new_texts(texts_of_files(paths, reader), dataset)
     if paths and not examples:
         raise _no_new_texts(paths, counts)
     return examples, counts
@@ -47,15 +47,20 @@ def new_texts(texts: Iterable[str], dataset: Dataset) -> tuple[list[Example], di
     return list(examples.values()), counts
 
 
-def _texts_of(paths: Sequence[str | Path], reader: Reader) -> Iterator[str]:
-    """The texts of files, which are checked as they end."""
+def texts_of_files(paths: Sequence[str | Path], reader: Reader) -> Iterator[str]:
+    """The texts of files, which are checked as they end.
+
+    Raises:
+        UserError: a file is missing, empty, damaged or without a column of texts, or too many of its rows cannot be
+            used.
+    """
     for path in map(Path, paths):
         rows = 0
         for rows, (row, _, _) in enumerate(reader.stream(path), 1):  # noqa: B007 (the count is used)
             yield row.text
         reader.check([path], rows)
         if not rows:
-            raise UserError("the file is empty", path, "put at least one text into it, or leave it out of --unlabeled")
+            raise UserError("the file is empty", path, "put at least one text into it, or leave it out")
 
 
 def _no_new_texts(paths: Sequence[str | Path], counts: dict[str, int]) -> UserError:

@@ -211,6 +211,6 @@ def _read_card(part: Path) -> dict[str, Any] | None:
 
 
 def bad_row_lines(name: str, bad: list[BadRow]) -> bytes:
-    """Bad rows as JSON lines."""
+    """Bad rows as JSON lines; a byte of the name that is not UTF-8 is an escape."""
     rows = ({"file": name, "line": row.line, "why": row.why, "raw": row.raw} for row in bad)
-    return "".join([json.dumps(row, ensure_ascii=False) + "\n" for row in rows]).encode()
+    return "".join([json.dumps(row, ensure_ascii=False) + "\n" for row in rows]).encode(errors="backslashreplace")

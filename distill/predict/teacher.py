@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from distill.config import Settings
 from distill.errors import UserError, install_hint
+from distill.progress import log
 from distill.runtime.cascade import Cascade
 from distill.runtime.tasks import ByTask, Task
 from distill.runtime.unsure import Classifier
@@ -155,6 +156,8 @@ def _usable(settings: Settings, named: Sequence[str], run: RunFolder, task: Task
         problem = _problem(folder, task, flag, "leave out --cascade" if is_cascade else "--with_teacher no")
     if problem and (is_cascade or wanted == "yes"):
         raise UserError(problem[0], folder, problem[1])
+    if problem and named:  # no error: a settings file may name a teacher for training
+        log.warning("%s: %s, so the page shows no teacher -> %s", folder, *problem)
     return None if problem else LazyTeacher(folder, settings.run.threads)
 
 

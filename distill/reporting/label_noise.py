@@ -11,11 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.formats.tables import without_formula
 from distill.runtime.label_sets import SEPARATOR, names_of
 from distill.storage.atomic import write_file
-
-# A spreadsheet takes a cell for a formula if it starts with one of these, also in full width (OWASP, "CSV Injection").
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class ContradictedLabel(NamedTuple):
@@ -92,11 +90,6 @@ def write_label_noise(path: Path, rows: Iterable[ContradictedLabel]) -> Path:
     writer = csv.writer(table)
     writer.writerow(ContradictedLabel._fields)
     for row in rows:
-        writer.writerow([_without_formula(cell) if isinstance(cell, str) else f"{cell:.4f}" for cell in row])
+        writer.writerow([without_formula(cell) if isinstance(cell, str) else f"{cell:.4f}" for cell in row])
     # UTF-8 has no lone surrogates, which JSON files may hold
     return write_file(path, table.getvalue().encode("utf-8-sig", "replace"))
-
-
-def _without_formula(cell: str) -> str:
-    """The cell, with an apostrophe in front if a spreadsheet would take it for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell

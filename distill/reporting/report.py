@@ -27,7 +27,7 @@ from distill.translation import Listed, Text
 def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
     """Write all files of the report; returns the report for a terminal and the files."""
     context, summarised = report.context, summarise(report)
-    unsure = _unsure(report)
+    unsure = selective.section_of(report.outcomes, context.gold, report.on_dev, report.shipped)
     content = {
         "warning": report.warning,
         "measured": context.measured,
@@ -46,16 +46,11 @@ def write(report: Report, folder: Path) -> tuple[str, list[Path]]:
     files = [
         write_json(folder / "report.json", content),
         write_file(folder / "report.md", summary.markdown(summarised) + selective.markdown(unsure)),
-        write_html(report, summarised, folder / "report.html"),
+        write_html(report, summarised, unsure, folder / "report.html"),
         plots.draw_confusions(report.outcomes, context.gold, context.labels, folder / "confusion.png"),
         plots.draw_curves(report.outcomes, folder / "curves.png", context.measured),
     ]
     return summary.terminal(summarised), files
-
-
-def _unsure(report: Report) -> selective.Section | None:
-    """The figures on unsure texts."""
-    return selective.section_of(report.outcomes, report.context.gold, report.on_dev, report.shipped)
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Highlight:
     meaning: str
 
 
-def write_html(report: Report, summarised: Summary, path: Path) -> Path:
+def write_html(report: Report, summarised: Summary, unsure: selective.Section | None, path: Path) -> Path:
     """Write the page: what report.md says, and more plots, confusions and mistakes."""
     models, context = first_seeds(report.outcomes), report.context
     content = {
@@ -95,7 +90,7 @@ def write_html(report: Report, summarised: Summary, path: Path) -> Path:
         "thresholds": _thresholds(report.outcomes, context) if context.is_multi_label else None,
         "label_noise_file": report.label_noise_file,
         "settings": settings_sections(context.settings, versions=report.versions, data_counts=context.data),
-        "unsure": selective.page_part(_unsure(report), report.outcomes, context.gold),
+        "unsure": selective.page_part(unsure, report.outcomes, context.gold),
         **_confusions(models, context),
         **_mistakes(models, context),
     }
@@ -109,12 +104,17 @@ def _checks_link(warnings: int) -> Text:
     return Text("Checks ({count} warnings)" if warnings > 1 else "Checks ({count} warning)", count=warnings)
 
 
+def _row_that_ships(rows: Sequence[ModelScores], shipped: Shipped | None) -> ModelScores:
+    """The row of the student that ships, or else the last one."""
+    return next((row for row in rows if shipped and row.name == shipped.kind), rows[-1])
+
+
 def _highlights(rows: Sequence[ModelScores], context: EvaluationContext, shipped: Shipped | None) -> list[Highlight]:
-    """What the last of the models reaches, and how it compares with its teacher.
+    """What the model that ships reaches, and how it compares with its teacher.
 
     How fast it is stands here only without ``shipped``: the headline says how fast that is.
     """
-    row = rows[-1]
+    row = _row_that_ships(rows, shipped)
     meaning = Text(
         "micro-F1 of the {model} on the test texts"
         if context.is_multi_label
@@ -164,8 +164,8 @@ def _speed(rows: Sequence[ModelScores], measured: str, shipped: Shipped | None) 
             )
         if shipped and shipped.is_bundle:
             caption = Listed([caption, Text("The star is the bundle on one thread.")], " ", "")
-            colour, x = plots.COLOURS[rows[-1].name], shipped.row(shipped.student).texts_per_s
-            axes.plot(x, rows[-1].main.mean, "*", color=colour, markersize=13, label="bundle")
+            row, x = _row_that_ships(rows, shipped), shipped.row(shipped.student).texts_per_s
+            axes.plot(x, row.main.mean, "*", color=plots.COLOURS[row.name], markersize=13, label="bundle")
         accuracy_speed_plot.label_axes(axes, "texts per second (log scale)", f"{measured} on test", (1.0,))
         axes.legend(frameon=False)
         return Drawing.of(figure, caption)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.examples import ACCURACY, MEAN_SCORE, MICRO_F1
+from distill.data.examples import ACCURACY, AGREEMENT, MEAN_SCORE, MICRO_F1
 from distill.reporting import accuracy_speed_plot
 from distill.reporting.accuracy_speed_plot import TimedPoint
 from distill.reporting.results import to_json
@@ -79,7 +79,7 @@ class Speed:
         versions: of packages.
         settings: of the run.
         notes: sentences on how it was measured and what is missing.
-        score: what ``accuracy`` is: "accuracy" or "micro-F1".
+        score: what ``accuracy`` is: "accuracy", "agreement" or "micro-F1".
         tasks: with several tasks what is measured of each, by the task's name.
     """
 
@@ -134,6 +134,7 @@ class Shipped:
         student: name of the student's rows.
         teacher: name of the teacher's rows; "" if there is no teacher.
         reference: name of BERT-base's row.
+        kind: of the student: "student" or "student_alone".
         is_bundle: whether the student was timed as a bundle, or else in PyTorch.
         machine: name of the processor.
         remarks: sentences on what was timed.
@@ -143,6 +144,7 @@ class Shipped:
     student: str
     teacher: str
     reference: str
+    kind: str
     is_bundle: bool
     machine: str
     remarks: Sequence[str] = field(default=())
@@ -293,6 +295,9 @@ SCORE: Column[SpeedRow] = Column(
 LABEL_SET_SCORE = dataclasses.replace(
     SCORE, title=MICRO_F1, meaning="F1 of all decisions on a test text and a label taken together."
 )
+AGREEMENT_SCORE = dataclasses.replace(
+    SCORE, title=AGREEMENT, meaning="share of test texts that get the label that the teachers give."
+)
 SPEEDUP: Column[SpeedRow] = Column(
     "times quicker",
     lambda row: row.speedup,
@@ -360,7 +365,7 @@ def shipped_lines(shipped: Shipped) -> list[list[str]]:
 
 def _score_columns(speed: Speed) -> list[Column[SpeedRow]]:
     """The column of the score, or that of each of several tasks."""
-    by_score = {ACCURACY: SCORE, MICRO_F1: LABEL_SET_SCORE}
+    by_score = {ACCURACY: SCORE, AGREEMENT: AGREEMENT_SCORE, MICRO_F1: LABEL_SET_SCORE}
     if not speed.tasks:
         return [by_score[speed.score]]
     return [_task_column(name, by_score[measured]) for name, measured in speed.tasks.items()]

@@ -122,7 +122,7 @@ def three_digits(value: float) -> str:
 def file_size(size: float) -> str:
     """Bytes with three significant digits and a decimal unit."""
     for unit in ("B", "KB", "MB"):
-        if size < 1000:
+        if size < 999.5:  # which is rounded to 1000, and that to 1e+03
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} GB"

@@ -33,6 +33,7 @@ from distill.runtime.tasks import (
     labels_by_task,
     softmax,
     tasks_of,
+    top_k_by_task,
 )
 from distill.runtime.unsure import Probabilities
 
@@ -174,8 +175,7 @@ class Runtime:
             UserError: as :meth:`logits`; ``k`` is not a whole number from 1 to the number of labels.
         """
         check_top_k_of(self._heads, k)
-        probabilities = self.flat_proba(texts)
-        found = {task.name: task.top_k(probabilities, k) for task in self._heads}
+        found = top_k_by_task(self._heads, self.flat_proba(texts), k)
         return found if self.tasks else found[""]
 
     def segment(self, texts: Sequence[str]) -> list[list[str]]:

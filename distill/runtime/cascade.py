@@ -23,6 +23,7 @@ from distill.runtime.tasks import (
     names_of_tasks,
     of_each_task,
     outputs_of,
+    top_k_by_task,
 )
 from distill.runtime.unsure import Classifier, Probabilities, check_threshold, listed_labels, thresholds_of
 
@@ -133,8 +134,7 @@ class Cascade:
     def top_k(self, texts: Sequence[str], k: int) -> list[list[tuple[str, float]]] | Any:
         """The ``k`` most probable labels of every text with their probabilities, the most probable first."""
         check_top_k_of(self._heads, k)
-        probabilities = self.flat_proba(texts)
-        found = {task.name: task.top_k(probabilities, k) for task in self._heads}
+        found = top_k_by_task(self._heads, self.flat_proba(texts), k)
         return found if self.tasks else found[""]
 
 

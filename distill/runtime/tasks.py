@@ -20,7 +20,7 @@ from distill.runtime.unsure import (
     Probabilities,
     check_rejection,
     check_top_k,
-    chosen_labels,
+    classes_of,
     most_probable,
     thresholds_of,
 )
@@ -97,13 +97,9 @@ class Task:
             for index in rejected:
                 names[index] = rejected_labels(reject_label)
             return names
-        if reject_below:
-            return chosen_labels(own, self.labels, reject_below, reject_label)
-        return [self.labels[index] for index in own.argmax(axis=1).tolist()]
-
-    def top_k(self, probabilities: Probabilities, k: int) -> list[list[tuple[str, float]]]:
-        """The ``k`` most probable labels of every text, or all if there are fewer, the most probable first."""
-        return most_probable(probabilities[:, self.columns], self.labels, k)
+        classes = classes_of(own, reject_below) if reject_below else own.argmax(axis=1)
+        labels = [*self.labels, reject_label]
+        return [labels[index] for index in classes.tolist()]
 
 
 def rejected_labels(reject_label: str) -> list[str]:
@@ -214,6 +210,11 @@ def labels_by_task(
         )
         for index, (task, below) in enumerate(pairs)
     }
+
+
+def top_k_by_task(tasks: Sequence[Task], probabilities: Probabilities, k: int) -> dict[str, list[Any]]:
+    """The ``k`` most probable labels of every text in every task, or all if there are fewer, by the task's name."""
+    return {task.name: most_probable(probabilities[:, task.columns], task.labels, k) for task in tasks}
 
 
 def by_task(tasks: Sequence[Task], probabilities: Probabilities) -> dict[str, Probabilities]:

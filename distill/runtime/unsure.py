@@ -27,19 +27,6 @@ class Classifier(Protocol):
         ...
 
 
-def chosen_labels(
-    probabilities: Probabilities, labels: Sequence[str], reject_below: float, reject_label: str
-) -> list[str]:
-    """The most probable label of every text; ``reject_label`` where its probability is below ``reject_below``.
-
-    Raises:
-        UserError: as :func:`check_rejection`.
-    """
-    check_rejection(reject_below, reject_label, labels)
-    names = [*labels, reject_label]
-    return [names[index] for index in classes_of(probabilities, reject_below).tolist()]
-
-
 def classes_of(probabilities: Probabilities, reject_below: float) -> NDArray[np.int64]:
     """The most probable class of every text (texts,); the number of classes stands for a text that is rejected."""
     classes: NDArray[np.int64] = probabilities.argmax(axis=1)

@@ -83,7 +83,16 @@ def _application(settings: Settings, folder: Path, totals: Totals) -> tuple[Fast
     runtime, model = load()
     teacher = find_teacher(settings, runtime.labels, runtime.thresholds, runtime.tasks)
     teachers = teacher.by_task if isinstance(teacher, TaskTeachers) else teacher
-    app = create_app(runtime, settings.serve, teachers, model=model, load=load, unsure=settings.unsure, totals=totals)
+    app = create_app(
+        runtime,
+        settings.serve,
+        teachers,
+        model=model,
+        load=load,
+        unsure=settings.unsure,
+        totals=totals,
+        escape_formulas=settings.predict.escape_formulas,
+    )
     return app, teacher
 
 

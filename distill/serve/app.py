@@ -36,7 +36,10 @@ REFUSALS = {
     429: "too many requests are waiting, or their bodies are too large; try again after Retry-After seconds",
     503: "the response took too long",
 }
-COLUMN_HINT = "name the column text, or add &text_column=NAME"  # instead of the flag of --mode predict
+COLUMN_HINTS = {  # instead of the flag of --mode predict
+    "--text_column NAME": "name the column text, or add &text_column=NAME",
+    "--text_column NUMBER": "add &text_column=NUMBER",
+}
 FILE_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
@@ -71,6 +74,7 @@ def create_app(
     load: Callable[[], tuple[Runtime, str]] | None = None,
     unsure: UnsureSettings | None = None,
     totals: Totals | None = None,
+    escape_formulas: bool = True,
 ) -> FastAPI:
     """The application that serves a student.
 
@@ -84,12 +88,15 @@ def create_app(
         load: loads the student and its name again, for a reload.
         unsure: what is done with texts of which the student is not sure; None: nothing.
         totals: the metrics of all workers; None: this process is the only one.
+        escape_formulas: whether no cell of a labelled table for spreadsheets is a formula.
 
     Raises:
         UserError: ``unsure`` does not fit the student's labels, the token cannot be used, or an allowed origin is not
             one.
     """
-    endpoints = Endpoints(runtime, limits, teacher, model, load=load, unsure=unsure, totals=totals)
+    endpoints = Endpoints(
+        runtime, limits, teacher, model, load=load, unsure=unsure, totals=totals, escape_formulas=escape_formulas
+    )
     app = FastAPI(
         title="Chinese short-text classification",
         version=distill.__version__,
@@ -129,7 +136,9 @@ def _add_routes(app: FastAPI, endpoints: Endpoints) -> None:
     app.get("/ready", response_model=schemas.Readiness, responses=not_ready)(endpoints.ready)
     app.get("/metrics", response_class=Response)(endpoints.prometheus)
     if endpoints.limits.allow_reload:
-        app.post("/reload", response_model=schemas.Readiness, responses=_responses(schemas.Readiness))(endpoints.reload)
+        busy = {409: {"model": schemas.Fault, "description": "the bundle is being loaded already"}}
+        responses = _responses(schemas.Readiness) | busy
+        app.post("/reload", response_model=schemas.Readiness, responses=responses)(endpoints.reload)
 
 
 def _json_body(schema: type[BaseModel]) -> dict[str, Any]:
@@ -154,7 +163,10 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> Response:
         what = f"{error.where}: {error.what}" if error.where else error.what
-        return RefusedError(422, what, error.hint.replace("--text_column NAME", COLUMN_HINT)).response()
+        hint = error.hint
+        for flag, parameter in COLUMN_HINTS.items():
+            hint = hint.replace(flag, parameter)
+        return RefusedError(422, what, hint).response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid_query(request: Request, error: RequestValidationError) -> Response:

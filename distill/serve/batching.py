@@ -32,13 +32,16 @@ class PendingRequest:
     Args:
         texts: of the request.
         answer: called once, with the rows of all texts or with an error, in the event loop.
+
+    Attributes:
         timer: fails the request when it is too late; None: it may take any time.
     """
 
     __slots__ = ("answer", "is_over", "rows", "taken", "texts", "timer")
 
-    def __init__(self, texts: Sequence[str], answer: Answer, timer: asyncio.TimerHandle | None = None) -> None:
-        self.texts, self.answer, self.timer = texts, answer, timer
+    def __init__(self, texts: Sequence[str], answer: Answer) -> None:
+        self.texts, self.answer = texts, answer
+        self.timer: asyncio.TimerHandle | None = None
         self.taken = 0  # texts that were put into a batch
         self.is_over = False  # answered, or nobody waits for it any more
         self.rows: list[Rows] = []

@@ -142,6 +142,7 @@ class Endpoints:
         load: loads the student and its name again, for a reload.
         unsure: what is done with texts of which the student is not sure; requests may choose otherwise.
         totals: the metrics of all workers; None: this process is the only one.
+        escape_formulas: whether no cell of a labelled table for spreadsheets is a formula.
 
     Attributes:
         reload_everywhere: loads the bundle again, in all workers; raises if it cannot be used.
@@ -162,8 +163,10 @@ class Endpoints:
         load: Callable[[], tuple[Runtime, str]] | None = None,
         unsure: UnsureSettings | None = None,
         totals: Totals | None = None,
+        escape_formulas: bool = True,
     ) -> None:
         self.limits, self.unsure, self.status = limits, unsure or UnsureSettings(), "starting"
+        self.escape_formulas = escape_formulas
         self._has_plain_answers = self.unsure == UnsureSettings(reject_label=self.unsure.reject_label)
         self._teachers: Mapping[str, Classifier] = (
             teacher if isinstance(teacher, Mapping) else {"": teacher} if teacher else {}
@@ -334,10 +337,12 @@ class Endpoints:
     ) -> Response:
         """The rows of a file with their labels; rows that cannot be read are left out.
 
-        The request's body is the file. The ending of its name decides the format: csv, tsv, jsonl, or txt with one text
-        per line. The headers X-Rows, X-Bad-Rows and X-Rejected-Rows of the response count the rows.
+        The request's body is the file: csv, tsv, json, jsonl or txt. Its content decides the format; where it leaves a
+        choice, the ending of its name does. The headers X-Rows, X-Bad-Rows and X-Rejected-Rows of the response count
+        the rows.
         """
-        student, wanted = self.student, Wanted(probabilities, text_column, top_k, reject_below)
+        student = self.student
+        wanted = Wanted(probabilities, text_column, top_k, reject_below, self.escape_formulas)
         spec = output_spec(student.classifier, wanted, self.unsure)
         max_bytes, seconds = FILE_FACTOR * self.limits.most_bytes, FILE_FACTOR * self.limits.wait_s
         with Body(self._bodies) as content, io.BytesIO() as labelled:

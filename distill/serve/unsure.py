@@ -36,6 +36,7 @@ class Wanted:
     text_column: str = ""
     top_k: int | None = None
     reject_below: float | None = None
+    escape_formulas: bool = True
 
 
 def check_unsure(unsure: UnsureSettings, student: Classifier) -> None:
@@ -62,6 +63,7 @@ def output_spec(classifier: Classifier, wanted: Wanted, unsure: UnsureSettings) 
         classifier,
         probabilities=wanted.probabilities,
         text_column=wanted.text_column,
+        escape_formulas=wanted.escape_formulas,
         top_k=unsure.top_k if wanted.top_k is None else wanted.top_k,
         reject_below=unsure.rejection(names_of_tasks(classifier)) if below is None else below,
         reject_label=unsure.reject_label,

@@ -58,12 +58,13 @@ def remove(path: Path) -> None:
 def write_file(path: Path, content: bytes | str) -> Path:
     """Write ``content`` (text as UTF-8) atomically, creating parent folders; return ``path``.
 
-    A device or a pipe is written to.
+    A lone surrogate, as paths have for a byte that is not UTF-8, becomes an escape, which JSON reads back. A device or
+    a pipe is written to.
 
     Raises:
         UserError: ``path`` is a folder, or the disk is full; an older file at ``path`` is unchanged.
     """
-    payload = content.encode("utf-8") if isinstance(content, str) else content
+    payload = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with _report_disk_errors(path):
         if path.exists() and not path.is_file():
             if path.is_dir():

@@ -88,14 +88,12 @@ def _open(lock_path: Path) -> int:
 def _flock(descriptor: int, path: Path) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows
-        return
-    try:
+
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
-    except OSError:
-        log.info("%s: this file system has no locks; do not let two commands write here at a time", path)
+    except (ImportError, OSError):  # ImportError: on Windows
+        log.info("%s: there are no locks here; do not let two commands write here at a time", path)
 
 
 def _has_name(descriptor: int, lock_path: Path) -> bool:

@@ -204,7 +204,7 @@ def _detect_layout(start: bytes, path: Path) -> tuple[bytes, VectorTable, bool]:
     sizes = first.split()
     has_sizes = len(sizes) == 2 and all(SIZE.fullmatch(size) for size in sizes) and int(sizes[1]) > 0
     body = rest if has_sizes else start
-    lines = [line for line in body.split(b"\n")[:SAMPLE_ROWS] if line.strip()]
+    lines = [line for line in body.split(b"\n") if line.strip()][:SAMPLE_ROWS]
     counts = Counter(len(line.split()) - 1 for line in lines)
     width = int(sizes[1]) if has_sizes else max(counts, key=lambda count: counts[count], default=0)
     if width > MAX_WIDTH:

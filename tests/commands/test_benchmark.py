@@ -291,6 +291,17 @@ def test_benchmark(finished_run: Path, tiny_flags: list[str]) -> None:
     assert content["texts"] == 30 and content["rounds"] == timing.QUICK.rounds
 
 
+def test_without_labels_the_score_is_agreement(
+    monkeypatch: pytest.MonkeyPatch, finished_run: Path, tmp_path: Path, tiny_flags: list[str]
+) -> None:
+    run = run_of(tmp_path, [*tiny_flags, "--student_folder", str(finished_run / "student")])
+    run.data = dataclasses.replace(run.data, has_labels=False)
+    monkeypatch.setattr("distill.commands.benchmark.table.measure", lambda *_: ([BERT, BUNDLE], []))
+    content, page, _ = (path.read_bytes() for path in benchmark(run))
+    assert json.loads(content)["measured"] == "agreement"
+    assert "| agreement |" in page.decode() and "accuracy**" not in page.decode()
+
+
 @pytest.mark.usefixtures("quick_benchmark")
 def test_several_students_of_other_folders(finished_run: Path, tmp_path: Path, tiny_flags: list[str]) -> None:
     students = [finished_run / "student", finished_run / "student.2"]

@@ -167,6 +167,15 @@ def test_without_a_bundle_the_report_falls_back_to_pytorch(
     assert "the student in PyTorch" in (copied / "report" / "report.md").read_text(encoding="utf-8")
 
 
+def test_figures_are_those_of_the_student_alone_if_it_ships(copied: Path, tiny_flags: list[str]) -> None:
+    assert main([*tiny_flags, "--run", str(copied), "--mode", "test", "--a", "1", "--T", "0"]) == 0
+    report = report_of(copied)
+    rows = {row["name"]: row for row in report["rows"]}
+    assert report["unsure"]["model"] == "student_alone" and len(rows) == 3
+    page = (copied / "report" / "report.html").read_text(encoding="utf-8")
+    assert "classified correctly by the student alone" in page
+
+
 def test_a_student_that_cannot_be_exported_does_not_stop_the_run(
     copied: Path, tiny_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

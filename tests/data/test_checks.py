@@ -95,6 +95,8 @@ def test_truncated_texts_in_the_split_with_most_of_them() -> None:
         "被学生模型截断到 8 个词的文本：训练集 5.0 %，测试集 10.0 %。"
         "要读入更长的文本（更耗时）：--student_max_length 32。"
     )
+    long = truncated_texts("student", {"train": [4] * 10_000, "test": [4] * 180 + [90] * 20}, 64, Text("words"))
+    assert long.message.endswith("To read longer texts, which takes longer: --student_max_length 96.")
     assert not truncated_texts("student", lengths | {"test": lengths["train"]}, 8, Text("words")).is_warning
     limited = truncated_texts("teacher", lengths, 8, Text("word pieces"), limit=16)
     assert limited.message.endswith("--teacher_max_length 16.")

@@ -6,6 +6,7 @@ import bz2
 import dataclasses
 import gzip
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -422,6 +423,25 @@ def test_dev_and_test_are_read_like_train(tmp_path: Path) -> None:
     assert [(example.text, data.labels[example.label]) for example in data.test] == ROWS[:3]
 
 
+def test_columns_are_those_of_files_of_the_same_format(tmp_path: Path) -> None:
+    label_first = gzip.compress("\n".join(f"{label},{text}" for text, label in ROWS[6:]).encode())
+    text_first = gzip.compress("\n".join(map("\t".join, ROWS[:6])).encode())
+    data = load(write(tmp_path / "compressed", {"train.csv.gz": label_first, "test.tsv.gz": text_first}), seed=1)
+    assert len(data.test) == 6 and not data.set_aside
+    rows = [f"{n % 2},{n % 3},{text}" for n, (text, _) in enumerate(ROWS)]
+    data = load(write(tmp_path / "upper", {"train.CSV": "\n".join(rows[6:]), "test.csv": rows[0]}), seed=1)
+    assert [example.text for example in data.test] == [ROWS[0][0]] and not data.set_aside
+
+
+def test_of_label_first_lines_the_order_is_remembered_and_no_columns(tmp_path: Path) -> None:
+    train, test = LABEL_FIRST.splitlines()[3:], LABEL_FIRST.splitlines()[:3]
+    data = load(
+        write(tmp_path, {"train.txt": "\n".join(train), "test.txt": "\n".join([*test, "体育\t甲\t乙"])}), seed=1
+    )
+    assert data.test[-1].text == "甲\t乙" and not data.set_aside
+    assert not any("does not apply" in note for note in data.notes)
+
+
 def test_a_stray_quote_among_quoted_rows_merges_none(tmp_path: Path) -> None:
     rows = [f'"{text}, ""好""",{label}' for text, label in ROWS] + ['"好看,体育', "一般般,财经", '很差",美食']
     data = load(write(tmp_path, {"train.csv": "\n".join(["text,label", *rows])}), seed=1)
@@ -481,6 +501,18 @@ def test_what_a_folder_holds_besides(tmp_path: Path) -> None:
     settings = write(tmp_path / "folders", {**texts, "体育/._0.txt": b"\0\xff", ".git/a.txt": "x"})
     data = load(settings, seed=1)
     assert pairs(data) == set(ROWS) and not data.set_aside
+
+
+def test_folders_of_classes_with_names_in_gbk(tmp_path: Path) -> None:
+    """A zip file that was made on Windows is unpacked so."""
+    encoded = {label: os.fsdecode(label.encode("gb18030")) for label in SUBJECTS}
+    settings = write(tmp_path, {f"{encoded[c]}/{n}.txt": t for n, (t, c) in enumerate(ROWS)})
+    (tmp_path / os.fsdecode(b"\xff\xff")).mkdir()
+    (tmp_path / os.fsdecode(b"\xff\xff") / "a.txt").write_text("球队赢了", "utf-8")
+    data = load(settings, seed=1)
+    assert pairs(data) == set(ROWS) and data.labels == tuple(sorted(SUBJECTS))
+    (row,) = data.set_aside
+    assert "the name of its folder" in row.reason
 
 
 def packed(kind: str) -> bytes:

@@ -222,3 +222,17 @@ def test_a_task_whose_classes_are_all_in_test_of_another(tmp_path: Path) -> None
     tasks = find_tasks(DataSettings(data=f"{tmp_path / 'news'},{tmp_path / 'reviews'}", label_column="topic,mood"))
     with pytest.raises(UserError, match="task mood: train has fewer than two classes"):
         load_tasks(tasks, 42)
+
+
+def test_leaks_between_tasks_are_counted_where_they_are(tmp_path: Path) -> None:
+    rows = [(f"第{n}条文本", TOPICS[n % 2], MOODS[n // 2 % 2]) for n in range(200)]
+    splits = {
+        "news": {"train": rows[:60], "dev": rows[60:70], "test": rows[70:80]},
+        "reviews": {"train": [*rows[100:160], *rows[60:67], *rows[70:73]], "dev": rows[75:90], "test": rows[90:99]},
+    }
+    for name, files in splits.items():
+        for split, of_split in files.items():
+            write(tmp_path / name / f"{split}.csv", of_split)
+    folders = f"{tmp_path / 'news'},{tmp_path / 'reviews'}"
+    counts = load_tasks(find_tasks(DataSettings(data=folders, label_column="topic,mood")), 42)["mood"].counts
+    assert {"train": 60, "dev": 10, "leaks": 3, "leaks_into_dev": 7, "dev_leaks": 5}.items() <= counts.items()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas
 import pytest
 
-from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, read_unlabelled
+from distill.config import DataSettings
+from distill.data import UNLABELLED, Columns, Dataset, Example, example_id, load_texts, read_unlabelled
 from distill.data.readers import Reader
 from distill.errors import UserError
 
@@ -122,3 +123,27 @@ def test_a_missing_file_and_bad_bytes(tmp_path: Path) -> None:
         read(tmp_path / "nowhere.txt")
     (tmp_path / "bad.txt").write_bytes("好\n坏".encode() + b"\xff\n")
     assert read(tmp_path / "bad.txt")[0] == ["好"]
+
+
+@pytest.mark.parametrize("header", ["id\ttext", "text\tid"])
+def test_a_header_names_the_texts_of_lines_with_tabs(header: str, tmp_path: Path) -> None:
+    is_first = header.startswith("text")
+    rows = [f"{text}\t{n}" if is_first else f"{n}\t{text}" for n, text in enumerate(TEXTS)]
+    (tmp_path / "a.txt").write_text("\n".join([header, *rows]), "utf-8")
+    assert read(tmp_path / "a.txt")[0] == TEXTS
+
+
+@pytest.mark.parametrize("labels", [["新闻", "财经", "新闻"], ["新闻", "财经", "体育", "财经", "体育", "体育"]])
+def test_a_label_with_a_usual_name_of_texts_is_no_header(labels: list[str], tmp_path: Path) -> None:
+    texts = [f"{text}{n}" for n, text in enumerate(2 * TEXTS)][: len(labels)]
+    rows = (f"{text}\t{label}" for text, label in zip(texts, labels, strict=True))
+    (tmp_path / "a.txt").write_text("\n".join(rows), "utf-8")
+    assert read(tmp_path / "a.txt")[0] == texts
+
+
+@pytest.mark.parametrize(("content", "what"), [("id,text\n" + "1\n" * 40, "40 of 40 rows"), ("", "the file is empty")])
+def test_of_data_without_labels_a_long_file_hides_no_broken_one(content: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"文本{n}\n" for n in range(5000)), "utf-8")
+    (tmp_path / "b.csv").write_text(content, "utf-8")
+    with pytest.raises(UserError, match=what):
+        load_texts(DataSettings(), [tmp_path / "a.txt", tmp_path / "b.csv"], Reader(Columns(is_labelled=False)))

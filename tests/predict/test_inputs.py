@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,22 @@ def test_no_cell_of_a_table_for_spreadsheets_is_a_formula(bundle: Path, tmp_path
         assert [row["predicted"] for row in rows] == Runtime(bundle).predict([*DANGEROUS, *HARMLESS])
 
 
+def test_only_the_formula_is_changed_where_quotes_are_characters(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text('text\tnote\n国足"赢"了\t=1+1\n"好看\t-5\n', "utf-8-sig")
+    assert predict(bundle, tmp_path / "in.tsv", tmp_path / "out.tsv") == 0
+    _, first, second = (tmp_path / "out.tsv").read_text("utf-8-sig").splitlines()
+    assert first.startswith('国足"赢"了\t\'=1+1\t') and second.startswith('"好看\t-5\t')
+
+
+@pytest.mark.parametrize(("flags", "written"), [([], "text,'=1+1"), (["--no-escape_formulas"], "text,=1+1")])
+def test_no_name_of_a_column_for_spreadsheets_is_a_formula(
+    flags: list[str], written: str, bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv").write_text("text,=1+1\n球队赢了,1\n", "utf-8-sig")
+    assert predict(bundle, tmp_path / "in.csv", tmp_path / "out.csv", *flags) == 0
+    assert (tmp_path / "out.csv").read_text("utf-8-sig").startswith(f"{written},predicted,probability\n")
+
+
 def test_parquet_of_bytes_and_damaged_pages(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
@@ -141,3 +158,15 @@ def test_parquet_of_bytes_and_damaged_pages(bundle: Path, tmp_path: Path, capsys
     assert predict(bundle, tmp_path / "in.parquet", tmp_path / "damaged.parquet") == 2
     assert "not a Parquet file, or a damaged one" in capsys.readouterr().err
     assert not (tmp_path / "damaged.parquet").exists()
+
+
+def test_files_with_names_that_are_not_utf_8(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = os.fsdecode("新闻.csv".encode("gb18030"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_text(f"{TABLE}one cell\n", "utf-8")
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")  # which is strict
+    monkeypatch.setattr("sys.stdout", stdout)
+    assert predict(bundle, tmp_path / "in", tmp_path / "out") == 0
+    assert len(table(tmp_path / "out" / name)) == len(TITLES)
+    (bad,) = map(json.loads, next((tmp_path / "out").glob("*.bad.jsonl")).read_text("utf-8").splitlines())
+    assert Path(bad["file"]).name == name

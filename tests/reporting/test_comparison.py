@@ -269,8 +269,13 @@ def test_contradicted_labels_are_confident_predictions_of_another_label() -> Non
     ] == [*"bacd"]
 
 
+def test_labels_that_are_numbers_are_no_formulas(tmp_path: Path) -> None:
+    path = write_label_noise(tmp_path / "noise.csv", [ContradictedLabel("train", "+86", "-1", "1", 0.9, 0.1)])
+    assert path.read_text("utf-8-sig").splitlines()[1] == "train,+86,-1,1,0.9000,0.1000"
+
+
 def test_label_noise_cannot_start_formulas_in_a_spreadsheet(tmp_path: Path) -> None:
-    texts = ["=HYPERLINK(1)", "+1", "-1", "@a", "＝1", "\t=1", '他说:"好",\n走了', "a=b", "half \ud800"]
+    texts = ["=HYPERLINK(1)", "+1+1", "-1+1", "@a", "＝1", "\t=1", '他说:"好",\n走了', "a=b", "half \ud800"]
     rows = [ContradictedLabel("train", text, "财经", "-体育", 0.95, 0.00004) for text in texts]
     path = write_label_noise(tmp_path / "noise.csv", rows)
     assert path.read_bytes().startswith("\ufeffsplit,".encode())

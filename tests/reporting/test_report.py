@@ -15,7 +15,7 @@ from distill.reporting import plots
 from distill.reporting.report import write
 from distill.reporting.results import EvaluationContext, Outcome
 from distill.reporting.summary import Estimate, Report, lines, model_scores
-from distill.reporting.tables import display_width, markdown_table, text_table, transposed
+from distill.reporting.tables import display_width, file_size, markdown_table, text_table, transposed
 
 GOLD = np.array([0, 0, 1, 1, 1])
 
@@ -117,6 +117,11 @@ def test_tables() -> None:
     assert markdown.splitlines()[2].startswith("| teacher | 0.8000 | 1.0000 | 0.8000 | 100.0 % | 1,000 | 4 MB |")
     assert "0.7000 ±0.1414" in markdown
     assert all(display_width(line) <= 80 for line in text_table(transposed(table)))
+
+
+@pytest.mark.parametrize(("size", "shown"), [(999, "999 B"), (999_400, "999 KB"), (999_600, "1 MB"), (12e9, "12 GB")])
+def test_sizes_of_files_have_no_exponent(size: float, shown: str) -> None:
+    assert file_size(size) == shown
 
 
 def test_chinese_takes_two_columns() -> None:

@@ -45,6 +45,12 @@ def test_everything_follows_the_new_student() -> None:
         assert NEW[0] in client.post("/label_file?name=a.csv", content="text\n球队\n".encode()).text
 
 
+def test_every_status_of_a_reload_is_documented() -> None:
+    """409 is the one that only a reload has."""
+    responses = app_of(lambda: (Stub(NEW), "new")).openapi()["paths"]["/reload"]["post"]["responses"]
+    assert {"200", "409", "422"} <= responses.keys()
+
+
 def test_requests_in_progress_keep_the_old_student() -> None:
     old = Stub(OLD)
 

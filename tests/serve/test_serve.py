@@ -21,12 +21,14 @@ from pydantic import ValidationError
 from serving import Broken, Stub, TestClient, async_client, refusal
 from starlette.requests import Request
 
+from distill.cli import parser, settings_from
 from distill.config import ServeSettings
 from distill.predict.teacher import LazyTeacher
 from distill.runtime import Runtime
+from distill.serve import _application
 from distill.serve.app import create_app
 from distill.serve.limits import Bodies, Body, RefusedError
-from distill.serve.metrics import Metrics
+from distill.serve.metrics import Metrics, Totals
 from distill.serve.schemas import PredictRequest
 
 LIMITS = ServeSettings(most_texts=4, most_characters=20, most_bytes=600)
@@ -417,3 +419,23 @@ def test_the_page(client: TestClient, runtime: Runtime) -> None:
         assert client.get(f"/{path.lstrip('/')}").status_code == 200, path
     assert refusal(client.get("/page/../app.py"), 404)
     assert refusal(TestClient(create_app(runtime, LIMITS, page=False)).get("/"), 404)
+
+
+@pytest.mark.parametrize(("escapes", "cell"), [(True, "'=1+1"), (False, "=1+1")])
+def test_formulas_of_a_file_are_escaped_unless_the_service_was_started_otherwise(
+    escapes: bool, cell: str, runtime: Runtime
+) -> None:
+    with TestClient(create_app(runtime, LIMITS, escape_formulas=escapes)) as client:
+        answer = client.post(FILE, content="\ufefftext,note\n球队,=1+1\n".encode())
+        assert answer.text.splitlines()[1].startswith(f"球队,{cell},")
+
+
+def test_the_flag_of_formulas_reaches_the_service(bundle: Path) -> None:
+    settings = settings_from(vars(parser().parse_args(["--with_teacher", "no", "--no-escape_formulas"])))
+    app, _ = _application(settings, bundle, Totals(1))
+    assert not app.state.endpoints.escape_formulas
+
+
+def test_columns_without_a_header_are_chosen_by_a_parameter(client: TestClient) -> None:
+    answer = client.post("/label_file?name=a.txt", content="1\t球队\t甲\n2\t银行\t乙\n".encode())
+    assert "3 columns" in refusal(answer, 422) and answer.json()["hint"] == "add &text_column=NUMBER"

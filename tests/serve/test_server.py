@@ -216,7 +216,7 @@ def test_the_teacher_is_used_if_it_is_there(finished_run: Path, tmp_path: Path) 
     assert find_teacher(settings_with("auto", tmp_path), labels) is None
 
 
-def test_a_teacher_may_be_named(finished_run: Path, tmp_path: Path) -> None:
+def test_a_teacher_may_be_named(finished_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels, folder = ("体育", "财经", "科技"), str(finished_run / "teacher")
 
     def found(with_teacher: str, *teachers: str) -> LazyTeacher | TaskTeachers | None:
@@ -224,8 +224,9 @@ def test_a_teacher_may_be_named(finished_run: Path, tmp_path: Path) -> None:
         return find_teacher(dataclasses.replace(settings, transfer=TransferSettings(teacher=teachers)), labels)
 
     teacher = found("auto", folder)
-    assert teacher is not None and str(teacher.folder) == folder
+    assert teacher is not None and str(teacher.folder) == folder and not caplog.messages
     assert found("auto", folder, "answers.csv") is None and found("auto", "answers.csv") is None  # of training
+    assert caplog.messages[1].startswith("answers.csv: there is no trained teacher, so the page shows no teacher -> ")
     with pytest.raises(UserError, match="2 teachers are named, and only one can be used -> --teacher "):
         found("yes", folder, folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from distill.errors import UserError
 from distill.storage import atomic
-from distill.storage.atomic import put_in_place, remove, remove_leftovers, write_file, write_folder
+from distill.storage.atomic import put_in_place, remove, remove_leftovers, write_file, write_folder, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -246,3 +247,8 @@ def test_remove(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / "x")
     remove(tmp_path / "x")
     assert names(tmp_path) in ([], ["kept"])
+
+
+def test_a_path_that_is_not_utf_8_is_read_back(tmp_path: Path) -> None:
+    name = os.fsdecode("体育".encode("gb18030"))
+    assert json.loads(write_json(tmp_path / "a.json", {"path": name}).read_text("utf-8")) == {"path": name}

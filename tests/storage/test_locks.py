@@ -101,3 +101,12 @@ def test_links_to_one_output_share_its_lock(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_hold_a_lock() -> None:
     with pytest.raises(UserError, match="check the folder's permissions"), exclusive_lock(Path("/proc/out.csv")):
         pass
+
+
+def test_without_locks_a_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    caplog.set_level("INFO", "distill")
+    with exclusive_lock(tmp_path / "out.csv"):
+        assert "there are no locks here; do not let two commands write here at a time" in caplog.text

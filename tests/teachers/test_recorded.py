@@ -17,6 +17,7 @@ from conftest import SUBJECTS, output_of, titles
 
 from distill.cli import main
 from distill.data import Example
+from distill.data.answers import read_label_names
 from distill.errors import UserError
 from distill.teachers import LabellingTask, resolve
 from distill.teachers.recorded import RecordedTeacher
@@ -207,6 +208,12 @@ def test_labels_are_renamed_and_an_empty_name_leaves_an_answer_out(tmp_path: Pat
         rows_with("probabilities", [{"sports": 0.3, "足球": 0.3, "财经": 0.2, "科技": 0.1, "其他": 0.1}] * 3),
     )
     assert probabilities(scores, names=names)[0].tolist() == pytest.approx([6 / 9, 2 / 9, 1 / 9])
+
+
+def test_a_row_of_names_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("theirs,ours\nsports,体育\n股票,证券,财经\n", "utf-8")
+    with pytest.raises(UserError, match=r"names\.csv, line 3: 3 cells where the header has 2"):
+        read_label_names(tmp_path / "names.csv")
 
 
 def test_the_column_and_the_number_of_answers_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -319,3 +319,9 @@ def test_sizes_that_the_file_does_not_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         read_table(tmp_path / "v.bin", {b"a"}, 2**19)
     assert problem in error.value.what
+
+
+def test_blank_lines_at_the_beginning(tmp_path: Path) -> None:
+    check(write(tmp_path / "blank.txt", [*[""] * 300, *ROWS], sizes=None))
+    with pytest.raises(UserError, match="no line is a word and numbers"):
+        load_vectors(write(tmp_path / "text.txt", [*[""] * 300, "正文"], sizes=None), WORDS)

@@ -26,7 +26,6 @@ from distill.commands.benchmark.timing import (
 )
 from distill.commands.experiment import Run
 from distill.commands.export import trained_students
-from distill.data.examples import ACCURACY, MICRO_F1
 from distill.errors import UserError
 from distill.evaluation import timing
 from distill.evaluation.multi_label import micro_f1
@@ -63,7 +62,7 @@ def benchmark(run: Run) -> list[Path]:
         rounds=QUICK.rounds,
         versions=_versions(),
         settings=dataclasses.asdict(run.settings),
-        score=_measured(run),
+        score=run.data.measured,
         tasks={task.name: task.measured for task in tasks},
         notes=[
             _method(len(texts)),
@@ -78,18 +77,13 @@ def benchmark(run: Run) -> list[Path]:
     return files
 
 
-def _measured(run: Run) -> str:
-    """What the score is called."""
-    return MICRO_F1 if run.data.is_multi_label else ACCURACY
-
-
 def _tasks(run: Run) -> list[TaskLabels]:
     """The right labels of several tasks, whose test texts are among those of the run; none if there is only one."""
     rows = {example.id: row for row, example in enumerate(run.data.test)}
     return [
         TaskLabels(
             part.task_name,
-            _measured(part),
+            part.data.measured,
             [rows[example.id] for example in part.data.test],
             _gold(part),
             _score(part),

@@ -40,15 +40,6 @@ BUFFER = 2**20  # bytes of a column that are read ahead
 GROUP_ROWS, GROUP_BYTES = 2**16, 2**24  # approximate size of a row group in the output
 
 
-def check_pyarrow(path: object) -> None:
-    """Refuse Parquet where it cannot be read.
-
-    Raises:
-        UserError: pyarrow is not installed.
-    """
-    require_package("pyarrow", "Parquet", "pip install pyarrow, or convert it to jsonl", path)
-
-
 @contextlib.contextmanager
 def open_rows(path: Path, columns: Columns, spec: OutputSpec | None) -> Iterator[ParquetRows]:
     """Open a file.
@@ -58,7 +49,7 @@ def open_rows(path: Path, columns: Columns, spec: OutputSpec | None) -> Iterator
     Raises:
         UserError: pyarrow is not installed, the file is not Parquet, or its columns do not fit.
     """
-    check_pyarrow(path)
+    require_package("pyarrow", "Parquet", "pip install pyarrow, or convert it to jsonl", path)
     import pyarrow
 
     pool = pyarrow.default_memory_pool()

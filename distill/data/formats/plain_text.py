@@ -54,7 +54,7 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> PlainText:
     if columns.label == "1" or (columns.label != "2" and _is_label_first(sample, columns)):
         _refuse_header([line.partition("\t")[0] for line in sample], sample, columns, lines.name)
         note = "label, then text, separated by a tab (--text_column 1 --label_column 2 if it is the other way round)"
-        return PlainText(_label_and_text, note, columns, lines, Columns("2", "1"))
+        return PlainText(_label_and_text, note, columns, lines, Columns(label="1"))
     _refuse_header([line.rpartition("\t")[2] for line in sample], sample, columns, lines.name)
     note = "text, then label, separated by a tab (--text_column 2 --label_column 1 if it is the other way round)"
     return PlainText(_text_and_label, note, columns, lines)

@@ -52,7 +52,8 @@ QUOTES_SAMPLE = 1000  # lines whose quotes show whether they are quotation marks
 REGULAR = 0.9  # share of the lines that have equally many cells if the delimiter is right
 NEEDS_QUOTES = re.compile(r'["\r]')  # in a cell of one line without delimiters
 CLOSING_QUOTE = re.compile(r'[^"]*(?:""[^"]*)*("?)')
-FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")  # how a cell begins that spreadsheets evaluate
+# How a cell begins that spreadsheets evaluate, also in full width (OWASP, "CSV Injection")
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")
 PLAIN_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?%?\s*")
 
 
@@ -110,14 +111,17 @@ def recognise(lines: Lines, suffix: str, columns: Columns) -> Table | None:
 def _delimiter(sample: Sequence[str], usual: str, columns: Columns) -> str:
     """The delimiter: the one whose first row has the usual names, else one that gives rows of equal width.
 
-    Files that are not called tables are tables only if they have such names, if columns are chosen by number, or if
-    they have labels and three columns or no tabs.
+    Files that are not called tables are tables only if they have such names (that of the texts alone suffices where
+    tabs separate cells), if columns are chosen by number, or if they have labels and three columns or no tabs.
     """
     candidates = list(dict.fromkeys((*([usual] if usual else []), *DELIMITERS)))
     needed = 1 + columns.is_labelled
     names = {mark: known_columns(_line_cells(sample[0], mark), columns) for mark in candidates}
     best = max(candidates, key=names.__getitem__)
-    if names[best] and (usual or (names[best] == needed and _has_header_of_two(sample[0], best, columns))):
+    has_header = names[best] == needed and (
+        _has_header_of_two(sample[0], best, columns) or (best == "\t" and _names_texts(sample, columns))
+    )
+    if names[best] and (usual or has_header):
         return best
     regular = [mark for mark in candidates if _width(sample, mark) > 1]
     if usual:
@@ -133,6 +137,16 @@ def _has_header_of_two(first: str, delimiter: str, columns: Columns) -> bool:
     """Whether a line has the names of both text and label, which no row of texts has, or a name that was asked for."""
     cells = _line_cells(first, delimiter)
     return len(cells) > 1 and (bool(columns.text or columns.label) or known_columns(cells, Columns()) == 2)
+
+
+def _names_texts(sample: Sequence[str], columns: Columns) -> bool:
+    """Whether the first line names the column of texts, which do not repeat; a label may be called 新闻."""
+    rows = [_line_cells(line, "\t") for line in sample]
+    if len(rows) < 2 or _width(sample, "\t") < 2:
+        return False
+    index = next(index for index, name in enumerate(rows[0]) if known_columns([name], columns))
+    is_repeated = any(row[index : index + 1] == [rows[0][index]] for row in rows[1:])
+    return not is_repeated and index not in common_values(rows)
 
 
 def _width(sample: Sequence[str], delimiter: str) -> int:
@@ -304,9 +318,7 @@ class Table:
             return None  # spreadsheets write rows of delimiters after the last row
         if len(cells) != self._width:
             cells, row = self._fitted(cells, row)
-        if self._escapes_formulas and any(map(_is_formula, cells)):
-            row = self.serialised(cells)
-        return RawRow(row, cells)
+        return RawRow(self._without_formulas(cells, row), cells)
 
     def continuation(self, spec: OutputSpec) -> Continuation:
         """See TextFormat."""
@@ -314,7 +326,8 @@ class Table:
         delimiter, header = self._delimiter, ""
         if self._header:
             spec.check_names(self._names, "the header")
-            header = f"{self._header}{delimiter}{self.serialised(spec.columns)}\n"
+            names = self._without_formulas(self._names, self._header)
+            header = f"{names}{delimiter}{self.serialised(spec.columns)}\n"
 
         def as_cell(label: str) -> str:  # with a second cell, since csv would write "" for a row of one empty cell
             return self.serialised([label, ""]).removesuffix(delimiter)
@@ -334,10 +347,18 @@ class Table:
             max_row_lines=MAX_ROW_LINES,
         )
 
+    def _without_formulas(self, cells: list[str], row: str) -> str:
+        """The row with ' before the cells that a spreadsheet would evaluate; without quoted cells, the others stay."""
+        if not self._escapes_formulas or not any(map(_is_formula, cells)):
+            return row
+        if self._is_quoted is not True and row.split(self._delimiter) == cells:
+            return self._delimiter.join(map(without_formula, cells))
+        return self.serialised(cells)
+
     def serialised(self, cells: Sequence[str]) -> str:
         """A row of cells; ' is put before those that a spreadsheet would evaluate."""
         if self._escapes_formulas:
-            cells = [f"'{cell}" if _is_formula(cell) else cell for cell in cells]
+            cells = list(map(without_formula, cells))
         buffer = io.StringIO()
         csv.writer(buffer, delimiter=self._delimiter).writerow(cells)
         return buffer.getvalue().removesuffix("\r\n")
@@ -411,6 +432,11 @@ def usual_cells(rows: Sequence[Sequence[str]]) -> dict[int, Callable[[str], bool
 
 def _is_formula(cell: str) -> bool:
     return bool(FORMULA.match(cell)) and not PLAIN_NUMBER.fullmatch(cell)
+
+
+def without_formula(cell: str) -> str:
+    """The cell, with ' before it if a spreadsheet would evaluate it."""
+    return f"'{cell}" if _is_formula(cell) else cell
 
 
 class QuotedRow:
