@@ -20,6 +20,6 @@ def publish(target: Path, table: list[list[str]], note: str, figures: dict[str, 
     """Write ``target`` as .md (the table with the note below it) and as .json (the figures), and print the table."""
     text = f"{markdown_table(table)}\n\n{note}\n"
     target.parent.mkdir(exist_ok=True)
-    target.with_suffix(".md").write_text(text, encoding="utf-8")
-    target.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    target.with_name(f"{target.name}.md").write_text(text, encoding="utf-8")
+    target.with_name(f"{target.name}.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
             setattr(options, name, value.resolve())
     options.unlabeled = [path.resolve() for path in getattr(options, "unlabeled", ())]
     options.flags = arguments[separator + 1 :]
-    options.line = f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(arguments)}".rstrip()
+    options.line = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments])
     return options
 
 

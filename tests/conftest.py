@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from threads, and tests run in parallel
 
+import hypothesis
 import jieba
 import numpy as np
 import pytest
@@ -33,6 +34,9 @@ from distill.models.tokenizer import WordTokenizer
 from distill.runtime.constants import ELEMENTWISE_CELLS
 from distill.runtime.tasks import Task
 from distill.text.vocabulary import Vocabulary
+
+hypothesis.settings.register_profile("distill", deadline=None)  # the first call may compile kernels or load jieba
+hypothesis.settings.load_profile("distill")
 
 SUBJECTS = {
     "体育": ("球队", "教练", "比赛", "冠军", "进球"),

@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
 import service  # noqa: E402
-from jobs import machine  # noqa: E402
+from jobs import command_line, machine  # noqa: E402
 
 MARK = "机密"
 MARKS = (
@@ -353,7 +353,7 @@ def main() -> int:
     logged = [line for line in lines if any(mark in line for mark in MARKS)]
     middle = run.memory_mb[len(run.memory_mb) // 2]
     record = {
-        "command": f"python benchmarks/reliability/http_fuzz.py --requests {options.requests}",
+        "command": command_line("http_fuzz.py"),
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - started),

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import random
+import shlex
 import shutil
 import sys
 import tempfile
@@ -164,10 +165,15 @@ def prepared(options: argparse.Namespace, prefix: str) -> Iterator[tuple[Injecto
         yield injector, make_jobs(work, injector, options)
 
 
+def command_line(script: str) -> str:
+    """How a script of this folder was called."""
+    return shlex.join(["python", f"benchmarks/reliability/{script}", *sys.argv[1:]])
+
+
 def write_record(output: Path, script: str, started: float, figures: dict[str, Any]) -> None:
     """Write a script's figures with its command, the machine, and the seconds since ``started``."""
     record = {
-        "command": " ".join([f"python benchmarks/reliability/{script}", *sys.argv[1:]]),
+        "command": command_line(script),
         "machine": machine(),
         "seconds": round(time.perf_counter() - started),
         **figures,

@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import numpy as np  # noqa: E402
+from jobs import command_line, machine  # noqa: E402
 from random_bundles import (  # noqa: E402
     all_bundles,
     damaged_bundle,
@@ -156,9 +157,8 @@ def main() -> None:
         for build in arguments.build or BUILDS:
             results[build] = check(build, arguments.texts, arguments.bundles, Path(folder))
             print(build, json.dumps(results[build], indent=2), flush=True)
-    machine = "2 cores, AMD EPYC, AVX2"
     counts = {"texts": arguments.texts, "bundles": arguments.bundles, "networks": len(all_bundles())}
-    result = {"command": "python benchmarks/reliability/kernels.py", "machine": machine, **counts, "builds": results}
+    result = {"command": command_line("kernels.py"), "machine": machine(), **counts, "builds": results}
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     sys.exit(any(one["findings"] for one in results.values()))
 

@@ -28,6 +28,8 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
+from jobs import command_line, machine  # noqa: E402
+
 from distill.data.formats import open_file  # noqa: E402
 from distill.data.formats.labelling import OutputSpec, Predictions  # noqa: E402
 from distill.data.formats.records import Columns, Row  # noqa: E402
@@ -333,8 +335,8 @@ def main() -> None:
             print("| " + " | ".join(str(value) for value in results[-1].values()) + " |", flush=True)
     if not options.only:
         record = {
-            "command": f"python benchmarks/reliability/large_files.py --megabytes {options.megabytes}",
-            "machine": "2 cores, AMD EPYC, AVX2",
+            "command": command_line("large_files.py"),
+            "machine": machine(),
             "cases": len(results),
             "above_limit": [result["case"] for result in results if result["added_mb"] > MAX_PEAK_MB],
             "results": results,

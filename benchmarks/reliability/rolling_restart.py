@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests" / "serve")]
 
-from jobs import machine  # noqa: E402
+from jobs import command_line, machine  # noqa: E402
 from serving import Served, until  # noqa: E402
 from test_nginx import configuration, free_ports  # noqa: E402
 
@@ -96,7 +96,7 @@ def main() -> int:
     for service in services:
         service.stop()
     record = {
-        "command": f"python benchmarks/reliability/rolling_restart.py --requests {options.requests}",
+        "command": command_line("rolling_restart.py"),
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - started),

@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import numpy as np  # noqa: E402
+from jobs import command_line  # noqa: E402
 from kernels import BUILDS, run_build  # noqa: E402
 from random_files import BEGINNINGS, labelled, random_content  # noqa: E402
 
@@ -69,7 +70,7 @@ def main() -> None:
         flags, march, library, _ = BUILDS[BUILD]
         result = run_build(flags, march, library, [__file__, "--worker", "--files", str(arguments.files)], Path(folder))
     print(json.dumps(result, indent=2))
-    result = {"command": "python benchmarks/reliability/rows.py", **result}
+    result = {"command": command_line("rows.py"), **result}
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     sys.exit(bool(result["findings"]))
 

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
 import service  # noqa: E402
-from jobs import machine  # noqa: E402
+from jobs import command_line, machine  # noqa: E402
 
 CONNECTIONS = 16
 
@@ -65,7 +65,7 @@ def main() -> int:
         rate, rows = minutes(url, pid, texts, options)
     quarter = max(1, len(rows) // 4)
     record = {
-        "command": f"python benchmarks/reliability/soak.py --seconds {options.seconds}",
+        "command": command_line("soak.py"),
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - started),

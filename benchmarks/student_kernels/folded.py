@@ -33,7 +33,7 @@ NUMERATOR = tuple(
 DENOMINATOR = tuple(
     np.float32([1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03])
 )
-MOST_ROWS = 6  # of vectors.h's ROWS
+MOST_ROWS = 6  # of LSTM_ROWS in vectors.h
 
 
 @dataclass(frozen=True)

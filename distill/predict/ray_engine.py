@@ -34,7 +34,7 @@ from distill.data.formats.records import NO_TEXT, Selection
 from distill.errors import UserError, install_hint, require_package
 from distill.predict.checkpoint import DONE, JOINED, PRIVATE, Counts
 from distill.predict.local import output_spec
-from distill.predict.plan import check_named, find_files
+from distill.predict.plan import STREAM, check_named, find_files
 from distill.predict.sources import InputState
 from distill.predict.teacher import LazyTeacher, TaskTeachers, find_teacher
 from distill.runtime import Runtime
@@ -124,6 +124,8 @@ def label(bundle: Path, settings: Settings) -> tuple[Counts, list[Path]]:
     require_package("ray", "--engine ray", install_hint("ray"))
     predict = settings.predict
     check_named(predict)
+    if predict.output == STREAM:
+        raise UserError("--engine ray writes a folder of Parquet files", "--output -", "--output FOLDER")
     sources, output = [source for name in predict.input for source in _sources(name)], predict.output
     models = Models.of(bundle, settings)
     spec = output_spec(models.classifier(loads_teachers=False), settings)

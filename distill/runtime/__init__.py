@@ -124,7 +124,7 @@ class Runtime:
         """
         array, spans = np.frombuffer(content, np.uint8), np.ascontiguousarray(spans)
         check_spans(spans, len(array))
-        return self._logits(address(array), spans)
+        return self._logits(array, spans)
 
     def predict(self, texts: Sequence[str], *, reject_below: ByTask = 0.0, reject_label: str = "") -> list[Any] | Any:
         """The label of every text; ``reject_label`` where its probability is below ``reject_below``.
@@ -182,8 +182,8 @@ class Runtime:
         """The words of every text, before those outside the vocabulary are replaced by their characters."""
         return self._encoder.segment(as_list(texts))
 
-    def _logits(self, content: bytes | int, spans: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Logits of texts in ``content`` or at its address."""
+    def _logits(self, content: bytes | NDArray[np.uint8], spans: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits of texts in ``content``, which every thread holds: one may go on when another has failed."""
         try:
             logits = self._network.logits_buffer(len(spans))
         except MemoryError as error:
@@ -195,7 +195,7 @@ class Runtime:
 
         def compute(first: int) -> None:
             some = spans[first : first + size]
-            texts = Texts(content, address(some), len(some))
+            texts = Texts(content if isinstance(content, bytes) else address(content), address(some), len(some))
             check_status(self._logits_of_texts(ctypes.byref(texts), address(logits[first:])))
 
         firsts = range(0, len(spans), size or 1)

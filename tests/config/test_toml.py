@@ -64,7 +64,7 @@ def sections() -> dict[str, st.SearchStrategy[Any]]:
 @hypothesis.given(st.builds(Settings, **sections()))
 # characters that TOML escapes
 @hypothesis.example(Settings(transfer=TransferSettings(unlabeled=("a\x7f\x01\n\r", '\\"😀\u2028'))))
-@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.settings(max_examples=50)
 def test_what_is_written_is_read_back(original: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.toml"

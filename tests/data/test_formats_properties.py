@@ -33,7 +33,7 @@ EVERYTHING = dataclasses.replace(
     SPEC, probabilities=True, top_k=2, reject_below=0.8, reject_label="其他%s", has_cascade=True
 )
 ALL_CELLS = "\t其他%s\t0.75000\tstudent\t财经\t0.75000\t体育\t0.25000\t0.25000\t0.75000\n"
-FEW = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
 
 # Characters that a format may stumble over are drawn as often as all others.
 SPECIAL = st.sampled_from(

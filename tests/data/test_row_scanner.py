@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "reliability")
 
 from random_files import BEGINNINGS, SPEC, labelled, pieces_of, usual_rows
 
-MANY = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
 LIMITS = st.fixed_dictionaries(
     {
         "BLOCK": st.sampled_from([1, 7, 64, 2**20]),

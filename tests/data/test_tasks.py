@@ -102,7 +102,7 @@ def test_held_out_texts_are_the_same_ones(tmp_path: Path) -> None:
     assert [one.id for one in topic.dev] == [one.id for one in mood.dev] and len(topic.dev) == 18
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_no_text_of_one_task_leaks_into_another(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Whatever files there are, and whichever texts they share."""

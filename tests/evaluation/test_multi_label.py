@@ -43,7 +43,7 @@ def value(metric: Metric, gold: np.ndarray, predicted: np.ndarray) -> float:
     return float(getattr(scores(gold, predicted), metric))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), texts=st.integers(1, 30), classes=st.integers(2, 5))
 def test_scores_are_those_of_scikit_learn(seed: int, texts: int, classes: int) -> None:
     probabilities, gold = drawn(seed, texts, classes)
@@ -90,7 +90,7 @@ def test_the_table_has_a_row_per_label(classes: int) -> None:
     assert [row[:2] for row in rows[classes:]] == [["micro", "avg"], ["macro", "avg"], ["weighted", "avg"]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), metric=st.sampled_from(METRICS))
 def test_chosen_thresholds_are_never_worse_than_one_half(seed: int, metric: Metric) -> None:
     probabilities, gold = drawn(seed)
@@ -101,7 +101,7 @@ def test_chosen_thresholds_are_never_worse_than_one_half(seed: int, metric: Metr
     assert all(thresholds[index] == 1 for index in without_positives(gold))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), metric=st.sampled_from(["micro_f1", "macro_f1"]))
 def test_no_thresholds_have_a_better_f1(seed: int, metric: Metric) -> None:
     rng = np.random.default_rng(seed)

@@ -30,7 +30,7 @@ def model(*texts: tuple[float, bool]) -> Confidences:
 
 
 FOUR = model((0.9, True), (0.6, False), (0.8, True), (0.7, True))
-FEW = settings(max_examples=50, deadline=None)
+FEW = settings(max_examples=50)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -84,7 +84,7 @@ def test_the_library_of_the_hub_reads_it(tmp_path: Path) -> None:
 LINES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]))  # PyYAML folds U+0085, U+2028 and the like
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(labels=st.lists(LINES, min_size=1, max_size=4), data=LINES)
 @example(labels=["---", "- a", "a: b", "'\"", "1.0", "null", "#"], data="---")
 def test_a_written_card_is_read_back(tmp_path_factory: pytest.TempPathFactory, labels: list[str], data: str) -> None:
@@ -169,9 +169,10 @@ def test_every_model_of_a_run_has_its_card(finished_run: Path) -> None:
 
 
 def test_no_path_of_this_machine_is_in_a_card(finished_run: Path) -> None:
-    for path in finished_run.rglob(MODEL_CARD):
-        assert not {str(finished_run.parent), str(Path.home()), str(Path.cwd())} & set(path.read_text("utf-8").split())
-        assert str(finished_run.parents[1]) not in path.read_text("utf-8")
+    cards = [path.read_text("utf-8") for path in finished_run.rglob(MODEL_CARD)]
+    assert cards and not [
+        place for place in (finished_run.parents[1], Path.home(), Path.cwd()) for card in cards if f"{place}/" in card
+    ]
 
 
 def test_a_card_changes_neither_size_nor_identity(finished_run: Path, tmp_path: Path) -> None:

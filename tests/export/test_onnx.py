@@ -110,7 +110,7 @@ def test_a_bilstm_becomes_the_standard_operator_with_lengths(cell: str, tmp_path
     assert axes == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text(alphabet="球队今天公布新消息a1 ，🙂", max_size=30), min_size=1, max_size=9), st.integers(1, 4))
 def test_any_texts_in_any_batches(student: Path, student_file: Path, texts: list[str], size: int) -> None:
     logits = OnnxClassifier(student_file, batch_size=size).logits(texts)

@@ -153,6 +153,11 @@ def write_one(folder: Path) -> None:
     parquet.write_table(pa.table({"predicted": ["a"]}), folder / "0.parquet")
 
 
+def test_a_stream_is_no_output(bundle: Path, texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(bundle, "--input", texts, "--output", "-", "--engine", "ray") == 2
+    assert "--engine ray writes a folder of Parquet files -> --output FOLDER" in capsys.readouterr().err
+
+
 def test_an_input_that_changes(
     bundle: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], without_cluster: Any
 ) -> None:

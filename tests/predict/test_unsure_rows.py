@@ -259,7 +259,7 @@ def label(bundle: Path, source: Path, output: Path, after: int = 10**9, **unsure
 EVERYTHING: dict[str, Any] = {"top_k": 2, "reject_below": 0.55, "reject_label": "?", "cascade": True}
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 25), max_size=3), suffix=st.sampled_from(["csv", "jsonl", "parquet"]))
 def test_a_resumed_job_writes_the_same_bytes(
     small: Path, tmp_path_factory: pytest.TempPathFactory, cuts: list[int], suffix: str

@@ -213,7 +213,7 @@ def test_warnings_then_checks_then_decisions(tmp_path: Path) -> None:
     assert text.splitlines() == [f"- {line}" for line in expected]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.text(st.characters(), max_size=30), min_size=6, max_size=6))
 def test_any_text_can_be_shown(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     context = replace(CONTEXT, texts=[f"<{text}" for text in texts])

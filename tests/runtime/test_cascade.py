@@ -76,7 +76,7 @@ def test_of_equal_labels_the_first_one_comes_first() -> None:
     ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(0.5, 1).map(str) | st.sampled_from(["", " "]), max_size=9),
     st.floats(0, 1),

@@ -102,7 +102,6 @@ def row_by_bucket(buckets: int) -> NDArray[np.uint16]:
     return (np.arange(buckets) * 7 % 65536 * (np.arange(buckets) % 3 > 0)).astype(np.uint16)
 
 
-@settings(deadline=None)
 @given(texts=TEXTS, buckets=st.sampled_from([2, 3, 99, 2**18, 2**18 - 5]), characters=st.integers(1, 14))
 @example(texts=["İİİab", "ΑΣΑ", "a[UNK]b", "\u200bab\u200bcd", "İ[UNK]Σ"], buckets=2**18, characters=2)
 @example(texts=["ab[UNK]cΣΑ", "İb[UNK]cΣ"], buckets=2**18, characters=5)
@@ -158,7 +157,6 @@ def specified_logits(runtime: Runtime, texts: list[str]) -> NDArray[np.float32]:
     return runtime._network.logits(encoded)
 
 
-@settings(deadline=None)
 @given(texts=TEXTS)
 @example(texts=["球队" * 20 + "ΑΣ", "İ" * 40, "银行" * 17 + "Σ[UNK]5g", "[UNK]" * 9])
 def test_logits_are_those_of_the_specification(runtime: Runtime, texts: list[str]) -> None:
@@ -208,7 +206,6 @@ BYTES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(
     texts=st.lists(BYTES.map(b"".join), max_size=5),
     gaps=st.lists(BYTES.map(b"".join), min_size=6, max_size=6),

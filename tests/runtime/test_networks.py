@@ -113,7 +113,7 @@ def lstm() -> StudentNetwork:
     return StudentNetwork(*network_arrays(student(12, BUCKETS, **NETWORKS["bilstm"])))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_logits_do_not_depend_on_neighbours(lstm: StudentNetwork, data: st.DataObject) -> None:
     words, ngram_rows = texts(data.draw(st.integers(1, 60)), with_ngrams=True)

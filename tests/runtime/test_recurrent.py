@@ -135,7 +135,7 @@ def test_reference_agrees_with_pytorch(cell: str, hidden: int, sentence: bool) -
     np.testing.assert_allclose(reference(net, texts), expected, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     cell=st.sampled_from(list(GATES)),
     hidden=st.sampled_from([1, 3, 8, 16, 17, 40, 70]),

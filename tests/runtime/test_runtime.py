@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +52,7 @@ def test_logits_and_probabilities_equal_pytorch(finished_run: Path, runtime: Run
     assert student.temperature != 1 and runtime.temperature == student.temperature
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(st.characters()), max_size=4))
 def test_every_text_has_a_label(runtime: Runtime, texts: list[str]) -> None:
     assert set(runtime.predict(texts)) <= set(runtime.labels)
@@ -77,8 +82,11 @@ def test_a_process_that_is_forked_has_threads_of_its_own(bundle: Path) -> None:
     loaded.logits(texts)
     child = os.fork()
     if not child:
-        loaded.logits(texts)
-        os._exit(0)
+        try:
+            loaded.logits(texts)
+            os._exit(0)
+        finally:  # an error must not let the child run the other tests
+            os._exit(1)
     for _ in range(200):
         finished, status = os.waitpid(child, os.WNOHANG)
         if finished:
@@ -88,6 +96,32 @@ def test_a_process_that_is_forked_has_threads_of_its_own(bundle: Path) -> None:
         os.kill(child, signal.SIGKILL)
         pytest.fail("the child waits for threads of its parent")
     assert status == 0
+
+
+def test_threads_hold_the_buffer_that_they_read(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When one has failed, the caller may drop the buffer while another still works."""
+    loaded, started, failed, is_alive = load(bundle, threads=2), threading.Event(), threading.Event(), []
+    content, spans = np.zeros(1, np.uint8), np.zeros((2 * MAX_THREAD_BATCH, 2), np.int64)
+    buffer, spans[:MAX_THREAD_BATCH, 1] = weakref.ref(content), 1
+
+    def kernel(texts: Any, logits: int) -> int:
+        end_of_first = ctypes.c_int64.from_address(texts._obj.spans + 8).value
+        if end_of_first:  # the first batch
+            assert started.wait(10)
+            raise KeyboardInterrupt
+        started.set()
+        assert failed.wait(10)
+        is_alive.append(buffer() is not None)
+        return 0
+
+    monkeypatch.setattr(loaded, "_logits_of_texts", kernel)
+    held = [content]
+    del content
+    with contextlib.suppress(KeyboardInterrupt):
+        loaded.logits_of_utf8(held.pop(), spans)
+    failed.set()
+    loaded._pools[os.getpid()].shutdown()
+    assert is_alive == [True]
 
 
 @pytest.mark.parametrize("letter", ["基", "a", "🙂", " "])

@@ -42,7 +42,7 @@ async def busy_batcher(student: Student) -> tuple[Batcher, asyncio.Task[Rows]]:
     return batcher, first
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 3 * BATCH_SIZE), min_size=1, max_size=12))
 def test_each_request_gets_its_own_rows(sizes: list[int]) -> None:
     ends = np.cumsum(sizes).tolist()

@@ -21,7 +21,7 @@ def runtime(bundle: Path) -> Runtime:
     return load(bundle)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(LETTERS, max_size=40))
 @example("")
 @example(" \t")

@@ -63,7 +63,7 @@ def test_several_texts_are_labelled_in_order(client: TestClient, runtime: Runtim
         assert prediction["probability"] == max(prediction["probabilities"].values())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1, max_size=4))
 def test_any_texts(client: TestClient, runtime: Runtime, texts: list[str]) -> None:
     answer = client.post("/predict", content=json.dumps({"texts": texts}).encode())
@@ -79,7 +79,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sampled_from(["/predict", "/explain"]), st.binary(max_size=50) | JSON.map(json.dumps))
 def test_any_body(client: TestClient, path: str, body: bytes | str) -> None:
     answer = client.post(path, content=body)

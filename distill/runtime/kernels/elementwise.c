@@ -179,7 +179,7 @@ INLINE void prepare_rows(const Elementwise *net, const int32_t *words, int32_t l
     for (int32_t i = 0; i < length; i++) {
         uint8_t *state = &net->states[words[i]];
         if (!is_ready(state) && must_compute(state)) compute_row(net, words[i]);
-        prefetch(net->rows + words[i] * size, size * (int64_t)sizeof *net->rows);
+        prefetch(net->rows + words[i] * size, size);
     }
 }
 

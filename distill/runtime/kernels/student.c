@@ -49,6 +49,7 @@ static int batch_logits(const StudentModel *student, const EncodedTexts *texts, 
     const float *features = buffer;
     int32_t width = student->pooled_width;
     const int status = student->forward(student->network, texts, buffer);
+    if (status) return status;
     if (student->hidden.weight) {
         dense_layer(&student->hidden, features, texts->count, width, 1, buffer + texts->count * width);
         features = buffer + texts->count * width, width = student->hidden.out;
@@ -57,7 +58,7 @@ static int batch_logits(const StudentModel *student, const EncodedTexts *texts, 
     for (int64_t i = 0; student->ngram_logits && i < texts->count; i++)
         add_ngram_logits(student, texts->ngram_rows + texts->ngram_starts[i],
                          texts->ngram_starts[i + 1] - texts->ngram_starts[i], logits + i * student->classifier.out);
-    return status;
+    return OK;
 }
 
 /* Logits of encoded texts: [texts][classifier.out]. */
