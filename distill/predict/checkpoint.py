@@ -27,7 +27,7 @@ from distill.progress import log
 from distill.storage.atomic import PARTS_SUFFIX, put_in_place, remove, write_folder, write_json
 from distill.storage.fingerprints import PROVENANCE_FILE, fingerprint_file, fingerprint_texts, provenance_differences
 
-VERSION = 3  # of the parts; those of another version are not used
+VERSION = 4  # of the parts; those of another version are not used
 
 PART_ROWS = 2**16  # a killed job loses at most one part
 PART_TEXT = 2**24  # characters or bytes of its texts
