@@ -14,6 +14,7 @@ import pytest
 from conftest import titles
 
 from distill.cli import main
+from distill.progress import log
 from distill.runtime import Runtime
 
 TITLES = [text for text, _ in titles(0, 12)]
@@ -166,6 +167,7 @@ def test_files_with_names_that_are_not_utf_8(bundle: Path, tmp_path: Path, monke
     (tmp_path / "in" / name).write_text(f"{TABLE}one cell\n", "utf-8")
     stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")  # which is strict
     monkeypatch.setattr("sys.stdout", stdout)
+    monkeypatch.setattr(log, "propagate", False)  # a message that pytest captures must be UTF-8 for xdist
     assert predict(bundle, tmp_path / "in", tmp_path / "out") == 0
     assert len(table(tmp_path / "out" / name)) == len(TITLES)
     (bad,) = map(json.loads, next((tmp_path / "out").glob("*.bad.jsonl")).read_text("utf-8").splitlines())
