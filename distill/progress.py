@@ -5,6 +5,7 @@ Only the command line and the estimator decide where messages go.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -30,6 +31,17 @@ def remind(message: str, *, of_model: bool = True) -> None:
     if message not in reminders:
         reminders[message] = None
         log.warning("%s", message)
+
+
+@contextlib.contextmanager
+def reminders_of_one_model() -> Iterator[None]:
+    """Warnings within the block are saved with the model that is trained there, those from before with every model."""
+    before = dict(model_reminders)
+    try:
+        yield
+    finally:
+        model_reminders.clear()
+        model_reminders.update(before)
 
 
 class MessageHandler(logging.Handler):

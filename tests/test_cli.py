@@ -163,6 +163,12 @@ def test_answers_are_alone_on_standard_output(
     assert capsys.readouterr() == (f"a message\nan answer\n{written}", "")
 
 
+def test_names_of_files_that_are_not_utf_8_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", stdout := io.TextIOWrapper(io.BytesIO(), "utf-8"))  # which is strict
+    assert main(["--version"]) == 0
+    print(os.fsdecode("新闻.csv".encode("gb18030")), file=stdout)
+
+
 def test_only_the_first_process_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

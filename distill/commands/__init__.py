@@ -50,8 +50,9 @@ def run_mode(settings: Settings, teachers: Sequence[TeacherValue] = ()) -> list[
 
 def _say_what_is_unused(run: Run) -> None:
     settings, has_named_teachers = run.settings, bool(run.named_teachers)
+    is_taught_by_them = has_named_teachers and "transfer" in MODES[settings.run.mode].sections
     unused = {
-        "--teachers, as --teacher names them": has_named_teachers and settings.run.teachers > 1,
+        "--teachers, as --teacher names them": is_taught_by_them and settings.run.teachers > 1,
         "--teacher_labels, as there is no --teacher": bool(settings.transfer.teacher_labels) and not has_named_teachers,
         "--task_weights, as there is one task": bool(settings.objective.task_weights),
         "--shared_teacher, as there is one task": settings.teacher.shared,
@@ -97,7 +98,8 @@ def _with_chosen_settings(run: Run) -> Settings:
     has_teacher = settings.objective.needs_teacher
     transfer = run.transfer_settings if has_teacher else settings.transfer
     general = transfer.general_words + transfer.general_sentences if has_teacher else 0
-    networks = students_of(run) if settings.run.mode == "compare" else [settings.student.architecture]
+    has_several = MODES[settings.run.mode].has_several_networks
+    networks = students_of(run) if has_several else [settings.student.architecture]
     students = [run.student_settings(name, has_teacher=taught) for name in networks for taught in {has_teacher, False}]
     if not (general or settings.transfer.unlabeled or settings.transfer.augment):
         epochs = [defaults.student_epochs(student, len(run.data.train)) for student in students]

@@ -49,8 +49,9 @@ TRAIN_MODE = {TEACHER: "train_teacher", ALONE: "train_student --a 1 --T 0", DIST
 
 def test(run: Run) -> list[Path]:
     """Measure the accuracy and the speed of every trained model, and write the report and the models' cards."""
-    folders = _without_old_students(run, trained_models(run))
+    folders = trained_models(run)
     teachers = _teachers(run, folders)
+    folders = _without_old_students(run, folders, list(teachers.values()))
     if not folders and not teachers:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
     _check_provenance(run, folders, list(teachers.values()))
@@ -64,13 +65,15 @@ def test(run: Run) -> list[Path]:
     warn_of(checks)
     shipping = _shipping(run, models, folders)
     times, shipped = _times(models, context.texts[: timing.TEXTS], shipping)
-    outcomes = [*outcomes, *_outcomes(models, {**teachers, **folders}, context.texts, times)]
+    outcomes += _outcomes(models, {**teachers, **folders}, context.texts, times)
+    kinds = [TEACHER, *reversed(shipping_order(run))]  # the report shows most of the last one
+    outcomes.sort(key=lambda outcome: kinds.index(outcome.name))
     report = Report(
         name=run.folder.root.resolve().name,
         context=dataclasses.replace(
             context, settings={**context.settings, "made_from": _made_from(run, teachers, folders)}
         ),
-        outcomes=sorted(outcomes, key=lambda outcome: outcome.name != TEACHER),
+        outcomes=outcomes,
         versions=package_versions(),
         linear=_linear_result(run, context, folders),
         warning=teacher_warning(run, list(teachers.values())) if teachers else "",
@@ -82,7 +85,7 @@ def test(run: Run) -> list[Path]:
         warnings=_warnings(folders.values()),
         shipped=shipped,
         usage=usage(run.shipping) if shipped and shipped.is_bundle else (),
-        on_dev=on_dev(run, models, teachers),
+        on_dev=on_dev(run, models, teachers, outcomes),
     )
     text, files = write(report, run.folder.report)
     log.info("\n%s", text)
@@ -283,18 +286,17 @@ def trained_models(run: Run) -> dict[Key, Path]:
     return folders
 
 
-def _without_old_students(run: Run, folders: dict[Key, Path]) -> dict[Key, Path]:
+def _without_old_students(run: Run, folders: dict[Key, Path], teachers: Sequence[Teacher]) -> dict[Key, Path]:
     """Leave out students that are of no use now, of kinds that the settings do not train; log each in a line.
 
-    They were trained on other data, or distilled from a teacher that was trained again since.
+    They were trained on other data, or distilled from other teachers than the evaluated ones.
     """
     objective = run.settings.objective
     trained = {ALONE} if objective.is_alone else {DISTILLED, *([ALONE] if run.data.has_labels else [])}
-    teachers = [SavedTeacher(folder).record(run.task) for (kind, _), folder in folders.items() if kind == TEACHER]
-    kept = {}
+    records, kept = [teacher.record(run.task) for teacher in teachers], {}
     for (kind, seed), folder in folders.items():
         taught_by = (read_provenance(folder) or {}).get("teacher") or []
-        is_old = not run.is_trained_on_data(folder) or (teachers and taught_by != teachers[: len(taught_by)])
+        is_old = not run.is_trained_on_data(folder) or (records and taught_by != records[: len(taught_by)])
         if kind != TEACHER and kind not in trained and is_old:
             log.info("%s: left out, it was trained on other data or by another teacher", folder)
         else:

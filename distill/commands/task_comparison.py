@@ -28,6 +28,7 @@ from distill.commands.task_students import (
     train_joint_seeds,
 )
 from distill.commands.teachers import teachers_of
+from distill.commands.train_student import check_student
 from distill.config import ObjectiveSettings
 from distill.errors import UserError
 from distill.progress import log
@@ -46,6 +47,7 @@ def students_and_objectives(joint: JointRun) -> tuple[list[str], list[ObjectiveS
     for student in students:
         check_network(student, "--students", "--students bilstm,average")
     check_sampling(joint)
+    check_student(joint, students)
     if joint.settings.compare.leave_out:
         what = "a class that students do not see is for one task"
         raise UserError(what, f"--leave_out {joint.settings.compare.leave_out}", "leave this flag out")

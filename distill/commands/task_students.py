@@ -29,7 +29,7 @@ from distill.commands.student_inputs import word_input
 from distill.commands.student_spec import StudentSpec
 from distill.commands.task_runs import JointRun, TaskRun
 from distill.commands.teachers import check_coverage, model_teacher, teacher_word_vectors, teachers_of
-from distill.commands.train_student import PEER_SEED_OFFSET, schedule_of, with_general_share
+from distill.commands.train_student import PEER_SEED_OFFSET, check_student, schedule_of, with_general_share
 from distill.config import STUDENTS, ObjectiveSettings
 from distill.data import Example
 from distill.data.examples import MEAN_SCORE
@@ -41,7 +41,7 @@ from distill.models.checkpoint import save_student
 from distill.models.inference import predict_logits
 from distill.models.mutual_learning import MutualStudents
 from distill.models.tokenizer import WordTokenizer
-from distill.progress import model_reminders
+from distill.progress import model_reminders, reminders_of_one_model
 from distill.runtime.tasks import Task
 from distill.text.word_vectors import scale_to_std
 from distill.training.heads import Head, JointObjective, part_of, sampling_weights
@@ -100,7 +100,6 @@ def train_joint_seeds(joint: JointRun, spec: JointSpec, folders: Sequence[Sequen
     model_reminders.clear()
     provenance = spec.provenance(joint)
     trainer: _JointTrainer | None = None
-    of_all: dict[str, None] = {}  # reminders that concern the students of all seeds
     for seed, (whole, *heads) in enumerate(folders, joint.settings.run.seed):
         record = {**provenance, "seed": seed}
         records = {whole: record}
@@ -108,10 +107,7 @@ def train_joint_seeds(joint: JointRun, spec: JointSpec, folders: Sequence[Sequen
             records[folder] = {**record, **record["tasks"][name]}
         stale = [folder for folder, expected in records.items() if not joint.is_current(folder, expected)]
         if stale:
-            if trainer is None:
-                trainer, of_all = _JointTrainer(joint, spec), dict(model_reminders)
-            model_reminders.clear()
-            model_reminders.update(of_all)
+            trainer = trainer or _JointTrainer(joint, spec)
             trainer.train_student(seed, records)
     return [folder for of_seed in folders for folder in of_seed]
 
@@ -132,10 +128,11 @@ def joint_spec_of(joint: JointRun, alone: bool = False) -> JointSpec:
 
 
 def check_student_settings(joint: JointRun) -> None:
-    """Refuse settings of the student that are for one task, before anything is trained.
+    """Refuse settings of the student that are for one task or with which none can be trained, before anything is.
 
     Raises:
-        UserError: --student, --sampling or --objective is for one task, or --task_weights does not fit the tasks.
+        UserError: --student, --sampling or --objective is for one task, --task_weights does not fit the tasks, or as
+            :func:`check_student`.
     """
     settings = joint.settings
     check_network(settings.student.architecture, "--student", "--student bilstm")
@@ -143,6 +140,7 @@ def check_student_settings(joint: JointRun) -> None:
     if settings.objective.hints:
         raise UserError(NO_HINTS, f"--objective {settings.objective.objective}", "leave the hint out")
     settings.objective.weights_of_tasks(len(joint.tasks))
+    check_student(joint)
 
 
 def check_network(architecture: str, flag: str, hint: str) -> None:
@@ -246,10 +244,11 @@ class _JointTrainer:
         student = model.for_inference()
         tasks, rows = [], []
         for index, (run, head, folder) in enumerate(zip(self.runs, self.heads, of_tasks, strict=True)):
-            trained = self._calibrated(student, run, head)
             of_task = [evaluation.of_task(index) for evaluation in evaluations]
             card = self._card_of_head(index)
-            self._save(f"{head.name}/{name}", folder, trained, of_task, card=card, record=folders[folder])
+            with reminders_of_one_model():
+                trained = self._calibrated(student, run, head)
+                self._save(f"{head.name}/{name}", folder, trained, of_task, card=card, record=folders[folder])
             tasks.append(Task(head.name, trained.labels, trained.thresholds, head.logits.start))
             rows.append(trained)
         _join_heads(student.classifier, rows)

@@ -14,7 +14,7 @@ from distill.commands.train_teacher import new_teacher, of_labels, recorded, tea
 from distill.errors import UserError
 from distill.models import teacher
 from distill.models.inference import predict_logits
-from distill.progress import model_reminders
+from distill.progress import model_reminders, reminders_of_one_model
 from distill.training.heads import JointObjective, part_of, sampling_weights
 from distill.training.regularisation import Regularisation
 from distill.training.trainer import Split, TrainingJob, fit
@@ -95,13 +95,14 @@ def _train(joint: JointRun, index: int, folders: dict[Path, dict[str, Any]]) -> 
         dev_ids = tokenizer.encode([example.text for example in run.data.dev])
         logits = predict_logits(model, dev_ids, f"{head.name}/{name}, dev")
         thresholds = choose_thresholds(run, f"{head.name}/{name}", logits)
-        remind_of_single_class(run, f"{head.name}/{name}", "teacher", logits, thresholds)
-        save_model(
-            f"{head.name}/{name}",
-            folder,
-            lambda temporary: teacher.save_teacher(temporary, model, tokenizer, run.data.labels, thresholds),  # noqa: B023
-            [evaluation.of_task(task) for evaluation in evaluations],
-            record,
-            dev_accuracy=dev_score(run, logits, thresholds),
-            card=teacher_card(run, len(run.data.train)),
-        )
+        with reminders_of_one_model():
+            remind_of_single_class(run, f"{head.name}/{name}", "teacher", logits, thresholds)
+            save_model(
+                f"{head.name}/{name}",
+                folder,
+                lambda temporary: teacher.save_teacher(temporary, model, tokenizer, run.data.labels, thresholds),  # noqa: B023
+                [evaluation.of_task(task) for evaluation in evaluations],
+                record,
+                dev_accuracy=dev_score(run, logits, thresholds),
+                card=teacher_card(run, len(run.data.train)),
+            )

@@ -42,7 +42,7 @@ from distill.models.mutual_learning import MutualStudents
 from distill.models.student import Student
 from distill.models.textgcn import DocumentIndex
 from distill.models.tokenizer import WordTokenizer
-from distill.progress import log, model_reminders
+from distill.progress import log, model_reminders, reminders_of_one_model
 from distill.teachers import Teacher
 from distill.teachers.answering import answered_texts
 from distill.training import defaults
@@ -65,7 +65,8 @@ def check_student(run: Run, networks: Sequence[str] = ()) -> None:
             hint needs, or there is no such file of word vectors.
     """
     settings, objective = run.settings.student, run.settings.objective
-    for name in networks or [settings.architecture]:
+    names = networks or [settings.architecture]
+    for name in names:
         network = student_class(name)
         if issubclass(network, Student):
             network.config_options(settings)
@@ -73,7 +74,8 @@ def check_student(run: Run, networks: Sequence[str] = ()) -> None:
             require_single_label(run, f"--student {name}", "--student bilstm")
     if objective.hints and not run.has_model_teacher:
         model_teacher(run.named_teachers, f"--objective {objective.objective}")
-    run.vectors(settings.vectors)
+    if any(not STUDENTS[name].transductive for name in names):
+        run.vectors(settings.vectors)
 
 
 def train_students(run: Run, alone: bool = False) -> list[Path]:
@@ -126,11 +128,9 @@ def train_seeds(run: Run, spec: StudentSpec, folders: Sequence[Path]) -> list[Pa
     if stale:
         warn_of(student_checks(run, spec.student.max_length))
         trainer = _StudentTrainer(run, spec)
-        of_all = dict(model_reminders)  # reminders that concern the students of all seeds
         for index in stale:
-            model_reminders.clear()
-            model_reminders.update(of_all)
-            trainer.train_student(seeds[index], folders[index], records[index])
+            with reminders_of_one_model():
+                trainer.train_student(seeds[index], folders[index], records[index])
     return list(folders)
 
 

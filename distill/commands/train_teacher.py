@@ -26,7 +26,7 @@ from distill.errors import UserError
 from distill.evaluation.metrics import is_below
 from distill.models import teacher
 from distill.models.inference import predict_logits
-from distill.progress import log, model_reminders
+from distill.progress import log, model_reminders, reminders_of_one_model
 from distill.training import defaults, distributed, masked_language
 from distill.training.losses import Objective, labels_only
 from distill.training.regularisation import Regularisation
@@ -41,10 +41,15 @@ EPOCH_FACTOR = 2  # factor for the epochs of a teacher that a linear model beats
 
 def train_teacher(run: Run) -> list[Path]:
     """Fine-tune one teacher per seed; the weights that are best on dev are saved."""
+    model_reminders.clear()
     seeds = range(run.settings.run.seed, run.settings.run.seed + run.settings.run.teachers)
     folders = [run.folder.model(TEACHER, index) for index in range(len(seeds))]
     trainers = [_TeacherTrainer(run, seed, folder) for seed, folder in zip(seeds, folders, strict=True)]
-    return [path for trainer in trainers for path in _train_one(run, trainer)]
+    written = []
+    for trainer in trainers:
+        with reminders_of_one_model():
+            written += _train_one(run, trainer)
+    return written
 
 
 def train_own_teachers(run: Run) -> list[Path]:
@@ -57,7 +62,6 @@ def train_own_teachers(run: Run) -> list[Path]:
 
 
 def _train_one(run: Run, trainer: _TeacherTrainer) -> list[Path]:
-    model_reminders.clear()
     provenance = trainer.provenance()
     if not run.is_current(trainer.folder, provenance):
         trained = trainer.train(run.teacher_settings)

@@ -10,30 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.commands.benchmark.shipped import Key
-from distill.commands.experiment import Run
-from distill.commands.export import shipping_order
+from distill.commands.experiment import TEACHER, Run
 from distill.commands.label_sets import right_texts
 from distill.evaluation.selective import Confidences, cascade_threshold
 from distill.models.text_classifier import TextClassifier
-from distill.reporting.results import Outcome
+from distill.reporting.results import Outcome, first_seeds
 from distill.reporting.selective import OnDev
 from distill.teachers import Teacher
 
 
-def on_dev(run: Run, models: Mapping[Key, TextClassifier], teachers: Mapping[Key, Teacher]) -> OnDev | None:
-    """What the report chooses thresholds from: the student that ships, and the first teacher that is a model, on dev.
+def on_dev(
+    run: Run, models: Mapping[Key, TextClassifier], teachers: Mapping[Key, Teacher], outcomes: Sequence[Outcome]
+) -> OnDev | None:
+    """What the report chooses thresholds from: the last kind of student, and the first teacher that is a model, on dev.
 
     None: there is no student, or the data has no labels or no dev texts.
     """
-    key = next((key for kind in shipping_order(run) for key in models if key[0] == kind), None)
-    if key is None or not run.data.dev or not run.data.has_labels:
+    students = [outcome for outcome in first_seeds(outcomes) if outcome.name != TEACHER]
+    if not students or not run.data.dev or not run.data.has_labels:
         return None
-    labels, student = run.labels_of(run.data.dev), models[key]
+    labels = run.labels_of(run.data.dev)
+    student = models[students[-1].name, students[-1].seed]
     logits = student.logits([example.text for example in run.data.dev], "dev, student").numpy()
     teacher = next((key for key in teachers if key in models), None)
     correct = None if teacher is None else right_on_dev(run, teachers[teacher], models[teacher].thresholds)
     confidences = Confidences.of(logits, student.temperature, labels.numpy(), student.thresholds)
-    return OnDev(confidences, correct, run.settings.report.targets, key[0])
+    return OnDev(confidences, correct, run.settings.report.targets)
 
 
 def right_on_dev(run: Run, teacher: Teacher, thresholds: Sequence[float]) -> NDArray[np.bool_]:

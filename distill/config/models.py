@@ -35,7 +35,7 @@ class TeacherSettings(Checked):
     )
     freeze: str = option(
         "",
-        "prefixes of the parameters that are not trained, separated by commas, e.g. embeddings,encoder.layer.0",
+        "modules or parameters that are not trained, separated by commas, e.g. embeddings,encoder.layer.0",
     )
     pooling: str = option(
         "mean",

@@ -24,6 +24,7 @@ class Mode:
         trains: whether the mode trains models or labels texts, so that config.json records its settings.
         chooses_settings: whether ``--save_config`` reads the data and writes the numbers that the mode would choose
             for settings at -1.
+        has_several_networks: whether the mode trains the students of ``--students`` and not that of ``--student``.
         results_on_stdout: whether standard output is for results alone; messages then go to standard error.
         extra: the extra of pyproject.toml that installs the mode's packages.
     """
@@ -36,6 +37,7 @@ class Mode:
     check: str = ""
     trains: bool = False
     chooses_settings: bool = False
+    has_several_networks: bool = False
     results_on_stdout: bool = False
     extra: str = "train"
 
@@ -88,12 +90,14 @@ MODES = {
         check="distill.commands.compare:check_settings",
         trains=True,
         chooses_settings=True,
+        has_several_networks=True,
     ),
     "tune": Mode(
         "searches the student's settings with Optuna, by accuracy on dev",
         ("data", "transfer", "student", "objective", "compare"),
         "distill.commands.tune:tune",
         all_processes="distill.commands.teachers:cache_needed_outputs",
+        check="distill.commands.train_student:check_student",
         trains=True,
     ),
     "export": Mode(

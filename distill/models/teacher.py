@@ -180,12 +180,12 @@ def _truncate_layers(encoder: Any, layers: int) -> None:
 
 
 def _freeze(encoder: Any, prefixes: str) -> None:
-    """Stop training the parameters whose names start with one of the comma-separated prefixes, part by part."""
+    """Stop training the parameters of the modules that are named, separated by commas; a parameter may be named too."""
     for prefix in (part.strip().rstrip(".") for part in prefixes.split(",") if part.strip()):
         frozen = [parameter for name, parameter in encoder.named_parameters() if f"{name}.".startswith(f"{prefix}.")]
         if not frozen:
             names = ", ".join(dict.fromkeys(".".join(name.split(".")[:3]) for name, _ in encoder.named_parameters()))
-            raise UserError(f"--freeze {prefix}: no parameter name starts with it", None, f"one of: {names[:200]}")
+            raise UserError(f"--freeze {prefix}: no parameter or module has this name", None, f"one of: {names[:200]}")
         for parameter in frozen:
             parameter.requires_grad_(False)
 

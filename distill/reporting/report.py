@@ -104,17 +104,12 @@ def _checks_link(warnings: int) -> Text:
     return Text("Checks ({count} warnings)" if warnings > 1 else "Checks ({count} warning)", count=warnings)
 
 
-def _row_that_ships(rows: Sequence[ModelScores], shipped: Shipped | None) -> ModelScores:
-    """The row of the student that ships, or else the last one."""
-    return next((row for row in rows if shipped and row.name == shipped.kind), rows[-1])
-
-
 def _highlights(rows: Sequence[ModelScores], context: EvaluationContext, shipped: Shipped | None) -> list[Highlight]:
-    """What the model that ships reaches, and how it compares with its teacher.
+    """What the last of the models reaches, and how it compares with its teacher.
 
     How fast it is stands here only without ``shipped``: the headline says how fast that is.
     """
-    row = _row_that_ships(rows, shipped)
+    row = rows[-1]
     meaning = Text(
         "micro-F1 of the {model} on the test texts"
         if context.is_multi_label
@@ -164,8 +159,8 @@ def _speed(rows: Sequence[ModelScores], measured: str, shipped: Shipped | None) 
             )
         if shipped and shipped.is_bundle:
             caption = Listed([caption, Text("The star is the bundle on one thread.")], " ", "")
-            row, x = _row_that_ships(rows, shipped), shipped.row(shipped.student).texts_per_s
-            axes.plot(x, row.main.mean, "*", color=plots.COLOURS[row.name], markersize=13, label="bundle")
+            colour, x = plots.COLOURS[rows[-1].name], shipped.row(shipped.student).texts_per_s
+            axes.plot(x, rows[-1].main.mean, "*", color=colour, markersize=13, label="bundle")
         accuracy_speed_plot.label_axes(axes, "texts per second (log scale)", f"{measured} on test", (1.0,))
         axes.legend(frameon=False)
         return Drawing.of(figure, caption)

@@ -23,7 +23,7 @@ Record = TypeVar("Record")
 TEACHER = "teacher"
 MACRO_F1_MEANING = "mean of the labels' F1, so that rare labels count as much as frequent ones."
 SUBSET_ACCURACY_MEANING = "share of the texts whose labels are all right, none missing."
-TITLES = {  # in the order shown
+TITLES = {
     TEACHER: Text("teacher"),
     "student_alone": Text("student alone"),
     "student": Text("distilled student"),
@@ -139,10 +139,15 @@ class Outcome:
         return to_probabilities(self.logits, self.temperature if temperature is None else temperature)
 
 
+def by_kind(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """The outcomes of every kind of model, the teacher first and the others in their order."""
+    kinds = sorted(dict.fromkeys(outcome.name for outcome in outcomes), key=lambda name: name != TEACHER)
+    return {name: [outcome for outcome in outcomes if outcome.name == name] for name in kinds}
+
+
 def first_seeds(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The first seed of every kind of model, the teacher first."""
-    first = {outcome.name: outcome for outcome in reversed(outcomes)}
-    return [first[name] for name in TITLES if name in first]
+    """The first seed of every kind of model, as :func:`by_kind` has them."""
+    return [of_kind[0] for of_kind in by_kind(outcomes).values()]
 
 
 def data_sentence(data: Mapping[str, int], *, is_multi_label: bool = False) -> Text:

@@ -53,16 +53,14 @@ class OnDev:
     """What thresholds are chosen from.
 
     Args:
-        student: the first seed of the kind of student that ships, on dev.
+        student: the last kind of student of the report, its first seed, on dev.
         teacher_correct: where the first teacher is right on dev (texts,); None: there is no teacher that is a model.
         targets: target accuracies; empty: relative to the student's accuracy on dev.
-        kind: of the student.
     """
 
     student: Confidences
     teacher_correct: NDArray[np.bool_] | None
     targets: tuple[float, ...] = ()
-    kind: str = "student"
 
 
 @dataclass(frozen=True)
@@ -150,17 +148,15 @@ def _target_row(content: Mapping[str, Any]) -> TargetRow:
 def section_of(
     outcomes: Sequence[Outcome], gold: NDArray[Any], on_dev: OnDev | None, shipped: Shipped | None = None
 ) -> Section | None:
-    """Compute the section; None without the student or without dev texts.
+    """Compute the section; None without a student or without dev texts.
 
     ``gold`` are class numbers (texts,) or, in multi-label data, which classes each text has (texts, classes).
     Times are those of what ships, on one thread, or else those of the outcomes.
     """
-    if on_dev is None or not len(on_dev.student.correct) or not len(gold):
+    students = [outcome for outcome in first_seeds(outcomes) if outcome.name != TEACHER]
+    if on_dev is None or not students or not len(on_dev.student.correct) or not len(gold):
         return None
-    student = next((outcome for outcome in outcomes if outcome.name == on_dev.kind), None)
-    if student is None:
-        return None
-    dev, test = on_dev.student, confidences(student, gold)
+    student, dev, test = students[-1], on_dev.student, confidences(students[-1], gold)
     return Section(
         model=student.name,
         dev_texts=len(dev.correct),

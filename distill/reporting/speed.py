@@ -134,7 +134,6 @@ class Shipped:
         student: name of the student's rows.
         teacher: name of the teacher's rows; "" if there is no teacher.
         reference: name of BERT-base's row.
-        kind: of the student: "student" or "student_alone".
         is_bundle: whether the student was timed as a bundle, or else in PyTorch.
         machine: name of the processor.
         remarks: sentences on what was timed.
@@ -144,7 +143,6 @@ class Shipped:
     student: str
     teacher: str
     reference: str
-    kind: str
     is_bundle: bool
     machine: str
     remarks: Sequence[str] = field(default=())

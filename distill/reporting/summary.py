@@ -23,6 +23,7 @@ from distill.reporting.results import (
     TITLES,
     EvaluationContext,
     Outcome,
+    by_kind,
     data_sentence,
     first_seeds,
 )
@@ -172,8 +173,8 @@ class ModelScores:
 
 def model_scores(context: EvaluationContext, outcomes: Sequence[Outcome]) -> list[ModelScores]:
     """One row per kind of model, the teacher first."""
-    by_name = {name: [outcome for outcome in outcomes if outcome.name == name] for name in TITLES}
-    return [_model_scores(context, seeds, by_name[TEACHER]) for seeds in by_name.values() if seeds]
+    of_kinds = by_kind(outcomes)
+    return [_model_scores(context, seeds, of_kinds.get(TEACHER, [])) for seeds in of_kinds.values()]
 
 
 def _model_scores(context: EvaluationContext, seeds: Sequence[Outcome], teachers: Sequence[Outcome]) -> ModelScores:

@@ -93,6 +93,8 @@ def test_finished_students_are_kept(compared: Path, arguments: list[str], capsys
         (["--objectives", "hint"], "--objectives hint: a hint imitates the vectors of one teacher"),
         (["--students", "average,textgcn"], "--students textgcn: this student reads one graph"),
         (["--leave_out", "体育"], "--leave_out 体育: a class that students do not see is for one task"),
+        (["--vectors", "nowhere.vec"], "nowhere.vec: no such file"),
+        (["--cell", "mingru", "--student_input", "sentence"], "mingru is the cell of a sequence"),
         (["--sampling", "stratified"], "--sampling stratified: texts are drawn by task"),
         (["--task_weights", "1,2,3"], "2 positive numbers are needed, one for each task"),
     ],

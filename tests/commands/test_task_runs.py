@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from distill import load_student
 from distill.cli import main, parser, settings_from
+from distill.commands import task_students, task_teachers
 from distill.commands.benchmark.table import _check
 from distill.commands.saved_models import history
 from distill.commands.task_runs import JointRun
@@ -24,6 +25,7 @@ from distill.config import DataSettings
 from distill.data.tasks import find_tasks, load_tasks
 from distill.export import model_card
 from distill.models.text_classifier import load_teacher
+from distill.progress import remind
 from distill.reporting.tasks import write_overview
 from distill.runtime import load
 from distill.runtime.bundle import read_bundle
@@ -395,3 +397,17 @@ def test_texts_to_label_do_not_touch_the_record_of_the_run(
 def test_students_that_teach_each_other_need_no_teacher(flags: list[str], tmp_path: Path) -> None:
     mutual = ["--mode", "train_student", "--objective", "labels:1+mutual:1", "--student_epochs", "2"]
     assert main([*flags, *mutual, "--run", str(tmp_path)]) == 0
+
+
+def test_a_head_is_saved_with_its_own_warnings(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (task_students, task_teachers):
+        monkeypatch.setattr(module, "remind_of_single_class", lambda run, name, *more: remind(f"{name} is odd"))
+    common = ["--shared_teacher", "--teacher_epochs", "1", "--student_epochs", "1", "--run", str(tmp_path)]
+    for mode, folder in (("train_teacher", "teacher"), ("train_student", "student")):
+        assert main([*flags, *common, "--mode", mode]) == 0
+        for task in ("topic", "mood"):
+            path = tmp_path / "tasks" / task / folder / "warnings.json"
+            (odd,) = (line for line in json.loads(path.read_text(encoding="utf-8")) if "is odd" in line)
+            assert odd.startswith(task)

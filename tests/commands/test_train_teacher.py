@@ -141,3 +141,13 @@ def test_a_vocabulary_that_does_not_cover_the_texts_is_reported(
     flags = [*tiny_flags, "--mode", "train_teacher", "--teacher_epochs", "1", "--run", str(tmp_path / "run")]
     text = output_of(capsys, [*flags, "--teacher_model", str(tmp_path / "mine")])
     assert re.search(r"warning: word pieces of the teacher that are \[UNK\]: \d\d", text)
+
+
+def test_a_teacher_is_saved_with_the_warnings_about_its_own_teachers(
+    finished_run: Path, tiny_flags: list[str], tmp_path: Path
+) -> None:
+    flags = [*tiny_flags, "--mode", "train_teacher", "--teacher_epochs", "1", "--teachers", "2"]
+    flags += ["--seed", "7"]  # another split, so that it may have seen texts of dev
+    assert main([*flags, "--teacher_taught_by", str(finished_run / "teacher"), "--run", str(tmp_path / "run")]) == 0
+    for name in ("teacher", "teacher.2"):
+        assert "it may have seen texts of dev or test" in (tmp_path / "run" / name / "warnings.json").read_text("utf-8")

@@ -133,7 +133,10 @@ def test_a_header_names_the_texts_of_lines_with_tabs(header: str, tmp_path: Path
     assert read(tmp_path / "a.txt")[0] == TEXTS
 
 
-@pytest.mark.parametrize("labels", [["新闻", "财经", "新闻"], ["新闻", "财经", "体育", "财经", "体育", "体育"]])
+@pytest.mark.parametrize(
+    "labels",
+    [["新闻", "财经"], ["新闻", "财经", "新闻"], ["新闻", "财经", "体育", "财经", "体育", "体育"]],
+)
 def test_a_label_with_a_usual_name_of_texts_is_no_header(labels: list[str], tmp_path: Path) -> None:
     texts = [f"{text}{n}" for n, text in enumerate(2 * TEXTS)][: len(labels)]
     rows = (f"{text}\t{label}" for text, label in zip(texts, labels, strict=True))

@@ -131,7 +131,7 @@ def test_learning_rates_fall_towards_the_embeddings(tiny_bert: Path) -> None:
 def test_settings_that_do_not_fit_the_encoder(tiny_bert: Path) -> None:
     with pytest.raises(UserError, match="--teacher_layers 5, but the encoder has 2"):
         build(str(tiny_bert), TeacherSettings(layers=5), 2)
-    with pytest.raises(UserError, match="--freeze nothing: no parameter name starts with it"):
+    with pytest.raises(UserError, match="--freeze nothing: no parameter or module has this name"):
         build(str(tiny_bert), TeacherSettings(freeze="nothing"), 2)
 
 

@@ -93,7 +93,6 @@ TIMED = [
 SHIPPED = Shipped(
     rows_of(TIMED, TIMED[2].name),
     *(row.name for row in TIMED),
-    kind="student",
     is_bundle=True,
     machine="a processor",
     remarks=[Text("BERT-base has random weights: only its time is measured.")],
@@ -280,12 +279,6 @@ def test_a_headline_says_how_fast_what_ships_is(tmp_path: Path) -> None:
     without_teacher = replace(SHIPPED, teacher="", is_bundle=False)
     english = "".join(Reader(page_of(report(shipped=without_teacher), tmp_path)).texts)
     assert "as fast as its teacher" not in english and "the student in PyTorch 25.0 µs per text" in english
-
-
-def test_the_star_and_the_highlights_are_those_of_the_student_that_ships(tmp_path: Path) -> None:
-    alone = replace(TEACHER, name="student_alone")
-    page = page_of(report(outcomes=[TEACHER, alone, STUDENT], shipped=replace(SHIPPED, kind=alone.name)), tmp_path)
-    assert "66.7 %of the test texts classified correctly by the student alone" in "".join(Reader(page).texts)
 
 
 def test_a_comparison_is_part_of_the_report(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_the_section_is_in_every_form_of_the_report(tmp_path: Path) -> None:
 def test_times_are_those_of_what_ships() -> None:
     times = {"bundle": 20e-6, "bert": 4000e-6}
     rows = rows_of([Measurement(name, 1, 1, 1, [seconds]) for name, seconds in times.items()], "bert")
-    shipped = Shipped(rows, "bundle", "bert", "bert", "student", is_bundle=True, machine="")
+    shipped = Shipped(rows, "bundle", "bert", "bert", is_bundle=True, machine="")
     section = section_of([TEACHER, STUDENT], GOLD, on_dev(), shipped)
     assert section is not None
     chosen = next(row for row in section.cascade if row.name == "chosen on dev")

@@ -62,7 +62,7 @@ def time_models(
         measured = measurements(*opened(list(candidates.values())), texts, singles_on_all=True)
     seconds = {(row.name, row.threads): statistics.median(row.rounds) for row in measured}
     ms_per_text = {key: 1000 * seconds[candidate.name, available] for key, candidate in in_torch.items()}
-    return ms_per_text, _shipped(measured, compared, shipping.student[0], remark) if shipping else None
+    return ms_per_text, _shipped(measured, compared, remark) if compared else None
 
 
 def _in_torch(key: Key, model: TextClassifier, is_shown: bool, available: int) -> Candidate:
@@ -102,8 +102,8 @@ def _bundle(shipping: Shipping, available: int) -> tuple[Candidate | None, str]:
     return exported_bundle(shipping.bundle, BUNDLE, threads), ""
 
 
-def _shipped(measured: Sequence[Measurement], compared: Sequence[Candidate], kind: str, remark: str) -> Shipped:
-    """The rows of the compared models, under the names that the report shows; ``kind`` is the student's."""
+def _shipped(measured: Sequence[Measurement], compared: Sequence[Candidate], remark: str) -> Shipped:
+    """The rows of the compared models, under the names that the report shows."""
     student, *teacher, reference = (candidate.name for candidate in compared)
     is_bundle = student == BUNDLE
     titles = {student: BUNDLE if is_bundle else "student, PyTorch"}
@@ -120,7 +120,6 @@ def _shipped(measured: Sequence[Measurement], compared: Sequence[Candidate], kin
         student=titles[student],
         teacher=titles[teacher[0]] if teacher else "",
         reference=reference,
-        kind=kind,
         is_bundle=is_bundle,
         machine=timing.processor(),
         remarks=[*([remark] if remark else []), bert_remark],

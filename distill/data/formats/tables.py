@@ -140,13 +140,16 @@ def _has_header_of_two(first: str, delimiter: str, columns: Columns) -> bool:
 
 
 def _names_texts(sample: Sequence[str], columns: Columns) -> bool:
-    """Whether the first line names the column of texts, which do not repeat; a label may be called 新闻."""
+    """Whether the first line names the column of texts: the longest, without repeats. A label may be called 新闻."""
     rows = [_line_cells(line, "\t") for line in sample]
     if len(rows) < 2 or _width(sample, "\t") < 2:
         return False
     index = next(index for index, name in enumerate(rows[0]) if known_columns([name], columns))
     is_repeated = any(row[index : index + 1] == [rows[0][index]] for row in rows[1:])
-    return not is_repeated and index not in common_values(rows)
+    regular = [row for row in rows[1:] if len(row) == len(rows[0])]
+    lengths = [sum(map(len, cells)) for cells in zip(*regular, strict=True)]
+    is_longest = bool(lengths) and lengths[index] == max(lengths)
+    return is_longest and not is_repeated and index not in common_values(rows)
 
 
 def _width(sample: Sequence[str], delimiter: str) -> int:
@@ -351,7 +354,8 @@ class Table:
         """The row with ' before the cells that a spreadsheet would evaluate; without quoted cells, the others stay."""
         if not self._escapes_formulas or not any(map(_is_formula, cells)):
             return row
-        if self._is_quoted is not True and row.split(self._delimiter) == cells:
+        may_be_quoted = self._is_quoted or any(cell.lstrip().startswith('"') for cell in cells)
+        if not may_be_quoted and row.split(self._delimiter) == cells:
             return self._delimiter.join(map(without_formula, cells))
         return self.serialised(cells)
 
