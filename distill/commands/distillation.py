@@ -46,9 +46,9 @@ def choose_objective(run: Run, teachers: Sequence[Teacher], *, may_hint: bool = 
         return settings
     chosen, reason = settings, ""
     if warning:
-        is_default = settings.logits_weight == type(settings).logits_weight
-        chosen = dataclasses.replace(settings, hard_weight=LABELS_WEIGHT)
-        chosen = dataclasses.replace(chosen, logits_weight=LOGITS_WEIGHT) if is_default else chosen
+        is_default = settings.logits_weight == ObjectiveSettings.logits_weight
+        weight = LOGITS_WEIGHT if is_default else settings.logits_weight
+        chosen = dataclasses.replace(settings, hard_weight=LABELS_WEIGHT, logits_weight=weight)
         reason = ", because the teacher is worse than LinearSVC"
     elif may_hint and run.has_model_teacher and defaults.has_few_labels(run.data, run.settings.student.architecture):
         chosen, reason = dataclasses.replace(settings, objective=WITH_HINT), ", because there are few labels"

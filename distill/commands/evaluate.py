@@ -51,10 +51,9 @@ def test(run: Run) -> list[Path]:
     """Measure the accuracy and the speed of every trained model, and write the report and the models' cards."""
     folders = trained_models(run)
     teachers = _teachers(run, folders)
-    folders = _without_old_students(run, folders, list(teachers.values()))
+    folders = _current_models(run, folders, list(teachers.values()))
     if not folders and not teachers:
         raise UserError("nothing is trained yet", run.folder.root, f"{COMMAND} all")
-    _check_provenance(run, folders, list(teachers.values()))
     outcomes, partial = _recorded_outcomes(run, teachers)
     if not folders and not outcomes and not any(teacher.is_model for teacher in teachers.values()):
         what = "nothing is trained yet, and the teachers' answers do not cover the test texts"
@@ -286,39 +285,35 @@ def trained_models(run: Run) -> dict[Key, Path]:
     return folders
 
 
-def _without_old_students(run: Run, folders: dict[Key, Path], teachers: Sequence[Teacher]) -> dict[Key, Path]:
-    """Leave out students that are of no use now, of kinds that the settings do not train; log each in a line.
-
-    They were trained on other data, or distilled from other teachers than the evaluated ones.
-    """
-    objective = run.settings.objective
-    trained = {ALONE} if objective.is_alone else {DISTILLED, *([ALONE] if run.data.has_labels else [])}
-    records, kept = [teacher.record(run.task) for teacher in teachers], {}
-    for (kind, seed), folder in folders.items():
-        taught_by = (read_provenance(folder) or {}).get("teacher") or []
-        is_old = not run.is_trained_on_data(folder) or (records and taught_by != records[: len(taught_by)])
-        if kind != TEACHER and kind not in trained and is_old:
-            log.info("%s: left out, it was trained on other data or by another teacher", folder)
-        else:
-            kept[kind, seed] = folder
-    return kept
-
-
-def _check_provenance(run: Run, folders: dict[Key, Path], teachers: Sequence[Teacher]) -> None:
+def _current_models(run: Run, folders: dict[Key, Path], teachers: Sequence[Teacher]) -> dict[Key, Path]:
     """Refuse models that were trained on other data, and students of other teachers than the evaluated ones.
 
+    Those of a kind that the settings do not train are left out instead, each with a line in the log.
+
     Raises:
-        UserError: there is such a model.
+        UserError: there is such a model, of a kind that the settings train.
     """
-    records = [teacher.record(run.task) for teacher in teachers]
-    for (kind, _), folder in folders.items():
-        run.check_same_data(folder, TRAIN_MODE[kind])
+    records, current = [teacher.record(run.task) for teacher in teachers], {}
+    for (kind, seed), folder in folders.items():
         taught_by = (read_provenance(folder) or {}).get("teacher") or []
-        if kind == DISTILLED and teachers and taught_by != records[: len(taught_by)]:
+        has_other_teacher = kind == DISTILLED and bool(teachers) and taught_by != records[: len(taught_by)]
+        if not _is_trained(run, kind) and (has_other_teacher or not run.is_trained_on_data(folder)):
+            log.info("%s: left out, it was trained on other data or by another teacher", folder)
+            continue
+        run.check_same_data(folder, TRAIN_MODE[kind])
+        if has_other_teacher:
             what = "this student was distilled from another teacher"
             raise UserError(
                 what, folder, f"train it again: {COMMAND} train_student, or name its teacher: --teacher FOLDER"
             )
+        current[kind, seed] = folder
+    return current
+
+
+def _is_trained(run: Run, kind: str) -> bool:
+    """Whether the run's settings train models of this kind."""
+    is_alone = run.settings.objective.is_alone
+    return {TEACHER: True, ALONE: is_alone or run.data.has_labels, DISTILLED: not is_alone}[kind]
 
 
 def _times(

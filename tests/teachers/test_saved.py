@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from distill.commands.evaluate import _check_provenance
+from distill.commands.evaluate import _current_models
+from distill.config import Settings
 from distill.errors import UserError
 from distill.models.text_classifier import TextClassifier, load_student
 from distill.storage.run_folder import VOCABULARY
@@ -95,10 +96,12 @@ def test_a_student_of_other_answers_is_not_evaluated_with_this_teacher(
 ) -> None:
     task = LabellingTask(LABELS, Segmenter(), 64)
     (tmp_path / "made_from.json").write_text(json.dumps({"teacher": [resolve(FOLDER, {}).record(task)]}), "utf-8")
-    run: Any = SimpleNamespace(task=task, check_same_data=lambda *_: None)
+    run: Any = SimpleNamespace(
+        task=task, settings=Settings(), data=SimpleNamespace(has_labels=True), check_same_data=lambda *_: None
+    )
     folders: Any = {("student", 42): tmp_path}
     if is_other:
         with pytest.raises(UserError, match="this student was distilled from another teacher"):
-            _check_provenance(run, folders, [resolve(FOLDER, names)])
+            _current_models(run, folders, [resolve(FOLDER, names)])
     else:
-        _check_provenance(run, folders, [resolve(FOLDER, names)])
+        _current_models(run, folders, [resolve(FOLDER, names)])
