@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -56,6 +57,13 @@ def test_a_short_run_is_repeated() -> None:
         {"a": Workload(clock.model("a", 0.01), ["t"] * 2, 1)}, clock, min_seconds=0.1
     ).values()
     assert seconds == (pytest.approx(0.01),) and len(clock.calls) == 1 + 5
+
+
+def test_the_garbage_collector_leaves_other_models_alone() -> None:
+    frozen = []
+    interleaved_rounds({"a": Workload(lambda _: frozen.append(gc.get_freeze_count()), ["t"], 2)}, min_seconds=0)
+    assert min(frozen[1:]) > 0, "after the warm-up"
+    assert gc.get_freeze_count() == 0
 
 
 def test_nothing_to_time() -> None:
