@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -38,6 +39,7 @@ class Connections(ServerState):
         self.direct = direct
         self.max_connections, self.head_seconds = max_connections, head_seconds
         self.is_stopping = False  # responses then close their connections
+        self.begins = itertools.count()
 
     def close_slow(self, now: float) -> None:
         """Close the connections whose headers did not arrive in time; those between two requests may wait longer."""
@@ -47,8 +49,12 @@ class Connections(ServerState):
 
     def close_longest_waiting(self) -> None:
         """Close some of the connections that wait for their clients: one at a time would take quadratic time."""
-        waiting = [connection for connection in self.connections if connection.waits_for_client]
-        for connection in sorted(waiting, key=lambda connection: connection.since)[: 1 + self.max_connections // 32]:
+        waiting = [
+            connection
+            for connection in self.connections
+            if connection.waits_for_client and not connection.transport.is_closing()
+        ]
+        for connection in sorted(waiting, key=lambda connection: connection.order)[: 1 + self.max_connections // 32]:
             connection.transport.abort()
 
 
@@ -72,6 +78,7 @@ class Protocol(HttpToolsProtocol):
 
     Attributes:
         since: when the connection or its latest request began, in the event loop's time.
+        order: as ``since``, but never equal: uvloop's clock stands still while it accepts many connections.
         awaits_head: whether the headers of a request are not complete; False between two requests.
     """
 
@@ -79,12 +86,15 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.since, self.awaits_head = self.loop.time(), True
+        self._wait_for_head()
         self._refusal = RefusedError(400, "this is not valid HTTP", "see /docs for the requests")
         self._is_refused = False
         self._direct_requests = 0  # of the data that was read last
         self._progress = self._silent_bytes = 0
         self._direct_body: bytes | None = None  # of a request that may be answered directly
+
+    def _wait_for_head(self) -> None:
+        self.since, self.order, self.awaits_head = self.loop.time(), next(self.server_state.begins), True
 
     @property
     def waits_for_client(self) -> bool:
@@ -115,7 +125,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for a head. uvicorn's own method also makes the ASGI scope, which is needed for a task only."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
-        self.since, self.awaits_head = self.loop.time(), True
+        self._wait_for_head()
 
     def on_headers_complete(self) -> None:
         """Start the request, unless its head is too large."""

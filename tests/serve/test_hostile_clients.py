@@ -8,14 +8,17 @@ import socket
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.request import Request, urlopen
 
 import pytest
 from serving import NOT_NEEDED, Served, Stub, TestClient, async_client, refusal
+from uvicorn.config import Config
 
 from distill.config import ServeSettings
 from distill.serve.app import create_app
 from distill.serve.limits import UNCOUNTED_BYTES, Bodies, RefusedError
+from distill.serve.protocol import Connections, Protocol
 from distill.serve.schemas import MAX_STRUCTURE, PredictRequest, parse_body
 
 pytest.importorskip("httptools", reason="pip install -r requirements-dev.txt")
@@ -137,6 +140,24 @@ def test_the_connection_that_waits_longest_is_closed_if_there_are_too_many(bundl
     slow = [service.connection() for _ in range(60)]
     assert predicted(service) == "财经"
     assert slow[0].recv(10) == b"" and _is_open(slow[-1])
+
+
+def test_connections_of_one_instant_are_closed_in_their_order() -> None:
+    """As uvloop accepts them: its clock stands still, and what it has closed is lost only afterwards."""
+    config = Config(Mock(), loop="none")
+    config.load()
+    state = Connections(20, 5.0, Mock())
+    transports = [_transport() for _ in range(60)]
+    for transport in transports:
+        Protocol(config, state, {}, Mock(**{"time.return_value": 1.0})).connection_made(transport)
+    assert [transport.abort.called for transport in transports] == [True] * 40 + [False] * 20
+
+
+def _transport() -> Mock:
+    transport = Mock()
+    transport.is_closing.return_value = False
+    transport.abort.side_effect = lambda: setattr(transport.is_closing, "return_value", True)
+    return transport
 
 
 def _is_open(connection: socket.socket) -> bool:
