@@ -49,13 +49,12 @@ class Connections(ServerState):
 
     def close_longest_waiting(self) -> None:
         """Close some of the connections that wait for their clients: one at a time would take quadratic time."""
-        waiting = [
-            connection
-            for connection in self.connections
-            if connection.waits_for_client and not connection.transport.is_closing()
-        ]
-        for connection in sorted(waiting, key=lambda connection: connection.order)[: 1 + self.max_connections // 32]:
-            connection.transport.abort()
+        still_open = [connection for connection in self.connections if not connection.transport.is_closing()]
+        if len(still_open) > self.max_connections:
+            waiting = [connection for connection in still_open if connection.waits_for_client]
+            waiting.sort(key=lambda connection: connection.order)
+            for connection in waiting[: 1 + self.max_connections // 32]:
+                connection.transport.abort()
 
 
 class _DirectCycle:

@@ -146,11 +146,12 @@ def test_connections_of_one_instant_are_closed_in_their_order() -> None:
     """As uvloop accepts them: its clock stands still, and what it has closed is lost only afterwards."""
     config = Config(Mock(), loop="none")
     config.load()
-    state = Connections(20, 5.0, Mock())
-    transports = [_transport() for _ in range(60)]
+    state = Connections(64, 5.0, Mock())  # three are closed at a time
+    transports = [_transport() for _ in range(200)]
     for transport in transports:
         Protocol(config, state, {}, Mock(**{"time.return_value": 1.0})).connection_made(transport)
-    assert [transport.abort.called for transport in transports] == [True] * 40 + [False] * 20
+    closed = 138  # of 65, 68, 71 … connections the oldest three each
+    assert [transport.abort.called for transport in transports] == [True] * closed + [False] * (200 - closed)
 
 
 def _transport() -> Mock:
