@@ -288,10 +288,10 @@ def trained_models(run: Run) -> dict[Key, Path]:
 def _current_models(run: Run, folders: dict[Key, Path], teachers: Sequence[Teacher]) -> dict[Key, Path]:
     """Refuse models that were trained on other data, and students of other teachers than the evaluated ones.
 
-    Those of a kind that the settings do not train are left out instead, each with a line in the log.
+    If the settings do not train a model's kind, it is left out instead, with a line in the log.
 
     Raises:
-        UserError: there is such a model, of a kind that the settings train.
+        UserError: a model whose kind the settings train has other data or another teacher.
     """
     records, current = [teacher.record(run.task) for teacher in teachers], {}
     for (kind, seed), folder in folders.items():
