@@ -29,7 +29,7 @@ from distill.data import Example
 from distill.data.examples import ACCURACY, MICRO_F1
 from distill.errors import UserError
 from distill.evaluation import timing
-from distill.models.teacher import has_fast_bf16
+from distill.models.teacher import default_precision
 from distill.models.text_classifier import TextClassifier, load_student
 from distill.progress import log, reminders
 from distill.reporting.comparison_record import COMPARISON, ComparisonRecord, read_record
@@ -358,7 +358,6 @@ def _gold(run: Run) -> NDArray[Any]:
 
 def timing_sentence(texts: int, teacher_texts: int) -> str:
     """A sentence about how and on which hardware the times were measured."""
-    precision = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
     gpu = f", GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     timed = Text("{texts} ({teacher_texts} for the teacher)", texts=texts, teacher_texts=teacher_texts)
     return Text(
@@ -369,7 +368,7 @@ def timing_sentence(texts: int, teacher_texts: int) -> str:
         texts=timed if teacher_texts < texts else texts,
         threads=torch.get_num_threads(),
         version=torch.__version__,
-        precision=precision,
+        precision=default_precision(torch.device("cpu")),
         processor=f"{timing.processor()}{gpu}",
     )
 

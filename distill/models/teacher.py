@@ -37,6 +37,11 @@ def has_fast_bf16(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
 
 
+def default_precision(device: torch.device) -> str:
+    """The format in which an encoder computes by default: "bf16" if the device is faster at it, otherwise "fp32"."""
+    return "bf16" if has_fast_bf16(device) else "fp32"
+
+
 def autocast(device: torch.device, bf16: bool | None) -> torch.autocast:
     """A context in which an encoder runs in bfloat16: if ``bf16``, or by default if the device is faster at it."""
     enabled = has_fast_bf16(device) if bf16 is None else bf16

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distill.data import Example
 from distill.errors import UserError, listed
 from distill.models.inference import best_device
-from distill.models.teacher import has_fast_bf16
+from distill.models.teacher import default_precision
 from distill.models.text_classifier import TextClassifier
 from distill.progress import log, remind
 from distill.text.segmentation import Segmenter
@@ -151,7 +151,7 @@ class ModelTeacher(Teacher):
 
     def vector_provenance(self, task: LabellingTask) -> dict[str, str]:
         """Everything that determines its vectors: its files and the precision of the computation."""
-        return {**self.fingerprints(), "precision": "bf16" if has_fast_bf16(best_device()) else "fp32"}
+        return {**self.fingerprints(), "precision": default_precision(best_device())}
 
 
 def classes_by_label(theirs: Sequence[str], task: LabellingTask, teacher: Teacher) -> list[list[int]]:

@@ -20,7 +20,7 @@ from distill.commands.experiment import Run
 from distill.commands.export import bundle_of, export_if_possible, trained_students
 from distill.commands.model_cards import card_of
 from distill.export.bundle import export_bundle, is_bundle_of, is_current
-from distill.models.teacher import has_fast_bf16
+from distill.models.teacher import default_precision
 from distill.runtime import load
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +63,7 @@ def test_the_report_times_what_ships(finished_run: Path) -> None:
     assert "× as fast as BERT-base" in page and "BERT-base has random weights" in page
 
 
-PRECISION = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
-NAMES = ("student, bundle", f"teacher, {PRECISION}", "bert-base-chinese, fp32")
+NAMES = ("student, bundle", f"teacher, {default_precision(torch.device('cpu'))}", "bert-base-chinese, fp32")
 
 
 def test_the_commands_of_the_report_use_this_bundle(

@@ -63,6 +63,9 @@ def test_the_garbage_collector_leaves_other_models_alone() -> None:
     frozen = []
     interleaved_rounds({"a": Workload(lambda _: frozen.append(gc.get_freeze_count()), ["t"], 2)}, min_seconds=0)
     assert min(frozen[1:]) > 0, "after the warm-up"
+    frozen.clear()
+    single_calls(lambda _: frozen.append(gc.get_freeze_count()), ["t"], 1)
+    assert min(frozen) > 0
     assert gc.get_freeze_count() == 0
 
 

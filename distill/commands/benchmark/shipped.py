@@ -14,7 +14,7 @@ from distill.errors import UserError
 from distill.evaluation import timing
 from distill.evaluation.baselines.bert_base import FOLDER
 from distill.models.inference import PREDICTION_BATCH, predict_logits
-from distill.models.teacher import has_fast_bf16
+from distill.models.teacher import default_precision
 from distill.models.text_classifier import TextClassifier
 from distill.reporting.speed import Measurement, Shipped, rows_of
 from distill.translation import Text
@@ -73,7 +73,7 @@ def _in_torch(key: Key, model: TextClassifier, is_shown: bool, available: int) -
     effort = effort if is_shown else dataclasses.replace(effort, singles=0)
     if not is_encoder:
         return Candidate(_name(key, "PyTorch"), lambda _: model.predict, PREDICTION_BATCH, effort, threads)
-    precision = "bf16" if has_fast_bf16(next(model.model.parameters()).device) else "fp32"
+    precision = default_precision(next(model.model.parameters()).device)
 
     def predict(texts: Sequence[str]) -> list[int]:
         logits = predict_logits(model.model, model.tokenizer.encode(texts), batch_size=TEACHER_BATCH)
