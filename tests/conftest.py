@@ -126,6 +126,14 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def reload_with(page: Any, **stored: str) -> None:
+    """Reload until localStorage holds what was stored: Chromium may still be storing it when a first reload reads it."""
+    for _ in range(20):
+        page.reload()
+        if all(page.evaluate("name => localStorage.getItem(name)", name) == stored[name] for name in stored):
+            return
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint laid out like bert-base-chinese: vocab.txt, config.json, model.safetensors."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import COUNTS
+from conftest import COUNTS, reload_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -361,14 +361,6 @@ def test_the_first_seed_is_shown() -> None:
     assert first_seeds([STUDENT, second, TEACHER]) == [TEACHER, STUDENT]
 
 
-def reload_with(page: Any, stored: str) -> None:
-    """Reload until the page finds the stored language: Chromium may still be storing it when the first reload reads."""
-    for _ in range(20):
-        page.reload()
-        if page.evaluate("localStorage.getItem('language')") == stored:
-            return
-
-
 def test_the_language_is_that_of_the_browser_until_it_is_switched(browser: Any, tmp_path: Path) -> None:
     page_of(report(shipped=SHIPPED), tmp_path)
     for locale, shown, other in (("zh-CN", "zh", "en"), ("de", "en", "zh")):
@@ -384,8 +376,8 @@ def test_the_language_is_that_of_the_browser_until_it_is_switched(browser: Any, 
             assert page.inner_text("h1") == page.title() == titles[expected]
             assert page.inner_text("#language") == {"zh": "English", "en": "中文"}[expected]
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            reload_with(page, other) if expected == other else page.click("#language")
+            reload_with(page, language=other) if expected == other else page.click("#language")
         page.evaluate("localStorage.setItem('language', 'fr')")
-        reload_with(page, "fr")
+        reload_with(page, language="fr")
         assert page.title() == titles[shown] and not errors
         context.close()
