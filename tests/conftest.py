@@ -127,7 +127,7 @@ def browser() -> Iterator[Any]:
 
 
 def reload_with(page: Any, **stored: str) -> None:
-    """Reload until localStorage holds what was stored: Chromium may still be storing it when a first reload reads it."""
+    """Reload until localStorage holds what was stored: Chromium may not have stored it yet when a reload reads it."""
     for _ in range(20):
         page.reload()
         if all(page.evaluate("name => localStorage.getItem(name)", name) == stored[name] for name in stored):
