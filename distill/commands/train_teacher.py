@@ -33,6 +33,7 @@ from distill.training.regularisation import Regularisation
 from distill.training.trainer import Evaluation, Schedule, Split, TrainingJob, fit
 
 EVALUATIONS_PER_EPOCH = 2
+TOKENS_AT_ONCE = 4_096  # a batch of 32 texts of 256 word pieces would need 8 GB at once, 15 with R-Drop
 # The record holds fingerprints instead of these settings, or, of a teacher of several tasks, their data.
 RECORDED_SEPARATELY = ("model", "shared", "pretrain", "taught_by")
 LABELS_AND_LOGITS = {"labels": 1.0, "soft": 1.0}  # weights of the terms when other teachers teach this one
@@ -107,12 +108,14 @@ def of_labels(run: Run, settings: TeacherSettings) -> Objective:
 
 def teacher_schedule(settings: TeacherSettings, data: Dataset) -> Schedule:
     """How long a teacher is trained, and which weights are kept."""
+    is_mean_over_texts = not (settings.shared or settings.taught_by)  # as some texts have no labels there
     return Schedule(
         settings.epochs,
         settings.batch_size,
         EVALUATIONS_PER_EPOCH,
         ema_decay=settings.averaging,
         keep_last=defaults.keeps_last_weights(data),
+        tokens_at_once=TOKENS_AT_ONCE if is_mean_over_texts else 0,
     )
 
 

@@ -82,6 +82,9 @@ class Schedule:
         patience: stop after this many evaluations without an improvement; 0 means half of all evaluations, at least 4.
         ema_decay: evaluate and keep an exponential moving average of the weights with this decay (Polyak and Juditsky
             1992; see :func:`~distill.training.optimizer.weight_ema`); 0 keeps the weights themselves.
+        tokens_at_once: a batch of more tokens, padding included, is computed in parts and their gradients are added,
+            as the backward pass over a long batch needs gigabytes; 0: no limit. For objectives that are means over the
+            batch's texts: the parts add up to the batch, apart from dropout and rounding.
     """
 
     epochs: int
@@ -91,6 +94,7 @@ class Schedule:
     keep_last: bool = False
     patience: int = 0
     ema_decay: float = 0.0
+    tokens_at_once: int = 0
 
     def __post_init__(self) -> None:
         if not self.patience:
@@ -211,27 +215,44 @@ class _Training:
         """Update the weights with the batch at ``rows`` (batch,); ``step`` counts from 1."""
         own_rows, counted = _own_share(rows)
         weight = counted / len(rows)  # makes the sum over the processes the mean over the whole batch
-        batch = self.job.train.inputs.batch(own_rows).to(self.device)
-        loss = self.loss(batch, targets := self.job.train.targets(own_rows, self.device))
-        total = distributed.all_reduce_sum(weight * loss.total.detach())
-        if not math.isfinite(total):
-            raise self.divergence("the loss", step, targets)
+        zero = torch.zeros((), device=self.device)
+        total = zero.clone()
         self.optimizers.zero_grad()
-        _backward(weight * loss.total)
+        for loss in self.losses(own_rows, weight):
+            _backward(loss.total)
+            total += loss.total.detach()
+            for name, term in loss.parts.items():
+                self.loss_sums[name] = self.loss_sums.get(name, zero) + term.detach()
+        if not math.isfinite(distributed.all_reduce_sum(total)):
+            raise self.divergence("the loss", step, self.job.train.targets(own_rows, self.device))
         if epsilon := self.job.regularisation.adversarial:
             with adversarial_embeddings(self.model.embedding_table(), epsilon):
-                _backward(weight * self.loss(batch, targets).total)
+                for loss in self.losses(own_rows, weight):
+                    _backward(loss.total)
         distributed.all_reduce_gradients(self.optimizers.parameters)
         self.optimizers.step()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
-        zero = torch.zeros((), device=self.device)
-        for name, part in loss.parts.items():
-            self.loss_sums[name] = self.loss_sums.get(name, zero) + weight * part.detach()
         self.summed_steps += 1
 
+    def losses(self, rows: Tensor, weight: float) -> Iterator[Loss]:
+        """The losses of a batch's parts; they add up to ``weight`` times that of the batch at ``rows`` (batch,)."""
+        train = self.job.train
+        for part in self.parts(rows):
+            loss = self.loss(train.inputs.batch(part).to(self.device), train.targets(part, self.device))
+            share = weight * len(part) / len(rows)
+            yield Loss(share * loss.total, {name: share * term for name, term in loss.parts.items()})
+
+    def parts(self, rows: Tensor) -> Sequence[Tensor]:
+        """``rows`` (batch,) in parts of about ``tokens_at_once`` tokens; R-Drop's two passes count twice."""
+        if not (limit := self.job.schedule.tokens_at_once):
+            return [rows]
+        passes = 2 if self.job.regularisation.r_drop else 1
+        tokens = passes * len(rows) * int(self.job.train.inputs.lengths[rows].max())
+        return rows.chunk(math.ceil(tokens / limit))
+
     def loss(self, batch: Batch, targets: Targets) -> Loss:
-        """The loss of one batch, with R-Drop where it is on."""
+        """The loss of some texts, with R-Drop where it is on."""
         if weight := self.job.regularisation.r_drop:
             return r_drop_loss(
                 lambda: self.model.output(batch),

@@ -17,6 +17,7 @@ from distill.text.batching import Batch, ModelOutput, PackedIds
 from distill.training import distributed, trainer
 from distill.training.losses import Distillation, Loss, Targets, labels_only
 from distill.training.optimizer import warm_up_and_decay
+from distill.training.regularisation import Regularisation
 from distill.training.trainer import Schedule, Split, TrainingJob, fit
 
 IDS = PackedIds([[index % 4 + 1] for index in range(64)], 0)
@@ -55,6 +56,29 @@ def job(**changes: object) -> TrainingJob:
         "name": "test",
     }
     return TrainingJob(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("limit", "r_drop", "texts"),
+    [(0, 0.0, {8}), (8, 0.0, {8}), (7, 0.0, {4}), (3, 0.0, {3, 2}), (8, 1.0, {4}), (1, 1.0, {1})],
+)
+def test_the_parts_of_a_batch_add_up_to_it(limit: int, r_drop: float, texts: set[int]) -> None:
+    class Counting(Lookup):
+        def output(self, batch: Batch) -> ModelOutput:
+            sizes.add(len(batch.ids))
+            return super().output(batch)
+
+    def trained(schedule: Schedule) -> tuple[Tensor, list[trainer.Evaluation]]:
+        model = Counting()
+        evaluations = fit(model, groups(model, 0.01), job(schedule=schedule, regularisation=Regularisation(r_drop)))
+        return model.table.weight.detach(), evaluations
+
+    sizes: set[int] = set()
+    whole, evaluations = trained(Schedule(2, 8))
+    sizes = set()
+    added, of_parts = trained(Schedule(2, 8, tokens_at_once=limit))
+    assert torch.allclose(added, whole, atol=1e-6) and sizes - {64} == texts
+    assert of_parts[-1].train_loss == pytest.approx(evaluations[-1].train_loss)
 
 
 def test_fit_learns() -> None:
