@@ -33,7 +33,7 @@ from distill.training.regularisation import Regularisation
 from distill.training.trainer import Evaluation, Schedule, Split, TrainingJob, fit
 
 EVALUATIONS_PER_EPOCH = 2
-TOKENS_AT_ONCE = 4_096  # a batch of 32 texts of 256 word pieces would need 8 GB at once, 15 with R-Drop
+TOKENS_AT_ONCE = 4_096  # 32 texts of 256 word pieces at once would need 7 GB, 15 GB with R-Drop
 # The record holds fingerprints instead of these settings, or, of a teacher of several tasks, their data.
 RECORDED_SEPARATELY = ("model", "shared", "pretrain", "taught_by")
 LABELS_AND_LOGITS = {"labels": 1.0, "soft": 1.0}  # weights of the terms when other teachers teach this one
