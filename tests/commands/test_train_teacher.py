@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -16,7 +17,8 @@ from distill.cli import main
 from distill.commands import train_teacher
 from distill.commands.experiment import labels_of
 from distill.commands.saved_models import remind_of_single_class
-from distill.data import Example
+from distill.config import TeacherSettings
+from distill.data import Dataset, Example
 from distill.training.losses import Loss
 
 
@@ -36,6 +38,16 @@ def test_a_teacher_learns_from_another_one_on_unlabelled_texts(
     assert losses[0].keys() == {"labels", "soft"} and losses[-1]["soft"] < losses[0]["soft"]
     assert "teacher: kept" in output_of(capsys, [*taught, "--unlabeled", str(tmp_path / "more.txt")])
     assert "extra texts changed" in output_of(capsys, taught)
+
+
+def test_long_batches_are_computed_in_parts_where_the_loss_is_a_mean_over_texts() -> None:
+    examples = tuple(Example(number, "字", number % 2) for number in range(4))
+    data = Dataset(examples, examples, examples, ("甲", "乙"), {})
+    settings = TeacherSettings(epochs=1, batch_size=2)
+    assert train_teacher.teacher_schedule(settings, data).tokens_at_once == train_teacher.TOKENS_AT_ONCE
+    for given in ({"shared": True}, {"taught_by": ("teacher",)}):
+        other = dataclasses.replace(settings, **given)
+        assert train_teacher.teacher_schedule(other, data).tokens_at_once == 0
 
 
 def test_the_provenance_of_an_ordinary_teacher_has_not_changed(finished_run: Path) -> None:
