@@ -27,11 +27,7 @@ def train_shared_teachers(joint: JointRun) -> list[Path]:
         UserError: --teacher names a teacher, or a setting is for teachers of one task.
     """
     settings = joint.settings.teacher
-    of_one_task = {
-        "r_drop": settings.r_drop > 0,
-        "teacher_taught_by": settings.taught_by,
-        "teacher_texts": settings.most,
-    }
+    of_one_task = {"r_drop": settings.r_drop, "teacher_taught_by": settings.taught_by, "teacher_texts": settings.most}
     for name, value in of_one_task.items():
         if value:
             raise UserError("this is for a teacher of one task", f"--{name}", "leave it out, or --no-shared_teacher")

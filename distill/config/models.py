@@ -82,8 +82,8 @@ class TeacherSettings(Checked):
         0.05, "share of a label's probability that is spread over all classes", low=0, high=0.9
     )
     r_drop: float = option(
-        float(FROM_DATA),
-        "weight of R-Drop, the disagreement of two passes with different dropout; takes 1.6 times as long; 0: off",
+        0.0,
+        "weight of R-Drop, the disagreement of two passes with different dropout; 0: off; takes 1.6 times as long",
         low=0,
         high=100,
     )

@@ -27,9 +27,6 @@ STUDENT_STEPS, STUDENT_EPOCHS = 1_500, (8, 60)
 STEPS_WITH_GENERAL_TEXTS = 2_000
 TEXTS_READ_PER_TASK_TEXT = 18
 
-# R-Drop improves a teacher of (minimum, maximum) train texts. With few it does not; with more it was not measured.
-R_DROP, R_DROP_TEXTS = 3.0, (5_000, 30_000)
-
 # Truncation: the length that holds this share of the texts, within bounds, as time and memory grow with the length.
 SHARE_OF_WHOLE_TEXTS = 0.98
 MIN_LENGTH, MAX_LENGTH = 64, 256  # tokens
@@ -56,7 +53,7 @@ def sources_of_vectors(vectors: str) -> tuple[bool, str]:
 
 
 def teacher_settings(settings: TeacherSettings, data: Dataset, extra_texts: int = 0) -> TeacherSettings:
-    """Fill in the teacher's batch size, epochs, maximum length and R-Drop, and log them in one line.
+    """Fill in the teacher's batch size, epochs and maximum length, and log them in one line.
 
     ``extra_texts`` is the number of texts besides train that other teachers have labelled for it.
     """
@@ -67,26 +64,18 @@ def teacher_settings(settings: TeacherSettings, data: Dataset, extra_texts: int 
         "batch_size": batch_size,
         "epochs": _clamp(round(TEACHER_STEPS / steps_per_epoch), TEACHER_EPOCHS),
         "max_length": teacher_max_length(settings, data.train),
-        "r_drop": R_DROP if _gains_from_r_drop(settings, data, texts) else 0.0,
     }
     filled = _fill(settings, defaults)
     longer = sum(len(example.text) + PREFIX_AND_SPECIAL_PIECES > filled.max_length for example in data.train)
     log.info(
-        "teacher: at most %s of %d steps, batch size %d; %stexts are truncated to %d word pieces%s",
+        "teacher: at most %s of %d steps, batch size %d; texts are truncated to %d word pieces%s",
         "1 epoch" if filled.epochs == 1 else f"{filled.epochs} epochs",
         steps_per_epoch,
         filled.batch_size,
-        f"R-Drop {filled.r_drop:g}; " if filled.r_drop else "",
         filled.max_length,
         f" ({longer} of {len(data.train)} texts have more characters than that)" if longer else "",
     )
     return filled
-
-
-def _gains_from_r_drop(settings: TeacherSettings, data: Dataset, texts: int) -> bool:
-    """Whether R-Drop was measured to improve a teacher like this one."""
-    is_other = settings.shared or settings.taught_by or data.is_multi_label or not settings.dropout
-    return not is_other and R_DROP_TEXTS[0] <= texts <= R_DROP_TEXTS[1]
 
 
 def teacher_max_length(settings: TeacherSettings, texts: Sequence[Example]) -> int:

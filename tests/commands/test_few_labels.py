@@ -189,20 +189,6 @@ def test_a_teacher_of_few_texts_is_trained_for_more_epochs(texts: int, epochs: i
     assert (chosen.epochs, chosen.batch_size) == (epochs, batch)
 
 
-@pytest.mark.parametrize(("texts", "weight"), [(4_999, 0), (5_000, 3), (30_000, 3), (30_001, 0)])
-def test_r_drop_is_on_where_it_was_measured_to_help(
-    texts: int, weight: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    data = dataset(texts, 20)
-    with caplog.at_level("INFO", "distill"):
-        assert defaults.teacher_settings(TeacherSettings(), data).r_drop == weight
-    assert ("R-Drop 3" in caplog.text) == (weight > 0)
-    for given in ({"shared": True}, {"taught_by": ("teacher",)}, {"r_drop": 0.0}, {"dropout": 0.0}):
-        assert defaults.teacher_settings(TeacherSettings(**given), data).r_drop == 0
-    assert defaults.teacher_settings(TeacherSettings(), dataclasses.replace(data, is_multi_label=True)).r_drop == 0
-    assert defaults.teacher_settings(TeacherSettings(r_drop=0.5), data).r_drop == 0.5
-
-
 @pytest.mark.parametrize(("length", "read"), [(5, 64), (54, 64), (100, 112), (1_000, 256)])
 def test_texts_are_not_truncated_up_to_a_limit(length: int, read: int, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "distill"):
@@ -219,7 +205,7 @@ def test_one_epoch_is_singular(epochs: int, words: str, caplog: pytest.LogCaptur
 
 
 def test_given_settings_are_kept() -> None:
-    given = TeacherSettings(epochs=3, batch_size=7, max_length=99, r_drop=0.5)
+    given = TeacherSettings(epochs=3, batch_size=7, max_length=99)
     assert defaults.teacher_settings(given, dataset(100, 20)) == given
     student = defaults.student_settings(
         StudentSettings(max_length=9, vectors="bundled"), dataset(100, 20), has_teacher=True
