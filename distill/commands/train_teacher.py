@@ -108,7 +108,7 @@ def of_labels(run: Run, settings: TeacherSettings) -> Objective:
 
 def teacher_schedule(settings: TeacherSettings, data: Dataset) -> Schedule:
     """How long a teacher is trained, and which weights are kept."""
-    is_mean_over_texts = not (settings.shared or settings.taught_by)  # as some texts have no labels there
+    is_mean_over_texts = not (settings.shared or settings.taught_by)  # elsewhere some texts have no labels
     return Schedule(
         settings.epochs,
         settings.batch_size,
