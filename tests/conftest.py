@@ -131,6 +131,7 @@ def reload_with(page: Any, **stored: str) -> None:
     for _ in range(20):
         page.reload()
         if all(page.evaluate("name => localStorage.getItem(name)", name) == stored[name] for name in stored):
+            page.reload()  # the page's own script may have read it before it was stored
             return
 
 
