@@ -127,12 +127,20 @@ def browser() -> Iterator[Any]:
 
 
 def reload_with(page: Any, **stored: str) -> None:
-    """Reload until localStorage holds what was stored: Chromium may not have stored it yet when a reload reads it."""
+    """Reload until localStorage holds what the page has stored: in Chromium a reload can overtake it, or lose it."""
+
+    def is_held() -> bool:
+        return all(page.evaluate("name => localStorage.getItem(name)", name) == stored[name] for name in stored)
+
+    by_page = is_held()
     for _ in range(20):
+        page.wait_for_timeout(50)
         page.reload()
-        if all(page.evaluate("name => localStorage.getItem(name)", name) == stored[name] for name in stored):
+        if is_held():
             page.reload()  # the page's own script may have read it before it was stored
             return
+        for name in stored if by_page else ():
+            page.evaluate("([name, value]) => localStorage.setItem(name, value)", [name, stored[name]])
 
 
 @pytest.fixture(scope="session")
