@@ -126,23 +126,6 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-def reload_with(page: Any, **stored: str) -> None:
-    """Reload until localStorage holds what the page has stored: in Chromium a reload can overtake it, or lose it."""
-
-    def is_held() -> bool:
-        return all(page.evaluate("name => localStorage.getItem(name)", name) == stored[name] for name in stored)
-
-    by_page = is_held()
-    for _ in range(20):
-        page.wait_for_timeout(50)
-        page.reload()
-        if is_held():
-            page.reload()  # the page's own script may have read it before it was stored
-            return
-        for name in stored if by_page else ():
-            page.evaluate("([name, value]) => localStorage.setItem(name, value)", [name, stored[name]])
-
-
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint laid out like bert-base-chinese: vocab.txt, config.json, model.safetensors."""

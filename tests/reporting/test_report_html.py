@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import COUNTS, reload_with
+from conftest import COUNTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -369,15 +369,20 @@ def test_the_language_is_that_of_the_browser_until_it_is_switched(browser: Any, 
         errors: list[Any] = []
         page.on("pageerror", lambda error: errors.append(error))  # noqa: B023, PLW0108
         page.on("console", lambda message: errors.append(message))  # noqa: B023, PLW0108
-        page.goto((tmp_path / "report.html").as_uri())
+        # Not by its file:// address: there Chromium sometimes loses localStorage in a reload (9 of 668 under load).
+        page.route("http://localhost/", lambda route: route.fulfill(path=tmp_path / "report.html"))
+        page.goto("http://localhost/")
         titles = {"zh": "训练报告：titles", "en": "Report: titles"}
-        for expected in (shown, other, other):  # at first, after a click, after a reload
-            assert page.evaluate("document.documentElement.lang") == expected
+        for step, expected in (("first visit", shown), ("click", other), ("reload", other)):
+            if step == "click":
+                page.click("#language")
+            elif step == "reload":
+                page.reload()
+            assert page.evaluate("document.documentElement.lang") == expected, (locale, step)
             assert page.inner_text("h1") == page.title() == titles[expected]
             assert page.inner_text("#language") == {"zh": "English", "en": "中文"}[expected]
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            reload_with(page, language=other) if expected == other else page.click("#language")
         page.evaluate("localStorage.setItem('language', 'fr')")
-        reload_with(page, language="fr")
+        page.reload()
         assert page.title() == titles[shown] and not errors
         context.close()

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from browsing import Teacher, Visit, ask, bars, brightness, overflow
-from conftest import reload_with
 
 from distill.config import ServeSettings
 from distill.runtime import load
@@ -156,14 +155,14 @@ def test_the_language_can_be_switched_and_is_remembered(visit: Visit) -> None:
     page.locator("#status:text('Student: “财经”')").wait_for()
     page.click("#language")
     assert "学生模型：「财经」" in page.inner_text("#status") and page.inner_text("#language") == "English"
-    reload_with(page, language="zh")
+    page.reload()
     assert page.inner_text("h1") == "短文本分类" and page.evaluate("document.documentElement.lang") == "zh"
 
 
 def test_unknown_settings_in_local_storage_are_ignored(visit: Visit) -> None:
     page = visit.open(color_scheme="dark")
     page.evaluate("localStorage.setItem('language', 'fr'); localStorage.setItem('theme', 'system')")
-    reload_with(page, language="fr", theme="system")
+    page.reload()
     page.locator("#model:text('tiny')").wait_for()
     assert page.inner_text("h1") == "短文本分类" and page.get_attribute("#theme", "aria-pressed") == "true"
 
@@ -183,7 +182,7 @@ def test_light_and_dark_theme(visit: Visit) -> None:
     assert brightness(page) < 60 and page.get_attribute("#theme", "aria-pressed") == "true"
     page.click("#theme")
     assert brightness(page) > 200 and page.get_attribute("#theme", "aria-pressed") == "false"
-    reload_with(page, theme="light")
+    page.reload()
     assert brightness(page) > 200
     page.click("#theme")
     assert brightness(page) < 60
