@@ -34,7 +34,7 @@ from distill.models.text_classifier import TextClassifier, load_student
 from distill.progress import log, reminders
 from distill.reporting.comparison_record import COMPARISON, ComparisonRecord, read_record
 from distill.reporting.report import write
-from distill.reporting.results import EvaluationContext, Outcome
+from distill.reporting.results import TITLES, EvaluationContext, Outcome
 from distill.reporting.speed import Shipped
 from distill.reporting.summary import LinearResult, Report, Usage
 from distill.storage.fingerprints import package_versions, read_provenance
@@ -117,7 +117,7 @@ def _missing(run: Run, teachers: dict[Key, Teacher], folders: dict[Key, Path]) -
     if not run.data.has_labels:
         trained.add(ALONE)  # without labels there is nothing to learn from alone
     return [
-        Text("Not trained: {kind}. To train it: {command}", kind=kind, command=f"{COMMAND} {mode}")
+        Text("Not trained: {kind}. To train it: {command}", kind=TITLES[kind], command=f"{COMMAND} {mode}")
         for kind, mode in TRAIN_MODE.items()
         if kind not in trained
     ]

@@ -6,6 +6,7 @@ headlines and reviews give no warning, apart from unseen words when train is sma
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.examples import Dataset, Example
-from distill.errors import listed
-from distill.translation import Text
+from distill.translation import Listed, Text
 
 MIN_TEXTS_IN_CLASS = 10
 MAX_TRUNCATED = 0.05  # share of the texts
@@ -61,7 +61,7 @@ def _class_sizes(data: Dataset) -> Check:
     counts = _counts(data, data.train)
     sizes = {label: count for label, count in zip(data.labels, counts, strict=True) if label not in missing}
     smallest = min(sizes, key=sizes.__getitem__)
-    small = [f"{label} ({n})" for label, n in sorted(sizes.items(), key=lambda item: item[1]) if n < MIN_TEXTS_IN_CLASS]
+    small = {label: n for label, n in sorted(sizes.items(), key=lambda item: item[1]) if n < MIN_TEXTS_IN_CLASS}
     message = Text("fewest train texts in a class: {count} ({label})", count=sizes[smallest], label=smallest)
     if small:
         message = Text(
@@ -73,7 +73,7 @@ def _class_sizes(data: Dataset) -> Check:
                 classes=len(data.labels),
             ),
             least=MIN_TEXTS_IN_CLASS,
-            small=listed(small, MAX_LISTED),
+            small=_with_counts(small),
         )
     return Check(name, int(sizes[smallest]), MIN_TEXTS_IN_CLASS, message, bool(small))
 
@@ -87,9 +87,17 @@ def _missing_classes(data: Dataset) -> Check:
             "train has no text of {count} of the classes of dev and test: {sizes}. No model can predict them: move "
             "some of these texts to train, or remove all of them.",
             count=len(missing),
-            sizes=listed([f"{label} ({n} texts)" for label, n in missing.items()], MAX_LISTED),
+            sizes=_with_counts(missing),
         )
     return Check("classes of dev and test that train lacks", len(missing), 0, message, bool(missing))
+
+
+def _with_counts(counts: dict[str, int]) -> Text:
+    """The first labels with their numbers of texts, and how many more labels there are."""
+    first = itertools.islice(counts.items(), MAX_LISTED)
+    labels = Listed((Text("{label} ({count})", label=label, count=count) for label, count in first), ", ", "、")
+    more = len(counts) - MAX_LISTED
+    return Text("{labels} and {more} more", labels=labels, more=more) if more > 0 else labels
 
 
 def _missing(data: Dataset) -> dict[str, int]:

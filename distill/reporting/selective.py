@@ -292,7 +292,7 @@ def notes(section: Section) -> list[Text]:
             Text(
                 "Not reached on dev: {targets}. No threshold leaves {count} or more dev texts that are answered so "
                 "accurately.",
-                targets=", ".join(unreached),
+                targets=Listed(unreached, ", ", "、"),
                 count=MIN_ANSWERED,
             )
         )

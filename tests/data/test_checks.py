@@ -37,13 +37,22 @@ def test_small_classes_are_listed_the_smallest_first() -> None:
     (sizes, missing, _) = checks((9, 40, 3), (1, 4, 1))
     assert sizes.is_warning and not missing.is_warning and sizes.figure == 3
     assert sizes.message.startswith("2 of 3 classes have fewer than 10 train texts: 美食 (3), 体育 (9). ")
+    assert "不足 10 条：美食（3 条）、体育（9 条）。" in sizes.message.chinese
     assert not checks((10, 40, 10), (1, 4, 1))[0].is_warning
+
+
+def test_of_many_small_classes_the_first_are_listed() -> None:
+    labels = tuple("abcdefg")
+    train, others = examples("train", *range(1, 8)), examples("dev", *[1] * 7)
+    message = data_checks(Dataset(train, others, others, labels, {}))[0].message
+    assert "7 of 7 classes have fewer than 10 train texts: a (1), b (2), c (3), d (4), e (5) and 2 more." in message
+    assert "不足 10 条：a（1 条）、b（2 条）、c（3 条）、d（4 条）、e（5 条），另有 2 个。" in message.chinese
 
 
 def test_a_class_that_train_lacks_is_one_warning() -> None:
     sizes, missing, _ = checks((40, 40, 0), (4, 4, 2), dev=(4, 4, 1))
     assert missing.is_warning and missing.figure == 1 and not sizes.is_warning
-    assert "train has no text of 1 of the classes of dev and test: 美食 (3 texts)." in missing.message
+    assert "train has no text of 1 of the classes of dev and test: 美食 (3)." in missing.message
     sizes, missing, _ = checks((40, 40, 0), (4, 4, 0), dev=(4, 4, 0))  # named in class.txt, and nowhere else
     assert sizes.is_warning and "美食 (0)" in sizes.message and not missing.is_warning
 
@@ -93,7 +102,7 @@ def test_truncated_texts_in_the_split_with_most_of_them() -> None:
     )
     assert check.message.chinese == (
         "被学生模型截断到 8 个词的文本：训练集 5.0 %，测试集 10.0 %。"
-        "要读入更长的文本（更耗时）：--student_max_length 32。"
+        "如需读入更长的文本（更耗时），请使用 --student_max_length 32。"
     )
     long = truncated_texts("student", {"train": [4] * 10_000, "test": [4] * 180 + [90] * 20}, 64, Text("words"))
     assert long.message.endswith("To read longer texts, which takes longer: --student_max_length 96.")

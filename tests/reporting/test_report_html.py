@@ -240,7 +240,7 @@ def test_a_speedup_below_one_has_two_digits(tmp_path: Path) -> None:
 def test_without_mistakes(tmp_path: Path) -> None:
     right = replace(STUDENT, logits=np.eye(3, dtype=np.float32)[GOLD])
     page = page_of(report(outcomes=[right]), tmp_path)
-    assert "The distilled student made no mistakes." in page and "蒸馏学生模型没有分类错误。" in page
+    assert "The distilled student made no mistakes." in page and "蒸馏后的学生模型没有分类错误。" in page
 
 
 NEUTRAL = (
@@ -261,7 +261,7 @@ def test_everything_on_the_page_is_in_the_chosen_language(tmp_path: Path) -> Non
         usage=[Usage(Text("load it in Python"), "python -c 1")],
         linear=LinearResult(metrics.scores(GOLD, GOLD, CONTEXT.first_of_text, 3), 2.0),
         comparison=COMPARISON,
-        missing=[Text("Not trained: {kind}. To train it: {command}", kind="student_alone", command="x")],
+        missing=[Text("Not trained: {kind}. To train it: {command}", kind=Text("student alone"), command="x")],
     )
     for language, foreign in (("zh", "[A-Za-z]{2,}"), ("en", "[\u4e00-\u9fff]")):
         reader = Reader(page_of(full, tmp_path), language)
