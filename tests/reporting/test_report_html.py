@@ -240,7 +240,7 @@ def test_a_speedup_below_one_has_two_digits(tmp_path: Path) -> None:
 def test_without_mistakes(tmp_path: Path) -> None:
     right = replace(STUDENT, logits=np.eye(3, dtype=np.float32)[GOLD])
     page = page_of(report(outcomes=[right]), tmp_path)
-    assert "The distilled student made no mistakes." in page and "蒸馏后的学生模型没有分类错误。" in page
+    assert "The distilled student made no mistakes." in page and "蒸馏后的学生没有分类错误。" in page
 
 
 NEUTRAL = (
